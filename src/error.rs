@@ -1,0 +1,58 @@
+//! Errors of the operating system, with what was being done to which file.
+//!
+//! Every `std::io::Error` of ours is wrapped here before it travels, so that a log line read at three in the
+//! morning names the file. `Display` prints its own level only; [`chain`] prints the whole chain, once, at the top.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failed operation on a file: `op` says which, e.g. `"sync segment"`.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} {}", .path.display())]
+pub struct IoError {
+    pub op: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+impl IoError {
+    pub fn new(op: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self { op, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Whether the file system had no room (also a quota): the only failure that time can mend by itself.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// Adds the operation and the path to an `io::Result`.
+pub trait IoContext<T> {
+    fn context(self, op: &'static str, path: impl AsRef<Path>) -> Result<T, IoError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, op: &'static str, path: impl AsRef<Path>) -> Result<T, IoError> {
+        self.map_err(|source| IoError::new(op, path, source))
+    }
+}
+
+impl<T> IoContext<T> for Result<T, rustix::io::Errno> {
+    fn context(self, op: &'static str, path: impl AsRef<Path>) -> Result<T, IoError> {
+        self.map_err(|errno| IoError::new(op, path, errno.into()))
+    }
+}
+
+/// The error and all its causes on one line: `a: b: c`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

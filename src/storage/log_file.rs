@@ -1,0 +1,182 @@
+//! One append-only file: reservations, and which bytes readers may see.
+
+use super::Region;
+use crate::error::{IoContext, IoError};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many reservations of one file may be alive at once. A reservation lives for one memory copy and never
+/// across an await, so the number of threads bounds it; past the limit a caller yields and tries again.
+const LIVE_MAX: usize = 64;
+
+/// An open log file, shared by its appender, its reservations and its readers.
+pub struct LogFile {
+    path: PathBuf,
+    region: Box<dyn Region>,
+    /// Readers may see `[0, readable)`. Only grows.
+    readable: AtomicU64,
+    live: Live,
+}
+
+/// The live reservations: a bit per free slot, and what each slot in use covers.
+struct Live {
+    free: AtomicU64,
+    start: [AtomicU64; LIVE_MAX],
+    tag: [AtomicU64; LIVE_MAX],
+}
+
+impl LogFile {
+    pub(super) fn new(path: &Path, region: Box<dyn Region>) -> Arc<Self> {
+        let len = region.len();
+        Arc::new(Self {
+            path: path.to_owned(),
+            region,
+            readable: AtomicU64::new(len),
+            live: Live {
+                free: AtomicU64::new(u64::MAX),
+                start: [const { AtomicU64::new(0) }; LIVE_MAX],
+                tag: [const { AtomicU64::new(0) }; LIVE_MAX],
+            },
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's size in bytes, fixed when it was allocated.
+    pub fn capacity(&self) -> u64 {
+        self.region.len()
+    }
+
+    /// Bytes `[offset, offset + len)`, or `None` if they are not all readable (yet).
+    pub fn read(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+        let end = offset.checked_add(u64::try_from(len).ok()?)?;
+        (end <= self.readable.load(Ordering::Acquire)).then(|| self.region.slice(offset, len))
+    }
+
+    /// The end of the readable bytes.
+    pub fn readable(&self) -> u64 {
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// Makes everything written so far durable. On an error nothing is known about any byte since the last
+    /// success; the caller must not try again and believe the answer.
+    pub fn sync(&self) -> Result<(), IoError> {
+        self.region.sync().context("sync log segment", &self.path)
+    }
+
+    /// Gives the memory of `[0, upto)` back to the page cache, so that a process does not appear to hold a log
+    /// that it only passes through.
+    pub fn release(&self, upto: u64) {
+        self.region.release(upto.min(self.readable()));
+    }
+
+    /// The one appender of a file just opened. From now on readers see only what it publishes; it starts
+    /// at `head`, and everything before `head` stays readable.
+    pub fn appender(self: &Arc<Self>, head: u64) -> Appender {
+        assert!(head <= self.capacity(), "an appender starts inside its file");
+        let before = self.readable.swap(head, Ordering::AcqRel);
+        assert!(before == self.capacity(), "a file has one appender");
+        Appender { file: Arc::clone(self), head }
+    }
+}
+
+/// Why a reservation was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReserveError {
+    /// The file has not that much room left.
+    NoRoom,
+    /// Too many reservations are alive; one of them ends within a memory copy's time.
+    Busy,
+}
+
+/// The right to reserve, in order, the rest of one file. There is one per file.
+pub struct Appender {
+    file: Arc<LogFile>,
+    head: u64,
+}
+
+impl Appender {
+    pub fn file(&self) -> &Arc<LogFile> {
+        &self.file
+    }
+
+    /// Where the next reservation starts.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub fn room(&self) -> u64 {
+        self.file.capacity() - self.head
+    }
+
+    /// Reserves the next `len` bytes. `tag` is the caller's name for them, see [`Appender::oldest_live`].
+    pub fn reserve(&mut self, len: usize, tag: u64) -> Result<Reservation, ReserveError> {
+        let end = u64::try_from(len).ok().and_then(|len| self.head.checked_add(len));
+        let end = end.filter(|end| *end <= self.file.capacity()).ok_or(ReserveError::NoRoom)?;
+        let live = &self.file.live;
+        let free = live.free.load(Ordering::Acquire);
+        if free == 0 {
+            return Err(ReserveError::Busy);
+        }
+        let slot = free.trailing_zeros() as usize;
+        live.start[slot].store(self.head, Ordering::Relaxed);
+        live.tag[slot].store(tag, Ordering::Relaxed);
+        live.free.fetch_and(!(1 << slot), Ordering::Release);
+        let reservation = Reservation { file: Arc::clone(&self.file), at: self.head, end, slot };
+        self.head = end;
+        Ok(reservation)
+    }
+
+    /// Offset and tag of the oldest reservation that is still being written, if any.
+    pub fn oldest_live(&self) -> Option<(u64, u64)> {
+        let live = &self.file.live;
+        let mut used = !live.free.load(Ordering::Acquire);
+        let mut oldest: Option<(u64, u64)> = None;
+        while used != 0 {
+            let slot = used.trailing_zeros() as usize;
+            used &= used - 1;
+            let start = live.start[slot].load(Ordering::Relaxed);
+            if oldest.is_none_or(|(least, _)| start < least) {
+                oldest = Some((start, live.tag[slot].load(Ordering::Relaxed)));
+            }
+        }
+        oldest
+    }
+
+    /// Lets readers see `[0, upto)`: at most everything below the oldest live reservation.
+    pub fn publish(&self, upto: u64) {
+        let settled = self.oldest_live().map_or(self.head, |(start, _)| start);
+        assert!(upto <= settled, "published bytes are never written again");
+        self.file.readable.fetch_max(upto, Ordering::AcqRel);
+    }
+}
+
+/// A range of a file that its owner alone may write, front to back. Dropping it says the writing is over.
+pub struct Reservation {
+    file: Arc<LogFile>,
+    at: u64,
+    end: u64,
+    slot: usize,
+}
+
+impl Reservation {
+    /// Copies `bytes` to the front of what is left of the range.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        assert!(len <= self.end - self.at, "a reservation is not written past its end");
+        self.file.region.copy_in(self.at, bytes).context("append to log segment", &self.file.path)?;
+        self.at += len;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // Release: whoever sees the slot free (Acquire, in `oldest_live`) sees the bytes as well.
+        self.file.live.free.fetch_or(1 << self.slot, Ordering::Release);
+    }
+}

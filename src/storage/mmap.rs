@@ -1,0 +1,146 @@
+//! Memory-mapped files. The only file of this package with `unsafe` code (`tests/tidy.rs` checks it).
+//!
+//! Two regions behind log files: [`MmapRegion`] stores through the mapping; [`PwriteRegion`] writes with
+//! `pwrite(2)` and reads through a mapping, for file systems where a store into a mapped page may fail late
+//! (copy-on-write, network). And [`MappedFile`], a finished file as bytes, to publish it without copying it.
+//!
+//! A store into a mapped page that has no block behind it is a SIGBUS when the disk is full. So log files are
+//! allocated and written once before they are mapped (`Storage::allocate`), and never truncated.
+#![expect(unsafe_code, reason = "memory-mapped files; every block states its contract")]
+
+use super::Region;
+use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+pub(super) struct MmapRegion {
+    map: MmapRaw,
+    file: File,
+}
+
+impl MmapRegion {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let map = MmapRaw::map_raw(&file)?;
+        map.advise(Advice::DontDump)?;
+        Ok(Self { map, file })
+    }
+}
+
+impl Region for MmapRegion {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = in_bounds(offset, bytes.len(), self.map.len());
+        // SAFETY: `at` lies inside the mapping (checked above).
+        let to = unsafe { self.map.as_mut_ptr().add(at) };
+        // SAFETY: source and destination do not overlap (a reservation is never handed out as a slice before it
+        // is published) and `[at, at + len)` lies inside the mapping. No other thread touches the range: only
+        // `Reservation::write` calls this, an `Appender` hands each range out once, and readers are kept below
+        // the oldest live reservation. The file has all its blocks (it was allocated and written before it was
+        // mapped) and is never truncated while mapped, so no page is missing behind the store.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
+        let at = in_bounds(offset, len, self.map.len());
+        // SAFETY: `at` lies inside the mapping (checked above).
+        let from = unsafe { self.map.as_ptr().add(at) };
+        // SAFETY: the range lies inside the mapping, which lives as long as `self`. `LogFile::read` keeps it below
+        // `readable`, and published bytes are never written again through this or any other mapping.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(from, len) })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn release(&self, upto: u64) {
+        let len = usize::try_from(upto).unwrap_or(0).min(self.map.len());
+        // SAFETY: on a shared file mapping MADV_DONTNEED drops page-table entries only; the bytes stay in the
+        // page cache and come back at the next access. Slices given out stay valid.
+        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, 0, len) };
+        debug_assert!(advised.is_ok(), "{advised:?}");
+    }
+}
+
+pub(super) struct PwriteRegion {
+    map: MmapRaw,
+    file: File,
+}
+
+impl PwriteRegion {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw_read_only(&file)?;
+        Ok(Self { map, file })
+    }
+}
+
+impl Region for PwriteRegion {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
+        let at = in_bounds(offset, len, self.map.len());
+        // SAFETY: `at` lies inside the mapping (checked above).
+        let from = unsafe { self.map.as_ptr().add(at) };
+        // SAFETY: as in `MmapRegion::slice`; file and mapping share the page cache.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(from, len) })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn release(&self, _upto: u64) {}
+}
+
+/// A whole finished file as bytes.
+pub(crate) struct MappedFile(Mmap);
+
+impl MappedFile {
+    /// Maps a file that nobody writes any more.
+    pub(crate) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: callers map finished files of our own data directory, which is locked against a second daemon;
+        // we never write to or truncate a file under its final name.
+        Ok(Self(unsafe { Mmap::map(file) }?))
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The part (0 to 1) of the file's pages that are in memory.
+pub(super) fn resident_part(file: &File) -> io::Result<f64> {
+    let map = MmapRaw::map_raw(file)?;
+    let pages = map.len().div_ceil(4096);
+    let mut resident = vec![0_u8; pages];
+    // SAFETY: the mapping is valid for `len` bytes and the vector holds a byte per page.
+    let status = unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr()) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let present = resident.iter().filter(|page| *page & 1 == 1).count();
+    Ok(present as f64 / pages.max(1) as f64)
+}
+
+fn in_bounds(offset: u64, len: usize, map_len: usize) -> usize {
+    let at = usize::try_from(offset).unwrap_or(usize::MAX);
+    assert!(
+        at.checked_add(len).is_some_and(|end| end <= map_len),
+        "a log file is accessed inside its bounds"
+    );
+    at
+}

@@ -1,0 +1,288 @@
+//! A simulated disk that loses power: for tests of what survives.
+//!
+//! Each file has a cached image (what the process sees) and a durable one (what is on the platter). [`SimDisk::crash`]
+//! keeps the durable image and, for each sector written since the last sync, the old or the new bytes by chance, in
+//! no order. Creations, renames and removals become durable by `sync_dir`, or by chance in their order. Calls can
+//! be made to fail, and space to run out.
+
+use super::{LogFile, Region, Storage};
+use crate::error::IoError;
+use parking_lot::Mutex;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The unit in which a torn write tears.
+const SECTOR_BYTES: usize = 512;
+
+type Inode = Arc<Mutex<SimFile>>;
+
+#[derive(Default)]
+struct SimFile {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    dirty_sectors: BTreeSet<usize>,
+}
+
+/// A rename is a link and an unlink: each becomes durable with its own directory.
+enum DirOp {
+    Link(PathBuf, Inode),
+    Unlink(PathBuf),
+}
+
+impl DirOp {
+    fn is_in(&self, dir: &Path) -> bool {
+        let (Self::Link(path, _) | Self::Unlink(path)) = self;
+        path.parent() == Some(dir)
+    }
+
+    fn apply(self, names: &mut BTreeMap<PathBuf, Inode>) {
+        match self {
+            Self::Link(path, inode) => {
+                names.insert(path, inode);
+            }
+            Self::Unlink(path) => {
+                names.remove(&path);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    names: BTreeMap<PathBuf, Inode>,
+    durable_names: BTreeMap<PathBuf, Inode>,
+    pending: Vec<DirOp>,
+    capacity_bytes: Option<u64>,
+    /// Syncs left until one fails; `None`: none does.
+    syncs_until_failure: Option<u32>,
+    failing: bool,
+}
+
+/// The disk. Clones share it.
+#[derive(Clone, Default)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+impl SimDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits the sum of all file sizes. `None` lifts the limit.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.0.lock().capacity_bytes = bytes;
+    }
+
+    /// Lets `n` syncs succeed and fails each one after them, with EIO, until [`SimDisk::heal`].
+    pub fn fail_syncs_after(&self, n: u32) {
+        self.0.lock().syncs_until_failure = Some(n);
+    }
+
+    pub fn heal(&self) {
+        let mut state = self.0.lock();
+        state.syncs_until_failure = None;
+        state.failing = false;
+    }
+
+    /// Flips one byte of a file, on the platter and in the cache, as rot does.
+    pub fn flip(&self, path: &Path, offset: usize) {
+        let state = self.0.lock();
+        let mut file = state.names.get(path).expect("the file to damage exists").lock();
+        file.cached[offset] ^= 0x40;
+        if let Some(byte) = file.durable.get_mut(offset) {
+            *byte ^= 0x40;
+        }
+    }
+
+    /// The disk after power came back: `random` decides the fate of everything that was not synced.
+    /// The old disk (and every file open on it) is dead.
+    pub fn crash(&self, random: &mut dyn FnMut() -> u64) -> Self {
+        let mut old = self.0.lock();
+        let kept = usize::try_from(random() % (old.pending.len() as u64 + 1)).expect("small");
+        let mut names = std::mem::take(&mut old.durable_names);
+        for op in old.pending.drain(..).take(kept) {
+            op.apply(&mut names);
+        }
+        for inode in names.values_mut() {
+            let file = inode.lock();
+            let mut image = file.durable.clone();
+            image.resize(file.cached.len(), 0);
+            // All, none, or each sector by chance: the first two are the usual ends of a lucky crash.
+            let fate = random() % 4;
+            for sector in &file.dirty_sectors {
+                if fate == 0 || (fate > 1 && random().is_multiple_of(2)) {
+                    let range = sector_range(*sector, image.len());
+                    image[range.clone()].copy_from_slice(&file.cached[range]);
+                }
+            }
+            let survivor = SimFile { cached: image.clone(), durable: image, dirty_sectors: BTreeSet::new() };
+            drop(file);
+            *inode = Arc::new(Mutex::new(survivor));
+        }
+        let state = State { names: names.clone(), durable_names: names, ..State::default() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn inode(&self, op: &'static str, path: &Path) -> Result<Inode, IoError> {
+        let missing = || IoError::new(op, path, io::ErrorKind::NotFound.into());
+        self.0.lock().names.get(path).cloned().ok_or_else(missing)
+    }
+
+    fn create(&self, op: &'static str, path: &Path, content: Vec<u8>) -> Result<(), IoError> {
+        let mut state = self.0.lock();
+        if state.names.contains_key(path) {
+            return Err(IoError::new(op, path, io::ErrorKind::AlreadyExists.into()));
+        }
+        let used: usize = state.names.values().map(|inode| inode.lock().cached.len()).sum();
+        if state.capacity_bytes.is_some_and(|capacity| (used + content.len()) as u64 > capacity) {
+            return Err(IoError::new(op, path, io::ErrorKind::StorageFull.into()));
+        }
+        let file = SimFile { durable: content.clone(), cached: content, dirty_sectors: BTreeSet::new() };
+        let inode = Arc::new(Mutex::new(file));
+        state.names.insert(path.to_owned(), Arc::clone(&inode));
+        state.pending.push(DirOp::Link(path.to_owned(), inode));
+        Ok(())
+    }
+}
+
+impl State {
+    fn count_sync(&mut self) -> io::Result<()> {
+        match &mut self.syncs_until_failure {
+            Some(0) => self.failing = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if self.failing { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+fn sector_range(sector: usize, len: usize) -> std::ops::Range<usize> {
+    let start = sector * SECTOR_BYTES;
+    start..(start + SECTOR_BYTES).min(len)
+}
+
+struct SimRegion {
+    inode: Inode,
+    disk: SimDisk,
+    len: u64,
+}
+
+impl Region for SimRegion {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).expect("small");
+        let mut file = self.inode.lock();
+        file.cached[at..at + bytes.len()].copy_from_slice(bytes);
+        if !bytes.is_empty() {
+            file.dirty_sectors.extend(at / SECTOR_BYTES..=(at + bytes.len() - 1) / SECTOR_BYTES);
+        }
+        Ok(())
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
+        let at = usize::try_from(offset).expect("small");
+        Cow::Owned(self.inode.lock().cached[at..at + len].to_vec())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let outcome = self.disk.0.lock().count_sync();
+        let mut file = self.inode.lock();
+        // As Linux does: a failed write-back leaves the pages clean, the platter old, and the cache as it was.
+        let dirty = std::mem::take(&mut file.dirty_sectors);
+        outcome?;
+        let SimFile { cached, durable, .. } = &mut *file;
+        for sector in dirty {
+            let range = sector_range(sector, cached.len());
+            durable[range.clone()].copy_from_slice(&cached[range]);
+        }
+        Ok(())
+    }
+
+    fn release(&self, _upto: u64) {}
+}
+
+impl Storage for SimDisk {
+    fn create_dir(&self, _dir: &Path) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, IoError> {
+        let state = self.0.lock();
+        let within = state.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(within.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn allocate(&self, path: &Path, len: u64, head: &[u8]) -> Result<(), IoError> {
+        let mut content = vec![0; usize::try_from(len).expect("small")];
+        content[..head.len()].copy_from_slice(head);
+        self.create("allocate log segment", path, content)
+    }
+
+    fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let inode = self.inode("rewrite log segment", path)?;
+        let len = inode.lock().cached.len() as u64;
+        let region = SimRegion { inode, disk: self.clone(), len };
+        let written = region.copy_in(offset, bytes).and_then(|()| region.sync());
+        written.map_err(|source| IoError::new("rewrite log segment", path, source))
+    }
+
+    fn open_log(&self, path: &Path) -> Result<Arc<LogFile>, IoError> {
+        let inode = self.inode("open log segment", path)?;
+        let len = inode.lock().cached.len() as u64;
+        Ok(LogFile::new(path, Box::new(SimRegion { inode, disk: self.clone(), len })))
+    }
+
+    fn is_resident(&self, _path: &Path) -> bool {
+        true
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+        self.create("create file", path, bytes.to_vec())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        let mut state = self.0.lock();
+        let Some(inode) = state.names.remove(from) else {
+            return Err(IoError::new("rename file", from, io::ErrorKind::NotFound.into()));
+        };
+        state.names.insert(to.to_owned(), Arc::clone(&inode));
+        state.pending.push(DirOp::Link(to.to_owned(), inode));
+        state.pending.push(DirOp::Unlink(from.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        let mut state = self.0.lock();
+        if state.names.remove(path).is_none() {
+            return Err(IoError::new("remove file", path, io::ErrorKind::NotFound.into()));
+        }
+        state.pending.push(DirOp::Unlink(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        let mut state = self.0.lock();
+        let (durable, pending): (Vec<DirOp>, Vec<DirOp>) =
+            std::mem::take(&mut state.pending).into_iter().partition(|op| op.is_in(dir));
+        state.pending = pending;
+        for op in durable {
+            op.apply(&mut state.durable_names);
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> Result<u64, IoError> {
+        let state = self.0.lock();
+        let used: usize = state.names.values().map(|inode| inode.lock().cached.len()).sum();
+        Ok(state.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(used as u64)))
+    }
+
+    fn backend(&self, _dir: &Path) -> &'static str {
+        "simulated"
+    }
+}

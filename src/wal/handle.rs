@@ -1,0 +1,157 @@
+//! The end of the log that HTTP holds: append, wait for durability, look at the state.
+
+use super::Shared;
+use super::append::{AppendError, Full, NewFrame};
+use super::lsn::{Lsn, SegmentId};
+use crate::error::chain;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// How far the log is durable, and whether it still takes frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durable {
+    /// Everything up to here survives power loss.
+    pub lsn: Lsn,
+    pub health: Health,
+}
+
+/// Only gets worse in the life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    Good,
+    /// Shutting down; everything appended was synced.
+    Closed,
+    /// A sync failed and could not be made good.
+    Poisoned,
+}
+
+/// Why a frame is not known to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SyncError {
+    #[error("the sync failed; the record may or may not survive power loss")]
+    Poisoned,
+}
+
+/// A cloneable handle for appending.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Appends a frame. When this returns, the frame survives the death of the process, but not yet power loss.
+    /// Never waits for the file system.
+    pub fn append(&self, frame: &NewFrame<'_>) -> Result<Lsn, AppendError> {
+        self.shared.append(frame)
+    }
+
+    /// Waits until the frame survives power loss. All who wait at the same time share one sync.
+    pub async fn synced(&self, lsn: Lsn) -> Result<(), SyncError> {
+        let mut durable = self.shared.durable.subscribe();
+        if durable.borrow().lsn >= lsn {
+            return Ok(());
+        }
+        self.shared.announce_waiter();
+        let durable =
+            durable.wait_for(|durable| durable.lsn >= lsn || durable.health == Health::Poisoned).await;
+        match durable {
+            Ok(durable) if durable.lsn >= lsn => Ok(()),
+            _ => Err(SyncError::Poisoned),
+        }
+    }
+
+    /// Ends when an append that was refused for lack of room may succeed. Has no deadline.
+    pub async fn space(&self) {
+        self.shared.space.notified().await;
+    }
+
+    /// Follows the durable mark and the health.
+    pub fn watch(&self) -> watch::Receiver<Durable> {
+        self.shared.durable.subscribe()
+    }
+
+    /// Takes no more frames, syncs the last ones, and lets the threads end.
+    pub fn close(&self) {
+        let seal = {
+            let mut tail = self.shared.tail.lock();
+            if tail.health == Health::Good {
+                tail.health = Health::Closed;
+            }
+            let active = tail.active.take();
+            active.map(|writing| self.shared.seal(&mut tail, writing))
+        };
+        if let Some((placed, seal)) = seal
+            && let Err(error) = self.shared.write_seal(placed, &seal)
+        {
+            tracing::warn!(error = %chain(&error), "the last segment stays unsealed");
+        }
+        self.shared.stop_syncing();
+        self.shared.stop_preparing();
+    }
+
+    /// Identity of this log.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.shared.wal_uuid
+    }
+
+    pub fn status(&self) -> Status {
+        let segments = self.shared.segments.all().into_iter().map(|segment| SegmentStatus {
+            id: segment.id(),
+            first: segment.base,
+            last: segment.end().map(|end| end.last),
+            bytes: segment.end().map(|end| end.offset),
+            capacity_bytes: segment.header.capacity,
+        });
+        let segments = segments.collect();
+        let log_bytes = self.shared.pool.lock().log_bytes;
+        let tail = self.shared.tail.lock();
+        Status {
+            appended: tail.last,
+            durable: self.shared.durable.borrow().lsn,
+            health: self.shared.durable.borrow().health,
+            refusing: tail.refusing,
+            appended_frames: tail.appended_frames,
+            appended_bytes: tail.appended_bytes,
+            unsynced_bytes: tail.unsynced_bytes,
+            prepared: tail.prepared.len(),
+            log_bytes,
+            backend: self.shared.storage.backend(&self.shared.config.dir),
+            segments,
+        }
+    }
+}
+
+/// A snapshot for operators.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The last number given.
+    pub appended: Lsn,
+    pub durable: Lsn,
+    pub health: Health,
+    /// Why the last append was refused, until one is taken again.
+    pub refusing: Option<Full>,
+    /// Since the start of the process.
+    pub appended_frames: u64,
+    pub appended_bytes: u64,
+    pub unsynced_bytes: u64,
+    pub prepared: usize,
+    /// Bytes of all segment files, also of those that wait for their turn.
+    pub log_bytes: u64,
+    pub backend: &'static str,
+    pub segments: Vec<SegmentStatus>,
+}
+
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SegmentStatus {
+    pub id: SegmentId,
+    pub first: Lsn,
+    /// The last number in it, once it is sealed.
+    pub last: Option<Lsn>,
+    /// Bytes used, once it is sealed.
+    pub bytes: Option<u64>,
+    pub capacity_bytes: u64,
+}

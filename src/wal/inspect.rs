@@ -1,0 +1,143 @@
+//! Looks at segment files without touching them: for `forebay wal`, on a live directory or a dead one.
+//!
+//! Reads a whole file into memory first, so that what a running daemon appends meanwhile does not change under
+//! the inspector; an append that was under way shows as an unfinished tail.
+
+use super::format::{self, Frame, FrameKind, HEADER_BYTES, HeaderError, Seal, SegmentHeader, SegmentStart};
+use super::lsn::Lsn;
+use crate::error::{IoContext, IoError};
+use std::path::{Path, PathBuf};
+
+/// A segment file in memory.
+pub struct SegmentFile {
+    pub path: PathBuf,
+    pub header: Result<SegmentHeader, HeaderError>,
+    bytes: Vec<u8>,
+}
+
+/// What stands in a segment, in the order of its bytes.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    Frame {
+        offset: u64,
+        frame: Frame<'a>,
+    },
+    /// Bytes that are no frame, with a valid frame behind them.
+    Bad {
+        offset: u64,
+        bytes: u64,
+    },
+}
+
+/// What a look at a whole segment found.
+#[derive(Debug, Default, Clone, serde::Serialize)]
+pub struct Summary {
+    /// No frame was ever written to it.
+    pub prepared: bool,
+    pub sealed: bool,
+    pub base: Lsn,
+    /// Number of its last DATA frame, 0 if it has none.
+    pub last: Lsn,
+    pub data_frames: u64,
+    pub payload_bytes: u64,
+    /// Offset behind the last frame.
+    pub end_offset: u64,
+    pub bad_ranges: u64,
+    pub bad_bytes: u64,
+    /// The highest number that a frame in it says was durable.
+    pub durable: Lsn,
+    /// Receive times of the first and last DATA frame, in microseconds since the epoch.
+    pub first_ts: Option<i64>,
+    pub last_ts: Option<i64>,
+}
+
+/// The segment files in a log's directory, by name.
+pub fn list(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).context("list directory", dir)? {
+        let entry = entry.context("list directory", dir)?;
+        if entry.file_name().to_str().and_then(format::parse_segment_name).is_some() {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+impl SegmentFile {
+    pub fn read(path: &Path) -> Result<Self, IoError> {
+        let bytes = std::fs::read(path).context("read log segment", path)?;
+        let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES).unwrap_or(&bytes));
+        Ok(Self { path: path.to_owned(), header, bytes })
+    }
+
+    /// Everything up to the last valid frame.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut offset = HEADER_BYTES;
+        let mut pending: Option<Entry<'_>> = None;
+        std::iter::from_fn(move || {
+            if let Some(entry) = pending.take() {
+                return Some(entry);
+            }
+            let header = self.header.as_ref().ok()?;
+            let at = offset + self.next_valid(offset, header)?;
+            let frame = self.frame(at, header)?;
+            let entry = Entry::Frame { offset: at as u64, frame };
+            let bad = at - offset;
+            let bad_entry = Entry::Bad { offset: offset as u64, bytes: bad as u64 };
+            offset = at + frame.header.frame_bytes();
+            if bad == 0 {
+                return Some(entry);
+            }
+            pending = Some(entry);
+            Some(bad_entry)
+        })
+    }
+
+    fn frame(&self, at: usize, header: &SegmentHeader) -> Option<Frame<'_>> {
+        format::frame_at(&self.bytes, at, header.salt(), &header.wal_uuid).ok()
+    }
+
+    fn next_valid(&self, offset: usize, header: &SegmentHeader) -> Option<usize> {
+        let rest = self.bytes.get(offset..)?;
+        format::candidates(rest).find(|at| self.frame(offset + at, header).is_some())
+    }
+
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary { prepared: true, end_offset: HEADER_BYTES as u64, ..Summary::default() };
+        for entry in self.entries() {
+            match entry {
+                Entry::Bad { bytes, .. } => {
+                    summary.bad_ranges += 1;
+                    summary.bad_bytes += bytes;
+                }
+                Entry::Frame { offset, frame } => {
+                    summary.prepared = false;
+                    summary.add(&frame);
+                    summary.end_offset = offset + frame.header.frame_bytes() as u64;
+                }
+            }
+        }
+        summary
+    }
+}
+
+impl Summary {
+    fn add(&mut self, frame: &Frame<'_>) {
+        let header = &frame.header;
+        self.durable = self.durable.max(header.durable);
+        match header.kind {
+            FrameKind::Start => {
+                self.base = SegmentStart::decode(frame.payload).map_or(Lsn::NONE, |start| start.base);
+            }
+            FrameKind::Seal => self.sealed = Seal::decode(frame.payload).is_some(),
+            FrameKind::Data => {
+                self.last = header.lsn;
+                self.data_frames += 1;
+                self.payload_bytes += frame.payload.len() as u64;
+                self.first_ts.get_or_insert(header.ts);
+                self.last_ts = Some(header.ts);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The write-ahead log: memory-mapped, preallocated segments of CRC-framed, numbered requests.
+//!
+//! `docs/wal-format.md` has the bytes; this is the protocol. One mutex ([`append`]) gives out numbers and disjoint
+//! ranges; copying happens outside of it. A thread ([`sync`]) makes ranges durable for everybody at once; another
+//! ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system. A
+//! [`Reader`] follows behind. A payload is opaque here.
+//!
+//! Invariants, cited by number elsewhere:
+//! - **W1** 202 is answered only if `lsn <= appended`, 200 only if `lsn <= durable`; readers see `lsn <= durable`.
+//! - **W2** `checkpoint <= durable <= appended`, and none of them ever shrinks.
+//! - **W3** The bytes of a sealed segment never change.
+//! - **W4** A segment goes only after a synced checkpoint covers its last number.
+//! - **W5** A frame is valid if and only if the list in `docs/wal-format.md` holds.
+//! - **W6** After a failed sync nothing is acknowledged from that segment again.
+//! - **W8** What cannot be read is put aside, never deleted.
+
+mod append;
+pub mod format;
+mod handle;
+pub mod inspect;
+mod lsn;
+mod prepare;
+mod reader;
+mod recovery;
+mod rescue;
+mod segment;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use append::{AppendError, Full, NewFrame};
+pub use handle::{Durable, Handle, Health, SegmentStatus, Status, SyncError};
+pub use lsn::{Lsn, LsnRange, SegmentId};
+pub use reader::{Damage, Polled, Reader};
+pub use recovery::{Floor, OpenError, RecoveryReport};
+
+use crate::clock::Clock;
+use crate::metrics;
+use crate::storage::Storage;
+use append::Tail;
+use parking_lot::{Condvar, Mutex};
+use prepare::Pool;
+use segment::Segments;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use sync::SyncWanted;
+use tokio::sync::{Notify, watch};
+
+/// How far behind the highest number ever seen a start may be without giving a number twice: more requests than
+/// the un-synced bytes can hold.
+const LSN_SKIP: u64 = 1 << 24;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub dir: PathBuf,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// Size of the first segment of a start, which the start waits for.
+    pub first_segment_bytes: u64,
+    /// Segments kept allocated ahead.
+    pub prepared: usize,
+    /// The longest that an appended frame stays un-synced.
+    pub sync_interval: Duration,
+    /// Un-synced bytes that start a sync before the interval is over.
+    pub sync_bytes: u64,
+    /// Un-synced bytes at which appends are refused: the disk is slower than the clients.
+    pub unsynced_max: u64,
+    /// The log's size at which appends are refused.
+    pub max_bytes: u64,
+    /// Space left free on the disk for staging and the catalog.
+    pub disk_reserve: u64,
+}
+
+/// What the handle, the reader and the two threads share.
+struct Shared {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    wal_uuid: [u8; 16],
+    tail: Mutex<Tail>,
+    segments: Segments,
+    pool: Mutex<Pool>,
+    prepare_wanted: Condvar,
+    sync_wanted: Mutex<SyncWanted>,
+    sync_signal: Condvar,
+    durable: watch::Sender<Durable>,
+    /// Numbers up to here were given by earlier starts.
+    recovered_last: Lsn,
+    /// The un-synced frames were written again once, after a failed sync.
+    rescued: AtomicBool,
+    /// Notified when an append that found no room may find some.
+    space: Notify,
+    metrics: Arc<metrics::Wal>,
+}
+
+impl Shared {
+    fn pool_dir(&self) -> PathBuf {
+        self.config.dir.join("pool")
+    }
+
+    fn segment_path(&self, id: SegmentId) -> PathBuf {
+        self.config.dir.join(format::segment_name(id))
+    }
+
+    fn quarantine_dir(&self) -> PathBuf {
+        quarantine_dir(&self.config.dir)
+    }
+}
+
+fn quarantine_dir(dir: &Path) -> PathBuf {
+    dir.join("quarantine")
+}
+
+/// An open log: the ends for the rest of the daemon, and the threads to join at the end.
+pub struct Wal {
+    pub handle: Handle,
+    pub reader: Reader,
+    pub report: RecoveryReport,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Recovers the log in `config.dir` (or makes one) and opens it for appending, with its threads running.
+pub fn open(
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    floor: Floor,
+    metrics: Arc<metrics::Wal>,
+) -> Result<Wal, OpenError> {
+    let (shared, report) = open_shared(storage, clock, config, floor, metrics)?;
+    let mut threads = Vec::new();
+    for (name, run) in [("wal-sync", sync::run as fn(&Shared)), ("wal-prepare", prepare::run)] {
+        let shared = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
+        threads.push(thread.map_err(OpenError::Thread)?);
+    }
+    let reader = Reader::new(Arc::clone(&shared), floor.consumed);
+    Ok(Wal { handle: Handle::new(shared), reader, report, threads })
+}
+
+/// [`open`] without the threads, so that tests decide when they run.
+fn open_shared(
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    floor: Floor,
+    metrics: Arc<metrics::Wal>,
+) -> Result<(Arc<Shared>, RecoveryReport), OpenError> {
+    storage.create_dir(&config.dir)?;
+    storage.create_dir(&config.dir.join("pool"))?;
+    storage.create_dir(&quarantine_dir(&config.dir))?;
+    let recovered = recovery::recover(storage.as_ref(), &config.dir, floor)?;
+    recovered.report.log();
+    let log_bytes = recovered.segments.iter().map(|segment| segment.header.capacity).sum();
+    let last = Lsn(recovered.highest.0 + LSN_SKIP);
+    let shared = Arc::new(Shared {
+        wal_uuid: recovered.wal_uuid,
+        tail: Mutex::new(Tail::new(last, recovered.report.known_durable, recovered.predecessor)),
+        segments: Segments::new(recovered.segments),
+        pool: Mutex::new(Pool::new(recovered.next_id, log_bytes)),
+        prepare_wanted: Condvar::new(),
+        sync_wanted: Mutex::new(SyncWanted::default()),
+        sync_signal: Condvar::new(),
+        // Everything recovered has been synced by recovery.
+        durable: watch::Sender::new(Durable { lsn: last, health: Health::Good }),
+        recovered_last: last,
+        rescued: AtomicBool::new(false),
+        space: Notify::new(),
+        metrics,
+        storage,
+        clock,
+        config,
+    });
+    shared.prepare_first()?;
+    Ok((shared, recovered.report))
+}
+
+impl Wal {
+    /// Waits for the threads to end, after [`Handle::close`].
+    pub fn join(self) {
+        for thread in self.threads {
+            // A panic in there has been printed; the process is ending anyway.
+            drop(thread.join());
+        }
+    }
+}

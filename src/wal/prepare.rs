@@ -1,0 +1,246 @@
+//! The preparing thread: keeps allocated segments ready, takes back those that are consumed, and says why there
+//! are none when there are none.
+
+use super::Shared;
+use super::append::{Full, Prepared};
+use super::format::SegmentHeader;
+use super::handle::Health;
+use super::lsn::{Lsn, SegmentId};
+use super::segment::Segment;
+use crate::error::{IoError, chain};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a shortage is looked at again: space may have come back behind our back.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Segment files that are not in use: consumed ones on their way to a new use or to removal.
+pub(super) struct Pool {
+    consumed: Vec<Arc<Segment>>,
+    next_id: SegmentId,
+    /// Bytes of all segment files, in use or not.
+    pub(super) log_bytes: u64,
+    closing: bool,
+    /// The last failure, so that each kind is logged once.
+    reported: Option<String>,
+}
+
+impl Pool {
+    pub(super) fn new(next_id: SegmentId, log_bytes: u64) -> Self {
+        Self { consumed: Vec::new(), next_id, log_bytes, closing: false, reported: None }
+    }
+}
+
+impl Shared {
+    /// Hands the segments that hold nothing above `consumed` over for reuse or removal. The caller has made sure
+    /// that a synced checkpoint covers `consumed` (W4).
+    pub(super) fn trim(&self, consumed: Lsn) {
+        let done = self.segments.take_through(consumed);
+        if done.is_empty() {
+            return;
+        }
+        self.pool.lock().consumed.extend(done);
+        self.prepare_wanted.notify_one();
+    }
+
+    pub(super) fn stop_preparing(&self) {
+        self.pool.lock().closing = true;
+        self.prepare_wanted.notify_one();
+    }
+
+    /// Makes the first segment of a start. A full disk is not an error: appends are refused until there is room.
+    pub(super) fn prepare_first(&self) -> Result<(), IoError> {
+        let bytes = self.config.first_segment_bytes.min(self.config.segment_bytes);
+        let prepared = match self.room_for(bytes) {
+            Ok(()) => self.make_segment(bytes),
+            Err(full) => {
+                self.tail.lock().shortage = full;
+                return Ok(());
+            }
+        };
+        match prepared {
+            Ok(prepared) => self.tail.lock().prepared.push_back(prepared),
+            Err(error) if error.is_full() => self.tail.lock().shortage = Full::Disk,
+            Err(error) => return Err(error),
+        }
+        self.activate_first()
+    }
+
+    /// Takes the first prepared segment of a start into use, durably, before a number is given from it: so that the
+    /// next start, whatever power loss takes, sees where this one began and goes on above it.
+    fn activate_first(&self) -> Result<(), IoError> {
+        let (roll, file) = {
+            let mut tail = self.tail.lock();
+            if tail.active.is_some() || tail.health != Health::Good {
+                return Ok(());
+            }
+            let Ok(roll) = self.roll(&mut tail) else { return Ok(()) };
+            tail.paused = true;
+            let file = tail.active.as_ref().map(|writing| Arc::clone(writing.appender.file()));
+            (roll, file)
+        };
+        let synced = roll.write(self).and_then(|()| file.map_or(Ok(()), |file| file.sync()));
+        let mut tail = self.tail.lock();
+        if synced.is_err() {
+            tail.health = Health::Poisoned;
+        }
+        tail.paused = false;
+        synced
+    }
+
+    /// Does what is to be done now: removes or reuses consumed segments, prepares new ones.
+    pub(super) fn prepare_once(&self) {
+        loop {
+            let ready = self.tail.lock().prepared.len();
+            let free = self.take_unreferenced();
+            if ready >= self.config.prepared {
+                match free {
+                    Some(segment) => self.remove_segment(&segment),
+                    None => return,
+                }
+                continue;
+            }
+            let prepared = match free {
+                Some(segment) => self.reuse_or_remove(&segment).transpose(),
+                None => None,
+            };
+            let prepared = prepared.unwrap_or_else(|| {
+                let bytes = self.config.segment_bytes;
+                self.room_for(bytes).map_err(Shortage::Full)?;
+                self.make_segment(bytes).map_err(Shortage::Io)
+            });
+            match prepared {
+                Ok(prepared) => {
+                    self.tail.lock().prepared.push_back(prepared);
+                    self.pool.lock().reported = None;
+                    if let Err(error) = self.activate_first() {
+                        tracing::error!(error = %chain(&error), "the log is poisoned: its first segment cannot be synced");
+                        self.publish_durable(Lsn::NONE, Health::Poisoned);
+                        return;
+                    }
+                    self.space.notify_waiters();
+                }
+                Err(shortage) => {
+                    self.report_shortage(shortage);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn room_for(&self, bytes: u64) -> Result<(), Full> {
+        if self.pool.lock().log_bytes + bytes > self.config.max_bytes {
+            return Err(Full::Log);
+        }
+        let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
+        if free < bytes.saturating_add(self.config.disk_reserve) { Err(Full::Disk) } else { Ok(()) }
+    }
+
+    fn report_shortage(&self, shortage: Shortage) {
+        let (full, text) = match shortage {
+            Shortage::Full(full) => (full, full.to_string()),
+            Shortage::Io(error) if error.is_full() => (Full::Disk, chain(&error)),
+            Shortage::Io(error) => (Full::Preparing, chain(&error)),
+        };
+        self.tail.lock().shortage = full;
+        let mut pool = self.pool.lock();
+        if pool.reported.as_ref() != Some(&text) {
+            tracing::warn!(reason = %text, "no segment can be prepared; requests are refused once the active one is full");
+            pool.reported = Some(text);
+        }
+    }
+
+    /// Allocates a segment of `bytes` and gives it its name, durably.
+    pub(super) fn make_segment(&self, bytes: u64) -> Result<Prepared, IoError> {
+        let header = self.new_header(bytes);
+        let scratch = self.pool_dir().join(format!("{}.tmp", header.id));
+        self.storage.allocate(&scratch, bytes, &header.encode())?;
+        let prepared = self.put_in_place(&scratch, header)?;
+        self.pool.lock().log_bytes += bytes;
+        Ok(prepared)
+    }
+
+    fn new_header(&self, capacity: u64) -> SegmentHeader {
+        let id = {
+            let mut pool = self.pool.lock();
+            let id = pool.next_id;
+            pool.next_id = SegmentId(id.0 + 1);
+            id
+        };
+        let (generation, _) = uuid::Uuid::new_v4().as_u64_pair();
+        SegmentHeader { wal_uuid: self.wal_uuid, id, generation, capacity, created: self.clock.now() }
+    }
+
+    fn put_in_place(&self, scratch: &Path, header: SegmentHeader) -> Result<Prepared, IoError> {
+        let path = self.segment_path(header.id);
+        self.storage.rename(scratch, &path)?;
+        self.storage.sync_dir(&self.config.dir)?;
+        let appender = self.storage.open_log(&path)?.appender(Segment::FIRST_OFFSET);
+        Ok(Prepared { header, appender })
+    }
+
+    /// A consumed segment that no reader holds any more.
+    fn take_unreferenced(&self) -> Option<Arc<Segment>> {
+        let mut pool = self.pool.lock();
+        let at = pool.consumed.iter().position(|segment| Arc::strong_count(segment) == 1)?;
+        Some(pool.consumed.swap_remove(at))
+    }
+
+    /// Prepares a consumed segment anew, if that is cheaper than allocating one: it must have been written by this
+    /// process, which knows what is in it, and its pages must still be in memory.
+    fn reuse_or_remove(&self, segment: &Arc<Segment>) -> Result<Option<Prepared>, Shortage> {
+        let path = segment.file.path();
+        let ours = segment.header.capacity == self.config.segment_bytes && segment.base > self.recovered_last;
+        if !ours || !self.storage.is_resident(path) {
+            self.remove_segment(segment);
+            return Ok(None);
+        }
+        let header = self.new_header(segment.header.capacity);
+        let scratch = self.pool_dir().join(format!("{}.tmp", header.id));
+        // Under a scratch name first: a crash never shows the old name with the new header.
+        let reused = self
+            .storage
+            .rename(path, &scratch)
+            .and_then(|()| self.storage.sync_dir(&self.config.dir))
+            .and_then(|()| self.storage.sync_dir(&self.pool_dir()))
+            .and_then(|()| self.storage.rewrite(&scratch, 0, &header.encode()))
+            .and_then(|()| self.put_in_place(&scratch, header));
+        self.metrics.segments_reused.inc();
+        reused.map(Some).map_err(Shortage::Io)
+    }
+
+    fn remove_segment(&self, segment: &Arc<Segment>) {
+        let path = segment.file.path();
+        let removed = self.storage.remove(path).and_then(|()| self.storage.sync_dir(&self.config.dir));
+        if let Err(error) = removed {
+            // It is found, and found to be consumed, by the next start.
+            tracing::warn!(error = %chain(&error), "a consumed segment stays behind");
+        }
+        let mut pool = self.pool.lock();
+        pool.log_bytes = pool.log_bytes.saturating_sub(segment.header.capacity);
+    }
+}
+
+enum Shortage {
+    Full(Full),
+    Io(IoError),
+}
+
+/// The preparing thread.
+pub(super) fn run(shared: &Shared) {
+    loop {
+        shared.prepare_once();
+        let mut pool = shared.pool.lock();
+        if pool.closing {
+            return;
+        }
+        let short = {
+            let tail = shared.tail.lock();
+            tail.health == Health::Good && tail.prepared.len() < shared.config.prepared
+        };
+        // Consumed segments that a reader still holds are looked at again, too.
+        let pause = if short || !pool.consumed.is_empty() { RETRY } else { Duration::from_secs(3600) };
+        shared.prepare_wanted.wait_for(&mut pool, pause);
+    }
+}

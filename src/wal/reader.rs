@@ -1,0 +1,225 @@
+//! Follows the log behind the durable mark, in order, without copying.
+
+use super::Shared;
+use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
+use super::handle::Durable;
+use super::lsn::{Lsn, LsnRange, SegmentId};
+use super::segment::Segment;
+use crate::error::chain;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+
+/// The memory of what was read is given back in steps of this.
+const RELEASE_BYTES: u64 = 4 << 20;
+
+/// Reads the log from one number on. There is one in a daemon; segments live until it is past them and they are
+/// trimmed.
+pub struct Reader {
+    shared: Arc<Shared>,
+    durable: watch::Receiver<Durable>,
+    segment: Option<Arc<Segment>>,
+    offset: u64,
+    released: u64,
+    /// The number that is to come next.
+    next: Lsn,
+    current: Option<(u64, FrameHeader)>,
+}
+
+/// What a look at the log found.
+#[derive(Debug)]
+pub enum Polled {
+    /// A frame: see [`Reader::frame`].
+    Frame(Lsn),
+    /// Numbers that will not come.
+    Damage(Damage),
+    /// Nothing durable that was not read yet.
+    Idle,
+}
+
+/// Frames that are lost.
+#[derive(Debug, Clone)]
+pub struct Damage {
+    pub segment: SegmentId,
+    /// The bytes that are no valid frames.
+    pub offset: u64,
+    pub bytes: u64,
+    pub lost: LsnRange,
+    /// The part of `lost` that had been durable once: damage to the medium. What is above was never synced: a torn
+    /// tail, which 202 does not promise to keep over power loss.
+    pub corrupt: Option<LsnRange>,
+}
+
+/// A frame as the reader sees it.
+#[derive(Debug)]
+pub struct ReadFrame<'a> {
+    pub lsn: Lsn,
+    pub ts: i64,
+    pub payload: Cow<'a, [u8]>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, consumed: Lsn) -> Self {
+        let durable = shared.durable.subscribe();
+        Self { shared, durable, segment: None, offset: 0, released: 0, next: consumed.next(), current: None }
+    }
+
+    /// Gives up the segments that hold nothing above `consumed`. The caller has made sure that a synced checkpoint
+    /// covers it (W4).
+    pub fn trim(&self, consumed: Lsn) {
+        self.shared.trim(consumed);
+    }
+
+    /// Follows the durable mark, to wait for more.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.clone()
+    }
+
+    /// Moves to the next frame, or says why not.
+    pub fn poll(&mut self) -> Polled {
+        loop {
+            let durable = self.durable.borrow().lsn;
+            let Some(segment) = self.position() else { return Polled::Idle };
+            if segment.end().is_some_and(|end| self.offset >= end.offset) {
+                let end = segment.end().map_or(Lsn::NONE, |end| end.last);
+                if let Some(damage) = self.missing_before(&segment, end.next(), self.offset) {
+                    return Polled::Damage(damage);
+                }
+                if !self.advance(&segment) {
+                    return Polled::Idle;
+                }
+                continue;
+            }
+            if self.next > durable {
+                return Polled::Idle;
+            }
+            match self.header_at(&segment, self.offset) {
+                Ok(header) if header.lsn < self.next || header.kind != FrameKind::Data => {
+                    self.offset += header.frame_bytes() as u64;
+                }
+                Ok(header) => {
+                    if let Some(damage) = self.missing_before(&segment, header.lsn, self.offset) {
+                        return Polled::Damage(damage);
+                    }
+                    self.current = Some((self.offset, header));
+                    self.offset += header.frame_bytes() as u64;
+                    self.next = header.lsn.next();
+                    self.release_behind(&segment);
+                    return Polled::Frame(header.lsn);
+                }
+                Err(_) => {
+                    if let Some(damage) = self.step_over(&segment) {
+                        return Polled::Damage(damage);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The frame that [`Reader::poll`] has just found.
+    pub fn frame(&self) -> Option<ReadFrame<'_>> {
+        let (offset, header) = self.current?;
+        let segment = self.segment.as_ref()?;
+        let at = offset + (FRAME_HEADER_BYTES + usize::from(header.ext_bytes)) as u64;
+        let payload = segment.file.read(at, header.body_bytes as usize - usize::from(header.ext_bytes))?;
+        Some(ReadFrame { lsn: header.lsn, ts: header.ts, payload })
+    }
+
+    /// The segment to read from, found anew at the start and after a failed sync replaced it.
+    fn position(&mut self) -> Option<Arc<Segment>> {
+        let current = self.segment.as_ref().filter(|segment| !segment.superseded.load(Ordering::Acquire));
+        if let Some(segment) = current {
+            return Some(Arc::clone(segment));
+        }
+        self.enter(self.shared.segments.holding(self.next)?)
+    }
+
+    fn enter(&mut self, segment: Arc<Segment>) -> Option<Arc<Segment>> {
+        self.offset = Segment::FIRST_OFFSET;
+        self.released = 0;
+        // Only here may numbers jump: a start goes on far above the highest number seen.
+        self.next = self.next.max(segment.base);
+        self.segment = Some(Arc::clone(&segment));
+        Some(segment)
+    }
+
+    fn advance(&mut self, from: &Segment) -> bool {
+        match self.shared.segments.after(from) {
+            Some(segment) => {
+                from.file.release(from.file.readable());
+                self.current = None;
+                self.enter(segment).is_some()
+            }
+            None => false,
+        }
+    }
+
+    fn header_at(&self, segment: &Segment, offset: u64) -> Result<FrameHeader, FrameError> {
+        let head = segment.file.read(offset, FRAME_HEADER_BYTES).ok_or(FrameError::Empty)?;
+        let head = head.first_chunk().ok_or(FrameError::Empty)?;
+        let header = FrameHeader::decode(head, segment.salt)?;
+        if header.kind != FrameKind::Data || header.lsn < self.next {
+            return Ok(header);
+        }
+        let body = segment.file.read(offset + FRAME_HEADER_BYTES as u64, header.body_bytes as usize);
+        let body = body.ok_or(FrameError::BadHeader)?;
+        format::check_body(header, &body, &self.shared.wal_uuid).map(|frame| frame.header)
+    }
+
+    /// Numbers between the expected one and `found`, which are not there.
+    fn missing_before(&mut self, segment: &Segment, found: Lsn, offset: u64) -> Option<Damage> {
+        self.lose(segment, offset, 0, found)
+    }
+
+    /// Looks for the next valid frame behind a bad one, puts the bytes between aside (W8), and says what is lost:
+    /// nothing, if they were no request.
+    fn step_over(&mut self, segment: &Segment) -> Option<Damage> {
+        let from = self.offset;
+        let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
+        let rest = usize::try_from(limit - from).ok().and_then(|len| segment.file.read(from, len));
+        let candidates = format::candidates(rest.as_deref().unwrap_or_default());
+        let found = candidates.map(|at| from + at as u64).find_map(|at| {
+            let header = self.header_at(segment, at).ok().filter(|header| header.lsn >= self.next)?;
+            Some((at, header.lsn))
+        });
+        self.offset = found.map_or(limit, |(at, _)| at);
+        let bytes = self.offset - from;
+        self.put_aside(segment, from, bytes);
+        let end = segment.end().map_or(self.durable.borrow().lsn, |end| end.last);
+        self.lose(segment, from, bytes, found.map_or(end.next(), |(_, lsn)| lsn))
+    }
+
+    fn lose(&mut self, segment: &Segment, offset: u64, bytes: u64, found: Lsn) -> Option<Damage> {
+        if found <= self.next {
+            return None;
+        }
+        let lost = LsnRange { first: self.next, last: found.previous() };
+        let was_durable = match segment.base > self.shared.recovered_last {
+            true => self.durable.borrow().lsn,
+            false => segment.known_durable,
+        };
+        let corrupt = (lost.first <= was_durable)
+            .then(|| LsnRange { first: lost.first, last: lost.last.min(was_durable) });
+        self.next = found;
+        Some(Damage { segment: segment.id(), offset, bytes, lost, corrupt })
+    }
+
+    fn put_aside(&self, segment: &Segment, offset: u64, bytes: u64) {
+        let name = format!("{}-{offset}.bytes", segment.id());
+        let Ok(len) = usize::try_from(bytes) else { return };
+        let Some(bytes) = segment.file.read(offset, len) else { return };
+        let path = self.shared.quarantine_dir().join(name);
+        if let Err(error) = self.shared.storage.write_new(&path, &bytes) {
+            // Also when an earlier start has put it aside already.
+            tracing::warn!(error = %chain(&error), "bytes that cannot be read were not put aside");
+        }
+    }
+
+    fn release_behind(&mut self, segment: &Segment) {
+        if self.offset - self.released >= RELEASE_BYTES {
+            segment.file.release(self.released + RELEASE_BYTES / 2);
+            self.released = self.offset;
+        }
+    }
+}

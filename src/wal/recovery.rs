@@ -1,0 +1,361 @@
+//! Start-up only: which segments are there, in which order, where each ends, and what is missing.
+//!
+//! Only the last segment is read to find its end; the others are described by their successors. So a start takes
+//! as long as one segment takes to scan, however much is to be replayed; the frames themselves are checked when
+//! the reader passes them. Nothing here needs free space.
+
+use super::format::{
+    self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, HEADER_BYTES, HeaderError, Predecessor,
+    SegmentHeader, SegmentStart,
+};
+use super::lsn::{Lsn, LsnRange, SegmentId};
+use super::quarantine_dir;
+use super::segment::{Segment, SegmentEnd};
+use crate::error::IoError;
+use crate::storage::{LogFile, Storage};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A segment whose first frame is unreadable is told from an unused one by a valid frame this close to its start.
+const PROBE_BYTES: u64 = 1 << 20;
+
+/// What the rest of the data directory knows about the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Floor {
+    /// Everything up to here is in registered files: it may be missing from the log.
+    pub consumed: Lsn,
+    /// The highest number seen anywhere outside the log.
+    pub highest: Lsn,
+    /// The log's identity, if it had one before.
+    pub wal_uuid: Option<[u8; 16]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("{}: {source}; start the version that wrote it, or move the file away", .path.display())]
+    NewerFormat { path: PathBuf, source: HeaderError },
+    #[error(
+        "{} belongs to another log than the catalog beside it; was a data directory put together from two?",
+        .path.display()
+    )]
+    OtherLog { path: PathBuf },
+    #[error("cannot start a thread of the log")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What a start found, for the log and for `/admin/v1/wal`.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct RecoveryReport {
+    pub segments: usize,
+    /// The highest number found in the log.
+    pub highest: Lsn,
+    /// Everything of the last run up to here is known to have been durable before this start.
+    pub known_durable: Lsn,
+    /// Frames of whole segments that are not there though they were not consumed.
+    pub missing: Vec<LsnRange>,
+    /// The same, but of segments that no sync had covered: power loss took them, as 202 says it may.
+    pub torn: Vec<LsnRange>,
+    /// Files in the log's directory that are not ours; they stay where they are.
+    pub foreign: Vec<String>,
+    /// Segment files whose header is damaged; they were moved to `wal/quarantine/`.
+    pub quarantined: Vec<String>,
+}
+
+pub(super) struct Recovered {
+    pub(super) wal_uuid: [u8; 16],
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) predecessor: Option<Predecessor>,
+    pub(super) highest: Lsn,
+    pub(super) next_id: SegmentId,
+    pub(super) report: RecoveryReport,
+}
+
+/// A segment file that was used: its header and first frame.
+struct Found {
+    header: SegmentHeader,
+    file: Arc<LogFile>,
+    start: SegmentStart,
+    /// From the first frame: everything up to here was durable when the segment was begun.
+    durable: Lsn,
+}
+
+pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, OpenError> {
+    let mut report = RecoveryReport { known_durable: floor.consumed, ..RecoveryReport::default() };
+    let (found, next_id) = find_segments(storage, dir, floor, &mut report)?;
+    let wal_uuid = match (floor.wal_uuid, found.first()) {
+        (Some(uuid), _) => uuid,
+        (None, Some(found)) => found.header.wal_uuid,
+        (None, None) => *uuid::Uuid::new_v4().as_bytes(),
+    };
+    let chain = chain_up(storage, dir, found)?;
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut evidence = Evidence::default();
+    let mut highest = floor.highest.max(floor.consumed);
+    let mut reached = floor.consumed;
+    for (index, found) in chain.iter().enumerate() {
+        let start = &found.start;
+        if let Some(before) = start.predecessor {
+            let known = segments.last().is_some_and(|segment| segment.id() == before.id);
+            if !known && before.last > reached {
+                report.missing.push(LsnRange { first: reached.next(), last: before.last });
+            }
+            highest = highest.max(before.last);
+        }
+        let successor = chain.get(index + 1).and_then(|next| next.start.predecessor);
+        let successor = successor.filter(|before| before.id == found.header.id);
+        let end = match successor {
+            Some(before) => SegmentEnd { offset: before.end_offset, last: before.last },
+            None => scan(found, &mut evidence),
+        };
+        evidence.segment(start, end);
+        evidence.durable(found.durable);
+        highest = highest.max(start.base.previous()).max(end.last);
+        reached = reached.max(end.last);
+        if end.last < start.base && index + 1 == chain.len() {
+            // A start that took no request leaves nothing to keep.
+            storage.remove(found.file.path())?;
+            continue;
+        }
+        let segment = Segment::new(found.header, start.base, start.predecessor, Arc::clone(&found.file));
+        segment.set_end(end);
+        segments.push(segment);
+    }
+    for segment in &mut segments {
+        segment.known_durable = evidence.known_durable(segment.base);
+        make_durable(storage, segment)?;
+    }
+    for range in std::mem::take(&mut report.missing) {
+        if range.first <= evidence.known_durable(range.first) {
+            report.missing.push(range);
+        } else {
+            report.torn.push(range);
+        }
+    }
+    report.segments = segments.len();
+    report.highest = highest;
+    report.known_durable = report.known_durable.max(evidence.latest());
+    let predecessor = segments.last().and_then(Segment::as_predecessor);
+    let segments = segments.into_iter().map(Arc::new).collect();
+    Ok(Recovered { wal_uuid, segments, predecessor, highest, next_id, report })
+}
+
+/// Makes what a kill left in the page cache durable, before anybody reads it. It is written again and not only
+/// synced: if the sync before the kill failed, the kernel takes its pages for clean.
+fn make_durable(storage: &dyn Storage, segment: &Segment) -> Result<(), IoError> {
+    let Some(end) = segment.end().filter(|end| end.last > segment.known_durable) else { return Ok(()) };
+    let mut from = Segment::FIRST_OFFSET;
+    while let Ok(frame) = read_frame(&segment.file, from, segment.salt, &segment.header.wal_uuid) {
+        if frame.lsn > segment.known_durable {
+            break;
+        }
+        from += frame.frame_bytes() as u64;
+    }
+    let len = usize::try_from(end.offset.saturating_sub(from)).unwrap_or(0);
+    match segment.file.read(from, len) {
+        Some(bytes) => storage.rewrite(segment.file.path(), from, &bytes),
+        None => segment.file.sync(),
+    }
+}
+
+/// What is known to have been durable, for each run of the daemon: numbers jump between runs, and what a later run
+/// made durable says nothing about the tail that an earlier one lost.
+#[derive(Default)]
+struct Evidence {
+    runs: Vec<Run>,
+    hints: Vec<Lsn>,
+}
+
+struct Run {
+    first: Lsn,
+    last: Lsn,
+}
+
+impl Evidence {
+    fn segment(&mut self, start: &SegmentStart, end: SegmentEnd) {
+        // Numbers go on without a gap from segment to segment of one run.
+        let goes_on = start.predecessor.is_none_or(|before| before.last.next() == start.base);
+        match self.runs.last_mut() {
+            Some(run) if goes_on => run.last = run.last.max(end.last),
+            _ => self.runs.push(Run { first: start.base, last: end.last }),
+        }
+    }
+
+    /// A frame says that everything of its run up to `hint` was durable when it was appended.
+    fn durable(&mut self, hint: Lsn) {
+        self.hints.push(hint);
+    }
+
+    fn known_durable(&self, lsn: Lsn) -> Lsn {
+        let run = self.runs.iter().rfind(|run| run.first <= lsn);
+        let within = |hint: &&Lsn| run.is_some_and(|run| (run.first..=run.last).contains(*hint));
+        self.hints.iter().filter(within).max().copied().unwrap_or_default()
+    }
+
+    /// The best evidence about the latest run.
+    fn latest(&self) -> Lsn {
+        self.runs.last().map_or(Lsn::NONE, |run| self.known_durable(run.first))
+    }
+}
+
+/// Reads the header and first frame of every segment file. Unused files go, damaged ones are put aside.
+fn find_segments(
+    storage: &dyn Storage,
+    dir: &Path,
+    floor: Floor,
+    report: &mut RecoveryReport,
+) -> Result<(Vec<Found>, SegmentId), OpenError> {
+    for name in storage.list(&dir.join("pool"))? {
+        storage.remove(&dir.join("pool").join(name))?;
+    }
+    let mut found: Vec<Found> = Vec::new();
+    let mut next_id = SegmentId(1);
+    for name in storage.list(dir)? {
+        let path = dir.join(&name);
+        let Some(id) = format::parse_segment_name(&name) else {
+            if name != "pool" && name != "quarantine" {
+                report.foreign.push(name);
+            }
+            continue;
+        };
+        next_id = next_id.max(SegmentId(id.0 + 1));
+        let file = storage.open_log(&path)?;
+        let header = match read_header(&file, id) {
+            Ok(header) => header,
+            Err(HeaderError::NotASegment) => {
+                report.foreign.push(name);
+                continue;
+            }
+            Err(source @ HeaderError::Newer(_)) => return Err(OpenError::NewerFormat { path, source }),
+            Err(HeaderError::Damaged) => {
+                tracing::error!(segment = %id, "the header of a segment is damaged; the file is put aside");
+                storage.rename(&path, &quarantine_dir(dir).join(&name))?;
+                report.quarantined.push(name);
+                continue;
+            }
+        };
+        let ours = floor.wal_uuid.or(found.first().map(|first| first.header.wal_uuid));
+        if ours.is_some_and(|ours| ours != header.wal_uuid) {
+            return Err(OpenError::OtherLog { path });
+        }
+        match first_frame(&file, &header) {
+            Some((start, durable)) => found.push(Found { header, file, start, durable }),
+            None => storage.remove(&path)?,
+        }
+    }
+    storage.sync_dir(dir)?;
+    Ok((found, next_id))
+}
+
+fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderError> {
+    let page = file.read(0, HEADER_BYTES).ok_or(HeaderError::NotASegment)?;
+    let header = SegmentHeader::decode(&page)?;
+    if header.id != id || header.capacity != file.capacity() {
+        return Err(HeaderError::Damaged);
+    }
+    Ok(header)
+}
+
+/// How the segment describes itself, or `None` if it was never used. If the description is unreadable but frames
+/// follow, the first of them takes its place.
+fn first_frame(file: &LogFile, header: &SegmentHeader) -> Option<(SegmentStart, Lsn)> {
+    let salt = header.salt();
+    if let Ok(frame) = read_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid)
+        && frame.kind == FrameKind::Start
+    {
+        let payload = file.read(Segment::FIRST_OFFSET + FRAME_HEADER_BYTES as u64, format::SEGSTART_BYTES)?;
+        return Some((SegmentStart::decode(&payload)?, frame.durable));
+    }
+    let (_, frame) = next_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid, PROBE_BYTES)?;
+    tracing::error!(segment = %header.id, "the first frame of a segment is damaged");
+    Some((SegmentStart { base: frame.lsn, predecessor: None }, frame.durable))
+}
+
+/// Orders the segments and drops those whose frames were all written again after a failed sync: they share their
+/// predecessor with a newer one.
+fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<Vec<Found>, OpenError> {
+    found.sort_by_key(|found| (found.start.base, std::cmp::Reverse(found.header.id)));
+    let mut chain: Vec<Found> = Vec::new();
+    let mut seen = HashSet::new();
+    for found in found {
+        let before = found.start.predecessor.map(|before| before.id);
+        let follows = chain.last().is_none_or(|last| before == Some(last.header.id));
+        seen.insert(found.header.id);
+        if !follows && before.is_some_and(|before| seen.contains(&before)) {
+            tracing::warn!(segment = %found.header.id, "a segment that was written again is removed");
+            storage.remove(found.file.path())?;
+            storage.sync_dir(dir)?;
+            continue;
+        }
+        chain.push(found);
+    }
+    Ok(chain)
+}
+
+/// Reads a whole segment to find where its frames stop.
+fn scan(found: &Found, evidence: &mut Evidence) -> SegmentEnd {
+    let salt = found.header.salt();
+    let uuid = &found.header.wal_uuid;
+    let mut end = SegmentEnd { offset: Segment::FIRST_OFFSET, last: found.start.base.previous() };
+    let mut durable = found.durable;
+    while let Some((at, frame)) = next_frame(&found.file, end.offset, salt, uuid, u64::MAX) {
+        durable = durable.max(frame.durable);
+        if frame.kind == FrameKind::Seal {
+            end.last = end.last.max(frame.lsn.previous());
+            end.offset = at;
+            break;
+        }
+        if frame.kind == FrameKind::Data {
+            end.last = frame.lsn;
+        }
+        end.offset = at + frame.frame_bytes() as u64;
+    }
+    evidence.durable(durable);
+    end
+}
+
+/// The first valid frame at or after `offset`, looking `limit` bytes far.
+fn next_frame(
+    file: &LogFile,
+    offset: u64,
+    salt: u32,
+    wal_uuid: &[u8; 16],
+    limit: u64,
+) -> Option<(u64, FrameHeader)> {
+    let len = file.capacity().saturating_sub(offset).min(limit);
+    let bytes = file.read(offset, usize::try_from(len).ok()?)?;
+    let at = format::candidates(&bytes)
+        .find(|at| read_frame(file, offset + *at as u64, salt, wal_uuid).is_ok())?;
+    let at = offset + at as u64;
+    Some((at, read_frame(file, at, salt, wal_uuid).ok()?))
+}
+
+fn read_frame(
+    file: &LogFile,
+    offset: u64,
+    salt: u32,
+    wal_uuid: &[u8; 16],
+) -> Result<FrameHeader, FrameError> {
+    let head = file.read(offset, FRAME_HEADER_BYTES).ok_or(FrameError::Empty)?;
+    let header = FrameHeader::decode(head.first_chunk().ok_or(FrameError::Empty)?, salt)?;
+    let body = file.read(offset + FRAME_HEADER_BYTES as u64, header.body_bytes as usize);
+    let body = body.ok_or(FrameError::BadHeader)?;
+    format::check_body(header, &body, wal_uuid).map(|frame| frame.header)
+}
+
+impl RecoveryReport {
+    /// Says what an operator should know, once.
+    pub(super) fn log(&self) {
+        for range in &self.missing {
+            tracing::error!(first = %range.first, last = %range.last, "frames are missing: their segment is not there");
+        }
+        for range in &self.torn {
+            tracing::warn!(first = %range.first, last = %range.last, "a segment that was not yet synced is gone");
+        }
+        for file in &self.foreign {
+            tracing::warn!(file, "a file in the log's directory is not ours; it stays where it is");
+        }
+    }
+}

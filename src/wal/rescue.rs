@@ -1,0 +1,148 @@
+//! After a failed sync: writes the frames that were not yet durable again, elsewhere.
+//!
+//! A failed `fdatasync` leaves the pages clean and their bytes, perhaps, nowhere but in the page cache; asking
+//! again would lie. The bytes are still readable through the mapping, so they are copied into a new segment, once
+//! in the life of a process. If that fails as well, the log stays poisoned.
+
+use super::Shared;
+use super::append::Writing;
+use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SegmentStart};
+use super::lsn::Lsn;
+use super::segment::{Segment, SegmentEnd};
+use crate::error::{IoError, chain};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RescueError {
+    #[error("the un-synced frames were written again once already")]
+    Twice,
+    #[error("the un-synced frames could not be written again")]
+    Io(#[from] IoError),
+    #[error("an un-synced frame cannot be read back")]
+    Unreadable,
+}
+
+/// An un-synced DATA frame, where it was first written.
+struct LostFrame {
+    segment: Arc<Segment>,
+    offset: u64,
+    header: FrameHeader,
+}
+
+impl Shared {
+    /// Copies every frame above the durable mark into a new segment, syncs it and goes on from there. Appends are
+    /// refused meanwhile. Returns the new durable mark.
+    pub(super) fn rescue(&self) -> Result<Lsn, RescueError> {
+        if self.rescued.swap(true, Ordering::SeqCst) {
+            return Err(RescueError::Twice);
+        }
+        let (lost, durable, last) = {
+            let mut tail = self.tail.lock();
+            tail.paused = true;
+            let mut lost = std::mem::take(&mut tail.sealed);
+            lost.extend(tail.active.take());
+            (lost, tail.durable, tail.last)
+        };
+        for writing in &lost {
+            while writing.appender.oldest_live().is_some() {
+                std::thread::yield_now();
+            }
+            writing.appender.publish(writing.appender.head());
+        }
+        let frames = frames_above(&lost, durable)?;
+        let start = restart(&lost, &frames, last);
+        let writing = self.write_again(&frames, &start, durable)?;
+
+        let superseded = self.segments.take_from(start.base);
+        if let Some(cut) = start.predecessor
+            && let Some(cut_segment) = lost.iter().find(|writing| writing.segment.id() == cut.id)
+        {
+            cut_segment.segment.set_end(SegmentEnd { offset: cut.end_offset, last: cut.last });
+        }
+        self.segments.push(Arc::clone(&writing.segment));
+        let mut tail = self.tail.lock();
+        tail.active = Some(writing);
+        tail.durable = last;
+        tail.unsynced_bytes = 0;
+        tail.paused = false;
+        drop(tail);
+        self.remove_superseded(&superseded);
+        Ok(last)
+    }
+
+    /// Writes the frames into a new segment and syncs it.
+    fn write_again(
+        &self,
+        frames: &[LostFrame],
+        start: &SegmentStart,
+        durable: Lsn,
+    ) -> Result<Writing, RescueError> {
+        let bytes: usize = frames.iter().map(|frame| frame.header.frame_bytes()).sum();
+        let capacity = self.config.segment_bytes.max((bytes + 2 * HEADER_BYTES) as u64);
+        let (mut writing, placed) = self.begin(self.make_segment(capacity)?, start, durable);
+        self.write_start(placed, start)?;
+        for frame in frames {
+            let len = frame.header.frame_bytes();
+            let body = frame.offset + FRAME_HEADER_BYTES as u64;
+            let body =
+                frame.segment.file.read(body, len - FRAME_HEADER_BYTES).ok_or(RescueError::Unreadable)?;
+            let to = writing.appender.reserve(len, frame.header.lsn.0);
+            let mut to = to.map_err(|_| RescueError::Unreadable)?;
+            to.write(&frame.header.encode(writing.segment.salt))?;
+            to.write(&body)?;
+            writing.frames += 1;
+        }
+        writing.appender.publish(writing.appender.head());
+        writing.appender.file().sync()?;
+        Ok(writing)
+    }
+
+    /// Segments whose every frame was written again. Recovery tells them apart if one stays behind: it shares its
+    /// predecessor with the newer segment that replaced it.
+    fn remove_superseded(&self, superseded: &[Arc<Segment>]) {
+        for segment in superseded {
+            segment.superseded.store(true, Ordering::Release);
+            if let Err(error) = self.storage.remove(segment.file.path()) {
+                tracing::warn!(error = %chain(&error), "a superseded segment stays behind");
+            }
+        }
+    }
+}
+
+/// How the new segment describes itself: it starts with the first lost frame, and what came before ends there.
+fn restart(lost: &[Writing], frames: &[LostFrame], last: Lsn) -> SegmentStart {
+    let base = frames.first().map_or(last.next(), |frame| frame.header.lsn);
+    // The segment in which the durable frames end; one that holds none of them is replaced whole.
+    let cut = lost.iter().map(|writing| &writing.segment).rfind(|segment| segment.base < base);
+    let predecessor = match (cut, lost.first()) {
+        (Some(segment), _) => {
+            let first_lost = frames.iter().find(|frame| Arc::ptr_eq(&frame.segment, segment));
+            let end = segment.end().map_or(segment.file.readable(), |end| end.offset);
+            let end_offset = first_lost.map_or(end, |frame| frame.offset);
+            Some(Predecessor { id: segment.id(), end_offset, last: base.previous() })
+        }
+        (None, Some(first)) => first.segment.predecessor,
+        (None, None) => None,
+    };
+    SegmentStart { base, predecessor }
+}
+
+/// Every DATA frame above `durable`, in order.
+fn frames_above(lost: &[Writing], durable: Lsn) -> Result<Vec<LostFrame>, RescueError> {
+    let mut frames = Vec::new();
+    for writing in lost {
+        let segment = &writing.segment;
+        let mut offset = Segment::FIRST_OFFSET;
+        while offset < writing.appender.head() {
+            let bytes = segment.file.read(offset, FRAME_HEADER_BYTES).ok_or(RescueError::Unreadable)?;
+            let bytes = bytes.first_chunk().ok_or(RescueError::Unreadable)?;
+            let header = FrameHeader::decode(bytes, segment.salt).map_err(|_| RescueError::Unreadable)?;
+            if header.kind == FrameKind::Data && header.lsn > durable {
+                frames.push(LostFrame { segment: Arc::clone(segment), offset, header });
+            }
+            offset += header.frame_bytes() as u64;
+        }
+    }
+    Ok(frames)
+}

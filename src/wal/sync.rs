@@ -1,0 +1,197 @@
+//! The sync thread: makes what was appended durable, for everybody who waits at once.
+
+use super::Shared;
+use super::handle::{Durable, Health};
+use super::lsn::{Lsn, SegmentId};
+use crate::error::{IoError, chain};
+use crate::storage::LogFile;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest that a sync is put off to gather more waiters.
+const LINGER_MAX: Duration = Duration::from_millis(1);
+/// A segment's memory is given back to the page cache in steps of this.
+const RELEASE_BYTES: u64 = 4 << 20;
+
+/// What appenders ask of the sync thread.
+#[derive(Default)]
+pub(super) struct SyncWanted {
+    /// Requests that wait for a sync that has not started.
+    waiters: usize,
+    /// Requests that waited for the sync that is under way.
+    served: usize,
+    /// Wake the thread when there are this many; 0 while it is busy and will look by itself.
+    wake_at: usize,
+    now: bool,
+    closing: bool,
+}
+
+impl Shared {
+    /// Asks for a sync without waiting for it.
+    pub(super) fn request_sync(&self) {
+        self.sync_wanted.lock().now = true;
+        self.sync_signal.notify_one();
+    }
+
+    /// Announces a request that waits for the next sync.
+    pub(super) fn announce_waiter(&self) {
+        let mut wanted = self.sync_wanted.lock();
+        wanted.waiters += 1;
+        if wanted.waiters == wanted.wake_at {
+            self.sync_signal.notify_one();
+        }
+    }
+
+    /// Lets the sync thread sync once more and end.
+    pub(super) fn stop_syncing(&self) {
+        self.sync_wanted.lock().closing = true;
+        self.sync_signal.notify_one();
+    }
+
+    /// Makes everything appended so far durable, except what is still being copied. On failure the log is poisoned
+    /// (W6), unless the un-synced frames could be written again elsewhere.
+    pub(super) fn sync_once(&self) {
+        let Some(round) = self.start_round() else { return };
+        let started = Instant::now();
+        let synced = round.files.iter().try_for_each(|(_, file)| file.sync());
+        self.metrics.sync_seconds.observe(started.elapsed());
+        if let Err(error) = synced {
+            self.sync_failed(&error);
+            return;
+        }
+        self.finish_round(&round);
+    }
+
+    fn start_round(&self) -> Option<Round> {
+        let mut tail = self.tail.lock();
+        if tail.health == Health::Poisoned || (tail.unsynced_bytes == 0 && tail.sealed.is_empty()) {
+            return None;
+        }
+        let mut round = Round { through: tail.last, files: Vec::new(), settled: Vec::new() };
+        for writing in tail.sealed.iter().chain(tail.active.as_ref()) {
+            let appender = &writing.appender;
+            if let Some((start, tag)) = appender.oldest_live() {
+                // Only what lies below the oldest copy under way is sure to be in the mapping by now.
+                appender.publish(start);
+                round.through = round.through.min(Lsn(tag).previous());
+            } else {
+                appender.publish(appender.head());
+                if writing.segment.end().is_some() {
+                    round.settled.push(writing.segment.id());
+                }
+            }
+            round.files.push((writing.segment.id(), Arc::clone(appender.file())));
+        }
+        // What is still being copied needs another round.
+        tail.unsynced_bytes = u64::from(round.through < tail.last);
+        Some(round)
+    }
+
+    fn finish_round(&self, round: &Round) {
+        let mut tail = self.tail.lock();
+        tail.durable = tail.durable.max(round.through);
+        tail.sealed.retain(|writing| !round.settled.contains(&writing.segment.id()));
+        let durable = tail.durable;
+        drop(tail);
+        for (id, file) in &round.files {
+            if round.settled.contains(id) || file.readable() % (2 * RELEASE_BYTES) >= RELEASE_BYTES {
+                file.release(file.readable());
+            }
+        }
+        self.publish_durable(durable, Health::Good);
+        self.space.notify_waiters();
+    }
+
+    pub(super) fn publish_durable(&self, lsn: Lsn, health: Health) {
+        self.durable.send_if_modified(|durable| {
+            let next = Durable { lsn: durable.lsn.max(lsn), health: durable.health.max(health) };
+            std::mem::replace(durable, next) != next
+        });
+    }
+
+    fn sync_failed(&self, error: &IoError) {
+        self.metrics.sync_errors.inc();
+        tracing::error!(error = %chain(error), "a sync failed; nothing more is acknowledged from these segments");
+        match self.rescue() {
+            Ok(durable) => {
+                tracing::error!(%durable, "the frames that were not yet durable are now, in a new segment");
+                self.publish_durable(durable, Health::Good);
+                self.space.notify_waiters();
+            }
+            Err(error) => {
+                self.tail.lock().health = Health::Poisoned;
+                tracing::error!(error = %chain(&error), "the log is poisoned: no request is accepted any more");
+                self.publish_durable(Lsn::NONE, Health::Poisoned);
+            }
+        }
+    }
+}
+
+/// One round of syncing: what it covers.
+struct Round {
+    through: Lsn,
+    files: Vec<(SegmentId, Arc<LogFile>)>,
+    /// Ended segments in which nothing is being copied any more.
+    settled: Vec<SegmentId>,
+}
+
+/// The sync thread.
+pub(super) fn run(shared: &Shared) {
+    let mut linger = Linger::default();
+    loop {
+        let closing = wait_for_work(shared, &linger);
+        let started = Instant::now();
+        shared.sync_once();
+        linger.sync_took(started.elapsed());
+        let mut wanted = shared.sync_wanted.lock();
+        linger.last_waiters = std::mem::take(&mut wanted.served);
+        if closing {
+            return;
+        }
+    }
+}
+
+/// Blocks until a sync is due. Says whether it is the last one.
+fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
+    let due = Instant::now() + shared.config.sync_interval;
+    let mut wanted = shared.sync_wanted.lock();
+    wanted.wake_at = 1;
+    while wanted.waiters == 0 && !wanted.now && !wanted.closing {
+        if shared.sync_signal.wait_until(&mut wanted, due).timed_out() {
+            break;
+        }
+    }
+    if let Some(pause) = linger.pause(wanted.waiters) {
+        wanted.wake_at = linger.last_waiters;
+        let until = Instant::now() + pause;
+        while wanted.waiters < linger.last_waiters && !wanted.now && !wanted.closing {
+            if shared.sync_signal.wait_until(&mut wanted, until).timed_out() {
+                break;
+            }
+        }
+    }
+    wanted.wake_at = 0;
+    wanted.now = false;
+    wanted.served = std::mem::take(&mut wanted.waiters);
+    wanted.closing
+}
+
+/// How long to wait for more waiters before a sync. A lone waiter never waits; where many come at the rate of the
+/// syncs themselves, half a sync's time gathers them into one batch instead of two halves, and lowers the latency
+/// of all.
+#[derive(Default)]
+struct Linger {
+    sync_average: Duration,
+    last_waiters: usize,
+}
+
+impl Linger {
+    fn pause(&self, waiters: usize) -> Option<Duration> {
+        let gathering = self.last_waiters >= 2 && (1..self.last_waiters).contains(&waiters);
+        gathering.then(|| (self.sync_average / 2).min(LINGER_MAX))
+    }
+
+    fn sync_took(&mut self, took: Duration) {
+        self.sync_average = (self.sync_average * 7 + took) / 8;
+    }
+}
