@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod json;
 pub mod metrics;
 pub mod storage;
 pub mod wal;

@@ -1,0 +1,57 @@
+//! Events for the benchmarks: about 208 bytes each, eight fields, as a web shop would send them.
+
+use std::fmt::Write as _;
+
+const CITIES: [&str; 20] = [
+    "Pretoria", "Lagos", "Paris", "Berlin", "Tokyo", "Osaka", "Lima", "Quito", "Nairobi", "Oslo", "Madrid",
+    "Toronto", "Chicago", "Austin", "Seattle", "Mumbai", "Delhi", "Jakarta", "Sydney", "Auckland",
+];
+const ACTIONS: [&str; 6] = ["view", "click", "purchase", "add_to_cart", "search", "logout"];
+const TAGS: [&str; 12] = ["a", "b", "c", "new", "sale", "mobile", "web", "eu", "us", "promo", "x1", "beta"];
+
+/// splitmix64
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        let n = from.len() as u64;
+        from[usize::try_from(self.next() % n).unwrap_or(0)]
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// Appends the event number `n` and a line feed.
+pub fn push_event(body: &mut String, random: &mut Random, n: u64) {
+    let (seconds, millis) = ((n / 1000) % 60, n % 1000);
+    let _ = write!(
+        body,
+        "{{\"date\":\"2026-11-20T12:00:{seconds:02}.{millis:03}Z\",\"city\":\"{}\"",
+        random.pick(&CITIES)
+    );
+    let _ = write!(body, ",\"action\":\"{}\",\"user_id\":{}", random.pick(&ACTIONS), random.below(100_000));
+    let _ = write!(body, ",\"session\":\"{n:012x}{:016x}{:04x}\"", random.next(), random.next() & 0xffff);
+    let _ = write!(body, ",\"url\":\"https://example.com/products/{}\"", random.below(10_000));
+    let _ = write!(body, ",\"price\":{}.{:02}", random.below(100), random.below(100));
+    let _ = writeln!(body, ",\"tags\":[\"{}\",\"{}\"]}}", random.pick(&TAGS), random.pick(&TAGS));
+}
+
+/// `rows` events as NDJSON.
+pub fn events(rows: u64, seed: u64) -> String {
+    let mut random = Random(seed);
+    let mut body = String::new();
+    for n in 0..rows {
+        push_event(&mut body, &mut random, n);
+    }
+    body
+}

@@ -1,0 +1,15 @@
+//! Strict JSON, one pass, without recursion on depth that the network chooses.
+//!
+//! The accept path checks every record and the compactor turns it into columns. Both run the same code: the
+//! grammar is in [`Parser`], the walk over an object's fields in [`Shape::object`], the walk over a body's records in
+//! [`records`]. They differ in what they do with a field's value only, so they cannot disagree on what a record is.
+
+mod parser;
+pub mod records;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use parser::{DEPTH_MAX, Kind, Number, Parser, Str, Syntax};
+pub use records::{BodyKind, Verdict};
+pub use shape::{Field, Fields, Shape};

@@ -1,0 +1,496 @@
+//! The grammar of RFC 8259, strictly: a cursor over bytes that are known to be UTF-8.
+//!
+//! Stricter than the RFC in one point, as everything that stores text must be: an escaped lone surrogate is an error.
+
+use std::borrow::Cow;
+use wide::u8x16;
+
+/// Objects and arrays within one another, the record itself included. Deeper records are put into quarantine.
+pub const DEPTH_MAX: u32 = 128;
+
+/// Why bytes are not a JSON record. The text is what users read in a quarantine table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Syntax {
+    #[error("expected a JSON object")]
+    ExpectedObject,
+    #[error("expected a value")]
+    ExpectedValue,
+    #[error("expected a key in double quotes")]
+    ExpectedKey,
+    #[error("expected ':' after a key")]
+    ExpectedColon,
+    #[error("expected ',' or '}}'")]
+    ExpectedCommaOrBrace,
+    #[error("expected ',' or ']'")]
+    ExpectedCommaOrBracket,
+    #[error("unterminated string")]
+    UnterminatedString,
+    #[error("unescaped control character in a string")]
+    ControlCharacter,
+    #[error("invalid escape in a string")]
+    BadEscape,
+    #[error("lone surrogate in a string")]
+    LoneSurrogate,
+    #[error("invalid number")]
+    BadNumber,
+    #[error("nesting deeper than {DEPTH_MAX}")]
+    TooDeep,
+    #[error("trailing characters after the record")]
+    TrailingCharacters,
+    #[error("invalid UTF-8")]
+    InvalidUtf8,
+}
+
+/// What a value is, by its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    String,
+    Number,
+    True,
+    False,
+    Null,
+    Object,
+    Array,
+}
+
+/// A string between its quotes, as it stands in the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Str<'a> {
+    pub raw: &'a [u8],
+    /// Whether `raw` holds escapes.
+    pub escaped: bool,
+}
+
+/// A number as it stands in the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number<'a> {
+    pub raw: &'a [u8],
+    /// Neither fraction nor exponent.
+    pub integer: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Parser<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: u32,
+    /// In a JSON document a line feed is white space; in NDJSON it ends the record.
+    line_feed_is_space: bool,
+}
+
+impl<'a> Parser<'a> {
+    /// Parses one record of NDJSON, up to its line feed.
+    pub fn line(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, depth: 0, line_feed_is_space: false }
+    }
+
+    /// Parses a JSON document.
+    pub fn document(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, depth: 0, line_feed_is_space: true }
+    }
+
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    pub fn set_at(&mut self, at: usize) {
+        self.at = at;
+        self.depth = 0;
+    }
+
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    #[inline(always)]
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub(super) fn advance(&mut self, by: usize) {
+        self.at += by;
+    }
+
+    /// The next byte; 0, which is no JSON, at the end.
+    #[inline(always)]
+    pub fn peek(&self) -> u8 {
+        self.bytes.get(self.at).copied().unwrap_or(0)
+    }
+
+    /// One level deeper. On an error the parser is not used further.
+    #[inline(always)]
+    pub fn enter(&mut self) -> Result<(), Syntax> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX { Err(Syntax::TooDeep) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    #[inline(always)]
+    pub fn skip_space(&mut self) {
+        if self.peek() <= b' ' {
+            self.skip_space_slowly();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_space_slowly(&mut self) {
+        while matches!(self.peek(), b' ' | b'\t' | b'\r') || (self.peek() == b'\n' && self.line_feed_is_space)
+        {
+            self.at += 1;
+        }
+    }
+
+    /// What the next value is. Does not move.
+    #[inline(always)]
+    pub fn kind(&self) -> Result<Kind, Syntax> {
+        match self.peek() {
+            b'"' => Ok(Kind::String),
+            b'-' | b'0'..=b'9' => Ok(Kind::Number),
+            b'{' => Ok(Kind::Object),
+            b'[' => Ok(Kind::Array),
+            b't' if self.rest().starts_with(b"true") => Ok(Kind::True),
+            b'f' if self.rest().starts_with(b"false") => Ok(Kind::False),
+            b'n' if self.rest().starts_with(b"null") => Ok(Kind::Null),
+            _ => Err(Syntax::ExpectedValue),
+        }
+    }
+
+    /// Steps over a literal that [`Parser::kind`] has seen.
+    #[inline(always)]
+    pub fn literal(&mut self, kind: Kind) {
+        self.at += if kind == Kind::False { 5 } else { 4 };
+    }
+
+    /// A string, from its opening quote.
+    #[inline(always)]
+    pub fn string(&mut self) -> Result<Str<'a>, Syntax> {
+        self.at += 1;
+        self.string_body()
+    }
+
+    /// A string, from behind its opening quote.
+    #[inline(always)]
+    pub(super) fn string_body(&mut self) -> Result<Str<'a>, Syntax> {
+        let start = self.at;
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            at = match stop_in(self.bytes, at) {
+                Some(stop) => stop,
+                None => return Err(Syntax::UnterminatedString),
+            };
+            match self.bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    let raw = self.bytes.get(start..at).unwrap_or_default();
+                    return Ok(Str { raw, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    at = escape(self.bytes, at)?;
+                }
+                // A record ends with its line, and the string with it.
+                Some(b'\n') => return Err(Syntax::UnterminatedString),
+                _ => return Err(Syntax::ControlCharacter),
+            }
+        }
+    }
+
+    /// A number, from its first byte.
+    #[inline(always)]
+    pub fn number(&mut self) -> Result<Number<'a>, Syntax> {
+        let start = self.at;
+        let integer = match short_number(self.rest()) {
+            Some((len, integer)) => {
+                self.at += len;
+                integer
+            }
+            None => self.long_number()?,
+        };
+        Ok(Number { raw: self.bytes.get(start..self.at).unwrap_or_default(), integer })
+    }
+
+    #[inline(never)]
+    fn long_number(&mut self) -> Result<bool, Syntax> {
+        let mut integer = true;
+        if self.peek() == b'-' {
+            self.at += 1;
+        }
+        if self.peek() == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == b'.' {
+            integer = false;
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), b'e' | b'E') {
+            integer = false;
+            self.at += 1;
+            if matches!(self.peek(), b'+' | b'-') {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        // `01` and `1x` end where the number does; what follows is no separator.
+        if self.peek().is_ascii_digit() { Err(Syntax::BadNumber) } else { Ok(integer) }
+    }
+
+    fn digits(&mut self) -> Result<(), Syntax> {
+        let start = self.at;
+        while self.peek().is_ascii_digit() {
+            self.at += 1;
+        }
+        if self.at == start { Err(Syntax::BadNumber) } else { Ok(()) }
+    }
+
+    /// Steps over any value and returns its source text.
+    #[inline(always)]
+    pub fn skip_value(&mut self) -> Result<&'a [u8], Syntax> {
+        let start = self.at;
+        match self.kind()? {
+            Kind::String => drop(self.string()?),
+            Kind::Number => drop(self.number()?),
+            Kind::Object | Kind::Array => self.skip_container()?,
+            literal => self.literal(literal),
+        }
+        Ok(self.bytes.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Steps over an object or array. The stack is a bit a level: 1 in an object.
+    #[inline(never)]
+    fn skip_container(&mut self) -> Result<(), Syntax> {
+        let mut stack: u128 = 0;
+        let base = self.depth;
+        loop {
+            match self.kind()? {
+                Kind::String => drop(self.string()?),
+                Kind::Number => drop(self.number()?),
+                Kind::Object => {
+                    self.enter()?;
+                    stack = (stack << 1) | 1;
+                    self.at += 1;
+                    if self.key()?.is_some() {
+                        continue;
+                    }
+                    stack >>= 1;
+                    self.leave();
+                }
+                Kind::Array => {
+                    self.enter()?;
+                    stack <<= 1;
+                    if self.first_element() {
+                        continue;
+                    }
+                    stack >>= 1;
+                    self.leave();
+                }
+                literal => self.literal(literal),
+            }
+            // Behind a value: on to the next one, or out of what ends here.
+            loop {
+                if self.depth == base {
+                    return Ok(());
+                }
+                let more = if stack & 1 == 1 { self.next_key()?.is_some() } else { self.next_element()? };
+                if more {
+                    break;
+                }
+                stack >>= 1;
+                self.leave();
+            }
+        }
+    }
+
+    /// Behind the `{`: the first key and its colon, or `None` behind the `}`.
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
+        self.skip_space();
+        match self.peek() {
+            b'"' => self.key_and_colon().map(Some),
+            b'}' => {
+                self.at += 1;
+                Ok(None)
+            }
+            _ => Err(Syntax::ExpectedKey),
+        }
+    }
+
+    /// Behind a value in an object: the next key and its colon, or `None` behind the `}`.
+    #[inline(always)]
+    pub(super) fn next_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
+        self.skip_space();
+        match self.peek() {
+            b',' => {
+                self.at += 1;
+                self.skip_space();
+                if self.peek() == b'"' { self.key_and_colon().map(Some) } else { Err(Syntax::ExpectedKey) }
+            }
+            b'}' => {
+                self.at += 1;
+                Ok(None)
+            }
+            _ => Err(Syntax::ExpectedCommaOrBrace),
+        }
+    }
+
+    #[inline(always)]
+    fn key_and_colon(&mut self) -> Result<Str<'a>, Syntax> {
+        let key = self.string()?;
+        self.skip_space();
+        if self.peek() != b':' {
+            return Err(Syntax::ExpectedColon);
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(key)
+    }
+
+    /// From the `[`: whether a first element follows, at which the parser stands then.
+    pub fn first_element(&mut self) -> bool {
+        self.at += 1;
+        self.skip_space();
+        let empty = self.peek() == b']';
+        self.at += usize::from(empty);
+        !empty
+    }
+
+    /// Behind an element: whether another one follows.
+    #[inline(always)]
+    pub fn next_element(&mut self) -> Result<bool, Syntax> {
+        self.skip_space();
+        match self.peek() {
+            b',' => {
+                self.at += 1;
+                self.skip_space();
+                Ok(true)
+            }
+            b']' => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(Syntax::ExpectedCommaOrBracket),
+        }
+    }
+}
+
+impl<'a> Str<'a> {
+    /// The text with its escapes resolved.
+    pub fn text(&self) -> Cow<'a, [u8]> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+}
+
+/// Offset of the next quote, backslash or control character at or after `at`.
+#[inline(always)]
+fn stop_in(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let chunk = u8x16::new(*chunk);
+        let quote = chunk.simd_eq(u8x16::splat(b'"'));
+        let backslash = chunk.simd_eq(u8x16::splat(b'\\'));
+        let control = chunk.min(u8x16::splat(0x1f)).simd_eq(chunk);
+        let stops = (quote | backslash | control).to_bitmask();
+        if stops != 0 {
+            return Some(at + stops.trailing_zeros() as usize);
+        }
+        at += 16;
+    }
+    let tail = bytes.get(at..)?;
+    tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|stop| at + stop)
+}
+
+/// Checks the escape at `at` and returns the offset behind it.
+#[cold]
+fn escape(bytes: &[u8], at: usize) -> Result<usize, Syntax> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => {
+            let unit = hex4(bytes, at + 2).ok_or(Syntax::BadEscape)?;
+            match unit {
+                0xD800..=0xDBFF => {
+                    let low =
+                        (bytes.get(at + 6..at + 8) == Some(b"\\u")).then(|| hex4(bytes, at + 8)).flatten();
+                    match low {
+                        Some(0xDC00..=0xDFFF) => Ok(at + 12),
+                        _ => Err(Syntax::LoneSurrogate),
+                    }
+                }
+                0xDC00..=0xDFFF => Err(Syntax::LoneSurrogate),
+                _ => Ok(at + 6),
+            }
+        }
+        Some(_) => Err(Syntax::BadEscape),
+        None => Err(Syntax::UnterminatedString),
+    }
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + 4)?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?))
+}
+
+/// Resolves the escapes of a string that [`escape`] has checked.
+fn unescape(raw: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        text.extend_from_slice(&rest[..at]);
+        let (character, len) = match rest.get(at + 1) {
+            Some(b'u') => unescape_unicode(rest, at),
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(b'n') => ('\n', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b't') => ('\t', 2),
+            Some(other) => (char::from(*other), 2),
+            None => break,
+        };
+        text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = rest.get(at + len..).unwrap_or_default();
+    }
+    text.extend_from_slice(rest);
+    text
+}
+
+fn unescape_unicode(raw: &[u8], at: usize) -> (char, usize) {
+    let unit = hex4(raw, at + 2).unwrap_or(0xFFFD);
+    if (0xD800..0xDC00).contains(&unit) {
+        let low = hex4(raw, at + 8).unwrap_or(0xDC00);
+        let code = 0x1_0000 + ((unit - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
+        return (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
+    }
+    (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
+}
+
+/// Length of a number of the usual kind, and whether it is an integer, from one look at 16 bytes without a loop.
+/// `None`: look closely.
+#[inline(always)]
+fn short_number(rest: &[u8]) -> Option<(usize, bool)> {
+    let chunk = rest.first_chunk::<16>()?;
+    let digits = u8x16::new(*chunk) - u8x16::splat(b'0');
+    let digits = digits.min(u8x16::splat(9)).simd_eq(digits).to_bitmask();
+    let sign = u32::from(chunk[0] == b'-');
+    let whole = (digits >> sign).trailing_ones();
+    let leading_zero = whole > 1 && chunk[(sign & 1) as usize] == b'0';
+    let end = sign + whole;
+    if whole == 0 || end >= 15 || leading_zero {
+        return None;
+    }
+    match chunk[(end & 15) as usize] {
+        b'.' => {
+            let fraction = (digits >> (end + 1)).trailing_ones();
+            let end = end + 1 + fraction;
+            let simple = fraction > 0 && end < 16 && !matches!(chunk[(end & 15) as usize], b'e' | b'E');
+            simple.then_some((end as usize, false))
+        }
+        b'e' | b'E' => None,
+        _ => Some((end as usize, true)),
+    }
+}

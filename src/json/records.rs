@@ -1,0 +1,280 @@
+//! The walk over a body's records: NDJSON, or one JSON document.
+
+use super::parser::{Parser, Str, Syntax};
+use super::shape::{Field, Fields, Shape};
+use bytes::Bytes;
+use std::cell::RefCell;
+
+/// How a body is divided into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One object a line. Blank lines are skipped, a carriage return before the line feed too.
+    Lines = 0,
+    /// One object, or an array with an object an element.
+    Document = 1,
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// The checker remembers this many keys.
+const CHECKED_KEYS_MAX: usize = 64;
+
+/// Takes the records of a body.
+pub trait RecordSink<'a> {
+    /// Parses one record. Whether it counts is said by [`RecordSink::accept`] or [`RecordSink::reject`], which follows.
+    fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax>;
+    /// The record just parsed is one.
+    fn accept(&mut self, index: u64);
+    /// It is none: `raw` are its bytes.
+    fn reject(&mut self, bad: BadRecord<'a>);
+}
+
+/// A record that cannot be stored as one.
+#[derive(Debug, Clone, Copy)]
+pub struct BadRecord<'a> {
+    /// Its number among the records of its body, good and bad, from 0.
+    pub index: u64,
+    /// Where it starts in the body.
+    pub offset: usize,
+    pub raw: &'a [u8],
+    pub reason: Syntax,
+}
+
+impl BodyKind {
+    /// By the first byte that is not white space: an array is a document whatever was asked for.
+    pub fn of(first: &[u8], asked: Self) -> Self {
+        let first = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(first);
+        match first.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'[') => Self::Document,
+            _ => asked,
+        }
+    }
+}
+
+/// Hands every record of a body to the sink, in order. Numbers start at `first`; returns the next one.
+///
+/// # Errors
+/// A document that is no JSON has no records that could be told apart: it fails as a whole.
+pub fn walk<'a, S: RecordSink<'a>>(
+    body: &'a [u8],
+    kind: BodyKind,
+    first: u64,
+    sink: &mut S,
+) -> Result<u64, Syntax> {
+    match kind {
+        BodyKind::Lines => Ok(walk_lines(body, first, sink)),
+        BodyKind::Document => walk_document(body, first, sink),
+    }
+}
+
+fn walk_lines<'a, S: RecordSink<'a>>(body: &'a [u8], first: u64, sink: &mut S) -> u64 {
+    let all_utf8 = simdutf8::basic::from_utf8(body).is_ok();
+    let mut parser = Parser::line(body);
+    if body.starts_with(BYTE_ORDER_MARK) {
+        parser.advance(BYTE_ORDER_MARK.len());
+    }
+    let mut index = first;
+    loop {
+        while matches!(parser.peek(), b'\n' | b'\r' | b' ' | b'\t') && parser.at() < body.len() {
+            parser.advance(1);
+        }
+        let start = parser.at();
+        if start >= body.len() {
+            return index;
+        }
+        let parsed = if all_utf8 || line_is_utf8(&body[start..]) {
+            sink.record(&mut parser).and_then(|()| end_of_line(&mut parser))
+        } else {
+            Err(Syntax::InvalidUtf8)
+        };
+        match parsed {
+            Ok(()) => sink.accept(index),
+            Err(reason) => {
+                let raw = line_of(&body[start..]);
+                sink.reject(BadRecord { index, offset: start, raw, reason });
+                parser.set_at(start + raw.len());
+            }
+        }
+        index += 1;
+    }
+}
+
+/// The bytes up to the line feed, without a carriage return before it.
+fn line_of(rest: &[u8]) -> &[u8] {
+    let line = memchr::memchr(b'\n', rest).map_or(rest, |end| &rest[..end]);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn line_is_utf8(rest: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(line_of(rest)).is_ok()
+}
+
+#[inline(always)]
+fn end_of_line(parser: &mut Parser<'_>) -> Result<(), Syntax> {
+    parser.skip_space();
+    match parser.peek() {
+        b'\n' => {
+            parser.advance(1);
+            Ok(())
+        }
+        _ if parser.rest().is_empty() => Ok(()),
+        _ => Err(Syntax::TrailingCharacters),
+    }
+}
+
+fn walk_document<'a, S: RecordSink<'a>>(body: &'a [u8], first: u64, sink: &mut S) -> Result<u64, Syntax> {
+    simdutf8::basic::from_utf8(body).map_err(|_| Syntax::InvalidUtf8)?;
+    let mut parser = Parser::document(body);
+    if body.starts_with(BYTE_ORDER_MARK) {
+        parser.advance(BYTE_ORDER_MARK.len());
+    }
+    parser.skip_space();
+    let mut index = first;
+    if parser.rest().is_empty() {
+        return Ok(index);
+    }
+    if parser.peek() == b'[' {
+        let mut more = parser.first_element();
+        while more {
+            element(&mut parser, index, sink)?;
+            index += 1;
+            more = parser.next_element()?;
+        }
+    } else {
+        element(&mut parser, index, sink)?;
+        index += 1;
+    }
+    parser.skip_space();
+    if parser.rest().is_empty() { Ok(index) } else { Err(Syntax::TrailingCharacters) }
+}
+
+fn element<'a, S: RecordSink<'a>>(parser: &mut Parser<'a>, index: u64, sink: &mut S) -> Result<(), Syntax> {
+    let offset = parser.at();
+    if parser.peek() == b'{' {
+        sink.record(parser)?;
+        sink.accept(index);
+    } else {
+        let raw = parser.skip_value()?;
+        sink.reject(BadRecord { index, offset, raw, reason: Syntax::ExpectedObject });
+    }
+    Ok(())
+}
+
+/// What a body holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub good: u64,
+    pub bad: u64,
+    /// The first bad record: its number and what is wrong with it.
+    pub first_bad: Option<(u64, Syntax)>,
+}
+
+thread_local! {
+    /// Each thread keeps what it learnt about keys: bodies of one stream follow one another.
+    static CHECKER: RefCell<Checker> = RefCell::default();
+}
+
+/// Checks every record of a body as it came from the network, in pieces, without copying more than the records
+/// that straddle two pieces.
+///
+/// # Errors
+/// See [`walk`].
+pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
+    CHECKER.with_borrow_mut(|checker| {
+        checker.verdict = Verdict::default();
+        checker.learning = true;
+        match (pieces, kind) {
+            ([whole], _) => walk(whole, kind, 0, checker).map(drop)?,
+            (_, BodyKind::Document) => walk(&pieces.concat(), kind, 0, checker).map(drop)?,
+            (_, BodyKind::Lines) => checker.lines(pieces),
+        }
+        Ok(checker.verdict)
+    })
+}
+
+/// Checks records and keeps nothing of them.
+#[derive(Default)]
+struct Checker {
+    shape: Shape,
+    keys: Vec<u64>,
+    learning: bool,
+    verdict: Verdict,
+}
+
+impl Checker {
+    fn lines(&mut self, pieces: &[Bytes]) {
+        let mut straddling: Vec<u8> = Vec::new();
+        let mut index = 0;
+        for piece in pieces {
+            let mut rest: &[u8] = piece;
+            if !straddling.is_empty() {
+                let Some(end) = memchr::memchr(b'\n', rest) else {
+                    straddling.extend_from_slice(rest);
+                    continue;
+                };
+                let (head, tail) = rest.split_at(end + 1);
+                straddling.extend_from_slice(head);
+                index = walk_lines(&straddling, index, self);
+                straddling.clear();
+                rest = tail;
+            }
+            let whole = memchr::memrchr(b'\n', rest).map_or(0, |end| end + 1);
+            let (head, tail) = rest.split_at(whole);
+            index = walk_lines(head, index, self);
+            straddling.extend_from_slice(tail);
+        }
+        walk_lines(&straddling, index, self);
+    }
+}
+
+impl<'a> RecordSink<'a> for Checker {
+    #[inline(always)]
+    fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+        if self.learning {
+            let mut fields = SkipFields { keys: &mut self.keys, full: false };
+            let parsed = self.shape.object(parser, &mut fields);
+            if fields.full {
+                // More keys than are worth remembering: forget them, and check the rest of the body the plain way.
+                (self.shape, self.learning) = (Shape::default(), false);
+                self.keys.clear();
+            }
+            return parsed;
+        }
+        if parser.peek() == b'{' { parser.skip_value().map(drop) } else { Err(Syntax::ExpectedObject) }
+    }
+
+    #[inline(always)]
+    fn accept(&mut self, _index: u64) {
+        self.verdict.good += 1;
+    }
+
+    fn reject(&mut self, bad: BadRecord<'a>) {
+        self.verdict.bad += 1;
+        self.verdict.first_bad.get_or_insert((bad.index, bad.reason));
+    }
+}
+
+struct SkipFields<'k> {
+    /// A hash of each key. Two keys that share one share a place in the shape, which costs time and nothing else.
+    keys: &'k mut Vec<u64>,
+    full: bool,
+}
+
+impl<'a> Fields<'a> for SkipFields<'_> {
+    #[cold]
+    fn slot(&mut self, key: Str<'a>) -> Option<usize> {
+        let hash =
+            key.raw.iter().fold(0_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let known = self.keys.iter().position(|known| *known == hash);
+        if known.is_none() && self.keys.len() < CHECKED_KEYS_MAX {
+            self.keys.push(hash);
+            return Some(self.keys.len() - 1);
+        }
+        self.full |= known.is_none();
+        known
+    }
+
+    #[inline(always)]
+    fn value(&mut self, _field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+        parser.skip_value().map(drop)
+    }
+}
