@@ -2,11 +2,15 @@
 
 mod common;
 
+use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use forebay::compactor::columns::{Limits, Origin, Rows};
 use forebay::json::{BodyKind, records};
+use forebay::schema::Schema;
 use serde::de::IgnoredAny;
 use std::hint::black_box;
+use std::sync::Arc;
 
 fn check(c: &mut Criterion) {
     for rows in [1, 60, 4800] {
@@ -32,5 +36,48 @@ fn check(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, check);
+/// Records to Arrow arrays, against `arrow-json` with the schema given.
+fn columns(c: &mut Criterion) {
+    const ROWS: u64 = 200_000;
+    let body = common::events(ROWS, 1);
+    let limits =
+        Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
+    let mut group = c.benchmark_group("columns");
+    group.sample_size(10).throughput(Throughput::Elements(ROWS));
+    let chunks: Vec<&[u8]> = body.as_bytes().split_inclusive(|byte| *byte == b'\n').collect();
+    let chunks: Vec<Vec<u8>> = chunks.chunks(60).map(<[&[u8]]>::concat).collect();
+    group.bench_function("forebay", |b| {
+        b.iter(|| {
+            let mut rows = Rows::new(&Schema::default(), limits);
+            let mut stored = 0;
+            for (lsn, chunk) in chunks.iter().enumerate() {
+                let origin = Origin { lsn: lsn as u64, received_at: 0 };
+                rows.append(chunk, BodyKind::Lines, origin);
+                if rows.len() >= 8192 {
+                    stored += rows.finish(1).map_or(0, |batch| batch.batch.num_rows());
+                }
+            }
+            stored + rows.finish(1).map_or(0, |batch| batch.batch.num_rows())
+        });
+    });
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![
+        Field::new("date", DataType::Utf8, true),
+        Field::new("city", DataType::Utf8, true),
+        Field::new("action", DataType::Utf8, true),
+        Field::new("user_id", DataType::Int64, true),
+        Field::new("session", DataType::Utf8, true),
+        Field::new("url", DataType::Utf8, true),
+        Field::new("price", DataType::Float64, true),
+        Field::new("tags", DataType::new_list(DataType::Utf8, true), true),
+    ]));
+    group.bench_function("arrow-json", |b| {
+        b.iter(|| {
+            let reader = arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(8192);
+            let batches = reader.build(body.as_bytes()).into_iter().flatten();
+            batches.map(|batch| batch.map_or(0, |batch| batch.num_rows())).sum::<usize>()
+        });
+    });
+}
+
+criterion_group!(benches, check, columns);
 criterion_main!(benches);

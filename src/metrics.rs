@@ -59,3 +59,23 @@ pub struct Wal {
     pub sync_errors: Counter,
     pub segments_reused: Counter,
 }
+
+/// What the compactor and the publisher count.
+#[derive(Debug, Default)]
+pub struct Compactor {
+    pub stored_rows: Counter,
+    pub quarantined_rows: Counter,
+    pub rescued_rows: Counter,
+    pub duplicate_keys: Counter,
+    pub published_files: Counter,
+    pub published_rows: Counter,
+    pub published_bytes: Counter,
+    pub publish_errors: Counter,
+    pub publish_seconds: Latency,
+    pub expired_rows: Counter,
+    pub corrupt_frames: Counter,
+    pub torn_frames: Counter,
+    pub unreadable_frames: Counter,
+    pub verdict_mismatches: Counter,
+    pub restarts: Counter,
+}

@@ -309,6 +309,12 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// From the `{`: the first key and its colon, or `None` behind the `}`.
+    pub fn first_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
+        self.at += 1;
+        self.key()
+    }
+
     /// Behind the `{`: the first key and its colon, or `None` behind the `}`.
     #[inline(always)]
     pub(super) fn key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
@@ -325,7 +331,7 @@ impl<'a> Parser<'a> {
 
     /// Behind a value in an object: the next key and its colon, or `None` behind the `}`.
     #[inline(always)]
-    pub(super) fn next_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
+    pub fn next_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
         self.skip_space();
         match self.peek() {
             b',' => {

@@ -240,7 +240,7 @@ pub(super) fn run(shared: &Shared) {
             tail.health == Health::Good && tail.prepared.len() < shared.config.prepared
         };
         // Consumed segments that a reader still holds are looked at again, too.
-        let pause = if short || !pool.consumed.is_empty() { RETRY } else { Duration::from_secs(3600) };
+        let pause = if short || !pool.consumed.is_empty() { RETRY } else { Duration::from_hours(1) };
         shared.prepare_wanted.wait_for(&mut pool, pause);
     }
 }

@@ -71,6 +71,25 @@ impl Reader {
         self.shared.trim(consumed);
     }
 
+    /// The last number that was read, or is known not to come.
+    pub fn position(&self) -> Lsn {
+        self.next.previous()
+    }
+
+    /// Starts again behind `consumed`.
+    pub fn rewind(&mut self, consumed: Lsn) {
+        self.segment = None;
+        self.current = None;
+        self.next = consumed.next();
+    }
+
+    /// Keeps the frame that [`Reader::poll`] has just found in a file of its own (W8).
+    pub fn put_aside_frame(&self) {
+        if let (Some((offset, header)), Some(segment)) = (self.current, &self.segment) {
+            self.put_aside(segment, offset, header.frame_bytes() as u64);
+        }
+    }
+
     /// Follows the durable mark, to wait for more.
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
@@ -80,7 +99,7 @@ impl Reader {
     pub fn poll(&mut self) -> Polled {
         loop {
             let durable = self.durable.borrow().lsn;
-            let Some(segment) = self.position() else { return Polled::Idle };
+            let Some(segment) = self.locate() else { return Polled::Idle };
             if segment.end().is_some_and(|end| self.offset >= end.offset) {
                 let end = segment.end().map_or(Lsn::NONE, |end| end.last);
                 if let Some(damage) = self.missing_before(&segment, end.next(), self.offset) {
@@ -127,21 +146,22 @@ impl Reader {
     }
 
     /// The segment to read from, found anew at the start and after a failed sync replaced it.
-    fn position(&mut self) -> Option<Arc<Segment>> {
+    fn locate(&mut self) -> Option<Arc<Segment>> {
         let current = self.segment.as_ref().filter(|segment| !segment.superseded.load(Ordering::Acquire));
         if let Some(segment) = current {
             return Some(Arc::clone(segment));
         }
-        self.enter(self.shared.segments.holding(self.next)?)
+        let segment = self.shared.segments.holding(self.next)?;
+        Some(self.enter(segment))
     }
 
-    fn enter(&mut self, segment: Arc<Segment>) -> Option<Arc<Segment>> {
+    fn enter(&mut self, segment: Arc<Segment>) -> Arc<Segment> {
         self.offset = Segment::FIRST_OFFSET;
         self.released = 0;
         // Only here may numbers jump: a start goes on far above the highest number seen.
         self.next = self.next.max(segment.base);
         self.segment = Some(Arc::clone(&segment));
-        Some(segment)
+        segment
     }
 
     fn advance(&mut self, from: &Segment) -> bool {
@@ -149,7 +169,8 @@ impl Reader {
             Some(segment) => {
                 from.file.release(from.file.readable());
                 self.current = None;
-                self.enter(segment).is_some()
+                self.enter(segment);
+                true
             }
             None => false,
         }
@@ -195,10 +216,8 @@ impl Reader {
             return None;
         }
         let lost = LsnRange { first: self.next, last: found.previous() };
-        let was_durable = match segment.base > self.shared.recovered_last {
-            true => self.durable.borrow().lsn,
-            false => segment.known_durable,
-        };
+        let ours = segment.base > self.shared.recovered_last;
+        let was_durable = if ours { self.durable.borrow().lsn } else { segment.known_durable };
         let corrupt = (lost.first <= was_durable)
             .then(|| LsnRange { first: lost.first, last: lost.last.min(was_durable) });
         self.next = found;

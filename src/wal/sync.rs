@@ -146,6 +146,7 @@ pub(super) fn run(shared: &Shared) {
         let mut wanted = shared.sync_wanted.lock();
         linger.last_waiters = std::mem::take(&mut wanted.served);
         if closing {
+            shared.publish_durable(Lsn::NONE, Health::Closed);
             return;
         }
     }

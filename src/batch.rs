@@ -1,0 +1,176 @@
+//! A batch: the records of one request as they stand in one frame of the log.
+//!
+//! The payload of a DATA frame is a small header (little-endian), tagged fields, and the body as it came, after
+//! content-decoding. Types and schemas are applied later, by the compactor, so that a mended schema can be applied to
+//! what was accepted under the old one. The layout is part of the log's format: `docs/wal-format.md`.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use crate::json::BodyKind;
+use std::net::IpAddr;
+
+/// The layout that this code writes, and the newest it reads.
+pub const VERSION: u8 = 1;
+
+const FIXED_BYTES: usize = 20;
+const TAG_CLIENT_IP: u8 = 1;
+
+/// Names a stream within one daemon, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct StreamId(pub u32);
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which wire contract a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    Tinybird = 1,
+}
+
+impl Dialect {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tinybird => "tinybird",
+        }
+    }
+}
+
+/// What stands before the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHead {
+    pub stream: StreamId,
+    pub dialect: Dialect,
+    pub kind: BodyKind,
+    /// Records that were found good when the request was answered.
+    pub good: u32,
+    /// Records that were found to be none.
+    pub bad: u32,
+    pub client_ip: Option<IpAddr>,
+}
+
+/// A batch read back from a frame's payload.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    pub head: BatchHead,
+    pub body: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    #[error("batch format {0} is newer than {VERSION}, the newest that this version reads")]
+    Newer(u8),
+    #[error("the batch header is damaged")]
+    Damaged,
+}
+
+impl BatchHead {
+    /// The bytes that go before the body.
+    pub fn encode(&self) -> Vec<u8> {
+        let ip = self.client_ip.map(|ip| match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        });
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(&[VERSION, self.dialect as u8, self.kind as u8, 0]);
+        bytes.extend_from_slice(&self.stream.0.to_le_bytes());
+        bytes.extend_from_slice(&self.good.to_le_bytes());
+        bytes.extend_from_slice(&self.bad.to_le_bytes());
+        let tags_bytes = ip.as_ref().map_or(0, |ip| ip.len().saturating_add(3));
+        bytes.extend_from_slice(&u32::try_from(tags_bytes).unwrap_or(0).to_le_bytes());
+        if let Some(ip) = ip {
+            bytes.push(TAG_CLIENT_IP);
+            bytes.extend_from_slice(&u16::try_from(ip.len()).unwrap_or(0).to_le_bytes());
+            bytes.extend_from_slice(&ip);
+        }
+        bytes
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub fn decode(payload: &'a [u8]) -> Result<Self, BatchError> {
+        let (fixed, rest) = payload.split_first_chunk::<FIXED_BYTES>().ok_or(BatchError::Damaged)?;
+        let [version, dialect, kind, _, numbers @ ..] = fixed;
+        if *version > VERSION {
+            return Err(BatchError::Newer(*version));
+        }
+        let number = |at: usize| Some(u32::from_le_bytes(*numbers.get(at..)?.first_chunk()?));
+        let head = (|| {
+            Some(BatchHead {
+                stream: StreamId(number(0)?),
+                dialect: match dialect {
+                    1 => Dialect::Tinybird,
+                    _ => return None,
+                },
+                kind: match kind {
+                    0 => BodyKind::Lines,
+                    1 => BodyKind::Document,
+                    _ => return None,
+                },
+                good: number(4)?,
+                bad: number(8)?,
+                client_ip: None,
+            })
+        })();
+        let tags_bytes = number(12).and_then(|bytes| usize::try_from(bytes).ok());
+        let split = tags_bytes.and_then(|bytes| rest.split_at_checked(bytes));
+        let (Some(head), Some((tags, body))) = (head, split) else { return Err(BatchError::Damaged) };
+        let client_ip = client_ip(tags).ok_or(BatchError::Damaged)?;
+        Ok(Self { head: BatchHead { client_ip, ..head }, body })
+    }
+}
+
+/// The client's address among the tagged fields; fields of a kind not known here are passed over.
+fn client_ip(mut tags: &[u8]) -> Option<Option<IpAddr>> {
+    let mut ip = None;
+    while let Some((tag, rest)) = tags.split_first() {
+        let (len, rest) = rest.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        if *tag == TAG_CLIENT_IP {
+            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+            ip = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
+        }
+        tags = rest;
+    }
+    Some(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(client_ip: Option<&str>) -> BatchHead {
+        BatchHead {
+            stream: StreamId(7),
+            dialect: Dialect::Tinybird,
+            kind: BodyKind::Document,
+            good: 3,
+            bad: 1,
+            client_ip: client_ip.map(|ip| ip.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_batch_survives_the_round_trip() {
+        for ip in [None, Some("127.0.0.1"), Some("2001:db8::1")] {
+            let mut payload = head(ip).encode();
+            payload.extend_from_slice(b"body");
+            let batch = Batch::decode(&payload).unwrap();
+            assert_eq!((batch.head, batch.body), (head(ip), &b"body"[..]));
+        }
+    }
+
+    #[test]
+    fn short_and_newer_payloads_are_errors() {
+        let payload = head(Some("127.0.0.1")).encode();
+        for len in 0..payload.len() {
+            assert_eq!(Batch::decode(&payload[..len]).unwrap_err(), BatchError::Damaged, "{len}");
+        }
+        let mut newer = payload;
+        newer[0] = 9;
+        assert_eq!(Batch::decode(&newer).unwrap_err(), BatchError::Newer(9));
+    }
+}

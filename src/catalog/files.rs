@@ -1,0 +1,298 @@
+//! The register of files, and the checkpoints that go with them.
+
+use super::{Catalog, CatalogError, put};
+use crate::batch::StreamId;
+use crate::clock::Micros;
+use crate::schema::Schema;
+use crate::wal::{Lsn, LsnRange};
+use rusqlite::{Connection, Row, Transaction, params};
+
+/// Which of a stream's tables a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    Rows,
+    Quarantine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileState {
+    /// Finished and synced on local disk.
+    Staged,
+    /// Visible at the destination.
+    Published,
+    /// Never published within `staging.retention`, and gone.
+    Expired,
+}
+
+/// A staged file to be registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    pub kind: FileKind,
+    /// Name at the destination; the staged file is named after it.
+    pub object: String,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What one cut of a stream writes to the catalog, all or nothing.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    pub stream: StreamId,
+    pub lsns: LsnRange,
+    pub files: Vec<NewFile>,
+    pub counts: Counts,
+    /// The schema the files were written with.
+    pub schema: Schema,
+    pub misfits: Vec<Misfit>,
+}
+
+/// Values of one field and kind that did not fit their column.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Misfit {
+    /// Keys from the record down, joined with dots.
+    pub path: String,
+    pub kind: &'static str,
+    pub count: u64,
+    pub example: String,
+}
+
+/// Rows since the stream was made, or in one cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    pub stored: u64,
+    pub quarantined: u64,
+    pub rescued: u64,
+    pub duplicate_keys: u64,
+}
+
+impl Counts {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            stored: self.stored + other.stored,
+            quarantined: self.quarantined + other.quarantined,
+            rescued: self.rescued + other.rescued,
+            duplicate_keys: self.duplicate_keys + other.duplicate_keys,
+        }
+    }
+}
+
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RegisteredFile {
+    pub id: i64,
+    #[serde(skip)]
+    pub stream: StreamId,
+    pub kind: FileKind,
+    pub object: String,
+    pub first_lsn: Lsn,
+    pub last_lsn: Lsn,
+    pub rows: u64,
+    pub bytes: u64,
+    pub schema_version: u32,
+    pub state: FileState,
+    pub staged_at: Micros,
+    pub published_at: Option<Micros>,
+    pub attempts: u32,
+    pub last_error: Option<String>,
+}
+
+/// How far a stream is, and what it counted.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamProgress {
+    pub stream: StreamId,
+    pub checkpoint: Lsn,
+    pub counts: Counts,
+}
+
+const COLUMNS: &str =
+    "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
+    published_at, attempts, last_error";
+
+impl Catalog {
+    /// Registers the files of several streams, advances their checkpoints, and remembers that the log up to
+    /// `consumed` is not needed any more: one synced transaction. Returns the files with their ids.
+    pub fn register(&self, cuts: &[Cut], consumed: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let mut registered = Vec::new();
+            for cut in cuts {
+                register_cut(db, cut, now, &mut registered)?;
+            }
+            put(db, "consumed", &consumed.0.cast_signed())?;
+            Ok(registered)
+        })
+    }
+
+    pub fn mark_published(&self, ids: &[i64]) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql =
+                "UPDATE files SET state = 'published', published_at = ?2, last_error = NULL WHERE id = ?1";
+            let mut statement = db.prepare(sql)?;
+            ids.iter().try_for_each(|id| statement.execute(params![id, now]).map(drop))
+        })
+    }
+
+    pub fn mark_failed(&self, id: i64, error: &str) -> Result<(), CatalogError> {
+        let sql = "UPDATE files SET attempts = attempts + 1, last_error = ?2 WHERE id = ?1";
+        self.transaction(|db| db.execute(sql, params![id, error]).map(drop))
+    }
+
+    /// Gives a file up; its rows count as expired from now on.
+    pub fn mark_expired(&self, id: i64) -> Result<(), CatalogError> {
+        self.transaction(|db| {
+            let sql = "UPDATE streams SET expired = expired + (SELECT rows FROM files WHERE id = ?1)
+                       WHERE id = (SELECT stream FROM files WHERE id = ?1)";
+            db.execute(sql, [id])?;
+            db.execute("UPDATE files SET state = 'expired' WHERE id = ?1", [id]).map(drop)
+        })
+    }
+
+    /// All files that wait to be published, oldest first.
+    pub fn staged(&self) -> Result<Vec<RegisteredFile>, CatalogError> {
+        self.files_where("state = 'staged' ORDER BY id", &[])
+    }
+
+    /// A stream's files, newest first.
+    pub fn files(&self, stream: StreamId, limit: u32) -> Result<Vec<RegisteredFile>, CatalogError> {
+        self.files_where("stream = ?1 ORDER BY id DESC LIMIT ?2", &[&stream.0, &limit])
+    }
+
+    /// The files that hold rows of a frame.
+    pub fn files_with(&self, stream: StreamId, lsn: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let lsn = lsn.0.cast_signed();
+        self.files_where("stream = ?1 AND last_lsn >= ?2 AND first_lsn <= ?2 ORDER BY id", &[&stream.0, &lsn])
+    }
+
+    /// The files that may hold a frame, of whatever stream.
+    pub fn files_around(&self, lsn: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let lsn = lsn.0.cast_signed();
+        self.files_where("last_lsn >= ?1 AND first_lsn <= ?1 ORDER BY id", &[&lsn])
+    }
+
+    fn files_where(
+        &self,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<RegisteredFile>, CatalogError> {
+        self.read(|db| {
+            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM files WHERE {condition}"))?;
+            statement.query_map(values, file_of)?.collect()
+        })
+    }
+
+    /// Where every stream stands.
+    pub fn progress(&self) -> Result<Vec<StreamProgress>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT id, checkpoint_lsn, stored, quarantined, rescued, duplicate_keys FROM streams";
+            db.prepare(sql)?.query_map([], progress_of)?.collect()
+        })
+    }
+
+    /// Remembers that frames are gone. Told again after each restart until the log is trimmed beyond them.
+    pub fn record_loss(&self, lost: LsnRange, reason: &str) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql = "INSERT INTO losses (first_lsn, last_lsn, reason, found_at) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT (first_lsn) DO NOTHING";
+            db.execute(sql, params![lost.first.0.cast_signed(), lost.last.0.cast_signed(), reason, now])
+                .map(drop)
+        })
+    }
+}
+
+fn register_cut(
+    db: &Transaction<'_>,
+    cut: &Cut,
+    now: Micros,
+    registered: &mut Vec<RegisteredFile>,
+) -> rusqlite::Result<()> {
+    let (first, last) = (cut.lsns.first.0.cast_signed(), cut.lsns.last.0.cast_signed());
+    let sql = "UPDATE streams SET checkpoint_lsn = ?2, stored = stored + ?3, quarantined = quarantined + ?4,
+                   rescued = rescued + ?5, duplicate_keys = duplicate_keys + ?6 WHERE id = ?1";
+    let counts = [cut.counts.stored, cut.counts.quarantined, cut.counts.rescued, cut.counts.duplicate_keys];
+    let [stored, quarantined, rescued, duplicate_keys] = counts.map(u64::cast_signed);
+    db.execute(sql, params![cut.stream.0, last, stored, quarantined, rescued, duplicate_keys])?;
+    save_schema(db, cut.stream, &cut.schema, first, now)?;
+    for misfit in &cut.misfits {
+        let sql = "INSERT INTO misfits (stream, column_path, kind, count, example, first_at, last_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+                   ON CONFLICT (stream, column_path, kind) DO UPDATE SET count = count + ?4, last_at = ?6";
+        let count = misfit.count.cast_signed();
+        db.execute(sql, params![cut.stream.0, misfit.path, misfit.kind, count, misfit.example, now])?;
+    }
+    for file in &cut.files {
+        let sql = format!(
+            "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {COLUMNS}"
+        );
+        let kind = match file.kind {
+            FileKind::Rows => "rows",
+            FileKind::Quarantine => "quarantine",
+        };
+        let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
+        let version = cut.schema.version;
+        let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
+        registered.push(db.query_row(&sql, values, file_of)?);
+    }
+    Ok(())
+}
+
+/// Writes a version that is not there yet. The version of a schema changes with its columns, so the same version
+/// has the same columns.
+fn save_schema(
+    db: &Connection,
+    stream: StreamId,
+    schema: &Schema,
+    first_lsn: i64,
+    now: Micros,
+) -> rusqlite::Result<()> {
+    if schema.version == 0 {
+        return Ok(());
+    }
+    let columns = serde_json::to_string(&schema.columns).unwrap_or_default();
+    let sql =
+        "INSERT INTO schemas (stream, version, columns, first_lsn, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (stream, version) DO NOTHING";
+    db.execute(sql, params![stream.0, schema.version, columns, first_lsn, now]).map(drop)
+}
+
+fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
+    let kind: String = row.get(2)?;
+    let state: String = row.get(9)?;
+    Ok(RegisteredFile {
+        id: row.get(0)?,
+        stream: StreamId(row.get(1)?),
+        kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
+        object: row.get(3)?,
+        first_lsn: Lsn(row.get::<_, i64>(4)?.cast_unsigned()),
+        last_lsn: Lsn(row.get::<_, i64>(5)?.cast_unsigned()),
+        rows: row.get::<_, i64>(6)?.cast_unsigned(),
+        bytes: row.get::<_, i64>(7)?.cast_unsigned(),
+        schema_version: row.get(8)?,
+        state: match state.as_str() {
+            "staged" => FileState::Staged,
+            "published" => FileState::Published,
+            _ => FileState::Expired,
+        },
+        staged_at: row.get(10)?,
+        published_at: row.get(11)?,
+        attempts: row.get(12)?,
+        last_error: row.get(13)?,
+    })
+}
+
+fn progress_of(row: &Row<'_>) -> rusqlite::Result<StreamProgress> {
+    let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    Ok(StreamProgress {
+        stream: StreamId(row.get(0)?),
+        checkpoint: Lsn(number(1)?),
+        counts: Counts {
+            stored: number(2)?,
+            quarantined: number(3)?,
+            rescued: number(4)?,
+            duplicate_keys: number(5)?,
+        },
+    })
+}

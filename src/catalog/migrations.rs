@@ -1,0 +1,110 @@
+//! The catalog's tables, and how an older catalog becomes a newer one.
+//!
+//! A migration that was released never changes; the next one is added below it. `PRAGMA user_version` counts them.
+
+use super::CatalogError;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// The format this code writes.
+pub(super) const LATEST: u32 = 1;
+
+const MIGRATIONS: [&str; LATEST as usize] = [V1];
+
+/// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
+const V1: &str = "
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT;
+
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    uuid TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    policy TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- All frames of the stream up to here are in registered files.
+    checkpoint_lsn INTEGER NOT NULL DEFAULT 0,
+    stored INTEGER NOT NULL DEFAULT 0,
+    quarantined INTEGER NOT NULL DEFAULT 0,
+    rescued INTEGER NOT NULL DEFAULT 0,
+    duplicate_keys INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE schemas (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    version INTEGER NOT NULL,
+    columns TEXT NOT NULL,
+    -- The first frame written under this version.
+    first_lsn INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (stream, version)
+) STRICT;
+
+-- Values that did not fit their column, by column and type: what a wider type would be for.
+CREATE TABLE misfits (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    column_path TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    example TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    PRIMARY KEY (stream, column_path, kind)
+) STRICT;
+
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    kind TEXT NOT NULL CHECK (kind IN ('rows', 'quarantine')),
+    -- Name at the destination.
+    object TEXT NOT NULL UNIQUE,
+    first_lsn INTEGER NOT NULL,
+    last_lsn INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    schema_version INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('staged', 'published', 'expired')),
+    staged_at INTEGER NOT NULL,
+    published_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT
+) STRICT;
+CREATE INDEX files_by_lsn ON files (last_lsn);
+CREATE INDEX files_by_stream ON files (stream, last_lsn);
+CREATE INDEX files_by_state ON files (state) WHERE state <> 'published';
+
+-- Frames that the log lost: damage to the medium, or a tail that was never synced.
+CREATE TABLE losses (
+    first_lsn INTEGER PRIMARY KEY,
+    last_lsn INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    found_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    -- SHA-256 of the token; the token itself is shown once and never stored.
+    hash BLOB NOT NULL UNIQUE,
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+";
+
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
+    let sqlite = |source| CatalogError::Sqlite { path: path.to_owned(), source };
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    if found > LATEST {
+        return Err(CatalogError::Newer { path: path.to_owned(), found });
+    }
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
+        let transaction = connection.transaction().map_err(sqlite)?;
+        transaction.execute_batch(sql).map_err(sqlite)?;
+        transaction.pragma_update(None, "user_version", version).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
+    }
+    Ok(())
+}

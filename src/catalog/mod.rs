@@ -1,0 +1,146 @@
+//! The catalog: streams, schemas and their versions, checkpoints, the register of staged and published files.
+//!
+//! One SQLite database in the data directory, behind one connection; every commit is synced. What the accept path
+//! needs (streams by name) is in an in-memory snapshot besides, so that no request waits for the database.
+
+mod ballast;
+mod files;
+mod migrations;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use files::{Counts, Cut, FileKind, FileState, Misfit, NewFile, RegisteredFile, StreamProgress};
+pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
+
+use crate::clock::Clock;
+use crate::error::{IoContext, IoError};
+use crate::wal;
+use arc_swap::ArcSwap;
+use ballast::Ballast;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The database file in the data directory.
+pub const FILE_NAME: &str = "catalog.db";
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("the catalog {} cannot be used", .path.display())]
+    Sqlite {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("the catalog {} has format {found}; this version reads up to {}", .path.display(), migrations::LATEST)]
+    Newer { path: PathBuf, found: u32 },
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+pub struct Catalog {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    ballast: Ballast,
+    streams: ArcSwap<Streams>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Catalog {
+    /// Opens the catalog in the data directory, or makes one, and brings it to the latest format.
+    pub fn open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
+        let path = data_dir.join(FILE_NAME);
+        let sqlite = |source| CatalogError::Sqlite { path: path.clone(), source };
+        let mut connection = Connection::open(&path).map_err(sqlite)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+        // A commit is durable when it returns: the log is trimmed on the strength of it.
+        connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+        connection.pragma_update(None, "foreign_keys", "ON").map_err(sqlite)?;
+        migrations::run(&mut connection, &path)?;
+        std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).context("sync directory", data_dir)?;
+        let streams = streams::load(&connection).map_err(sqlite)?;
+        Ok(Self {
+            ballast: Ballast::new(data_dir),
+            connection: Mutex::new(connection),
+            streams: ArcSwap::from_pointee(streams),
+            clock,
+            path,
+        })
+    }
+
+    /// Runs `work` in one transaction. If the disk is full, the ballast is given up and the work done again.
+    fn transaction<T>(
+        &self,
+        mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let mut connection = self.connection.lock();
+        let mut attempt = || {
+            let transaction = connection.transaction()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        let outcome = match attempt() {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == rusqlite::ErrorCode::DiskFull && self.ballast.give_up() =>
+            {
+                attempt()
+            }
+            other => other,
+        };
+        outcome.map_err(|source| self.error(source))
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CatalogError> {
+        work(&self.connection.lock()).map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> CatalogError {
+        CatalogError::Sqlite { path: self.path.clone(), source }
+    }
+
+    /// Puts the ballast back when there is room again.
+    pub fn restore_ballast(&self, free_bytes: u64) {
+        self.ballast.restore(free_bytes);
+    }
+
+    /// What the log must know to open: where replay starts and whose log it is.
+    pub fn floor(&self) -> Result<wal::Floor, CatalogError> {
+        self.read(|db| {
+            let consumed = get_number(db, "consumed")?.unwrap_or(0);
+            let registered: Option<i64> =
+                db.query_row("SELECT max(last_lsn) FROM files", [], |row| row.get(0))?;
+            let highest = registered.unwrap_or(0).cast_unsigned().max(consumed);
+            let uuid: Option<Vec<u8>> = get(db, "wal_uuid")?;
+            Ok(wal::Floor {
+                consumed: wal::Lsn(consumed),
+                highest: wal::Lsn(highest),
+                wal_uuid: uuid.and_then(|uuid| uuid.try_into().ok()),
+            })
+        })
+    }
+
+    /// Binds the catalog to its log, once.
+    pub fn set_wal_uuid(&self, uuid: [u8; 16]) -> Result<(), CatalogError> {
+        self.transaction(|db| put(db, "wal_uuid", &uuid))
+    }
+}
+
+fn get<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+    db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+fn put(db: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+    db.execute(sql, params![key, value]).map(drop)
+}
+
+fn get_number(db: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+    Ok(get::<i64>(db, key)?.map(i64::cast_unsigned))
+}

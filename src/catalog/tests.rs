@@ -1,0 +1,98 @@
+use super::*;
+use crate::batch::StreamId;
+use crate::clock::FakeClock;
+use crate::schema::{Column, ColumnType, Schema};
+use crate::wal::{Lsn, LsnRange};
+
+fn open(dir: &Path) -> Catalog {
+    Catalog::open(dir, Arc::new(FakeClock::at(1_000))).unwrap()
+}
+
+fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
+    let column = |n: u32| Column { name: format!("c{n}"), kind: ColumnType::Int64 };
+    Cut {
+        stream,
+        lsns: LsnRange { first: Lsn(first), last: Lsn(last) },
+        files: vec![NewFile {
+            kind: FileKind::Rows,
+            object: format!("t/{first}-{last}.parquet"),
+            rows: 2,
+            bytes: 3,
+        }],
+        counts: Counts { stored: 2, quarantined: 1, rescued: 0, duplicate_keys: 0 },
+        schema: Schema { version, columns: (0..version).map(column).collect() },
+        misfits: Vec::new(),
+    }
+}
+
+#[test]
+fn streams_are_made_once_and_found_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let made = catalog.create_stream("visits").unwrap();
+    assert_eq!(catalog.create_stream("visits").unwrap(), made);
+    assert_ne!(catalog.create_stream("Visits").unwrap().id, made.id);
+    drop(catalog);
+    let catalog = open(dir.path());
+    assert_eq!(catalog.streams().named("visits"), Some(&made));
+    assert_eq!(catalog.streams().find(&made.uuid), Some(&made));
+    assert_eq!(catalog.streams().get(made.id), Some(&made));
+}
+
+#[test]
+fn names_are_checked() {
+    for good in ["a", "_", "a.b-c_D9", &"x".repeat(128)] {
+        assert_eq!(check_name(good), Ok(()), "{good}");
+    }
+    for bad in ["", "9a", "-a", "a/b", "..", "a\0", "é", "a b", &"x".repeat(129), ".a"] {
+        assert_eq!(check_name(bad), Err(NameError::Characters), "{bad:?}");
+    }
+    assert_eq!(check_name("a_quarantine"), Err(NameError::Reserved));
+}
+
+#[test]
+fn a_cut_registers_files_schema_and_checkpoint_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let stream = catalog.create_stream("s").unwrap().id;
+    assert_eq!(catalog.floor().unwrap().consumed, Lsn(0));
+    let files = catalog.register(&[cut(stream, 5, 9, 1), cut(stream, 10, 12, 2)], Lsn(11)).unwrap();
+    assert_eq!(files.len(), 2);
+    assert_eq!(catalog.schema(stream).unwrap().columns.len(), 2);
+    let floor = catalog.floor().unwrap();
+    assert_eq!((floor.consumed, floor.highest), (Lsn(11), Lsn(12)));
+    let progress = catalog.progress().unwrap();
+    assert_eq!((progress[0].checkpoint, progress[0].counts.stored), (Lsn(12), 4));
+    let again = catalog.register(&[cut(stream, 5, 9, 1)], Lsn(12));
+    assert!(again.is_err(), "an object's name is registered once");
+    assert_eq!(catalog.floor().unwrap().consumed, Lsn(11), "all or nothing");
+}
+
+#[test]
+fn files_go_from_staged_to_published_or_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let stream = catalog.create_stream("s").unwrap().id;
+    let cuts = [cut(stream, 5, 9, 1), cut(stream, 10, 12, 1)];
+    let files = catalog.register(&cuts, Lsn(12)).unwrap();
+    catalog.mark_failed(files[0].id, "no route").unwrap();
+    assert_eq!(catalog.staged().unwrap()[0].last_error.as_deref(), Some("no route"));
+    catalog.mark_published(&[files[0].id]).unwrap();
+    catalog.mark_expired(files[1].id).unwrap();
+    assert!(catalog.staged().unwrap().is_empty());
+    let with = catalog.files_with(stream, Lsn(7)).unwrap();
+    assert_eq!((with.len(), with[0].state, with[0].published_at), (1, FileState::Published, Some(1_000)));
+    assert_eq!(catalog.files_with(stream, Lsn(10)).unwrap()[0].state, FileState::Expired);
+    assert!(catalog.files_with(stream, Lsn(13)).unwrap().is_empty());
+}
+
+#[test]
+fn a_newer_catalog_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let db = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let opened = Catalog::open(dir.path(), Arc::new(FakeClock::at(0)));
+    assert!(matches!(opened, Err(CatalogError::Newer { found: 99, .. })));
+}

@@ -1,0 +1,206 @@
+//! The type of a new column, from the values that came for it. Inference never narrows.
+
+use super::scalar;
+use crate::json::{Kind, Parser, Syntax};
+use crate::schema::{Column, ColumnType};
+
+/// Objects and lists within one another, at most; what is deeper becomes JSON text.
+const TYPE_DEPTH_MAX: usize = 12;
+/// An object with more fields than this is a map and not a struct: it becomes JSON text.
+const STRUCT_FIELDS_MAX: usize = 200;
+/// So does one whose fields are in fewer than a tenth of the objects on the average.
+const APPEARANCE_MIN: f64 = 0.1;
+
+/// What was seen so far.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Inferred {
+    /// Nothing but nulls: no type yet.
+    Nothing,
+    Bool,
+    Int64,
+    Float64,
+    Date,
+    Timestamp,
+    String,
+    List(Box<Inferred>),
+    Struct(Fields),
+    Json,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fields {
+    objects: u64,
+    fields: Vec<(String, u64, Inferred)>,
+}
+
+impl Inferred {
+    /// Reads one value at the parser.
+    pub(super) fn value(parser: &mut Parser<'_>, depth: usize) -> Result<Self, Syntax> {
+        let kind = parser.kind()?;
+        match kind {
+            Kind::Null => {
+                parser.literal(kind);
+                Ok(Self::Nothing)
+            }
+            Kind::True | Kind::False => {
+                parser.literal(kind);
+                Ok(Self::Bool)
+            }
+            Kind::Number => Ok(if parser.number()?.integer { Self::Int64 } else { Self::Float64 }),
+            Kind::String => Ok(Self::text(&parser.string()?.text())),
+            Kind::Object | Kind::Array if depth == TYPE_DEPTH_MAX => parser.skip_value().map(|_| Self::Json),
+            Kind::Array => {
+                let mut item = Self::Nothing;
+                let mut more = parser.first_element();
+                while more {
+                    item = item.or(Self::value(parser, depth + 1)?);
+                    more = parser.next_element()?;
+                }
+                Ok(Self::List(Box::new(item)))
+            }
+            Kind::Object => {
+                let mut fields = Fields { objects: 1, fields: Vec::new() };
+                let mut key = parser.first_key()?;
+                while let Some(name) = key {
+                    let name = String::from_utf8_lossy(&name.text()).into_owned();
+                    let value = Self::value(parser, depth + 1)?;
+                    fields.add(name, 1, value);
+                    key = parser.next_key()?;
+                }
+                Ok(Self::Struct(fields))
+            }
+        }
+    }
+
+    fn text(text: &[u8]) -> Self {
+        if scalar::timestamp(text).is_some() {
+            Self::Timestamp
+        } else if scalar::date(text).is_some() {
+            Self::Date
+        } else {
+            Self::String
+        }
+    }
+
+    /// The narrowest type that holds what either holds.
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, other) | (other, Self::Nothing) => other,
+            (Self::Json, _) | (_, Self::Json) => Self::Json,
+            (Self::Int64, Self::Float64) | (Self::Float64, Self::Int64) => Self::Float64,
+            (Self::List(a), Self::List(b)) => Self::List(Box::new(a.or(*b))),
+            (Self::Struct(mut a), Self::Struct(b)) => {
+                a.objects += b.objects;
+                for (name, count, value) in b.fields {
+                    a.add(name, count, value);
+                }
+                Self::Struct(a)
+            }
+            // A list or an object beside anything else.
+            (Self::List(_) | Self::Struct(_), _) | (_, Self::List(_) | Self::Struct(_)) => Self::Json,
+            (a, b) if a == b => a,
+            // Any two scalars have their text in common.
+            _ => Self::String,
+        }
+    }
+
+    /// The column type, or `None` while nothing says what it is: nulls, empty lists, empty objects.
+    pub(super) fn into_type(self, leaves_max: usize) -> Option<ColumnType> {
+        let kind = match self {
+            Self::Nothing => return None,
+            Self::Bool => ColumnType::Bool,
+            Self::Int64 => ColumnType::Int64,
+            Self::Float64 => ColumnType::Float64,
+            Self::Date => ColumnType::Date,
+            Self::Timestamp => ColumnType::Timestamp,
+            Self::String => ColumnType::String,
+            Self::Json => ColumnType::Json,
+            Self::List(item) => ColumnType::List(Box::new(item.into_type(leaves_max)?)),
+            Self::Struct(fields) => fields.into_type()?,
+        };
+        Some(if kind.leaves() > leaves_max { ColumnType::Json } else { kind })
+    }
+}
+
+impl Fields {
+    fn add(&mut self, name: String, count: u64, value: Inferred) {
+        if let Some((_, seen, known)) = self.fields.iter_mut().find(|(known, ..)| *known == name) {
+            *seen += count;
+            *known = std::mem::replace(known, Inferred::Nothing).or(value);
+        } else if self.fields.len() <= STRUCT_FIELDS_MAX {
+            // One more than allowed is enough to know.
+            self.fields.push((name, count, value));
+        }
+    }
+
+    fn into_type(self) -> Option<ColumnType> {
+        let appearances: u64 = self.fields.iter().map(|(_, count, _)| count).sum();
+        let slots = self.objects.saturating_mul(self.fields.len() as u64).max(1);
+        if self.fields.len() > STRUCT_FIELDS_MAX
+            || (appearances as f64 / slots as f64) < APPEARANCE_MIN && appearances > 0
+        {
+            return Some(ColumnType::Json);
+        }
+        let typed = self.fields.into_iter().filter_map(|(name, _, value)| {
+            // The limit on leaves is applied to the whole column.
+            let kind = value.into_type(usize::MAX)?;
+            Some(Column { name, kind })
+        });
+        let typed: Vec<Column> = typed.collect();
+        (!typed.is_empty()).then_some(ColumnType::Struct(typed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn infer(values: &[&str]) -> Option<String> {
+        let mut inferred = Inferred::Nothing;
+        for value in values {
+            inferred = inferred.or(Inferred::value(&mut Parser::line(value.as_bytes()), 0).unwrap());
+        }
+        inferred.into_type(100).map(|kind| kind.name())
+    }
+
+    #[test]
+    fn the_narrowest_type_that_holds_every_value() {
+        let check = |values: &[&str], expected: &str| {
+            assert_eq!(infer(values).as_deref(), Some(expected), "{values:?}")
+        };
+        check(&["1", "null", "-2"], "int64");
+        check(&["1", "2.5"], "float64");
+        check(&["true", "false"], "bool");
+        check(&["1", "true"], "string");
+        check(&["1", "\"a\""], "string");
+        check(&["\"2020-04-05\""], "date");
+        check(&["\"2020-04-05 00:05:38\"", "\"2020-04-05T00:05:38.5Z\""], "timestamp");
+        check(&["\"2020-04-05 00:05:38\"", "\"soon\""], "string");
+        check(&["\"2020-04-05\"", "\"2020-04-05 00:05:38\""], "string");
+        check(&["[]", "[1]", "[2.5,null]"], "list<float64>");
+        check(&["[1]", "1"], "json");
+        check(&["{\"a\":1}", "{\"a\":2,\"b\":[\"x\"]}"], "struct<a: int64, b: list<string>>");
+        check(&["{\"a\":1}", "{\"a\":{\"b\":1}}"], "struct<a: json>");
+        check(&["{\"a\":1}", "7"], "json");
+        check(&["null", "[]", "{}"], "json");
+        assert_eq!(infer(&["null"]), None);
+        assert_eq!(infer(&["[]", "[[]]"]), None);
+        assert_eq!(infer(&["{}", "{\"a\":null}"]), None);
+    }
+
+    #[test]
+    fn maps_and_depths_become_json() {
+        let map: Vec<String> = (0..300).map(|n| format!("{{\"k{n}\":1}}")).collect();
+        let map: Vec<&str> = map.iter().map(String::as_str).collect();
+        assert_eq!(infer(&map).as_deref(), Some("json"));
+        let deep = format!("{}1{}", "[".repeat(20), "]".repeat(20));
+        let expected = format!("{}json{}", "list<".repeat(12), ">".repeat(12));
+        assert_eq!(infer(&[&deep]), Some(expected));
+        let wide: Vec<String> = (0..150).map(|n| format!("\"k{n}\":1")).collect();
+        assert_eq!(
+            infer(&[&format!("{{{}}}", wide.join(","))]).as_deref(),
+            Some("json"),
+            "more leaves than allowed"
+        );
+    }
+}

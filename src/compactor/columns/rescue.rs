@@ -1,0 +1,51 @@
+//! The `_rescued` column: for each row, what has no place elsewhere, as one JSON object.
+
+use arrow::array::{ArrayRef, StringBuilder};
+use std::sync::Arc;
+
+/// One value put aside.
+#[derive(Debug)]
+pub(super) struct Rescue {
+    pub(super) row: usize,
+    /// Keys from the record down, as JSON source between quotes.
+    pub(super) path: Vec<Vec<u8>>,
+    /// The value's source text.
+    pub(super) raw: Vec<u8>,
+}
+
+/// The column of `rows` rows. Most rows have nothing in it.
+pub(super) fn column(rescues: &mut Vec<Rescue>, rows: usize) -> ArrayRef {
+    // Values of undecided columns are put aside last; within a row the order stays.
+    rescues.sort_by_key(|rescue| rescue.row);
+    let mut column = StringBuilder::with_capacity(rows, 0);
+    for row in rescues.chunk_by(|a, b| a.row == b.row) {
+        let at = row.first().map_or(0, |rescue| rescue.row);
+        column.append_nulls(at - arrow::array::ArrayBuilder::len(&column));
+        let mut object = Vec::new();
+        write_object(&mut object, row, 0);
+        // Source text of a record that was checked to be UTF-8.
+        column.append_value(String::from_utf8_lossy(&object));
+    }
+    column.append_nulls(rows - arrow::array::ArrayBuilder::len(&column));
+    rescues.clear();
+    Arc::new(column.finish())
+}
+
+/// Writes the values, which share the first `depth` keys, as an object.
+fn write_object(object: &mut Vec<u8>, rescues: &[Rescue], depth: usize) {
+    let key = |rescue: &Rescue| rescue.path.get(depth).cloned().unwrap_or_default();
+    object.push(b'{');
+    for (index, group) in rescues.chunk_by(|a, b| key(a) == key(b)).enumerate() {
+        if index > 0 {
+            object.push(b',');
+        }
+        object.push(b'"');
+        object.extend_from_slice(&key(&group[0]));
+        object.extend_from_slice(b"\":");
+        match group {
+            [only] if only.path.len() <= depth + 1 => object.extend_from_slice(&only.raw),
+            deeper => write_object(object, deeper, depth + 1),
+        }
+    }
+    object.push(b'}');
+}

@@ -1,0 +1,215 @@
+//! Batches to one Parquet file: zstd, dictionaries where they pay, statistics, and what the file is in its metadata.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use std::fs::File;
+use std::hash::{BuildHasher, Hash};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows looked at to decide whether a column gets a dictionary.
+const SAMPLE_ROWS: usize = 4096;
+/// A dictionary that would grow beyond this is not begun. (The writer gives up at 1 MiB, after the work is done.)
+const DICTIONARY_BYTES_MAX: f64 = 512.0 * 1024.0;
+/// Rows in a row group at most.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// A Parquet file being written.
+pub(super) struct FileWriter {
+    path: PathBuf,
+    schema: Arc<Schema>,
+    writer: ArrowWriter<File>,
+    rows: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error("cannot create {}", .path.display())]
+    Create {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write {}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: ParquetError,
+    },
+    #[error("cannot sync {}", .path.display())]
+    Sync {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("rows do not make a batch")]
+    Batch(#[from] ArrowError),
+}
+
+impl FileWriter {
+    /// Begins a file for batches like `first`, whose values decide the encodings. `first` is not written yet.
+    pub(super) fn create(path: PathBuf, first: &RecordBatch) -> Result<Self, WriteError> {
+        let write_error = |source| WriteError::Write { path: path.clone(), source };
+        let properties = properties(first).map_err(write_error)?;
+        let file = File::create(&path).map_err(|source| WriteError::Create { path: path.clone(), source })?;
+        let writer = ArrowWriter::try_new(file, first.schema(), Some(properties));
+        let writer = writer.map_err(|source| WriteError::Write { path: path.clone(), source })?;
+        Ok(Self { path, schema: first.schema(), writer, rows: 0 })
+    }
+
+    pub(super) fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(|source| WriteError::Write { path: self.path.clone(), source })
+    }
+
+    /// Encoded bytes so far, with those that wait in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Memory held by the row group under way.
+    pub(super) fn memory(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Ends the row group under way and frees its memory.
+    pub(super) fn end_row_group(&mut self) -> Result<(), WriteError> {
+        self.writer.flush().map_err(|source| WriteError::Write { path: self.path.clone(), source })
+    }
+
+    /// Ends the file, with `about` in its metadata, and syncs it. Returns its size in bytes.
+    pub(super) fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, u64), WriteError> {
+        let path = self.path;
+        for (key, value) in about {
+            self.writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
+        }
+        let file = self.writer.into_inner();
+        let file = file.map_err(|source| WriteError::Write { path: path.clone(), source })?;
+        let synced = file.sync_all().and_then(|()| file.metadata());
+        let bytes = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?.len();
+        Ok((path, bytes))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn properties(first: &RecordBatch) -> Result<WriterProperties, ParquetError> {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_created_by(concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    let parquet = ArrowSchemaConverter::new().convert(&first.schema())?;
+    let mut leaves = Vec::new();
+    for column in first.columns() {
+        flatten(column, &mut leaves);
+    }
+    for (column, values) in parquet.columns().iter().zip(&leaves) {
+        if dictionary_pays(values) {
+            continue;
+        }
+        let path = column.path().clone();
+        properties = properties.set_column_dictionary_enabled(path.clone(), false);
+        if matches!(values.data_type(), DataType::Int64 | DataType::Int32 | DataType::Timestamp(..)) {
+            properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    Ok(properties.build())
+}
+
+/// The arrays of the Parquet columns, in their order.
+fn flatten(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
+    match array.data_type() {
+        DataType::Struct(_) => array.as_struct().columns().iter().for_each(|field| flatten(field, leaves)),
+        DataType::List(_) => flatten(array.as_list::<i32>().values(), leaves),
+        _ => leaves.push(Arc::clone(array)),
+    }
+}
+
+/// Whether a column's values repeat so much that a dictionary of them stays small.
+fn dictionary_pays(values: &ArrayRef) -> bool {
+    match values.data_type() {
+        DataType::Utf8 => {
+            let text = values.as_string::<i32>();
+            let bytes = text.values().len() as f64 / (text.len().max(1) as f64) + 4.0;
+            distinct(text.iter().flatten()).is_none_or(|distinct| distinct * bytes < DICTIONARY_BYTES_MAX)
+        }
+        DataType::Int64 => {
+            let values = values.as_primitive::<Int64Type>();
+            distinct(values.iter().flatten()).is_none_or(|distinct| distinct * 8.0 < DICTIONARY_BYTES_MAX)
+        }
+        DataType::Float64 => {
+            let values = values.as_primitive::<arrow::datatypes::Float64Type>();
+            let bits = values.iter().flatten().map(f64::to_bits);
+            distinct(bits).is_none_or(|distinct| distinct * 8.0 < DICTIONARY_BYTES_MAX)
+        }
+        // Mostly counters and times: differences are smaller than any dictionary.
+        DataType::Timestamp(..) => {
+            let values = values.as_primitive::<TimestampMicrosecondType>();
+            distinct(values.iter().flatten()).is_none()
+        }
+        DataType::Int32 => distinct(values.as_primitive::<Int32Type>().iter().flatten()).is_none(),
+        _ => true,
+    }
+}
+
+/// How many different values the column has, estimated from a sample. `None` for a sample that says nothing.
+fn distinct<T: Hash>(values: impl Iterator<Item = T>) -> Option<f64> {
+    let hasher = hashbrown::DefaultHashBuilder::default();
+    let mut seen = hashbrown::HashSet::new();
+    let mut sampled = 0_usize;
+    for value in values.take(SAMPLE_ROWS) {
+        sampled += 1;
+        seen.insert(hasher.hash_one(value));
+    }
+    if sampled < SAMPLE_ROWS / 8 {
+        return None;
+    }
+    let (sampled, seen) = (sampled as f64, seen.len() as f64);
+    if seen >= sampled * 0.98 {
+        return Some(f64::INFINITY);
+    }
+    // n draws from N values show N (1 - exp(-n / N)) of them: solved for N by halving.
+    let (mut low, mut high) = (seen, sampled * 64.0);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if middle * (1.0 - (-sampled / middle).exp()) < seen { low = middle } else { high = middle }
+    }
+    Some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+
+    fn pays(values: impl IntoIterator<Item = String>) -> bool {
+        dictionary_pays(&(Arc::new(StringArray::from_iter_values(values)) as ArrayRef))
+    }
+
+    #[test]
+    fn a_dictionary_is_for_values_that_come_again() {
+        assert!(pays((0..8192).map(|n| format!("city {}", n % 20))));
+        assert!(pays((0..8192_u64).map(|n| format!("https://example.com/{}", n * 7919 % 3000))));
+        assert!(!pays((0..8192).map(|n| format!("session {n}"))));
+        assert!(pays((0..10).map(|n| format!("few {n}"))), "too few to know");
+        let ids: Vec<i64> = (0..8192).map(|n| n * 48_271 % 1_000_003).collect();
+        assert!(!dictionary_pays(&(Arc::new(Int64Array::from(ids)) as ArrayRef)));
+    }
+}

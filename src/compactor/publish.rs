@@ -1,0 +1,145 @@
+//! The publisher: takes staged files to their destination, each on its own, however long it takes.
+//!
+//! A staged file is registered in the catalog before it comes here, so nothing is lost whatever happens here. Every
+//! error is tried again with backoff until `staging.retention` is over.
+
+use super::name;
+use super::sink::Sink;
+use crate::catalog::{Catalog, RegisteredFile};
+use crate::clock::{Clock, Micros};
+use crate::error::chain;
+use crate::metrics;
+use crate::progress::Progress;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Files on their way at the same time.
+const CONCURRENT_MAX: usize = 4;
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// What the publisher works with.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    pub(super) sink: Sink,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<metrics::Compactor>,
+    pub(super) staged_dir: PathBuf,
+    pub(super) retention: Duration,
+}
+
+impl Publisher {
+    /// Publishes what comes through `files` until the other end is gone and everything is settled, or `stop` says
+    /// that it is time to go; what is left then is published by the next start.
+    pub(super) async fn run(
+        self,
+        mut files: mpsc::Receiver<RegisteredFile>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let slots = Arc::new(Semaphore::new(CONCURRENT_MAX));
+        let mut tasks = JoinSet::new();
+        let mut open = true;
+        loop {
+            tokio::select! {
+                file = files.recv(), if open => match file {
+                    Some(file) => {
+                        tasks.spawn(self.clone().publish(file, Arc::clone(&slots)));
+                    }
+                    None => open = false,
+                },
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                // An error means that nobody is left to say so.
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if !open && tasks.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn publish(self, file: RegisteredFile, slots: Arc<Semaphore>) {
+        let staged = self.staged_dir.join(name::staged(&file.object));
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            if self.is_past_retention(file.staged_at) {
+                self.expire(&file, &staged).await;
+                return;
+            }
+            let started = Instant::now();
+            let outcome = {
+                // Closed never: the publisher owns it.
+                let _slot = slots.acquire().await;
+                self.sink.publish(&staged, &file.object).await
+            };
+            self.metrics.publish_seconds.observe(started.elapsed());
+            match outcome {
+                Ok(()) => match self.settle(&file, &staged).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::error!(error, object = file.object, "a published file cannot be recorded")
+                    }
+                },
+                Err(error) => {
+                    let error = chain(&error);
+                    self.metrics.publish_errors.inc();
+                    tracing::warn!(error, object = file.object, retry_in = ?backoff, "a file could not be published");
+                    let (catalog, id) = (Arc::clone(&self.catalog), file.id);
+                    // For the operator's eyes only; if this fails too, the log line above has said it.
+                    drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
+                }
+            }
+            let jitter = backoff.mul_f64(0.5 + fastrand::f64());
+            tokio::time::sleep(jitter).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn settle(&self, file: &RegisteredFile, staged: &Path) -> Result<(), String> {
+        let (catalog, id) = (Arc::clone(&self.catalog), file.id);
+        let marked = tokio::task::spawn_blocking(move || catalog.mark_published(&[id])).await;
+        marked.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
+        remove(staged);
+        self.metrics.published_files.inc();
+        self.metrics.published_bytes.inc_by(file.bytes);
+        self.metrics.published_rows.inc_by(file.rows);
+        self.progress.settled(file.stream, file.id);
+        tracing::info!(object = file.object, rows = file.rows, bytes = file.bytes, "published");
+        Ok(())
+    }
+
+    fn is_past_retention(&self, staged_at: Micros) -> bool {
+        let age = self.clock.now().saturating_sub(staged_at);
+        u128::try_from(age).is_ok_and(|age| age > self.retention.as_micros())
+    }
+
+    async fn expire(&self, file: &RegisteredFile, staged: &Path) {
+        let (catalog, id) = (Arc::clone(&self.catalog), file.id);
+        match tokio::task::spawn_blocking(move || catalog.mark_expired(id)).await {
+            Ok(Ok(())) => {
+                remove(staged);
+                self.metrics.expired_rows.inc_by(file.rows);
+                self.progress.settled(file.stream, file.id);
+                tracing::error!(
+                    object = file.object,
+                    rows = file.rows,
+                    "not published within staging.retention, given up"
+                );
+            }
+            Ok(Err(error)) => {
+                tracing::error!(error = %chain(&error), "a file past its retention cannot be recorded")
+            }
+            Err(error) => tracing::error!(%error, "a file past its retention cannot be recorded"),
+        }
+    }
+}
+
+fn remove(staged: &Path) {
+    if let Err(error) = std::fs::remove_file(staged) {
+        tracing::warn!(%error, file = %staged.display(), "a published file stays in staging");
+    }
+}

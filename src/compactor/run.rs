@@ -1,0 +1,554 @@
+//! The compactor's loop.
+
+use super::columns::Limits;
+use super::name;
+use super::parquet::WriteError;
+use super::partition::PartitionBy;
+use super::publish::Publisher;
+use super::sink::Sink;
+use super::table::{FinishedCut, Memory, Table, TableConfig};
+use crate::batch::{Batch, StreamId};
+use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
+use crate::clock::Clock;
+use crate::error::{IoContext, IoError, chain};
+use crate::metrics;
+use crate::progress::Progress;
+use crate::wal::{Damage, Durable, Health, Lsn, Polled, Reader};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Frames read before anything else is looked at.
+const FRAMES_PER_TURN: usize = 256;
+/// The longest pause between two looks at the clock when there is nothing to read,
+const TICK: Duration = Duration::from_millis(50);
+/// and when there is.
+const LOOK: Duration = Duration::from_millis(10);
+/// Cuts registered in one transaction at most.
+const CUTS_PER_COMMIT: usize = 64;
+/// Open files over all streams, at most; beyond it the streams with the oldest files are cut.
+const OPEN_FILES_MAX: usize = 512;
+const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Files handed to the publisher and not yet taken by it.
+const PUBLISH_QUEUE: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of staged files, and below it of unfinished ones.
+    pub staged_dir: PathBuf,
+    /// Goes into object names: LSNs are per node.
+    pub node: String,
+    /// A file is closed when its first row is this old,
+    pub max_age: Duration,
+    /// or its last,
+    pub max_idle: Option<Duration>,
+    /// or it has this many encoded bytes,
+    pub max_bytes: u64,
+    /// or this many rows.
+    pub max_rows: u64,
+    /// Memory for rows and unfinished row groups of all streams.
+    pub memory_max: usize,
+    pub limits: Limits,
+    pub partition_by: PartitionBy,
+    /// How long a request that waits for its file gathers others.
+    pub linger: Duration,
+    /// How long a staged file is tried to be published.
+    pub retention: Duration,
+    /// Read the log and forget it: to measure the accept path alone.
+    pub discard: bool,
+}
+
+/// What the compactor works with.
+pub struct Handles {
+    pub reader: Reader,
+    pub sink: Sink,
+    pub catalog: Arc<Catalog>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<metrics::Compactor>,
+}
+
+/// What operators see.
+#[derive(Debug, Default)]
+pub struct Status {
+    pub read_lsn: AtomicU64,
+    pub checkpoint_lsn: AtomicU64,
+    pub memory_bytes: AtomicU64,
+    pub open_files: AtomicU64,
+    pub last_error: Mutex<Option<String>>,
+}
+
+/// A running compactor.
+pub struct Compactor {
+    pub status: Arc<Status>,
+    thread: std::thread::JoinHandle<()>,
+    publisher: JoinHandle<()>,
+    stop: watch::Sender<Stop>,
+    stop_publisher: watch::Sender<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Run,
+    /// Read to the end of the closed log, register everything, and end.
+    Drain,
+    /// End as soon as possible; the next start reads again what is not registered.
+    Now,
+}
+
+impl Compactor {
+    /// Starts the compactor's thread and the publisher.
+    ///
+    /// # Errors
+    /// If the staging directory cannot be made.
+    pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
+        let scratch_dir = scratch_dir(&config.staged_dir);
+        std::fs::create_dir_all(&scratch_dir).context("create directory", &scratch_dir)?;
+        let status = Arc::new(Status::default());
+        let (stop, stopped) = watch::channel(Stop::Run);
+        let (stop_publisher, publisher_stopped) = watch::channel(false);
+        let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);
+        let publisher = Publisher {
+            sink: handles.sink,
+            catalog: Arc::clone(&handles.catalog),
+            progress: Arc::clone(&handles.progress),
+            clock: Arc::clone(&handles.clock),
+            metrics: Arc::clone(&handles.metrics),
+            staged_dir: config.staged_dir.clone(),
+            retention: config.retention,
+        };
+        let publisher = runtime.spawn(publisher.run(publish_queue, publisher_stopped));
+        let mut running = Running {
+            table_config: TableConfig {
+                partition_by: config.partition_by.clone(),
+                scratch_dir,
+                node: config.node.clone(),
+            },
+            reader: handles.reader,
+            catalog: handles.catalog,
+            progress: handles.progress,
+            metrics: handles.metrics,
+            status: Arc::clone(&status),
+            runtime: runtime.clone(),
+            stopped,
+            to_publish,
+            tables: HashMap::new(),
+            checkpoints: HashMap::new(),
+            config,
+        };
+        let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());
+        let thread = thread.map_err(StartError::Thread)?;
+        Ok(Self { status, thread, publisher, stop, stop_publisher })
+    }
+
+    /// Reads the closed log to its end, registers everything, publishes what can be published until `deadline`.
+    /// Returns whether nothing is left to be read again or published.
+    pub async fn drain(self, deadline: Instant, progress: &Progress) -> bool {
+        self.stop.send_replace(Stop::Drain);
+        let thread = tokio::task::spawn_blocking(|| drop(self.thread.join()));
+        let in_time = tokio::time::timeout_at(deadline.into(), thread).await.is_ok();
+        if !in_time {
+            self.stop.send_replace(Stop::Now);
+        }
+        let mut publisher = self.publisher;
+        if tokio::time::timeout_at(deadline.into(), &mut publisher).await.is_err() {
+            self.stop_publisher.send_replace(true);
+            // It returns at once; what it was doing is done again by the next start.
+            drop(publisher.await);
+        }
+        in_time && progress.staged_files() == 0
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("cannot start the compactor's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Directory of files that are being written.
+fn scratch_dir(staged_dir: &Path) -> PathBuf {
+    staged_dir.join("unfinished")
+}
+
+/// Removes what a crash left behind: everything that is not registered will be written again from the log.
+fn remove_unregistered(staged_dir: &Path, catalog: &Catalog) -> Result<(), RunError> {
+    let registered: HashSet<String> =
+        catalog.staged()?.iter().map(|file| name::staged(&file.object)).collect();
+    for dir in [staged_dir, &scratch_dir(staged_dir)] {
+        for entry in std::fs::read_dir(dir).context("list directory", dir)? {
+            let entry = entry.context("list directory", dir)?;
+            let known = entry.file_name().to_str().is_some_and(|name| registered.contains(name));
+            if !known && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                std::fs::remove_file(entry.path()).context("remove unfinished file", entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+struct Running {
+    config: Config,
+    table_config: TableConfig,
+    reader: Reader,
+    catalog: Arc<Catalog>,
+    progress: Arc<Progress>,
+    metrics: Arc<metrics::Compactor>,
+    status: Arc<Status>,
+    runtime: Runtime,
+    stopped: watch::Receiver<Stop>,
+    to_publish: mpsc::Sender<RegisteredFile>,
+    tables: HashMap<StreamId, Table>,
+    /// Of streams without a table in memory.
+    checkpoints: HashMap<StreamId, Lsn>,
+}
+
+impl Running {
+    fn run(&mut self) {
+        let mut backoff = Duration::from_millis(100);
+        let mut queued = false;
+        loop {
+            let started = Instant::now();
+            match self.begin(&mut queued).and_then(|()| self.follow()) {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::error!(error, retry_in = ?backoff, "the compactor starts again from the last checkpoint");
+                    *self.status.last_error.lock() = Some(error);
+                    self.metrics.restarts.inc();
+                }
+            }
+            for (_, table) in self.tables.drain() {
+                table.abandon();
+            }
+            if started.elapsed() > RESTART_BACKOFF_MAX {
+                backoff = Duration::from_millis(100);
+            }
+            self.pause(backoff);
+            backoff = (backoff * 2).min(RESTART_BACKOFF_MAX);
+            if *self.stopped.borrow() == Stop::Now {
+                return;
+            }
+        }
+    }
+
+    /// Picks up where the catalog says.
+    fn begin(&mut self, queued: &mut bool) -> Result<(), RunError> {
+        let consumed = self.catalog.floor()?.consumed;
+        self.reader.rewind(consumed);
+        self.reader.trim(consumed);
+        self.status.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
+        remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+        for progress in self.catalog.progress()? {
+            self.checkpoints.insert(progress.stream, progress.checkpoint);
+            self.progress.registered(progress.stream, progress.checkpoint, []);
+        }
+        if !std::mem::replace(queued, true) {
+            let staged = self.catalog.staged()?;
+            for file in &staged {
+                self.progress.registered(file.stream, Lsn::NONE, [(file.id, file.first_lsn, file.last_lsn)]);
+            }
+            self.hand_over(staged);
+        }
+        Ok(())
+    }
+
+    /// Follows the log until told to stop.
+    fn follow(&mut self) -> Result<(), RunError> {
+        let mut durable = self.reader.durable();
+        let mut looked_at = Instant::now();
+        loop {
+            // Before the log is read: what comes later wakes the wait below.
+            let health = durable.borrow_and_update().health;
+            let idle = self.read_frames()?;
+            if idle || looked_at.elapsed() >= LOOK {
+                if self.config.discard {
+                    self.reader.trim(self.reader.position());
+                }
+                self.cut_due(idle)?;
+                self.relieve_memory()?;
+                self.show_status();
+                looked_at = Instant::now();
+            }
+            let stop = *self.stopped.borrow_and_update();
+            if stop == Stop::Now {
+                return Ok(());
+            }
+            if stop == Stop::Drain && idle && health != Health::Good {
+                return self.cut(|_, _| true);
+            }
+            if idle {
+                self.wait(&mut durable);
+            }
+        }
+    }
+
+    /// Reads a number of frames. Returns whether there are no more for now.
+    fn read_frames(&mut self) -> Result<bool, RunError> {
+        for _ in 0..FRAMES_PER_TURN {
+            match self.reader.poll() {
+                Polled::Idle => return Ok(true),
+                Polled::Damage(damage) => self.record_damage(&damage)?,
+                Polled::Frame(lsn) => {
+                    if let Some(cut) = self.take_frame(lsn)? {
+                        self.commit(vec![cut])?;
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_frame(&mut self, lsn: Lsn) -> Result<Option<FinishedCut>, RunError> {
+        if self.config.discard {
+            return Ok(None);
+        }
+        let Some(frame) = self.reader.frame() else { return Ok(None) };
+        let batch = match Batch::decode(&frame.payload) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.metrics.unreadable_frames.inc();
+                tracing::error!(%lsn, %error, "a frame cannot be read, it is put aside");
+                self.reader.put_aside_frame();
+                return Ok(None);
+            }
+        };
+        let id = batch.head.stream;
+        let table = match self.tables.entry(id) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
+                let Some(stream) = self.catalog.streams().get(id).cloned() else {
+                    self.metrics.unreadable_frames.inc();
+                    tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
+                    self.reader.put_aside_frame();
+                    return Ok(None);
+                };
+                let schema = self.catalog.schema(id)?;
+                entry.insert(Table::new(stream, checkpoint, schema, self.config.limits))
+            }
+        };
+        if lsn <= table.checkpoint {
+            return Ok(None);
+        }
+        let (counts, cut) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        self.metrics.stored_rows.inc_by(counts.stored);
+        self.metrics.quarantined_rows.inc_by(counts.quarantined);
+        self.metrics.rescued_rows.inc_by(counts.rescued);
+        self.metrics.duplicate_keys.inc_by(counts.duplicate_keys);
+        if counts.stored != u64::from(batch.head.good) || counts.quarantined != u64::from(batch.head.bad) {
+            self.metrics.verdict_mismatches.inc();
+            tracing::error!(%lsn, ?counts, head = ?batch.head, "records were judged differently than when they were answered");
+        }
+        Ok(cut)
+    }
+
+    fn record_damage(&mut self, damage: &Damage) -> Result<(), RunError> {
+        let corrupt = damage.corrupt.map_or(0, |range| range.count());
+        self.metrics.corrupt_frames.inc_by(corrupt);
+        self.metrics.torn_frames.inc_by(damage.lost.count() - corrupt);
+        if let Some(range) = damage.corrupt {
+            tracing::error!(
+                segment = %damage.segment, offset = damage.offset, bytes = damage.bytes,
+                first = %range.first, last = %range.last,
+                "the log is damaged: frames that were durable cannot be read"
+            );
+            self.catalog.record_loss(range, "corrupt")?;
+        } else {
+            let lost = damage.lost;
+            tracing::warn!(first = %lost.first, last = %lost.last, "frames that were not yet synced were lost");
+            self.catalog.record_loss(lost, "torn")?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the streams whose file is to be closed.
+    fn cut_due(&mut self, idle: bool) -> Result<(), RunError> {
+        let now = Instant::now();
+        let read = self.reader.position();
+        let durable = self.reader.durable().borrow().lsn;
+        let (wanted, all) = self.progress.with_wanted(|wanted| {
+            let all = wanted.all.is_some_and(|lsn| read >= lsn || (idle && durable >= lsn));
+            if all {
+                wanted.all = None;
+            }
+            let linger = self.config.linger;
+            let due: Vec<StreamId> = wanted
+                .streams
+                .extract_if(|stream, (lsn, asked)| {
+                    let taken =
+                        self.tables.get(stream).and_then(Table::last_open).is_some_and(|last| last >= *lsn);
+                    (taken && now.duration_since(*asked) >= linger)
+                        || self.progress.checkpoint(*stream) >= *lsn
+                })
+                .map(|(stream, _)| stream)
+                .collect();
+            (due, all)
+        });
+        let config = self.config.clone();
+        self.cut(|id, table| all || wanted.contains(&id) || is_due(table, &config, now))
+    }
+
+    /// Finishes the files of the streams that `which` picks, and registers them.
+    fn cut(&mut self, which: impl Fn(StreamId, &Table) -> bool) -> Result<(), RunError> {
+        let mut finished = Vec::new();
+        let due: Vec<StreamId> =
+            self.tables.iter().filter(|(id, table)| which(**id, table)).map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(table) = self.tables.get_mut(&id) else { continue };
+            finished.extend(table.finish(&self.table_config)?);
+            if finished.len() >= CUTS_PER_COMMIT {
+                self.commit(std::mem::take(&mut finished))?;
+            }
+        }
+        if finished.is_empty() { Ok(()) } else { self.commit(finished) }
+    }
+
+    /// Stages finished files, registers them with their checkpoints, hands them to the publisher, trims the log: in
+    /// this order, each step durable before the next.
+    fn commit(&mut self, finished: Vec<FinishedCut>) -> Result<(), RunError> {
+        let mut cuts: Vec<Cut> = Vec::new();
+        for FinishedCut { cut, paths } in finished {
+            for (file, path) in cut.files.iter().zip(paths) {
+                let staged = self.config.staged_dir.join(name::staged(&file.object));
+                rename(&path, &staged)?;
+            }
+            cuts.push(cut);
+        }
+        sync_dir(&self.config.staged_dir)?;
+        let read = self.reader.position();
+        let first_open = self.tables.values().filter_map(Table::first_open).min();
+        let consumed = first_open.map_or(read, Lsn::previous);
+        let files = self.catalog.register(&cuts, consumed)?;
+        for cut in &cuts {
+            if let Some(table) = self.tables.get_mut(&cut.stream) {
+                table.checkpoint = cut.lsns.last;
+            }
+            let staged =
+                files.iter().filter(|file| file.stream == cut.stream && file.first_lsn == cut.lsns.first);
+            let staged = staged.map(|file| (file.id, file.first_lsn, file.last_lsn));
+            self.progress.registered(cut.stream, cut.lsns.last, staged);
+        }
+        self.status.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
+        *self.status.last_error.lock() = None;
+        self.hand_over(files);
+        self.reader.trim(consumed);
+        Ok(())
+    }
+
+    fn hand_over(&self, files: Vec<RegisteredFile>) {
+        for file in files {
+            // The publisher takes them at once; it is gone only after a drain has given up, and the file is
+            // registered, so the next start publishes it.
+            drop(self.to_publish.blocking_send(file));
+        }
+    }
+
+    /// Keeps memory under its limit: encodes what waits, then ends row groups, the largest first.
+    fn relieve_memory(&mut self) -> Result<(), RunError> {
+        let mut memory: Vec<(StreamId, Memory)> =
+            self.tables.iter().map(|(id, table)| (*id, table.memory())).collect();
+        let mut total: usize = memory.iter().map(|(_, memory)| memory.total()).sum();
+        if total <= self.config.memory_max && self.open_files() <= OPEN_FILES_MAX {
+            return Ok(());
+        }
+        memory.sort_by_key(|(_, memory)| std::cmp::Reverse(memory.total()));
+        let mut cuts = Vec::new();
+        for (id, before) in memory {
+            if total <= self.config.memory_max / 2 {
+                break;
+            }
+            let Some(table) = self.tables.get_mut(&id) else { continue };
+            cuts.extend(table.encode(&self.table_config)?);
+            table.end_row_groups()?;
+            total -= before.total() - table.memory().total().min(before.total());
+        }
+        if !cuts.is_empty() {
+            self.commit(cuts)?;
+        }
+        let open = self.open_files();
+        if open > OPEN_FILES_MAX {
+            let mut oldest: Vec<(Instant, StreamId)> =
+                self.tables.iter().filter_map(|(id, table)| Some((table.opened_at()?, *id))).collect();
+            oldest.sort_unstable_by_key(|(at, _)| *at);
+            oldest.truncate(oldest.len() / 2 + 1);
+            self.cut(|id, table| table.open_files() > 0 && oldest.iter().any(|(_, old)| *old == id))?;
+        }
+        Ok(())
+    }
+
+    fn open_files(&self) -> usize {
+        self.tables.values().map(Table::open_files).sum()
+    }
+
+    fn show_status(&self) {
+        let memory: usize = self.tables.values().map(|table| table.memory().total()).sum();
+        self.status.memory_bytes.store(memory as u64, Ordering::Relaxed);
+        self.status.open_files.store(self.open_files() as u64, Ordering::Relaxed);
+        self.status.read_lsn.store(self.reader.position().0, Ordering::Relaxed);
+    }
+
+    /// Waits for frames, requests, or the next look at the clock.
+    fn wait(&mut self, durable: &mut watch::Receiver<Durable>) {
+        let stopped = &mut self.stopped;
+        let asked = self.progress.asked.notified();
+        self.runtime.block_on(async move {
+            tokio::select! {
+                _ = durable.changed() => {}
+                () = asked => {}
+                _ = stopped.changed() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        });
+    }
+
+    fn pause(&mut self, pause: Duration) {
+        let stopped = &mut self.stopped;
+        self.runtime.block_on(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop == Stop::Now) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        });
+    }
+}
+
+/// Whether a stream's file is to be closed by its own conditions: the first that holds.
+fn is_due(table: &Table, config: &Config, now: Instant) -> bool {
+    let (Some(opened_at), Some(last_at)) = (table.opened_at(), table.last_at()) else { return false };
+    now.duration_since(opened_at) >= config.max_age
+        || config.max_idle.is_some_and(|idle| now.duration_since(last_at) >= idle)
+        || table.open_rows() >= config.max_rows
+        || table.largest_file_bytes() >= config.max_bytes
+        || table.has_too_many_files()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "within the staging directory, which is synced before it counts"
+)]
+fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
+    std::fs::rename(from, to).context("stage file", from)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), IoError> {
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
+}

@@ -1,0 +1,188 @@
+//! Where files go: a local directory or a bucket, both through `object_store`.
+//!
+//! Publishing creates an object if it is absent. An object that is there already is compared with what was to be
+//! written: the same bytes mean that an earlier attempt succeeded without our learning of it.
+
+use crate::error::{IoContext, IoError, chain};
+use crate::storage::mmap::MappedFile;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// A stalled transfer is given up after this long without an answer, and tried again later.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where files are published.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    Directory(PathBuf),
+    S3 {
+        bucket: String,
+        prefix: String,
+        /// Settings of `object_store`'s S3 client by their names (`endpoint`, `region`, ...).
+        options: Vec<(AmazonS3ConfigKey, String)>,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("the destination refuses or cannot be reached")]
+    Store(#[from] object_store::Error),
+    #[error("{object} exists already and holds something else")]
+    Conflict { object: String },
+    #[error("{name} is not a name that the destination can hold")]
+    Name {
+        name: String,
+        #[source]
+        source: object_store::path::Error,
+    },
+}
+
+impl Destination {
+    /// The destination's address, as users write it.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Directory(path) => {
+                Url::from_directory_path(path).map_or_else(|()| path.display().to_string(), String::from)
+            }
+            Self::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+/// A destination that can be written to.
+#[derive(Clone)]
+pub struct Sink {
+    store: Arc<dyn ObjectStore>,
+    /// Goes before every object's name.
+    prefix: ObjectPath,
+    /// Files of this machine's file system can be linked instead of copied.
+    local: bool,
+}
+
+impl Sink {
+    pub fn open(destination: &Destination) -> Result<Self, SinkError> {
+        match destination {
+            Destination::Directory(path) => {
+                std::fs::create_dir_all(path).context("create directory", path)?;
+                let path = path.canonicalize().context("find directory", path)?;
+                let prefix = ObjectPath::from_absolute_path(&path);
+                let prefix =
+                    prefix.map_err(|source| SinkError::Name { name: path.display().to_string(), source })?;
+                // Published files must survive power loss before the staged ones go.
+                let store = LocalFileSystem::new().with_fsync(true);
+                Ok(Self { store: Arc::new(store), prefix, local: true })
+            }
+            Destination::S3 { bucket, prefix, options } => {
+                let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+                for (key, value) in options {
+                    builder = builder.with_config(*key, value);
+                }
+                let mut client = object_store::ClientOptions::new()
+                    .with_timeout(REQUEST_TIMEOUT)
+                    .with_connect_timeout(CONNECT_TIMEOUT);
+                if options.iter().any(|(key, value)| *key == allow_http() && value == "true") {
+                    client = client.with_allow_http(true);
+                }
+                // The publisher has its own patience, and shows it to the operator.
+                let retry =
+                    RetryConfig { max_retries: 1, retry_timeout: CONNECT_TIMEOUT, ..RetryConfig::default() };
+                let store = builder.with_client_options(client).with_retry(retry).build()?;
+                let prefix = parse(prefix)?;
+                Ok(Self { store: Arc::new(store), prefix, local: false })
+            }
+        }
+    }
+
+    /// Makes a staged file visible under `object`. Doing it again does no harm.
+    pub async fn publish(&self, staged: &Path, object: &str) -> Result<(), SinkError> {
+        let to = self.path(object)?;
+        let created = if self.local { self.link(staged, &to).await } else { self.put(staged, &to).await };
+        match created {
+            // Some servers say so of a conflict with a writer that then fails, so the answer alone proves nothing.
+            Err(SinkError::Store(
+                object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+            )) => self.compare(staged, &to).await,
+            other => other,
+        }
+    }
+
+    async fn link(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {
+        let staged_name = staged.display().to_string();
+        let from = ObjectPath::from_absolute_path(staged)
+            .map_err(|source| SinkError::Name { name: staged_name, source })?;
+        match self.store.copy_if_not_exists(&from, to).await {
+            Ok(()) => Ok(()),
+            Err(error @ object_store::Error::AlreadyExists { .. }) => Err(error.into()),
+            Err(error) => {
+                // Another file system, or one without links: copy.
+                tracing::debug!(error = %chain(&error), "a staged file cannot be linked, it is copied");
+                self.put(staged, to).await
+            }
+        }
+    }
+
+    async fn put(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {
+        let payload = PutPayload::from_bytes(map(staged)?);
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        self.store.put_opts(to, payload, options).await?;
+        Ok(())
+    }
+
+    async fn compare(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {
+        let ours = map(staged)?;
+        let conflict = || SinkError::Conflict { object: to.to_string() };
+        let found = self.store.get(to).await?;
+        if found.meta.size != ours.len() as u64 {
+            return Err(conflict());
+        }
+        let mut stream = found.into_stream();
+        let mut at = 0;
+        while let Some(chunk) = stream.try_next().await? {
+            if ours.get(at..at + chunk.len()) != Some(&chunk[..]) {
+                return Err(conflict());
+            }
+            at += chunk.len();
+        }
+        if at == ours.len() { Ok(()) } else { Err(conflict()) }
+    }
+
+    /// The store and the full path of an object, to read it.
+    pub fn object(&self, object: &str) -> Result<(Arc<dyn ObjectStore>, ObjectPath), SinkError> {
+        Ok((Arc::clone(&self.store), self.path(object)?))
+    }
+
+    fn path(&self, object: &str) -> Result<ObjectPath, SinkError> {
+        let name = if self.prefix.as_ref().is_empty() {
+            object.to_owned()
+        } else {
+            format!("{}/{object}", self.prefix)
+        };
+        parse(&name)
+    }
+}
+
+fn allow_http() -> AmazonS3ConfigKey {
+    AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp)
+}
+
+fn parse(name: &str) -> Result<ObjectPath, SinkError> {
+    ObjectPath::parse(name).map_err(|source| SinkError::Name { name: name.to_owned(), source })
+}
+
+/// A finished file as bytes, without reading it into memory.
+fn map(path: &Path) -> Result<Bytes, IoError> {
+    let file = File::open(path).context("open staged file", path)?;
+    Ok(Bytes::from_owner(MappedFile::new(&file).context("map staged file", path)?))
+}

@@ -1,0 +1,313 @@
+//! One stream in the compactor: rows that wait, files that are open, and what they cover.
+
+use super::columns::{BadRow, Limits, Origin, RowCounts, Rows};
+use super::name;
+use super::parquet::{FileWriter, WriteError};
+use super::partition::{self, PartitionBy};
+use crate::batch::Batch;
+use crate::catalog::{Counts, Cut, FileKind, Misfit, NewFile, Stream};
+use crate::clock::Micros;
+use crate::schema::{Schema, system};
+use crate::wal::{Lsn, LsnRange};
+use arrow::array::{
+    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows are encoded when there are this many: a batch that fits the cache.
+const BATCH_ROWS: usize = 8192;
+/// ... or when their source has this many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+/// A row group that holds more memory than this is ended.
+const ROW_GROUP_BYTES: usize = 24 << 20;
+/// Directories that one cut writes to at most, each with its own open file.
+const PARTITIONS_MAX: usize = 64;
+
+/// Choices that hold for every table.
+#[derive(Debug, Clone)]
+pub(super) struct TableConfig {
+    pub(super) partition_by: PartitionBy,
+    /// Where files are written before they are staged.
+    pub(super) scratch_dir: PathBuf,
+    pub(super) node: String,
+}
+
+pub(super) struct Table {
+    pub(super) stream: Arc<Stream>,
+    /// Every frame up to here is in a registered file.
+    pub(super) checkpoint: Lsn,
+    schema: Schema,
+    rows: Rows,
+    /// What the open files cover.
+    written: Option<Span>,
+    /// What the waiting rows cover: the frames after `written`.
+    waiting: Option<Span>,
+    files: BTreeMap<(FileKind, String), FileWriter>,
+    bad: Vec<BadRow>,
+    bad_bytes: usize,
+}
+
+/// Consecutive frames of one stream.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    lsns: LsnRange,
+    opened_at: Instant,
+    last_at: Instant,
+    counts: Counts,
+}
+
+/// Files finished and synced under scratch names, and what is to be registered with them.
+pub(super) struct FinishedCut {
+    pub(super) cut: Cut,
+    /// In the order of the cut's files.
+    pub(super) paths: Vec<PathBuf>,
+}
+
+impl Table {
+    pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, schema: Schema, limits: Limits) -> Self {
+        Self {
+            rows: Rows::new(&schema, limits),
+            stream,
+            checkpoint,
+            schema,
+            written: None,
+            waiting: None,
+            files: BTreeMap::new(),
+            bad: Vec::new(),
+            bad_bytes: 0,
+        }
+    }
+
+    /// Takes the records of a frame. Says what became of them, and returns a cut if a new column ended the open files.
+    pub(super) fn append(
+        &mut self,
+        lsn: Lsn,
+        received_at: Micros,
+        batch: &Batch<'_>,
+        config: &TableConfig,
+    ) -> Result<(Counts, Option<FinishedCut>), WriteError> {
+        let origin = Origin { lsn: lsn.0, received_at };
+        let counts = Counts::from(self.rows.append(batch.body, batch.head.kind, origin));
+        let bad = self.rows.take_bad();
+        self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
+        self.bad.extend(bad);
+        let now = Instant::now();
+        let new = Span { lsns: LsnRange { first: lsn, last: lsn }, opened_at: now, last_at: now, counts };
+        self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
+        if self.rows.len() >= BATCH_ROWS || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
+            return Ok((counts, self.encode(config)?));
+        }
+        Ok((counts, None))
+    }
+
+    /// Writes the waiting rows to the open files. If they have columns that the open files lack, those are finished
+    /// first.
+    pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
+        let Some(waiting) = self.waiting.take() else { return Ok(None) };
+        let mut finished = None;
+        if self.rows.len() > 0 {
+            let finish = self.rows.finish(self.schema.version)?;
+            if finish.schema.columns != self.schema.columns {
+                finished = self.finish_files(config)?;
+                self.schema = Schema { version: self.schema.version + 1, columns: finish.schema.columns };
+            }
+            for (partition, rows) in
+                partition::split(&finish.batch, &finish.received_at, &config.partition_by)?
+            {
+                self.write(FileKind::Rows, partition, &rows, config)?;
+            }
+        }
+        for (partition, rows) in quarantine_batches(&std::mem::take(&mut self.bad))? {
+            self.write(FileKind::Quarantine, partition, &rows, config)?;
+        }
+        self.bad_bytes = 0;
+        self.written = Some(self.written.map_or(waiting, |written| written.then(&waiting)));
+        Ok(finished)
+    }
+
+    fn write(
+        &mut self,
+        kind: FileKind,
+        partition: String,
+        rows: &RecordBatch,
+        config: &TableConfig,
+    ) -> Result<(), WriteError> {
+        let file = match self.files.entry((kind, partition)) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let path = scratch_path(&config.scratch_dir);
+                entry.insert(FileWriter::create(path, rows)?)
+            }
+        };
+        debug_assert_eq!(file.schema(), &rows.schema(), "a file's columns are fixed");
+        file.write(rows)?;
+        if file.memory() > ROW_GROUP_BYTES {
+            file.end_row_group()?;
+        }
+        Ok(())
+    }
+
+    /// Finishes everything: the waiting rows too. At most two cuts, in order.
+    pub(super) fn finish(&mut self, config: &TableConfig) -> Result<Vec<FinishedCut>, WriteError> {
+        let before = self.encode(config)?;
+        let last = self.finish_files(config)?;
+        Ok(before.into_iter().chain(last).collect())
+    }
+
+    fn finish_files(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
+        let Some(span) = self.written.take() else { return Ok(None) };
+        let mut files = Vec::new();
+        let mut paths = Vec::new();
+        for ((kind, partition), writer) in std::mem::take(&mut self.files) {
+            let rows = writer.rows();
+            let about = self.about(kind, span.lsns, config);
+            let (path, bytes) = writer.finish(&about)?;
+            let object = name::object(&self.stream.name, kind, &partition, &config.node, span.lsns);
+            files.push(NewFile { kind, object, rows, bytes });
+            paths.push(path);
+        }
+        let schema = self.schema.clone();
+        let misfits = self.rows.take_misfits().into_iter();
+        let misfits =
+            misfits.map(|m| Misfit { path: m.path, kind: m.kind, count: m.count, example: m.example });
+        let cut = Cut {
+            stream: self.stream.id,
+            lsns: span.lsns,
+            files,
+            counts: span.counts,
+            schema,
+            misfits: misfits.collect(),
+        };
+        Ok(Some(FinishedCut { cut, paths }))
+    }
+
+    fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {
+        [
+            ("forebay.stream", self.stream.name.clone()),
+            ("forebay.table", name::table(&self.stream.name, kind)),
+            ("forebay.node", config.node.clone()),
+            ("forebay.first_lsn", lsns.first.to_string()),
+            ("forebay.last_lsn", lsns.last.to_string()),
+            ("forebay.schema_version", self.schema.version.to_string()),
+        ]
+    }
+
+    /// The first frame that is in no registered file.
+    pub(super) fn first_open(&self) -> Option<Lsn> {
+        self.written.or(self.waiting).map(|span| span.lsns.first)
+    }
+
+    /// The last frame taken.
+    pub(super) fn last_open(&self) -> Option<Lsn> {
+        self.waiting.or(self.written).map(|span| span.lsns.last)
+    }
+
+    pub(super) fn opened_at(&self) -> Option<Instant> {
+        self.written.or(self.waiting).map(|span| span.opened_at)
+    }
+
+    pub(super) fn last_at(&self) -> Option<Instant> {
+        self.waiting.or(self.written).map(|span| span.last_at)
+    }
+
+    pub(super) fn open_rows(&self) -> u64 {
+        let stored = |span: Option<Span>| span.map_or(0, |span| span.counts.stored);
+        stored(self.written) + stored(self.waiting)
+    }
+
+    /// Encoded size of the largest open file.
+    pub(super) fn largest_file_bytes(&self) -> u64 {
+        self.files.values().map(FileWriter::bytes).max().unwrap_or(0)
+    }
+
+    pub(super) fn has_too_many_files(&self) -> bool {
+        self.files.len() > PARTITIONS_MAX
+    }
+
+    pub(super) fn open_files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Memory held, roughly. `written`: by open files, which ending their row groups would free.
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            waiting: self.rows.bytes() * 2 + self.bad_bytes,
+            written: self.files.values().map(FileWriter::memory).sum(),
+        }
+    }
+
+    /// Frees the memory of open files.
+    pub(super) fn end_row_groups(&mut self) -> Result<(), WriteError> {
+        self.files.values_mut().try_for_each(FileWriter::end_row_group)
+    }
+
+    /// Removes unfinished files, when everything is given up to be read from the log again.
+    pub(super) fn abandon(self) {
+        for file in self.files.values() {
+            // What stays behind is removed at the next start.
+            drop(std::fs::remove_file(file.path()));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    pub(super) waiting: usize,
+    pub(super) written: usize,
+}
+
+impl Memory {
+    pub(super) fn total(self) -> usize {
+        self.waiting + self.written
+    }
+}
+
+impl Span {
+    fn then(self, next: &Self) -> Self {
+        Self {
+            lsns: LsnRange { first: self.lsns.first, last: next.lsns.last },
+            opened_at: self.opened_at,
+            last_at: next.last_at,
+            counts: self.counts.plus(next.counts),
+        }
+    }
+}
+
+impl From<RowCounts> for Counts {
+    fn from(counts: RowCounts) -> Self {
+        let RowCounts { stored, quarantined, rescued, duplicate_keys } = counts;
+        Self { stored, quarantined, rescued, duplicate_keys }
+    }
+}
+
+fn scratch_path(dir: &Path) -> PathBuf {
+    dir.join(format!("{}.tmp", uuid::Uuid::new_v4().simple()))
+}
+
+/// Bad records as rows of the quarantine table, by day of receipt.
+fn quarantine_batches(bad: &[BadRow]) -> Result<Vec<(String, RecordBatch)>, WriteError> {
+    if bad.is_empty() {
+        return Ok(Vec::new());
+    }
+    let received_at: Vec<Micros> = bad.iter().map(|bad| bad.origin.received_at).collect();
+    let record = bad.iter().map(|bad| i32::try_from(bad.record).unwrap_or(i32::MAX));
+    let columns: [(&str, ArrayRef); 6] = [
+        ("raw", Arc::new(BinaryArray::from_iter_values(bad.iter().map(|bad| &bad.raw)))),
+        ("reason", Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| bad.reason.to_string())))),
+        ("offset", Arc::new(Int64Array::from_iter_values(bad.iter().map(|bad| bad.offset.cast_signed())))),
+        (
+            system::RECEIVED_AT,
+            Arc::new(TimestampMicrosecondArray::from(received_at.clone()).with_timezone("UTC")),
+        ),
+        (
+            system::LSN,
+            Arc::new(Int64Array::from_iter_values(bad.iter().map(|bad| bad.origin.lsn.cast_signed()))),
+        ),
+        (system::RECORD, Arc::new(Int32Array::from_iter_values(record))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns)?;
+    Ok(partition::split(&batch, &received_at, &PartitionBy::ReceivedAt)?)
+}

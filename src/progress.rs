@@ -1,0 +1,122 @@
+//! How far each stream is on its way from the log to its destination: told by the compactor, asked by those who
+//! wait for it. Neither knows the other.
+
+use crate::batch::StreamId;
+use crate::wal::Lsn;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+use tokio::sync::{Notify, watch};
+
+/// Shared by the compactor, the publisher and the HTTP side.
+#[derive(Debug, Default)]
+pub struct Progress {
+    streams: Mutex<HashMap<StreamId, StreamState>>,
+    wanted: Mutex<Wanted>,
+    /// Notified when something is wanted.
+    pub asked: Notify,
+    /// Changes whenever a stream moves on.
+    moved: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct StreamState {
+    /// Every frame of the stream up to here is in a registered file.
+    checkpoint: Lsn,
+    /// Registered files that are not published yet: last number by first number and id.
+    staged: BTreeMap<(Lsn, i64), Lsn>,
+}
+
+/// Files that somebody waits for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Close each stream's open file once it holds this number, if it was asked for at least a linger ago.
+    pub streams: HashMap<StreamId, (Lsn, Instant)>,
+    /// Close every open file with numbers up to here.
+    pub all: Option<Lsn>,
+}
+
+impl Progress {
+    /// The compactor has registered files of a stream.
+    pub fn registered(
+        &self,
+        stream: StreamId,
+        checkpoint: Lsn,
+        files: impl IntoIterator<Item = (i64, Lsn, Lsn)>,
+    ) {
+        let mut streams = self.streams.lock();
+        let state = streams.entry(stream).or_default();
+        state.checkpoint = state.checkpoint.max(checkpoint);
+        state.staged.extend(files.into_iter().map(|(id, first, last)| ((first, id), last)));
+        drop(streams);
+        self.moved.send_modify(|n| *n += 1);
+    }
+
+    /// A file became visible at the destination, or was given up.
+    pub fn settled(&self, stream: StreamId, id: i64) {
+        if let Some(state) = self.streams.lock().get_mut(&stream) {
+            state.staged.retain(|(_, staged), _| *staged != id);
+        }
+        self.moved.send_modify(|n| *n += 1);
+    }
+
+    /// Whether everything of the stream up to `lsn` is published (or given up after the retention).
+    pub fn is_published(&self, stream: StreamId, lsn: Lsn) -> bool {
+        let streams = self.streams.lock();
+        streams.get(&stream).is_some_and(|state| {
+            state.checkpoint >= lsn && state.staged.keys().next().is_none_or(|(first, _)| *first > lsn)
+        })
+    }
+
+    pub fn checkpoint(&self, stream: StreamId) -> Lsn {
+        self.streams.lock().get(&stream).map_or(Lsn::NONE, |state| state.checkpoint)
+    }
+
+    /// How many files wait to be published.
+    pub fn staged_files(&self) -> usize {
+        self.streams.lock().values().map(|state| state.staged.len()).sum()
+    }
+
+    /// The highest number below which everything of every stream is published, as far as this side knows: the log
+    /// up to `consumed`, less what is staged.
+    pub fn published_through(&self, consumed: Lsn) -> Lsn {
+        let streams = self.streams.lock();
+        let first =
+            streams.values().filter_map(|state| state.staged.keys().next()).map(|(first, _)| *first).min();
+        first.map_or(consumed, |first| first.previous().min(consumed))
+    }
+
+    /// Follows changes.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// Asks for a stream's file to be closed soon, and waits until `lsn` is published. Has no deadline.
+    pub async fn published(&self, stream: StreamId, lsn: Lsn) {
+        let mut moved = self.moved();
+        if self.is_published(stream, lsn) {
+            return;
+        }
+        {
+            let mut wanted = self.wanted.lock();
+            let (through, _) = wanted.streams.entry(stream).or_insert((lsn, Instant::now()));
+            *through = (*through).max(lsn);
+        }
+        self.asked.notify_one();
+        // The sender lives as long as `self`.
+        while !self.is_published(stream, lsn) && moved.changed().await.is_ok() {}
+    }
+
+    /// Asks for every open file with numbers up to `lsn` to be closed now.
+    pub fn want_all(&self, lsn: Lsn) {
+        let mut wanted = self.wanted.lock();
+        wanted.all = wanted.all.max(Some(lsn));
+        drop(wanted);
+        self.asked.notify_one();
+    }
+
+    /// What is asked for, for the compactor to look at.
+    pub fn with_wanted<T>(&self, look: impl FnOnce(&mut Wanted) -> T) -> T {
+        look(&mut self.wanted.lock())
+    }
+}
