@@ -1,13 +1,25 @@
-//! Forebay: events in over HTTP, a write-ahead log before the answer, Parquet out. See `docs/ARCHITECTURE.md`.
+//! Forebay: events in over HTTP, a write-ahead log before the answer, Parquet out.
+//!
+//! In reading order; `docs/ARCHITECTURE.md` draws the picture.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
 
 pub mod batch;
-pub mod catalog;
-pub mod clock;
-pub mod compactor;
-pub mod error;
 pub mod json;
-pub mod metrics;
-pub mod progress;
 pub mod schema;
+
 pub mod storage;
 pub mod wal;
+
+pub mod catalog;
+pub mod compactor;
+pub mod preview;
+pub mod progress;
+
+pub mod http;
+
+pub mod clock;
+pub mod error;
+pub mod metrics;

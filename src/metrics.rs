@@ -1,11 +1,17 @@
 //! Every metric, its name and its labels, once.
+//!
+//! What is counted on the accept path is spread over cells, one for each of a few threads, so that cores do not
+//! fight for a cache line; a scrape adds them up.
 
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the latency histograms, in microseconds.
@@ -13,13 +19,40 @@ const BOUNDS_MICROS: [u64; 16] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000, 30_000_000,
 ];
+const CELLS: usize = 8;
 
-/// A histogram of durations without a lock: it is observed on the accept path.
-#[derive(Debug, Clone, Default)]
-pub struct Latency(Arc<LatencyInner>);
+/// The cell of this thread.
+fn cell() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static CELL: usize = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
+    CELL.with(|cell| *cell)
+}
+
+/// A counter for the accept path.
+#[derive(Debug, Default)]
+pub struct Spread([Padded; CELLS]);
 
 #[derive(Debug, Default)]
-struct LatencyInner {
+#[repr(align(128))]
+struct Padded(AtomicU64);
+
+impl Spread {
+    pub fn inc_by(&self, n: u64) {
+        self.0[cell()].0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A histogram of durations without a lock.
+#[derive(Debug, Default)]
+pub struct Latency([LatencyCell; CELLS]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct LatencyCell {
     buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
     sum_nanos: AtomicU64,
 }
@@ -28,23 +61,47 @@ impl Latency {
     pub fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let cell = &self.0[cell()];
+        cell.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.0.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+        cell.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let count =
+            |at: usize| self.0.iter().map(|cell| cell.buckets[at].load(Ordering::Relaxed)).sum::<u64>();
+        let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect();
+        let nanos = self.0.iter().map(|cell| cell.sum_nanos.load(Ordering::Relaxed)).sum();
+        let total = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(
+            Duration::from_nanos(nanos).as_secs_f64(),
+            total,
+            &buckets,
+            None,
+        )
     }
 }
 
-impl TypedMetric for Latency {
+/// A latency histogram that the registry may hold.
+#[derive(Debug, Clone, Default)]
+pub struct SharedLatency(Arc<Latency>);
+
+impl std::ops::Deref for SharedLatency {
+    type Target = Latency;
+
+    fn deref(&self) -> &Latency {
+        &self.0
+    }
+}
+
+impl TypedMetric for SharedLatency {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
-impl EncodeMetric for Latency {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
-        let counts: Vec<u64> = self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-        let sum = Duration::from_nanos(self.0.sum_nanos.load(Ordering::Relaxed)).as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+impl EncodeMetric for SharedLatency {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -55,7 +112,7 @@ impl EncodeMetric for Latency {
 /// What the log counts by itself; the rest is in `wal::Status`.
 #[derive(Debug, Default)]
 pub struct Wal {
-    pub sync_seconds: Latency,
+    pub sync_seconds: SharedLatency,
     pub sync_errors: Counter,
     pub segments_reused: Counter,
 }
@@ -71,11 +128,184 @@ pub struct Compactor {
     pub published_rows: Counter,
     pub published_bytes: Counter,
     pub publish_errors: Counter,
-    pub publish_seconds: Latency,
+    pub publish_seconds: SharedLatency,
     pub expired_rows: Counter,
     pub corrupt_frames: Counter,
     pub torn_frames: Counter,
     pub unreadable_frames: Counter,
     pub verdict_mismatches: Counter,
     pub restarts: Counter,
+}
+
+/// Statuses that are told apart; others count as 0.
+const STATUSES: [u16; 15] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 503];
+
+/// Reasons to refuse a request.
+pub const REFUSALS: [&str; 13] = [
+    "malformed",
+    "unauthenticated",
+    "forbidden",
+    "no_such_stream",
+    "no_such_route",
+    "method_not_allowed",
+    "too_large",
+    "unsupported_encoding",
+    "too_slow",
+    "full",
+    "unavailable",
+    "unknown_outcome",
+    "internal",
+];
+
+/// What the ingest listener counts.
+#[derive(Debug, Default)]
+pub struct Http {
+    answers: [Spread; STATUSES.len()],
+    refusals: [Spread; REFUSALS.len()],
+    accepted_rows: Spread,
+    quarantined_rows: Spread,
+    accepted_bytes: Spread,
+    request_seconds: SharedLatency,
+}
+
+impl Http {
+    pub fn answered(&self, status: u16, took: Duration) {
+        let at = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
+        self.answers[at].inc_by(1);
+        self.request_seconds.observe(took);
+    }
+
+    /// `reason` is a place in [`REFUSALS`].
+    pub fn refused(&self, reason: usize) {
+        self.refusals[reason].inc_by(1);
+    }
+
+    /// Records of a request that are in the log now.
+    pub fn appended(&self, good: u64, bad: u64, bytes: u64) {
+        self.accepted_rows.inc_by(good);
+        self.quarantined_rows.inc_by(bad);
+        self.accepted_bytes.inc_by(bytes);
+    }
+
+    pub fn accepted_rows(&self) -> u64 {
+        self.accepted_rows.get()
+    }
+
+    pub fn accepted_bytes(&self) -> u64 {
+        self.accepted_bytes.get()
+    }
+}
+
+/// Encodes [`Http`], which is not made of the registry's own types.
+#[derive(Debug)]
+struct HttpCollector(Arc<Http>);
+
+impl Collector for HttpCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Answers of the ingest listener by status";
+        let mut family = encoder.encode_descriptor("http_responses", help, None, MetricType::Counter)?;
+        for (status, count) in STATUSES.iter().zip(&self.0.answers).filter(|(_, count)| count.get() > 0) {
+            ConstCounter::new(count.get())
+                .encode(family.encode_family(&[("status", status.to_string())])?)?;
+        }
+        let help = "Refused requests by reason";
+        let mut family = encoder.encode_descriptor("http_refusals", help, None, MetricType::Counter)?;
+        for (reason, count) in REFUSALS.iter().zip(&self.0.refusals) {
+            ConstCounter::new(count.get()).encode(family.encode_family(&[("reason", *reason)])?)?;
+        }
+        for (name, help, count) in [
+            ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
+            ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
+            ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count.get()).encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// A number read when it is asked for.
+pub struct Reading {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub value: f64,
+}
+
+/// Reads a group of numbers at each scrape.
+pub struct Gauges<F>(pub F);
+
+impl<F> fmt::Debug for Gauges<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+impl<F: Fn() -> Vec<Reading> + Send + Sync + 'static> Collector for Gauges<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Reading { name, help, value } in (self.0)() {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// All metrics, as `/metrics` shows them.
+pub fn registry(
+    http: &Arc<Http>,
+    wal: &Wal,
+    compactor: &Compactor,
+    gauges: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
+) -> Registry {
+    let mut registry = Registry::with_prefix("forebay");
+    let seconds = Unit::Seconds;
+    let help = "From the request's head to the answer";
+    registry.register_with_unit("http_request", help, seconds.clone(), http.request_seconds.clone());
+    registry.register_collector(Box::new(HttpCollector(Arc::clone(http))));
+    registry.register_with_unit("wal_sync", "One sync of the log", seconds.clone(), wal.sync_seconds.clone());
+    let help = "From opening a staged file to seeing it published or failing";
+    registry.register_with_unit("compactor_publish", help, seconds, compactor.publish_seconds.clone());
+    for (name, help, counter) in [
+        ("wal_sync_errors", "Failed syncs of the log", &wal.sync_errors),
+        ("wal_segments_reused", "Segments written again instead of allocated", &wal.segments_reused),
+        ("compactor_stored_rows", "Records turned into rows", &compactor.stored_rows),
+        ("compactor_quarantined_rows", "Records put into quarantine", &compactor.quarantined_rows),
+        ("compactor_rescued_rows", "Rows with a value in _rescued", &compactor.rescued_rows),
+        (
+            "compactor_duplicate_keys",
+            "Values dropped because their key came again",
+            &compactor.duplicate_keys,
+        ),
+        ("compactor_published_files", "Files made visible at the destination", &compactor.published_files),
+        ("compactor_published_rows", "Rows in them", &compactor.published_rows),
+        ("compactor_published_bytes", "Bytes of them", &compactor.published_bytes),
+        ("compactor_publish_errors", "Failed attempts to publish a file", &compactor.publish_errors),
+        ("compactor_expired_rows", "Rows given up after staging.retention", &compactor.expired_rows),
+        (
+            "compactor_corrupt_frames",
+            "Durable frames that cannot be read any more",
+            &compactor.corrupt_frames,
+        ),
+        ("compactor_torn_frames", "Frames lost before they were synced", &compactor.torn_frames),
+        (
+            "compactor_unreadable_frames",
+            "Frames put aside because their content is unknown",
+            &compactor.unreadable_frames,
+        ),
+        (
+            "compactor_verdict_mismatches",
+            "Frames judged differently than they were answered",
+            &compactor.verdict_mismatches,
+        ),
+        (
+            "compactor_restarts",
+            "Starts of the compactor from the last checkpoint after an error",
+            &compactor.restarts,
+        ),
+    ] {
+        registry.register(name, help, counter.clone());
+    }
+    registry.register_collector(Box::new(Gauges(gauges)));
+    registry
 }

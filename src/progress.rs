@@ -5,6 +5,7 @@ use crate::batch::StreamId;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, watch};
 pub struct Progress {
     streams: Mutex<HashMap<StreamId, StreamState>>,
     wanted: Mutex<Wanted>,
+    pub compactor: CompactorStatus,
     /// Notified when something is wanted.
     pub asked: Notify,
     /// Changes whenever a stream moves on.
@@ -27,13 +29,28 @@ struct StreamState {
     staged: BTreeMap<(Lsn, i64), Lsn>,
 }
 
+/// What the compactor shows of itself.
+#[derive(Debug, Default)]
+pub struct CompactorStatus {
+    /// The last frame read.
+    pub read_lsn: AtomicU64,
+    /// Everything up to here is in registered files.
+    pub checkpoint_lsn: AtomicU64,
+    pub memory_bytes: AtomicU64,
+    pub open_files: AtomicU64,
+    /// Receive time of the oldest frame that is in no registered file, in microseconds since the epoch; 0: none.
+    pub oldest_open: AtomicI64,
+    /// Why it started again from its checkpoint, until it got on.
+    pub last_error: Mutex<Option<String>>,
+}
+
 /// Files that somebody waits for.
 #[derive(Debug, Default)]
 pub struct Wanted {
     /// Close each stream's open file once it holds this number, if it was asked for at least a linger ago.
     pub streams: HashMap<StreamId, (Lsn, Instant)>,
-    /// Close every open file with numbers up to here.
-    pub all: Option<Lsn>,
+    /// Close every open file, or that of one stream, once everything up to this number was read.
+    pub close: HashMap<Option<StreamId>, Lsn>,
 }
 
 impl Progress {
@@ -107,12 +124,37 @@ impl Progress {
         while !self.is_published(stream, lsn) && moved.changed().await.is_ok() {}
     }
 
-    /// Asks for every open file with numbers up to `lsn` to be closed now.
-    pub fn want_all(&self, lsn: Lsn) {
-        let mut wanted = self.wanted.lock();
-        wanted.all = wanted.all.max(Some(lsn));
-        drop(wanted);
+    /// Asks for every open file, or that of one stream, to be closed now, and waits until it is and the compactor
+    /// has passed `lsn`. Has no deadline.
+    pub async fn closed(&self, stream: Option<StreamId>, lsn: Lsn) {
+        let mut moved = self.moved();
+        self.with_wanted(|wanted| {
+            let through = wanted.close.entry(stream).or_insert(lsn);
+            *through = (*through).max(lsn);
+        });
         self.asked.notify_one();
+        let waits = || self.with_wanted(|wanted| wanted.close.contains_key(&stream));
+        while waits() && moved.changed().await.is_ok() {}
+    }
+
+    /// Waits until nothing of the stream up to `lsn` is staged. Has no deadline.
+    pub async fn settled_through(&self, stream: StreamId, lsn: Lsn) {
+        let mut moved = self.moved();
+        let waits = || {
+            let streams = self.streams.lock();
+            let first = streams.get(&stream).and_then(|state| state.staged.keys().next().copied());
+            first.is_some_and(|(first, _)| first <= lsn)
+        };
+        while waits() && moved.changed().await.is_ok() {}
+    }
+
+    /// The compactor has closed what was asked for by [`Progress::closed`].
+    pub fn has_closed(&self, what: &[Option<StreamId>]) {
+        if what.is_empty() {
+            return;
+        }
+        self.with_wanted(|wanted| wanted.close.retain(|stream, _| !what.contains(stream)));
+        self.moved.send_modify(|n| *n += 1);
     }
 
     /// What is asked for, for the compactor to look at.

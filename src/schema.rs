@@ -61,6 +61,16 @@ impl ColumnType {
         }
     }
 
+    /// The type that would hold this column's values and also JSON values of `kind` (`string`, `number`, `boolean`,
+    /// `array`, `object`) that did not fit it.
+    pub fn wider(&self, kind: &str) -> &'static str {
+        match (self, kind) {
+            (Self::Int64, "number") => "float64",
+            (Self::List(_) | Self::Struct(_), _) | (_, "array" | "object") => "json",
+            _ => "string",
+        }
+    }
+
     /// As users read it: `list<struct<a: int64>>`.
     pub fn name(&self) -> String {
         match self {

@@ -105,6 +105,24 @@ pub struct StreamProgress {
     pub counts: Counts,
 }
 
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct FileTotals {
+    pub state: String,
+    pub kind: String,
+    pub files: u64,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// A [`Misfit`] read back, over all cuts.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct KnownMisfit {
+    pub path: String,
+    pub kind: String,
+    pub count: u64,
+    pub example: String,
+}
+
 const COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error";
@@ -187,6 +205,38 @@ impl Catalog {
         self.read(|db| {
             let sql = "SELECT id, checkpoint_lsn, stored, quarantined, rescued, duplicate_keys FROM streams";
             db.prepare(sql)?.query_map([], progress_of)?.collect()
+        })
+    }
+
+    pub fn stream_progress(&self, stream: StreamId) -> Result<StreamProgress, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT id, checkpoint_lsn, stored, quarantined, rescued, duplicate_keys FROM streams WHERE id = ?1";
+            db.query_row(sql, [stream.0], progress_of)
+        })
+    }
+
+    /// Files of a stream by state: how many, and their rows and bytes.
+    pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT state, kind, count(*), sum(rows), sum(bytes) FROM files WHERE stream = ?1 GROUP BY 1, 2";
+            let totals = |row: &Row<'_>| {
+                let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+                let (files, rows, bytes) = (number(2)?, number(3)?, number(4)?);
+                Ok(FileTotals { state: row.get(0)?, kind: row.get(1)?, files, rows, bytes })
+            };
+            db.prepare(sql)?.query_map([stream.0], totals)?.collect()
+        })
+    }
+
+    /// What did not fit a stream's columns, most often first.
+    pub fn misfits(&self, stream: StreamId) -> Result<Vec<KnownMisfit>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT column_path, kind, count, example FROM misfits WHERE stream = ?1 ORDER BY count DESC LIMIT 100";
+            let misfit = |row: &Row<'_>| {
+                let count = row.get::<_, i64>(2)?.cast_unsigned();
+                Ok(KnownMisfit { path: row.get(0)?, kind: row.get(1)?, count, example: row.get(3)? })
+            };
+            db.prepare(sql)?.query_map([stream.0], misfit)?.collect()
         })
     }
 

@@ -9,9 +9,14 @@ mod migrations;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
-pub use files::{Counts, Cut, FileKind, FileState, Misfit, NewFile, RegisteredFile, StreamProgress};
+pub use files::{
+    Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Misfit, NewFile, RegisteredFile,
+    StreamProgress,
+};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
+pub use tokens::Token;
 
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError};

@@ -15,4 +15,4 @@ pub mod sink;
 mod table;
 
 pub use name::staged as staged_name;
-pub use run::{Compactor, Config, Handles, StartError, Status};
+pub use run::{Compactor, Config, Handles, StartError};

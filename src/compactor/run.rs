@@ -14,11 +14,10 @@ use crate::error::{IoContext, IoError, chain};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{Damage, Durable, Health, Lsn, Polled, Reader};
-use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
@@ -74,19 +73,8 @@ pub struct Handles {
     pub metrics: Arc<metrics::Compactor>,
 }
 
-/// What operators see.
-#[derive(Debug, Default)]
-pub struct Status {
-    pub read_lsn: AtomicU64,
-    pub checkpoint_lsn: AtomicU64,
-    pub memory_bytes: AtomicU64,
-    pub open_files: AtomicU64,
-    pub last_error: Mutex<Option<String>>,
-}
-
 /// A running compactor.
 pub struct Compactor {
-    pub status: Arc<Status>,
     thread: std::thread::JoinHandle<()>,
     publisher: JoinHandle<()>,
     stop: watch::Sender<Stop>,
@@ -110,7 +98,6 @@ impl Compactor {
     pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
         let scratch_dir = scratch_dir(&config.staged_dir);
         std::fs::create_dir_all(&scratch_dir).context("create directory", &scratch_dir)?;
-        let status = Arc::new(Status::default());
         let (stop, stopped) = watch::channel(Stop::Run);
         let (stop_publisher, publisher_stopped) = watch::channel(false);
         let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);
@@ -134,7 +121,6 @@ impl Compactor {
             catalog: handles.catalog,
             progress: handles.progress,
             metrics: handles.metrics,
-            status: Arc::clone(&status),
             runtime: runtime.clone(),
             stopped,
             to_publish,
@@ -144,7 +130,7 @@ impl Compactor {
         };
         let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());
         let thread = thread.map_err(StartError::Thread)?;
-        Ok(Self { status, thread, publisher, stop, stop_publisher })
+        Ok(Self { thread, publisher, stop, stop_publisher })
     }
 
     /// Reads the closed log to its end, registers everything, publishes what can be published until `deadline`.
@@ -212,7 +198,6 @@ struct Running {
     catalog: Arc<Catalog>,
     progress: Arc<Progress>,
     metrics: Arc<metrics::Compactor>,
-    status: Arc<Status>,
     runtime: Runtime,
     stopped: watch::Receiver<Stop>,
     to_publish: mpsc::Sender<RegisteredFile>,
@@ -232,7 +217,7 @@ impl Running {
                 Err(error) => {
                     let error = chain(&error);
                     tracing::error!(error, retry_in = ?backoff, "the compactor starts again from the last checkpoint");
-                    *self.status.last_error.lock() = Some(error);
+                    *self.progress.compactor.last_error.lock() = Some(error);
                     self.metrics.restarts.inc();
                 }
             }
@@ -255,7 +240,7 @@ impl Running {
         let consumed = self.catalog.floor()?.consumed;
         self.reader.rewind(consumed);
         self.reader.trim(consumed);
-        self.status.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
+        self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         remove_unregistered(&self.config.staged_dir, &self.catalog)?;
         for progress in self.catalog.progress()? {
             self.checkpoints.insert(progress.stream, progress.checkpoint);
@@ -285,7 +270,7 @@ impl Running {
                 }
                 self.cut_due(idle)?;
                 self.relieve_memory()?;
-                self.show_status();
+                self.show_status(idle);
                 looked_at = Instant::now();
             }
             let stop = *self.stopped.borrow_and_update();
@@ -385,11 +370,10 @@ impl Running {
         let now = Instant::now();
         let read = self.reader.position();
         let durable = self.reader.durable().borrow().lsn;
-        let (wanted, all) = self.progress.with_wanted(|wanted| {
-            let all = wanted.all.is_some_and(|lsn| read >= lsn || (idle && durable >= lsn));
-            if all {
-                wanted.all = None;
-            }
+        let (wanted, close) = self.progress.with_wanted(|wanted| {
+            let passed = |lsn: &Lsn| read >= *lsn || (idle && durable >= *lsn);
+            let close: Vec<Option<StreamId>> =
+                wanted.close.iter().filter(|(_, lsn)| passed(lsn)).map(|(stream, _)| *stream).collect();
             let linger = self.config.linger;
             let due: Vec<StreamId> = wanted
                 .streams
@@ -401,10 +385,13 @@ impl Running {
                 })
                 .map(|(stream, _)| stream)
                 .collect();
-            (due, all)
+            (due, close)
         });
         let config = self.config.clone();
-        self.cut(|id, table| all || wanted.contains(&id) || is_due(table, &config, now))
+        let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
+        self.cut(|id, table| asked(id) || is_due(table, &config, now))?;
+        self.progress.has_closed(&close);
+        Ok(())
     }
 
     /// Finishes the files of the streams that `which` picks, and registers them.
@@ -447,8 +434,8 @@ impl Running {
             let staged = staged.map(|file| (file.id, file.first_lsn, file.last_lsn));
             self.progress.registered(cut.stream, cut.lsns.last, staged);
         }
-        self.status.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
-        *self.status.last_error.lock() = None;
+        self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
+        *self.progress.compactor.last_error.lock() = None;
         self.hand_over(files);
         self.reader.trim(consumed);
         Ok(())
@@ -499,11 +486,15 @@ impl Running {
         self.tables.values().map(Table::open_files).sum()
     }
 
-    fn show_status(&self) {
+    fn show_status(&self, idle: bool) {
+        let status = &self.progress.compactor;
         let memory: usize = self.tables.values().map(|table| table.memory().total()).sum();
-        self.status.memory_bytes.store(memory as u64, Ordering::Relaxed);
-        self.status.open_files.store(self.open_files() as u64, Ordering::Relaxed);
-        self.status.read_lsn.store(self.reader.position().0, Ordering::Relaxed);
+        status.memory_bytes.store(memory as u64, Ordering::Relaxed);
+        status.open_files.store(self.open_files() as u64, Ordering::Relaxed);
+        status.read_lsn.store(self.reader.position().0, Ordering::Relaxed);
+        let unread = if idle { None } else { self.reader.frame().map(|frame| frame.ts) };
+        let oldest = self.tables.values().filter_map(Table::first_received_at).chain(unread).min();
+        status.oldest_open.store(oldest.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Waits for frames, requests, or the next look at the clock.

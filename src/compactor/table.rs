@@ -54,6 +54,7 @@ pub(super) struct Table {
 #[derive(Debug, Clone, Copy)]
 struct Span {
     lsns: LsnRange,
+    first_received_at: Micros,
     opened_at: Instant,
     last_at: Instant,
     counts: Counts,
@@ -95,7 +96,8 @@ impl Table {
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
         let now = Instant::now();
-        let new = Span { lsns: LsnRange { first: lsn, last: lsn }, opened_at: now, last_at: now, counts };
+        let lsns = LsnRange { first: lsn, last: lsn };
+        let new = Span { lsns, first_received_at: received_at, opened_at: now, last_at: now, counts };
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         if self.rows.len() >= BATCH_ROWS || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
             return Ok((counts, self.encode(config)?));
@@ -200,6 +202,11 @@ impl Table {
         self.written.or(self.waiting).map(|span| span.lsns.first)
     }
 
+    /// When the oldest of its frames that are in no registered file was received.
+    pub(super) fn first_received_at(&self) -> Option<Micros> {
+        self.written.or(self.waiting).map(|span| span.first_received_at)
+    }
+
     /// The last frame taken.
     pub(super) fn last_open(&self) -> Option<Lsn> {
         self.waiting.or(self.written).map(|span| span.lsns.last)
@@ -269,6 +276,7 @@ impl Span {
     fn then(self, next: &Self) -> Self {
         Self {
             lsns: LsnRange { first: self.lsns.first, last: next.lsns.last },
+            first_received_at: self.first_received_at,
             opened_at: self.opened_at,
             last_at: next.last_at,
             counts: self.counts.plus(next.counts),

@@ -2,7 +2,10 @@
 
 use super::Shared;
 use super::append::{AppendError, Full, NewFrame};
+use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::lsn::{Lsn, SegmentId};
+use super::segment::Segment;
+use crate::clock::Micros;
 use crate::error::chain;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -93,6 +96,34 @@ impl Handle {
         self.shared.stop_preparing();
     }
 
+    /// Looks at durable frames, newest segment first, in each segment from front to back. `keep` picks the frames by
+    /// number and payload; those of one segment are handed to `take` together, and it says whether to go on.
+    pub fn look_back<T>(
+        &self,
+        keep: impl Fn(Lsn, Micros, &[u8]) -> Option<T>,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) {
+        for segment in self.shared.segments.all().into_iter().rev() {
+            let kept = frames(&segment).filter_map(|(header, at)| {
+                let ext = usize::from(header.ext_bytes);
+                let payload = segment.file.read(at + ext as u64, header.body_bytes as usize - ext)?;
+                keep(header.lsn, header.ts, &payload)
+            });
+            if !take(kept.collect()) {
+                return;
+            }
+        }
+    }
+
+    /// The payload of a frame that is durable and still in the log, with its receive time.
+    pub fn find(&self, lsn: Lsn) -> Option<(Micros, Vec<u8>)> {
+        let segment = self.shared.segments.holding(lsn)?;
+        let (header, at) = frames(&segment).find(|(header, _)| header.lsn >= lsn)?;
+        let ext = usize::from(header.ext_bytes);
+        let payload = segment.file.read(at + ext as u64, header.body_bytes as usize - ext)?;
+        (header.lsn == lsn).then(|| (header.ts, payload.into_owned()))
+    }
+
     /// Identity of this log.
     pub fn uuid(&self) -> [u8; 16] {
         self.shared.wal_uuid
@@ -123,6 +154,22 @@ impl Handle {
             segments,
         }
     }
+}
+
+/// The readable DATA frames of a segment up to the first bad one, each with the offset of its body.
+fn frames(segment: &Segment) -> impl Iterator<Item = (FrameHeader, u64)> + '_ {
+    let mut offset = Segment::FIRST_OFFSET;
+    std::iter::from_fn(move || {
+        loop {
+            let head = segment.file.read(offset, FRAME_HEADER_BYTES)?;
+            let header = FrameHeader::decode(head.first_chunk()?, segment.salt).ok()?;
+            let body = offset + FRAME_HEADER_BYTES as u64;
+            offset += header.frame_bytes() as u64;
+            if header.kind == FrameKind::Data {
+                return Some((header, body));
+            }
+        }
+    })
 }
 
 /// A snapshot for operators.

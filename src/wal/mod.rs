@@ -117,7 +117,7 @@ fn quarantine_dir(dir: &Path) -> PathBuf {
 /// An open log: the ends for the rest of the daemon, and the threads to join at the end.
 pub struct Wal {
     pub handle: Handle,
-    pub reader: Reader,
+    reader: Option<Reader>,
     pub report: RecoveryReport,
     threads: Vec<JoinHandle<()>>,
 }
@@ -137,7 +137,7 @@ pub fn open(
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
         threads.push(thread.map_err(OpenError::Thread)?);
     }
-    let reader = Reader::new(Arc::clone(&shared), floor.consumed);
+    let reader = Some(Reader::new(Arc::clone(&shared), floor.consumed));
     Ok(Wal { handle: Handle::new(shared), reader, report, threads })
 }
 
@@ -179,6 +179,11 @@ fn open_shared(
 }
 
 impl Wal {
+    /// The reader behind what was consumed. There is one, so it can be taken once.
+    pub fn take_reader(&mut self) -> Reader {
+        self.reader.take().expect("the reader is taken once")
+    }
+
     /// Waits for the threads to end, after [`Handle::close`].
     pub fn join(self) {
         for thread in self.threads {

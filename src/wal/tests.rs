@@ -452,7 +452,7 @@ fn many_threads_append_and_everything_is_read_in_order() {
         ..config()
     };
     let clock = crate::clock::system();
-    let wal = super::open(storage, clock, config, Floor::default(), Arc::default()).unwrap();
+    let mut wal = super::open(storage, clock, config, Floor::default(), Arc::default()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..8_u32 {
             let handle = wal.handle.clone();
@@ -470,7 +470,7 @@ fn many_threads_append_and_everything_is_read_in_order() {
         }
     });
     wal.handle.close();
-    let mut reader = wal.reader;
+    let mut reader = wal.take_reader();
     let mut next = [0_u32; 8];
     let mut seen = 0;
     while seen < 16_000 {

@@ -1,0 +1,30 @@
+//! `forebay check`: is the configuration good?
+
+use super::{ConfigArgs, EX_USAGE, output};
+use crate::config::{Config, Flags};
+use std::process::ExitCode;
+
+/// Check the configuration without starting anything.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Check {
+    pub(super) fn run(self) -> ExitCode {
+        match Config::load(self.config.config.as_deref(), std::env::vars(), &Flags::default()) {
+            Ok(config) => {
+                println!("data directory  {}", config.server.data_dir.display());
+                println!("ingest          {}", config.server.listen);
+                println!("admin           {}", config.server.admin_listen);
+                // `load` has checked it.
+                let destination = config.destination().map(|destination| destination.url());
+                println!("destination     {}", destination.unwrap_or_default());
+                println!("configuration is good");
+                ExitCode::SUCCESS
+            }
+            Err(error) => output::fail(&error, EX_USAGE),
+        }
+    }
+}

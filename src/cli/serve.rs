@@ -1,0 +1,154 @@
+//! `forebay serve`: runs the daemon.
+
+use super::{ConfigArgs, EX_USAGE, output};
+use crate::config::{self, Config, Flags, LogFormat};
+use crate::daemon::{self, Addresses, DaemonError};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+/// The log is poisoned: start again (`EX_SOFTWARE`).
+const EX_SOFTWARE: u8 = 70;
+
+/// Run the daemon.
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// For trying out: loopback only, no credentials, files after a second of quiet.
+    #[arg(long)]
+    dev: bool,
+    /// Where the daemon keeps everything.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address for events.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address for health, metrics and administration.
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+    /// Print a configuration file with every default, and exit.
+    #[arg(long)]
+    print_default_config: bool,
+    /// Read the log and forget it: for measuring.
+    #[arg(long, hide = true)]
+    discard_log: bool,
+}
+
+type Filter = reload::Handle<EnvFilter, Registry>;
+
+impl Serve {
+    pub(super) fn run(self) -> ExitCode {
+        if self.print_default_config {
+            print!("{}", config::DEFAULTS);
+            return ExitCode::SUCCESS;
+        }
+        let config = match self.load() {
+            Ok(config) => config,
+            Err(error) => return output::fail(&error, EX_USAGE),
+        };
+        let filter = match start_logging(&config) {
+            Ok(filter) => filter,
+            Err(error) => return output::fail(&error, EX_USAGE),
+        };
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.enable_all();
+        if config.server.workers > 0 {
+            runtime.worker_threads(config.server.workers);
+        }
+        let runtime = match runtime.build() {
+            Ok(runtime) => runtime,
+            Err(error) => return output::fail(&error, 1),
+        };
+        let dev = self.dev;
+        let options = daemon::Options { discard: self.discard_log, reload: Some(self.reload(filter)) };
+        let ended =
+            runtime.block_on(daemon::run(config, options, |addresses, token| greet(dev, addresses, token)));
+        // Blocking tasks that hang on a dead destination must not keep the process.
+        runtime.shutdown_background();
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ DaemonError::Poisoned) => output::fail(&error, EX_SOFTWARE),
+            Err(error @ DaemonError::Config(_)) => output::fail(&error, EX_USAGE),
+            Err(error) => output::fail(&error, 1),
+        }
+    }
+
+    fn load(&self) -> Result<Config, config::ConfigError> {
+        let flags = Flags {
+            dev: self.dev,
+            data_dir: self.data_dir.clone(),
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+        };
+        Config::load(self.config.config.as_deref(), std::env::vars(), &flags)
+    }
+
+    /// What SIGHUP does: the log filter is taken anew from the configuration; the rest needs a restart.
+    fn reload(self, filter: Filter) -> Arc<dyn Fn() + Send + Sync> {
+        Arc::new(move || match self.load() {
+            Ok(config) => match log_filter(&config) {
+                Ok(new) => match filter.reload(new) {
+                    Ok(()) => tracing::info!(log = config.telemetry.log, "the log filter was read again"),
+                    Err(error) => tracing::error!(%error, "the log filter stays as it was"),
+                },
+                Err(error) => {
+                    tracing::error!(%error, "the configuration is not good; everything stays as it was")
+                }
+            },
+            Err(error) => {
+                tracing::error!(%error, "the configuration is not good; everything stays as it was")
+            }
+        })
+    }
+}
+
+fn log_filter(config: &Config) -> Result<EnvFilter, config::ConfigError> {
+    EnvFilter::try_new(&config.telemetry.log).map_err(|error| {
+        config::ConfigError::Invalid(format!("telemetry.log {:?}: {error}", config.telemetry.log))
+    })
+}
+
+/// Text on a terminal, JSON otherwise, always on standard error.
+fn start_logging(config: &Config) -> Result<Filter, config::ConfigError> {
+    let (filter, handle) = reload::Layer::new(log_filter(config)?);
+    let terminal = std::io::stderr().is_terminal();
+    let json = match config.telemetry.log_format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    if json {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+    } else {
+        registry
+            .with(fmt::layer().with_ansi(terminal).with_target(false).with_writer(std::io::stderr))
+            .init();
+    }
+    Ok(handle)
+}
+
+/// Tells a person where things are, and programs that asked for any port.
+fn greet(dev: bool, addresses: Addresses, token: Option<String>) {
+    let Addresses { ingest, admin } = addresses;
+    tracing::info!(%ingest, %admin, "ready");
+    println!("forebay {} is ready", env!("CARGO_PKG_VERSION"));
+    println!("  events  http://{ingest}");
+    println!("  admin   http://{admin}");
+    if let Some(token) = token {
+        println!("  token   {token}");
+        println!("          The administrator's token, shown this once: it is stored as a hash only.");
+    }
+    if dev {
+        println!(
+            "  try     curl -d '{{\"city\":\"Chicago\"}}' 'http://{ingest}/v0/events?name=visits&wait=table'"
+        );
+    }
+}

@@ -1,0 +1,416 @@
+//! Settings: defaults, then the file, then the environment, then flags; each later source wins.
+//!
+//! The only reader of the environment and of the configuration file. Strict: a key that is not known is an error that
+//! names the source, the key and what is allowed. Everything is checked before a port is bound.
+
+mod units;
+
+pub use units::{OptionalSpan, Size, Span, UnitError};
+
+use crate::compactor::partition::PartitionBy;
+use crate::compactor::sink::Destination;
+use crate::schema::system;
+use crate::{compactor, wal};
+use object_store::ClientConfigKey;
+use object_store::aws::AmazonS3ConfigKey;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// The documented defaults, which are also the example file.
+pub const DEFAULTS: &str = include_str!("../../deploy/forebay.toml");
+
+/// Prefix of environment variables.
+const ENV_PREFIX: &str = "FOREBAY_";
+/// What a request adds to its body in the log, at most: frame and batch header.
+const FRAME_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// A request that waits for its file gathers others for this long.
+const LINGER: Duration = Duration::from_millis(250);
+/// Un-synced bytes that start a sync at once, and at which requests are refused.
+const SYNC_BYTES: u64 = 8 << 20;
+const UNSYNCED_MAX: u64 = 64 << 20;
+/// What `--dev` prepares before it listens.
+const DEV_FIRST_SEGMENT_BYTES: u64 = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: {source}", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}: {message}", .path.display())]
+    File { path: PathBuf, message: String },
+    #[error("environment variable {name}: {message}")]
+    Environment { name: String, message: String },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    pub dev: bool,
+    pub data_dir: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    pub admin_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub limits: Limits,
+    pub wal: Wal,
+    pub compactor: Compactor,
+    pub staging: Staging,
+    pub destination: DestinationConfig,
+    pub telemetry: Telemetry,
+    /// Only by the flag.
+    #[serde(skip)]
+    pub dev: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub node: String,
+    pub workers: usize,
+    pub connections_max: usize,
+    pub header_timeout: Span,
+    pub body_timeout: Span,
+    pub idle_timeout: Span,
+    pub drain_timeout: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub body_max: Size,
+    pub decoded_max: Size,
+    pub in_flight_max: Size,
+    pub columns_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wal {
+    pub segment_bytes: Size,
+    pub prepared_segments: usize,
+    pub sync_interval: Span,
+    pub max_bytes: Size,
+    pub disk_reserve: Size,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compactor {
+    pub max_age: Span,
+    pub max_idle: OptionalSpan,
+    pub max_bytes: Size,
+    pub max_rows: u64,
+    pub memory_max: Size,
+    pub partition_by: String,
+    pub system_columns: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Staging {
+    pub retention: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationConfig {
+    pub url: String,
+    pub s3: S3,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    pub endpoint: String,
+    pub region: String,
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub allow_http: bool,
+    pub virtual_hosted_style: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads and checks all sources. `environment` is the process's, or a test's.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, ConfigError> {
+        let mut settings: Table = DEFAULTS.parse().map_err(|error| invalid(format!("defaults: {error}")))?;
+        if flags.dev {
+            merge(&mut settings, dev());
+        }
+        if let Some(path) = file {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let error = |message| ConfigError::File { path: path.to_owned(), message };
+            let table: Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
+            apply(&mut settings, table).map_err(error)?;
+        }
+        let mut variables: Vec<_> = environment.filter(|(name, _)| is_setting(name)).collect();
+        variables.sort_unstable();
+        for (name, text) in variables {
+            let table = of_variable(&name, &text, &settings);
+            let table = table.and_then(|table| apply(&mut settings, table));
+            table.map_err(|message| ConfigError::Environment { name, message })?;
+        }
+        let mut config = deserialize(settings).map_err(ConfigError::Invalid)?;
+        config.dev = flags.dev;
+        let server = &mut config.server;
+        server.data_dir = flags.data_dir.clone().unwrap_or_else(|| server.data_dir.clone());
+        server.listen = flags.listen.unwrap_or(server.listen);
+        server.admin_listen = flags.admin_listen.unwrap_or(server.admin_listen);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let at_least = |key: &str, value: u64, least: u64| {
+            if value >= least {
+                Ok(())
+            } else {
+                Err(invalid(format!("{key} must be at least {}", Size(least))))
+            }
+        };
+        let positive = |key: &str, span: Span| {
+            if span.0.is_zero() { Err(invalid(format!("{key} must be longer than nothing"))) } else { Ok(()) }
+        };
+        at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
+        at_least("limits.body_max", self.limits.body_max.0, 1)?;
+        at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
+        at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
+        let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
+        if self.wal.segment_bytes.0 < needed {
+            return Err(invalid(format!(
+                "wal.segment_bytes ({}) must hold a request of limits.decoded_max ({}) and its header",
+                self.wal.segment_bytes, self.limits.decoded_max
+            )));
+        }
+        let segments = self.wal.prepared_segments as u64 + 2;
+        at_least("wal.max_bytes", self.wal.max_bytes.0, self.wal.segment_bytes.0 * segments)?;
+        if self.wal.prepared_segments == 0 || self.server.connections_max == 0 || self.limits.columns_max == 0
+        {
+            let keys = "wal.prepared_segments, server.connections_max and limits.columns_max";
+            return Err(invalid(format!("{keys} must be at least 1")));
+        }
+        for (key, span) in [
+            ("wal.sync_interval", self.wal.sync_interval),
+            ("compactor.max_age", self.compactor.max_age),
+            ("server.header_timeout", self.server.header_timeout),
+            ("server.body_timeout", self.server.body_timeout),
+            ("server.idle_timeout", self.server.idle_timeout),
+        ] {
+            positive(key, span)?;
+        }
+        for column in &self.compactor.system_columns {
+            if ![system::RECEIVED_AT, system::LSN, system::RECORD].contains(&column.as_str()) {
+                let allowed = [system::RECEIVED_AT, system::LSN, system::RECORD].join(", ");
+                return Err(invalid(format!("compactor.system_columns: {column:?} is none of {allowed}")));
+            }
+        }
+        if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
+            return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));
+        }
+        let loopback = |address: SocketAddr| address.ip().is_loopback();
+        if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
+            return Err(invalid(
+                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
+            ));
+        }
+        self.destination().map(drop)
+    }
+
+    /// Where tables go.
+    pub fn destination(&self) -> Result<Destination, ConfigError> {
+        let DestinationConfig { url, s3 } = &self.destination;
+        if url.is_empty() {
+            return Ok(Destination::Directory(self.server.data_dir.join("tables")));
+        }
+        let parsed =
+            url::Url::parse(url).map_err(|error| invalid(format!("destination.url {url:?}: {error}")))?;
+        match parsed.scheme() {
+            "file" => {
+                let path = parsed.to_file_path();
+                let path =
+                    path.map_err(|()| invalid(format!("destination.url {url:?} names no local directory")))?;
+                Ok(Destination::Directory(path))
+            }
+            "s3" => {
+                let bucket = parsed.host_str().filter(|bucket| !bucket.is_empty());
+                let bucket =
+                    bucket.ok_or_else(|| invalid(format!("destination.url {url:?} names no bucket")))?;
+                let prefix = parsed.path().trim_matches('/').to_owned();
+                Ok(Destination::S3 { bucket: bucket.to_owned(), prefix, options: s3.options() })
+            }
+            other => Err(invalid(format!("destination.url: {other:?} is not known; use file:// or s3://"))),
+        }
+    }
+
+    pub fn wal(&self) -> wal::Config {
+        let segment_bytes = self.wal.segment_bytes.0;
+        wal::Config {
+            dir: self.server.data_dir.join("wal"),
+            segment_bytes,
+            first_segment_bytes: if self.dev {
+                segment_bytes.min(DEV_FIRST_SEGMENT_BYTES)
+            } else {
+                segment_bytes
+            },
+            prepared: self.wal.prepared_segments,
+            sync_interval: self.wal.sync_interval.0,
+            sync_bytes: SYNC_BYTES,
+            unsynced_max: UNSYNCED_MAX,
+            max_bytes: self.wal.max_bytes.0,
+            disk_reserve: self.wal.disk_reserve.0,
+        }
+    }
+
+    pub fn compactor(&self, node: String, discard: bool) -> compactor::Config {
+        let settings = &self.compactor;
+        let has = |column: &str| settings.system_columns.iter().any(|name| name == column);
+        compactor::Config {
+            staged_dir: self.server.data_dir.join("staged"),
+            node,
+            max_age: settings.max_age.0,
+            max_idle: settings.max_idle.0,
+            max_bytes: settings.max_bytes.0,
+            max_rows: settings.max_rows,
+            memory_max: usize::try_from(settings.memory_max.0).unwrap_or(usize::MAX),
+            limits: compactor::columns::Limits {
+                columns_max: self.limits.columns_max,
+                received_at_column: has(system::RECEIVED_AT),
+                lsn_column: has(system::LSN),
+                record_column: has(system::RECORD),
+            },
+            partition_by: match settings.partition_by.as_str() {
+                "none" => PartitionBy::Nothing,
+                system::RECEIVED_AT => PartitionBy::ReceivedAt,
+                column => PartitionBy::Column(column.to_owned()),
+            },
+            linger: LINGER,
+            retention: self.staging.retention.0,
+            discard,
+        }
+    }
+}
+
+impl S3 {
+    fn options(&self) -> Vec<(AmazonS3ConfigKey, String)> {
+        let texts = [
+            (AmazonS3ConfigKey::Endpoint, &self.endpoint),
+            (AmazonS3ConfigKey::Region, &self.region),
+            (AmazonS3ConfigKey::AccessKeyId, &self.access_key_id),
+            (AmazonS3ConfigKey::SecretAccessKey, &self.secret_access_key),
+        ];
+        let set = texts.into_iter().filter(|(_, value)| !value.is_empty());
+        let mut options: Vec<_> = set.map(|(key, value)| (key, value.clone())).collect();
+        if self.allow_http {
+            options.push((AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true".to_owned()));
+        }
+        if self.virtual_hosted_style {
+            options.push((AmazonS3ConfigKey::VirtualHostedStyleRequest, "true".to_owned()));
+        }
+        options
+    }
+}
+
+/// What `--dev` changes: quick files, small beginnings.
+fn dev() -> Table {
+    let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"";
+    text.parse().unwrap_or_default()
+}
+
+fn invalid(message: String) -> ConfigError {
+    ConfigError::Invalid(message)
+}
+
+fn is_setting(name: &str) -> bool {
+    name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__"))
+}
+
+/// `FOREBAY_WAL__MAX_BYTES=2GiB` as a table. The value is taken as what the default is: text, number or truth.
+fn of_variable(name: &str, text: &str, settings: &Table) -> Result<Table, String> {
+    let path = name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let keys: Vec<&str> = path.split("__").collect();
+    let mut default = None;
+    let mut within = Some(settings);
+    for key in &keys {
+        default = within.and_then(|table| table.get(*key));
+        within = default.and_then(Value::as_table);
+    }
+    let value = match default {
+        Some(Value::String(_)) => Value::String(text.to_owned()),
+        _ => format!("value = {text}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .ok_or_else(|| format!("{text:?} is not a value for {}", keys.join(".")))?,
+    };
+    let (last, sections) = keys.split_last().ok_or("names no setting")?;
+    let innermost = Table::from_iter([((*last).to_owned(), value)]);
+    Ok(sections
+        .iter()
+        .rev()
+        .fold(innermost, |table, key| Table::from_iter([((*key).to_owned(), Value::Table(table))])))
+}
+
+/// Puts a source over the settings so far, and checks that they still are settings.
+fn apply(settings: &mut Table, source: Table) -> Result<(), String> {
+    let mut merged = settings.clone();
+    merge(&mut merged, source);
+    deserialize(merged.clone())?;
+    *settings = merged;
+    Ok(())
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => drop(into.insert(key, value)),
+        }
+    }
+}
+
+fn deserialize(settings: Table) -> Result<Config, String> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        let message = message.trim_end();
+        if path == "." { message.to_owned() } else { format!("{path}: {message}") }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,415 @@
+//! Wiring and order: the only module that knows both sides of the log.
+//!
+//! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
+//! last sync, last files, exit.
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::{self, Clock};
+use crate::compactor::sink::{Sink, SinkError};
+use crate::compactor::{Compactor, Handles, StartError};
+use crate::config::{Config, ConfigError};
+use crate::error::{IoContext, IoError};
+use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
+use crate::http::auth::Auth;
+use crate::http::ingest::{IngestHandler, Settings};
+use crate::http::{Listener, ServerOptions};
+use crate::metrics::{self, Reading};
+use crate::preview::Preview;
+use crate::progress::Progress;
+use crate::storage::Storage;
+use crate::storage::real::RealStorage;
+use crate::wal::{self, Health, Lsn, OpenError};
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the state of the disk and of the process is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("{} is in use by another forebay (process {holder})", .path.display())]
+    Locked { path: std::path::PathBuf, holder: String },
+    #[error("the catalog cannot be opened")]
+    Catalog(#[from] CatalogError),
+    #[error("the log cannot be opened")]
+    Wal(#[from] OpenError),
+    #[error("the destination cannot be used")]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Compactor(#[from] StartError),
+    #[error("cannot handle signals")]
+    Signals(#[source] std::io::Error),
+    #[error("a part of the start-up failed")]
+    Task(#[from] tokio::task::JoinError),
+    /// Exit with a status that makes a supervisor start it again: recovery keeps what was acknowledged.
+    #[error("the log is poisoned: a sync failed and what it covered could not be written elsewhere")]
+    Poisoned,
+}
+
+/// How the daemon is run beside its configuration.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Reads the log and forgets it: to measure the accept path alone.
+    pub discard: bool,
+    /// Called on SIGHUP.
+    pub reload: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// Where a daemon listens, for those who asked for port 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub ingest: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Runs until told to stop. `ready` is called once, when requests are accepted.
+pub async fn run(
+    config: Config,
+    options: Options,
+    ready: impl FnOnce(Addresses, Option<String>),
+) -> Result<(), DaemonError> {
+    let signals = Signals::listen()?;
+    raise_open_files();
+    std::fs::create_dir_all(&config.server.data_dir).context("create directory", &config.server.data_dir)?;
+    let _lock = lock(&config.server.data_dir)?;
+    let server_options = ServerOptions {
+        connections_max: config.server.connections_max,
+        header_timeout: config.server.header_timeout.0,
+        idle_timeout: config.server.idle_timeout.0,
+    };
+    let ingest_socket = Listener::bind(config.server.listen)?;
+    let admin_socket = Listener::bind(config.server.admin_listen)?;
+    let (drain, drain_asked) = watch::channel(false);
+    let admin_handler = Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), drain });
+    let listen_failed =
+        |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), server_options)
+        .map_err(listen_failed(config.server.admin_listen))?;
+    let parts = Parts::open(&config, &options).await?;
+    let token = parts.auth.first_token(&parts.catalog)?;
+    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), server_options)
+        .map_err(listen_failed(config.server.listen))?;
+    admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
+    ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
+    notify(&[NotifyState::Ready]);
+
+    let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
+    let outcome = wait_for_end(&parts.wal, drain_asked, signals, &options).await;
+    housekeeping.abort();
+    notify(&[NotifyState::Stopping]);
+    admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
+    let deadline = Instant::now() + config.server.drain_timeout.0;
+    tokio::select! {
+        drained = parts.stop(ingest, deadline) => {
+            if drained {
+                tracing::info!("stopped; nothing is left to be read again or published");
+            } else {
+                tracing::warn!("stopped at the deadline; the next start goes on where this one ended");
+            }
+        }
+        () = outcome.signals.again() => tracing::warn!("stopped at once; the next start recovers"),
+    }
+    admin.drain(Instant::now() + Duration::from_millis(200)).await;
+    outcome.result
+}
+
+/// Everything behind the listeners.
+struct Parts {
+    wal: wal::Handle,
+    log: Option<wal::Wal>,
+    catalog: Arc<Catalog>,
+    progress: Arc<Progress>,
+    auth: Arc<Auth>,
+    ingest: Arc<IngestHandler>,
+    running: Arc<Running>,
+    compactor: Option<Compactor>,
+}
+
+impl Parts {
+    async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+        let clock = clock::system();
+        let started = Instant::now();
+        let wal_metrics = Arc::new(metrics::Wal::default());
+        let (catalog, mut log) = {
+            let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
+            tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
+        };
+        let report = log.report.clone();
+        tracing::info!(
+            took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
+            backend = log.handle.status().backend, "the log is open"
+        );
+        let node = match config.server.node.as_str() {
+            "" => uuid::Uuid::from_bytes(log.handle.uuid()).simple().to_string()[..8].to_owned(),
+            node => node.to_owned(),
+        };
+        let destination = config.destination()?;
+        let sink = Sink::open(&destination)?;
+        let progress = Arc::new(Progress::default());
+        let compactor_metrics = Arc::new(metrics::Compactor::default());
+        let reader = log.take_reader();
+        let handles = Handles {
+            reader,
+            sink: sink.clone(),
+            catalog: Arc::clone(&catalog),
+            progress: Arc::clone(&progress),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&compactor_metrics),
+        };
+        let compactor_config = config.compactor(node.clone(), options.discard);
+        let staged_dir = compactor_config.staged_dir.clone();
+        let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
+        let auth = Arc::new(Auth::new(config.dev, &catalog)?);
+        let http_metrics = Arc::new(metrics::Http::default());
+        let ingest = Arc::new(IngestHandler {
+            wal: log.handle.clone(),
+            catalog: Arc::clone(&catalog),
+            progress: Arc::clone(&progress),
+            clock: Arc::clone(&clock),
+            auth: Arc::clone(&auth),
+            metrics: Arc::clone(&http_metrics),
+            settings: Settings {
+                body_max: config.limits.body_max.0,
+                decoded_max: config.limits.decoded_max.0,
+                body_timeout: config.server.body_timeout.0,
+                in_flight_max: config.limits.in_flight_max.0,
+            },
+            in_flight: AtomicU64::new(0),
+        });
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
+        let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
+        let recent_records: RecentRecords =
+            Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
+        let running = Arc::new(Running {
+            wal: log.handle.clone(),
+            recovery: report,
+            catalog: Arc::clone(&catalog),
+            progress: Arc::clone(&progress),
+            auth: Arc::clone(&auth),
+            clock,
+            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
+            http_metrics,
+            recent_records,
+            node,
+            destination: destination.url(),
+            started,
+        });
+        let wal = log.handle.clone();
+        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor: Some(compactor) })
+    }
+
+    /// In the order in which nothing is lost: requests, the last sync, the last files.
+    async fn stop(mut self, ingest: Listener, deadline: Instant) -> bool {
+        let answered = ingest.drain(deadline).await;
+        self.wal.close();
+        let settled = match self.compactor.take() {
+            Some(compactor) => compactor.drain(deadline, &self.progress).await,
+            None => true,
+        };
+        if let Some(log) = self.log.take() {
+            // Its threads end after the sync that `close` asked for.
+            drop(tokio::task::spawn_blocking(|| log.join()).await);
+        }
+        answered && settled
+    }
+
+    /// Feeds the watchdog while the log works, and keeps the ballast file.
+    fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
+        let wal = self.wal.clone();
+        let catalog = Arc::clone(&self.catalog);
+        async move {
+            let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
+            let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
+            loop {
+                ticks.tick().await;
+                if wal.watch().borrow().health == Health::Good {
+                    notify(&[NotifyState::Watchdog]);
+                }
+                let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
+                let look = move || catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                // A panic in there is no reason to stop feeding the watchdog.
+                drop(tokio::task::spawn_blocking(look).await);
+            }
+        }
+    }
+}
+
+fn open_log(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<metrics::Wal>,
+) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
+    let catalog = Arc::new(Catalog::open(&config.server.data_dir, Arc::clone(&clock))?);
+    let floor = catalog.floor()?;
+    let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
+    catalog.set_wal_uuid(log.handle.uuid())?;
+    Ok((catalog, log))
+}
+
+/// What `/metrics` reads at each scrape.
+fn gauges(
+    wal: wal::Handle,
+    progress: Arc<Progress>,
+    clock: Arc<dyn Clock>,
+) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
+    move || {
+        let status = wal.status();
+        let compactor = &progress.compactor;
+        let checkpoint = Lsn(compactor.checkpoint_lsn.load(Ordering::Relaxed));
+        let oldest = compactor.oldest_open.load(Ordering::Relaxed);
+        let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
+        let reading = |name, help, value| Reading { name, help, value };
+        vec![
+            reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
+            reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
+            reading(
+                "compactor_checkpoint_lsn",
+                "Everything up to here is in registered files",
+                checkpoint.0 as f64,
+            ),
+            reading(
+                "compactor_published_lsn",
+                "Everything up to here is published",
+                progress.published_through(checkpoint).0 as f64,
+            ),
+            reading("compactor_lag_seconds", "Age of the oldest request in no registered file", lag),
+            reading(
+                "compactor_staged_files",
+                "Files that wait to be published",
+                progress.staged_files() as f64,
+            ),
+            reading(
+                "compactor_memory_bytes",
+                "Rows and unfinished files in memory",
+                compactor.memory_bytes.load(Ordering::Relaxed) as f64,
+            ),
+            reading(
+                "compactor_open_files",
+                "Unfinished files",
+                compactor.open_files.load(Ordering::Relaxed) as f64,
+            ),
+            reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
+            reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
+            reading("wal_segments", "Segments with requests", status.segments.len() as f64),
+            reading("wal_prepared_segments", "Segments ready to be used", status.prepared as f64),
+            reading(
+                "wal_refusing",
+                "1 while requests are refused for lack of room",
+                f64::from(u8::from(status.refusing.is_some())),
+            ),
+            reading(
+                "wal_poisoned",
+                "1 after a failed sync",
+                f64::from(u8::from(status.health == Health::Poisoned)),
+            ),
+        ]
+    }
+}
+
+/// Why the daemon ends, and the signals that may still come.
+struct End {
+    result: Result<(), DaemonError>,
+    signals: Signals,
+}
+
+async fn wait_for_end(
+    wal: &wal::Handle,
+    mut drain_asked: watch::Receiver<bool>,
+    mut signals: Signals,
+    options: &Options,
+) -> End {
+    let mut durable = wal.watch();
+    loop {
+        let result = tokio::select! {
+            _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
+            _ = signals.interrupt.recv() => { tracing::info!("SIGINT: draining"); Ok(()) }
+            _ = signals.hangup.recv() => {
+                notify(&[NotifyState::Reloading]);
+                if let Some(reload) = &options.reload {
+                    reload();
+                }
+                notify(&[NotifyState::Ready]);
+                continue;
+            }
+            _ = drain_asked.wait_for(|drain| *drain) => { tracing::info!("asked to drain"); Ok(()) }
+            _ = durable.wait_for(|durable| durable.health == Health::Poisoned) => Err(DaemonError::Poisoned),
+        };
+        return End { result, signals };
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// A second wish to stop.
+    async fn again(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Takes the data directory for this process. The lock goes with the process.
+pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
+    let path = data_dir.join("LOCK");
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.context("open lock file", &path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only for the message.
+            drop(file.read_to_string(&mut holder));
+            return Err(DaemonError::Locked { path: data_dir.to_owned(), holder: holder.trim().to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(IoError::new("lock", &path, source).into()),
+    }
+    let process = std::process::id().to_string();
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
+    written.context("write lock file", &path)?;
+    Ok(file)
+}
+
+/// Thousands of connections need as many descriptors; the soft limit is usually 1024.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

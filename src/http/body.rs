@@ -1,0 +1,226 @@
+//! Reads a request's body under caps of bytes and time, and undoes its content-encoding.
+
+use super::reject::{Kind, Reject};
+use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::io::Read;
+use std::time::Duration;
+
+/// Output is gathered in pieces of this size.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Identity,
+    Gzip,
+    Deflate,
+    Zstd,
+    Brotli,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes on the wire.
+    pub(super) body_max: u64,
+    pub(super) body_timeout: Duration,
+}
+
+impl Encoding {
+    /// From the `Content-Encoding` header.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Reject> {
+        let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
+        let name = value.to_str().unwrap_or("?").trim().to_ascii_lowercase();
+        match name.as_str() {
+            "" | "identity" => Ok(Self::Identity),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "deflate" => Ok(Self::Deflate),
+            "zstd" => Ok(Self::Zstd),
+            "br" => Ok(Self::Brotli),
+            _ => Err(Reject::new(
+                Kind::UnsupportedEncoding,
+                format!(
+                    "Content-Encoding '{name}' is not supported; use gzip, zstd, br, deflate or identity"
+                ),
+            )
+            .close()),
+        }
+    }
+}
+
+/// Reads the whole body as it comes, without copying it.
+pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Bytes>, Reject> {
+    let too_large = || too_large(limits.body_max, "").close();
+    // Before the first byte is asked for: a client that waits for `100 Continue` then sends nothing.
+    if body.size_hint().lower() > limits.body_max {
+        return Err(too_large());
+    }
+    let deadline = tokio::time::Instant::now() + limits.body_timeout;
+    let mut pieces = Vec::with_capacity(1);
+    let mut bytes = 0_u64;
+    loop {
+        let mut next = std::pin::pin!(body.frame());
+        // Bodies that came with their head are the rule, and need no timer.
+        let frame = match futures_util::poll!(&mut next) {
+            std::task::Poll::Ready(frame) => frame,
+            std::task::Poll::Pending => match tokio::time::timeout_at(deadline, next).await {
+                Ok(frame) => frame,
+                Err(_) => {
+                    let message = format!("the request body did not arrive within {:?}", limits.body_timeout);
+                    return Err(Reject::new(Kind::TooSlow, message).close());
+                }
+            },
+        };
+        match frame {
+            None => return Ok(pieces),
+            Some(Ok(frame)) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                bytes += piece.len() as u64;
+                if bytes > limits.body_max {
+                    return Err(too_large());
+                }
+                if !piece.is_empty() {
+                    pieces.push(piece);
+                }
+            }
+            Some(Err(error)) => {
+                let reject = Reject::malformed("the request body ended early").close();
+                return Err(Reject { internal: Some(crate::error::chain(&error)), ..reject });
+            }
+        }
+    }
+}
+
+fn too_large(limit: u64, when: &str) -> Reject {
+    Reject::new(Kind::TooLarge, format!("request body exceeds {limit} bytes{when}"))
+}
+
+/// Undoes the encoding, with a cap on what comes out.
+pub(super) fn decode(pieces: Vec<Bytes>, encoding: Encoding, decoded_max: u64) -> Result<Vec<Bytes>, Reject> {
+    let input = Pieces { pieces: pieces.iter(), current: &[] };
+    match encoding {
+        Encoding::Identity => Ok(pieces),
+        Encoding::Gzip => inflate(MultiGzDecoder::new(input), "gzip", decoded_max),
+        Encoding::Deflate => inflate(ZlibDecoder::new(input), "deflate", decoded_max),
+        Encoding::Brotli => inflate(brotli::Decompressor::new(input, PIECE_BYTES), "br", decoded_max),
+        Encoding::Zstd => match zstd::Decoder::new(input) {
+            Ok(decoder) => inflate(decoder, "zstd", decoded_max),
+            Err(error) => Err(corrupt("zstd", &error)),
+        },
+    }
+}
+
+fn inflate(mut decoder: impl Read, name: &str, decoded_max: u64) -> Result<Vec<Bytes>, Reject> {
+    let mut pieces = Vec::new();
+    let mut total = 0_u64;
+    loop {
+        let mut piece = Vec::new();
+        let read = decoder.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece);
+        let read = read.map_err(|error| corrupt(name, &error))?;
+        if read == 0 {
+            return Ok(pieces);
+        }
+        total += read as u64;
+        if total > decoded_max {
+            return Err(too_large(decoded_max, " once decompressed"));
+        }
+        pieces.push(Bytes::from(piece));
+    }
+}
+
+fn corrupt(name: &str, error: &std::io::Error) -> Reject {
+    Reject::malformed(format!("the request body is not valid {name}: {error}"))
+}
+
+/// The pieces of a body as one reader.
+struct Pieces<'p> {
+    pieces: std::slice::Iter<'p, Bytes>,
+    current: &'p [u8],
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.next() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        self.current.read(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decode_pieces(body: &[u8], cut: usize, encoding: Encoding, max: u64) -> Result<Vec<u8>, Reject> {
+        let (head, tail) = body.split_at(cut.min(body.len()));
+        let pieces = vec![Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail)];
+        decode(pieces, encoding, max).map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn every_encoding_is_undone_wherever_the_body_is_cut() {
+        let text = b"{\"a\":1}\n".repeat(100);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&text).unwrap();
+        let mut brotli = Vec::new();
+        brotli::CompressorWriter::new(&mut brotli, 4096, 5, 22).write_all(&text).unwrap();
+        let bodies = [
+            (Encoding::Identity, text.clone()),
+            (Encoding::Gzip, gzip(&text)),
+            (Encoding::Gzip, [gzip(&text[..300]), gzip(&text[300..])].concat()),
+            (Encoding::Deflate, zlib.finish().unwrap()),
+            (Encoding::Zstd, zstd::encode_all(&text[..], 1).unwrap()),
+            (
+                Encoding::Zstd,
+                [zstd::encode_all(&text[..8], 1).unwrap(), zstd::encode_all(&text[8..], 1).unwrap()].concat(),
+            ),
+            (Encoding::Brotli, brotli),
+        ];
+        for (encoding, body) in &bodies {
+            for cut in [0, 1, 7, body.len() / 2, body.len()] {
+                let decoded = decode_pieces(body, cut, *encoding, 10_000).unwrap();
+                assert_eq!(decoded, text, "{encoding:?} cut at {cut}");
+            }
+            if *encoding != Encoding::Identity {
+                let refused = decode_pieces(body, 5, *encoding, 100).unwrap_err();
+                assert_eq!(refused.kind, Kind::TooLarge, "{encoding:?}");
+                let refused = decode_pieces(&body[..body.len() - 3], 5, *encoding, 10_000).unwrap_err();
+                assert_eq!(refused.kind, Kind::Malformed, "{encoding:?} cut short");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_cap() {
+        let bomb = gzip(&vec![b' '; 50 << 20]);
+        assert!(bomb.len() < 300_000);
+        let refused = decode_pieces(&bomb, 10, Encoding::Gzip, 1 << 20).unwrap_err();
+        assert_eq!(refused.kind, Kind::TooLarge);
+    }
+
+    #[test]
+    fn rubbish_is_malformed_and_unknown_names_are_named() {
+        for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd, Encoding::Brotli] {
+            let refused = decode_pieces(b"this is not compressed at all", 3, encoding, 1000).unwrap_err();
+            assert_eq!(refused.kind, Kind::Malformed, "{encoding:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, "snappy".parse().unwrap());
+        let refused = Encoding::of(&headers).unwrap_err();
+        assert_eq!(refused.kind, Kind::UnsupportedEncoding);
+        assert!(refused.external.contains("snappy"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The wire contracts. A dialect is a pure function from a request's head to what is asked for, and from an outcome
+//! to a reply: no I/O, no time, no globals. The transport and the log are the same for all.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod tinybird;
+
+use super::reject::Reject;
+use crate::batch;
+use crate::json::BodyKind;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::borrow::Cow;
+
+/// A request before its body.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    /// Behind the `?`, as it came.
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+}
+
+/// When to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Once the records survive the death of the process.
+    Append,
+    /// Once they survive power loss.
+    Sync,
+    /// Once they are published.
+    Table,
+}
+
+/// What an ingest request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest<'a> {
+    /// Name or id of the stream.
+    pub stream: Cow<'a, str>,
+    pub wait: Wait,
+    pub kind: BodyKind,
+    /// The credential, if one was given.
+    pub token: Option<Cow<'a, str>>,
+}
+
+/// What a dialect makes of a request's head.
+#[derive(Debug)]
+pub enum Parsed<'a> {
+    /// Records follow in the body.
+    Ingest(Ingest<'a>),
+    /// Answered by the dialect itself.
+    Answer(Reply),
+}
+
+/// What became of the records of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub lsn: u64,
+    pub stored: u64,
+    pub quarantined: u64,
+    pub state: Durability,
+}
+
+/// How far the records had come when they were answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Durability {
+    Appended,
+    Synced,
+    /// Asked to wait for the sync, which did not end in time. They are accepted all the same.
+    SyncPending,
+    /// The objects that hold them.
+    Published(Vec<String>),
+    /// Asked to wait for the table, which took too long. They are synced.
+    PublishPending,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+pub trait Dialect: Send + Sync {
+    fn id(&self) -> batch::Dialect;
+
+    /// Whether a request for this path is this dialect's.
+    fn takes(&self, path: &str) -> bool;
+
+    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
+
+    fn accepted(&self, accepted: &Accepted) -> Reply;
+
+    fn rejected(&self, reject: &Reject) -> Reply;
+}
+
+/// Every dialect.
+pub static DIALECTS: [&dyn Dialect; 1] = [&tinybird::Tinybird];
+
+/// The bearer token of the `Authorization` header.
+pub fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Cow::Borrowed(token.trim()))
+}

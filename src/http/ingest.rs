@@ -1,0 +1,302 @@
+//! The one handler of the ingest listener: head, body, check, append, answer.
+
+use super::auth::{Auth, Scope};
+use super::body::{self, Encoding, Limits};
+use super::connection::Handler;
+use super::dialect::{Accepted, DIALECTS, Dialect, Durability, Ingest, Parsed, Reply, RequestHead, Wait};
+use super::reject::{Kind, Reject};
+use crate::batch::BatchHead;
+use crate::catalog::{Catalog, CatalogError, Stream, check_name};
+use crate::clock::Clock;
+use crate::json::{BodyKind, Verdict, records};
+use crate::metrics;
+use crate::progress::Progress;
+use crate::wal::{self, AppendError, Lsn, NewFrame};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a request waits for room in the log before it is refused.
+const SPACE_WAIT: Duration = Duration::from_millis(250);
+/// After this, a request that waits for its sync is told that it is accepted.
+const SYNC_DEADLINE: Duration = Duration::from_secs(10);
+/// After this, a request that waits for its file is told that it is synced.
+const TABLE_DEADLINE: Duration = Duration::from_secs(30);
+/// Larger bodies are decompressed and checked off the threads that serve sockets.
+const INLINE_BYTES_MAX: usize = 1 << 20;
+/// Bodies smaller than this are not counted against the bytes in flight; the number of connections bounds them.
+const UNCOUNTED_BYTES_MAX: u64 = 16 * 1024;
+
+/// Everything a request needs.
+pub struct IngestHandler {
+    pub wal: wal::Handle,
+    pub catalog: Arc<Catalog>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    pub auth: Arc<Auth>,
+    pub metrics: Arc<metrics::Http>,
+    pub settings: Settings,
+    /// Bytes of bodies being read.
+    pub in_flight: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub body_max: u64,
+    pub decoded_max: u64,
+    pub body_timeout: Duration,
+    /// Bytes of bodies that may be in memory at the same time.
+    pub in_flight_max: u64,
+}
+
+impl Handler for IngestHandler {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let path = request.uri().path();
+        let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
+            let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
+            self.metrics.refused(reject.kind.index());
+            // Until a contract owns the path, the first one words the refusal.
+            return response(DIALECTS[0].rejected(&reject), None);
+        };
+        match self.answer(*dialect, request, peer).await {
+            Ok(reply) => {
+                self.metrics.answered(reply.status.as_u16(), started.elapsed());
+                response(reply, None)
+            }
+            Err(reject) => {
+                self.metrics.refused(reject.kind.index());
+                if let Some(internal) = &reject.internal {
+                    tracing::warn!(error = internal, %peer, reason = reject.kind.label(), "request refused");
+                }
+                let reply = dialect.rejected(&reject);
+                self.metrics.answered(reply.status.as_u16(), started.elapsed());
+                response(reply, Some(&reject))
+            }
+        }
+    }
+}
+
+fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    for (name, value) in reply.headers {
+        headers.insert(name, value);
+    }
+    if let Some(reject) = reject {
+        if let Some(seconds) = reject.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if reject.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    response
+}
+
+impl IngestHandler {
+    async fn answer(
+        &self,
+        dialect: &'static dyn Dialect,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Reply, Reject> {
+        let (head, incoming) = request.into_parts();
+        let request_head = RequestHead {
+            method: &head.method,
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            headers: &head.headers,
+        };
+        let ingest = match dialect.parse(request_head)? {
+            Parsed::Ingest(ingest) => ingest,
+            Parsed::Answer(reply) => return Ok(reply),
+        };
+        self.auth.check(ingest.token.as_deref(), Scope::Ingest)?;
+        let stream = self.find_stream(&ingest)?;
+        let encoding = Encoding::of(&head.headers)?;
+        let declared =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let _in_flight = self.count_in_flight(declared)?;
+        let settings = &self.settings;
+        let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
+        let pieces = body::read(incoming, &limits).await?;
+        let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
+        let stream = match stream {
+            Some(stream) => stream,
+            None => self.create_stream(&ingest.stream).await?,
+        };
+        let batch = BatchHead {
+            stream: stream.id,
+            dialect: dialect.id(),
+            kind,
+            good: u32::try_from(verdict.good).unwrap_or(u32::MAX),
+            bad: u32::try_from(verdict.bad).unwrap_or(u32::MAX),
+            client_ip: Some(peer.ip()),
+        };
+        let lsn = self.append(&batch.encode(), &pieces).await?;
+        self.metrics.appended(verdict.good, verdict.bad, pieces.iter().map(|piece| piece.len() as u64).sum());
+        let state = self.wait(ingest.wait, &stream, lsn).await?;
+        Ok(dialect.accepted(&Accepted { lsn: lsn.0, stored: verdict.good, quarantined: verdict.bad, state }))
+    }
+
+    /// The stream, or `None` if the first event is to make it.
+    fn find_stream(&self, ingest: &Ingest<'_>) -> Result<Option<Arc<Stream>>, Reject> {
+        let name = &*ingest.stream;
+        if let Some(stream) = self.catalog.streams().find(name) {
+            return Ok(Some(Arc::clone(stream)));
+        }
+        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
+        if self.auth.check(ingest.token.as_deref(), Scope::Create).is_ok() {
+            return Ok(None);
+        }
+        Err(Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist")).close())
+    }
+
+    async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {
+        let (catalog, name) = (Arc::clone(&self.catalog), name.to_owned());
+        let made = tokio::task::spawn_blocking(move || catalog.create_stream(&name)).await;
+        match made {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
+            Ok(Err(error)) => Err(Reject::internal(&error)),
+            Err(error) => Err(Reject::internal(&error)),
+        }
+    }
+
+    /// Counts a body's bytes as long as the guard lives.
+    fn count_in_flight(&self, declared: Option<u64>) -> Result<Option<InFlight<'_>>, Reject> {
+        // A body of unknown length may be as large as any.
+        let bytes = declared.unwrap_or(self.settings.body_max).min(self.settings.body_max);
+        if bytes < UNCOUNTED_BYTES_MAX {
+            return Ok(None);
+        }
+        let before = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        let guard = InFlight { total: &self.in_flight, bytes };
+        if before + bytes > self.settings.in_flight_max {
+            let message = "too many request bodies are being received at once";
+            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
+        }
+        Ok(Some(guard))
+    }
+
+    async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {
+        let frame = NewFrame { ts: self.clock.now(), ext: &[], head, body };
+        let mut refused = match self.wal.append(&frame) {
+            Ok(lsn) => return Ok(lsn),
+            Err(error) => error,
+        };
+        let deadline = tokio::time::Instant::now() + SPACE_WAIT;
+        loop {
+            let AppendError::Full(full) = refused else { return Err(append_refused(&refused)) };
+            let space = self.wal.space();
+            let waited = tokio::time::timeout_at(deadline, space).await;
+            refused = match self.wal.append(&frame) {
+                Ok(lsn) => return Ok(lsn),
+                Err(error) => error,
+            };
+            if waited.is_err() {
+                let seconds = if matches!(full, wal::Full::Unsynced | wal::Full::Preparing) { 1 } else { 5 };
+                return Err(Reject::new(Kind::Full, full.to_string()).retry_after(seconds));
+            }
+        }
+    }
+
+    async fn wait(&self, wait: Wait, stream: &Stream, lsn: Lsn) -> Result<Durability, Reject> {
+        if wait == Wait::Append {
+            return Ok(Durability::Appended);
+        }
+        match tokio::time::timeout(SYNC_DEADLINE, self.wal.synced(lsn)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                return Err(Reject::new(Kind::Unknown, format!("{error}; receipt {lsn}")));
+            }
+            Err(_) => return Ok(Durability::SyncPending),
+        }
+        if wait == Wait::Sync {
+            return Ok(Durability::Synced);
+        }
+        if tokio::time::timeout(TABLE_DEADLINE, self.progress.published(stream.id, lsn)).await.is_err() {
+            return Ok(Durability::PublishPending);
+        }
+        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
+        match tokio::task::spawn_blocking(move || catalog.files_with(id, lsn)).await {
+            Ok(Ok(files)) => Ok(Durability::Published(files.into_iter().map(|file| file.object).collect())),
+            // The rows are published; only their address is not at hand.
+            _ => Ok(Durability::Published(Vec::new())),
+        }
+    }
+}
+
+struct InFlight<'h> {
+    total: &'h AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn append_refused(error: &AppendError) -> Reject {
+    match error {
+        AppendError::Full(full) => Reject::new(Kind::Full, full.to_string()).retry_after(1),
+        AppendError::TooLarge { .. } => Reject::new(Kind::TooLarge, error.to_string()),
+        AppendError::Poisoned => Reject::new(Kind::Unavailable, error.to_string()).retry_after(5),
+        AppendError::Closed => {
+            Reject::new(Kind::Unavailable, "the daemon is shutting down").retry_after(5).close()
+        }
+        AppendError::Unknown(_) => {
+            let internal = Some(crate::error::chain(error));
+            Reject {
+                internal,
+                ..Reject::new(Kind::Unknown, "it is not known whether the records were stored")
+            }
+        }
+    }
+}
+
+/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
+async fn check(
+    pieces: Vec<Bytes>,
+    encoding: Encoding,
+    asked: BodyKind,
+    decoded_max: u64,
+) -> Result<(Vec<Bytes>, BodyKind, Verdict), Reject> {
+    let bytes: usize = pieces.iter().map(Bytes::len).sum();
+    let inline_max = if encoding == Encoding::Identity { INLINE_BYTES_MAX } else { INLINE_BYTES_MAX / 16 };
+    if bytes <= inline_max {
+        return check_now(pieces, encoding, asked, decoded_max);
+    }
+    let checked = tokio::task::spawn_blocking(move || check_now(pieces, encoding, asked, decoded_max)).await;
+    checked.unwrap_or_else(|error| Err(Reject::internal(&error)))
+}
+
+fn check_now(
+    pieces: Vec<Bytes>,
+    encoding: Encoding,
+    asked: BodyKind,
+    decoded_max: u64,
+) -> Result<(Vec<Bytes>, BodyKind, Verdict), Reject> {
+    let pieces = body::decode(pieces, encoding, decoded_max)?;
+    let first = pieces.iter().find(|piece| !piece.iter().all(u8::is_ascii_whitespace));
+    let kind = BodyKind::of(first.map_or(&[], |piece| piece), asked);
+    let verdict = records::check(&pieces, kind)
+        .map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
+    if verdict.good == 0 {
+        return Err(Reject::malformed(match verdict.first_bad {
+            Some((record, reason)) => {
+                format!("No line of the body is a JSON object (first bad line: {}: {reason})", record + 1)
+            }
+            None => "The body has no records".to_owned(),
+        }));
+    }
+    Ok((pieces, kind, verdict))
+}

@@ -1,0 +1,16 @@
+//! The HTTP front end: two listeners, hand-rolled on hyper.
+//!
+//! The ingest listener takes records for the log; it knows nothing of what becomes of them. The admin listener answers
+//! operators.
+
+pub mod admin;
+pub mod auth;
+mod body;
+mod connection;
+pub mod dialect;
+pub mod ingest;
+pub mod reject;
+mod server;
+
+pub use connection::Handler;
+pub use server::{Listener, ServerOptions};

@@ -1,0 +1,98 @@
+//! Why a request was refused: what the client is told, kept apart from what only the log may say.
+
+use crate::metrics;
+use std::borrow::Cow;
+
+/// The classes of refusal, the same for every dialect, in the order of their labels in [`metrics::REFUSALS`]. Each
+/// dialect words them in its own status and body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request is malformed; sending it again will not help.
+    Malformed,
+    /// No token, or none that is known.
+    Unauthenticated,
+    /// The token lacks the right.
+    Forbidden,
+    NoSuchStream,
+    NoSuchRoute,
+    MethodNotAllowed,
+    /// The body is larger than allowed, as it came or once decompressed.
+    TooLarge,
+    /// The content-encoding is not known.
+    UnsupportedEncoding,
+    /// Header or body did not come in time.
+    TooSlow,
+    /// The log or the disk is full, or slower than the clients.
+    Full,
+    /// Starting, draining or poisoned.
+    Unavailable,
+    /// It is not known whether the records were stored.
+    Unknown,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Kind {
+    /// Its place in [`metrics::REFUSALS`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The label in metrics.
+    pub fn label(self) -> &'static str {
+        metrics::REFUSALS[self.index()]
+    }
+
+    /// The status that most dialects give.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NoSuchStream | Self::NoSuchRoute => 404,
+            Self::MethodNotAllowed => 405,
+            Self::TooSlow => 408,
+            Self::TooLarge => 413,
+            Self::UnsupportedEncoding => 415,
+            Self::Full | Self::Unavailable => 503,
+            Self::Unknown | Self::Internal => 500,
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    pub kind: Kind,
+    /// For the client.
+    pub external: Cow<'static, str>,
+    /// For the log.
+    pub internal: Option<String>,
+    /// Seconds after which it may be tried again.
+    pub retry_after: Option<u32>,
+    /// The rest of the request was not read, so the connection cannot be used further.
+    pub close: bool,
+}
+
+impl Reject {
+    pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, external: external.into(), internal: None, retry_after: None, close: false }
+    }
+
+    pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Malformed, external)
+    }
+
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        let internal = Some(crate::error::chain(error));
+        Self { internal, ..Self::new(Kind::Internal, "internal error") }
+    }
+
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    pub fn close(self) -> Self {
+        Self { close: true, ..self }
+    }
+}

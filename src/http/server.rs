@@ -1,0 +1,66 @@
+//! A listener from bind to drain.
+
+use super::connection::{Connections, Handler, Options};
+use crate::error::{IoContext, IoError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    pub connections_max: usize,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// A listener that accepts.
+pub struct Listener {
+    pub address: SocketAddr,
+    connections: Arc<Connections>,
+    accepting: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Binds the address. Nothing is accepted before [`Listener::start`].
+    pub fn bind(address: SocketAddr) -> Result<TcpListener, IoError> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let listener = socket.and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        });
+        listener.context("listen on", address.to_string())
+    }
+
+    pub fn start<H: Handler>(
+        listener: TcpListener,
+        handler: Arc<H>,
+        options: ServerOptions,
+    ) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let connections = Connections::new(Options {
+            connections_max: options.connections_max,
+            header_timeout: options.header_timeout,
+            idle_timeout: options.idle_timeout,
+        });
+        let accepting = tokio::spawn(Arc::clone(&connections).accept(listener, handler));
+        Ok(Self { address, connections, accepting })
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Stops accepting and waits for the requests under way. Returns whether all were answered by the deadline.
+    pub async fn drain(self, deadline: Instant) -> bool {
+        let drained = self.connections.drain(deadline).await;
+        self.accepting.abort();
+        drained
+    }
+}

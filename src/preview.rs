@@ -1,0 +1,196 @@
+//! The newest records of a stream: from the log as long as it has them, then from the newest files.
+
+use crate::batch::Batch;
+use crate::catalog::{Catalog, FileKind, FileState, Stream};
+use crate::compactor::sink::Sink;
+use crate::compactor::staged_name;
+use crate::error::chain;
+use crate::json::records::{BadRecord, RecordSink, walk};
+use crate::json::{Parser, Syntax};
+use crate::wal::{Handle, Lsn};
+use arrow::json::LineDelimitedWriter;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt, TryStreamExt};
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use serde_json::{Value, json};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Files looked into at most.
+const FILES_MAX: u32 = 4;
+
+/// What is needed to read back.
+#[derive(Clone)]
+pub struct Preview {
+    pub wal: Handle,
+    pub catalog: Arc<Catalog>,
+    pub sink: Sink,
+    pub staged_dir: PathBuf,
+}
+
+impl Preview {
+    /// The last `limit` records that were accepted as good, oldest first, each with its `_lsn`, `_record` and
+    /// `_received_at`.
+    pub async fn recent(self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
+        let (wal, id) = (self.wal.clone(), stream.id);
+        let from_log = tokio::task::spawn_blocking(move || {
+            let mut newest_first: Vec<Value> = Vec::new();
+            let mut lowest: Option<Lsn> = None;
+            wal.look_back(
+                |lsn, ts, payload| {
+                    let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == id)?;
+                    Some((lsn, records(lsn, ts, &batch, limit)))
+                },
+                |frames| {
+                    for (lsn, records) in frames.into_iter().rev() {
+                        lowest = Some(lowest.map_or(lsn, |lowest| lowest.min(lsn)));
+                        newest_first.extend(records.into_iter().rev());
+                        if newest_first.len() >= limit {
+                            return false;
+                        }
+                    }
+                    true
+                },
+            );
+            (newest_first, lowest)
+        });
+        let (mut newest_first, lowest) = from_log.await.map_err(|error| error.to_string())?;
+        if newest_first.len() < limit {
+            newest_first.extend(self.from_files(&stream, lowest, limit - newest_first.len()).await?);
+        }
+        newest_first.truncate(limit);
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+
+    /// The last rows below `before`, newest first.
+    async fn from_files(
+        &self,
+        stream: &Stream,
+        before: Option<Lsn>,
+        limit: usize,
+    ) -> Result<Vec<Value>, String> {
+        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
+        let files = tokio::task::spawn_blocking(move || catalog.files(id, FILES_MAX)).await;
+        let files = files.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
+        let mut newest_first = Vec::new();
+        for file in
+            files.iter().filter(|file| file.kind == FileKind::Rows && file.state != FileState::Expired)
+        {
+            if before.is_some_and(|before| file.first_lsn >= before) {
+                continue;
+            }
+            let rows = match file.state {
+                FileState::Staged => self.staged_rows(&file.object, limit).await,
+                _ => self.published_rows(&file.object, limit).await,
+            };
+            let below = |row: &Value| {
+                before.is_none_or(|before| row["_lsn"].as_u64().is_none_or(|lsn| lsn < before.0))
+            };
+            newest_first.extend(rows?.into_iter().rev().filter(below));
+            if newest_first.len() >= limit {
+                break;
+            }
+        }
+        Ok(newest_first)
+    }
+
+    async fn published_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
+        let (store, path) = self.sink.object(object).map_err(|error| chain(&error))?;
+        let size = store.head(&path).await.map_err(|error| chain(&error))?.size;
+        last_rows(ObjectReader { store, path, size }, limit).await
+    }
+
+    async fn staged_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
+        let path = self.staged_dir.join(staged_name(object));
+        let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
+        last_rows(file, limit).await
+    }
+}
+
+/// A Parquet file at the destination.
+struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    path: ObjectPath,
+    size: u64,
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        let bytes = async move { self.store.get_range(&self.path, range).await };
+        bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        let size = self.size;
+        async move { ParquetMetaDataReader::new().load_and_finish(self, size).await.map(Arc::new) }.boxed()
+    }
+}
+
+/// The last rows of the last row group.
+async fn last_rows<R>(reader: R, limit: usize) -> Result<Vec<Value>, String>
+where
+    R: AsyncFileReader + Unpin + Send + 'static,
+{
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| chain(&error))?;
+    let Some(last) = builder.metadata().num_row_groups().checked_sub(1) else { return Ok(Vec::new()) };
+    let rows = usize::try_from(builder.metadata().row_group(last).num_rows()).unwrap_or(0);
+    let stream = builder.with_row_groups(vec![last]).with_offset(rows.saturating_sub(limit)).build();
+    let batches: Vec<_> =
+        stream.map_err(|error| chain(&error))?.try_collect().await.map_err(|error| chain(&error))?;
+    let mut text = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut text);
+    let batches: Vec<_> = batches.iter().collect();
+    writer.write_batches(&batches).and_then(|()| writer.finish()).map_err(|error| chain(&error))?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
+}
+
+/// The last `limit` good records of a batch.
+fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
+    struct Collect<'a> {
+        raw: &'a [u8],
+        records: Vec<(u64, &'a [u8])>,
+    }
+    impl<'a> RecordSink<'a> for Collect<'a> {
+        fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+            if parser.peek() != b'{' {
+                return Err(Syntax::ExpectedObject);
+            }
+            self.raw = parser.skip_value()?;
+            Ok(())
+        }
+        fn accept(&mut self, index: u64) {
+            self.records.push((index, self.raw));
+        }
+        fn reject(&mut self, _bad: BadRecord<'a>) {}
+    }
+    let mut collect = Collect { raw: &[], records: Vec::new() };
+    if walk(batch.body, batch.head.kind, 0, &mut collect).is_err() {
+        // It was checked before it came into the log; a document that fails now has nothing to show.
+        return Vec::new();
+    }
+    let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
+    let from = collect.records.len().saturating_sub(limit);
+    let records = collect.records.into_iter().skip(from).map(|(index, raw)| {
+        // Numbers that JSON tools cannot hold are shown as text rather than wrongly.
+        let mut value =
+            serde_json::from_slice(raw).unwrap_or_else(|_| json!({"_raw": String::from_utf8_lossy(raw)}));
+        value["_lsn"] = json!(lsn);
+        value["_record"] = json!(index);
+        value["_received_at"] = json!(received_at);
+        value
+    });
+    records.collect()
+}
