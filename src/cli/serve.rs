@@ -146,9 +146,7 @@ fn greet(dev: bool, addresses: Addresses, token: Option<String>) {
         println!("  token   {token}");
         println!("          The administrator's token, shown this once: it is stored as a hash only.");
     }
-    if dev {
-        println!(
-            "  try     curl -d '{{\"city\":\"Chicago\"}}' 'http://{ingest}/v0/events?name=visits&wait=table'"
-        );
-    }
+    let credential = if dev { "" } else { " -H \"Authorization: Bearer $TOKEN\"" };
+    let events = format!("http://{ingest}/v0/events?name=visits&wait=table");
+    println!("  try     curl{credential} -d '{{\"city\":\"Chicago\"}}' '{events}'");
 }

@@ -1,0 +1,5 @@
+//! Black-box tests: each starts the built daemon on ports of its own, talks to it over sockets, and reads the Parquet
+//! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
+
+mod first;
+mod support;
