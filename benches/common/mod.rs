@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 const CITIES: [&str; 20] = [
-    "Pretoria", "Lagos", "Paris", "Berlin", "Tokyo", "Osaka", "Lima", "Quito", "Nairobi", "Oslo", "Madrid",
-    "Toronto", "Chicago", "Austin", "Seattle", "Mumbai", "Delhi", "Jakarta", "Sydney", "Auckland",
+    "Pretoria", "Lagos", "Paris", "Berlin", "Tokyo", "Osaka", "Lima", "Quito", "Nairobi", "Oslo", "Madrid", "Toronto",
+    "Chicago", "Austin", "Seattle", "Mumbai", "Delhi", "Jakarta", "Sydney", "Auckland",
 ];
 const ACTIONS: [&str; 6] = ["view", "click", "purchase", "add_to_cart", "search", "logout"];
 const TAGS: [&str; 12] = ["a", "b", "c", "new", "sale", "mobile", "web", "eu", "us", "promo", "x1", "beta"];
@@ -21,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         let n = from.len() as u64;
         from[usize::try_from(self.next() % n).unwrap_or(0)]
     }
@@ -31,19 +31,29 @@ impl Random {
     }
 }
 
+/// Where the parts of an event that differ from event to event stand in a body.
+#[derive(Debug, Clone, Copy)]
+pub struct Spots {
+    /// Two digits of the second, a point, and three of the millisecond.
+    pub second: usize,
+    /// Twelve hexadecimal digits that number the event.
+    pub number: usize,
+}
+
 /// Appends the event number `n` and a line feed.
-pub fn push_event(body: &mut String, random: &mut Random, n: u64) {
+pub fn push_event(body: &mut String, random: &mut Random, n: u64) -> Spots {
     let (seconds, millis) = ((n / 1000) % 60, n % 1000);
-    let _ = write!(
-        body,
-        "{{\"date\":\"2026-11-20T12:00:{seconds:02}.{millis:03}Z\",\"city\":\"{}\"",
-        random.pick(&CITIES)
-    );
+    body.push_str("{\"date\":\"2026-11-20T12:00:");
+    let second = body.len();
+    let _ = write!(body, "{seconds:02}.{millis:03}Z\",\"city\":\"{}\"", random.pick(&CITIES));
     let _ = write!(body, ",\"action\":\"{}\",\"user_id\":{}", random.pick(&ACTIONS), random.below(100_000));
-    let _ = write!(body, ",\"session\":\"{n:012x}{:016x}{:04x}\"", random.next(), random.next() & 0xffff);
+    body.push_str(",\"session\":\"");
+    let number = body.len();
+    let _ = write!(body, "{n:012x}{:016x}{:04x}\"", random.next(), random.next() & 0xffff);
     let _ = write!(body, ",\"url\":\"https://example.com/products/{}\"", random.below(10_000));
     let _ = write!(body, ",\"price\":{}.{:02}", random.below(100), random.below(100));
     let _ = writeln!(body, ",\"tags\":[\"{}\",\"{}\"]}}", random.pick(&TAGS), random.pick(&TAGS));
+    Spots { second, number }
 }
 
 /// `rows` events as NDJSON.

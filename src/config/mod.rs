@@ -187,7 +187,10 @@ impl Config {
         let mut config = deserialize(settings).map_err(ConfigError::Invalid)?;
         config.dev = flags.dev;
         let server = &mut config.server;
-        server.data_dir = flags.data_dir.clone().unwrap_or_else(|| server.data_dir.clone());
+        let data_dir = flags.data_dir.as_ref().unwrap_or(&server.data_dir);
+        // Staged files are published by their full names.
+        let full = std::path::absolute(data_dir);
+        server.data_dir = full.map_err(|error| invalid(format!("server.data_dir {data_dir:?}: {error}")))?;
         server.listen = flags.listen.unwrap_or(server.listen);
         server.admin_listen = flags.admin_listen.unwrap_or(server.admin_listen);
         config.check()?;
@@ -370,7 +373,8 @@ fn of_variable(name: &str, text: &str, settings: &Table) -> Result<Table, String
         within = default.and_then(Value::as_table);
     }
     let value = match default {
-        Some(Value::String(_)) => Value::String(text.to_owned()),
+        // A key that is not known is refused when it is applied, with the keys that are.
+        Some(Value::String(_)) | None => Value::String(text.to_owned()),
         _ => format!("value = {text}")
             .parse::<Table>()
             .ok()

@@ -255,25 +255,24 @@ impl<'a> Parser<'a> {
     #[inline(always)]
     pub fn skip_value(&mut self) -> Result<&'a [u8], Syntax> {
         let start = self.at;
-        match self.kind()? {
-            Kind::String => drop(self.string()?),
-            Kind::Number => drop(self.number()?),
-            Kind::Object | Kind::Array => self.skip_container()?,
-            literal => self.literal(literal),
+        match self.peek() {
+            b'"' => drop(self.string()?),
+            b'-' | b'0'..=b'9' => drop(self.number()?),
+            _ => self.skip_other()?,
         }
         Ok(self.bytes.get(start..self.at).unwrap_or_default())
     }
 
-    /// Steps over an object or array. The stack is a bit a level: 1 in an object.
+    /// Steps over an object, an array or a literal. The stack is a bit a level: 1 in an object.
     #[inline(never)]
-    fn skip_container(&mut self) -> Result<(), Syntax> {
+    fn skip_other(&mut self) -> Result<(), Syntax> {
         let mut stack: u128 = 0;
         let base = self.depth;
         loop {
-            match self.kind()? {
-                Kind::String => drop(self.string()?),
-                Kind::Number => drop(self.number()?),
-                Kind::Object => {
+            match self.peek() {
+                b'"' => drop(self.string()?),
+                b'-' | b'0'..=b'9' => drop(self.number()?),
+                b'{' => {
                     self.enter()?;
                     stack = (stack << 1) | 1;
                     self.at += 1;
@@ -283,7 +282,7 @@ impl<'a> Parser<'a> {
                     stack >>= 1;
                     self.leave();
                 }
-                Kind::Array => {
+                b'[' => {
                     self.enter()?;
                     stack <<= 1;
                     if self.first_element() {
@@ -292,7 +291,10 @@ impl<'a> Parser<'a> {
                     stack >>= 1;
                     self.leave();
                 }
-                literal => self.literal(literal),
+                _ => {
+                    let literal = self.kind()?;
+                    self.literal(literal);
+                }
             }
             // Behind a value: on to the next one, or out of what ends here.
             loop {

@@ -29,11 +29,18 @@ pub enum Field<'a> {
 }
 
 /// What objects looked like so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Shape {
     /// By slot.
     nodes: Vec<Node>,
-    first: Option<u32>,
+    /// The slot that came first the last time.
+    first: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), first: NONE }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -48,77 +55,90 @@ struct Node {
 impl Node {
     const UNSEEN: Self = Self { glue: [0; GLUE_BYTES_MAX], glue_bytes: 0, next: NONE };
 
+    /// Whether the bytes at the parser are this node's glue.
     #[inline(always)]
     fn matches(&self, rest: &[u8]) -> bool {
         let len = usize::from(self.glue_bytes);
-        let (Some(rest), true) = (rest.first_chunk::<GLUE_BYTES_MAX>(), len > 0) else {
-            // At the end of a body, or never seen: the plain way.
-            return false;
-        };
-        let equal = |from: usize| {
-            let mut ours = [0; 16];
-            let mut theirs = [0; 16];
-            ours.copy_from_slice(&self.glue[from..from + 16]);
-            theirs.copy_from_slice(&rest[from..from + 16]);
-            u8x16::new(ours).simd_eq(u8x16::new(theirs)).to_bitmask().trailing_ones() as usize
-        };
-        let low = equal(0);
-        low >= len || (low == 16 && 16 + equal(16) >= len)
+        // At the end of a body, or never seen: the plain way.
+        let Some(rest) = rest.first_chunk::<GLUE_BYTES_MAX>() else { return false };
+        let low = equal_bytes(self.glue.first_chunk(), rest.first_chunk());
+        // A node that was never seen has no glue, and nothing matches it.
+        if len <= 16 {
+            return low >= len && len > 0;
+        }
+        low == 16 && 16 + equal_bytes(self.glue.last_chunk(), rest.last_chunk()) >= len
     }
+}
+
+/// How many bytes are equal from the front.
+#[inline(always)]
+fn equal_bytes(ours: Option<&[u8; 16]>, theirs: Option<&[u8; 16]>) -> usize {
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return 0 };
+    (!u8x16::new(*ours).simd_eq(u8x16::new(*theirs)).to_bitmask() | 1 << 16).trailing_zeros() as usize
 }
 
 impl Shape {
     /// Parses an object, from its `{` to behind its `}`.
     #[inline(always)]
-    pub fn object<'a, F: Fields<'a>>(
-        &mut self,
-        parser: &mut Parser<'a>,
-        fields: &mut F,
-    ) -> Result<(), Syntax> {
+    pub fn object<'a, F: Fields<'a>>(&mut self, parser: &mut Parser<'a>, fields: &mut F) -> Result<(), Syntax> {
         if parser.peek() != b'{' {
             return Err(Syntax::ExpectedObject);
         }
         parser.enter()?;
-        let mut previous: Option<u32> = None;
-        let mut expected = self.first.unwrap_or(NONE);
+        let mut previous = NONE;
+        let mut expected = self.first;
+        let start = parser.at();
         loop {
-            let node = self.nodes.get(expected as usize);
-            let field = if let Some(node) = node.filter(|node| node.matches(parser.rest())) {
+            // As long as it looks like the one before.
+            while let Some(node) = self.nodes.get(expected as usize)
+                && node.matches(parser.rest())
+            {
                 parser.advance(usize::from(node.glue_bytes));
-                previous = Some(expected);
-                Field::Slot(expected as usize)
-            } else {
-                let from = parser.at();
-                let key = if previous.is_none() && parser.peek() == b'{' {
+                let next = node.next;
+                fields.value(Field::Slot(expected as usize), parser)?;
+                if parser.peek() == b'}' {
                     parser.advance(1);
-                    parser.key()?
-                } else {
-                    parser.next_key()?
-                };
-                let Some(key) = key else { break };
-                match fields.slot(key) {
-                    Some(slot) => {
-                        previous = self.learn(previous, slot, &parser.bytes()[from..parser.at()]);
-                        Field::Slot(slot)
-                    }
-                    None => Field::Other(key),
+                    parser.leave();
+                    return Ok(());
                 }
-            };
-            fields.value(field, parser)?;
-            if parser.peek() == b'}' {
-                parser.advance(1);
-                break;
+                previous = expected;
+                expected = next;
             }
-            expected = previous.and_then(|slot| self.nodes.get(slot as usize)).map_or(NONE, |node| node.next);
+            let first = parser.at() == start;
+            if !self.step(parser, fields, first, &mut previous)? {
+                parser.leave();
+                return Ok(());
+            }
+            expected = self.nodes.get(previous as usize).map_or(NONE, |node| node.next);
         }
-        parser.leave();
-        Ok(())
+    }
+
+    /// Takes one field the plain way and remembers it. Returns whether there was one.
+    #[inline(never)]
+    fn step<'a, F: Fields<'a>>(
+        &mut self,
+        parser: &mut Parser<'a>,
+        fields: &mut F,
+        first: bool,
+        previous: &mut u32,
+    ) -> Result<bool, Syntax> {
+        let from = parser.at();
+        let key = if first { parser.first_key()? } else { parser.next_key()? };
+        let Some(key) = key else { return Ok(false) };
+        let field = match fields.slot(key) {
+            Some(slot) => {
+                self.learn(previous, slot, &parser.bytes()[from..parser.at()]);
+                Field::Slot(slot)
+            }
+            None => Field::Other(key),
+        };
+        fields.value(field, parser)?;
+        Ok(true)
     }
 
     /// Remembers that `slot`, introduced by `glue`, came after `previous`.
-    #[cold]
-    fn learn(&mut self, previous: Option<u32>, slot: usize, glue: &[u8]) -> Option<u32> {
-        let index = u32::try_from(slot).ok()?;
+    fn learn(&mut self, previous: &mut u32, slot: usize, glue: &[u8]) {
+        let Ok(index) = u32::try_from(slot) else { return };
         if self.nodes.len() <= slot {
             self.nodes.resize(slot + 1, Node::UNSEEN);
         }
@@ -129,10 +149,10 @@ impl Shape {
         } else {
             node.glue_bytes = 0;
         }
-        match previous {
-            None => self.first = Some(index),
-            Some(previous) => self.nodes[previous as usize].next = index,
+        match self.nodes.get_mut(*previous as usize) {
+            None => self.first = index,
+            Some(previous) => previous.next = index,
         }
-        Some(index)
+        *previous = index;
     }
 }

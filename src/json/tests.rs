@@ -43,6 +43,7 @@ fn what_is_a_record() {
         (r#"{"a" 1}"#, Syntax::ExpectedColon),
         (r#"{"a":}"#, Syntax::ExpectedValue),
         (r#"{"a":1 "b":2}"#, Syntax::ExpectedCommaOrBrace),
+        (r#"{"a":1{"b":2}"#, Syntax::ExpectedCommaOrBrace),
         (r#"{"a":1"#, Syntax::ExpectedCommaOrBrace),
         (r#"{"a":[1 2]}"#, Syntax::ExpectedCommaOrBracket),
         (r#"{"a":[1,]}"#, Syntax::ExpectedValue),

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How often a shortage is looked at again: space may have come back behind our back.
 const RETRY: Duration = Duration::from_millis(200);
+/// Consumed segments kept for the next shortage.
+const SPARE_SEGMENTS: usize = 1;
 
 /// Segment files that are not in use: consumed ones on their way to a new use or to removal.
 pub(super) struct Pool {
@@ -22,13 +24,15 @@ pub(super) struct Pool {
     /// Bytes of all segment files, in use or not.
     pub(super) log_bytes: u64,
     closing: bool,
+    /// As many segments as wanted were ready once.
+    begun: bool,
     /// The last failure, so that each kind is logged once.
     reported: Option<String>,
 }
 
 impl Pool {
     pub(super) fn new(next_id: SegmentId, log_bytes: u64) -> Self {
-        Self { consumed: Vec::new(), next_id, log_bytes, closing: false, reported: None }
+        Self { consumed: Vec::new(), next_id, log_bytes, closing: false, begun: false, reported: None }
     }
 }
 
@@ -90,16 +94,23 @@ impl Shared {
     }
 
     /// Does what is to be done now: removes or reuses consumed segments, prepares new ones.
+    ///
+    /// Allocating costs a hundred times what reusing does. So a shortage of one waits for the segment that the reader is
+    /// about to be through with, and one consumed segment more than needed is kept.
     pub(super) fn prepare_once(&self) {
         loop {
             let ready = self.tail.lock().prepared.len();
-            let free = self.take_unreferenced();
             if ready >= self.config.prepared {
-                match free {
+                self.pool.lock().begun = true;
+                match self.take_unreferenced(SPARE_SEGMENTS) {
                     Some(segment) => self.remove_segment(&segment),
                     None => return,
                 }
                 continue;
+            }
+            let free = self.take_unreferenced(0);
+            if free.is_none() && ready > 0 && ready + 1 == self.config.prepared && self.has_begun() {
+                return;
             }
             let prepared = match free {
                 Some(segment) => self.reuse_or_remove(&segment).transpose(),
@@ -180,9 +191,17 @@ impl Shared {
         Ok(Prepared { header, appender })
     }
 
-    /// A consumed segment that no reader holds any more.
-    fn take_unreferenced(&self) -> Option<Arc<Segment>> {
+    /// Whether the first segments of this start have been prepared.
+    fn has_begun(&self) -> bool {
+        self.pool.lock().begun
+    }
+
+    /// A consumed segment that no reader holds any more, if there are more than `spare` consumed ones.
+    fn take_unreferenced(&self, spare: usize) -> Option<Arc<Segment>> {
         let mut pool = self.pool.lock();
+        if pool.consumed.len() <= spare {
+            return None;
+        }
         let at = pool.consumed.iter().position(|segment| Arc::strong_count(segment) == 1)?;
         Some(pool.consumed.swap_remove(at))
     }

@@ -23,3 +23,12 @@ fn an_event_is_accepted_synced_and_published() {
         assert_eq!(row["_lsn"], json!(response.receipt()));
     }
 }
+
+#[test]
+fn the_default_data_directory_is_relative_and_works() {
+    let daemon = Daemon::bare(&["--dev"]);
+    let published = daemon.post("name=visits&wait=table", r#"{"city":"Chicago"}"#);
+    assert_eq!(published.status, 200, "{}", published.text());
+    let object = published.json()["files"][0].as_str().unwrap().to_owned();
+    assert!(daemon.dir().join("forebay-data/tables").join(object).is_file());
+}

@@ -80,10 +80,7 @@ impl Setup {
     }
 
     fn start_in(self, home: Home) -> Daemon {
-        let log = File::options().create(true).append(true).open(home.path().join("daemon.log")).unwrap();
-        let mut command = self.command(home.path());
-        let child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        Daemon::ready(child, home)
+        Daemon::spawn(self.command(home.path()), home)
     }
 }
 
@@ -115,6 +112,21 @@ impl Daemon {
     /// `--dev` with its defaults.
     pub fn dev() -> Self {
         Setup::dev("").start()
+    }
+
+    /// Starts `serve` with arguments of the test's own, in a directory of its own.
+    pub fn bare(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.arg("serve").args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(arguments).current_dir(dir.path());
+        Self::spawn(command, Home::Owned(dir))
+    }
+
+    fn spawn(mut command: Command, home: Home) -> Self {
+        let log = File::options().create(true).append(true).open(home.path().join("daemon.log")).unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        Self::ready(child, home)
     }
 
     fn ready(mut child: Child, home: Home) -> Self {

@@ -1,0 +1,115 @@
+//! The server under test as a child process, and what the kernel says of it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Clock ticks of `/proc/<pid>/stat` a second, on every Linux of today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+pub struct Server {
+    child: Child,
+    pub ingest: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    pub started_in: Duration,
+}
+
+/// A reading of the kernel's counters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    pub cpu_seconds: f64,
+    pub written_bytes: u64,
+    pub peak_rss_bytes: u64,
+}
+
+impl Usage {
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds - before.cpu_seconds,
+            written_bytes: self.written_bytes - before.written_bytes,
+            peak_rss_bytes: self.peak_rss_bytes,
+        }
+    }
+}
+
+impl Server {
+    /// A null server: this very program, started again.
+    pub fn null(mode: &str, dir: &Path) -> Self {
+        let mut command = pinned(std::env::current_exe().expect("this program").to_str().expect("a UTF-8 path"));
+        command.args(["--null-server", mode]).arg(dir.join("null.log"));
+        Self::start(command, false)
+    }
+
+    /// The daemon, with settings from the environment.
+    pub fn daemon(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut command = pinned(env!("CARGO_BIN_EXE_forebay"));
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(dir.join("data")).args(arguments);
+        command.env("FOREBAY_TELEMETRY__LOG", "warn").envs(settings.iter().copied());
+        // The defaults of a server, not of a trial.
+        command.env("FOREBAY_WAL__PREPARED_SEGMENTS", "3").env("FOREBAY_COMPACTOR__MAX_IDLE", "off");
+        Self::start(command, true)
+    }
+
+    fn start(mut command: Command, admin_follows: bool) -> Self {
+        let began = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a server");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output"));
+        let (mut ingest, mut admin) = (None, None);
+        while ingest.is_none() || (admin_follows && admin.is_none()) {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).expect("its output") > 0, "the server ended");
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["events", url] => ingest = url.strip_prefix("http://").and_then(|address| address.parse().ok()),
+                ["admin", url] => admin = url.strip_prefix("http://").and_then(|address| address.parse().ok()),
+                _ => {}
+            }
+        }
+        let started_in = began.elapsed();
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Self { child, ingest: ingest.expect("an address"), admin, started_in }
+    }
+
+    pub fn usage(&self) -> Usage {
+        let pid = self.child.id();
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let stat = read("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+        let number = |text: String, key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned)).unwrap_or_default();
+            line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Usage {
+            cpu_seconds: (ticks(11) + ticks(12)) / TICKS_PER_SECOND,
+            written_bytes: number(read("io"), "write_bytes:"),
+            peak_rss_bytes: number(read("status"), "VmHWM:") * 1024,
+        }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("a running server");
+        self.child.wait().expect("its end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// On a core of its own, if there are two and `taskset` is there.
+fn pinned(program: &str) -> Command {
+    let taskset = Command::new("taskset").args(["-c", "0", "true"]).stderr(Stdio::null()).status();
+    if taskset.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0", program]);
+        return command;
+    }
+    Command::new(program)
+}
