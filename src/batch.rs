@@ -118,24 +118,25 @@ impl<'a> Batch<'a> {
         let tags_bytes = number(12).and_then(|bytes| usize::try_from(bytes).ok());
         let split = tags_bytes.and_then(|bytes| rest.split_at_checked(bytes));
         let (Some(head), Some((tags, body))) = (head, split) else { return Err(BatchError::Damaged) };
-        let client_ip = client_ip(tags).ok_or(BatchError::Damaged)?;
+        let client_ip = client_ip(tags)?;
         Ok(Self { head: BatchHead { client_ip, ..head }, body })
     }
 }
 
 /// The client's address among the tagged fields; fields of a kind not known here are passed over.
-fn client_ip(mut tags: &[u8]) -> Option<Option<IpAddr>> {
+fn client_ip(mut tags: &[u8]) -> Result<Option<IpAddr>, BatchError> {
     let mut ip = None;
     while let Some((tag, rest)) = tags.split_first() {
-        let (len, rest) = rest.split_first_chunk()?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        let (len, rest) = rest.split_first_chunk().ok_or(BatchError::Damaged)?;
+        let value_and_rest = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)));
+        let (value, rest) = value_and_rest.ok_or(BatchError::Damaged)?;
         if *tag == TAG_CLIENT_IP {
             let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
             ip = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
         }
         tags = rest;
     }
-    Some(ip)
+    Ok(ip)
 }
 
 #[cfg(test)]

@@ -138,6 +138,14 @@ struct Parts {
     compactor: Option<Compactor>,
 }
 
+/// What the configuration says, otherwise the beginning of the log's uuid.
+fn node_name(config: &Config, log: [u8; 16]) -> String {
+    match config.server.node.as_str() {
+        "" => uuid::Uuid::from_bytes(log).simple().to_string()[..8].to_owned(),
+        node => node.to_owned(),
+    }
+}
+
 impl Parts {
     async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let clock = clock::system();
@@ -152,10 +160,7 @@ impl Parts {
             took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
             backend = log.handle.status().backend, "the log is open"
         );
-        let node = match config.server.node.as_str() {
-            "" => uuid::Uuid::from_bytes(log.handle.uuid()).simple().to_string()[..8].to_owned(),
-            node => node.to_owned(),
-        };
+        let node = node_name(config, log.handle.uuid());
         let destination = config.destination()?;
         let sink = Sink::open(&destination)?;
         let progress = Arc::new(Progress::default());

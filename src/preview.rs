@@ -64,7 +64,7 @@ impl Preview {
         });
         let (mut newest_first, lowest) = from_log.await.map_err(|error| error.to_string())?;
         if newest_first.len() < limit {
-            newest_first.extend(self.from_files(&stream, lowest, limit - newest_first.len()).await?);
+            newest_first.extend(self.read_files(&stream, lowest, limit - newest_first.len()).await?);
         }
         newest_first.truncate(limit);
         newest_first.reverse();
@@ -72,7 +72,7 @@ impl Preview {
     }
 
     /// The last rows below `before`, newest first.
-    async fn from_files(
+    async fn read_files(
         &self,
         stream: &Stream,
         before: Option<Lsn>,

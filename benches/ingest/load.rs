@@ -18,9 +18,27 @@ pub struct Workload {
 }
 
 pub const WORKLOADS: [Workload; 3] = [
-    Workload { name: "A", what: "1 event of ~200 B a request, 64 connections", events: 1, connections: 64, templates: 16 },
-    Workload { name: "B", what: "60 events (~12 KB) a request, 64 connections", events: 60, connections: 64, templates: 8 },
-    Workload { name: "C", what: "1 MB of NDJSON a request, 8 connections", events: 4800, connections: 8, templates: 2 },
+    Workload {
+        name: "A",
+        what: "1 event of ~200 B a request, 64 connections",
+        events: 1,
+        connections: 64,
+        templates: 16,
+    },
+    Workload {
+        name: "B",
+        what: "60 events (~12 KB) a request, 64 connections",
+        events: 60,
+        connections: 64,
+        templates: 8,
+    },
+    Workload {
+        name: "C",
+        what: "1 MB of NDJSON a request, 8 connections",
+        events: 4800,
+        connections: 8,
+        templates: 2,
+    },
 ];
 
 /// What came back.
@@ -41,7 +59,11 @@ impl Answers {
     pub fn percentile_ms(&mut self, part: f64) -> f64 {
         self.latencies.sort_unstable();
         let last = self.latencies.len().saturating_sub(1) as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below the length")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index below the length"
+        )]
         let at = (last * part) as usize;
         self.latencies.get(at).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
     }
@@ -175,9 +197,12 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), St
         let read = stream.read(&mut buffer[filled..]).await.expect("an answer");
         assert!(read > 0, "the server closed the connection");
         filled += read;
-        let Some(head) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(head) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let text = std::str::from_utf8(&buffer[..head]).unwrap_or_default().to_ascii_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let length =
+            text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let end = head + 4 + length.unwrap_or(0);
         while filled < end {
             filled += stream.read(&mut buffer[filled..]).await.expect("an answer");

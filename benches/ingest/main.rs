@@ -3,10 +3,12 @@
 //! The fairest figure on a noisy machine is the server's CPU seconds for a million rows; ratios of it are what the
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
-//! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`).
+//! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
+//! `convert`).
 
 #[path = "../common/mod.rs"]
 mod common;
+mod convert;
 mod load;
 mod null;
 mod process;
@@ -29,6 +31,11 @@ fn main() {
         && flag == "--null-server"
     {
         return null::serve(mode, file);
+    }
+    if let [flag, from, to] = &arguments[..]
+        && flag == "--convert"
+    {
+        return convert::child(from.as_ref(), to.as_ref());
     }
     let mut settings = Settings {
         rounds: 5,

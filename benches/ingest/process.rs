@@ -37,7 +37,8 @@ impl Usage {
 impl Server {
     /// A null server: this very program, started again.
     pub fn null(mode: &str, dir: &Path) -> Self {
-        let mut command = pinned(std::env::current_exe().expect("this program").to_str().expect("a UTF-8 path"));
+        let mut command =
+            pinned(std::env::current_exe().expect("this program").to_str().expect("a UTF-8 path"));
         command.args(["--null-server", mode]).arg(dir.join("null.log"));
         Self::start(command, false)
     }
@@ -62,8 +63,12 @@ impl Server {
             let mut line = String::new();
             assert!(lines.read_line(&mut line).expect("its output") > 0, "the server ended");
             match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["events", url] => ingest = url.strip_prefix("http://").and_then(|address| address.parse().ok()),
-                ["admin", url] => admin = url.strip_prefix("http://").and_then(|address| address.parse().ok()),
+                ["events", url] => {
+                    ingest = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+                }
+                ["admin", url] => {
+                    admin = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+                }
                 _ => {}
             }
         }
@@ -73,17 +78,15 @@ impl Server {
     }
 
     pub fn usage(&self) -> Usage {
-        let pid = self.child.id();
+        let pid = self.child.id().to_string();
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let stat = read("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
         let number = |text: String, key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned)).unwrap_or_default();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned)).unwrap_or_default();
             line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
         };
         Usage {
-            cpu_seconds: (ticks(11) + ticks(12)) / TICKS_PER_SECOND,
+            cpu_seconds: cpu_seconds(&pid),
             written_bytes: number(read("io"), "write_bytes:"),
             peak_rss_bytes: number(read("status"), "VmHWM:") * 1024,
         }
@@ -93,6 +96,18 @@ impl Server {
         self.child.kill().expect("a running server");
         self.child.wait().expect("its end");
     }
+}
+
+/// User and system time of this process so far.
+pub fn own_cpu_seconds() -> f64 {
+    cpu_seconds("self")
+}
+
+fn cpu_seconds(pid: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
 }
 
 impl Drop for Server {

@@ -1,6 +1,7 @@
 //! What is measured, and the tables.
 
 use crate::Settings;
+use crate::convert;
 use crate::load::{self, Answers, WORKLOADS, Workload};
 use crate::process::{Server, Usage};
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ const EVENTS: &str = "/v0/events?name=bench";
 const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
 
 pub fn run(settings: &Settings) {
-    let wanted = |name: &str| settings.sections.is_empty() || settings.sections.iter().any(|section| section == name);
+    let wanted =
+        |name: &str| settings.sections.is_empty() || settings.sections.iter().any(|section| section == name);
     if wanted("accept") {
         accept(settings);
     }
@@ -26,6 +28,9 @@ pub fn run(settings: &Settings) {
     }
     if wanted("lone") {
         lone();
+    }
+    if wanted("convert") {
+        convert::run(&scratch(), settings.rounds);
     }
 }
 
@@ -43,7 +48,10 @@ fn scratch() -> PathBuf {
 enum Subject {
     Null(&'static str),
     /// Answers 202, or 200 after the sync; with the compactor, or the log read and forgotten.
-    Daemon { synced: bool, compacts: bool },
+    Daemon {
+        synced: bool,
+        compacts: bool,
+    },
 }
 
 const SUBJECTS: [Subject; 7] = [
@@ -140,7 +148,16 @@ fn accept(settings: &Settings) {
         println!("\n{}: {} (medians of {} rounds)", workload.name, workload.what, settings.rounds);
         println!(
             "{:<28} {:>12} {:>10} {:>10} {:>10} {:>11} {:>8} {:>8} {:>8} {:>8}",
-            "server", "CPU s/M rows", "/discard", "/append", "/grp-sync", "rows/s", "p50 ms", "p99 ms", "RSS MB", "refused"
+            "server",
+            "CPU s/M rows",
+            "/discard",
+            "/append",
+            "/grp-sync",
+            "rows/s",
+            "p50 ms",
+            "p99 ms",
+            "RSS MB",
+            "refused"
         );
         let of = |subject: Subject, value: fn(&Sample) -> f64| median(&samples[&(index, subject)], value);
         let cpu = |subject: Subject| of(subject, |sample| sample.cpu_seconds_per_million);
@@ -148,8 +165,9 @@ fn accept(settings: &Settings) {
             // As pairs of one round, so that a slow minute slows both.
             let ratio = |null: &'static str| {
                 let pairs = samples[&(index, Subject::Null(null))].iter().zip(&samples[&(index, subject)]);
-                let mut ratios: Vec<f64> =
-                    pairs.map(|(null, ours)| null.cpu_seconds_per_million / ours.cpu_seconds_per_million).collect();
+                let mut ratios: Vec<f64> = pairs
+                    .map(|(null, ours)| null.cpu_seconds_per_million / ours.cpu_seconds_per_million)
+                    .collect();
                 middle(&mut ratios)
             };
             println!(
@@ -173,14 +191,16 @@ fn median(samples: &[Sample], value: fn(&Sample) -> f64) -> f64 {
     middle(&mut samples.iter().map(value).collect::<Vec<_>>())
 }
 
-fn middle(values: &mut [f64]) -> f64 {
+pub fn middle(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Rows accepted and published: everything that the process does for them.
 fn published(settings: &Settings) {
-    println!("\nAccepted and published as Parquet on local disk (all CPU of the process, start to last file)");
+    println!(
+        "\nAccepted and published as Parquet on local disk (all CPU of the process, start to last file)"
+    );
     println!(
         "{:<10} {:>10} {:>12} {:>14} {:>12} {:>14} {:>10}",
         "workload", "rows", "rows/CPU-s", "CPU s/M rows", "rows/s", "bytes/byte", "RSS MB"
@@ -227,11 +247,24 @@ fn published(settings: &Settings) {
 fn replay() {
     const LOG_BYTES: u64 = 2 << 30;
     let dir = scratch();
-    let settings = [("FOREBAY_COMPACTOR__MAX_AGE", "1h"), ("FOREBAY_COMPACTOR__MAX_BYTES", "64GiB"), ("FOREBAY_COMPACTOR__MAX_ROWS", "1000000000")];
+    let settings = [
+        ("FOREBAY_COMPACTOR__MAX_AGE", "1h"),
+        ("FOREBAY_COMPACTOR__MAX_BYTES", "64GiB"),
+        ("FOREBAY_COMPACTOR__MAX_ROWS", "1000000000"),
+    ];
     let server = Server::daemon(&dir, &[], &settings);
     let mut bytes = 0;
     while bytes < LOG_BYTES {
-        bytes += load::run(server.ingest, &WORKLOADS[1], EVENTS, Duration::ZERO, Duration::from_secs(1), || {}, || {}).bytes;
+        bytes += load::run(
+            server.ingest,
+            &WORKLOADS[1],
+            EVENTS,
+            Duration::ZERO,
+            Duration::from_secs(1),
+            || {},
+            || {},
+        )
+        .bytes;
     }
     server.kill();
     let server = Server::daemon(&dir, &[], &[]);
@@ -246,8 +279,14 @@ fn replay() {
     let elapsed = began.elapsed();
     let used = server.usage().since(before);
     println!("\nRestart with {:.2} GB in the log and no checkpoint", bytes as f64 / 1e9);
-    println!("accepts again after          {accepts:.2?} (of which the process start {:.2?})", server.started_in);
-    println!("replayed and published in    {elapsed:.2?}, {:.0} MB/s", bytes as f64 / 1e6 / elapsed.as_secs_f64());
+    println!(
+        "accepts again after          {accepts:.2?} (of which the process start {:.2?})",
+        server.started_in
+    );
+    println!(
+        "replayed and published in    {elapsed:.2?}, {:.0} MB/s",
+        bytes as f64 / 1e6 / elapsed.as_secs_f64()
+    );
     println!("replay per CPU second        {:.0} MB", bytes as f64 / 1e6 / used.cpu_seconds);
     println!("peak RSS                     {:.0} MB", used.peak_rss_bytes as f64 / 1e6);
 }
@@ -302,8 +341,12 @@ fn published_rows(admin: SocketAddr) -> f64 {
 
 fn request(address: SocketAddr, what: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    let head = format!("{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("a request sent");
+    let head =
+        format!("{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body.as_bytes()))
+        .expect("a request sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer

@@ -92,18 +92,14 @@ impl Serve {
 
     /// What SIGHUP does: the log filter is taken anew from the configuration; the rest needs a restart.
     fn reload(self, filter: Filter) -> Arc<dyn Fn() + Send + Sync> {
-        Arc::new(move || match self.load() {
-            Ok(config) => match log_filter(&config) {
-                Ok(new) => match filter.reload(new) {
-                    Ok(()) => tracing::info!(log = config.telemetry.log, "the log filter was read again"),
-                    Err(error) => tracing::error!(%error, "the log filter stays as it was"),
-                },
+        Arc::new(move || {
+            let new = self.load().and_then(|config| log_filter(&config));
+            let reloaded = new.map_err(|error| error.to_string());
+            match reloaded.and_then(|new| filter.reload(new).map_err(|error| error.to_string())) {
+                Ok(()) => tracing::info!("the log filter was read again"),
                 Err(error) => {
-                    tracing::error!(%error, "the configuration is not good; everything stays as it was")
+                    tracing::error!(error, "the configuration is not good; everything stays as it was");
                 }
-            },
-            Err(error) => {
-                tracing::error!(%error, "the configuration is not good; everything stays as it was")
             }
         })
     }

@@ -7,7 +7,7 @@
 
 pub mod columns;
 mod name;
-mod parquet;
+pub mod parquet;
 pub mod partition;
 mod publish;
 mod run;

@@ -35,6 +35,10 @@ pub(super) fn partition(column: &str, value: Option<&str>) -> String {
 /// Longer values share a directory with what begins like them and has the same checksum.
 const ESCAPED_BYTES_MAX: usize = 96;
 
+fn hex_digit(number: u8) -> char {
+    char::from_digit(u32::from(number), 16).unwrap_or_default().to_ascii_uppercase()
+}
+
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -42,12 +46,13 @@ fn escape(text: &str) -> String {
             escaped.push(char::from(byte));
         } else {
             escaped.push('%');
-            escaped.push_str(&format!("{byte:02X}"));
+            escaped.extend([hex_digit(byte >> 4), hex_digit(byte & 15)]);
         }
     }
     if escaped.len() > ESCAPED_BYTES_MAX {
         escaped.truncate(ESCAPED_BYTES_MAX);
-        escaped.push_str(&format!("-{:08x}", crc32fast::hash(text.as_bytes())));
+        let checksum = format!("-{:08x}", crc32fast::hash(text.as_bytes()));
+        escaped.push_str(&checksum);
     }
     // A directory of this name would be one of the file system's.
     if matches!(escaped.as_str(), "." | "..") { escaped.replace('.', "%2E") } else { escaped }

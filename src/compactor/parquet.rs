@@ -21,7 +21,7 @@ const DICTIONARY_BYTES_MAX: f64 = 512.0 * 1024.0;
 const ROW_GROUP_ROWS: usize = 1 << 20;
 
 /// A Parquet file being written.
-pub(super) struct FileWriter {
+pub struct FileWriter {
     path: PathBuf,
     schema: Arc<Schema>,
     writer: ArrowWriter<File>,
@@ -29,7 +29,7 @@ pub(super) struct FileWriter {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WriteError {
+pub enum WriteError {
     #[error("cannot create {}", .path.display())]
     Create {
         path: PathBuf,
@@ -54,7 +54,7 @@ pub(super) enum WriteError {
 
 impl FileWriter {
     /// Begins a file for batches like `first`, whose values decide the encodings. `first` is not written yet.
-    pub(super) fn create(path: PathBuf, first: &RecordBatch) -> Result<Self, WriteError> {
+    pub fn create(path: PathBuf, first: &RecordBatch) -> Result<Self, WriteError> {
         let write_error = |source| WriteError::Write { path: path.clone(), source };
         let properties = properties(first).map_err(write_error)?;
         let file = File::create(&path).map_err(|source| WriteError::Create { path: path.clone(), source })?;
@@ -63,36 +63,36 @@ impl FileWriter {
         Ok(Self { path, schema: first.schema(), writer, rows: 0 })
     }
 
-    pub(super) fn schema(&self) -> &Arc<Schema> {
+    pub fn schema(&self) -> &Arc<Schema> {
         &self.schema
     }
 
-    pub(super) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         self.rows += batch.num_rows() as u64;
         self.writer.write(batch).map_err(|source| WriteError::Write { path: self.path.clone(), source })
     }
 
     /// Encoded bytes so far, with those that wait in memory.
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
     /// Memory held by the row group under way.
-    pub(super) fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         self.writer.memory_size()
     }
 
     /// Ends the row group under way and frees its memory.
-    pub(super) fn end_row_group(&mut self) -> Result<(), WriteError> {
+    pub fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.writer.flush().map_err(|source| WriteError::Write { path: self.path.clone(), source })
     }
 
     /// Ends the file, with `about` in its metadata, and syncs it. Returns its size in bytes.
-    pub(super) fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, u64), WriteError> {
+    pub fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, u64), WriteError> {
         let path = self.path;
         for (key, value) in about {
             self.writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
@@ -104,7 +104,7 @@ impl FileWriter {
         Ok((path, bytes))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 /// Files on their way at the same time.
 const CONCURRENT_MAX: usize = 4;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
 /// What the publisher works with.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl Publisher {
                 Ok(()) => match self.settle(&file, &staged).await {
                     Ok(()) => return,
                     Err(error) => {
-                        tracing::error!(error, object = file.object, "a published file cannot be recorded")
+                        tracing::error!(error, object = file.object, "a published file cannot be recorded");
                     }
                 },
                 Err(error) => {
@@ -131,7 +131,7 @@ impl Publisher {
                 );
             }
             Ok(Err(error)) => {
-                tracing::error!(error = %chain(&error), "a file past its retention cannot be recorded")
+                tracing::error!(error = %chain(&error), "a file past its retention cannot be recorded");
             }
             Err(error) => tracing::error!(%error, "a file past its retention cannot be recorded"),
         }

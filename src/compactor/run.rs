@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
 use crate::metrics;
 use crate::progress::Progress;
-use crate::wal::{Damage, Durable, Health, Lsn, Polled, Reader};
+use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -347,7 +347,7 @@ impl Running {
     }
 
     fn record_damage(&mut self, damage: &Damage) -> Result<(), RunError> {
-        let corrupt = damage.corrupt.map_or(0, |range| range.count());
+        let corrupt = damage.corrupt.map_or(0, LsnRange::count);
         self.metrics.corrupt_frames.inc_by(corrupt);
         self.metrics.torn_frames.inc_by(damage.lost.count() - corrupt);
         if let Some(range) = damage.corrupt {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use url::Url;
 
 /// A stalled transfer is given up after this long without an answer, and tried again later.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where files are published.

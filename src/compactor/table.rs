@@ -110,7 +110,7 @@ impl Table {
     pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
         let Some(waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
-        if self.rows.len() > 0 {
+        if !self.rows.is_empty() {
             let finish = self.rows.finish(self.schema.version)?;
             if finish.schema.columns != self.schema.columns {
                 finished = self.finish_files(config)?;

@@ -190,7 +190,8 @@ impl Config {
         let data_dir = flags.data_dir.as_ref().unwrap_or(&server.data_dir);
         // Staged files are published by their full names.
         let full = std::path::absolute(data_dir);
-        server.data_dir = full.map_err(|error| invalid(format!("server.data_dir {data_dir:?}: {error}")))?;
+        server.data_dir =
+            full.map_err(|error| invalid(format!("server.data_dir {}: {error}", data_dir.display())))?;
         server.listen = flags.listen.unwrap_or(server.listen);
         server.admin_listen = flags.admin_listen.unwrap_or(server.admin_listen);
         config.check()?;

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long `publish` waits.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(60);
+const PUBLISH_DEADLINE: Duration = Duration::from_mins(1);
 const RECORDS_DEFAULT: usize = 20;
 const RECORDS_MAX: usize = 1000;
 const FILES_MAX: u32 = 1000;

@@ -53,10 +53,11 @@ impl Auth {
         let token = token.ok_or_else(refused)?;
         let tokens = self.tokens.read();
         let scopes = tokens.get(&hash(token)).ok_or_else(refused)?;
-        let granted = scopes.split(' ').any(|granted| match (granted, scope) {
-            ("admin", _) => true,
-            ("ingest", Scope::Ingest) | ("create", Scope::Ingest | Scope::Create) => true,
-            _ => false,
+        let granted = scopes.split(' ').any(|granted| {
+            matches!(
+                (granted, scope),
+                ("admin", _) | ("ingest", Scope::Ingest) | ("create", Scope::Ingest | Scope::Create)
+            )
         });
         if granted {
             Ok(())

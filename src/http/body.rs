@@ -66,13 +66,9 @@ pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Byte
         // Bodies that came with their head are the rule, and need no timer.
         let frame = match futures_util::poll!(&mut next) {
             std::task::Poll::Ready(frame) => frame,
-            std::task::Poll::Pending => match tokio::time::timeout_at(deadline, next).await {
-                Ok(frame) => frame,
-                Err(_) => {
-                    let message = format!("the request body did not arrive within {:?}", limits.body_timeout);
-                    return Err(Reject::new(Kind::TooSlow, message).close());
-                }
-            },
+            std::task::Poll::Pending => {
+                tokio::time::timeout_at(deadline, next).await.map_err(|_| too_slow(limits.body_timeout))?
+            }
         };
         match frame {
             None => return Ok(pieces),
@@ -92,6 +88,10 @@ pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Byte
             }
         }
     }
+}
+
+fn too_slow(timeout: Duration) -> Reject {
+    Reject::new(Kind::TooSlow, format!("the request body did not arrive within {timeout:?}")).close()
 }
 
 fn too_large(limit: u64, when: &str) -> Reject {

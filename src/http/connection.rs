@@ -312,11 +312,10 @@ async fn serve<H: Handler>(
             signal.poll_told(context, RUN).map(Err)
         });
         match read.await {
-            Ok(Ok(0)) => return Ok(()),
+            // Closed, too slow even for its first bytes, or no longer wanted.
+            Ok(Ok(0)) | Err(_) => return Ok(()),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
-            // Too slow even for its first bytes, or no longer wanted.
-            Err(_) => return Ok(()),
         }
         signal.enter(HEAD);
         if first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) {

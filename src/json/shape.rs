@@ -80,7 +80,11 @@ fn equal_bytes(ours: Option<&[u8; 16]>, theirs: Option<&[u8; 16]>) -> usize {
 impl Shape {
     /// Parses an object, from its `{` to behind its `}`.
     #[inline(always)]
-    pub fn object<'a, F: Fields<'a>>(&mut self, parser: &mut Parser<'a>, fields: &mut F) -> Result<(), Syntax> {
+    pub fn object<'a, F: Fields<'a>>(
+        &mut self,
+        parser: &mut Parser<'a>,
+        fields: &mut F,
+    ) -> Result<(), Syntax> {
         if parser.peek() != b'{' {
             return Err(Syntax::ExpectedObject);
         }

@@ -73,9 +73,12 @@ impl Storage for RealStorage {
     fn rewrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         let file = OpenOptions::new().write(true).open(path).context("open log segment", path)?;
         let mut at = offset;
+        let mut copy = Vec::with_capacity(ZERO_CHUNK_BYTES.min(bytes.len()));
         for chunk in bytes.chunks(ZERO_CHUNK_BYTES) {
-            // A copy: `bytes` may be a mapping of this very file.
-            file.write_all_at(&chunk.to_vec(), at).context("rewrite log segment", path)?;
+            // `bytes` may be a mapping of this very file.
+            copy.clear();
+            copy.extend_from_slice(chunk);
+            file.write_all_at(&copy, at).context("rewrite log segment", path)?;
             at += chunk.len() as u64;
         }
         file.sync_data().context("sync log segment", path)

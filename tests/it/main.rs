@@ -1,5 +1,6 @@
 //! Black-box tests: each starts the built daemon on ports of its own, talks to it over sockets, and reads the Parquet
 //! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod first;
 mod support;

@@ -259,9 +259,9 @@ impl Column {
             (Data::String(text), b'"') => {
                 let value = parser.string()?;
                 if value.escaped {
-                    text.push(&value.text())
+                    text.push(&value.text());
                 } else {
-                    text.push(value.raw)
+                    text.push(value.raw);
                 }
                 true
             }
@@ -308,12 +308,8 @@ impl Column {
                 values.push((row, parser.skip_value()?.to_owned()));
                 true
             }
-            (Data::Json(text), _) => {
-                text.push(parser.skip_value()?);
-                true
-            }
-            // Any scalar has a text.
-            (Data::String(text), Kind::Number | Kind::True | Kind::False) => {
+            // Any value has a JSON text, any scalar a text.
+            (Data::Json(text), _) | (Data::String(text), Kind::Number | Kind::True | Kind::False) => {
                 text.push(parser.skip_value()?);
                 true
             }

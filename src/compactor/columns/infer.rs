@@ -86,7 +86,6 @@ impl Inferred {
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
-            (Self::Json, _) | (_, Self::Json) => Self::Json,
             (Self::Int64, Self::Float64) | (Self::Float64, Self::Int64) => Self::Float64,
             (Self::List(a), Self::List(b)) => Self::List(Box::new(a.or(*b))),
             (Self::Struct(mut a), Self::Struct(b)) => {
@@ -96,9 +95,10 @@ impl Inferred {
                 }
                 Self::Struct(a)
             }
-            // A list or an object beside anything else.
-            (Self::List(_) | Self::Struct(_), _) | (_, Self::List(_) | Self::Struct(_)) => Self::Json,
             (a, b) if a == b => a,
+            // A list or an object beside anything else.
+            (Self::Json | Self::List(_) | Self::Struct(_), _)
+            | (_, Self::Json | Self::List(_) | Self::Struct(_)) => Self::Json,
             // Any two scalars have their text in common.
             _ => Self::String,
         }
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_narrowest_type_that_holds_every_value() {
         let check = |values: &[&str], expected: &str| {
-            assert_eq!(infer(values).as_deref(), Some(expected), "{values:?}")
+            assert_eq!(infer(values).as_deref(), Some(expected), "{values:?}");
         };
         check(&["1", "null", "-2"], "int64");
         check(&["1", "2.5"], "float64");

@@ -54,13 +54,14 @@ pub struct Rows {
     limits: Limits,
     set: ColumnSet,
     leaves: usize,
-    rows: usize,
+    count: usize,
     received_at: Vec<Micros>,
     lsn: Vec<i64>,
     record: Vec<i32>,
     rescues: Vec<Rescue>,
     bad: Vec<BadRow>,
-    misfits: hashbrown::HashMap<(Vec<Vec<u8>>, &'static str), (u64, String)>,
+    /// By path and kind: how many, and the first of them.
+    misfits: hashbrown::HashMap<MisfitKey, (u64, String)>,
     counts: RowCounts,
     /// Source bytes of the rows: what they hold of memory, roughly.
     bytes: usize,
@@ -77,6 +78,9 @@ pub struct MisfitSummary {
     /// Source text of the first of them, cut to a readable length.
     pub example: String,
 }
+
+/// The path to the value, and what JSON calls it.
+type MisfitKey = (Vec<Vec<u8>>, &'static str);
 
 /// Kinds of misfits told apart until they are taken; further ones are rescued without being summed up.
 const MISFIT_KINDS_MAX: usize = 1000;
@@ -97,7 +101,7 @@ impl Rows {
             limits,
             set: ColumnSet::new(&schema.columns),
             leaves: schema.leaves(),
-            rows: 0,
+            count: 0,
             received_at: Vec::new(),
             lsn: Vec::new(),
             record: Vec::new(),
@@ -110,7 +114,11 @@ impl Rows {
     }
 
     pub fn len(&self) -> usize {
-        self.rows
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// Memory held, roughly.
@@ -150,7 +158,7 @@ impl Rows {
     /// Settles the types of new columns and returns all rows so far; starts anew.
     pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
         self.settle_types();
-        let rows = self.rows;
+        let rows = self.count;
         let columns = self.set.definitions();
         let (fields, mut arrays) = self.set.finish(rows)?;
         let mut fields: Vec<Arc<ArrowField>> = fields.iter().cloned().collect();
@@ -173,7 +181,7 @@ impl Rows {
         if self.limits.record_column {
             add(system::RECORD, DataType::Int32, false, Arc::new(Int32Array::from(record)));
         }
-        self.rows = 0;
+        self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
         Ok(Batch { batch, received_at, schema: Schema { version, columns } })
@@ -203,13 +211,13 @@ impl Rows {
             self.counts.rescued += 1;
             for misfit in misfits.drain(..) {
                 self.sum_up(&misfit);
-                self.rescues.push(Rescue { row: self.rows, path: misfit.path, raw: misfit.raw.to_owned() });
+                self.rescues.push(Rescue { row: self.count, path: misfit.path, raw: misfit.raw.to_owned() });
             }
         }
         self.received_at.push(origin.received_at);
         self.lsn.push(origin.lsn.cast_signed());
         self.record.push(i32::try_from(index).unwrap_or(i32::MAX));
-        self.rows += 1;
+        self.count += 1;
         self.counts.stored += 1;
     }
 
@@ -281,7 +289,7 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
 
 impl Sink<'_, '_> {
     fn forget_row(&mut self) {
-        self.rows.set.truncate(self.rows.rows);
+        self.rows.set.truncate(self.rows.count);
         self.seen = Row::default();
     }
 
@@ -332,7 +340,7 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
         let before = self.seen.misfits.len();
         let key = match field {
             Field::Slot(slot) => {
-                let fit = self.rows.set.column(slot).push(self.rows.rows, parser, self.seen)?;
+                let fit = self.rows.set.column(slot).push(self.rows.count, parser, self.seen)?;
                 if let Fit::Misfit(raw) = fit {
                     self.seen.misfits.push(Misfit { path: Vec::new(), raw });
                 }

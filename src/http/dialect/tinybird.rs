@@ -8,7 +8,6 @@ use crate::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 const EVENTS: &str = "/v0/events";
 const DOCUMENTATION: &str = "docs/api/tinybird.md";
@@ -79,11 +78,10 @@ impl Dialect for Tinybird {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         let Accepted { lsn, stored, quarantined, state } = accepted;
-        let mut body = String::with_capacity(96);
-        // Writing to a string cannot fail.
-        let _ = write!(body, "{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
+        let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
         if let Durability::Published(files) = state {
-            let _ = write!(body, ",\"files\":{}", serde_json::Value::from(files.clone()));
+            body.push_str(",\"files\":");
+            body.push_str(&serde_json::Value::from(files.clone()).to_string());
         }
         body.push('}');
         let mut headers = Vec::with_capacity(3);

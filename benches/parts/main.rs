@@ -1,0 +1,21 @@
+//! `cargo bench --bench parts`: the pieces by themselves, with criterion. `benches/ingest` has the whole.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod decode;
+mod parquet;
+mod wal;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    benches,
+    decode::check,
+    decode::columns,
+    parquet::write,
+    wal::append,
+    wal::commit,
+    wal::replay
+);
+criterion_main!(benches);
