@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "only the load generator changes events in place")]
 mod common;
 mod decode;
 mod parquet;
