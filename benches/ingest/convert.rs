@@ -60,7 +60,7 @@ pub fn run(dir: &Path, rounds: usize) {
     let (from, to) = (dir.join("events.ndjson"), dir.join("events.parquet"));
     let text = common::events(ROWS, 1);
     std::fs::write(&from, &text).expect("the input");
-    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     let mut sizes = [0; 2];
