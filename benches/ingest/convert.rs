@@ -74,7 +74,7 @@ pub fn run(dir: &Path, rounds: usize) {
             theirs.push(seconds);
             sizes[1] = size(&to);
         } else if theirs.is_empty() {
-            eprintln!("no DuckDB in {python} ({:.1?}): no comparison", began.elapsed());
+            eprintln!("no DuckDB in {} ({:.1?}): no comparison", python.display(), began.elapsed());
         }
     }
     println!("\nNDJSON to zstd Parquet, one thread, {ROWS} rows, {:.0} MB", text.len() as f64 / 1e6);

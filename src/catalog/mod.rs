@@ -6,6 +6,7 @@
 mod ballast;
 mod files;
 mod migrations;
+mod peek;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use files::{
     Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Misfit, NewFile, RegisteredFile,
     StreamProgress,
 };
+pub use peek::{consumed, stream_names, wal_uuid};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
 pub use tokens::Token;
 

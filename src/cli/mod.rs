@@ -1,8 +1,14 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod client;
+mod load;
+mod manual;
 mod output;
 mod serve;
+mod status;
+mod stream;
+mod wal;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -10,7 +16,7 @@ use std::process::ExitCode;
 
 /// A durable ingestion daemon: events over HTTP, a write-ahead log before the answer, Parquet files after.
 #[derive(Debug, Parser)]
-#[command(name = "forebay", version, arg_required_else_help = true)]
+#[command(name = "forebay", version, arg_required_else_help = true, infer_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,6 +28,18 @@ enum Command {
     Serve(serve::Serve),
     /// Check the configuration without starting anything.
     Check(check::Check),
+    /// Show what a running daemon is doing.
+    Status(status::Status),
+    /// Look at streams.
+    Stream(stream::Stream),
+    /// Send a file of NDJSON to a stream.
+    Load(load::Load),
+    /// Look at a write-ahead log, running or not, and mend one that is not.
+    Wal(wal::Wal),
+    /// Print the completions for a shell.
+    Completions(manual::Completions),
+    /// Write the manual pages to a directory.
+    Man(manual::Man),
 }
 
 /// Where settings come from, for the commands that need them.
@@ -34,11 +52,31 @@ struct ConfigArgs {
 
 /// Exit status for a bad configuration or command line (`sysexits.h`).
 const EX_USAGE: u8 = 64;
+/// Exit status if the daemon cannot be reached (`sysexits.h`).
+const EX_UNAVAILABLE: u8 = 69;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Status(status) => block_on(status.run()),
+        Command::Stream(stream) => block_on(stream.run()),
+        Command::Load(load) => block_on(load.run()),
+        Command::Wal(wal) => wal.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     }
+}
+
+/// Runs a command that talks to a daemon.
+fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&error, 1),
+    };
+    let ended = runtime.block_on(command);
+    // A thread that reads from a terminal must not keep the process.
+    runtime.shutdown_background();
+    ended
 }

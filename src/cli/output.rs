@@ -1,11 +1,116 @@
-//! What commands print.
+//! What commands print: tables for people, JSON for programs.
 
 use crate::error::chain;
+use serde::Serialize;
+use serde_json::Value;
 use std::error::Error;
+use std::fmt::Write;
 use std::process::ExitCode;
 
 /// Prints an error and its causes, and gives the status to exit with.
 pub(super) fn fail(error: &dyn Error, status: u8) -> ExitCode {
-    eprintln!("forebay: {}", chain(error));
+    fail_with(&chain(error), status)
+}
+
+/// The same for a message.
+pub(super) fn fail_with(message: &str, status: u8) -> ExitCode {
+    eprintln!("forebay: {message}");
     ExitCode::from(status)
+}
+
+/// Prints a value as indented JSON.
+pub(super) fn json(value: &impl Serialize) {
+    // Only types of ours come here, and none of them can fail to serialize.
+    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// Prints a value as JSON on one line.
+pub(super) fn json_line(value: &impl Serialize) {
+    println!("{}", serde_json::to_string(value).unwrap_or_default());
+}
+
+/// Columns in alignment. Headings that start with `>` are aligned to the right.
+pub(super) struct Table {
+    headings: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(super) fn new(headings: &'static [&'static str]) -> Self {
+        Self { headings, rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let title = |heading: &'static str| heading.trim_start_matches('>');
+        let width = |at: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+            cells.chain(self.headings.get(at).map(|heading| title(heading).len())).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.headings.len()).map(width).collect();
+        let headings = self.headings.iter().map(|heading| title(heading).to_owned()).collect();
+        for row in std::iter::once(&headings).chain(&self.rows) {
+            let mut line = String::new();
+            for ((cell, width), heading) in row.iter().zip(&widths).zip(self.headings) {
+                let right = heading.starts_with('>');
+                if right { write!(line, "{cell:>width$}  ")? } else { write!(line, "{cell:<width$}  ")? }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// `12.3 MiB`
+pub(super) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// `1,234,567`
+pub(super) fn number(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+/// `2026-11-20T12:00:00.000001Z`, from microseconds since the epoch.
+pub(super) fn time(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |time| time.to_string())
+}
+
+/// A text in an answer of the daemon.
+pub(super) fn word(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// A number in an answer of the daemon.
+pub(super) fn count(value: &Value) -> String {
+    number(value.as_u64().unwrap_or(0))
+}
+
+/// A number of bytes in an answer of the daemon.
+pub(super) fn size(value: &Value) -> String {
+    bytes(value.as_u64().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned() {
+        let mut table = Table::new(&["name", ">rows"]);
+        table.row(["a".to_owned(), "1".to_owned()]);
+        table.row(["visits".to_owned(), "12,000".to_owned()]);
+        assert_eq!(table.to_string(), "name      rows\na            1\nvisits  12,000\n");
+    }
+
+    #[test]
+    fn quantities_are_for_people() {
+        assert_eq!((bytes(1536), number(1_234_567)), ("1.50 KiB".to_owned(), "1,234,567".to_owned()));
+        assert_eq!(time(1_000_001), "1970-01-01T00:00:01.000001Z");
+    }
 }

@@ -71,6 +71,11 @@ impl SegmentFile {
         Ok(Self { path: path.to_owned(), header, bytes })
     }
 
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Everything up to the last valid frame.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let mut offset = HEADER_BYTES;

@@ -23,6 +23,7 @@ mod prepare;
 mod reader;
 mod recovery;
 mod rescue;
+pub mod salvage;
 mod segment;
 mod sync;
 #[cfg(test)]
@@ -52,6 +53,8 @@ use tokio::sync::{Notify, watch};
 /// How far behind the highest number ever seen a start may be without giving a number twice: more requests than
 /// the un-synced bytes can hold.
 const LSN_SKIP: u64 = 1 << 24;
+/// The same if a segment was put aside unread: more than a million requests a second for a week.
+const LSN_SKIP_UNREAD: u64 = 1 << 40;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -155,7 +158,8 @@ fn open_shared(
     let recovered = recovery::recover(storage.as_ref(), &config.dir, floor)?;
     recovered.report.log();
     let log_bytes = recovered.segments.iter().map(|segment| segment.header.capacity).sum();
-    let last = Lsn(recovered.highest.0 + LSN_SKIP);
+    let skip = if recovered.report.quarantined.is_empty() { LSN_SKIP } else { LSN_SKIP_UNREAD };
+    let last = Lsn(recovered.highest.0 + skip);
     let shared = Arc::new(Shared {
         wal_uuid: recovered.wal_uuid,
         tail: Mutex::new(Tail::new(last, recovered.report.known_durable, recovered.predecessor)),

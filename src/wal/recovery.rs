@@ -10,6 +10,7 @@ use super::format::{
 };
 use super::lsn::{Lsn, LsnRange, SegmentId};
 use super::quarantine_dir;
+use super::salvage::PROOF_BYTES;
 use super::segment::{Segment, SegmentEnd};
 use crate::error::IoError;
 use crate::storage::{LogFile, Storage};
@@ -60,7 +61,9 @@ pub struct RecoveryReport {
     pub torn: Vec<LsnRange>,
     /// Files in the log's directory that are not ours; they stay where they are.
     pub foreign: Vec<String>,
-    /// Segment files whose header is damaged; they were moved to `wal/quarantine/`.
+    /// Segment files whose header was damaged, and was written anew after what their frames say.
+    pub mended: Vec<String>,
+    /// Segment files whose header is damaged beyond that; they were moved to `wal/quarantine/`.
     pub quarantined: Vec<String>,
 }
 
@@ -222,6 +225,7 @@ fn find_segments(
         };
         next_id = next_id.max(SegmentId(id.0 + 1));
         let file = storage.open_log(&path)?;
+        let ours = floor.wal_uuid.or(found.first().map(|first| first.header.wal_uuid));
         let header = match read_header(&file, id) {
             Ok(header) => header,
             Err(HeaderError::NotASegment) => {
@@ -230,13 +234,18 @@ fn find_segments(
             }
             Err(source @ HeaderError::Newer(_)) => return Err(OpenError::NewerFormat { path, source }),
             Err(HeaderError::Damaged) => {
-                tracing::error!(segment = %id, "the header of a segment is damaged; the file is put aside");
-                storage.rename(&path, &quarantine_dir(dir).join(&name))?;
-                report.quarantined.push(name);
-                continue;
+                let Some(header) = salvage(&file, id, ours) else {
+                    tracing::error!(segment = %id, "the header of a segment is damaged; the file is put aside");
+                    storage.rename(&path, &quarantine_dir(dir).join(&name))?;
+                    report.quarantined.push(name);
+                    continue;
+                };
+                tracing::error!(segment = %id, "the header of a segment was damaged; it is written anew");
+                storage.rewrite(&path, 0, &header.encode())?;
+                report.mended.push(name);
+                header
             }
         };
-        let ours = floor.wal_uuid.or(found.first().map(|first| first.header.wal_uuid));
         if ours.is_some_and(|ours| ours != header.wal_uuid) {
             return Err(OpenError::OtherLog { path });
         }
@@ -247,6 +256,10 @@ fn find_segments(
     }
     storage.sync_dir(dir)?;
     Ok((found, next_id))
+}
+
+fn salvage(file: &LogFile, id: SegmentId, wal_uuid: Option<[u8; 16]>) -> Option<SegmentHeader> {
+    super::salvage::header(&file.read(0, PROOF_BYTES)?, id, file.capacity(), wal_uuid)
 }
 
 fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderError> {

@@ -340,9 +340,23 @@ fn a_segment_of_a_newer_format_stops_the_start() {
 }
 
 #[test]
-fn a_damaged_segment_header_puts_the_file_aside() {
+fn a_damaged_segment_header_is_mended_if_its_frames_prove_it() {
+    for offset in [16, 32, 40, 47, 56, 100, format::HEADER_BYTES - 1] {
+        let mut model = durable_log(60);
+        model.disk.flip(&nth_segment(&model, 1), offset);
+        let (damages, frames) = lost(&mut model, Lsn::NONE);
+        assert_eq!((model.report.mended.len(), model.report.quarantined.len()), (1, 0), "byte {offset}");
+        assert!(damages.is_empty() && frames == model.sent.keys().copied().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_segment_header_damaged_beyond_that_puts_the_file_aside() {
     let mut model = durable_log(60);
-    model.disk.flip(&nth_segment(&model, 1), 100);
+    let path = nth_segment(&model, 1);
+    for offset in 40..48 {
+        model.disk.flip(&path, offset);
+    }
     let gone = model.shared.segments.all()[1].clone();
     let (_, frames) = lost(&mut model, Lsn::NONE);
     assert_eq!(model.report.quarantined.len(), 1);

@@ -2,5 +2,6 @@
 //! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cli;
 mod first;
 mod support;

@@ -1,0 +1,37 @@
+//! What commands that look at a data directory need of its catalog: read only, beside a daemon or without one.
+
+use super::{CatalogError, FILE_NAME, get, get_number};
+use crate::batch::StreamId;
+use crate::wal::Lsn;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The names of all streams.
+pub fn stream_names(data_dir: &Path) -> Result<HashMap<StreamId, String>, CatalogError> {
+    peek(data_dir, |db| {
+        let mut statement = db.prepare("SELECT id, name FROM streams")?;
+        let names = statement.query_map([], |row| Ok((StreamId(row.get(0)?), row.get(1)?)))?;
+        names.collect()
+    })
+}
+
+/// Everything in the log up to here is in registered files.
+pub fn consumed(data_dir: &Path) -> Result<Lsn, CatalogError> {
+    peek(data_dir, |db| Ok(Lsn(get_number(db, "consumed")?.unwrap_or(0))))
+}
+
+/// The identity of the log that belongs to this catalog.
+pub fn wal_uuid(data_dir: &Path) -> Result<Option<[u8; 16]>, CatalogError> {
+    peek(data_dir, |db| Ok(get::<Vec<u8>>(db, "wal_uuid")?.and_then(|uuid| uuid.try_into().ok())))
+}
+
+fn peek<T>(
+    data_dir: &Path,
+    look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, CatalogError> {
+    let path = data_dir.join(FILE_NAME);
+    let looked =
+        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|db| look(&db));
+    looked.map_err(|source| CatalogError::Sqlite { path, source })
+}

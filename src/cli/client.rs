@@ -1,0 +1,69 @@
+//! A client of the admin listener, for the commands that ask a running daemon.
+
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(70);
+
+/// Which daemon, and how to print what it says.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Admin {
+    /// Address of the daemon's admin listener.
+    #[arg(
+        long = "admin-url",
+        value_name = "URL",
+        env = "FOREBAY_ADMIN_URL",
+        default_value = "http://127.0.0.1:7172",
+        global = true
+    )]
+    url: String,
+    /// The administrator's token; a daemon that runs with --dev needs none.
+    #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("no daemon answers at {url}")]
+    Unreachable { url: String, source: reqwest::Error },
+    #[error("{url} answered {status}: {detail}")]
+    Refused { url: String, status: u16, detail: String },
+    #[error("{url} answered what is not JSON; is it the admin listener?")]
+    NotJson { url: String },
+}
+
+impl Admin {
+    pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+        reqwest::Client::builder().timeout(TIMEOUT).build()
+    }
+
+    /// `GET` of a path such as `/admin/v1/status`.
+    pub(super) async fn get(&self, client: &reqwest::Client, path: &str) -> Result<Value, AskError> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let mut request = client.get(&url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let unreachable = |source| AskError::Unreachable { url: url.clone(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        let Ok(body) = serde_json::from_slice::<Value>(&body) else {
+            return Err(AskError::NotJson { url });
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let detail = body["detail"].as_str().unwrap_or_default().to_owned();
+        Err(AskError::Refused { url, status: status.as_u16(), detail })
+    }
+}
+
+/// One segment of a path.
+pub(super) fn path_segment(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

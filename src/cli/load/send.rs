@@ -1,0 +1,146 @@
+//! One batch to the daemon, again and again until it is accepted.
+
+use super::{Batch, Load, Wait};
+use indicatif::ProgressBar;
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The first wait before a batch is sent again, and the longest. Each is drawn between half and the whole.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// Longer than the daemon takes to answer `wait=table`.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Sends batches to one stream.
+#[derive(Clone)]
+pub(super) struct Sender {
+    client: reqwest::Client,
+    url: reqwest::Url,
+    token: Option<String>,
+    retry_for: Duration,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) stored: u64,
+    pub(super) quarantined: u64,
+    pub(super) bytes: u64,
+    pub(super) retries: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    #[error("{0:?} is not an address of a daemon")]
+    Url(String),
+    #[error("cannot make a client")]
+    Client(#[source] reqwest::Error),
+    #[error("{}, the batch from line {line} on: {status}: {message}", .path.display())]
+    Refused { path: PathBuf, line: u64, status: StatusCode, message: String },
+    #[error("{}, the batch from line {line} on: gave up after {tries} tries: {last}", .path.display())]
+    GaveUp { path: PathBuf, line: u64, tries: u64, last: String },
+}
+
+/// The daemon's answer to what it accepted.
+#[derive(Deserialize)]
+struct Counts {
+    successful_rows: u64,
+    quarantined_rows: u64,
+}
+
+/// What to do after one try.
+enum Outcome {
+    Accepted(Counts),
+    Refused(StatusCode, String),
+    /// Try again, after this long if the daemon said so.
+    Later(String, Option<Duration>),
+}
+
+impl Sender {
+    pub(super) fn new(load: &Load) -> Result<Self, SendError> {
+        let base = load.url.trim_end_matches('/');
+        let mut url = reqwest::Url::parse(&format!("{base}/v0/events"))
+            .ok()
+            .filter(reqwest::Url::has_host)
+            .ok_or_else(|| SendError::Url(load.url.clone()))?;
+        url.query_pairs_mut().append_pair("name", &load.stream);
+        match load.wait {
+            Wait::Append => {}
+            Wait::Sync => drop(url.query_pairs_mut().append_pair("wait", "true")),
+            Wait::Table => drop(url.query_pairs_mut().append_pair("wait", "table")),
+        }
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(SendError::Client)?;
+        let retry_for = Duration::from_secs(load.retry_for);
+        Ok(Self { client, url, token: load.token.clone(), retry_for })
+    }
+
+    /// Sends until accepted, refused for good, or the time is over.
+    pub(super) async fn send(&self, batch: Batch, path: &Path, bar: &ProgressBar) -> Result<Sent, SendError> {
+        let began = Instant::now();
+        let body = bytes::Bytes::from(batch.body);
+        let mut retries = 0;
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let (last, pause) = match self.try_once(body.clone()).await {
+                Outcome::Accepted(counts) => {
+                    return Ok(Sent {
+                        stored: counts.successful_rows,
+                        quarantined: counts.quarantined_rows,
+                        bytes: body.len() as u64,
+                        retries,
+                    });
+                }
+                Outcome::Refused(status, message) => {
+                    let (path, line) = (path.to_owned(), batch.first_line);
+                    return Err(SendError::Refused { path, line, status, message });
+                }
+                Outcome::Later(last, pause) => (last, pause),
+            };
+            let pause = pause.unwrap_or_default().max(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()));
+            retries += 1;
+            if began.elapsed() + pause > self.retry_for {
+                let (path, line) = (path.to_owned(), batch.first_line);
+                return Err(SendError::GaveUp { path, line, tries: retries, last });
+            }
+            bar.set_message(format!("again in {:.1} s: {last}", pause.as_secs_f64()));
+            tokio::time::sleep(pause).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn try_once(&self, body: bytes::Bytes) -> Outcome {
+        let mut request = self.client.post(self.url.clone()).body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Outcome::Later(crate::error::chain(&error), None),
+        };
+        let status = response.status();
+        let pause = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        let pause = pause.map(Duration::from_secs);
+        let text = match response.text().await {
+            Ok(text) => text,
+            Err(error) => return Outcome::Later(crate::error::chain(&error), pause),
+        };
+        if status.is_success() {
+            return match serde_json::from_str(&text) {
+                Ok(counts) => Outcome::Accepted(counts),
+                Err(_) => Outcome::Refused(status, "the answer has no counts; is it a Forebay?".to_owned()),
+            };
+        }
+        let message = serde_json::from_str::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|answer| answer["error"].as_str().map(str::to_owned))
+            .unwrap_or(text);
+        if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
+            Outcome::Later(format!("{status}: {message}"), pause)
+        } else {
+            Outcome::Refused(status, message)
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `forebay completions` and `forebay man`: made from the same definitions that parse the command line.
+
+use super::{Cli, output};
+use clap::CommandFactory;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Print the completions for a shell: `forebay completions bash > /etc/bash_completion.d/forebay`
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self) -> ExitCode {
+        clap_complete::generate(self.shell, &mut Cli::command(), "forebay", &mut std::io::stdout());
+        ExitCode::SUCCESS
+    }
+}
+
+/// Write the manual pages, one for each command: `forebay man /usr/local/share/man/man1`
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// Made if it is not there.
+    directory: PathBuf,
+}
+
+impl Man {
+    pub(super) fn run(self) -> ExitCode {
+        let written = std::fs::create_dir_all(&self.directory)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &self.directory));
+        match written {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                output::fail_with(&format!("cannot write to {}: {error}", self.directory.display()), 1)
+            }
+        }
+    }
+}

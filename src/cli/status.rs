@@ -1,0 +1,136 @@
+//! `forebay status`: what a running daemon is doing.
+
+use super::EX_UNAVAILABLE;
+use super::client::{Admin, AskError};
+use super::output::{self, count, size, word};
+use indicatif::HumanDuration;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Erase the screen, go to its top left (ECMA-48).
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not, 69 if none answers.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    admin: Admin,
+    /// Show it again every so many seconds, with rates.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+/// What rates are computed from.
+struct Sample {
+    at: Instant,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Status {
+    pub(super) async fn run(self) -> ExitCode {
+        let client = match Admin::client() {
+            Ok(client) => client,
+            Err(error) => return output::fail(&error, 1),
+        };
+        let mut before: Option<Sample> = None;
+        loop {
+            let outcome = self.show(&client, &mut before).await;
+            let Some(seconds) = self.watch else { return outcome };
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    }
+
+    async fn show(&self, client: &reqwest::Client, before: &mut Option<Sample>) -> ExitCode {
+        let status = match self.admin.get(client, "/admin/v1/status").await {
+            Ok(status) => status,
+            // The daemon's own word for why it cannot be asked more yet.
+            Err(AskError::Refused { status: 503, detail, .. }) => {
+                return output::fail_with(&format!("not ready: {detail}"), 1);
+            }
+            Err(error @ AskError::Unreachable { .. }) => return output::fail(&error, EX_UNAVAILABLE),
+            Err(error) => return output::fail(&error, 1),
+        };
+        let count = |what: &str| status["accepted"][what].as_u64().unwrap_or(0);
+        let now = Sample { at: Instant::now(), rows: count("rows"), bytes: count("bytes") };
+        if self.admin.json {
+            if self.watch.is_some() { output::json_line(&status) } else { output::json(&status) }
+        } else {
+            let mut stdout = std::io::stdout();
+            let clear = if self.watch.is_some() && stdout.is_terminal() { CLEAR } else { "" };
+            let text = format!("{clear}{}", text(&status, &now, before.as_ref()));
+            // A reader that went away has seen enough.
+            if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+                return ExitCode::SUCCESS;
+            }
+        }
+        *before = Some(now);
+        ExitCode::from(u8::from(status["ready"] != true))
+    }
+}
+
+/// The status for people.
+fn text(status: &Value, now: &Sample, before: Option<&Sample>) -> String {
+    let uptime = Duration::from_secs(status["uptime_seconds"].as_u64().unwrap_or(0));
+    let state = match &status["reason"] {
+        Value::String(reason) => format!("not ready: {reason}"),
+        _ => "ready".to_owned(),
+    };
+    let (version, node) = (word(&status["version"]), word(&status["node"]));
+    let mut text = format!("forebay {version} · node {node} · {state} · up {}\n\n", HumanDuration(uptime));
+    for (name, value) in accepted(status, now, before).into_iter().chain(behind(status)) {
+        text.push_str(&format_line(name, &value));
+    }
+    for (name, error) in
+        [("refusing", &status["log"]["refusing"]), ("error", &status["compactor"]["last_error"])]
+    {
+        if let Some(error) = error.as_str() {
+            text.push_str(&format_line(name, error));
+        }
+    }
+    text
+}
+
+fn format_line(name: &str, value: &str) -> String {
+    format!("{name:<13}{value}\n")
+}
+
+/// What came in.
+fn accepted(status: &Value, now: &Sample, before: Option<&Sample>) -> [(&'static str, String); 2] {
+    let rate = before.map(|before| {
+        let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
+        let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let (rows, bytes) = (per_second(now.rows, before.rows), per_second(now.bytes, before.bytes));
+        format!("  {rows:.0} rows/s, {:.2} MB/s", bytes / 1e6)
+    });
+    let (rows, bytes) = (output::number(now.rows), output::bytes(now.bytes));
+    let accepted = format!("{rows} rows, {bytes} since the start{}", rate.unwrap_or_default());
+    [("accepted", accepted), ("streams", count(&status["streams"]))]
+}
+
+/// How far it has come from the log to the destination.
+fn behind(status: &Value) -> [(&'static str, String); 8] {
+    let [marks, lags, log, compactor, staged] =
+        ["watermarks", "lag_seconds", "log", "compactor", "staged"].map(|part| &status[part]);
+    let lag = |value: &Value| format!("{:.1} s behind", value.as_f64().unwrap_or(0.0));
+    [
+        ("appended", count(&marks["appended"])),
+        ("durable", format!("{}  {} not synced", count(&marks["durable"]), size(&log["unsynced_bytes"]))),
+        ("checkpoint", format!("{}  {}", count(&marks["checkpoint"]), lag(&lags["checkpoint"]))),
+        ("published", format!("{}  {}", count(&marks["published"]), lag(&lags["published"]))),
+        ("log", format!("{} in {} segments", size(&log["bytes"]), count(&log["segments"]))),
+        (
+            "compactor",
+            format!(
+                "{} open files, {} of memory",
+                count(&compactor["open_files"]),
+                size(&compactor["memory_bytes"])
+            ),
+        ),
+        ("staged", format!("{} files, {}", count(&staged["files"]), size(&staged["bytes"]))),
+        ("destination", word(&status["destination"])),
+    ]
+}

@@ -1,0 +1,158 @@
+//! `forebay wal dump`: what stands in the log, frame by frame or record by record.
+
+use super::Log;
+use crate::batch::{Batch, StreamId};
+use crate::catalog;
+use crate::cli::output;
+use crate::wal::format::{Frame, FrameKind};
+use crate::wal::inspect::{Entry, SegmentFile};
+use anyhow::Context;
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Print the frames of a log, or with --records the records in them, as they were sent.
+///
+/// `forebay wal dump DIR --stream visits --records | forebay load - --stream visits` sends them again.
+#[derive(Debug, clap::Args)]
+pub(super) struct Dump {
+    #[command(flatten)]
+    log: Log,
+    /// Only frames from this number on.
+    #[arg(long, value_name = "LSN", default_value_t = 0)]
+    from: u64,
+    /// Only frames up to this number.
+    #[arg(long, value_name = "LSN", default_value_t = u64::MAX)]
+    to: u64,
+    /// Only frames of this stream: its name, or its number in the log.
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Print the bodies and nothing else.
+    #[arg(long)]
+    records: bool,
+}
+
+impl Dump {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        // Without a catalog, streams go by their numbers.
+        let names = self.log.data_dir().and_then(|dir| catalog::stream_names(dir).ok()).unwrap_or_default();
+        let only = self.stream.as_deref().map(|text| stream_number(text, &names)).transpose()?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        for path in self.log.segments()? {
+            let segment = SegmentFile::read(&path)?;
+            if let Err(error) = &segment.header {
+                eprintln!("forebay: {}: {error}", path.display());
+            }
+            for entry in segment.entries() {
+                match self.print(&mut out, &path, &entry, &names, only) {
+                    Ok(()) => {}
+                    // The reader has seen enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                    Err(error) => return Err(error).context("cannot print"),
+                }
+            }
+        }
+        out.flush().context("cannot print")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(
+        &self,
+        out: &mut impl Write,
+        path: &Path,
+        entry: &Entry<'_>,
+        names: &HashMap<StreamId, String>,
+        only: Option<StreamId>,
+    ) -> io::Result<()> {
+        let file = super::name(path);
+        let (offset, frame) = match entry {
+            Entry::Bad { .. } if self.records => return Ok(()),
+            Entry::Bad { offset, bytes } if self.log.json => {
+                return writeln!(out, "{}", json!({"file": file, "offset": offset, "bad_bytes": bytes}));
+            }
+            Entry::Bad { offset, bytes } => {
+                return writeln!(out, "{file} {offset:>10}  BAD    {bytes} bytes");
+            }
+            Entry::Frame { offset, frame } => (*offset, frame),
+        };
+        let lsn = frame.header.lsn.0;
+        let batch = (frame.header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload));
+        let stream = batch.and_then(Result::ok).map(|batch| batch.head.stream);
+        if lsn < self.from || lsn > self.to || only.is_some_and(|only| stream != Some(only)) {
+            return Ok(());
+        }
+        let named = stream.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
+        if self.records {
+            let Some(Ok(batch)) = batch else { return Ok(()) };
+            out.write_all(batch.body)?;
+            return if batch.body.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") };
+        }
+        if self.log.json {
+            json_line(out, &file, offset, frame, named.as_deref())
+        } else {
+            line(out, &file, offset, frame, named.as_deref())
+        }
+    }
+}
+
+fn line(
+    out: &mut impl Write,
+    file: &str,
+    offset: u64,
+    frame: &Frame<'_>,
+    stream: Option<&str>,
+) -> io::Result<()> {
+    let header = &frame.header;
+    let kind = kind_name(header.kind);
+    let time = output::time(header.ts);
+    write!(out, "{file} {offset:>10}  {kind:<5} {:>12}  {time}  {:>9} bytes", header.lsn, header.body_bytes)?;
+    match Batch::decode(frame.payload) {
+        Ok(batch) if header.kind == FrameKind::Data => {
+            let stream = stream.unwrap_or_default();
+            writeln!(out, "  {stream}  {} records, {} bad", batch.head.good, batch.head.bad)
+        }
+        _ => writeln!(out),
+    }
+}
+
+fn json_line(
+    out: &mut impl Write,
+    file: &str,
+    offset: u64,
+    frame: &Frame<'_>,
+    stream: Option<&str>,
+) -> io::Result<()> {
+    let header = &frame.header;
+    let batch = (header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload).ok()).flatten();
+    let value = json!({
+        "file": file,
+        "offset": offset,
+        "kind": kind_name(header.kind),
+        "lsn": header.lsn,
+        "received_at": output::time(header.ts),
+        "durable": header.durable,
+        "bytes": header.body_bytes,
+        "stream": stream,
+        "dialect": batch.map(|batch| batch.head.dialect.name()),
+        "records": batch.map(|batch| batch.head.good),
+        "bad": batch.map(|batch| batch.head.bad),
+        "client_ip": batch.and_then(|batch| batch.head.client_ip),
+    });
+    writeln!(out, "{value}")
+}
+
+fn kind_name(kind: FrameKind) -> &'static str {
+    match kind {
+        FrameKind::Start => "START",
+        FrameKind::Data => "DATA",
+        FrameKind::Seal => "SEAL",
+    }
+}
+
+fn stream_number(text: &str, names: &HashMap<StreamId, String>) -> anyhow::Result<StreamId> {
+    let by_name = names.iter().find(|(_, name)| *name == text).map(|(id, _)| *id);
+    let by_number = || text.parse().ok().map(StreamId);
+    by_name.or_else(by_number).with_context(|| format!("the catalog beside the log knows no stream {text:?}"))
+}

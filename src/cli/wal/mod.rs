@@ -1,0 +1,133 @@
+//! `forebay wal`: looks at a write-ahead log, of a running daemon or not, and mends one that is not in use.
+
+mod dump;
+mod repair;
+mod verify;
+
+use super::output;
+use crate::wal::format::HeaderError;
+use crate::wal::inspect::{self, SegmentFile, Summary};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Look at a write-ahead log, running or not, and mend one that is not.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wal {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the segments with what is in them.
+    Inspect(Inspect),
+    Verify(verify::Verify),
+    Dump(dump::Dump),
+    Repair(repair::Repair),
+}
+
+/// Which log.
+#[derive(Debug, Clone, clap::Args)]
+struct Log {
+    /// A data directory, the wal/ directory in it, or one segment file.
+    #[arg(value_name = "DIR", default_value = "forebay-data")]
+    path: PathBuf,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Wal {
+    pub(super) fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Inspect(inspect) => inspect.run(),
+            Command::Verify(verify) => verify.run(),
+            Command::Dump(dump) => dump.run(),
+            Command::Repair(repair) => repair.run(),
+        };
+        done.unwrap_or_else(|error| output::fail_with(&format!("{error:#}"), 1))
+    }
+}
+
+impl Log {
+    /// The data directory, if the path leads to one.
+    fn data_dir(&self) -> Option<&Path> {
+        [Some(&*self.path), self.path.parent(), self.path.parent().and_then(Path::parent)]
+            .into_iter()
+            .flatten()
+            .find(|dir| dir.join(crate::catalog::FILE_NAME).is_file())
+    }
+
+    /// The segment files, by name.
+    fn segments(&self) -> anyhow::Result<Vec<PathBuf>> {
+        if self.path.is_file() {
+            return Ok(vec![self.path.clone()]);
+        }
+        let within = self.path.join("wal");
+        let dir = if within.is_dir() { &within } else { &self.path };
+        let paths = inspect::list(dir)?;
+        anyhow::ensure!(!paths.is_empty(), "{} has no log segments", dir.display());
+        Ok(paths)
+    }
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a segment is, in a word.
+fn state(header: Result<(), HeaderError>, summary: &Summary) -> &'static str {
+    match header {
+        Err(HeaderError::NotASegment) => "foreign",
+        Err(HeaderError::Newer(_)) => "newer",
+        Err(HeaderError::Damaged) => "damaged",
+        Ok(()) if summary.prepared => "unused",
+        Ok(()) if summary.sealed => "sealed",
+        Ok(()) => "open",
+    }
+}
+
+impl Inspect {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let mut table = output::Table::new(&[
+            "segment", "state", ">first", ">last", ">frames", ">payload", ">used", ">bad", "from", "to",
+        ]);
+        let mut all: Vec<Value> = Vec::new();
+        for path in self.log.segments()? {
+            let segment = SegmentFile::read(&path)?;
+            let summary = segment.summary();
+            let state = state(segment.header.map(drop), &summary);
+            if self.log.json {
+                all.push(json!({"file": path, "state": state, "summary": summary}));
+                continue;
+            }
+            let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), output::time);
+            table.row([
+                name(&path),
+                state.to_owned(),
+                summary.base.to_string(),
+                summary.last.to_string(),
+                output::number(summary.data_frames),
+                output::bytes(summary.payload_bytes),
+                output::bytes(summary.end_offset),
+                output::bytes(summary.bad_bytes),
+                time(summary.first_ts),
+                time(summary.last_ts),
+            ]);
+        }
+        if self.log.json {
+            output::json(&json!({"segments": all}));
+        } else {
+            print!("{table}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

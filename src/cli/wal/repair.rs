@@ -1,0 +1,129 @@
+//! `forebay wal repair`: what stands in the way of a start, or is lost with a segment's header.
+
+use crate::catalog;
+use crate::cli::output;
+use crate::daemon;
+use crate::storage::Storage;
+use crate::storage::real::RealStorage;
+use crate::wal::format::{self, HeaderError, SegmentHeader};
+use crate::wal::inspect::{self, SegmentFile};
+use crate::wal::salvage;
+use anyhow::Context;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Mend the log of a daemon that does not run.
+///
+/// A segment whose header page is damaged gets a new one if its frames tell which, as at a start of the daemon; the
+/// old page is kept in wal/quarantine. With --put-aside, segments that keep the daemon from starting (of a newer
+/// format, of another log) are moved to wal/quarantine. Nothing is deleted. Torn tails and damaged frames need no
+/// repair: the daemon passes over them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Repair {
+    /// The data directory.
+    #[arg(value_name = "DIR", default_value = "forebay-data")]
+    data_dir: PathBuf,
+    /// Move segments aside that keep the daemon from starting.
+    #[arg(long)]
+    put_aside: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is done to one file.
+enum Mend {
+    /// Its header page is written anew.
+    Header(Vec<u8>),
+    PutAside,
+}
+
+impl Repair {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let wal = self.data_dir.join("wal");
+        anyhow::ensure!(wal.is_dir(), "{} is no data directory: it has no wal/", self.data_dir.display());
+        // The daemon holds the same lock as long as it runs.
+        let _lock = daemon::lock(&self.data_dir)?;
+        let ours = catalog::wal_uuid(&self.data_dir).ok().flatten();
+        let mut done = Vec::new();
+        let mut left = 0;
+        for path in inspect::list(&wal)? {
+            let segment = SegmentFile::read(&path)?;
+            let (what, mend) = self.judge(&segment, ours);
+            let Some(what) = what else { continue };
+            left += usize::from(mend.is_none());
+            done.push(json!({"file": path, "what": what, "mended": mend.is_some() && !self.dry_run}));
+            if let Some(mend) = mend.filter(|_| !self.dry_run) {
+                apply(&wal, &path, mend).with_context(|| format!("cannot mend {}", path.display()))?;
+            }
+        }
+        if self.json {
+            output::json(&json!({"files": done}));
+        } else {
+            for file in &done {
+                let name = file["file"].as_str().unwrap_or_default();
+                println!("{name}: {}", file["what"].as_str().unwrap_or_default());
+            }
+            println!(
+                "{} files need mending{}",
+                done.len(),
+                if self.dry_run { "; nothing was changed" } else { "" }
+            );
+        }
+        Ok(ExitCode::from(u8::from(left > 0)))
+    }
+
+    /// What is wrong with a segment, if anything, and what is done about it, if anything can be.
+    fn judge(&self, segment: &SegmentFile, ours: Option<[u8; 16]>) -> (Option<String>, Option<Mend>) {
+        let put_aside = |what: String| {
+            let (advice, mend) = if self.put_aside {
+                ("moved to wal/quarantine", Some(Mend::PutAside))
+            } else {
+                ("--put-aside moves it to wal/quarantine", None)
+            };
+            (Some(format!("{what}; {advice}")), mend)
+        };
+        match &segment.header {
+            Err(HeaderError::Damaged) => match salvaged(segment, ours) {
+                Some(header) => {
+                    let frames = "the header was damaged; its frames are readable with a new one";
+                    (Some(frames.to_owned()), Some(Mend::Header(header.encode())))
+                }
+                None => (Some("the header is damaged, and no frame tells what it was".to_owned()), None),
+            },
+            Err(error @ HeaderError::Newer(_)) => put_aside(error.to_string()),
+            Ok(header) if ours.is_some_and(|ours| ours != header.wal_uuid) => {
+                put_aside("belongs to another log".to_owned())
+            }
+            Ok(_) | Err(HeaderError::NotASegment) => (None, None),
+        }
+    }
+}
+
+fn salvaged(segment: &SegmentFile, ours: Option<[u8; 16]>) -> Option<SegmentHeader> {
+    let id = format::parse_segment_name(segment.path.file_name()?.to_str()?)?;
+    salvage::header(segment.bytes(), id, segment.bytes().len() as u64, ours)
+}
+
+fn apply(wal: &Path, path: &Path, mend: Mend) -> anyhow::Result<()> {
+    let storage = RealStorage;
+    let quarantine = wal.join("quarantine");
+    storage.create_dir(&quarantine)?;
+    let name = super::name(path);
+    match mend {
+        Mend::Header(page) => {
+            let old = std::fs::read(path)?;
+            let old = old.get(..format::HEADER_BYTES).unwrap_or(&old);
+            storage.write_new(&quarantine.join(format!("{name}.header")), old)?;
+            storage.rewrite(path, 0, &page)?;
+        }
+        Mend::PutAside => storage.rename(path, &quarantine.join(&name))?,
+    }
+    storage.sync_dir(&quarantine)?;
+    storage.sync_dir(wal)?;
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `forebay wal verify`: is everything that was durable still there?
+
+use super::Log;
+use crate::catalog;
+use crate::cli::output;
+use crate::wal::Lsn;
+use crate::wal::format::{FrameKind, HeaderError, Seal, SegmentStart};
+use crate::wal::inspect::{Entry, SegmentFile};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Check every frame of a log. Exits with 1 if something that was durable cannot be read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    log: Log,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    file: PathBuf,
+    /// Whether something that was durable cannot be read; otherwise it is a tail that no sync had covered, or
+    /// nothing of ours.
+    damage: bool,
+    what: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    segments: usize,
+    frames: u64,
+    findings: Vec<Finding>,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        // What was consumed may be gone from the log.
+        let consumed = self.log.data_dir().filter(|_| self.log.path.is_dir());
+        let consumed = consumed.and_then(|dir| catalog::consumed(dir).ok());
+        let mut segments = Vec::new();
+        let mut report = Report::default();
+        for path in self.log.segments()? {
+            let segment = SegmentFile::read(&path)?;
+            report.segments += 1;
+            match &segment.header {
+                Ok(_) => segments.push(segment),
+                Err(error) => report.findings.push(Finding {
+                    damage: *error != HeaderError::NotASegment,
+                    what: error.to_string(),
+                    file: path,
+                }),
+            }
+        }
+        let durable = segments.iter().map(|segment| segment.summary().durable).max().unwrap_or_default();
+        segments.sort_by_key(|segment| segment.summary().base);
+        let mut reached = consumed;
+        for segment in &segments {
+            reached = check(segment, durable, reached, &mut report);
+        }
+        if self.log.json {
+            output::json(&report);
+        } else {
+            print(&report);
+        }
+        Ok(ExitCode::from(u8::from(report.findings.iter().any(|finding| finding.damage))))
+    }
+}
+
+/// Checks one segment, with everything up to `reached` (if that is known) consumed or in the segments before it.
+/// Returns how far it reaches itself.
+fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut Report) -> Option<Lsn> {
+    let path = &segment.path;
+    let mut last = reached.unwrap_or_default();
+    let mut bad: Option<(u64, u64)> = None;
+    for entry in segment.entries() {
+        let frame = match entry {
+            Entry::Bad { offset, bytes } => {
+                bad = Some((offset, bytes));
+                continue;
+            }
+            Entry::Frame { frame, .. } => frame,
+        };
+        report.frames += 1;
+        let first_missing = last.next();
+        if let Some((at, bytes)) = bad.take() {
+            let damage = first_missing <= durable;
+            let lost = frame.header.lsn.0.saturating_sub(first_missing.0);
+            let kind = if damage { "damaged" } else { "torn, never synced" };
+            report.push(
+                path,
+                damage,
+                format!("{bytes} bytes at {at} are {kind}: {lost} frames from {first_missing} on"),
+            );
+        }
+        match frame.header.kind {
+            FrameKind::Start => {
+                let start = SegmentStart::decode(frame.payload);
+                let expected =
+                    start.and_then(|start| start.predecessor).map_or(Lsn::NONE, |before| before.last);
+                let known = reached.unwrap_or(expected);
+                if expected > known {
+                    let missing = format!("frames {} to {expected} before it are missing", known.next());
+                    report.push(path, known.next() <= durable, missing);
+                }
+                last = frame.header.lsn.previous();
+            }
+            FrameKind::Data => last = frame.header.lsn,
+            FrameKind::Seal => {
+                let sealed = Seal::decode(frame.payload).map_or(last, |seal| seal.last);
+                if sealed > last {
+                    report.push(
+                        path,
+                        true,
+                        format!("frames {} to {sealed} are missing at its end", last.next()),
+                    );
+                }
+                last = last.max(sealed);
+            }
+        }
+    }
+    reached.max(Some(last))
+}
+
+impl Report {
+    fn push(&mut self, file: &Path, damage: bool, what: String) {
+        self.findings.push(Finding { file: file.to_owned(), damage, what });
+    }
+}
+
+fn print(report: &Report) {
+    for finding in &report.findings {
+        let kind = if finding.damage { "DAMAGE" } else { "note" };
+        println!("{kind:<7} {}: {}", super::name(&finding.file), finding.what);
+    }
+    let damaged = report.findings.iter().filter(|finding| finding.damage).count();
+    let verdict = match damaged {
+        0 => "everything that was durable can be read".to_owned(),
+        1 => "1 place is damaged".to_owned(),
+        n => format!("{n} places are damaged"),
+    };
+    println!("{} segments, {} frames: {verdict}", report.segments, output::number(report.frames));
+}

@@ -1,0 +1,396 @@
+//! The commands that look at a daemon, feed it, and look at its log.
+
+use crate::support::{Daemon, Setup, eventually, fields, read_table};
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn forebay(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    forebay(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+impl Daemon {
+    /// Runs a command that asks the admin listener.
+    fn ask(&self, arguments: &[&str]) -> Output {
+        let url = format!("http://{}", self.admin);
+        let mut command = forebay(arguments);
+        command.args(["--admin-url", &url]).env("FOREBAY_TOKEN", self.token.as_deref().unwrap_or(""));
+        command.output().unwrap()
+    }
+
+    fn load(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let url = format!("http://{}", self.ingest);
+        let mut command = forebay(&["load"]);
+        command.args(arguments).args(["--url", &url, "--json"]).stdin(Stdio::piped());
+        command.env("FOREBAY_TOKEN", self.token.as_deref().unwrap_or(""));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that refuses its arguments does not read.
+        drop(stdin.write_all(input));
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    }
+}
+
+#[test]
+fn status_and_streams_are_shown_to_people_and_to_programs() {
+    let daemon = Setup::with_config("").start();
+    let token = format!("Bearer {}", daemon.token.as_deref().unwrap());
+    for body in ["{\"city\":\"Chicago\",\"n\":1}\nnope\n", "{\"n\":\"x\"}"] {
+        let posted = daemon.post_with("name=visits&wait=table", &[("authorization", &token)], body);
+        assert_eq!(posted.status, 200, "{}", posted.text());
+    }
+
+    let status = daemon.ask(&["status"]);
+    assert!(status.status.success(), "{status:?}");
+    for part in ["· ready ·", "accepted     2 rows", "destination  file://", "0 files"] {
+        assert!(stdout(&status).contains(part), "{part} in {}", stdout(&status));
+    }
+    let status = json_of(&daemon.ask(&["status", "--json"]));
+    assert_eq!((&status["ready"], &status["streams"]), (&json!(true), &json!(1)));
+
+    let list = daemon.ask(&["stream", "list"]);
+    let row: Vec<String> =
+        stdout(&list).lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect();
+    assert_eq!(row[..4], ["visits", "evolve", "2", "1"]);
+    assert_eq!(json_of(&daemon.ask(&["stream", "list", "--json"]))["streams"][0]["name"], "visits");
+    let show = stdout(&daemon.ask(&["stream", "show", "visits"]));
+    for part in
+        ["city", "published  rows ", "published  quarantine  ", "rescued         1", "what did not fit"]
+    {
+        assert!(show.contains(part), "{part} in {show}");
+    }
+    let columns = &json_of(&daemon.ask(&["stream", "show", "visits", "--json"]))["schema"]["columns"];
+    assert_eq!(columns[0]["name"], "city");
+    let missing = daemon.ask(&["stream", "show", "a/b"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("404: no stream has the name or id \"a/b\""), "{missing:?}");
+}
+
+#[test]
+fn status_says_who_does_not_answer_and_who_does_not_know_us() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = run(&["status", "--admin-url", &format!("http://{closed}")]);
+    assert_eq!(nobody.status.code(), Some(69));
+    assert!(stderr(&nobody).contains("no daemon answers at http://127.0.0.1"), "{nobody:?}");
+    let daemon = Setup::with_config("").start();
+    let stranger = run(&["status", "--admin-url", &format!("http://{}", daemon.admin)]);
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(stderr(&stranger).contains("answered 401"), "{stranger:?}");
+    let wrong_port = run(&["status", "--admin-url", &format!("http://{}", daemon.ingest)]);
+    assert_eq!(wrong_port.status.code(), Some(1), "{wrong_port:?}");
+}
+
+#[test]
+fn status_can_be_watched() {
+    let daemon = Daemon::dev();
+    let url = format!("http://{}", daemon.admin);
+    let mut command = forebay(&["status", "--watch", "1", "--admin-url", &url]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let rates = lines.find(|line| line.as_ref().unwrap().contains("rows/s"));
+    assert!(rates.is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn numbered(rows: u64) -> String {
+    (0..rows).fold(String::new(), |text, n| text + &format!("{{\"n\":{n}}}\n"))
+}
+
+#[test]
+fn load_sends_a_file_plain_or_gzip_and_standard_input() {
+    let daemon = Daemon::dev();
+    let rows = 10_000;
+    let text = numbered(rows);
+    let plain = daemon.dir().join("events.ndjson");
+    std::fs::write(&plain, &text).unwrap();
+    let gzip = daemon.dir().join("events.ndjson.gz");
+    let mut encoder = GzEncoder::new(std::fs::File::create(&gzip).unwrap(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap();
+    for file in [plain.to_str().unwrap(), gzip.to_str().unwrap(), "-"] {
+        let loaded = daemon.load(&[file, "--stream", "numbers"], text.as_bytes());
+        assert!(loaded.status.success(), "{loaded:?}");
+        let summary = json_of(&loaded);
+        assert_eq!((&summary["stored"], &summary["quarantined"]), (&json!(rows), &json!(0)));
+        assert_eq!(summary["batches"], json!(rows / 60 + 1));
+    }
+    let mut numbers: Vec<u64> = daemon.rows("numbers").iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..rows).flat_map(|n| [n; 3]).collect::<Vec<_>>());
+}
+
+#[test]
+fn load_with_one_connection_keeps_the_order() {
+    let daemon = Daemon::dev();
+    let text = numbered(300);
+    let arguments = ["-", "-s", "n", "--connections", "1", "--batch-rows", "7", "--wait", "append"];
+    let loaded = daemon.load(&arguments, text.as_bytes());
+    assert!(loaded.status.success(), "{loaded:?}");
+    let numbers: Vec<u64> = daemon.rows("n").iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn load_says_what_was_not_accepted() {
+    let daemon = Daemon::dev();
+    let quarantined = daemon.load(&["-", "-s", "q"], b"{\"a\":1}\nnope\n");
+    assert_eq!(quarantined.status.code(), Some(3), "{quarantined:?}");
+    assert_eq!(json_of(&quarantined)["quarantined"], 1);
+    let mut text = "{\"a\":1}\n".repeat(60);
+    text = [text, "{\"a\":\"".to_owned(), "x".repeat(11 << 20), "\"}\n".to_owned()].concat();
+    let huge = daemon.load(&["-", "-s", "h", "--connections", "1"], text.as_bytes());
+    assert_eq!(huge.status.code(), Some(1), "{}", stderr(&huge));
+    assert!(stderr(&huge).contains("-, the batch from line 61 on: 413"), "{}", stderr(&huge));
+    let bad_name = daemon.load(&["-", "-s", "a/b"], b"{}\n");
+    assert_eq!(bad_name.status.code(), Some(1));
+    assert!(stderr(&bad_name).contains("400"), "{bad_name:?}");
+    let no_file = daemon.load(&["/nowhere/at-all", "-s", "a"], b"");
+    assert_eq!(no_file.status.code(), Some(1));
+    assert!(stderr(&no_file).contains("/nowhere/at-all: No such file"), "{no_file:?}");
+    let no_daemon = daemon.load(&["-", "-s", "a", "--url", "nonsense"], b"");
+    assert!(!no_daemon.status.success());
+}
+
+/// A server that answers with each status in turn, closes at 0, and then forwards nothing more.
+fn answering(statuses: &'static [u16]) -> (String, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = std::thread::spawn(move || {
+        for status in statuses {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let body = r#"{"successful_rows":2,"quarantined_rows":0}"#;
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            if *status > 0 {
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    (url, serve)
+}
+
+#[test]
+fn load_sends_again_after_429_5xx_and_a_broken_connection() {
+    let (url, server) = answering(&[503, 429, 0, 500, 202]);
+    let mut child = forebay(&["load", "-", "-s", "a", "--json", "--url", &url])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{}\n{}\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let summary = json_of(&output);
+    assert_eq!((&summary["stored"], &summary["retries"]), (&json!(2), &json!(4)));
+    server.join().unwrap();
+}
+
+#[test]
+fn load_gives_up_in_the_end() {
+    let (url, server) = answering(&[503]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{}\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = run(&["load", path, "-s", "a", "--retry-for", "0", "--url", &url]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("gave up after 1 tries: 503"), "{output:?}");
+    server.join().unwrap();
+}
+
+/// A log with three requests to two streams, of a daemon that was killed before they were in a file.
+fn killed_log(home: &Path) {
+    let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"").start_at(home);
+    for (stream, body) in [("a", r#"{"n":1}"#), ("b", r#"{"n":2}"#), ("a", r#"{"n":3}"#)] {
+        assert_eq!(daemon.post(&format!("name={stream}&wait=true"), body).status, 200);
+    }
+    daemon.kill();
+}
+
+#[test]
+fn a_log_is_inspected_verified_and_dumped() {
+    let home = tempfile::tempdir().unwrap();
+    killed_log(home.path());
+    let data = home.path().join("data");
+    let data = data.to_str().unwrap();
+
+    let inspected = json_of(&run(&["wal", "inspect", data, "--json"]));
+    let summary = &inspected["segments"][0]["summary"];
+    assert_eq!((&inspected["segments"][0]["state"], &summary["data_frames"]), (&json!("open"), &json!(3)));
+    assert!(stdout(&run(&["wal", "inspect", data])).contains(" open "));
+    let verified = run(&["wal", "verify", data]);
+    assert!(
+        verified.status.success() && stdout(&verified).contains("everything that was durable can be read")
+    );
+
+    let dumped = stdout(&run(&["wal", "dump", data, "--json"]));
+    let frames: Vec<Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_data: Vec<&Value> = frames.iter().filter(|frame| frame["kind"] == "DATA").collect();
+    let streams: Vec<&str> = of_data.iter().map(|frame| frame["stream"].as_str().unwrap()).collect();
+    assert_eq!(streams, ["a", "b", "a"]);
+    let records = stdout(&run(&["wal", "dump", data, "--stream", "a", "--records"]));
+    assert_eq!(records, "{\"n\":1}\n{\"n\":3}\n");
+    let last = of_data[2]["lsn"].to_string();
+    let records = stdout(&run(&["wal", "dump", data, "--from", &last, "--records"]));
+    assert_eq!(records, "{\"n\":3}\n");
+    let unknown = run(&["wal", "dump", data, "--stream", "z"]);
+    assert!(stderr(&unknown).contains("knows no stream \"z\""), "{unknown:?}");
+    let nothing = run(&["wal", "inspect", home.path().to_str().unwrap()]);
+    assert!(stderr(&nothing).contains("has no log segments"), "{nothing:?}");
+}
+
+fn only_segment(data: &Path) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(data.join("wal")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "wal")).min().unwrap()
+}
+
+fn flip(path: &Path, offset: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_in_the_middle_is_found() {
+    let home = tempfile::tempdir().unwrap();
+    killed_log(home.path());
+    let data = home.path().join("data");
+    let dumped = stdout(&run(&["wal", "dump", data.to_str().unwrap(), "--json"]));
+    let second: Value = serde_json::from_str(dumped.lines().nth(2).unwrap()).unwrap();
+    let offset = usize::try_from(second["offset"].as_u64().unwrap()).unwrap();
+    flip(&only_segment(&data), offset + 50);
+    let verified = run(&["wal", "verify", data.to_str().unwrap()]);
+    assert_eq!(verified.status.code(), Some(1));
+    let lost = format!("are damaged: 1 frames from {} on", second["lsn"]);
+    assert!(stdout(&verified).contains(&lost), "{}", stdout(&verified));
+}
+
+#[test]
+fn a_damaged_header_is_repaired_and_its_rows_come_back() {
+    for offset in [20, 34, 44, 50, 60, 4095] {
+        let home = tempfile::tempdir().unwrap();
+        killed_log(home.path());
+        let data = home.path().join("data");
+        flip(&only_segment(&data), offset);
+        let data_arg = data.to_str().unwrap();
+        assert_eq!(run(&["wal", "verify", data_arg]).status.code(), Some(1));
+        let dry = run(&["wal", "repair", data_arg, "--dry-run"]);
+        assert!(stdout(&dry).contains("nothing was changed"), "{dry:?}");
+        let repaired = run(&["wal", "repair", data_arg]);
+        assert!(repaired.status.success(), "{offset}: {repaired:?}");
+        assert!(stdout(&repaired).contains("readable with a new one"), "{repaired:?}");
+        assert!(run(&["wal", "verify", data_arg]).status.success());
+        let daemon = Setup::dev("").start_at(home.path());
+        let numbers: Vec<Value> = daemon.rows("a").iter().map(fields).collect();
+        assert_eq!(numbers, [json!({"n": 1}), json!({"n": 3})], "{offset}");
+    }
+}
+
+#[test]
+fn a_start_mends_a_damaged_header_by_itself_and_puts_a_hopeless_one_aside() {
+    for (offsets, numbers) in [(&[4095][..], &[1, 3][..]), (&[40, 47], &[])] {
+        let home = tempfile::tempdir().unwrap();
+        killed_log(home.path());
+        let data = home.path().join("data");
+        let segment = only_segment(&data);
+        for offset in offsets {
+            flip(&segment, *offset);
+        }
+        let daemon = Setup::dev("").start_at(home.path());
+        let held = run(&["wal", "repair", data.to_str().unwrap()]);
+        assert!(stderr(&held).contains("is in use by another forebay"), "{held:?}");
+        let recovery = &daemon.get("/admin/v1/wal").json()["recovery"];
+        let name = segment.file_name().unwrap().to_str().unwrap();
+        let list = if numbers.is_empty() { "quarantined" } else { "mended" };
+        assert_eq!(recovery[list], json!([name]));
+        let lsn = daemon.post("name=a&wait=true", r#"{"n":4}"#).receipt();
+        assert!(numbers.len() == 2 || lsn > 1 << 40, "{lsn} may have been given before");
+        let found: Vec<u64> = daemon.rows("a").iter().map(|row| row["n"].as_u64().unwrap()).collect();
+        assert_eq!(found, [numbers, &[4]].concat());
+        assert!(daemon.log().contains("\"segment\":\"0000000000000001\""), "said in the log");
+    }
+}
+
+#[test]
+fn what_keeps_a_daemon_from_starting_is_put_aside_on_request() {
+    let home = tempfile::tempdir().unwrap();
+    killed_log(home.path());
+    let data = home.path().join("data");
+    let segment = only_segment(&data);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[8] = 2;
+    std::fs::write(&segment, bytes).unwrap();
+    let data_arg = data.to_str().unwrap();
+    let named = run(&["wal", "repair", data_arg]);
+    assert_eq!(named.status.code(), Some(1));
+    assert!(stdout(&named).contains("newer than 1") && stdout(&named).contains("--put-aside"), "{named:?}");
+    assert!(run(&["wal", "repair", data_arg, "--put-aside"]).status.success());
+    assert!(data.join("wal/quarantine").join(segment.file_name().unwrap()).is_file());
+    let daemon = Setup::dev("").start_at(home.path());
+    assert_eq!(daemon.post("name=a&wait=table", r#"{"n":4}"#).status, 200);
+}
+
+#[test]
+fn what_was_dumped_can_be_loaded_again() {
+    let home = tempfile::tempdir().unwrap();
+    killed_log(home.path());
+    let data = home.path().join("data");
+    let records = run(&["wal", "dump", data.to_str().unwrap(), "--stream", "a", "--records"]).stdout;
+    let daemon = Daemon::dev();
+    assert!(daemon.load(&["-", "-s", "again"], &records).status.success());
+    let tables = daemon.data_dir().join("tables/again");
+    let rows = eventually("the files are there", || Some(read_table(&tables)).filter(|rows| rows.len() == 2));
+    assert_eq!(rows.iter().map(fields).collect::<Vec<_>>(), [json!({"n": 1}), json!({"n": 3})]);
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    for (shell, word) in [("bash", "_forebay"), ("zsh", "#compdef forebay"), ("fish", "complete -c forebay")]
+    {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success() && stdout(&output).contains(word), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run(&["man", dir.path().to_str().unwrap()]).status.success());
+    for page in ["forebay.1", "forebay-serve.1", "forebay-load.1", "forebay-wal-verify.1"] {
+        let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
