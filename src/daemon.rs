@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::auth::Auth;
-use crate::http::ingest::{IngestHandler, Settings};
+use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, ServerOptions};
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often the state of the disk and of the process is looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -240,6 +240,7 @@ impl Parts {
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
             loop {
                 ticks.tick().await;
+                wal.expire_waiters(SYNC_DEADLINE);
                 if wal.watch().borrow().health == Health::Good {
                     notify(&[NotifyState::Watchdog]);
                 }

@@ -29,6 +29,8 @@ const FRAMES_PER_TURN: usize = 256;
 const TICK: Duration = Duration::from_millis(50);
 /// and when there is.
 const LOOK: Duration = Duration::from_millis(10);
+/// What becomes durable is read after this long, unless somebody waits for it: many small syncs are one wake-up.
+const GATHER: Duration = Duration::from_millis(10);
 /// Cuts registered in one transaction at most.
 const CUTS_PER_COMMIT: usize = 64;
 /// Open files over all streams, at most; beyond it the streams with the oldest files are cut.
@@ -288,6 +290,10 @@ impl Running {
 
     /// Reads a number of frames. Returns whether there are no more for now.
     fn read_frames(&mut self) -> Result<bool, RunError> {
+        if self.config.discard {
+            self.reader.pass_over();
+            return Ok(true);
+        }
         for _ in 0..FRAMES_PER_TURN {
             match self.reader.poll() {
                 Polled::Idle => return Ok(true),
@@ -303,9 +309,6 @@ impl Running {
     }
 
     fn take_frame(&mut self, lsn: Lsn) -> Result<Option<FinishedCut>, RunError> {
-        if self.config.discard {
-            return Ok(None);
-        }
         let Some(frame) = self.reader.frame() else { return Ok(None) };
         let batch = match Batch::decode(&frame.payload) {
             Ok(batch) => batch,
@@ -501,9 +504,14 @@ impl Running {
     fn wait(&mut self, durable: &mut watch::Receiver<Durable>) {
         let stopped = &mut self.stopped;
         let asked = self.progress.asked.notified();
+        let gathered = async move {
+            // An error says that the log is closed.
+            drop(durable.changed().await);
+            tokio::time::sleep(GATHER).await;
+        };
         self.runtime.block_on(async move {
             tokio::select! {
-                _ = durable.changed() => {}
+                () = gathered => {}
                 () = asked => {}
                 _ = stopped.changed() => {}
                 () = tokio::time::sleep(TICK) => {}

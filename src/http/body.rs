@@ -58,7 +58,7 @@ pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Byte
     if body.size_hint().lower() > limits.body_max {
         return Err(too_large());
     }
-    let deadline = tokio::time::Instant::now() + limits.body_timeout;
+    let mut deadline = None;
     let mut pieces = Vec::with_capacity(1);
     let mut bytes = 0_u64;
     loop {
@@ -67,7 +67,8 @@ pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Byte
         let frame = match futures_util::poll!(&mut next) {
             std::task::Poll::Ready(frame) => frame,
             std::task::Poll::Pending => {
-                tokio::time::timeout_at(deadline, next).await.map_err(|_| too_slow(limits.body_timeout))?
+                let due = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + limits.body_timeout);
+                tokio::time::timeout_at(due, next).await.map_err(|_| too_slow(limits.body_timeout))?
             }
         };
         match frame {

@@ -348,7 +348,8 @@ async fn serve_http1<H: Handler>(
         }
     });
     let ended = {
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+        let connection =
+            hyper::server::conn::http1::Builder::new().writev(false).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let mut heard = RUN;
         loop {

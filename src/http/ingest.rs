@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::json::{BodyKind, Verdict, records};
 use crate::metrics;
 use crate::progress::Progress;
-use crate::wal::{self, AppendError, Lsn, NewFrame};
+use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How long a request waits for room in the log before it is refused.
 const SPACE_WAIT: Duration = Duration::from_millis(250);
 /// After this, a request that waits for its sync is told that it is accepted.
-const SYNC_DEADLINE: Duration = Duration::from_secs(10);
+pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 /// After this, a request that waits for its file is told that it is synced.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
 /// Larger bodies are decompressed and checked off the threads that serve sockets.
@@ -212,12 +212,12 @@ impl IngestHandler {
         if wait == Wait::Append {
             return Ok(Durability::Appended);
         }
-        match tokio::time::timeout(SYNC_DEADLINE, self.wal.synced(lsn)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+        match self.wal.synced(lsn).await {
+            Ok(()) => {}
+            Err(SyncError::Late) => return Ok(Durability::SyncPending),
+            Err(error @ SyncError::Poisoned) => {
                 return Err(Reject::new(Kind::Unknown, format!("{error}; receipt {lsn}")));
             }
-            Err(_) => return Ok(Durability::SyncPending),
         }
         if wait == Wait::Sync {
             return Ok(Durability::Synced);

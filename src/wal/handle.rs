@@ -8,6 +8,7 @@ use super::segment::Segment;
 use crate::clock::Micros;
 use crate::error::chain;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How far the log is durable, and whether it still takes frames.
@@ -33,6 +34,8 @@ pub enum Health {
 pub enum SyncError {
     #[error("the sync failed; the record may or may not survive power loss")]
     Poisoned,
+    #[error("the sync takes long; the record may or may not survive power loss yet")]
+    Late,
 }
 
 /// A cloneable handle for appending.
@@ -54,17 +57,21 @@ impl Handle {
 
     /// Waits until the frame survives power loss. All who wait at the same time share one sync.
     pub async fn synced(&self, lsn: Lsn) -> Result<(), SyncError> {
-        let mut durable = self.shared.durable.subscribe();
-        if durable.borrow().lsn >= lsn {
+        if self.shared.durable.borrow().lsn >= lsn {
             return Ok(());
         }
-        self.shared.announce_waiter();
-        let durable =
-            durable.wait_for(|durable| durable.lsn >= lsn || durable.health == Health::Poisoned).await;
-        match durable {
-            Ok(durable) if durable.lsn >= lsn => Ok(()),
-            _ => Err(SyncError::Poisoned),
+        match self.shared.wait_for_sync(lsn).await {
+            Ok(outcome) => outcome,
+            // The log was closed, after a last sync.
+            Err(_) if self.shared.durable.borrow().lsn >= lsn => Ok(()),
+            Err(_) => Err(SyncError::Late),
         }
+    }
+
+    /// Lets everybody go who has waited for a sync for longer than `patience`, with [`SyncError::Late`]. To be called
+    /// now and then: a timer for each of them would cost more than the rest of their wait.
+    pub fn expire_waiters(&self, patience: Duration) {
+        self.shared.expire_waiters(patience);
     }
 
     /// Ends when an append that was refused for lack of room may succeed. Has no deadline.

@@ -1,14 +1,18 @@
 //! The sync thread: makes what was appended durable, for everybody who waits at once.
 
 use super::Shared;
-use super::handle::{Durable, Health};
+use super::handle::{Durable, Health, SyncError};
 use super::lsn::{Lsn, SegmentId};
 use crate::error::{IoError, chain};
 use crate::storage::LogFile;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
-/// The longest that a sync is put off to gather more waiters.
+/// How long a sync is put off to gather more waiters, at least: on a fast disk, waking everybody costs more than the
+/// sync itself,
+const LINGER_MIN: Duration = Duration::from_micros(250);
+/// and at most.
 const LINGER_MAX: Duration = Duration::from_millis(1);
 /// A segment's memory is given back to the page cache in steps of this.
 const RELEASE_BYTES: u64 = 4 << 20;
@@ -16,14 +20,28 @@ const RELEASE_BYTES: u64 = 4 << 20;
 /// What appenders ask of the sync thread.
 #[derive(Default)]
 pub(super) struct SyncWanted {
-    /// Requests that wait for a sync that has not started.
-    waiters: usize,
-    /// Requests that waited for the sync that is under way.
-    served: usize,
+    /// Those who wait for a sync that has not started.
+    waiters: Vec<Waiter>,
+    /// Those who wait for the sync that is under way.
+    served: Vec<Waiter>,
     /// Wake the thread when there are this many; 0 while it is busy and will look by itself.
     wake_at: usize,
     now: bool,
     closing: bool,
+}
+
+/// Somebody who waits until a frame is durable.
+struct Waiter {
+    lsn: Lsn,
+    since: Instant,
+    done: oneshot::Sender<Result<(), SyncError>>,
+}
+
+impl Waiter {
+    fn settle(self, outcome: Result<(), SyncError>) {
+        // A client that went away does not wait any more.
+        self.done.send(outcome).ok();
+    }
 }
 
 impl Shared {
@@ -33,13 +51,49 @@ impl Shared {
         self.sync_signal.notify_one();
     }
 
-    /// Announces a request that waits for the next sync.
-    pub(super) fn announce_waiter(&self) {
+    /// Queues for the next sync.
+    pub(super) fn wait_for_sync(&self, lsn: Lsn) -> oneshot::Receiver<Result<(), SyncError>> {
+        let (done, receiver) = oneshot::channel();
         let mut wanted = self.sync_wanted.lock();
-        wanted.waiters += 1;
-        if wanted.waiters == wanted.wake_at {
+        wanted.waiters.push(Waiter { lsn, since: Instant::now(), done });
+        if wanted.waiters.len() == wanted.wake_at {
             self.sync_signal.notify_one();
         }
+        receiver
+    }
+
+    /// Tells those who have waited longer than `patience` that they are late.
+    pub(super) fn expire_waiters(&self, patience: Duration) {
+        let mut wanted = self.sync_wanted.lock();
+        let SyncWanted { waiters, served, .. } = &mut *wanted;
+        let mut late: Vec<Waiter> = Vec::new();
+        for queue in [waiters, served] {
+            late.extend(queue.extract_if(.., |waiter| waiter.since.elapsed() >= patience));
+        }
+        drop(wanted);
+        late.into_iter().for_each(|waiter| waiter.settle(Err(SyncError::Late)));
+    }
+
+    /// Settles those who waited for the sync that has just ended. Returns how many they were.
+    fn settle_served(&self) -> usize {
+        let served = std::mem::take(&mut self.sync_wanted.lock().served);
+        let count = served.len();
+        let Durable { lsn: durable, health } = *self.durable.borrow();
+        let mut early = Vec::new();
+        for waiter in served {
+            if waiter.lsn <= durable {
+                waiter.settle(Ok(()));
+            } else if health == Health::Poisoned {
+                waiter.settle(Err(SyncError::Poisoned));
+            } else {
+                // It was still being copied when the sync began.
+                early.push(waiter);
+            }
+        }
+        if !early.is_empty() {
+            self.sync_wanted.lock().waiters.extend(early);
+        }
+        count
     }
 
     /// Lets the sync thread sync once more and end.
@@ -143,8 +197,7 @@ pub(super) fn run(shared: &Shared) {
         let started = Instant::now();
         shared.sync_once();
         linger.sync_took(started.elapsed());
-        let mut wanted = shared.sync_wanted.lock();
-        linger.last_waiters = std::mem::take(&mut wanted.served);
+        linger.last_waiters = shared.settle_served();
         if closing {
             shared.publish_durable(Lsn::NONE, Health::Closed);
             return;
@@ -157,15 +210,15 @@ fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
     let due = Instant::now() + shared.config.sync_interval;
     let mut wanted = shared.sync_wanted.lock();
     wanted.wake_at = 1;
-    while wanted.waiters == 0 && !wanted.now && !wanted.closing {
+    while wanted.waiters.is_empty() && !wanted.now && !wanted.closing {
         if shared.sync_signal.wait_until(&mut wanted, due).timed_out() {
             break;
         }
     }
-    if let Some(pause) = linger.pause(wanted.waiters) {
-        wanted.wake_at = linger.last_waiters;
+    if let Some(pause) = linger.pause(wanted.waiters.len()) {
+        wanted.wake_at = linger.target();
         let until = Instant::now() + pause;
-        while wanted.waiters < linger.last_waiters && !wanted.now && !wanted.closing {
+        while wanted.waiters.len() < linger.target() && !wanted.now && !wanted.closing {
             if shared.sync_signal.wait_until(&mut wanted, until).timed_out() {
                 break;
             }
@@ -178,8 +231,7 @@ fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
 }
 
 /// How long to wait for more waiters before a sync. A lone waiter never waits; where many come at the rate of the
-/// syncs themselves, half a sync's time gathers them into one batch instead of two halves, and lowers the latency
-/// of all.
+/// syncs themselves, a pause gathers them into one batch instead of two halves, and lowers the latency of all.
 #[derive(Default)]
 struct Linger {
     sync_average: Duration,
@@ -188,8 +240,13 @@ struct Linger {
 
 impl Linger {
     fn pause(&self, waiters: usize) -> Option<Duration> {
-        let gathering = self.last_waiters >= 2 && (1..self.last_waiters).contains(&waiters);
-        gathering.then(|| (self.sync_average / 2).min(LINGER_MAX))
+        let gathering = self.last_waiters >= 2 && (1..self.target()).contains(&waiters);
+        gathering.then(|| (self.sync_average / 2).clamp(LINGER_MIN, LINGER_MAX))
+    }
+
+    /// As many as last time, and a few more: so batches grow as long as there is somebody to join.
+    fn target(&self) -> usize {
+        self.last_waiters + self.last_waiters / 4 + 1
     }
 
     fn sync_took(&mut self, took: Duration) {
