@@ -71,7 +71,9 @@ impl Shared {
             late.extend(queue.extract_if(.., |waiter| waiter.since.elapsed() >= patience));
         }
         drop(wanted);
-        late.into_iter().for_each(|waiter| waiter.settle(Err(SyncError::Late)));
+        for waiter in late {
+            waiter.settle(Err(SyncError::Late));
+        }
     }
 
     /// Settles those who waited for the sync that has just ended. Returns how many they were.
