@@ -345,16 +345,18 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// Reads one response, by its length.
 pub fn read_response(stream: &mut TcpStream) -> Response {
+    try_read_response(stream).unwrap()
+}
+
+/// The same where the connection may break.
+pub fn try_read_response(stream: &mut TcpStream) -> std::io::Result<Response> {
     let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    let line = whole_line(&mut reader)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
     let mut headers = Vec::new();
     loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        let line = line.trim_end();
+        let line = whole_line(&mut reader)?;
         if line.is_empty() {
             break;
         }
@@ -364,8 +366,17 @@ pub fn read_response(stream: &mut TcpStream) -> Response {
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.map_or(0, |(_, value)| value.parse().unwrap());
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    Response { status, headers, body }
+    reader.read_exact(&mut body)?;
+    Ok(Response { status, headers, body })
+}
+
+fn whole_line(reader: &mut impl BufRead) -> std::io::Result<String> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    match line.strip_suffix("\r\n") {
+        Some(line) => Ok(line.to_owned()),
+        None => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// All Parquet files below a directory.

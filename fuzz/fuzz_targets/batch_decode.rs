@@ -1,0 +1,13 @@
+//! The header of a batch from any bytes: no panic, and what is accepted survives a round trip.
+#![no_main]
+
+use forebay::batch::Batch;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(batch) = Batch::decode(data) else { return };
+    let mut again = batch.head.encode();
+    again.extend_from_slice(batch.body);
+    let decoded = Batch::decode(&again).expect("what was encoded can be decoded");
+    assert_eq!((decoded.head, decoded.body), (batch.head, batch.body));
+});
