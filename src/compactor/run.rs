@@ -391,8 +391,11 @@ impl Running {
             (due, close)
         });
         let config = self.config.clone();
+        // A log that is full takes no requests: better small files than none.
+        let pressed = self.reader.pressed();
+        let in_the_way = |table: &Table| table.first_open().is_some_and(|first| pressed >= Some(first));
         let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
-        self.cut(|id, table| asked(id) || is_due(table, &config, now))?;
+        self.cut(|id, table| asked(id) || in_the_way(table) || is_due(table, &config, now))?;
         self.progress.has_closed(&close);
         Ok(())
     }

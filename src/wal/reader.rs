@@ -1,6 +1,7 @@
 //! Follows the log behind the durable mark, in order, without copying.
 
 use super::Shared;
+use super::append::Full;
 use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
 use super::handle::Durable;
 use super::lsn::{Lsn, LsnRange, SegmentId};
@@ -69,6 +70,18 @@ impl Reader {
     /// covers it (W4).
     pub fn trim(&self, consumed: Lsn) {
         self.shared.trim(consumed);
+    }
+
+    /// If the log is running out of room: up to where it should be consumed soon, about half of it.
+    pub fn pressed(&self) -> Option<Lsn> {
+        let refusing = matches!(self.shared.tail.lock().refusing, Some(Full::Log | Full::Disk));
+        let log_bytes = self.shared.pool.lock().log_bytes;
+        if !refusing && log_bytes < self.shared.config.max_bytes / 4 * 3 {
+            return None;
+        }
+        let ended: Vec<Lsn> =
+            self.shared.segments.all().iter().filter_map(|segment| Some(segment.end()?.last)).collect();
+        ended.get(ended.len() / 2).copied()
     }
 
     /// The last number that was read, or is known not to come.
