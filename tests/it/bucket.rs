@@ -1,0 +1,142 @@
+//! An S3 server within the test process that can be told to misbehave: `s3s-fs` behind a lock, which makes its
+//! `If-None-Match` atomic.
+
+use crate::support::{PATIENCE, eventually};
+use hyper::service::service_fn;
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+pub const BUCKET: &str = "lake";
+pub const KEY: &str = "AKTEST";
+pub const SECRET: &str = "SKTEST";
+
+/// What happens to requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The connection is cut before anything is done.
+    Down,
+    /// Answered so, and nothing done.
+    Status(u16),
+    /// Done, but the connection is cut before the answer.
+    LostAnswer,
+    /// Nothing is done and nothing answered.
+    Stalled,
+}
+
+/// A running server.
+pub struct Bucket {
+    pub address: SocketAddr,
+    root: tempfile::TempDir,
+    state: Arc<State>,
+    _runtime: Runtime,
+}
+
+struct State {
+    fault: Mutex<Fault>,
+    /// PUTs that were carried out or refused by the server itself.
+    puts: AtomicUsize,
+    service: tokio::sync::Mutex<S3Service>,
+}
+
+impl Bucket {
+    pub fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        let state = Arc::new(State {
+            fault: Mutex::new(Fault::None),
+            puts: AtomicUsize::new(0),
+            service: tokio::sync::Mutex::new(builder.build()),
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve(listener, Arc::clone(&state)));
+        Self { address, root, state, _runtime: runtime }
+    }
+
+    pub fn set(&self, fault: Fault) {
+        *self.state.fault.lock().unwrap() = fault;
+    }
+
+    pub fn puts(&self) -> usize {
+        self.state.puts.load(Ordering::SeqCst)
+    }
+
+    /// The directory of the bucket's objects below a prefix.
+    pub fn dir(&self, prefix: &str) -> PathBuf {
+        self.root.path().join(BUCKET).join(prefix)
+    }
+
+    /// A daemon's configuration for this bucket.
+    pub fn config(&self, prefix: &str) -> String {
+        config(&format!("http://{}", self.address), BUCKET, KEY, SECRET, prefix)
+    }
+
+    /// Waits until the server was asked `n` more times to put something.
+    pub fn wait_for_puts(&self, n: usize) {
+        let until = self.puts() + n;
+        eventually("a PUT", || (self.puts() >= until).then_some(()));
+    }
+}
+
+pub fn config(endpoint: &str, bucket: &str, key: &str, secret: &str, prefix: &str) -> String {
+    format!(
+        "[destination]\nurl = \"s3://{bucket}/{prefix}\"\n[destination.s3]\nendpoint = \"{endpoint}\"\n\
+         region = \"us-east-1\"\naccess_key_id = \"{key}\"\nsecret_access_key = \"{secret}\"\nallow_http = true\n"
+    )
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(Arc::clone(&state), request));
+            let http = hyper::server::conn::http1::Builder::new();
+            // A cut connection is what some tests are about.
+            drop(http.serve_connection(TokioIo::new(stream), service).await);
+        });
+    }
+}
+
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<s3s::Body>, std::io::Error> {
+    let cut = || std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
+    let is_put = request.method() == hyper::Method::PUT;
+    let count = || state.puts.fetch_add(usize::from(is_put), Ordering::SeqCst);
+    let fault = *state.fault.lock().unwrap();
+    match fault {
+        Fault::Down => return Err(cut()),
+        Fault::Status(status) => {
+            count();
+            let mut response = Response::new(s3s::Body::empty());
+            *response.status_mut() = status.try_into().unwrap();
+            return Ok(response);
+        }
+        Fault::Stalled => {
+            count();
+            tokio::time::sleep(PATIENCE + Duration::from_mins(1)).await;
+            return Err(cut());
+        }
+        Fault::None | Fault::LostAnswer => {}
+    }
+    let response = state.service.lock().await.call(request.map(s3s::Body::from)).await.map_err(|_| cut());
+    count();
+    if fault == Fault::LostAnswer && is_put { Err(cut()) } else { response }
+}
