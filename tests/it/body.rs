@@ -97,11 +97,12 @@ fn a_byte_order_mark_counts_at_the_start_of_a_body_only_however_it_is_cut() {
 fn what_a_document_taught_does_not_make_lines_of_a_document() {
     // One thread, so that the second body is checked where the first was.
     let daemon = crate::support::Setup::dev("[server]\nworkers = 1").start();
-    let body = "{\n\"a\":1,\n\"b\":2}";
-    assert_eq!(daemon.post("name=document&format=json", body).status, 202);
-    assert_refused(&daemon.post("name=lines", body), 400, "first bad line: 1");
+    let long = "x".repeat(40);
+    let body = format!("{{\n\"a\":\"{long}\",\n\"b\":\"{long}\"}}");
+    assert_eq!(daemon.post("name=document&format=json", &body).status, 202);
+    assert_refused(&daemon.post("name=lines", &body), 400, "first bad line: 1");
     let mixed = daemon.post("name=lines", format!("{body}\n{{\"c\":3}}"));
-    assert_eq!((mixed.status, mixed.counts()), (202, (1, 2)));
+    assert_eq!((mixed.status, mixed.counts()), (202, (1, 3)));
     assert_eq!(daemon.rows("lines").iter().map(fields).collect::<Vec<_>>(), [json!({"c": 3})]);
     assert_eq!(daemon.metric("forebay_compactor_verdict_mismatches_total") as u64, 0);
 }
@@ -195,7 +196,7 @@ fn encodings_that_are_unknown_or_wrong_are_refused() {
 fn a_bomb_is_refused_in_bounded_memory() {
     let daemon = Daemon::dev();
     let line = [b"{\"a\":\"", &vec![b'x'; MIB][..], b"\"}\n"].concat();
-    // 8 GiB once decompressed, in members of 1 MiB.
+    // Gigabytes once decompressed, in members of 1 MiB.
     let bombs = [("gzip", gzip(&line)), ("zstd", zstd(&line))];
     let before = peak_bytes(&daemon);
     for (encoding, member) in &bombs {
@@ -223,9 +224,10 @@ fn ten_mebibytes_are_taken_and_not_a_byte_more() {
     assert_refused(&refused, 413, "request body exceeds 10485760 bytes");
     assert_eq!(refusals(&daemon, "too_large"), 2);
     let rows = daemon.rows("e");
-    assert_eq!(rows.iter().map(|row| row["text"].as_str().unwrap().len()).collect::<Vec<_>>(), [
-        10 * MIB - 12
-    ]);
+    assert_eq!(
+        rows.iter().map(|row| row["text"].as_str().unwrap().len()).collect::<Vec<_>>(),
+        [10 * MIB - 12]
+    );
 }
 
 #[test]

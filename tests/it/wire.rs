@@ -30,9 +30,8 @@ impl Wire {
         let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
         let status = status.unwrap_or_else(|| panic!("no status line: {head:?}"));
         let fields = lines.filter_map(|line| line.split_once(':'));
-        let headers: Vec<(String, String)> = fields
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
+        let headers: Vec<(String, String)> =
+            fields.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
         let length = headers.iter().find(|(name, _)| name == "content-length");
         let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
         self.0.read_exact(&mut body).unwrap();
