@@ -32,8 +32,14 @@ pub(super) struct Limits {
 impl Encoding {
     /// From the `Content-Encoding` header.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Reject> {
-        let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
-        let name = value.to_str().unwrap_or("?").trim().to_ascii_lowercase();
+        let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+        let Some(first) = values.next() else { return Ok(Self::Identity) };
+        let mut name = first.to_str().unwrap_or("?").trim().to_ascii_lowercase();
+        // One after the other, which no client of ours does: the whole list is named in the refusal.
+        for next in values {
+            name.push_str(", ");
+            name.push_str(next.to_str().unwrap_or("?"));
+        }
         match name.as_str() {
             "" | "identity" => Ok(Self::Identity),
             "gzip" | "x-gzip" => Ok(Self::Gzip),

@@ -286,8 +286,7 @@ fn check_now(
     decoded_max: u64,
 ) -> Result<(Vec<Bytes>, BodyKind, Verdict), Reject> {
     let pieces = body::decode(pieces, encoding, decoded_max)?;
-    let first = pieces.iter().find(|piece| !piece.iter().all(u8::is_ascii_whitespace));
-    let kind = BodyKind::of(first.map_or(&[], |piece| piece), asked);
+    let kind = BodyKind::of(pieces.iter().flatten(), asked);
     let verdict = records::check(&pieces, kind)
         .map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
     if verdict.good == 0 {

@@ -41,9 +41,12 @@ pub struct BadRecord<'a> {
 
 impl BodyKind {
     /// By the first byte that is not white space: an array is a document whatever was asked for.
-    pub fn of(first: &[u8], asked: Self) -> Self {
-        let first = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(first);
-        match first.iter().find(|byte| !byte.is_ascii_whitespace()) {
+    pub fn of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: Self) -> Self {
+        let mut behind_mark = body.clone();
+        if behind_mark.by_ref().take(BYTE_ORDER_MARK.len()).eq(BYTE_ORDER_MARK) {
+            body = behind_mark;
+        }
+        match body.find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => Self::Document,
             _ => asked,
         }
@@ -61,17 +64,21 @@ pub fn walk<'a, S: RecordSink<'a>>(
     sink: &mut S,
 ) -> Result<u64, Syntax> {
     match kind {
-        BodyKind::Lines => Ok(walk_lines(body, first, sink)),
+        BodyKind::Lines => Ok(walk_lines(body, mark_bytes(body), first, sink)),
         BodyKind::Document => walk_document(body, first, sink),
     }
 }
 
-fn walk_lines<'a, S: RecordSink<'a>>(body: &'a [u8], first: u64, sink: &mut S) -> u64 {
+/// Length of the byte order mark at the start of a body; elsewhere it is none.
+fn mark_bytes(body: &[u8]) -> usize {
+    if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
+}
+
+/// Walks lines from byte number `from` on.
+fn walk_lines<'a, S: RecordSink<'a>>(body: &'a [u8], from: usize, first: u64, sink: &mut S) -> u64 {
     let all_utf8 = simdutf8::basic::from_utf8(body).is_ok();
     let mut parser = Parser::line(body);
-    if body.starts_with(BYTE_ORDER_MARK) {
-        parser.advance(BYTE_ORDER_MARK.len());
-    }
+    parser.advance(from);
     let mut index = first;
     loop {
         while matches!(parser.peek(), b'\n' | b'\r' | b' ' | b'\t') && parser.at() < body.len() {
@@ -124,9 +131,7 @@ fn end_of_line(parser: &mut Parser<'_>) -> Result<(), Syntax> {
 fn walk_document<'a, S: RecordSink<'a>>(body: &'a [u8], first: u64, sink: &mut S) -> Result<u64, Syntax> {
     simdutf8::basic::from_utf8(body).map_err(|_| Syntax::InvalidUtf8)?;
     let mut parser = Parser::document(body);
-    if body.starts_with(BYTE_ORDER_MARK) {
-        parser.advance(BYTE_ORDER_MARK.len());
-    }
+    parser.advance(mark_bytes(body));
     parser.skip_space();
     let mut index = first;
     if parser.rest().is_empty() {
@@ -204,6 +209,13 @@ impl Checker {
     fn lines(&mut self, pieces: &[Bytes]) {
         let mut straddling: Vec<u8> = Vec::new();
         let mut index = 0;
+        let mut at_start = true;
+        let mut walk = |lines: &[u8]| {
+            if !lines.is_empty() {
+                let from = if std::mem::take(&mut at_start) { mark_bytes(lines) } else { 0 };
+                index = walk_lines(lines, from, index, self);
+            }
+        };
         for piece in pieces {
             let mut rest: &[u8] = piece;
             if !straddling.is_empty() {
@@ -213,16 +225,16 @@ impl Checker {
                 };
                 let (head, tail) = rest.split_at(end + 1);
                 straddling.extend_from_slice(head);
-                index = walk_lines(&straddling, index, self);
+                walk(&straddling);
                 straddling.clear();
                 rest = tail;
             }
             let whole = memchr::memrchr(b'\n', rest).map_or(0, |end| end + 1);
             let (head, tail) = rest.split_at(whole);
-            index = walk_lines(head, index, self);
+            walk(head);
             straddling.extend_from_slice(tail);
         }
-        walk_lines(&straddling, index, self);
+        walk(&straddling);
     }
 }
 

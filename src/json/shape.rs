@@ -46,7 +46,7 @@ impl Default for Shape {
 #[derive(Debug, Clone)]
 struct Node {
     glue: [u8; GLUE_BYTES_MAX],
-    /// 0: not seen yet, or too long to remember.
+    /// 0: not seen yet, or not to be remembered.
     glue_bytes: u8,
     /// The slot that came after this one the last time.
     next: u32,
@@ -147,7 +147,8 @@ impl Shape {
             self.nodes.resize(slot + 1, Node::UNSEEN);
         }
         let node = &mut self.nodes[slot];
-        if glue.len() <= GLUE_BYTES_MAX {
+        // A line feed is white space in a document and the end of a record in lines: it is looked at each time.
+        if glue.len() <= GLUE_BYTES_MAX && !glue.contains(&b'\n') {
             node.glue[..glue.len()].copy_from_slice(glue);
             node.glue_bytes = u8::try_from(glue.len()).unwrap_or(0);
         } else {

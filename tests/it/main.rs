@@ -2,9 +2,11 @@
 //! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod body;
 mod bucket;
 mod cli;
 mod durability;
 mod first;
 mod s3;
 mod support;
+mod wire;
