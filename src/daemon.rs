@@ -343,7 +343,11 @@ async fn wait_for_end(
             _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
             _ = signals.interrupt.recv() => { tracing::info!("SIGINT: draining"); Ok(()) }
             _ = signals.hangup.recv() => {
-                notify(&[NotifyState::Reloading]);
+                // A manager of `Type=notify-reload` wants to know which reload is meant.
+                match NotifyState::monotonic_usec_now() {
+                    Ok(now) => notify(&[NotifyState::Reloading, now]),
+                    Err(_) => notify(&[NotifyState::Reloading]),
+                }
                 if let Some(reload) = &options.reload {
                     reload();
                 }

@@ -5,8 +5,10 @@
 mod body;
 mod bucket;
 mod cli;
+mod damage;
 mod durability;
 mod first;
+mod notify;
 mod s3;
 mod support;
 mod wire;
