@@ -379,15 +379,16 @@ async fn serve_http1<H: Handler>(
             });
             match event.await {
                 Ok(Ok(())) if heard == DRAIN => return Ok(()),
-                Ok(Err(error)) => {
-                    if error.is_parse() {
+                Ok(ended) => {
+                    if let Err(error) = &ended
+                        && error.is_parse()
+                    {
                         // It was answered by hyper.
                         let status = if error.is_parse_too_large() { 431 } else { 400 };
                         handler.turned_away(Kind::Malformed, status);
                     }
-                    break Err(io::Error::other(error));
+                    break ended.map_err(io::Error::other);
                 }
-                Ok(Ok(())) => break Ok(()),
                 Err(DRAIN) => {
                     heard = DRAIN;
                     connection.as_mut().graceful_shutdown();

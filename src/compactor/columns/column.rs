@@ -4,7 +4,7 @@
 //! next value comes. So a row costs as much as it has fields, not as much as the table has columns.
 
 use super::infer::Inferred;
-use super::scalar;
+use super::{dedupe, scalar};
 use crate::json::{Field, Fields, Kind, Parser, Shape, Str, Syntax};
 use crate::schema::{Column as Definition, ColumnType};
 use arrow::array::{
@@ -30,6 +30,25 @@ pub(super) struct Misfit<'a> {
     /// Keys from the record down to the value, as their source text between the quotes.
     pub(super) path: Vec<Vec<u8>>,
     pub(super) raw: &'a [u8],
+}
+
+/// Misfits among which a key is looked for one by one.
+const MISFITS_SEARCHED_MAX: usize = 64;
+
+impl<'a> Row<'a> {
+    /// Takes a value whose key has no column. A null is nothing to keep, unless it stands for a value before it.
+    pub(super) fn other(&mut self, key: Str<'a>, raw: &'a [u8]) {
+        if raw != b"null" {
+            self.misfits.push(Misfit { path: Vec::new(), raw });
+        } else if !self.misfits.is_empty() {
+            let came = |misfit: &Misfit<'_>| {
+                misfit.path.first().is_some_and(|first| first == key.raw || first.contains(&b'\\'))
+            };
+            // Where that is not sure, the row is read again, which tells.
+            self.duplicate_key |=
+                key.escaped || self.misfits.len() > MISFITS_SEARCHED_MAX || self.misfits.iter().any(came);
+        }
+    }
 }
 
 /// Whether a value went into its column.
@@ -305,7 +324,11 @@ impl Column {
         }
         let stored = match (&mut self.data, kind) {
             (Data::Undecided(values), _) => {
-                values.push((row, parser.skip_value()?.to_owned()));
+                let raw = parser.skip_value()?;
+                // Its keys are looked at now: once the column has a type, the row is counted and done with.
+                seen.duplicate_key |= matches!(kind, Kind::Object | Kind::Array)
+                    && dedupe::has_duplicate(&mut Parser::document(raw))?;
+                values.push((row, raw.to_owned()));
                 true
             }
             // Any value has a JSON text, any scalar a text.
@@ -541,10 +564,7 @@ impl<'a> Fields<'a> for StructFields<'_, 'a> {
             }
             Field::Other(key) => {
                 // A struct's fields are settled with its type; nulls of others are nothing to keep.
-                let raw = parser.skip_value()?;
-                if raw != b"null" {
-                    self.seen.misfits.push(Misfit { path: Vec::new(), raw });
-                }
+                self.seen.other(key, parser.skip_value()?);
                 &key.raw.to_owned()
             }
         };

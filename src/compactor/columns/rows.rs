@@ -304,16 +304,18 @@ impl Sink<'_, '_> {
         self.rows.counts.duplicate_keys += dropped;
         let mut seen = Row::default();
         let parsed = self.rows.read_row(&mut Parser::document(&unique), &mut seen);
-        debug_assert!(parsed.is_ok() && !seen.duplicate_key, "{parsed:?}");
+        debug_assert!(parsed.is_ok(), "{parsed:?}");
         self.rows.push_row(self.origin, index, &mut seen.misfits);
     }
 }
 
-/// Whether a key without a column came twice.
+/// Whether a key without a column came twice, or may have.
 #[cold]
 fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
     let mut seen = hashbrown::HashSet::new();
-    misfits.iter().any(|misfit| !seen.insert(&misfit.path))
+    // Keys are compared as they are written: an escape may hide that two are one.
+    let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
+    misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
 }
 
 struct RecordFields<'r, 'a> {
@@ -350,11 +352,10 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
                 self.rows.set.key(slot).to_owned()
             }
             Field::Other(key) => {
-                let raw = parser.skip_value()?;
-                if raw == b"null" {
+                self.seen.other(key, parser.skip_value()?);
+                if self.seen.misfits.len() == before {
                     return Ok(());
                 }
-                self.seen.misfits.push(Misfit { path: Vec::new(), raw });
                 key.raw.to_owned()
             }
         };
