@@ -5,5 +5,6 @@
 mod body;
 mod connections;
 mod first;
+mod records;
 mod support;
 mod wire;
