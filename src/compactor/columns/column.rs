@@ -519,6 +519,32 @@ impl ColumnSet {
         }
     }
 
+    /// Takes back the columns that were added when there were `len`. Returns how many.
+    pub(super) fn remove_added(&mut self, len: usize) -> usize {
+        let added = self.columns.split_off(len.min(self.columns.len()));
+        for named in &added {
+            self.by_name.remove(named.name.as_bytes());
+        }
+        if !added.is_empty() {
+            // It knows columns by their places.
+            self.shape = Shape::default();
+        }
+        added.len()
+    }
+
+    /// Removes the columns without a type. Returns how many there were.
+    pub(super) fn remove_untyped(&mut self) -> usize {
+        let before = self.columns.len();
+        self.columns.retain(|named| !matches!(named.column.data, Data::Undecided(_)));
+        let removed = before - self.columns.len();
+        if removed > 0 {
+            let names = self.columns.iter().enumerate();
+            self.by_name = names.map(|(slot, named)| (named.name.clone().into_bytes(), slot)).collect();
+            self.shape = Shape::default();
+        }
+        removed
+    }
+
     /// Takes the object at the parser as row number `row` of a struct.
     fn object<'a>(&mut self, row: usize, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
         let mut shape = self.take_shape();

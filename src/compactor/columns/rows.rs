@@ -130,7 +130,8 @@ impl Rows {
     pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
-        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[] };
+        let columns = self.set.len();
+        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns };
         // A document that is no JSON was refused before it came into the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
@@ -181,6 +182,8 @@ impl Rows {
         if self.limits.record_column {
             add(system::RECORD, DataType::Int32, false, Arc::new(Int32Array::from(record)));
         }
+        // Nothing but nulls came for them: their places are free for others.
+        self.leaves -= self.set.remove_untyped();
         self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
@@ -253,12 +256,15 @@ struct Sink<'r, 'a> {
     origin: Origin,
     seen: Row<'a>,
     raw: &'a [u8],
+    /// How many there were before the record.
+    columns: usize,
 }
 
 impl<'a> RecordSink<'a> for Sink<'_, 'a> {
     #[inline(always)]
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let start = parser.at();
+        self.columns = self.rows.set.len();
         let parsed = self.rows.read_row(parser, &mut self.seen);
         self.raw = &parser.bytes()[start..parser.at()];
         parsed
@@ -289,6 +295,7 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
 
 impl Sink<'_, '_> {
     fn forget_row(&mut self) {
+        self.rows.leaves -= self.rows.set.remove_added(self.columns);
         self.rows.set.truncate(self.rows.count);
         self.seen = Row::default();
     }
