@@ -1,7 +1,7 @@
 //! Connections: what is refused and when, what is waited for and how long, and both HTTPs.
 
 use crate::support::{Daemon, Setup, eventually, request};
-use crate::wire::{Wire, event, head, refusals, streams};
+use crate::wire::{Wire, count, event, head, refusals, streams};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -51,8 +51,8 @@ fn every_method_and_path_has_an_answer() {
     assert_eq!(refusals(&daemon, "method_not_allowed"), refused(405));
     assert_eq!(refusals(&daemon, "malformed"), refused(400));
     assert_eq!(refusals(&daemon, "no_such_route"), refused(404));
-    let counted = daemon.metric("forebay_http_responses_total") as usize;
-    assert_eq!(counted, answers.len());
+    let counted = count(&daemon, "forebay_http_responses_total");
+    assert_eq!(counted, answers.len() as u64);
     assert_eq!((streams(&daemon), daemon.rows("e").len()), (vec!["e".to_owned()], 2));
 }
 

@@ -119,6 +119,15 @@ pub fn brotli(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A counter of `/metrics`, summed over its labels.
+pub fn count(daemon: &Daemon, name: &str) -> u64 {
+    let metrics = daemon.get("/metrics").text();
+    let of_name = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let values: Vec<u64> = of_name.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(!values.is_empty(), "no {name} in:\n{metrics}");
+    values.iter().sum()
+}
+
 /// How often requests were refused for this reason.
 pub fn refusals(daemon: &Daemon, reason: &str) -> u64 {
     let metrics = daemon.get("/metrics").text();
