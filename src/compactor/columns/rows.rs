@@ -256,7 +256,7 @@ struct Sink<'r, 'a> {
     origin: Origin,
     seen: Row<'a>,
     raw: &'a [u8],
-    /// How many there were before the record.
+    /// How many there are because of good records.
     columns: usize,
 }
 
@@ -264,7 +264,6 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
     #[inline(always)]
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let start = parser.at();
-        self.columns = self.rows.set.len();
         let parsed = self.rows.read_row(parser, &mut self.seen);
         self.raw = &parser.bytes()[start..parser.at()];
         parsed
@@ -274,9 +273,10 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
     fn accept(&mut self, index: u64) {
         if self.seen.duplicate_key || (self.seen.misfits.len() > 1 && has_duplicate(&self.seen.misfits)) {
             self.accept_duplicate(index);
-            return;
+        } else {
+            self.rows.push_row(self.origin, index, &mut self.seen.misfits);
         }
-        self.rows.push_row(self.origin, index, &mut self.seen.misfits);
+        self.columns = self.rows.set.len();
     }
 
     #[cold]
