@@ -6,6 +6,8 @@ mod body;
 mod columns;
 mod connections;
 mod first;
+mod idle;
 mod records;
+mod streams;
 mod support;
 mod wire;
