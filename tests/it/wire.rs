@@ -50,6 +50,13 @@ impl Wire {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub fn raw(&mut self) -> String {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Whether the daemon has closed the connection, after at most [`PATIENCE`].
     pub fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
