@@ -94,7 +94,7 @@ fn the_newest_records_are_shown_from_the_log_and_after_a_restart_from_the_files(
     let daemon = Setup::dev("").start_at(dir.path());
     for request in 0..3 {
         let lines: Vec<String> = (0..10).map(|n| format!("{{\"n\":{}}}\n", request * 10 + n)).collect();
-        daemon.post("name=e", lines.concat() + "bad\n");
+        daemon.post("name=e&wait=true", lines.concat() + "bad\n");
     }
     let numbers = |daemon: &Daemon, query: &str| {
         let records = get(daemon, &format!("/admin/v1/streams/e/records{query}"))["records"].clone();
@@ -118,7 +118,7 @@ fn the_newest_records_are_shown_from_the_log_and_after_a_restart_from_the_files(
     assert!(daemon.stop().status.success());
     let daemon = Setup::dev("").start_at(dir.path());
     check(&daemon);
-    daemon.post("name=e", "{\"n\":30}");
+    daemon.post("name=e&wait=true", "{\"n\":30}");
     assert_eq!(numbers(&daemon, "?limit=3"), [28, 29, 30]);
 }
 
@@ -132,8 +132,9 @@ fn records_with_numbers_that_json_tools_cannot_hold_are_shown_as_text() {
     ];
     let exact =
         r#"{"n":18446744073709551615,"m":-9223372036854775808,"t":"123456789012345678901","f":1.5e3}"#;
-    daemon.post("name=e", [lines.join("\n").as_str(), "\n", exact].concat());
+    daemon.post("name=e&wait=true", [lines.join("\n").as_str(), "\n", exact].concat());
     let records = get(&daemon, "/admin/v1/streams/e/records")["records"].clone();
+    assert_eq!(records.as_array().unwrap().len(), 4);
     for (line, record) in lines.iter().zip(records.as_array().unwrap()) {
         assert_eq!(record["_raw"], json!(line), "{record}");
     }
