@@ -62,7 +62,9 @@ impl Handler for IngestHandler {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
             // Until a contract owns the path, the first one words the refusal.
-            return response(DIALECTS[0].rejected(&reject), None);
+            let reply = DIALECTS[0].rejected(&reject);
+            self.metrics.answered(reply.status.as_u16(), started.elapsed());
+            return response(reply, None);
         };
         match self.answer(*dialect, request, peer).await {
             Ok(reply) => {
@@ -79,6 +81,10 @@ impl Handler for IngestHandler {
                 response(reply, Some(&reject))
             }
         }
+    }
+
+    fn turned_away(&self, kind: Kind, status: u16) {
+        self.metrics.turned_away(status, kind.index());
     }
 }
 
