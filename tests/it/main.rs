@@ -13,6 +13,7 @@ mod durability;
 mod first;
 mod idle;
 mod notify;
+mod real;
 mod records;
 mod s3;
 mod streams;
