@@ -8,6 +8,7 @@ mod columns;
 mod connections;
 mod first;
 mod idle;
+mod metrics;
 mod records;
 mod streams;
 mod support;
