@@ -5,6 +5,7 @@
 mod admin;
 mod body;
 mod columns;
+mod config;
 mod connections;
 mod first;
 mod idle;

@@ -27,10 +27,12 @@ struct Family {
     kind: String,
     help: String,
     /// Suffix of the name, labels and value.
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<(String, Labels, f64)>,
 }
 
-/// Reads the OpenMetrics text format, strictly as far as it goes.
+type Labels = Vec<(String, String)>;
+
+/// Reads the text format of `OpenMetrics`, strictly as far as it goes.
 fn parse(text: &str) -> HashMap<String, Family> {
     let mut families: HashMap<String, Family> = HashMap::new();
     let mut current = String::new();
