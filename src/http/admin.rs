@@ -191,9 +191,8 @@ fn methods(path: &[&str]) -> Option<&'static str> {
     match path {
         ["healthz" | "readyz" | "metrics"]
         | ["admin", "v1", "status" | "streams" | "wal" | "staged"]
-        | ["admin", "v1", "streams", _]
-        | ["admin", "v1", "streams", _, "records" | "files"]
-        | ["admin", "v1", "receipts", _] => Some("GET, HEAD"),
+        | ["admin", "v1", "streams" | "receipts", _]
+        | ["admin", "v1", "streams", _, "records" | "files"] => Some("GET, HEAD"),
         ["admin", "v1", "publish" | "drain"] => Some("POST"),
         _ => None,
     }
