@@ -120,7 +120,7 @@ fn one_failed_sync_is_made_good_in_a_new_segment() {
         assert_eq!(response.status, 200, "{}", response.text());
     }
     assert!(daemon.log().contains("are now, in a new segment"), "{}", daemon.log());
-    assert_eq!(daemon.metric("forebay_wal_sync_errors_total") as u64, 1);
+    assert_eq!(daemon.metric("forebay_wal_sync_errors_total").to_string(), "1");
     daemon.kill();
     disk.heal("eio");
     sender.check(&disk.start());
