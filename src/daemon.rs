@@ -64,9 +64,12 @@ pub enum DaemonError {
 pub struct Options {
     /// Reads the log and forgets it: to measure the accept path alone.
     pub discard: bool,
-    /// Called on SIGHUP.
-    pub reload: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Called on SIGHUP: reads the configuration again, does its own part, and hands it over if it is good.
+    pub reload: Option<Reload>,
 }
+
+/// See [`Options::reload`].
+pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 
 /// Where a daemon listens, for those who asked for port 0.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +110,7 @@ pub async fn run(
     notify(&[NotifyState::Ready]);
 
     let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
-    let outcome = wait_for_end(&parts.wal, drain_asked, signals, &options).await;
+    let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
     housekeeping.abort();
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
@@ -143,6 +146,16 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     match config.server.node.as_str() {
         "" => uuid::Uuid::from_bytes(log).simple().to_string()[..8].to_owned(),
         node => node.to_owned(),
+    }
+}
+
+/// What requests are held to; may change while the daemon runs.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        body_max: config.limits.body_max.0,
+        decoded_max: config.limits.decoded_max.0,
+        body_timeout: config.server.body_timeout.0,
+        in_flight_max: config.limits.in_flight_max.0,
     }
 }
 
@@ -186,12 +199,7 @@ impl Parts {
             clock: Arc::clone(&clock),
             auth: Arc::clone(&auth),
             metrics: Arc::clone(&http_metrics),
-            settings: Settings {
-                body_max: config.limits.body_max.0,
-                decoded_max: config.limits.decoded_max.0,
-                body_timeout: config.server.body_timeout.0,
-                in_flight_max: config.limits.in_flight_max.0,
-            },
+            settings: ArcSwap::from_pointee(settings(config)),
             in_flight: AtomicU64::new(0),
         });
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
@@ -332,12 +340,12 @@ struct End {
 }
 
 async fn wait_for_end(
-    wal: &wal::Handle,
+    parts: &Parts,
     mut drain_asked: watch::Receiver<bool>,
     mut signals: Signals,
     options: &Options,
 ) -> End {
-    let mut durable = wal.watch();
+    let mut durable = parts.wal.watch();
     loop {
         let result = tokio::select! {
             _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
@@ -348,8 +356,9 @@ async fn wait_for_end(
                     Ok(now) => notify(&[NotifyState::Reloading, now]),
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
-                if let Some(reload) = &options.reload {
-                    reload();
+                if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
+                    parts.ingest.settings.store(Arc::new(settings(&config)));
+                    tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

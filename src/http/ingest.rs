@@ -12,6 +12,7 @@ use crate::json::{BodyKind, Verdict, records};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
@@ -40,7 +41,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub metrics: Arc<metrics::Http>,
-    pub settings: Settings,
+    pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
     pub in_flight: AtomicU64,
 }
@@ -129,8 +130,8 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let _in_flight = self.count_in_flight(declared)?;
-        let settings = &self.settings;
+        let settings = **self.settings.load();
+        let _in_flight = self.count_in_flight(declared, &settings)?;
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits).await?;
         let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
@@ -177,15 +178,19 @@ impl IngestHandler {
     }
 
     /// Counts a body's bytes as long as the guard lives.
-    fn count_in_flight(&self, declared: Option<u64>) -> Result<Option<InFlight<'_>>, Reject> {
+    fn count_in_flight(
+        &self,
+        declared: Option<u64>,
+        settings: &Settings,
+    ) -> Result<Option<InFlight<'_>>, Reject> {
         // A body of unknown length may be as large as any.
-        let bytes = declared.unwrap_or(self.settings.body_max).min(self.settings.body_max);
+        let bytes = declared.unwrap_or(settings.body_max).min(settings.body_max);
         if bytes < UNCOUNTED_BYTES_MAX {
             return Ok(None);
         }
         let before = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
         let guard = InFlight { total: &self.in_flight, bytes };
-        if before + bytes > self.settings.in_flight_max {
+        if before + bytes > settings.in_flight_max {
             let message = "too many request bodies are being received at once";
             return Err(Reject::new(Kind::Full, message).retry_after(1).close());
         }

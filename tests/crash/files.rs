@@ -13,7 +13,7 @@ fn files_are_not_doubled_by_deaths_between_staging_and_publishing() {
     let mut sent = 0_u64;
     for number in 0..rounds {
         let daemon = Setup::dev("[compactor]\nmax_idle = \"20ms\"").start_at(home.path());
-        let rows: String = (sent..sent + 50).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        let rows = (sent..sent + 50).fold(String::new(), |rows, n| rows + &format!("{{\"n\":{n}}}\n"));
         sent += 50;
         assert_eq!(daemon.post("name=t", rows).status, 202);
         // From before the file is cut to after it is published, in steps of 3 ms.
