@@ -130,10 +130,15 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+<<<<<<< HEAD
         let settings = **self.settings.load();
         let _in_flight = self.count_in_flight(declared, &settings)?;
+=======
+        let mut in_flight = self.count_in_flight(declared)?;
+        let settings = &self.settings;
+>>>>>>> black
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
-        let pieces = body::read(incoming, &limits).await?;
+        let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
         let stream = match stream {
             Some(stream) => stream,
@@ -177,6 +182,7 @@ impl IngestHandler {
         }
     }
 
+<<<<<<< HEAD
     /// Counts a body's bytes as long as the guard lives.
     fn count_in_flight(
         &self,
@@ -195,6 +201,15 @@ impl IngestHandler {
             return Err(Reject::new(Kind::Full, message).retry_after(1).close());
         }
         Ok(Some(guard))
+=======
+    /// Counts a body's bytes as long as the guard lives: those announced at once, others as they arrive.
+    fn count_in_flight(&self, declared: Option<u64>) -> Result<InFlight<'_>, Reject> {
+        let max = self.settings.in_flight_max;
+        let mut in_flight = InFlight { total: &self.in_flight, bytes: 0, max };
+        // One that is too large is refused for that.
+        in_flight.grow_to(declared.unwrap_or(0).min(self.settings.body_max))?;
+        Ok(in_flight)
+>>>>>>> black
     }
 
     async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {
@@ -248,11 +263,31 @@ impl IngestHandler {
 struct InFlight<'h> {
     total: &'h AtomicU64,
     bytes: u64,
+    max: u64,
+}
+
+impl InFlight<'_> {
+    fn grow_to(&mut self, bytes: u64) -> Result<(), Reject> {
+        if bytes < UNCOUNTED_BYTES_MAX || bytes <= self.bytes {
+            return Ok(());
+        }
+        let more = bytes - self.bytes;
+        let before = self.total.fetch_add(more, Ordering::Relaxed);
+        self.bytes = bytes;
+        if before + more > self.max {
+            let message = "too many request bodies are being received at once";
+            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        // Most bodies are too small to be counted.
+        if self.bytes > 0 {
+            self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections: what is refused and when, what is waited for and how long, and both HTTPs.
 
 use crate::support::{Daemon, Setup, eventually, request};
-use crate::wire::{Wire, count, event, head, refusals, streams};
+use crate::wire::{Wire, count, event, head, post_chunked, refusals, streams};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -221,6 +221,16 @@ fn more_bodies_than_in_flight_max_are_refused_for_now() {
     assert!(refusals(&daemon, "full") == 1);
     // Small ones find their place.
     assert_eq!(daemon.post("name=e", EVENT).status, 202);
+    // A body without a length counts as it comes.
+    let chunks = "transfer-encoding: chunked\r\n";
+    assert_eq!(post_chunked(&daemon, "name=e", "", &[EVENT.as_bytes()]).status, 202);
+    let mut growing = Wire::connect(daemon.ingest);
+    growing.send(head("name=e", &format!("{chunks}\r\n")));
+    for _ in 0..6 {
+        growing.try_send(format!("2710\r\n{}\r\n", " ".repeat(10_000)));
+    }
+    let refused = growing.response();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
     slow.send(&big);
     assert_eq!(slow.response().status, 202);
     eventually("room", || (daemon.post("name=e", &big).status == 202).then_some(()));
