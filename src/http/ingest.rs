@@ -130,13 +130,8 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-<<<<<<< HEAD
         let settings = **self.settings.load();
-        let _in_flight = self.count_in_flight(declared, &settings)?;
-=======
-        let mut in_flight = self.count_in_flight(declared)?;
-        let settings = &self.settings;
->>>>>>> black
+        let mut in_flight = self.count_in_flight(declared, &settings)?;
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
@@ -182,34 +177,13 @@ impl IngestHandler {
         }
     }
 
-<<<<<<< HEAD
-    /// Counts a body's bytes as long as the guard lives.
-    fn count_in_flight(
-        &self,
-        declared: Option<u64>,
-        settings: &Settings,
-    ) -> Result<Option<InFlight<'_>>, Reject> {
-        // A body of unknown length may be as large as any.
-        let bytes = declared.unwrap_or(settings.body_max).min(settings.body_max);
-        if bytes < UNCOUNTED_BYTES_MAX {
-            return Ok(None);
-        }
-        let before = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        let guard = InFlight { total: &self.in_flight, bytes };
-        if before + bytes > settings.in_flight_max {
-            let message = "too many request bodies are being received at once";
-            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
-        }
-        Ok(Some(guard))
-=======
     /// Counts a body's bytes as long as the guard lives: those announced at once, others as they arrive.
-    fn count_in_flight(&self, declared: Option<u64>) -> Result<InFlight<'_>, Reject> {
-        let max = self.settings.in_flight_max;
+    fn count_in_flight(&self, declared: Option<u64>, settings: &Settings) -> Result<InFlight<'_>, Reject> {
+        let max = settings.in_flight_max;
         let mut in_flight = InFlight { total: &self.in_flight, bytes: 0, max };
         // One that is too large is refused for that.
-        in_flight.grow_to(declared.unwrap_or(0).min(self.settings.body_max))?;
+        in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
         Ok(in_flight)
->>>>>>> black
     }
 
     async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {
