@@ -50,7 +50,9 @@ pub enum OpenError {
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct RecoveryReport {
     pub segments: usize,
-    /// The highest number found in the log.
+    /// Everything up to here was in registered files already: only what is above is read again.
+    pub consumed: Lsn,
+    /// The highest number found in the log, or known from elsewhere.
     pub highest: Lsn,
     /// Everything of the last run up to here is known to have been durable before this start.
     pub known_durable: Lsn,
@@ -83,7 +85,11 @@ struct Found {
 }
 
 pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, OpenError> {
-    let mut report = RecoveryReport { known_durable: floor.consumed, ..RecoveryReport::default() };
+    let mut report = RecoveryReport {
+        consumed: floor.consumed,
+        known_durable: floor.consumed,
+        ..RecoveryReport::default()
+    };
     let (found, next_id) = find_segments(storage, dir, floor, &mut report)?;
     let wal_uuid = match (floor.wal_uuid, found.first()) {
         (Some(uuid), _) => uuid,

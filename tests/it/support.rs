@@ -3,6 +3,7 @@
 use arrow::json::LineDelimitedWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -327,9 +328,9 @@ pub fn request(
 ) -> Response {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
-    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    write!(head, "content-length: {}\r\n\r\n", body.len()).unwrap();
     let mut stream = connect(address);
     // The daemon may refuse and close before it has read everything; its answer counts.
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
@@ -345,15 +346,24 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// Reads one response, by its length.
 pub fn read_response(stream: &mut TcpStream) -> Response {
+    try_read_response(stream).unwrap()
+}
+
+/// The same, for a connection that may break.
+pub fn try_read_response(stream: &mut TcpStream) -> std::io::Result<Response> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+    reader.read_line(&mut line)?;
+    let broken = |what: &str| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what.to_owned());
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
+    let status = status.ok_or_else(|| broken(&format!("no status line: {line:?}")))?;
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
+        reader.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            return Err(broken("the headers end in the middle"));
+        }
         let line = line.trim_end();
         if line.is_empty() {
             break;
@@ -364,8 +374,8 @@ pub fn read_response(stream: &mut TcpStream) -> Response {
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.map_or(0, |(_, value)| value.parse().unwrap());
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    Response { status, headers, body }
+    reader.read_exact(&mut body)?;
+    Ok(Response { status, headers, body })
 }
 
 /// All Parquet files below a directory.

@@ -1,0 +1,163 @@
+//! Kills the daemon under load, again and again on one data directory, and compares what is stored at the end with
+//! what was sent and acknowledged: acknowledged ⊆ stored ⊆ sent, and no row twice.
+//!
+//! A kill loses no page of the page cache, so this tests framing, recovery and the order of the compactor's steps;
+//! what power loss takes is tested on a simulated disk (`src/storage/sim.rs`).
+//!
+//! `FOREBAY_CRASH_ROUNDS` sets how often, `FOREBAY_CRASH_SEED` repeats the choices (not the timing) of a run.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod load;
+mod oracle;
+#[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
+#[path = "../it/support.rs"]
+mod support;
+
+use load::Load;
+use oracle::Oracle;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use support::{Daemon, Setup, signal, wait_for_exit};
+
+const ROUNDS: usize = 30;
+
+/// Segments that are full after a few dozen requests and files that are closed several times in a round, so that a
+/// kill meets every step of their lives.
+const CONFIG: &str = r#"
+[limits]
+body_max = "256KiB"
+decoded_max = "512KiB"
+[wal]
+segment_bytes = "1MiB"
+prepared_segments = 2
+sync_interval = "20ms"
+[compactor]
+max_age = "150ms"
+max_idle = "60ms"
+"#;
+
+/// How a round ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// SIGKILL under load.
+    Kill,
+    /// SIGKILL while the daemon starts, before or after it recovered.
+    KillAtStart,
+    /// SIGTERM under load: nothing is left to be read again.
+    Drain,
+    /// SIGTERM, and SIGKILL before it is over.
+    KillInDrain,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a knob of the test")]
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+#[test]
+fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
+    let rounds = usize::try_from(setting("FOREBAY_CRASH_ROUNDS", ROUNDS as u64)).unwrap();
+    let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
+    println!("FOREBAY_CRASH_SEED={seed} FOREBAY_CRASH_ROUNDS={rounds}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let oracle = Arc::new(Oracle::default());
+    let mut drained = false;
+    for round in 0..rounds {
+        let end = choose(&mut random);
+        if matches!(end, End::KillAtStart) {
+            kill_at_start(dir.path(), &mut random);
+            drained = false;
+            continue;
+        }
+        let daemon = Setup::dev(CONFIG).start_at(dir.path());
+        check_recovery(&daemon, drained);
+        let load = Load::start(daemon.ingest, &oracle, &mut random);
+        load.until_acknowledged(random.usize(1..40));
+        std::thread::sleep(Duration::from_millis(random.u64(0..400)));
+        drained = end_round(daemon, end, &mut random);
+        load.stop();
+        println!("round {round}: {end:?}, {} requests so far", oracle.sent());
+    }
+    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    check_recovery(&daemon, drained);
+    let published = daemon.admin_post("/admin/v1/publish");
+    assert_eq!(published.status, 200, "{}", published.text());
+    for name in ["corrupt_frames", "unreadable_frames", "verdict_mismatches"] {
+        assert_eq!(daemon.metric(&format!("forebay_compactor_{name}_total")), 0.0, "{name}");
+    }
+    let tables = daemon.data_dir().join("tables");
+    let stopped = daemon.stop();
+    assert!(stopped.status.success());
+    oracle.compare(&tables);
+    nothing_is_left_over(&dir.path().join("data"));
+}
+
+fn choose(random: &mut fastrand::Rng) -> End {
+    match random.u32(0..10) {
+        0..=5 => End::Kill,
+        6 => End::KillAtStart,
+        7 => End::KillInDrain,
+        _ => End::Drain,
+    }
+}
+
+/// Ends the daemon. Says whether it ended in order.
+fn end_round(daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
+    match end {
+        End::Kill | End::KillAtStart => drop(daemon.kill()),
+        End::KillInDrain => {
+            signal(daemon.pid(), "TERM");
+            std::thread::sleep(Duration::from_millis(random.u64(0..60)));
+            // It may have been quicker.
+            drop(daemon.kill());
+        }
+        End::Drain => {
+            let stopped = daemon.stop();
+            assert!(stopped.status.success(), "{:?}\n{}", stopped.status, stopped.log);
+            return true;
+        }
+    }
+    false
+}
+
+fn kill_at_start(dir: &Path, random: &mut fastrand::Rng) {
+    let mut command = Setup::dev(CONFIG).command(dir);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(random.u64(0..150)));
+    child.kill().unwrap();
+    wait_for_exit(&mut child);
+}
+
+/// A kill damages nothing, and after a drain nothing is read again.
+fn check_recovery(daemon: &Daemon, drained: bool) {
+    let recovery = daemon.get("/admin/v1/wal").json()["recovery"].clone();
+    for finding in ["missing", "torn", "foreign", "quarantined"] {
+        assert_eq!(recovery[finding], Value::Array(Vec::new()), "{finding}: {recovery}");
+    }
+    if drained {
+        let (consumed, highest) = (recovery["consumed"].as_u64(), recovery["highest"].as_u64());
+        assert!(consumed.is_some() && consumed >= highest, "a drain leaves nothing to be read: {recovery}");
+        let staged = daemon.get("/admin/v1/staged").json();
+        assert_eq!(staged["staged"], Value::Array(Vec::new()), "a drain leaves nothing staged");
+    }
+}
+
+/// Whatever kills left half-done is gone: staged and unfinished files, segments of long ago.
+fn nothing_is_left_over(data: &Path) {
+    let files = |dir: &str| {
+        let entries = std::fs::read_dir(data.join(dir)).unwrap().flatten();
+        entries.filter(|entry| entry.path().is_file()).map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    for dir in ["staged", "staged/unfinished", "wal/pool"] {
+        assert_eq!(files(dir), Vec::<PathBuf>::new(), "{dir}");
+    }
+    // A request whose bytes were being copied when the kill came is put aside; a whole segment never is.
+    let segment = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "bytes");
+    let aside: Vec<PathBuf> = files("wal/quarantine").into_iter().filter(segment).collect();
+    assert_eq!(aside, Vec::<PathBuf>::new());
+    assert!(files("wal").len() < 12, "consumed segments go: {:?}", files("wal"));
+}
