@@ -87,7 +87,7 @@ fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
     let published = daemon.admin_post("/admin/v1/publish");
     assert_eq!(published.status, 200, "{}", published.text());
     for name in ["corrupt_frames", "unreadable_frames", "verdict_mismatches"] {
-        assert_eq!(daemon.metric(&format!("forebay_compactor_{name}_total")), 0.0, "{name}");
+        assert!(daemon.metric(&format!("forebay_compactor_{name}_total")) < 1.0, "{name}");
     }
     let tables = daemon.data_dir().join("tables");
     let stopped = daemon.stop();
