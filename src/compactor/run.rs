@@ -389,7 +389,9 @@ impl Running {
         });
         let config = self.config.clone();
         let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
-        self.cut(|id, table| asked(id) || is_due(table, &config, now))?;
+        // A smaller file now is better than requests that are refused until a larger one is due.
+        let short = self.reader.is_short_of_room();
+        self.cut(|id, table| short || asked(id) || is_due(table, &config, now))?;
         self.progress.has_closed(&close);
         Ok(())
     }

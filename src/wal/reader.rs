@@ -71,6 +71,11 @@ impl Reader {
         self.shared.trim(consumed);
     }
 
+    /// Whether the log needs segments back before it can take much more.
+    pub fn is_short_of_room(&self) -> bool {
+        self.shared.is_short_of_room()
+    }
+
     /// The last number that was read, or is known not to come.
     pub fn position(&self) -> Lsn {
         self.next.previous()

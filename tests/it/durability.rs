@@ -2,7 +2,7 @@
 //! is refused is said, and the daemon goes on by itself as soon as it can.
 
 use crate::faults::Faults;
-use crate::support::{Daemon, Response, Setup, connect, eventually, read_table, request, try_read_response};
+use crate::support::{Daemon, Response, Setup, eventually, read_table, try_read_response};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -321,23 +321,4 @@ fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
     });
     assert!(daemon.log().contains("given up"));
     assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
-}
-
-#[test]
-fn what_a_client_sent_before_it_hung_up_is_kept() {
-    let daemon = Setup::dev(SMALL_LOG).start();
-    for number in 0..20 {
-        let body = row(number);
-        let mut connection = connect(daemon.ingest);
-        let head = format!(
-            "POST /v0/events?name=visits&wait=true HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        connection.write_all(head.as_bytes()).unwrap();
-        connection.write_all(body.as_bytes()).unwrap();
-    }
-    let probe = request(daemon.ingest, "POST", "/v0/events?name=visits&wait=true", &[], row(20).as_bytes());
-    assert_eq!(probe.status, 200);
-    let rows = daemon.rows("visits");
-    assert_stored_once(&rows, &[20]);
 }
