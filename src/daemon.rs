@@ -419,7 +419,10 @@ pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
     let process = std::process::id().to_string();
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
-    written.context("write lock file", &path)?;
+    if let Err(error) = written {
+        // It says who holds the lock, for a message only. A full disk must not keep the daemon from starting.
+        tracing::warn!(%error, "the lock file does not say which process holds it");
+    }
     Ok(file)
 }
 

@@ -135,7 +135,11 @@ impl Catalog {
 
     /// Binds the catalog to its log, once.
     pub fn set_wal_uuid(&self, uuid: [u8; 16]) -> Result<(), CatalogError> {
-        self.transaction(|db| put(db, "wal_uuid", &uuid))
+        // Nothing is written if there is nothing new: a start needs no free space.
+        match self.read(|db| get::<Vec<u8>>(db, "wal_uuid"))? {
+            Some(known) if known == uuid => Ok(()),
+            _ => self.transaction(|db| put(db, "wal_uuid", &uuid)),
+        }
     }
 }
 

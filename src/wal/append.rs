@@ -314,6 +314,16 @@ impl Shared {
         (placed, seal)
     }
 
+    /// Whether appends are refused, or will be once the active segment is full, until segments are given up; and there
+    /// are some to give up.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        let short = {
+            let tail = self.tail.lock();
+            tail.prepared.is_empty() && matches!(tail.shortage, Full::Log | Full::Disk)
+        };
+        short && self.segments.all().len() > 1
+    }
+
     fn place_bookkeeping(
         &self,
         writing: &mut Writing,
