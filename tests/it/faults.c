@@ -4,6 +4,7 @@
  *   sync-fails-once  the same, once; the file goes
  *   sync-slow        it takes that many milliseconds
  *   disk-full        every write to a file of the data directory: ENOSPC
+ *   almost-full      the same, until the ballast file is gone
  *   clock            seconds, added to the wall clock
  */
 #define _GNU_SOURCE
@@ -24,13 +25,14 @@ static int fault(const char *name, char *path, size_t size) {
     return dir && snprintf(path, size, "%s/%s", dir, name) > 0 && access(path, F_OK) == 0;
 }
 
-static int is_in(int fd, const char *dir) {
-    char link[64], path[PATH_MAX];
+/* Where `dir` ends in the path of an open file, or NULL. */
+static char *within(int fd, const char *dir, char path[PATH_MAX]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) return 0;
-    path[length] = 0;
-    return strstr(path, dir) != NULL;
+    ssize_t length = readlink(link, path, PATH_MAX - 16);
+    path[length < 0 ? 0 : length] = 0;
+    char *found = strstr(path, dir);
+    return found ? found + strlen(dir) : NULL;
 }
 
 static long number_in(const char *path) {
@@ -44,7 +46,7 @@ static long number_in(const char *path) {
 
 int fdatasync(int fd) {
     char path[PATH_MAX];
-    if (is_in(fd, "/data/wal/")) {
+    if (within(fd, "/data/wal/", path)) {
         int fails = fault("sync-fails", path, sizeof path);
         if (!fails && fault("sync-fails-once", path, sizeof path)) fails = unlink(path) == 0;
         if (fails) return errno = EIO, -1;
@@ -58,7 +60,14 @@ int fdatasync(int fd) {
 static int is_full(int fd) {
     int before = errno;
     char path[PATH_MAX];
-    int full = fault("disk-full", path, sizeof path) && is_in(fd, "/data/");
+    int full = fault("disk-full", path, sizeof path);
+    int almost = fault("almost-full", path, sizeof path);
+    char *name = full || almost ? within(fd, "/data/", path) : NULL;
+    if (name && !full) {
+        strcpy(name, "ballast");
+        full = access(path, F_OK) == 0;
+    }
+    full = full && name;
     errno = full ? ENOSPC : before;
     return full;
 }
