@@ -4,11 +4,11 @@
 //! is active, how far it is reserved, and the last number given.
 
 use super::Shared;
+use super::durable::Health;
 use super::format::{
     self, FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SEAL_BYTES, SEAL_FRAME_BYTES, SEGSTART_BYTES,
     Seal, SegmentHeader, SegmentStart, frame_bytes,
 };
-use super::handle::Health;
 use super::lsn::Lsn;
 use super::segment::{Segment, SegmentEnd};
 use crate::clock::Micros;

@@ -1,8 +1,8 @@
 //! Follows the log behind the durable mark, in order, without copying.
 
 use super::Shared;
+use super::durable::Durable;
 use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
-use super::handle::Durable;
 use super::lsn::{Lsn, LsnRange, SegmentId};
 use super::segment::Segment;
 use crate::error::chain;
