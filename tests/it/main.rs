@@ -2,6 +2,7 @@
 //! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod damage;
 mod durability;
 mod faults;
 mod first;
