@@ -173,11 +173,12 @@ impl Parts {
             took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
             backend = log.handle.status().backend, "the log is open"
         );
+        let compactor_metrics = Arc::new(metrics::Compactor::default());
+        record_losses(&report, &catalog, &compactor_metrics)?;
         let node = node_name(config, log.handle.uuid());
         let destination = config.destination()?;
         let sink = Sink::open(&destination)?;
         let progress = Arc::new(Progress::default());
-        let compactor_metrics = Arc::new(metrics::Compactor::default());
         let reader = log.take_reader();
         let handles = Handles {
             reader,
@@ -271,6 +272,23 @@ fn open_log(
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
     Ok((catalog, log))
+}
+
+/// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
+fn record_losses(
+    report: &wal::RecoveryReport,
+    catalog: &Catalog,
+    metrics: &metrics::Compactor,
+) -> Result<(), CatalogError> {
+    for range in &report.missing {
+        metrics.corrupt_frames.inc_by(range.count());
+        catalog.record_loss(*range, "missing")?;
+    }
+    for range in &report.torn {
+        metrics.torn_frames.inc_by(range.count());
+        catalog.record_loss(*range, "torn")?;
+    }
+    Ok(())
 }
 
 /// What `/metrics` reads at each scrape.

@@ -4,10 +4,10 @@
 //! error is tried again with backoff until `staging.retention` is over.
 
 use super::name;
-use super::sink::Sink;
+use super::sink::{Sink, SinkError};
 use crate::catalog::{Catalog, RegisteredFile};
 use crate::clock::{Clock, Micros};
-use crate::error::chain;
+use crate::error::{IoContext, chain};
 use crate::metrics;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Publisher {
             let outcome = {
                 // Closed never: the publisher owns it.
                 let _slot = slots.acquire().await;
-                self.sink.publish(&staged, &file.object).await
+                self.attempt(&file, &staged).await
             };
             self.metrics.publish_seconds.observe(started.elapsed());
             match outcome {
@@ -101,6 +101,15 @@ impl Publisher {
             tokio::time::sleep(jitter).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    async fn attempt(&self, file: &RegisteredFile, staged: &Path) -> Result<(), SinkError> {
+        let found = std::fs::metadata(staged).context("look at staged file", staged)?.len();
+        if found != file.bytes {
+            // Never to be seen by readers. Whoever mends it within the retention has lost nothing.
+            return Err(SinkError::Damaged { path: staged.to_owned(), found, expected: file.bytes });
+        }
+        self.sink.publish(staged, &file.object).await
     }
 
     async fn settle(&self, file: &RegisteredFile, staged: &Path) -> Result<(), String> {

@@ -39,6 +39,8 @@ pub enum SinkError {
     Io(#[from] IoError),
     #[error("the destination refuses or cannot be reached")]
     Store(#[from] object_store::Error),
+    #[error("{} has {found} bytes instead of {expected}", .path.display())]
+    Damaged { path: PathBuf, found: u64, expected: u64 },
     #[error("{object} exists already and holds something else")]
     Conflict { object: String },
     #[error("{name} is not a name that the destination can hold")]
