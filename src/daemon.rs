@@ -86,7 +86,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let signals = Signals::listen()?;
     raise_open_files();
-    std::fs::create_dir_all(&config.server.data_dir).context("create directory", &config.server.data_dir)?;
+    RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
     let server_options = ServerOptions {
         connections_max: config.server.connections_max,

@@ -336,3 +336,21 @@ fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
     assert!(daemon.log().contains("given up"));
     assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
 }
+
+#[test]
+fn a_file_counts_as_published_only_when_its_name_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev("")).start_at(dir.path());
+    faults.begin("names-fail");
+    assert_eq!(send(&daemon, "name=visits", 1).status, 202);
+    // The second attempt finds the file in its place, but what the first one did may not survive power loss.
+    eventually("some attempts", || {
+        (daemon.metric("forebay_compactor_publish_errors_total") > 2.0).then_some(())
+    });
+    let staged = daemon.get("/admin/v1/staged").json();
+    assert_eq!(staged["staged"].as_array().map(Vec::len), Some(1), "{staged}");
+    assert!(daemon.metric("forebay_compactor_published_files_total") < 1.0);
+    faults.end("names-fail");
+    assert_stored_once(&daemon.rows("visits"), &[1]);
+}
