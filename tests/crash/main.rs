@@ -7,6 +7,9 @@
 //! `FOREBAY_CRASH_ROUNDS` sets how often, `FOREBAY_CRASH_SEED` repeats the choices (not the timing) of a run.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
+#[path = "../it/bucket.rs"]
+mod bucket;
 mod files;
 mod load;
 mod oracle;
@@ -14,6 +17,7 @@ mod oracle;
 #[path = "../it/support.rs"]
 mod support;
 
+use bucket::{Bucket, Fault};
 use load::Load;
 use oracle::Oracle;
 use serde_json::Value;
@@ -61,40 +65,64 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
     let rounds = usize::try_from(setting("FOREBAY_CRASH_ROUNDS", ROUNDS as u64)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), rounds, CONFIG, &dir.path().join("data/tables"), |_| ());
+}
+
+/// The same with a bucket that refuses, or loses its answers, in some of the rounds: a kill meets transfers under way,
+/// and files of which nobody knows whether they arrived.
+#[test]
+fn nothing_is_lost_or_doubled_on_the_way_to_a_bucket() {
+    let rounds = usize::try_from(setting("FOREBAY_CRASH_ROUNDS", ROUNDS as u64)).unwrap().div_ceil(3);
+    let bucket = Bucket::start();
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("{CONFIG}{}[server]\ndrain_timeout = \"1s\"\n", bucket.config("p"));
+    run(dir.path(), rounds, &config, &bucket.dir("p"), |random| {
+        let faults = [Fault::None, Fault::None, Fault::LostAnswer, Fault::Status(503), Fault::Down];
+        bucket.set(random.map_or(Fault::None, |random| *random.choice(&faults).unwrap()));
+    });
+}
+
+/// Rounds of load and ends; `begin` is told of each, and, with `None`, of the last start, which publishes everything.
+fn run(dir: &Path, rounds: usize, config: &str, tables: &Path, begin: impl Fn(Option<&mut fastrand::Rng>)) {
     let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
     println!("FOREBAY_CRASH_SEED={seed} FOREBAY_CRASH_ROUNDS={rounds}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let dir = tempfile::tempdir().unwrap();
     let oracle = Arc::new(Oracle::default());
     let mut drained = false;
     for round in 0..rounds {
+        begin(Some(&mut random));
         let end = choose(&mut random);
         if matches!(end, End::KillAtStart) {
-            kill_at_start(dir.path(), &mut random);
+            kill_at_start(dir, config, &mut random);
             drained = false;
             continue;
         }
-        let daemon = Setup::dev(CONFIG).start_at(dir.path());
+        let daemon = Setup::dev(config).start_at(dir);
         check_recovery(&daemon, drained);
         let load = Load::start(daemon.ingest, &oracle, &mut random);
         load.until_acknowledged(random.usize(1..40));
         std::thread::sleep(Duration::from_millis(random.u64(0..400)));
         drained = end_round(daemon, end, &mut random);
+        assert!(
+            drained || !matches!(end, End::Drain) || config != CONFIG,
+            "a local destination takes everything"
+        );
         load.stop();
         println!("round {round}: {end:?}, {} requests so far", oracle.sent());
     }
-    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    begin(None);
+    let daemon = Setup::dev(config).start_at(dir);
     check_recovery(&daemon, drained);
     let published = daemon.admin_post("/admin/v1/publish");
     assert_eq!(published.status, 200, "{}", published.text());
     for name in ["corrupt_frames", "unreadable_frames", "verdict_mismatches"] {
         assert!(daemon.metric(&format!("forebay_compactor_{name}_total")) < 1.0, "{name}");
     }
-    let tables = daemon.data_dir().join("tables");
     let stopped = daemon.stop();
     assert!(stopped.status.success());
-    oracle.compare(&tables);
-    nothing_is_left_over(&dir.path().join("data"));
+    oracle.compare(tables);
+    nothing_is_left_over(&dir.join("data"));
 }
 
 fn choose(random: &mut fastrand::Rng) -> End {
@@ -106,7 +134,7 @@ fn choose(random: &mut fastrand::Rng) -> End {
     }
 }
 
-/// Ends the daemon. Says whether it ended in order.
+/// Ends the daemon. Returns whether it says that nothing is left to be done.
 fn end_round(daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
     match end {
         End::Kill | End::KillAtStart => drop(daemon.kill()),
@@ -119,14 +147,15 @@ fn end_round(daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
         End::Drain => {
             let stopped = daemon.stop();
             assert!(stopped.status.success(), "{:?}\n{}", stopped.status, stopped.log);
-            return true;
+            let last = stopped.log.lines().rfind(|line| line.contains("\"stopped")).unwrap();
+            return last.contains("nothing is left");
         }
     }
     false
 }
 
-fn kill_at_start(dir: &Path, random: &mut fastrand::Rng) {
-    let mut command = Setup::dev(CONFIG).command(dir);
+fn kill_at_start(dir: &Path, config: &str, random: &mut fastrand::Rng) {
+    let mut command = Setup::dev(config).command(dir);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(random.u64(0..150)));
     child.kill().unwrap();
