@@ -76,6 +76,8 @@ pub(super) struct Writing {
 
 /// What the append lock protects.
 pub(super) struct Tail {
+    /// The first segment of this start was taken into use. If there is no active one later, a rescue is about to make one.
+    pub(super) started: bool,
     pub(super) active: Option<Writing>,
     pub(super) prepared: VecDeque<Prepared>,
     /// Rolled segments with bytes that no sync has covered yet, oldest first.
@@ -102,6 +104,7 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn new(last: Lsn, durable: Lsn, predecessor: Option<Predecessor>) -> Self {
         Self {
+            started: false,
             active: None,
             prepared: VecDeque::new(),
             sealed: Vec::new(),

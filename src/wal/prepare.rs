@@ -76,10 +76,11 @@ impl Shared {
     fn activate_first(&self) -> Result<(), IoError> {
         let (roll, file) = {
             let mut tail = self.tail.lock();
-            if tail.active.is_some() || tail.health != Health::Good {
+            if tail.started || tail.health != Health::Good {
                 return Ok(());
             }
             let Ok(roll) = self.roll(&mut tail) else { return Ok(()) };
+            tail.started = true;
             tail.paused = true;
             let file = tail.active.as_ref().map(|writing| Arc::clone(writing.appender.file()));
             (roll, file)

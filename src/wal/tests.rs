@@ -513,6 +513,22 @@ fn a_death_after_a_rescue_loses_nothing() {
 }
 
 #[test]
+fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
+    let model = durable_log(5);
+    {
+        // As the rescue does first.
+        let mut tail = model.shared.tail.lock();
+        tail.paused = true;
+        tail.active = None;
+        tail.prepared.clear();
+    }
+    model.shared.prepare_once();
+    let tail = model.shared.tail.lock();
+    assert!(tail.active.is_none() && tail.paused, "its frames would be replaced by the rescued ones");
+    assert!(!tail.prepared.is_empty());
+}
+
+#[test]
 fn many_threads_append_and_everything_is_read_in_order() {
     let storage: Arc<dyn Storage> = Arc::new(crate::storage::real::RealStorage);
     let dir = tempfile::tempdir().unwrap();
