@@ -237,8 +237,26 @@ impl Shared {
             .and_then(|()| self.storage.sync_dir(&self.pool_dir()))
             .and_then(|()| self.storage.rewrite(&scratch, 0, &header.encode()))
             .and_then(|()| self.put_in_place(&scratch, header, Segment::FIRST_OFFSET));
-        self.metrics.segments_reused.inc();
-        reused.map(Some).map_err(Shortage::Io)
+        match reused {
+            Ok(prepared) => {
+                self.metrics.segments_reused.inc();
+                Ok(Some(prepared))
+            }
+            Err(error) => {
+                for place in [path, &scratch, &self.segment_path(header.id)] {
+                    // It is in one of them, without anything that is needed. Should it stay, the next start removes it.
+                    self.storage.remove(place).ok();
+                }
+                self.forget_bytes(segment.header.capacity);
+                Err(Shortage::Io(error))
+            }
+        }
+    }
+
+    /// A segment file is gone.
+    fn forget_bytes(&self, bytes: u64) {
+        let mut pool = self.pool.lock();
+        pool.log_bytes = pool.log_bytes.saturating_sub(bytes);
     }
 
     fn remove_segment(&self, segment: &Arc<Segment>) {
@@ -248,8 +266,7 @@ impl Shared {
             // It is found, and found to be consumed, by the next start.
             tracing::warn!(error = %chain(&error), "a consumed segment stays behind");
         }
-        let mut pool = self.pool.lock();
-        pool.log_bytes = pool.log_bytes.saturating_sub(segment.header.capacity);
+        self.forget_bytes(segment.header.capacity);
     }
 }
 

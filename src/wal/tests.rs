@@ -513,6 +513,20 @@ fn a_death_after_a_rescue_loses_nothing() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_used_again_takes_no_room() {
+    let mut model = durable_log(60);
+    model.read(usize::MAX);
+    model.disk.fail_syncs_after(0);
+    model.checkpoint();
+    model.disk.heal();
+    let dir = PathBuf::from("/wal");
+    let files = model.disk.list(&dir).unwrap();
+    assert!(model.disk.list(&dir.join("pool")).unwrap().is_empty());
+    let bytes: u64 = files.iter().map(|name| model.disk.open_log(&dir.join(name)).unwrap().capacity()).sum();
+    assert_eq!(model.shared.pool.lock().log_bytes, bytes);
+}
+
+#[test]
 fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
     let model = durable_log(5);
     {
