@@ -68,7 +68,7 @@ impl Latency {
     }
 
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let count =
             |at: usize| self.0.iter().map(|cell| cell.buckets[at].load(Ordering::Relaxed)).sum::<u64>();
         let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect();
@@ -170,14 +170,24 @@ pub struct Http {
 
 impl Http {
     pub fn answered(&self, status: u16, took: Duration) {
-        let at = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
-        self.answers[at].inc_by(1);
+        self.count_answer(status);
         self.request_seconds.observe(took);
     }
 
     /// `reason` is a place in [`REFUSALS`].
     pub fn refused(&self, reason: usize) {
         self.refusals[reason].inc_by(1);
+    }
+
+    /// An answer to what did not become a request.
+    pub fn turned_away(&self, status: u16, reason: usize) {
+        self.count_answer(status);
+        self.refused(reason);
+    }
+
+    fn count_answer(&self, status: u16) {
+        let at = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
+        self.answers[at].inc_by(1);
     }
 
     /// Records of a request that are in the log now.

@@ -6,7 +6,7 @@ use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
-use crate::json::{Parser, Syntax};
+use crate::json::{Kind, Parser, Syntax};
 use crate::wal::{Handle, Lsn};
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
@@ -185,12 +185,34 @@ fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
     let from = collect.records.len().saturating_sub(limit);
     let records = collect.records.into_iter().skip(from).map(|(index, raw)| {
         // Numbers that JSON tools cannot hold are shown as text rather than wrongly.
-        let mut value =
-            serde_json::from_slice(raw).unwrap_or_else(|_| json!({"_raw": String::from_utf8_lossy(raw)}));
+        let value = if holds_large_integer(raw) { None } else { serde_json::from_slice(raw).ok() };
+        let mut value = value.unwrap_or_else(|| json!({"_raw": String::from_utf8_lossy(raw)}));
         value["_lsn"] = json!(lsn);
         value["_record"] = json!(index);
         value["_received_at"] = json!(received_at);
         value
     });
     records.collect()
+}
+
+/// Whether an integer in the record, which is known to be one, is beyond 64 bits.
+fn holds_large_integer(raw: &[u8]) -> bool {
+    let mut parser = Parser::document(raw);
+    while parser.at() < raw.len() {
+        let number = match parser.kind() {
+            // Also keys.
+            Ok(Kind::String) => parser.string().map(|_| None),
+            Ok(Kind::Number) => parser.number().map(Some),
+            _ => {
+                parser.set_at(parser.at() + 1);
+                continue;
+            }
+        };
+        let Ok(number) = number else { return true };
+        let text = number.filter(|number| number.integer).and_then(|n| std::str::from_utf8(n.raw).ok());
+        if text.is_some_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err()) {
+            return true;
+        }
+    }
+    false
 }

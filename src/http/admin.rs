@@ -13,7 +13,7 @@ use crate::schema::Schema;
 use crate::wal::{self, Full, Health, Lsn};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full as FullBody;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -90,24 +90,38 @@ impl Handler for AdminHandler {
 struct Problem {
     status: StatusCode,
     detail: String,
+    /// What the status asks for.
+    header: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), header: None }
+    }
+
+    fn header(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     fn into_response(self) -> Response<FullBody<Bytes>> {
         let title = self.status.canonical_reason().unwrap_or("error");
         let body = json!({"type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail});
-        respond(self.status, "application/problem+json", body.to_string())
+        let mut response = respond(self.status, "application/problem+json", body.to_string());
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
 }
 
 impl From<Reject> for Problem {
     fn from(reject: Reject) -> Self {
         let status = StatusCode::from_u16(reject.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::new(status, reject.external)
+        let problem = Self::new(status, reject.external);
+        if status == StatusCode::UNAUTHORIZED {
+            return problem.header(header::WWW_AUTHENTICATE, "Bearer");
+        }
+        problem
     }
 }
 
@@ -142,41 +156,59 @@ impl AdminHandler {
         let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
         let phase = Phase::clone(&self.phase.load());
         match path[..] {
-            ["healthz"] => return Ok(healthz(&phase)),
-            ["readyz"] => return Ok(readyz(&phase)),
+            ["healthz"] => return check_method(head, &path).map(|()| healthz(&phase)),
+            ["readyz"] => return check_method(head, &path).map(|()| readyz(&phase)),
             _ => {}
         }
         let (Phase::Running(running) | Phase::Draining(running)) = &phase else {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "recovering"));
         };
         running.auth.check(bearer(&head.headers).as_deref(), Scope::Admin)?;
-        let (get, post) = (head.method == Method::GET, head.method == Method::POST);
+        check_method(head, &path)?;
         let query = head.uri.query().unwrap_or_default();
         match path[..] {
-            ["metrics"] if get => running.metrics(),
-            ["admin", "v1", "status"] if get => Ok(ok(&running.status(&phase).await?)),
-            ["admin", "v1", "streams"] if get => running.streams().await,
-            ["admin", "v1", "streams", id] if get => running.stream(id).await,
-            ["admin", "v1", "streams", id, "records"] if get => running.records(id, query).await,
-            ["admin", "v1", "streams", id, "files"] if get => running.files(id, query).await,
-            ["admin", "v1", "wal"] if get => Ok(ok(&running.wal())),
-            ["admin", "v1", "staged"] if get => running.staged().await,
-            ["admin", "v1", "publish"] if post => running.publish(query).await,
-            ["admin", "v1", "receipts", lsn] if get => running.receipt(lsn).await,
-            ["admin", "v1", "drain"] if post => {
+            ["metrics"] => running.metrics(),
+            ["admin", "v1", "status"] => Ok(ok(&running.status(&phase).await?)),
+            ["admin", "v1", "streams"] => running.streams().await,
+            ["admin", "v1", "streams", id] => running.stream(id).await,
+            ["admin", "v1", "streams", id, "records"] => running.records(id, query).await,
+            ["admin", "v1", "streams", id, "files"] => running.files(id, query).await,
+            ["admin", "v1", "wal"] => Ok(ok(&running.wal())),
+            ["admin", "v1", "staged"] => running.staged().await,
+            ["admin", "v1", "publish"] => running.publish(query).await,
+            ["admin", "v1", "receipts", lsn] => running.receipt(lsn).await,
+            ["admin", "v1", "drain"] => {
                 self.drain.send_replace(true);
                 Ok(respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned()))
             }
-            ["metrics"] | ["admin", "v1", ..] if !get && !post => Err(Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                format!("method {} not allowed", head.method),
-            )),
-            _ => Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                format!("no such route: {} {}", head.method, head.uri.path()),
-            )),
+            _ => Err(no_such_route(head)),
         }
     }
+}
+
+/// The methods of a route, as the `Allow` header has them.
+fn methods(path: &[&str]) -> Option<&'static str> {
+    match path {
+        ["healthz" | "readyz" | "metrics"]
+        | ["admin", "v1", "status" | "streams" | "wal" | "staged"]
+        | ["admin", "v1", "streams" | "receipts", _]
+        | ["admin", "v1", "streams", _, "records" | "files"] => Some("GET, HEAD"),
+        ["admin", "v1", "publish" | "drain"] => Some("POST"),
+        _ => None,
+    }
+}
+
+fn check_method(head: &http::request::Parts, path: &[&str]) -> Result<(), Problem> {
+    let methods = methods(path).ok_or_else(|| no_such_route(head))?;
+    if methods.split(", ").any(|method| method == head.method) {
+        return Ok(());
+    }
+    let detail = format!("method {} not allowed", head.method);
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, methods))
+}
+
+fn no_such_route(head: &http::request::Parts) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no such route: {} {}", head.method, head.uri.path()))
 }
 
 /// Why nothing is accepted, if so.

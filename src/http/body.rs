@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Output is gathered in pieces of this size.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// Pieces smaller than this are copied together with their neighbours.
+const SMALL_BYTES_MAX: usize = 4096;
+
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -57,15 +60,53 @@ impl Encoding {
     }
 }
 
-/// Reads the whole body as it comes, without copying it.
-pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Bytes>, Reject> {
+/// What a body's pieces are gathered into: large ones as they are, runs of small ones copied together, so that a body
+/// in chunks of a byte takes no more memory than another.
+#[derive(Default)]
+struct Gathered {
+    pieces: Vec<Bytes>,
+    small: Vec<u8>,
+}
+
+impl Gathered {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() >= SMALL_BYTES_MAX || (self.pieces.is_empty() && self.small.is_empty()) {
+            self.close_run();
+            self.pieces.push(piece);
+        } else {
+            self.small.extend_from_slice(&piece);
+            if self.small.len() >= PIECE_BYTES {
+                self.close_run();
+            }
+        }
+    }
+
+    fn close_run(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(Bytes::from(std::mem::take(&mut self.small)));
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.close_run();
+        self.pieces
+    }
+}
+
+/// Reads the whole body as it comes, copying only what comes in small pieces. `arrived` is told how much there is so
+/// far and may refuse more.
+pub(super) async fn read(
+    mut body: Incoming,
+    limits: &Limits,
+    mut arrived: impl FnMut(u64) -> Result<(), Reject>,
+) -> Result<Vec<Bytes>, Reject> {
     let too_large = || too_large(limits.body_max, "").close();
     // Before the first byte is asked for: a client that waits for `100 Continue` then sends nothing.
     if body.size_hint().lower() > limits.body_max {
         return Err(too_large());
     }
     let mut deadline = None;
-    let mut pieces = Vec::with_capacity(1);
+    let mut gathered = Gathered::default();
     let mut bytes = 0_u64;
     loop {
         let mut next = std::pin::pin!(body.frame());
@@ -78,15 +119,16 @@ pub(super) async fn read(mut body: Incoming, limits: &Limits) -> Result<Vec<Byte
             }
         };
         match frame {
-            None => return Ok(pieces),
+            None => return Ok(gathered.finish()),
             Some(Ok(frame)) => {
                 let Ok(piece) = frame.into_data() else { continue };
                 bytes += piece.len() as u64;
                 if bytes > limits.body_max {
                     return Err(too_large());
                 }
+                arrived(bytes)?;
                 if !piece.is_empty() {
-                    pieces.push(piece);
+                    gathered.push(piece);
                 }
             }
             Some(Err(error)) => {

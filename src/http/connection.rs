@@ -3,6 +3,7 @@
 //! Timers cost more than a small request does, so a request arms none: each connection notes what it is doing, and
 //! one task looks at all of them a few times a second.
 
+use super::reject::Kind;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body_util::Full;
@@ -24,7 +25,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// What a client of HTTP/2 sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,6 +38,8 @@ const HTTP2_GOODBYE_MAX: Duration = Duration::from_mins(1);
 /// A closed connection is listened to for this long, and for this many bytes.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 << 20;
+/// Connections too many that are told so with patience; beyond it they are closed at once.
+const REFUSALS_MAX: usize = 256;
 /// Pause after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,6 +50,9 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+
+    /// Told of what was refused before there was a request: a connection too many, a head that was late or is none.
+    fn turned_away(&self, _kind: Kind, _status: u16) {}
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +72,7 @@ pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Signal>>>,
     closed: Notify,
     draining: watch::Sender<bool>,
+    refusals: Arc<Semaphore>,
 }
 
 /// What a connection is doing, and what it is told.
@@ -152,6 +159,7 @@ impl Connections {
             open: Mutex::default(),
             closed: Notify::new(),
             draining: watch::Sender::new(false),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         })
     }
 
@@ -197,7 +205,14 @@ impl Connections {
             let mut open = self.open.lock();
             if open.len() >= self.options.connections_max {
                 drop(open);
-                tokio::spawn(refuse(stream));
+                handler.turned_away(Kind::Full, 503);
+                if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        // The client may be gone already; there is nothing to be done about it.
+                        drop(refuse(stream).await);
+                        drop(permit);
+                    });
+                }
                 return;
             }
             open.insert(id, Arc::clone(&signal));
@@ -275,14 +290,10 @@ impl Drop for Open {
 }
 
 /// One connection too many.
-async fn refuse(mut stream: TcpStream) {
-    // The client may be gone already; there is nothing to be done about it.
-    drop(
-        stream
-            .write_all(&plain_answer("503 Service Unavailable", "too many connections", "retry-after: 1\r\n"))
-            .await,
-    );
-    drop(stream.shutdown().await);
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let answer = plain_answer("503 Service Unavailable", "too many connections", "retry-after: 1\r\n");
+    stream.write_all(&answer).await?;
+    close(stream).await
 }
 
 /// An answer outside of hyper.
@@ -323,7 +334,15 @@ async fn serve<H: Handler>(
         }
     }
     let http2 = first.starts_with(PREFACE);
-    let io = Io { inner: Some(TokioIo::new(stream)), first: Bytes::from(first), signal: Arc::clone(&signal) };
+    if http2 {
+        signal.enter(IDLE);
+    }
+    let io = Io {
+        inner: Some(TokioIo::new(stream)),
+        first: Bytes::from(first),
+        notes_heads: !http2,
+        signal: Arc::clone(&signal),
+    };
     if http2 {
         serve_http2(io, peer, signal, handler).await
     } else {
@@ -337,10 +356,10 @@ async fn serve_http1<H: Handler>(
     signal: Arc<Signal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
-    let of_request = Arc::clone(&signal);
+    let of_request = (Arc::clone(&signal), Arc::clone(&handler));
     let service = service_fn(move |request| {
-        let active = Active::new(&of_request);
-        let handler = Arc::clone(&handler);
+        let active = Active::new(&of_request.0);
+        let handler = Arc::clone(&of_request.1);
         async move {
             let response = handler.handle(request, peer).await;
             drop(active);
@@ -361,7 +380,16 @@ async fn serve_http1<H: Handler>(
             });
             match event.await {
                 Ok(Ok(())) if heard == DRAIN => return Ok(()),
-                Ok(ended) => break ended.map_err(io::Error::other),
+                Ok(ended) => {
+                    if let Err(error) = &ended
+                        && error.is_parse()
+                    {
+                        // It was answered by hyper.
+                        let status = if error.is_parse_too_large() { 431 } else { 400 };
+                        handler.turned_away(Kind::Malformed, status);
+                    }
+                    break ended.map_err(io::Error::other);
+                }
                 Err(DRAIN) => {
                     heard = DRAIN;
                     connection.as_mut().graceful_shutdown();
@@ -376,6 +404,7 @@ async fn serve_http1<H: Handler>(
     let returned = signal.returned.lock().take();
     if let Some(mut stream) = returned {
         if slow {
+            handler.turned_away(Kind::TooSlow, 408);
             let answer = plain_answer("408 Request Timeout", "the request head did not arrive in time", "");
             stream.write_all(&answer).await?;
         }
@@ -447,6 +476,8 @@ struct Io {
     /// There until it is given back.
     inner: Option<TokioIo<TcpStream>>,
     first: Bytes,
+    /// In HTTP/2 bytes come without a request too; its heads are bounded by the idle timeout.
+    notes_heads: bool,
     signal: Arc<Signal>,
 }
 
@@ -474,7 +505,7 @@ impl Read for Io {
             return Poll::Ready(Ok(()));
         }
         let read = self.inner()?.poll_read(context, buffer);
-        if read.is_ready() && self.signal.is(IDLE) {
+        if read.is_ready() && self.notes_heads && self.signal.is(IDLE) {
             self.signal.enter(HEAD);
         }
         read

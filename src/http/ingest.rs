@@ -12,6 +12,7 @@ use crate::json::{BodyKind, Verdict, records};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
@@ -40,7 +41,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub metrics: Arc<metrics::Http>,
-    pub settings: Settings,
+    pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
     pub in_flight: AtomicU64,
 }
@@ -62,7 +63,9 @@ impl Handler for IngestHandler {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
             // Until a contract owns the path, the first one words the refusal.
-            return response(DIALECTS[0].rejected(&reject), None);
+            let reply = DIALECTS[0].rejected(&reject);
+            self.metrics.answered(reply.status.as_u16(), started.elapsed());
+            return response(reply, None);
         };
         match self.answer(*dialect, request, peer).await {
             Ok(reply) => {
@@ -79,6 +82,10 @@ impl Handler for IngestHandler {
                 response(reply, Some(&reject))
             }
         }
+    }
+
+    fn turned_away(&self, kind: Kind, status: u16) {
+        self.metrics.turned_away(status, kind.index());
     }
 }
 
@@ -123,10 +130,10 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let _in_flight = self.count_in_flight(declared)?;
-        let settings = &self.settings;
+        let settings = **self.settings.load();
+        let mut in_flight = self.count_in_flight(declared, &settings)?;
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
-        let pieces = body::read(incoming, &limits).await?;
+        let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
         let stream = match stream {
             Some(stream) => stream,
@@ -170,20 +177,13 @@ impl IngestHandler {
         }
     }
 
-    /// Counts a body's bytes as long as the guard lives.
-    fn count_in_flight(&self, declared: Option<u64>) -> Result<Option<InFlight<'_>>, Reject> {
-        // A body of unknown length may be as large as any.
-        let bytes = declared.unwrap_or(self.settings.body_max).min(self.settings.body_max);
-        if bytes < UNCOUNTED_BYTES_MAX {
-            return Ok(None);
-        }
-        let before = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        let guard = InFlight { total: &self.in_flight, bytes };
-        if before + bytes > self.settings.in_flight_max {
-            let message = "too many request bodies are being received at once";
-            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
-        }
-        Ok(Some(guard))
+    /// Counts a body's bytes as long as the guard lives: those announced at once, others as they arrive.
+    fn count_in_flight(&self, declared: Option<u64>, settings: &Settings) -> Result<InFlight<'_>, Reject> {
+        let max = settings.in_flight_max;
+        let mut in_flight = InFlight { total: &self.in_flight, bytes: 0, max };
+        // One that is too large is refused for that.
+        in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
+        Ok(in_flight)
     }
 
     async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {
@@ -237,11 +237,31 @@ impl IngestHandler {
 struct InFlight<'h> {
     total: &'h AtomicU64,
     bytes: u64,
+    max: u64,
+}
+
+impl InFlight<'_> {
+    fn grow_to(&mut self, bytes: u64) -> Result<(), Reject> {
+        if bytes < UNCOUNTED_BYTES_MAX || bytes <= self.bytes {
+            return Ok(());
+        }
+        let more = bytes - self.bytes;
+        let before = self.total.fetch_add(more, Ordering::Relaxed);
+        self.bytes = bytes;
+        if before + more > self.max {
+            let message = "too many request bodies are being received at once";
+            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        // Most bodies are too small to be counted.
+        if self.bytes > 0 {
+            self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 

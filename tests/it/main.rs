@@ -2,13 +2,23 @@
 //! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod body;
 mod bucket;
 mod cli;
+mod columns;
+mod config;
+mod connections;
 mod damage;
 mod durability;
+mod faults;
 mod first;
+mod idle;
+mod metrics;
 mod notify;
+mod real;
+mod records;
 mod s3;
+mod streams;
 mod support;
 mod wire;

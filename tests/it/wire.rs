@@ -50,6 +50,13 @@ impl Wire {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub fn raw(&mut self) -> String {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Whether the daemon has closed the connection, after at most [`PATIENCE`].
     pub fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
@@ -117,6 +124,15 @@ pub fn brotli(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     brotli::CompressorWriter::new(&mut bytes, 4096, 5, 22).write_all(text).unwrap();
     bytes
+}
+
+/// A counter of `/metrics`, summed over its labels.
+pub fn count(daemon: &Daemon, name: &str) -> u64 {
+    let metrics = daemon.get("/metrics").text();
+    let of_name = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let values: Vec<u64> = of_name.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(!values.is_empty(), "no {name} in:\n{metrics}");
+    values.iter().sum()
 }
 
 /// How often requests were refused for this reason.

@@ -4,7 +4,7 @@
 //! next value comes. So a row costs as much as it has fields, not as much as the table has columns.
 
 use super::infer::Inferred;
-use super::scalar;
+use super::{dedupe, scalar};
 use crate::json::{Field, Fields, Kind, Parser, Shape, Str, Syntax};
 use crate::schema::{Column as Definition, ColumnType};
 use arrow::array::{
@@ -30,6 +30,25 @@ pub(super) struct Misfit<'a> {
     /// Keys from the record down to the value, as their source text between the quotes.
     pub(super) path: Vec<Vec<u8>>,
     pub(super) raw: &'a [u8],
+}
+
+/// Misfits among which a key is looked for one by one.
+const MISFITS_SEARCHED_MAX: usize = 64;
+
+impl<'a> Row<'a> {
+    /// Takes a value whose key has no column. A null is nothing to keep, unless it stands for a value before it.
+    pub(super) fn other(&mut self, key: Str<'a>, raw: &'a [u8]) {
+        if raw != b"null" {
+            self.misfits.push(Misfit { path: Vec::new(), raw });
+        } else if !self.misfits.is_empty() {
+            let came = |misfit: &Misfit<'_>| {
+                misfit.path.first().is_some_and(|first| first == key.raw || first.contains(&b'\\'))
+            };
+            // Where that is not sure, the row is read again, which tells.
+            self.duplicate_key |=
+                key.escaped || self.misfits.len() > MISFITS_SEARCHED_MAX || self.misfits.iter().any(came);
+        }
+    }
 }
 
 /// Whether a value went into its column.
@@ -305,7 +324,11 @@ impl Column {
         }
         let stored = match (&mut self.data, kind) {
             (Data::Undecided(values), _) => {
-                values.push((row, parser.skip_value()?.to_owned()));
+                let raw = parser.skip_value()?;
+                // Its keys are looked at now: once the column has a type, the row is counted and done with.
+                seen.duplicate_key |= matches!(kind, Kind::Object | Kind::Array)
+                    && dedupe::has_duplicate(&mut Parser::document(raw))?;
+                values.push((row, raw.to_owned()));
                 true
             }
             // Any value has a JSON text, any scalar a text.
@@ -496,6 +519,32 @@ impl ColumnSet {
         }
     }
 
+    /// Takes back the columns that were added when there were `len`. Returns how many.
+    pub(super) fn remove_added(&mut self, len: usize) -> usize {
+        let added = self.columns.split_off(len.min(self.columns.len()));
+        for named in &added {
+            self.by_name.remove(named.name.as_bytes());
+        }
+        if !added.is_empty() {
+            // It knows columns by their places.
+            self.shape = Shape::default();
+        }
+        added.len()
+    }
+
+    /// Removes the columns without a type. Returns how many there were.
+    pub(super) fn remove_untyped(&mut self) -> usize {
+        let before = self.columns.len();
+        self.columns.retain(|named| !matches!(named.column.data, Data::Undecided(_)));
+        let removed = before - self.columns.len();
+        if removed > 0 {
+            let names = self.columns.iter().enumerate();
+            self.by_name = names.map(|(slot, named)| (named.name.clone().into_bytes(), slot)).collect();
+            self.shape = Shape::default();
+        }
+        removed
+    }
+
     /// Takes the object at the parser as row number `row` of a struct.
     fn object<'a>(&mut self, row: usize, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
         let mut shape = self.take_shape();
@@ -541,10 +590,7 @@ impl<'a> Fields<'a> for StructFields<'_, 'a> {
             }
             Field::Other(key) => {
                 // A struct's fields are settled with its type; nulls of others are nothing to keep.
-                let raw = parser.skip_value()?;
-                if raw != b"null" {
-                    self.seen.misfits.push(Misfit { path: Vec::new(), raw });
-                }
+                self.seen.other(key, parser.skip_value()?);
                 &key.raw.to_owned()
             }
         };

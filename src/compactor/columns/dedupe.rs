@@ -1,6 +1,37 @@
 //! A record in which a key came twice, rewritten so that the last value stands.
 
 use crate::json::{Kind, Parser, Syntax};
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
+
+/// Whether a key comes twice in any object of the value at the parser. Recurses like [`last_wins`].
+pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
+    let mut found = false;
+    match parser.kind()? {
+        Kind::Object => {
+            let mut keys = HashSet::new();
+            parser.enter()?;
+            let mut key = parser.first_key()?;
+            while let Some(name) = key {
+                found |= !keys.insert(name.text());
+                found |= has_duplicate(parser)?;
+                key = parser.next_key()?;
+            }
+            parser.leave();
+        }
+        Kind::Array => {
+            parser.enter()?;
+            let mut more = parser.first_element();
+            while more {
+                found |= has_duplicate(parser)?;
+                more = parser.next_element()?;
+            }
+            parser.leave();
+        }
+        _ => drop(parser.skip_value()?),
+    }
+    Ok(found)
+}
 
 /// The value at the parser with every object's keys made unique, and how many values were dropped. Recurses as deep
 /// as a record may be nested ([`crate::json::DEPTH_MAX`]).
@@ -13,23 +44,28 @@ pub(super) fn last_wins(parser: &mut Parser<'_>, dropped: &mut u64) -> Result<Ve
 }
 
 fn object(parser: &mut Parser<'_>, dropped: &mut u64) -> Result<Vec<u8>, Syntax> {
-    let mut fields: Vec<(Vec<u8>, &[u8], Vec<u8>)> = Vec::new();
+    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
+    // A record may have as many keys as fit into a request.
+    let mut places: HashMap<_, usize> = HashMap::new();
     parser.enter()?;
     let mut key = parser.first_key()?;
     while let Some(name) = key {
-        let text = name.text().into_owned();
         let value = last_wins(parser, dropped)?;
-        if let Some(field) = fields.iter_mut().find(|(known, ..)| *known == text) {
-            field.2 = value;
-            *dropped += 1;
-        } else {
-            fields.push((text, name.raw, value));
+        match places.entry(name.text()) {
+            Entry::Occupied(place) => {
+                fields[*place.get()].1 = value;
+                *dropped += 1;
+            }
+            Entry::Vacant(place) => {
+                place.insert(fields.len());
+                fields.push((name.raw, value));
+            }
         }
         key = parser.next_key()?;
     }
     parser.leave();
     let mut source = vec![b'{'];
-    for (index, (_, key, value)) in fields.iter().enumerate() {
+    for (index, (key, value)) in fields.iter().enumerate() {
         if index > 0 {
             source.push(b',');
         }

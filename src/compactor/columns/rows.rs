@@ -130,7 +130,8 @@ impl Rows {
     pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
-        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[] };
+        let columns = self.set.len();
+        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns };
         // A document that is no JSON was refused before it came into the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
@@ -181,6 +182,8 @@ impl Rows {
         if self.limits.record_column {
             add(system::RECORD, DataType::Int32, false, Arc::new(Int32Array::from(record)));
         }
+        // Nothing but nulls came for them: their places are free for others.
+        self.leaves -= self.set.remove_untyped();
         self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
@@ -253,6 +256,8 @@ struct Sink<'r, 'a> {
     origin: Origin,
     seen: Row<'a>,
     raw: &'a [u8],
+    /// How many there are because of good records.
+    columns: usize,
 }
 
 impl<'a> RecordSink<'a> for Sink<'_, 'a> {
@@ -268,9 +273,10 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
     fn accept(&mut self, index: u64) {
         if self.seen.duplicate_key || (self.seen.misfits.len() > 1 && has_duplicate(&self.seen.misfits)) {
             self.accept_duplicate(index);
-            return;
+        } else {
+            self.rows.push_row(self.origin, index, &mut self.seen.misfits);
         }
-        self.rows.push_row(self.origin, index, &mut self.seen.misfits);
+        self.columns = self.rows.set.len();
     }
 
     #[cold]
@@ -289,6 +295,7 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
 
 impl Sink<'_, '_> {
     fn forget_row(&mut self) {
+        self.rows.leaves -= self.rows.set.remove_added(self.columns);
         self.rows.set.truncate(self.rows.count);
         self.seen = Row::default();
     }
@@ -304,16 +311,18 @@ impl Sink<'_, '_> {
         self.rows.counts.duplicate_keys += dropped;
         let mut seen = Row::default();
         let parsed = self.rows.read_row(&mut Parser::document(&unique), &mut seen);
-        debug_assert!(parsed.is_ok() && !seen.duplicate_key, "{parsed:?}");
+        debug_assert!(parsed.is_ok(), "{parsed:?}");
         self.rows.push_row(self.origin, index, &mut seen.misfits);
     }
 }
 
-/// Whether a key without a column came twice.
+/// Whether a key without a column came twice, or may have.
 #[cold]
 fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
     let mut seen = hashbrown::HashSet::new();
-    misfits.iter().any(|misfit| !seen.insert(&misfit.path))
+    // Keys are compared as they are written: an escape may hide that two are one.
+    let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
+    misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
 }
 
 struct RecordFields<'r, 'a> {
@@ -350,11 +359,10 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
                 self.rows.set.key(slot).to_owned()
             }
             Field::Other(key) => {
-                let raw = parser.skip_value()?;
-                if raw == b"null" {
+                self.seen.other(key, parser.skip_value()?);
+                if self.seen.misfits.len() == before {
                     return Ok(());
                 }
-                self.seen.misfits.push(Misfit { path: Vec::new(), raw });
                 key.raw.to_owned()
             }
         };

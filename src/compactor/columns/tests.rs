@@ -156,7 +156,7 @@ fn nulls_and_empty_values_settle_nothing_and_lose_nothing() {
     assert_eq!(as_json(&batch.batch), [json!({"d":1,"_rescued":{"b":[],"c":{}}})]);
     append(&mut rows, r#"{"a":"x","b":["y"],"c":{"z":1},"d":1}"#);
     let batch = rows.finish(2).unwrap();
-    assert_eq!(types(&batch.schema), "a string, b list<string>, c struct<z: int64>, d int64");
+    assert_eq!(types(&batch.schema), "d int64, a string, b list<string>, c struct<z: int64>");
 }
 
 #[test]
