@@ -299,8 +299,9 @@ impl Running {
                 Polled::Idle => return Ok(true),
                 Polled::Damage(damage) => self.record_damage(&damage)?,
                 Polled::Frame(lsn) => {
-                    if let Some(cut) = self.take_frame(lsn)? {
-                        self.commit(vec![cut])?;
+                    let cuts = self.take_frame(lsn)?;
+                    if !cuts.is_empty() {
+                        self.commit(cuts)?;
                     }
                 }
             }
@@ -308,15 +309,15 @@ impl Running {
         Ok(false)
     }
 
-    fn take_frame(&mut self, lsn: Lsn) -> Result<Option<FinishedCut>, RunError> {
-        let Some(frame) = self.reader.frame() else { return Ok(None) };
+    fn take_frame(&mut self, lsn: Lsn) -> Result<Vec<FinishedCut>, RunError> {
+        let Some(frame) = self.reader.frame() else { return Ok(Vec::new()) };
         let batch = match Batch::decode(&frame.payload) {
             Ok(batch) => batch,
             Err(error) => {
                 self.metrics.unreadable_frames.inc();
                 tracing::error!(%lsn, %error, "a frame cannot be read, it is put aside");
                 self.reader.put_aside_frame();
-                return Ok(None);
+                return Ok(Vec::new());
             }
         };
         let id = batch.head.stream;
@@ -328,16 +329,16 @@ impl Running {
                     self.metrics.unreadable_frames.inc();
                     tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
                     self.reader.put_aside_frame();
-                    return Ok(None);
+                    return Ok(Vec::new());
                 };
                 let schema = self.catalog.schema(id)?;
                 entry.insert(Table::new(stream, checkpoint, schema, self.config.limits))
             }
         };
         if lsn <= table.checkpoint {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let (counts, cut) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        let (counts, cuts) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
         self.metrics.stored_rows.inc_by(counts.stored);
         self.metrics.quarantined_rows.inc_by(counts.quarantined);
         self.metrics.rescued_rows.inc_by(counts.rescued);
@@ -346,7 +347,7 @@ impl Running {
             self.metrics.verdict_mismatches.inc();
             tracing::error!(%lsn, ?counts, head = ?batch.head, "records were judged differently than when they were answered");
         }
-        Ok(cut)
+        Ok(cuts)
     }
 
     fn record_damage(&mut self, damage: &Damage) -> Result<(), RunError> {

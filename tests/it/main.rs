@@ -13,6 +13,7 @@ mod damage;
 mod durability;
 mod first;
 mod idle;
+mod memory;
 mod metrics;
 mod notify;
 mod real;

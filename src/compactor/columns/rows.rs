@@ -1,8 +1,8 @@
 //! The rows of one stream that wait to be written: takes bodies, gives batches.
 
 use super::column::{Column, ColumnSet, Fit, Misfit, Row};
-use super::dedupe;
 use super::rescue::{self, Rescue};
+use super::{dedupe, learn};
 use crate::clock::Micros;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Field, Fields, Parser, Str, Syntax};
@@ -54,6 +54,8 @@ pub struct Rows {
     limits: Limits,
     set: ColumnSet,
     leaves: usize,
+    /// No columns are added: a part of the body is written already.
+    fixed: bool,
     count: usize,
     received_at: Vec<Micros>,
     lsn: Vec<i64>,
@@ -101,6 +103,7 @@ impl Rows {
             limits,
             set: ColumnSet::new(&schema.columns),
             leaves: schema.leaves(),
+            fixed: false,
             count: 0,
             received_at: Vec::new(),
             lsn: Vec::new(),
@@ -126,12 +129,72 @@ impl Rows {
         self.bytes
     }
 
+    /// The rows and what is known of their columns, leaving nothing behind.
+    pub fn take(&mut self) -> Self {
+        let nothing = Self::new(&Schema::default(), self.limits);
+        std::mem::replace(self, nothing)
+    }
+
+    /// How many Parquet columns there are.
+    pub fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    /// The columns with a type.
+    pub fn columns(&self) -> Vec<crate::schema::Column> {
+        self.set.definitions()
+    }
+
     /// Takes the records of one body. Says what became of them.
     pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
+        self.walk(body, kind, origin, usize::MAX, &mut |_| {})
+    }
+
+    /// Adds the columns that a body brings, of which no row may wait.
+    pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
+        let room = self.limits.columns_max.saturating_sub(self.leaves);
+        let new = learn::new_columns(&self.set, room, body, kind);
+        // Each has a place, as it has when a row brings it.
+        self.leaves += new.len();
+        for (name, inferred) in new {
+            let leaves_max = self.limits.columns_max.saturating_sub(self.leaves) + 1;
+            if let Some(kind) = inferred.into_type(leaves_max) {
+                self.leaves += kind.leaves() - 1;
+                self.set.add(&name, Column::new(&kind));
+            } else {
+                self.leaves -= 1;
+            }
+        }
+    }
+
+    /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
+    /// records to be taken away.
+    pub fn append_in_parts(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
+        self.fixed = true;
+        let counts = self.walk(body, kind, origin, rows_max, full);
+        self.fixed = false;
+        counts
+    }
+
+    fn walk(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
         let columns = self.set.len();
-        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns };
+        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns, rows_max, full };
         // A document that is no JSON was refused before it came into the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
@@ -258,6 +321,8 @@ struct Sink<'r, 'a> {
     raw: &'a [u8],
     /// How many there are because of good records.
     columns: usize,
+    rows_max: usize,
+    full: &'r mut dyn FnMut(&mut Rows),
 }
 
 impl<'a> RecordSink<'a> for Sink<'_, 'a> {
@@ -277,6 +342,9 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
             self.rows.push_row(self.origin, index, &mut self.seen.misfits);
         }
         self.columns = self.rows.set.len();
+        if self.rows.count >= self.rows_max {
+            (self.full)(self.rows);
+        }
     }
 
     #[cold]
@@ -290,6 +358,9 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
             reason: bad.reason,
             raw: bad.raw.to_owned(),
         });
+        if self.rows.bad.len() >= self.rows_max {
+            (self.full)(self.rows);
+        }
     }
 }
 
@@ -337,7 +408,8 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
             return Some(slot);
         }
         let name = std::str::from_utf8(&text).ok()?;
-        if system::is_reserved(name) || self.rows.leaves >= self.rows.limits.columns_max {
+        let full = self.rows.leaves >= self.rows.limits.columns_max;
+        if system::is_reserved(name) || full || self.rows.fixed {
             return None;
         }
         self.rows.leaves += 1;
