@@ -154,17 +154,19 @@ impl Rows {
     pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
         let room = self.limits.columns_max.saturating_sub(self.leaves);
         let new = learn::new_columns(&self.set, room, body, kind);
-        // Each has a place, as it has when a row brings it.
+        // Each has a place, also one that gets no type after all, as it has when a row brings it.
         self.leaves += new.len();
+        let mut untyped = 0;
         for (name, inferred) in new {
             let leaves_max = self.limits.columns_max.saturating_sub(self.leaves) + 1;
             if let Some(kind) = inferred.into_type(leaves_max) {
                 self.leaves += kind.leaves() - 1;
                 self.set.add(&name, Column::new(&kind));
             } else {
-                self.leaves -= 1;
+                untyped += 1;
             }
         }
+        self.leaves -= untyped;
     }
 
     /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
