@@ -420,7 +420,8 @@ impl Running {
     /// this order, each step durable before the next.
     fn commit(&mut self, finished: Vec<FinishedCut>) -> Result<(), RunError> {
         let mut cuts: Vec<Cut> = Vec::new();
-        for FinishedCut { cut, paths } in finished {
+        for FinishedCut { cut, paths, late_rescued } in finished {
+            self.metrics.rescued_rows.inc_by(late_rescued);
             for (file, path) in cut.files.iter().zip(paths) {
                 let staged = self.config.staged_dir.join(name::staged(&file.object));
                 rename(&path, &staged)?;

@@ -50,6 +50,8 @@ pub(super) struct Table {
     files: BTreeMap<(FileKind, String), FileWriter>,
     bad: Vec<BadRow>,
     bad_bytes: usize,
+    /// Rows of the open files that were found to be rescued after they were counted.
+    late_rescued: u64,
 }
 
 /// Consecutive frames of one stream.
@@ -67,6 +69,8 @@ pub(super) struct FinishedCut {
     pub(super) cut: Cut,
     /// In the order of the cut's files.
     pub(super) paths: Vec<PathBuf>,
+    /// Part of the cut's counts that [`Table::append`] could not tell yet.
+    pub(super) late_rescued: u64,
 }
 
 impl Table {
@@ -81,6 +85,7 @@ impl Table {
             files: BTreeMap::new(),
             bad: Vec::new(),
             bad_bytes: 0,
+            late_rescued: 0,
         }
     }
 
@@ -165,7 +170,7 @@ impl Table {
     /// Writes the waiting rows to the open files. If they have columns that the open files lack, those are finished
     /// first.
     pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
-        let Some(waiting) = self.waiting.take() else { return Ok(None) };
+        let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
         if !self.rows.is_empty() {
             let finish = self.rows.finish(self.schema.version)?;
@@ -173,6 +178,8 @@ impl Table {
                 finished = self.finish_files(config)?;
                 self.schema = Schema { version: self.schema.version + 1, columns: finish.schema.columns };
             }
+            waiting.counts.rescued += finish.late_rescued;
+            self.late_rescued += finish.late_rescued;
             for (partition, rows) in
                 partition::split(&finish.batch, &finish.received_at, &config.partition_by)?
             {
@@ -240,7 +247,8 @@ impl Table {
             schema,
             misfits: misfits.collect(),
         };
-        Ok(Some(FinishedCut { cut, paths }))
+        let late_rescued = std::mem::take(&mut self.late_rescued);
+        Ok(Some(FinishedCut { cut, paths, late_rescued }))
     }
 
     fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {

@@ -95,6 +95,8 @@ pub struct Batch {
     pub received_at: Vec<Micros>,
     /// The columns with a type, as far as they are settled now.
     pub schema: Schema,
+    /// Rows that have something in `_rescued` only since types were settled: not in their [`RowCounts`].
+    pub late_rescued: u64,
 }
 
 impl Rows {
@@ -223,7 +225,7 @@ impl Rows {
 
     /// Settles the types of new columns and returns all rows so far; starts anew.
     pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
-        self.settle_types();
+        let late_rescued = self.settle_types();
         let rows = self.count;
         let columns = self.set.definitions();
         let (fields, mut arrays) = self.set.finish(rows)?;
@@ -252,11 +254,13 @@ impl Rows {
         self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
-        Ok(Batch { batch, received_at, schema: Schema { version, columns } })
+        Ok(Batch { batch, received_at, schema: Schema { version, columns }, late_rescued })
     }
 
-    fn settle_types(&mut self) {
-        let Self { set, rescues, leaves, limits, .. } = self;
+    /// Returns how many rows lost a value to `_rescued` that had lost none before.
+    fn settle_types(&mut self) -> u64 {
+        let Self { set, leaves, limits, .. } = self;
+        let mut late = Vec::new();
         for slot in 0..set.len() {
             if set.column(slot).kind().is_some() {
                 continue;
@@ -266,19 +270,29 @@ impl Rows {
             let key = set.key(slot).to_owned();
             set.column(slot).decide(leaves_max, |row, path, raw| {
                 let path = std::iter::once(key.clone()).chain(path.iter().cloned()).collect();
-                rescues.push(Rescue { row, path, raw: raw.to_owned() });
+                late.push(Rescue { row, path, raw: raw.to_owned() });
             });
             if let Some(kind) = set.column(slot).kind() {
                 *leaves += kind.leaves() - 1;
             }
         }
+        if late.is_empty() {
+            return 0;
+        }
+        let counted: hashbrown::HashSet<usize> = self.rescues.iter().map(|rescue| rescue.row).collect();
+        let rows: hashbrown::HashSet<usize> = late.iter().map(|rescue| rescue.row).collect();
+        for rescue in &late {
+            self.sum_up(&rescue.path, &rescue.raw);
+        }
+        self.rescues.append(&mut late);
+        rows.difference(&counted).count() as u64
     }
 
     fn push_row(&mut self, origin: Origin, index: u64, misfits: &mut Vec<Misfit<'_>>) {
         if !misfits.is_empty() {
             self.counts.rescued += 1;
             for misfit in misfits.drain(..) {
-                self.sum_up(&misfit);
+                self.sum_up(&misfit.path, misfit.raw);
                 self.rescues.push(Rescue { row: self.count, path: misfit.path, raw: misfit.raw.to_owned() });
             }
         }
@@ -290,19 +304,19 @@ impl Rows {
     }
 
     #[cold]
-    fn sum_up(&mut self, misfit: &Misfit<'_>) {
-        let kind = match misfit.raw.first() {
+    fn sum_up(&mut self, path: &[Vec<u8>], raw: &[u8]) {
+        let kind = match raw.first() {
             Some(b'"') => "string",
             Some(b't' | b'f') => "boolean",
             Some(b'[') => "array",
             Some(b'{') => "object",
             _ => "number",
         };
-        let key = (misfit.path.clone(), kind);
+        let key = (path.to_vec(), kind);
         if let Some((count, _)) = self.misfits.get_mut(&key) {
             *count += 1;
         } else if self.misfits.len() < MISFIT_KINDS_MAX {
-            let example = String::from_utf8_lossy(misfit.raw).chars().take(EXAMPLE_CHARS_MAX).collect();
+            let example = String::from_utf8_lossy(raw).chars().take(EXAMPLE_CHARS_MAX).collect();
             self.misfits.insert(key, (1, example));
         }
     }

@@ -329,6 +329,7 @@ proptest! {
             let in_parts = parts.append_in_parts(body.as_bytes(), BodyKind::Lines, origin, rows_max, &mut take);
             take(&mut parts);
             prop_assert_eq!(stored, as_json(&expected.batch));
+            prop_assert_eq!(in_parts.rescued, counts.rescued + expected.late_rescued);
             let expected: Vec<_> =
                 whole.take_bad().into_iter().map(|bad| (bad.record, bad.offset, bad.raw)).collect();
             prop_assert_eq!(bad, expected);
