@@ -64,9 +64,12 @@ pub enum DaemonError {
 pub struct Options {
     /// Reads the log and forgets it: to measure the accept path alone.
     pub discard: bool,
-    /// Called on SIGHUP.
-    pub reload: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Called on SIGHUP: reads the configuration again, does its own part, and hands it over if it is good.
+    pub reload: Option<Reload>,
 }
+
+/// See [`Options::reload`].
+pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 
 /// Where a daemon listens, for those who asked for port 0.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +110,7 @@ pub async fn run(
     notify(&[NotifyState::Ready]);
 
     let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
-    let outcome = wait_for_end(&parts.wal, drain_asked, signals, &options).await;
+    let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
     housekeeping.abort();
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
@@ -146,6 +149,16 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+/// What requests are held to; may change while the daemon runs.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        body_max: config.limits.body_max.0,
+        decoded_max: config.limits.decoded_max.0,
+        body_timeout: config.server.body_timeout.0,
+        in_flight_max: config.limits.in_flight_max.0,
+    }
+}
+
 impl Parts {
     async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
         let clock = clock::system();
@@ -160,11 +173,12 @@ impl Parts {
             took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
             backend = log.handle.status().backend, "the log is open"
         );
+        let compactor_metrics = Arc::new(metrics::Compactor::default());
+        record_losses(&report, &catalog, &compactor_metrics)?;
         let node = node_name(config, log.handle.uuid());
         let destination = config.destination()?;
         let sink = Sink::open(&destination)?;
         let progress = Arc::new(Progress::default());
-        let compactor_metrics = Arc::new(metrics::Compactor::default());
         let reader = log.take_reader();
         let handles = Handles {
             reader,
@@ -186,12 +200,7 @@ impl Parts {
             clock: Arc::clone(&clock),
             auth: Arc::clone(&auth),
             metrics: Arc::clone(&http_metrics),
-            settings: Settings {
-                body_max: config.limits.body_max.0,
-                decoded_max: config.limits.decoded_max.0,
-                body_timeout: config.server.body_timeout.0,
-                in_flight_max: config.limits.in_flight_max.0,
-            },
+            settings: ArcSwap::from_pointee(settings(config)),
             in_flight: AtomicU64::new(0),
         });
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
@@ -265,6 +274,23 @@ fn open_log(
     Ok((catalog, log))
 }
 
+/// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
+fn record_losses(
+    report: &wal::RecoveryReport,
+    catalog: &Catalog,
+    metrics: &metrics::Compactor,
+) -> Result<(), CatalogError> {
+    for range in &report.missing {
+        metrics.corrupt_frames.inc_by(range.count());
+        catalog.record_loss(*range, "missing")?;
+    }
+    for range in &report.torn {
+        metrics.torn_frames.inc_by(range.count());
+        catalog.record_loss(*range, "torn")?;
+    }
+    Ok(())
+}
+
 /// What `/metrics` reads at each scrape.
 fn gauges(
     wal: wal::Handle,
@@ -332,12 +358,12 @@ struct End {
 }
 
 async fn wait_for_end(
-    wal: &wal::Handle,
+    parts: &Parts,
     mut drain_asked: watch::Receiver<bool>,
     mut signals: Signals,
     options: &Options,
 ) -> End {
-    let mut durable = wal.watch();
+    let mut durable = parts.wal.watch();
     loop {
         let result = tokio::select! {
             _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
@@ -348,8 +374,9 @@ async fn wait_for_end(
                     Ok(now) => notify(&[NotifyState::Reloading, now]),
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
-                if let Some(reload) = &options.reload {
-                    reload();
+                if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
+                    parts.ingest.settings.store(Arc::new(settings(&config)));
+                    tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;
@@ -410,7 +437,10 @@ pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
     let process = std::process::id().to_string();
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
-    written.context("write lock file", &path)?;
+    if let Err(error) = written {
+        // It says who holds the lock, for a message only. A full disk must not keep the daemon from starting.
+        tracing::warn!(%error, "the lock file does not say which process holds it");
+    }
     Ok(file)
 }
 

@@ -50,6 +50,16 @@ pub enum CatalogError {
     Name(#[from] NameError),
 }
 
+impl CatalogError {
+    fn may_be_lack_of_room(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(failure, _), .. } = self else {
+            return false;
+        };
+        matches!(failure.code, CannotOpen | DiskFull | SystemIoFailure)
+    }
+}
+
 pub struct Catalog {
     path: PathBuf,
     connection: Mutex<Connection>,
@@ -61,6 +71,16 @@ pub struct Catalog {
 impl Catalog {
     /// Opens the catalog in the data directory, or makes one, and brings it to the latest format.
     pub fn open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
+        match Self::try_open(data_dir, Arc::clone(&clock)) {
+            // Even to read it, SQLite wants some room beside it.
+            Err(error) if error.may_be_lack_of_room() && Ballast::new(data_dir).give_up() => {
+                Self::try_open(data_dir, clock)
+            }
+            other => other,
+        }
+    }
+
+    fn try_open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
         let path = data_dir.join(FILE_NAME);
         let sqlite = |source| CatalogError::Sqlite { path: path.clone(), source };
         let mut connection = Connection::open(&path).map_err(sqlite)?;
@@ -135,7 +155,11 @@ impl Catalog {
 
     /// Binds the catalog to its log, once.
     pub fn set_wal_uuid(&self, uuid: [u8; 16]) -> Result<(), CatalogError> {
-        self.transaction(|db| put(db, "wal_uuid", &uuid))
+        // Nothing is written if there is nothing new: a start needs no free space.
+        match self.read(|db| get::<Vec<u8>>(db, "wal_uuid"))? {
+            Some(known) if known == uuid => Ok(()),
+            _ => self.transaction(|db| put(db, "wal_uuid", &uuid)),
+        }
     }
 }
 

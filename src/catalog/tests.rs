@@ -1,3 +1,5 @@
+//! The catalog: what is registered is found again, once, also after a new start.
+
 use super::*;
 use crate::batch::StreamId;
 use crate::clock::FakeClock;

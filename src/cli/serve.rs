@@ -90,17 +90,18 @@ impl Serve {
         Config::load(self.config.config.as_deref(), std::env::vars(), &flags)
     }
 
-    /// What SIGHUP does: the log filter is taken anew from the configuration; the rest needs a restart.
-    fn reload(self, filter: Filter) -> Arc<dyn Fn() + Send + Sync> {
+    /// What SIGHUP does: the log filter is taken anew from the configuration, and the daemon takes what it can.
+    fn reload(self, filter: Filter) -> daemon::Reload {
         Arc::new(move || {
-            let new = self.load().and_then(|config| log_filter(&config));
-            let reloaded = new.map_err(|error| error.to_string());
-            match reloaded.and_then(|new| filter.reload(new).map_err(|error| error.to_string())) {
-                Ok(()) => tracing::info!("the log filter was read again"),
-                Err(error) => {
+            let reloaded = self.load().and_then(|config| Ok((log_filter(&config)?, config)));
+            let reloaded = reloaded.map_err(|error| error.to_string()).and_then(|(new, config)| {
+                filter.reload(new).map(|()| config).map_err(|error| error.to_string())
+            });
+            reloaded
+                .inspect_err(|error| {
                     tracing::error!(error, "the configuration is not good; everything stays as it was");
-                }
-            }
+                })
+                .ok()
         })
     }
 }

@@ -6,6 +6,7 @@
 //! registered is forgotten and read from the log again: the way of a crash is the only way of failing.
 
 pub mod columns;
+mod handle;
 mod name;
 pub mod parquet;
 pub mod partition;
@@ -14,5 +15,5 @@ mod run;
 pub mod sink;
 mod table;
 
+pub use handle::{Compactor, Config, Handles, StartError};
 pub use name::staged as staged_name;
-pub use run::{Compactor, Config, Handles, StartError};

@@ -4,10 +4,10 @@
 //! error is tried again with backoff until `staging.retention` is over.
 
 use super::name;
-use super::sink::Sink;
+use super::sink::{Sink, SinkError};
 use crate::catalog::{Catalog, RegisteredFile};
 use crate::clock::{Clock, Micros};
-use crate::error::chain;
+use crate::error::{IoContext, chain};
 use crate::metrics;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ use tokio::task::JoinSet;
 const CONCURRENT_MAX: usize = 4;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
+/// A file is tried at least this long by each process before it is given up, however old it seems: the daemon may have
+/// been down, or the clock wrong.
+const PATIENCE_MIN: Duration = Duration::from_hours(1);
 
 /// What the publisher works with.
 #[derive(Clone)]
@@ -65,16 +68,13 @@ impl Publisher {
     async fn publish(self, file: RegisteredFile, slots: Arc<Semaphore>) {
         let staged = self.staged_dir.join(name::staged(&file.object));
         let mut backoff = BACKOFF_MIN;
+        let give_up_at = Instant::now() + self.patience(file.staged_at);
         loop {
-            if self.is_past_retention(file.staged_at) {
-                self.expire(&file, &staged).await;
-                return;
-            }
             let started = Instant::now();
             let outcome = {
                 // Closed never: the publisher owns it.
                 let _slot = slots.acquire().await;
-                self.sink.publish(&staged, &file.object).await
+                self.attempt(&file, &staged).await
             };
             self.metrics.publish_seconds.observe(started.elapsed());
             match outcome {
@@ -91,12 +91,25 @@ impl Publisher {
                     let (catalog, id) = (Arc::clone(&self.catalog), file.id);
                     // For the operator's eyes only; if this fails too, the log line above has said it.
                     drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
+                    if Instant::now() >= give_up_at {
+                        self.expire(&file, &staged).await;
+                        return;
+                    }
                 }
             }
             let jitter = backoff.mul_f64(0.5 + fastrand::f64());
             tokio::time::sleep(jitter).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    async fn attempt(&self, file: &RegisteredFile, staged: &Path) -> Result<(), SinkError> {
+        let found = std::fs::metadata(staged).context("look at staged file", staged)?.len();
+        if found != file.bytes {
+            // Never to be seen by readers. Whoever mends it within the retention has lost nothing.
+            return Err(SinkError::Damaged { path: staged.to_owned(), found, expected: file.bytes });
+        }
+        self.sink.publish(staged, &file.object).await
     }
 
     async fn settle(&self, file: &RegisteredFile, staged: &Path) -> Result<(), String> {
@@ -112,9 +125,11 @@ impl Publisher {
         Ok(())
     }
 
-    fn is_past_retention(&self, staged_at: Micros) -> bool {
+    /// How long a file is tried from now on. The wall clock is asked once, so that its jumps give up nothing.
+    fn patience(&self, staged_at: Micros) -> Duration {
         let age = self.clock.now().saturating_sub(staged_at);
-        u128::try_from(age).is_ok_and(|age| age > self.retention.as_micros())
+        let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+        self.retention.saturating_sub(age).max(self.retention.min(PATIENCE_MIN))
     }
 
     async fn expire(&self, file: &RegisteredFile, staged: &Path) {

@@ -39,6 +39,8 @@ pub enum SinkError {
     Io(#[from] IoError),
     #[error("the destination refuses or cannot be reached")]
     Store(#[from] object_store::Error),
+    #[error("{} has {found} bytes instead of {expected}", .path.display())]
+    Damaged { path: PathBuf, found: u64, expected: u64 },
     #[error("{object} exists already and holds something else")]
     Conflict { object: String },
     #[error("{name} is not a name that the destination can hold")]
@@ -75,8 +77,13 @@ impl Sink {
     pub fn open(destination: &Destination) -> Result<Self, SinkError> {
         match destination {
             Destination::Directory(path) => {
-                std::fs::create_dir_all(path).context("create directory", path)?;
-                let path = path.canonicalize().context("find directory", path)?;
+                if let Err(error) = std::fs::create_dir_all(path) {
+                    // It may be on a disk that is mounted later. Nobody has to wait for it.
+                    let path = path.display();
+                    tracing::error!(%path, %error, "the destination is not there; files stay staged until it is");
+                }
+                let path = path.canonicalize().or_else(|_| std::path::absolute(path));
+                let path = path.context("find the current directory for", ".")?;
                 let prefix = ObjectPath::from_absolute_path(&path);
                 let prefix =
                     prefix.map_err(|source| SinkError::Name { name: path.display().to_string(), source })?;

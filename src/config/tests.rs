@@ -1,3 +1,5 @@
+//! Sources of settings, their order, and what is refused.
+
 use super::*;
 
 fn load(file: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<Config, String> {

@@ -12,6 +12,7 @@ use crate::json::{BodyKind, Verdict, records};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
@@ -40,7 +41,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub metrics: Arc<metrics::Http>,
-    pub settings: Settings,
+    pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
     pub in_flight: AtomicU64,
 }
@@ -129,8 +130,8 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let mut in_flight = self.count_in_flight(declared)?;
-        let settings = &self.settings;
+        let settings = **self.settings.load();
+        let mut in_flight = self.count_in_flight(declared, &settings)?;
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
@@ -177,11 +178,11 @@ impl IngestHandler {
     }
 
     /// Counts a body's bytes as long as the guard lives: those announced at once, others as they arrive.
-    fn count_in_flight(&self, declared: Option<u64>) -> Result<InFlight<'_>, Reject> {
-        let max = self.settings.in_flight_max;
+    fn count_in_flight(&self, declared: Option<u64>, settings: &Settings) -> Result<InFlight<'_>, Reject> {
+        let max = settings.in_flight_max;
         let mut in_flight = InFlight { total: &self.in_flight, bytes: 0, max };
         // One that is too large is refused for that.
-        in_flight.grow_to(declared.unwrap_or(0).min(self.settings.body_max))?;
+        in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
         Ok(in_flight)
     }
 

@@ -4,11 +4,11 @@
 //! is active, how far it is reserved, and the last number given.
 
 use super::Shared;
+use super::durable::Health;
 use super::format::{
     self, FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SEAL_BYTES, SEAL_FRAME_BYTES, SEGSTART_BYTES,
     Seal, SegmentHeader, SegmentStart, frame_bytes,
 };
-use super::handle::Health;
 use super::lsn::Lsn;
 use super::segment::{Segment, SegmentEnd};
 use crate::clock::Micros;
@@ -312,6 +312,16 @@ impl Shared {
         tail.unsynced_bytes += placed.header.frame_bytes() as u64;
         tail.sealed.push(writing);
         (placed, seal)
+    }
+
+    /// Whether appends are refused, or will be once the active segment is full, until segments are given up; and there
+    /// are some to give up.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        let short = {
+            let tail = self.tail.lock();
+            tail.prepared.is_empty() && matches!(tail.shortage, Full::Log | Full::Disk)
+        };
+        short && self.segments.all().len() > 1
     }
 
     fn place_bookkeeping(

@@ -15,6 +15,7 @@
 //! - **W8** What cannot be read is put aside, never deleted.
 
 mod append;
+mod durable;
 pub mod format;
 mod handle;
 pub mod inspect;
@@ -30,7 +31,8 @@ mod sync;
 mod tests;
 
 pub use append::{AppendError, Full, NewFrame};
-pub use handle::{Durable, Handle, Health, SegmentStatus, Status, SyncError};
+pub use durable::{Durable, Health, SyncError};
+pub use handle::{Handle, SegmentStatus, Status};
 pub use lsn::{Lsn, LsnRange, SegmentId};
 pub use reader::{Damage, Polled, Reader};
 pub use recovery::{Floor, OpenError, RecoveryReport};

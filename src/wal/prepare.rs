@@ -3,8 +3,8 @@
 
 use super::Shared;
 use super::append::{Full, Prepared};
+use super::durable::Health;
 use super::format::SegmentHeader;
-use super::handle::Health;
 use super::lsn::{Lsn, SegmentId};
 use super::segment::Segment;
 use crate::error::{IoError, chain};

@@ -1,9 +1,8 @@
 //! Follows the log behind the durable mark, in order, without copying.
 
 use super::Shared;
-use super::append::Full;
+use super::durable::Durable;
 use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
-use super::handle::Durable;
 use super::lsn::{Lsn, LsnRange, SegmentId};
 use super::segment::Segment;
 use crate::error::chain;
@@ -72,15 +71,14 @@ impl Reader {
         self.shared.trim(consumed);
     }
 
-    /// If the log is running out of room: up to where it should be consumed soon, about half of it.
+    /// If the log needs segments back before it can take much more: up to where it should be consumed soon, so that half
+    /// of them come back.
     pub fn pressed(&self) -> Option<Lsn> {
-        let refusing = matches!(self.shared.tail.lock().refusing, Some(Full::Log | Full::Disk));
-        let log_bytes = self.shared.pool.lock().log_bytes;
-        if !refusing && log_bytes < self.shared.config.max_bytes / 4 * 3 {
+        if !self.shared.is_short_of_room() {
             return None;
         }
-        let ended: Vec<Lsn> =
-            self.shared.segments.all().iter().filter_map(|segment| Some(segment.end()?.last)).collect();
+        let segments = self.shared.segments.all();
+        let ended: Vec<Lsn> = segments.iter().filter_map(|segment| Some(segment.end()?.last)).collect();
         ended.get(ended.len() / 2).copied()
     }
 

@@ -9,9 +9,9 @@ use super::format::{
     SegmentHeader, SegmentStart,
 };
 use super::lsn::{Lsn, LsnRange, SegmentId};
-use super::quarantine_dir;
 use super::salvage::PROOF_BYTES;
 use super::segment::{Segment, SegmentEnd};
+use super::{LSN_SKIP, quarantine_dir};
 use crate::error::IoError;
 use crate::storage::{LogFile, Storage};
 use std::collections::HashSet;
@@ -51,7 +51,9 @@ pub enum OpenError {
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct RecoveryReport {
     pub segments: usize,
-    /// The highest number found in the log.
+    /// Everything up to here was in registered files already: only what is above is read again.
+    pub consumed: Lsn,
+    /// The highest number found in the log, or known from elsewhere.
     pub highest: Lsn,
     /// Everything of the last run up to here is known to have been durable before this start.
     pub known_durable: Lsn,
@@ -83,10 +85,16 @@ struct Found {
     start: SegmentStart,
     /// From the first frame: everything up to here was durable when the segment was begun.
     durable: Lsn,
+    /// Its description of itself is lost: `start` was made up from the first frame that can be read.
+    beheaded: bool,
 }
 
 pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, OpenError> {
-    let mut report = RecoveryReport { known_durable: floor.consumed, ..RecoveryReport::default() };
+    let mut report = RecoveryReport {
+        consumed: floor.consumed,
+        known_durable: floor.consumed,
+        ..RecoveryReport::default()
+    };
     let (found, next_id) = find_segments(storage, dir, floor, &mut report)?;
     let wal_uuid = match (floor.wal_uuid, found.first()) {
         (Some(uuid), _) => uuid,
@@ -106,6 +114,13 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result
                 report.missing.push(LsnRange { first: reached.next(), last: before.last });
             }
             highest = highest.max(before.last);
+        } else if found.beheaded {
+            // Numbers go on from segment to segment, but for the jump at a start.
+            let goes_on = start.base.0.saturating_sub(reached.0) <= LSN_SKIP;
+            let first = if goes_on { reached.next() } else { Lsn(highest.0 + LSN_SKIP).next() };
+            if first < start.base {
+                report.missing.push(LsnRange { first, last: start.base.previous() });
+            }
         }
         let successor = chain.get(index + 1).and_then(|next| next.start.predecessor);
         let successor = successor.filter(|before| before.id == found.header.id);
@@ -214,6 +229,7 @@ fn find_segments(
         storage.remove(&dir.join("pool").join(name))?;
     }
     let mut found: Vec<Found> = Vec::new();
+    let mut blank = Vec::new();
     let mut next_id = SegmentId(1);
     for name in storage.list(dir)? {
         let path = dir.join(&name);
@@ -249,9 +265,23 @@ fn find_segments(
         if ours.is_some_and(|ours| ours != header.wal_uuid) {
             return Err(OpenError::OtherLog { path });
         }
-        match first_frame(&file, &header) {
-            Some((start, durable)) => found.push(Found { header, file, start, durable }),
-            None => storage.remove(&path)?,
+        match first_frame(&file, header, PROBE_BYTES) {
+            Some(segment) => found.push(segment),
+            None => blank.push((header, file)),
+        }
+    }
+    for (header, file) in blank {
+        let id = header.id;
+        let named = found.iter().any(|other| other.start.predecessor.is_some_and(|before| before.id == id));
+        if !named {
+            storage.remove(file.path())?;
+        } else if let Some(segment) = first_frame(&file, header, u64::MAX) {
+            found.push(segment);
+        } else {
+            tracing::error!(segment = %id, "nothing in a segment can be read; the file is put aside");
+            let name = format::segment_name(id);
+            storage.rename(file.path(), &quarantine_dir(dir).join(&name))?;
+            report.quarantined.push(name);
         }
     }
     storage.sync_dir(dir)?;
@@ -271,19 +301,20 @@ fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderErr
     Ok(header)
 }
 
-/// How the segment describes itself, or `None` if it was never used. If the description is unreadable but frames
-/// follow, the first of them takes its place.
-fn first_frame(file: &LogFile, header: &SegmentHeader) -> Option<(SegmentStart, Lsn)> {
+/// A segment by how it describes itself, or `None` if it was never used. If the description is unreadable but frames
+/// follow, the first of them within `limit` bytes takes its place.
+fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option<Found> {
     let salt = header.salt();
+    let found = |start, durable, beheaded| Found { header, file: Arc::clone(file), start, durable, beheaded };
     if let Ok(frame) = read_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid)
         && frame.kind == FrameKind::Start
     {
         let payload = file.read(Segment::FIRST_OFFSET + FRAME_HEADER_BYTES as u64, format::SEGSTART_BYTES)?;
-        return Some((SegmentStart::decode(&payload)?, frame.durable));
+        return Some(found(SegmentStart::decode(&payload)?, frame.durable, false));
     }
-    let (_, frame) = next_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid, PROBE_BYTES)?;
+    let (_, frame) = next_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid, limit)?;
     tracing::error!(segment = %header.id, "the first frame of a segment is damaged");
-    Some((SegmentStart { base: frame.lsn, predecessor: None }, frame.durable))
+    Some(found(SegmentStart { base: frame.lsn, predecessor: None }, frame.durable, true))
 }
 
 /// Orders the segments and drops those whose frames were all written again after a failed sync: they share their

@@ -1,7 +1,7 @@
 //! The sync thread: makes what was appended durable, for everybody who waits at once.
 
 use super::Shared;
-use super::handle::{Durable, Health, SyncError};
+use super::durable::{Durable, Health, SyncError};
 use super::lsn::{Lsn, SegmentId};
 use crate::error::{IoError, chain};
 use crate::storage::LogFile;

@@ -1,6 +1,7 @@
 //! The commands that look at a daemon, feed it, and look at its log.
 
 use crate::support::{Daemon, Setup, eventually, fields, read_table};
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -274,6 +275,29 @@ fn a_log_is_inspected_verified_and_dumped() {
     assert!(stderr(&unknown).contains("knows no stream \"z\""), "{unknown:?}");
     let nothing = run(&["wal", "inspect", home.path().to_str().unwrap()]);
     assert!(stderr(&nothing).contains("has no log segments"), "{nothing:?}");
+}
+
+/// A segment of every released format can be read for ever.
+#[test]
+fn segments_of_old_formats_are_read() {
+    for format in 1..=1 {
+        let path = format!("{}/tests/data/format-{format}.wal.gz", env!("CARGO_MANIFEST_DIR"));
+        let mut bytes = Vec::new();
+        GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let segment = dir.path().join("0000000000000001.wal");
+        std::fs::write(&segment, bytes).unwrap();
+        let segment = segment.to_str().unwrap();
+        assert!(run(&["wal", "verify", segment]).status.success());
+        let records = stdout(&run(&["wal", "dump", segment, "--records"]));
+        assert_eq!(records, "{\"n\":1}\n{\"n\":2}\nnope\n[{\"n\":3},{\"n\":4}]\n");
+        let frames = stdout(&run(&["wal", "dump", segment, "--json"]));
+        let data: Vec<Value> = frames.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lsns: Vec<&Value> = data.iter().map(|frame| &frame["lsn"]).collect();
+        assert_eq!(lsns, [16_777_217, 16_777_217, 16_777_218, 16_777_219]);
+        assert_eq!((&data[2]["records"], &data[2]["bad"]), (&json!(1), &json!(1)));
+        assert_eq!(data[1]["received_at"], "2026-11-21T07:22:05.285349Z");
+    }
 }
 
 fn only_segment(data: &Path) -> std::path::PathBuf {

@@ -1,259 +1,417 @@
-//! Logs that were torn, rotten, cut short or mixed up: what can be read is stored, what cannot is kept and said.
+//! A data directory that comes back damaged: what is readable is stored, what is not is put aside and said, and
+//! nothing that is not ours is touched.
 
-use crate::support::{Daemon, Setup};
+use crate::support::{Daemon, Setup, eventually};
+use forebay::wal::inspect::{Entry, SegmentFile, list};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
-/// Segments of a few requests each, and files that nobody asks for.
+/// Small segments, and files only when asked for.
 const CONFIG: &str = r#"
 [limits]
 body_max = "256KiB"
-decoded_max = "256KiB"
+decoded_max = "512KiB"
 [wal]
 segment_bytes = "1MiB"
-disk_reserve = "1MiB"
+prepared_segments = 1
+sync_interval = "10ms"
 [compactor]
+max_age = "1h"
 max_idle = "off"
 "#;
-const ROWS: u64 = 60;
+const REQUESTS: u64 = 40;
 
-/// A frame as `forebay wal dump --json` shows it.
-struct Frame {
-    file: PathBuf,
-    offset: usize,
-    bytes: usize,
-    n: u64,
+/// A log of several segments, with nothing of it in files yet.
+struct Log {
+    dir: TempDir,
+    config: String,
+    /// The receipt of each request; its row has the request's number.
+    receipts: Vec<u64>,
 }
 
-/// A log of rows `{"n":0}`, `{"n":1}`, … in several segments, each in a request of its own, synced, and in no file yet.
-struct Log {
-    home: tempfile::TempDir,
-    frames: Vec<Frame>,
+/// A frame with a request.
+struct Place {
+    offset: u64,
+    lsn: u64,
+    bytes: u64,
 }
 
 impl Log {
-    fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let daemon = Setup::dev(CONFIG).start_at(home.path());
-        for n in 0..ROWS {
-            let body = format!("{{\"n\":{n},\"padding\":\"{}\"}}", "x".repeat(60_000));
-            assert_eq!(daemon.post("name=t&wait=true", body).status, 200);
-        }
-        daemon.kill();
-        let frames = frames(home.path());
-        assert_eq!(frames.len() as u64, ROWS);
-        Self { home, frames }
+    /// Requests of about 100 KB, all synced, then a kill.
+    fn written() -> Self {
+        Self::with(CONFIG.to_owned(), REQUESTS)
+    }
+
+    fn with(config: String, requests: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = Setup::dev(&config).start_at(dir.path());
+        let pad = "x".repeat(100_000);
+        let receipts = (0..requests).map(|number| {
+            let wait = if number + 1 == requests { "&wait=true" } else { "" };
+            let row = json!({"number": number, "pad": pad}).to_string();
+            let response = daemon.post(&format!("name=visits{wait}"), row);
+            assert!(response.status < 300, "{}", response.text());
+            response.receipt()
+        });
+        let receipts = receipts.collect();
+        drop(daemon.kill());
+        let log = Self { dir, config, receipts };
+        assert!(log.segments().len() >= 3, "{:?}", log.segments());
+        log
     }
 
     fn wal(&self) -> PathBuf {
-        self.home.path().join("data/wal")
+        self.dir.path().join("data/wal")
+    }
+
+    /// The segments with requests in them, oldest first.
+    fn segments(&self) -> Vec<PathBuf> {
+        let mut segments = list(&self.wal()).unwrap();
+        segments.retain(|path| !frames(path).is_empty());
+        segments.sort_by_key(|path| frames(path)[0].lsn);
+        segments
     }
 
     fn start(&self) -> Daemon {
-        Setup::dev(CONFIG).start_at(self.home.path())
+        Setup::dev(&self.config).start_at(self.dir.path())
     }
 
-    /// Starts, and compares what is stored with everything but the rows `lost`.
-    fn check(&self, lost: &[u64]) -> Daemon {
-        let daemon = self.start();
-        let stored: Vec<u64> = daemon.rows("t").iter().map(|row| row["n"].as_u64().unwrap()).collect();
-        let expected: Vec<u64> = (0..ROWS).filter(|n| !lost.contains(n)).collect();
-        assert_eq!(stored, expected);
-        // It goes on as if nothing had happened.
-        let response = daemon.post("name=t&wait=table", r#"{"n":1000}"#);
-        assert_eq!(response.status, 200, "{}", response.text());
-        daemon
+    /// The requests whose receipts are these.
+    fn numbers(&self, lsns: &[u64]) -> BTreeSet<u64> {
+        (0..self.receipts.len() as u64)
+            .filter(|number| lsns.contains(&self.receipts[usize::try_from(*number).unwrap()]))
+            .collect()
     }
 
-    fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = std::fs::read(file).unwrap();
-        change(&mut bytes);
-        std::fs::write(file, bytes).unwrap();
+    /// Every row is stored once, but those of these frames.
+    #[track_caller]
+    fn assert_stored_but(&self, daemon: &Daemon, lost: &[u64]) {
+        let rows: Vec<u64> =
+            daemon.rows("visits").iter().map(|row| row["number"].as_u64().unwrap()).collect();
+        let lost = self.numbers(lost);
+        let expected: Vec<u64> =
+            (0..self.receipts.len() as u64).filter(|number| !lost.contains(number)).collect();
+        assert_eq!(rows, expected, "in order, and all but {lost:?}");
     }
 
-    /// Rows whose frames are in the segment of row `n`.
-    fn beside(&self, n: usize) -> Vec<u64> {
-        let file = &self.frames[n].file;
-        self.frames.iter().filter(|frame| frame.file == *file).map(|frame| frame.n).collect()
+    /// Starting and ending it again changes nothing and repeats nothing.
+    #[track_caller]
+    fn assert_settled(&self, daemon: Daemon, lost: &[u64]) {
+        // What comes later is above everything that was lost.
+        let later = daemon.post("name=later&wait=true", "{\"a\":1}");
+        assert_eq!(later.status, 200);
+        assert!(later.receipt() > *self.receipts.last().unwrap());
+        assert!(daemon.stop().status.success());
+        let again = self.start();
+        let recovery = recovery(&again);
+        assert_eq!((&recovery["missing"], &recovery["torn"]), (&json!([]), &json!([])), "{recovery}");
+        self.assert_stored_but(&again, lost);
+        assert_eq!(again.rows("later").len(), 1);
+        assert!(metric(&again, "corrupt_frames") < 1.0, "what is past is not found again");
     }
 }
 
-fn frames(home: &Path) -> Vec<Frame> {
-    let mut dump = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    dump.args(["wal", "dump", "--json"]).arg(home.join("data")).stderr(Stdio::inherit());
-    let output = dump.output().unwrap();
-    let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
-    let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
-    let frames = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let data = frames.filter(|frame| frame["kind"] == "DATA").enumerate();
-    data.map(|(n, frame)| Frame {
-        file: home.join("data/wal").join(frame["file"].as_str().unwrap()),
-        offset: number(&frame["offset"]),
-        bytes: number(&frame["bytes"]),
-        n: n as u64,
-    })
-    .collect()
+/// The requests in a segment.
+fn frames(path: &Path) -> Vec<Place> {
+    let segment = SegmentFile::read(path).unwrap();
+    let data = segment.entries().filter_map(|entry| match entry {
+        Entry::Frame { offset, frame } if frame.header.kind == forebay::wal::format::FrameKind::Data => {
+            Some(Place { offset, lsn: frame.header.lsn.0, bytes: frame.header.frame_bytes() as u64 })
+        }
+        _ => None,
+    });
+    data.collect()
+}
+
+fn lsns(path: &Path) -> Vec<u64> {
+    frames(path).iter().map(|frame| frame.lsn).collect()
+}
+
+fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+}
+
+fn flip(path: &Path, offset: u64) {
+    let byte = std::fs::read(path).unwrap()[usize::try_from(offset).unwrap()];
+    overwrite(path, offset, &[byte ^ 0x10]);
+}
+
+fn recovery(daemon: &Daemon) -> Value {
+    daemon.get("/admin/v1/wal").json()["recovery"].clone()
+}
+
+fn metric(daemon: &Daemon, name: &str) -> f64 {
+    daemon.metric(&format!("forebay_compactor_{name}_total"))
+}
+
+fn put_aside(log: &Log) -> Vec<String> {
+    let entries = std::fs::read_dir(log.wal().join("quarantine")).unwrap().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn range(lsns: &[u64]) -> Value {
+    json!({"first": lsns[0], "last": lsns[lsns.len() - 1]})
 }
 
 #[test]
-fn a_flipped_byte_costs_the_request_it_is_in_and_is_reported() {
-    let log = Log::new();
-    let victim = &log.frames[5];
-    assert_ne!(victim.file, log.frames.last().unwrap().file, "it is in a sealed segment");
-    Log::change(&victim.file, |bytes| bytes[victim.offset + 40 + victim.bytes / 2] ^= 0x40);
-    let daemon = log.check(&[5]);
-    assert_eq!(daemon.metric("forebay_compactor_corrupt_frames_total") as u64, 1);
-    assert!(daemon.log().contains("frames that were durable cannot be read"), "{}", daemon.log());
-    // The bytes are kept.
-    let quarantine = std::fs::read_dir(log.wal().join("quarantine")).unwrap();
-    let kept: Vec<_> = quarantine.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
-    assert!(kept.iter().any(|len| *len > 60_000), "{kept:?}");
+fn a_torn_tail_costs_the_request_that_was_being_written_alone() {
+    let log = Log::written();
+    let segment = log.segments().pop().unwrap();
+    let last = frames(&segment).pop().unwrap();
+    // Its second half never reached the disk.
+    overwrite(&segment, last.offset + last.bytes / 2, &vec![0; usize::try_from(last.bytes / 2).unwrap()]);
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[last.lsn]);
+    assert!(metric(&daemon, "corrupt_frames") < 1.0);
+    log.assert_settled(daemon, &[last.lsn]);
 }
 
 #[test]
-fn a_damaged_frame_header_costs_no_more_than_its_frame() {
-    let log = Log::new();
-    for n in [0, 7, 8] {
-        let victim = &log.frames[n];
-        // The length, the number, the kind.
-        Log::change(&victim.file, |bytes| bytes[victim.offset + [0, 8, 36][n % 3]] ^= 0x11);
+fn a_flipped_byte_in_the_middle_costs_its_request_alone_and_is_said() {
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    let frame = &frames(segment)[3];
+    flip(segment, frame.offset + frame.bytes / 2);
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[frame.lsn]);
+    assert!((metric(&daemon, "corrupt_frames") - 1.0).abs() < 0.1);
+    let said = daemon.log();
+    let line = said.lines().find(|line| line.contains("the log is damaged")).expect("it is said");
+    assert!(line.contains("\"ERROR\"") && line.contains(&frame.lsn.to_string()), "{line}");
+    // Its bytes are kept.
+    let aside = put_aside(&log);
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    let kept = std::fs::metadata(log.wal().join("quarantine").join(&aside[0])).unwrap();
+    assert_eq!(kept.len(), frame.bytes);
+    log.assert_settled(daemon, &[frame.lsn]);
+}
+
+#[test]
+fn a_damaged_frame_header_costs_its_request_alone() {
+    let log = Log::written();
+    let segment = &log.segments()[2];
+    let frame = &frames(segment)[0];
+    flip(segment, frame.offset + 4);
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[frame.lsn]);
+    assert!((metric(&daemon, "corrupt_frames") - 1.0).abs() < 0.1);
+    log.assert_settled(daemon, &[frame.lsn]);
+}
+
+#[test]
+fn a_segment_whose_beginning_is_gone_costs_that_beginning() {
+    let log = Log::written();
+    assert_beginnings_cost(&log, &[(1, 2), (2, 8)]);
+}
+
+#[test]
+fn a_long_beginning_that_is_gone_is_no_reason_to_give_up_the_rest() {
+    let log = Log::with(CONFIG.replace("\"1MiB\"", "\"4MiB\""), 90);
+    assert_beginnings_cost(&log, &[(1, 25)]);
+}
+
+#[track_caller]
+fn assert_beginnings_cost(log: &Log, beginnings: &[(usize, usize)]) {
+    let segments = log.segments();
+    let mut lost = Vec::new();
+    for (index, n_frames) in beginnings {
+        let frames = frames(&segments[*index]);
+        let zeros = vec![0; usize::try_from(frames[*n_frames].offset).unwrap() - 4096];
+        overwrite(&segments[*index], 4096, &zeros);
+        lost.extend(frames[..*n_frames].iter().map(|frame| frame.lsn));
     }
-    let daemon = log.check(&[0, 7, 8]);
-    assert_eq!(daemon.metric("forebay_compactor_corrupt_frames_total") as u64, 3);
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &lost);
+    let counted = metric(&daemon, "corrupt_frames");
+    assert!((counted - lost.len() as f64).abs() < 0.1, "{counted} of {}: {}", lost.len(), recovery(&daemon));
+    log.assert_settled(daemon, &lost);
 }
 
 #[test]
-fn a_torn_tail_ends_the_log_where_it_is_torn() {
-    let log = Log::new();
-    let last = log.frames.last().unwrap();
-    // What a power loss leaves of a request that was never synced: its end is zeros.
-    Log::change(&last.file, |bytes| bytes[last.offset + 40 + last.bytes / 2..].fill(0));
-    log.check(&[ROWS - 1]);
+fn a_segment_in_which_nothing_can_be_read_is_put_aside() {
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    let lost = lsns(segment);
+    overwrite(segment, 4096, &vec![0x5a; (1 << 20) - 4096]);
+    let daemon = log.start();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert_eq!(recovery(&daemon)["quarantined"], json!([name]));
+    assert_eq!(put_aside(&log), [name]);
+    log.assert_stored_but(&daemon, &lost);
+    assert!((metric(&daemon, "corrupt_frames") - lost.len() as f64).abs() < 0.1);
+    log.assert_settled(daemon, &lost);
 }
 
 #[test]
-fn a_missing_segment_is_missed() {
-    let log = Log::new();
-    let lost = log.beside(20);
-    std::fs::remove_file(&log.frames[20].file).unwrap();
-    let daemon = log.check(&lost);
-    let missing = daemon.get("/admin/v1/wal").json()["recovery"]["missing"].clone();
-    assert_eq!(missing.as_array().unwrap().len(), 1, "{missing}");
-    assert!(daemon.log().contains("their segment is not there"), "{}", daemon.log());
+fn a_missing_segment_is_reported_and_counted_and_the_others_are_stored() {
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    let lost = lsns(segment);
+    std::fs::remove_file(segment).unwrap();
+    let daemon = log.start();
+    assert_eq!(recovery(&daemon)["missing"], json!([range(&lost)]), "{}", recovery(&daemon));
+    assert!(daemon.log().contains("frames are missing"));
+    log.assert_stored_but(&daemon, &lost);
+    assert!((metric(&daemon, "corrupt_frames") - lost.len() as f64).abs() < 0.1);
+    log.assert_settled(daemon, &lost);
+}
+
+#[test]
+fn a_segment_with_a_damaged_header_is_put_aside_whole_and_said() {
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    let lost = lsns(segment);
+    // More of it than can be guessed: the generation, which nothing else knows.
+    overwrite(segment, 40, &[0xAA; 8]);
+    let bytes = std::fs::read(segment).unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+    let daemon = log.start();
+    let report = recovery(&daemon);
+    assert_eq!(report["quarantined"], json!([name]), "{report}");
+    assert_eq!(report["missing"], json!([range(&lost)]), "{report}");
+    assert!(daemon.log().contains("the header of a segment is damaged"));
+    assert_eq!(std::fs::read(log.wal().join("quarantine").join(&name)).unwrap(), bytes, "every byte is kept");
+    log.assert_stored_but(&daemon, &lost);
+    log.assert_settled(daemon, &lost);
 }
 
 #[test]
 fn a_segment_that_was_cut_short_gives_what_is_left_of_it() {
-    let log = Log::new();
-    let cut = &log.frames[20];
-    let of_segment = log.beside(20);
-    Log::change(&cut.file, |bytes| bytes.truncate(cut.offset + 100));
-    let lost: Vec<u64> = of_segment.into_iter().filter(|n| *n >= 20).collect();
-    log.check(&lost);
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    let places = frames(segment);
+    let cut = &places[3];
+    std::fs::File::options().write(true).open(segment).unwrap().set_len(cut.offset + 100).unwrap();
+    let lost: Vec<u64> = places[3..].iter().map(|place| place.lsn).collect();
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &lost);
+    assert_eq!(metric(&daemon, "corrupt_frames").to_string(), lost.len().to_string());
+    log.assert_settled(daemon, &lost);
 }
 
 #[test]
-fn files_of_others_in_the_log_stay_where_they_are() {
-    let log = Log::new();
-    let others = ["notes.txt", "0000000000009999.wal", "1.wal", "0000000000000001.wal.bak"];
-    for name in others {
-        std::fs::write(log.wal().join(name), "not a segment").unwrap();
-    }
-    let daemon = log.check(&[]);
-    let foreign = daemon.get("/admin/v1/wal").json()["recovery"]["foreign"].clone();
-    assert_eq!(foreign.as_array().unwrap().len(), others.len(), "{foreign}");
-    for name in others {
-        assert_eq!(std::fs::read_to_string(log.wal().join(name)).unwrap(), "not a segment");
-    }
+fn a_segment_of_a_newer_format_stops_the_start_and_is_left_alone() {
+    let log = Log::written();
+    let segment = &log.segments()[1];
+    overwrite(segment, 8, &[2, 0]);
+    let before = std::fs::read(segment).unwrap();
+    let refused = refused(&log);
+    assert!(
+        refused.contains("segment format 2 is newer") && refused.contains(segment.to_str().unwrap()),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(segment).unwrap(), before);
+    // The version that wrote it finds everything.
+    overwrite(segment, 8, &[1, 0]);
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[]);
 }
 
-/// What a start says that does not come to be.
-fn refused(home: &Path) -> String {
-    let output = Setup::dev(CONFIG).command(home).stdout(Stdio::null()).output().unwrap();
+/// Starts a daemon that must not start. Returns what it says.
+fn refused(log: &Log) -> String {
+    let output = Setup::dev(CONFIG).command(log.dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("events"), "it never listened");
     String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]
-fn a_segment_of_a_newer_format_stops_the_start_and_is_not_touched() {
-    let log = Log::new();
-    let newer = &log.frames[0].file;
-    Log::change(newer, |bytes| bytes[8] = 2);
-    let before = std::fs::read(newer).unwrap();
-    let error = refused(log.home.path());
-    assert!(
-        error.contains("segment format 2 is newer than 1") && error.contains("move the file away"),
-        "{error}"
-    );
-    assert_eq!(std::fs::read(newer).unwrap(), before);
-    Log::change(newer, |bytes| bytes[8] = 1);
-    log.check(&[]);
+fn foreign_files_in_the_log_are_named_and_left_alone() {
+    let log = Log::written();
+    let names = ["0000000000000001.wal.bak", "9999999999999999.wal", "notes.txt"];
+    for name in names {
+        std::fs::write(log.wal().join(name), "not ours").unwrap();
+    }
+    std::fs::create_dir(log.wal().join("lost+found")).unwrap();
+    let daemon = log.start();
+    let foreign = recovery(&daemon)["foreign"].clone();
+    assert_eq!(foreign, json!([names[0], names[1], "lost+found", names[2]]));
+    log.assert_stored_but(&daemon, &[]);
+    log.assert_settled(daemon, &[]);
+    for name in names {
+        assert_eq!(std::fs::read(log.wal().join(name)).unwrap(), b"not ours", "{name}");
+    }
 }
 
 #[test]
 fn a_segment_of_another_log_stops_the_start() {
-    let (log, other) = (Log::new(), Log::new());
-    let name = Path::new("0000000000000777.wal");
-    let foreign = &other.frames[0].file;
-    std::fs::copy(foreign, log.wal().join(name)).unwrap();
-    // Its header says another id than its name: nobody can say what it is, so it is put aside and kept.
-    let daemon = log.check(&[]);
-    assert_eq!(
-        daemon.get("/admin/v1/wal").json()["recovery"]["quarantined"],
-        json!([name.to_str().unwrap()])
-    );
-    drop(daemon);
-    let log = Log::new();
-    let last = log.frames.last().unwrap().file.clone();
-    std::fs::copy(other.wal().join(last.file_name().unwrap()), &last).unwrap();
-    let error = refused(log.home.path());
-    assert!(error.contains("belongs to another log"), "{error}");
+    let (log, other) = (Log::written(), Log::written());
+    std::fs::copy(&other.segments()[0], log.wal().join("0000000000000099.wal")).unwrap();
+    // Under another number than its own it is damaged; under its own it is another log's.
+    let name = other.segments()[1].file_name().unwrap().to_owned();
+    std::fs::copy(&other.segments()[1], log.wal().join(name)).unwrap();
+    let said = refused(&log);
+    assert!(said.contains("another log"), "{said}");
 }
 
 #[test]
-fn a_catalog_that_cannot_be_read_stops_the_start() {
-    let log = Log::new();
-    let catalog = log.home.path().join("data/catalog.db");
+fn a_damaged_catalog_stops_the_start_and_is_left_alone() {
+    let log = Log::written();
+    let catalog = log.dir.path().join("data/catalog.db");
+    // So that the database alone has everything, as after a clean end.
+    let open = rusqlite::Connection::open(&catalog).unwrap();
+    open.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+    drop(open);
     let good = std::fs::read(&catalog).unwrap();
-    std::fs::remove_file(log.home.path().join("data/catalog.db-wal")).unwrap();
-    std::fs::write(&catalog, "this is no database, and long enough to be looked at as one".repeat(100))
-        .unwrap();
-    let error = refused(log.home.path());
-    assert!(error.contains("catalog.db cannot be used"), "{error}");
-    assert!(!good.is_empty());
+    let mut bad = good.clone();
+    bad[..4096].fill(0x5a);
+    std::fs::write(&catalog, &bad).unwrap();
+    let said = refused(&log);
+    assert!(said.contains("catalog") && said.contains(catalog.to_str().unwrap()), "{said}");
+    assert_eq!(std::fs::read(&catalog).unwrap(), bad);
+    std::fs::write(&catalog, &good).unwrap();
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[]);
 }
 
 #[test]
-fn what_a_crash_left_in_staging_is_cleared_away() {
-    let log = Log::new();
-    let staged = log.home.path().join("data/staged");
-    for name in ["left.parquet", "unfinished/half.tmp"] {
-        std::fs::write(staged.join(name), "half a file").unwrap();
-    }
-    log.check(&[]);
-    assert!(!staged.join("left.parquet").exists() && !staged.join("unfinished/half.tmp").exists());
+fn files_that_a_crash_left_half_written_are_replaced() {
+    let log = Log::written();
+    let staged = log.dir.path().join("data/staged");
+    std::fs::write(staged.join("0123456789abcdef0123456789abcdef.parquet"), "PAR1 half").unwrap();
+    std::fs::write(staged.join("unfinished/0123.tmp"), "PAR1 ha").unwrap();
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &[]);
+    log.assert_settled(daemon, &[]);
 }
 
 #[test]
-fn a_destination_that_cannot_be_written_blocks_nobody() {
-    let home = tempfile::tempdir().unwrap();
-    let tables = home.path().join("lake");
-    let config = format!("{CONFIG}[destination]\nurl = \"file://{}\"\n", tables.display());
-    let config = config.replace("max_idle = \"off\"", "max_idle = \"20ms\"");
-    let daemon = Setup::dev(&config).start_at(home.path());
-    // A file where the table's directory would be.
-    std::fs::write(tables.join("a"), "in the way").unwrap();
-    for stream in ["a", "b"] {
-        assert_eq!(daemon.post(&format!("name={stream}&wait=true"), r#"{"n":1}"#).status, 200);
+fn a_staged_file_that_was_cut_short_is_never_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let tables = dir.path().join("data/tables");
+    std::fs::create_dir_all(&tables).unwrap();
+    std::fs::write(tables.join("visits"), "in the way").unwrap();
+    let setup = || Setup::dev("").env("FOREBAY_SERVER__DRAIN_TIMEOUT", "100ms");
+    let daemon = setup().start_at(dir.path());
+    for number in 0..100 {
+        assert_eq!(daemon.post("name=visits", json!({"number": number}).to_string()).status, 202);
     }
-    assert_eq!(daemon.post("name=b&wait=table", r#"{"n":2}"#).status, 200, "b is published");
-    let staged = crate::support::eventually("a staged file with its error", || {
-        let staged = daemon.get("/admin/v1/staged").json()["staged"].clone();
-        staged[0]["last_error"].is_string().then_some(staged)
+    eventually("a staged file", || {
+        let staged = daemon.get("/admin/v1/staged").json();
+        (!staged["staged"].as_array().unwrap().is_empty()).then_some(())
     });
-    assert_eq!((staged.as_array().unwrap().len(), &staged[0]["stream"]), (1, &json!("a")), "{staged}");
-    std::fs::remove_file(tables.join("a")).unwrap();
-    assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
-    assert_eq!(crate::support::read_table(&tables.join("a")).len(), 1);
+    daemon.stop();
+    let staged = std::fs::read_dir(dir.path().join("data/staged")).unwrap().flatten();
+    let file = staged.map(|entry| entry.path()).find(|path| path.extension().is_some()).unwrap();
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &good[..good.len() / 2]).unwrap();
+    std::fs::remove_file(tables.join("visits")).unwrap();
+
+    let daemon = setup().start_at(dir.path());
+    let error = eventually("a failed attempt", || {
+        let staged = daemon.get("/admin/v1/staged").json();
+        let error = staged["staged"][0]["last_error"].as_str()?.to_owned();
+        error.contains("bytes").then_some(error)
+    });
+    assert!(error.contains(&good.len().to_string()), "{error}");
+    assert_eq!(crate::support::parquet_files(&tables), Vec::<PathBuf>::new());
+    // Mended, it is published.
+    std::fs::write(&file, &good).unwrap();
+    assert_eq!(daemon.rows("visits").len(), 100);
 }

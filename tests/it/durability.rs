@@ -1,210 +1,338 @@
-//! Disks that fail, fill up or are slow, and clocks that are wrong: nothing acknowledged is lost, and the daemon says
-//! what is the matter.
+//! A disk that fails, a disk that is full, a log that is full, a clock that jumps: nothing acknowledged is lost, what
+//! is refused is said, and the daemon goes on by itself as soon as it can.
 
-use crate::support::{Daemon, Response, Setup, eventually};
+use crate::faults::Faults;
+use crate::support::{Daemon, Response, Setup, eventually, read_table, try_read_response};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A short log in small segments.
-const SMALL: &str = r#"
+/// Small segments, and files only when asked for.
+const SMALL_LOG: &str = r#"
 [limits]
 body_max = "256KiB"
-decoded_max = "256KiB"
+decoded_max = "512KiB"
 [wal]
 segment_bytes = "1MiB"
-prepared_segments = 2
-disk_reserve = "1MiB"
+prepared_segments = 1
+max_bytes = "64MiB"
+sync_interval = "20ms"
+[compactor]
+max_age = "1h"
+max_idle = "off"
 "#;
 
-/// `shim.c`, compiled once.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shim.c");
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shim-{}.so", std::process::id()));
-        let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&library).arg(source).arg("-ldl");
-        assert!(compile.status().unwrap().success(), "the C compiler does not take shim.c");
-        library
-    })
+/// A request of one large row. Returns the answer.
+fn send(daemon: &Daemon, query: &str, number: u64) -> Response {
+    daemon.post(query, row(number))
 }
 
-/// A disk that can be told to fail.
-struct Disk {
-    home: tempfile::TempDir,
-    config: String,
+fn row(number: u64) -> String {
+    json!({"number": number, "pad": "x".repeat(100_000)}).to_string()
 }
 
-impl Disk {
-    fn new(config: &str) -> Self {
-        Self { home: tempfile::tempdir().unwrap(), config: config.to_owned() }
+/// The rows by their number: how often each is stored.
+fn numbers(rows: &[Value]) -> BTreeMap<u64, u32> {
+    let mut numbers = BTreeMap::new();
+    for row in rows {
+        *numbers.entry(row["number"].as_u64().unwrap()).or_default() += 1;
     }
-
-    fn start(&self) -> Daemon {
-        Setup::dev(&self.config)
-            .env("LD_PRELOAD", library().to_str().unwrap())
-            .env("FOREBAY_SHIM", self.home.path().to_str().unwrap())
-            .start_at(self.home.path())
-    }
-
-    fn set(&self, fault: &str, value: &str) {
-        std::fs::write(self.home.path().join(fault), value).unwrap();
-    }
-
-    fn heal(&self, fault: &str) {
-        std::fs::remove_file(self.home.path().join(fault)).unwrap();
-    }
+    numbers
 }
 
-/// Sends rows `{"n":…}` with some padding, and remembers which were acknowledged.
-#[derive(Default)]
-struct Sender {
-    next: u64,
-    acknowledged: Vec<u64>,
+#[track_caller]
+fn assert_stored_once(rows: &[Value], acknowledged: &[u64]) {
+    let stored = numbers(rows);
+    let lost: Vec<_> = acknowledged.iter().filter(|number| !stored.contains_key(number)).collect();
+    assert!(lost.is_empty(), "acknowledged and not stored: {lost:?}");
+    let doubled: Vec<_> = stored.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(doubled.is_empty(), "stored more than once: {doubled:?}");
 }
 
-impl Sender {
-    fn send(&mut self, daemon: &Daemon, query: &str) -> Response {
-        let n = self.next;
-        self.next += 1;
-        let body = format!("{{\"n\":{n},\"padding\":\"{}\"}}", "x".repeat(50_000));
-        let response = daemon.post(query, body);
-        if matches!(response.status, 200 | 202) {
-            self.acknowledged.push(n);
+/// Sends until a request is refused for lack of room. Returns that answer.
+fn fill(daemon: &Daemon, acknowledged: &mut Vec<u64>) -> Response {
+    for number in acknowledged.len() as u64.. {
+        let response = send(daemon, "name=visits", number);
+        match response.status {
+            202 => acknowledged.push(number),
+            _ => return response,
         }
-        response
+        assert!(number < 10_000, "the log never fills");
     }
-
-    /// Everything acknowledged is there, and nothing twice.
-    fn check(&self, daemon: &Daemon) {
-        let mut stored: Vec<u64> = daemon.rows("t").iter().map(|row| row["n"].as_u64().unwrap()).collect();
-        stored.sort_unstable();
-        let before = stored.len();
-        stored.dedup();
-        assert_eq!(stored.len(), before, "a row is stored twice");
-        let lost: Vec<_> = self.acknowledged.iter().filter(|n| stored.binary_search(n).is_err()).collect();
-        assert!(lost.is_empty(), "acknowledged but not stored: {lost:?}");
-    }
+    unreachable!("the numbers do not end")
 }
 
-#[test]
-fn a_disk_that_cannot_sync_stops_the_daemon_and_loses_nothing_acknowledged() {
-    let disk = Disk::new(SMALL);
-    let daemon = disk.start();
-    let mut sender = Sender::default();
-    for query in ["name=t", "name=t&wait=true"].repeat(20) {
-        assert!(sender.send(&daemon, query).status < 300);
-    }
-    disk.set("eio", "");
-    let failed = sender.send(&daemon, "name=t&wait=true");
-    assert_eq!(failed.status, 500, "{}", failed.text());
-    assert!(failed.text().contains("the sync failed"), "{}", failed.text());
-    let stopped = daemon.wait();
-    assert_eq!(stopped.status.code(), Some(70), "{}", stopped.log);
-    assert!(stopped.log.contains("a sync failed") && stopped.log.contains("poisoned"), "{}", stopped.log);
-    disk.heal("eio");
-    sender.check(&disk.start());
-}
-
-#[test]
-fn one_failed_sync_is_made_good_in_a_new_segment() {
-    let disk = Disk::new(SMALL);
-    let daemon = disk.start();
-    let mut sender = Sender::default();
-    sender.send(&daemon, "name=t&wait=true");
-    disk.set("eio", "1");
-    for _ in 0..10 {
-        let response = sender.send(&daemon, "name=t&wait=true");
-        assert_eq!(response.status, 200, "{}", response.text());
-    }
-    assert!(daemon.log().contains("are now, in a new segment"), "{}", daemon.log());
-    assert_eq!(daemon.metric("forebay_wal_sync_errors_total") as u64, 1);
-    daemon.kill();
-    disk.heal("eio");
-    sender.check(&disk.start());
-}
-
-#[test]
-fn a_full_disk_refuses_and_takes_requests_again_by_itself() {
-    let disk = Disk::new(SMALL);
-    let daemon = disk.start();
-    let mut sender = Sender::default();
-    sender.send(&daemon, "name=t&wait=table");
-    disk.set("enospc", "");
-    let refused = loop {
-        let response = sender.send(&daemon, "name=t&wait=true");
-        if response.status != 200 {
-            break response;
-        }
-        assert!(sender.next < 500, "segments come from nowhere");
-    };
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    assert!(refused.header("retry-after").is_some() && refused.text().contains("disk"), "{refused:?}");
+#[track_caller]
+fn assert_full(daemon: &Daemon, response: &Response, reason: &str) {
+    assert_eq!(response.status, 503, "{}", response.text());
+    let seconds: u32 = response.header("retry-after").expect("when to come again").parse().unwrap();
+    assert!((1..=60).contains(&seconds));
     let ready = daemon.get("/readyz");
-    assert_eq!((ready.status, ready.json()["reason"].as_str()), (503, Some("disk full")));
+    assert_eq!((ready.status, ready.json()["reason"].as_str()), (503, Some(reason)));
     assert_eq!(daemon.get("/healthz").status, 200, "a restart would not help");
-    assert!(daemon.metric("forebay_http_refusals_total") >= 1.0);
-    disk.heal("enospc");
-    eventually("accepting", || (sender.send(&daemon, "name=t&wait=true").status == 200).then_some(()));
+    assert!(daemon.metric("forebay_wal_refusing") > 0.0);
+}
+
+#[test]
+fn the_frames_of_one_failed_sync_are_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
+    assert_eq!(send(&daemon, "name=visits&wait=true", 0).status, 200);
+    faults.begin("sync-fails-once");
+    assert_eq!(send(&daemon, "name=visits&wait=true", 1).status, 200, "it is durable elsewhere");
+    assert!(!faults.is_pending("sync-fails-once"));
+    assert_eq!(send(&daemon, "name=visits", 2).status, 202);
+    assert!(daemon.metric("forebay_wal_sync_errors_total") > 0.0);
+    let killed = daemon.kill();
+    assert!(killed.log.contains("a sync failed"), "{}", killed.log);
+
+    let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
+    let recovery = daemon.get("/admin/v1/wal").json()["recovery"].clone();
+    assert_eq!((&recovery["missing"], &recovery["torn"]), (&json!([]), &json!([])), "{recovery}");
+    assert_stored_once(&daemon.rows("visits"), &[0, 1, 2]);
+}
+
+#[test]
+fn a_disk_that_does_not_sync_ends_the_process_and_costs_no_acknowledged_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
+    let acknowledged = parking_lot::Mutex::new(Vec::new());
+    let next = AtomicU64::new(0);
+    let failing = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (acknowledged, next, failing, ingest) = (&acknowledged, &next, &failing, daemon.ingest);
+            scope.spawn(move || {
+                // Until the daemon is gone.
+                while let Ok(mut connection) = std::net::TcpStream::connect(ingest) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let synced = client % 2 == 0;
+                    let began_failing = failing.load(Ordering::SeqCst);
+                    let body = row(number);
+                    let query = if synced { "name=visits&wait=true" } else { "name=visits" };
+                    let head = format!(
+                        "POST /v0/events?{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    drop(connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(body.as_bytes())));
+                    let Ok(response) = try_read_response(&mut connection) else { continue };
+                    match response.status {
+                        200 | 202 => acknowledged.lock().push(number),
+                        500 | 503 => {}
+                        other => panic!("{other}: {}", response.text()),
+                    }
+                    assert!(!(began_failing && response.status == 200), "no sync, no 200");
+                }
+            });
+        }
+        eventually("some load", || (acknowledged.lock().len() > 50).then_some(()));
+        faults.begin("sync-fails");
+        failing.store(true, Ordering::SeqCst);
+        let ended = daemon.wait();
+        assert_eq!(ended.status.code(), Some(70), "{}", ended.log);
+        assert!(ended.log.contains("a sync failed"), "{}", ended.log);
+        assert!(ended.log.contains("the log is poisoned"), "{}", ended.log);
+    });
+
+    let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
+    assert_stored_once(&daemon.rows("visits"), &acknowledged.into_inner());
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
+    let mut acknowledged = Vec::new();
+    for number in 0..5 {
+        assert_eq!(send(&daemon, "name=visits", number).status, 202);
+        acknowledged.push(number);
+    }
+    faults.begin("disk-full");
+    let refused = fill(&daemon, &mut acknowledged);
+    assert_full(&daemon, &refused, "disk full");
+    // Also what needs the catalog is refused and not half done.
+    let other = daemon.post("name=new_stream", row(0));
+    assert!((500..600).contains(&other.status), "{}", other.text());
+
+    faults.end("disk-full");
+    let number = acknowledged.len() as u64;
+    eventually("accepting", || (send(&daemon, "name=visits", number).status == 202).then_some(()));
+    acknowledged.push(number);
     eventually("readiness", || (daemon.get("/readyz").status == 200).then_some(()));
-    sender.check(&daemon);
-    daemon.kill();
-    sender.check(&disk.start());
+    assert_eq!(daemon.post("name=new_stream", row(0)).status, 202);
+    assert_stored_once(&daemon.rows("visits"), &acknowledged);
+    assert_eq!(daemon.rows("new_stream").len(), 1);
 }
 
 #[test]
-fn a_full_log_refuses_and_takes_requests_again_by_itself() {
-    // The destination is not there, and nothing would be cut for an hour.
-    let disk = Disk::new(&format!(
-        "{SMALL}max_bytes = \"6MiB\"\n[compactor]\nmax_age = \"1h\"\nmax_idle = \"off\"\n"
-    ));
-    let daemon = disk.start();
-    let mut sender = Sender::default();
-    // Files are cut early rather than requests refused, however much comes.
-    for _ in 0..400 {
-        eventually("accepting", || (sender.send(&daemon, "name=t").status == 202).then_some(()));
+fn a_daemon_killed_on_a_full_disk_starts_there_and_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
+    let mut acknowledged = Vec::new();
+    assert_eq!(send(&daemon, "name=visits", 0).status, 202);
+    acknowledged.push(0);
+    let ballast = dir.path().join("data/ballast");
+    eventually("the ballast file", || ballast.is_file().then_some(()));
+    faults.begin("disk-full");
+    fill(&daemon, &mut acknowledged);
+    drop(daemon.kill());
+    faults.end("disk-full");
+    // All the room there is, is what was kept for this: recovery syncs what is there, and writes nothing new.
+    faults.begin("almost-full");
+    let daemon =
+        faults.on(Setup::dev(SMALL_LOG).env("FOREBAY_WAL__DISK_RESERVE", "1000000GiB")).start_at(dir.path());
+    let refused = send(&daemon, "name=visits", 1_000_000);
+    assert_full(&daemon, &refused, "disk full");
+    assert!(daemon.log().contains("the ballast file is given up"));
+    drop(daemon.kill());
+    let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
+    assert_stored_once(&daemon.rows("visits"), &acknowledged);
+}
+
+#[test]
+fn a_full_log_is_emptied_into_files_before_their_time() {
+    let config = SMALL_LOG.replace("64MiB", "4MiB");
+    let daemon = Setup::dev(&config).start();
+    let mut acknowledged = Vec::new();
+    // Many times what fits, though files would be written in an hour only.
+    for number in 0..200 {
+        eventually("accepting", || {
+            let response = send(&daemon, "name=visits", number);
+            match response.status {
+                202 => Some(()),
+                503 => {
+                    assert!(response.header("retry-after").is_some());
+                    None
+                }
+                other => panic!("{other}: {}", response.text()),
+            }
+        });
+        acknowledged.push(number);
     }
-    assert!(daemon.get("/admin/v1/wal").json()["log_bytes"].as_u64().unwrap() <= 6 << 20);
-    // Now files cannot be written either: the log fills.
-    disk.set("enospc", "");
-    let refused = eventually("refusal", || Some(sender.send(&daemon, "name=t")).filter(|r| r.status == 503));
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    disk.heal("enospc");
-    eventually("accepting", || (sender.send(&daemon, "name=t").status == 202).then_some(()));
-    sender.check(&daemon);
+    assert!(daemon.metric("forebay_wal_bytes") <= f64::from(4 << 20));
+    assert_stored_once(&daemon.rows("visits"), &acknowledged);
 }
 
 #[test]
-fn a_sync_that_takes_long_is_answered_in_time() {
-    let disk = Disk::new("");
-    let daemon = disk.start();
-    disk.set("slow", "13000");
-    let response = daemon.post("name=t&wait=true", r#"{"n":1}"#);
+fn a_destination_that_is_away_holds_back_neither_log_nor_other_streams() {
+    let config = SMALL_LOG.replace("64MiB", "4MiB").replace("max_age = \"1h\"", "max_age = \"100ms\"");
+    let dir = tempfile::tempdir().unwrap();
+    let tables = dir.path().join("data/tables");
+    std::fs::create_dir_all(&tables).unwrap();
+    // Nothing can be made below a file.
+    std::fs::write(tables.join("visits"), "in the way").unwrap();
+    let daemon = Setup::dev(&config).env("FOREBAY_SERVER__DRAIN_TIMEOUT", "100ms").start_at(dir.path());
+    let mut acknowledged = Vec::new();
+    for number in 0..120 {
+        eventually("accepting", || (send(&daemon, "name=visits", number).status == 202).then_some(()));
+        acknowledged.push(number);
+    }
+    let other = daemon.post("name=clicks&wait=table", row(0));
+    assert_eq!(other.status, 200, "another stream's files are published: {}", other.text());
+    let staged = daemon.get("/admin/v1/staged").json();
+    let first = &staged["staged"][0];
+    assert_eq!(first["stream"], "visits");
+    eventually("an attempt that is shown", || {
+        let staged = daemon.get("/admin/v1/staged").json();
+        staged["staged"][0]["last_error"].as_str().map(str::to_owned)
+    });
+    let waited = daemon.get("/admin/v1/status").json();
+    assert_eq!(waited["ready"], true, "{waited}");
+    // A restart changes nothing about it.
+    let stopped = daemon.stop();
+    assert!(stopped.status.success());
+    let daemon = Setup::dev(&config).start_at(dir.path());
+    std::fs::remove_file(tables.join("visits")).unwrap();
+    assert_stored_once(&daemon.rows("visits"), &acknowledged);
+    assert_eq!(daemon.rows("clicks").len(), 1);
+}
+
+#[test]
+fn a_destination_that_is_away_at_the_start_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = dir.path().join("mount");
+    std::fs::write(&mount, "nothing is mounted here").unwrap();
+    let url = url::Url::from_directory_path(mount.join("tables")).unwrap();
+    let daemon = Setup::dev("").env("FOREBAY_DESTINATION__URL", url.as_str()).start_at(dir.path());
+    assert_eq!(send(&daemon, "name=visits&wait=true", 7).status, 200);
+    eventually("a failed attempt", || {
+        (daemon.metric("forebay_compactor_publish_errors_total") > 0.0).then_some(())
+    });
+    std::fs::remove_file(&mount).unwrap();
+    std::fs::create_dir(&mount).unwrap();
+    let published = daemon.admin_post("/admin/v1/publish");
+    assert_eq!(published.status, 200, "{}", published.text());
+    assert_stored_once(&read_table(&mount.join("tables/visits")), &[7]);
+}
+
+#[test]
+fn a_sync_that_takes_long_is_answered_with_what_is_known() {
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev("")).start();
+    faults.set("sync-slow", "13000");
+    let response = send(&daemon, "name=visits&wait=true", 0);
     assert_eq!((response.status, response.header("forebay-durable")), (202, Some("false")), "{response:?}");
-    disk.heal("slow");
-    assert_eq!(daemon.rows("t").len(), 1);
+    faults.end("sync-slow");
+    assert_stored_once(&daemon.rows("visits"), &[0]);
+}
+
+const DAY: i64 = 86_400;
+
+#[test]
+fn a_clock_that_jumps_loses_and_reorders_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let tables = dir.path().join("data/tables");
+    std::fs::create_dir_all(&tables).unwrap();
+    std::fs::write(tables.join("visits"), "in the way").unwrap();
+    // The first start is on a machine that believes in 1970 and a bit.
+    let now = jiff::Timestamp::now().as_second();
+    faults.set("clock", &(-now + DAY).to_string());
+    let daemon = faults.on(Setup::dev("")).start_at(dir.path());
+    let mut receipts = Vec::new();
+    for (number, offset) in [(0, -now + DAY), (1, 0), (2, -3 * DAY), (3, 30 * DAY), (4, 0)] {
+        faults.set("clock", &offset.to_string());
+        let response = send(&daemon, "name=visits&wait=true", number);
+        assert_eq!(response.status, 200, "{}", response.text());
+        receipts.push(response.receipt());
+        eventually("a file of these rows", || {
+            let staged = daemon.get("/admin/v1/staged").json();
+            (staged["staged"].as_array().unwrap().len() as u64 > number).then_some(())
+        });
+    }
+    assert!(receipts.is_sorted(), "numbers only grow: {receipts:?}");
+    drop(daemon.kill());
+    // Files that seem to wait for half a century have hardly been tried.
+    let daemon = faults.on(Setup::dev("")).start_at(dir.path());
+    eventually("a failed attempt", || {
+        (daemon.metric("forebay_compactor_publish_errors_total") > 4.0).then_some(())
+    });
+    std::fs::remove_file(tables.join("visits")).unwrap();
+    let rows = daemon.rows("visits");
+    assert_stored_once(&rows, &[0, 1, 2, 3, 4]);
+    let order: Vec<_> = rows.iter().map(|row| row["number"].as_u64().unwrap()).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4]);
+    assert_eq!(rows[0]["_received_at"].as_str().map(|at| &at[..10]), Some("1970-01-02"));
+    assert!(daemon.metric("forebay_compactor_expired_rows_total") < 1.0);
 }
 
 #[test]
-fn a_clock_that_goes_back_changes_no_order_and_loses_nothing() {
-    let disk = Disk::new(SMALL);
-    let daemon = disk.start();
-    let mut sender = Sender::default();
-    let days = |days: i64| (days * 86_400).to_string();
-    for offset in [0, -1, 2, -400, 0] {
-        disk.set("clock", &days(offset));
-        assert_eq!(sender.send(&daemon, "name=t&wait=true").status, 200);
-    }
-    disk.set("clock", &days(-30));
-    daemon.kill();
-    let daemon = disk.start();
-    assert_eq!(sender.send(&daemon, "name=t&wait=table").status, 200);
-    sender.check(&daemon);
-    let rows = daemon.rows("t");
-    let order: Vec<&Value> = rows.iter().map(|row| &row["n"]).collect();
-    assert_eq!(order, [&json!(0), &json!(1), &json!(2), &json!(3), &json!(4), &json!(5)]);
-    let dates: Vec<&str> = rows.iter().map(|row| &row["_received_at"].as_str().unwrap()[..10]).collect();
-    assert!(dates[1] < dates[0] && dates[3] < dates[1], "{dates:?}");
+fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let tables = dir.path().join("data/tables");
+    std::fs::create_dir_all(&tables).unwrap();
+    std::fs::write(tables.join("visits"), "in the way").unwrap();
+    let daemon = Setup::dev("[staging]\nretention = \"1s\"").start_at(dir.path());
+    assert_eq!(send(&daemon, "name=visits", 0).status, 202);
+    eventually("giving up", || (daemon.metric("forebay_compactor_expired_rows_total") > 0.0).then_some(()));
+    eventually("no staged file", || {
+        daemon.get("/admin/v1/staged").json()["staged"].as_array()?.is_empty().then_some(())
+    });
+    assert!(daemon.log().contains("given up"));
+    assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
 }

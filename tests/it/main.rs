@@ -11,6 +11,7 @@ mod config;
 mod connections;
 mod damage;
 mod durability;
+mod faults;
 mod first;
 mod idle;
 mod memory;

@@ -74,6 +74,16 @@ fn hangup_reads_the_log_filter_again_and_survives_a_bad_file() {
 }
 
 #[test]
+fn hangup_reads_the_limits_again() {
+    let daemon = Setup::dev("").start();
+    let body = "{\"n\":1}\n".repeat(100);
+    assert_eq!(daemon.post("name=t", &body).status, 202);
+    std::fs::write(daemon.dir().join("forebay.toml"), "[limits]\nbody_max = \"100B\"").unwrap();
+    signal(daemon.pid(), "HUP");
+    eventually("the new limit", || (daemon.post("name=t", &body).status == 413).then_some(()));
+}
+
+#[test]
 fn a_second_signal_ends_a_drain_that_takes_too_long() {
     let daemon = Setup::dev("[server]\ndrain_timeout = \"10m\"").start();
     // A request that never ends.

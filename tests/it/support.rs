@@ -3,6 +3,7 @@
 use arrow::json::LineDelimitedWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,7 +20,6 @@ pub struct Setup {
     config: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
-    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -30,27 +30,11 @@ impl Setup {
 
     /// Without `--dev`.
     pub fn with_config(config: &str) -> Self {
-        Self {
-            config: config.to_owned(),
-            environment: Vec::new(),
-            arguments: Vec::new(),
-            wrapper: Vec::new(),
-        }
+        Self { config: config.to_owned(), environment: Vec::new(), arguments: Vec::new() }
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn arg(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
-        self
-    }
-
-    /// Runs the daemon under another command, e.g. `prlimit`.
-    pub fn under(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(|part| (*part).to_owned()).collect();
         self
     }
 
@@ -68,11 +52,8 @@ impl Setup {
     pub fn command(&self, dir: &Path) -> Command {
         let config = dir.join("forebay.toml");
         std::fs::write(&config, &self.config).unwrap();
-        let binary = env!("CARGO_BIN_EXE_forebay").to_owned();
-        let mut words: Vec<String> = self.wrapper.clone();
-        words.push(binary);
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg("serve");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.arg("serve");
         command.arg("--config").arg(config).arg("--data-dir").arg(dir.join("data"));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -327,9 +308,9 @@ pub fn request(
 ) -> Response {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
-    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    write!(head, "content-length: {}\r\n\r\n", body.len()).unwrap();
     let mut stream = connect(address);
     // The daemon may refuse and close before it has read everything; its answer counts.
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));

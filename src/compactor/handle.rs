@@ -1,0 +1,138 @@
+//! The compactor from the outside: its settings, its start and its end.
+
+use super::columns::Limits;
+use super::partition::PartitionBy;
+use super::publish::Publisher;
+use super::run::{Running, Stop, scratch_dir};
+use super::sink::Sink;
+use super::table::TableConfig;
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::error::{IoContext, IoError};
+use crate::metrics;
+use crate::progress::Progress;
+use crate::wal::Reader;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Files handed to the publisher and not yet taken by it.
+const PUBLISH_QUEUE: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of staged files, and below it of unfinished ones.
+    pub staged_dir: PathBuf,
+    /// Goes into object names: LSNs are per node.
+    pub node: String,
+    /// A file is closed when its first row is this old,
+    pub max_age: Duration,
+    /// or its last,
+    pub max_idle: Option<Duration>,
+    /// or it has this many encoded bytes,
+    pub max_bytes: u64,
+    /// or this many rows.
+    pub max_rows: u64,
+    /// Memory for rows and unfinished row groups of all streams.
+    pub memory_max: usize,
+    pub limits: Limits,
+    pub partition_by: PartitionBy,
+    /// How long a request that waits for its file gathers others.
+    pub linger: Duration,
+    /// How long a staged file is tried to be published.
+    pub retention: Duration,
+    /// Read the log and forget it: to measure the accept path alone.
+    pub discard: bool,
+}
+
+/// What the compactor works with.
+pub struct Handles {
+    pub reader: Reader,
+    pub sink: Sink,
+    pub catalog: Arc<Catalog>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<metrics::Compactor>,
+}
+
+/// A running compactor.
+pub struct Compactor {
+    thread: std::thread::JoinHandle<()>,
+    publisher: JoinHandle<()>,
+    stop: watch::Sender<Stop>,
+    stop_publisher: watch::Sender<bool>,
+}
+
+impl Compactor {
+    /// Starts the compactor's thread and the publisher.
+    ///
+    /// # Errors
+    /// If the staging directory cannot be made.
+    pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
+        let scratch_dir = scratch_dir(&config.staged_dir);
+        std::fs::create_dir_all(&scratch_dir).context("create directory", &scratch_dir)?;
+        let (stop, stopped) = watch::channel(Stop::Run);
+        let (stop_publisher, publisher_stopped) = watch::channel(false);
+        let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);
+        let publisher = Publisher {
+            sink: handles.sink,
+            catalog: Arc::clone(&handles.catalog),
+            progress: Arc::clone(&handles.progress),
+            clock: Arc::clone(&handles.clock),
+            metrics: Arc::clone(&handles.metrics),
+            staged_dir: config.staged_dir.clone(),
+            retention: config.retention,
+        };
+        let publisher = runtime.spawn(publisher.run(publish_queue, publisher_stopped));
+        let mut running = Running {
+            table_config: TableConfig {
+                partition_by: config.partition_by.clone(),
+                scratch_dir,
+                node: config.node.clone(),
+            },
+            reader: handles.reader,
+            catalog: handles.catalog,
+            progress: handles.progress,
+            metrics: handles.metrics,
+            runtime: runtime.clone(),
+            stopped,
+            to_publish,
+            tables: HashMap::new(),
+            checkpoints: HashMap::new(),
+            config,
+        };
+        let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());
+        let thread = thread.map_err(StartError::Thread)?;
+        Ok(Self { thread, publisher, stop, stop_publisher })
+    }
+
+    /// Reads the closed log to its end, registers everything, publishes what can be published until `deadline`.
+    /// Returns whether nothing is left to be read again or published.
+    pub async fn drain(self, deadline: Instant, progress: &Progress) -> bool {
+        self.stop.send_replace(Stop::Drain);
+        let thread = tokio::task::spawn_blocking(|| drop(self.thread.join()));
+        let in_time = tokio::time::timeout_at(deadline.into(), thread).await.is_ok();
+        if !in_time {
+            self.stop.send_replace(Stop::Now);
+        }
+        let mut publisher = self.publisher;
+        if tokio::time::timeout_at(deadline.into(), &mut publisher).await.is_err() {
+            self.stop_publisher.send_replace(true);
+            // It returns at once; what it was doing is done again by the next start.
+            drop(publisher.await);
+        }
+        in_time && progress.staged_files() == 0
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("cannot start the compactor's thread")]
+    Thread(#[source] std::io::Error),
+}

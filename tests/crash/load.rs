@@ -1,0 +1,127 @@
+//! Clients on connections that stay open, each sending requests of its own until the daemon is gone.
+
+use crate::oracle::{Oracle, STREAMS};
+use crate::support::{PATIENCE, try_read_response};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 6;
+
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub fn start(daemon: SocketAddr, oracle: &Arc<Oracle>, random: &mut fastrand::Rng) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let clients = (0..CLIENTS).map(|_| {
+            let mut client = Client {
+                daemon,
+                oracle: Arc::clone(oracle),
+                random: random.fork(),
+                stop: Arc::clone(&stop),
+                acknowledged: Arc::clone(&acknowledged),
+            };
+            std::thread::spawn(move || client.run())
+        });
+        let clients = clients.collect();
+        Self { stop, acknowledged, clients }
+    }
+
+    /// Waits for the first answers, so that a round on a slow machine tests something.
+    pub fn until_acknowledged(&self, requests: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.acknowledged.load(Ordering::Relaxed) < requests {
+            assert!(Instant::now() < deadline, "no request is answered");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().unwrap();
+        }
+    }
+}
+
+struct Client {
+    daemon: SocketAddr,
+    oracle: Arc<Oracle>,
+    random: fastrand::Rng,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+}
+
+impl Client {
+    fn run(&mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Ok(mut connection) = TcpStream::connect(self.daemon) {
+                connection.set_read_timeout(Some(PATIENCE)).unwrap();
+                connection.set_nodelay(true).unwrap();
+                while !self.stop.load(Ordering::Relaxed) && self.request(&mut connection).is_ok() {}
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// One request and its answer. An error is a connection that broke: the outcome is not known.
+    fn request(&mut self, connection: &mut TcpStream) -> std::io::Result<()> {
+        let stream = self.random.usize(..STREAMS.len());
+        let good = self.random.u32(1..30);
+        let bad = u32::from(self.random.u32(..20) == 0);
+        let number = self.oracle.send(stream, good, bad);
+        let body = self.body(number, good, bad);
+        let wait = match self.random.u32(0..100) {
+            0..60 => "",
+            60..98 => "&wait=true",
+            _ => "&wait=table",
+        };
+        let head = format!(
+            "POST /v0/events?name={}{wait} HTTP/1.1\r\nhost: forebay\r\ncontent-length: {}\r\n\r\n",
+            STREAMS[stream],
+            body.len()
+        );
+        connection.write_all(head.as_bytes())?;
+        connection.write_all(&body)?;
+        let response = try_read_response(connection)?;
+        match response.status {
+            200 | 202 => {
+                assert_eq!(response.counts(), (u64::from(good), u64::from(bad)));
+                self.oracle.acknowledge(number, response.receipt());
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            503 => {
+                assert!(response.header("retry-after").is_some(), "{response:?}");
+                self.oracle.refuse(number);
+            }
+            _ => panic!("{response:?}"),
+        }
+        Ok(())
+    }
+
+    /// Rows that say which they are, some with columns that the stream has not seen yet.
+    fn body(&mut self, number: u64, good: u32, bad: u32) -> Vec<u8> {
+        let mut body = Vec::new();
+        let pad = "x".repeat(self.random.usize(0..1500));
+        for row in 0..good {
+            writeln!(body, r#"{{"request":{number},"row":{row},"pad":"{pad}"}}"#).unwrap();
+        }
+        if self.random.u32(..200) == 0 {
+            let extra = self.random.u32(..10);
+            body.truncate(body.len() - 2);
+            writeln!(body, r#","extra{extra}":1}}"#).unwrap();
+        }
+        for _ in 0..bad {
+            writeln!(body, "not an event: {number}").unwrap();
+        }
+        body
+    }
+}

@@ -1,0 +1,123 @@
+//! What was sent, what was acknowledged, and what the tables must therefore hold.
+
+use crate::support::{parquet_files, read_parquet};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+pub const STREAMS: [&str; 4] = ["visits", "clicks", "orders", "errors"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// The connection broke before there was one.
+    None,
+    /// 200 or 202, with this receipt.
+    Accepted(u64),
+    /// 503: nothing of it may be stored.
+    Refused,
+}
+
+struct Request {
+    stream: usize,
+    good: u32,
+    bad: u32,
+    answer: Answer,
+}
+
+/// Every request, by number.
+#[derive(Default)]
+pub struct Oracle(Mutex<Vec<Request>>);
+
+/// What the tables hold of one request.
+#[derive(Default)]
+struct Stored {
+    stream: usize,
+    lsn: u64,
+    rows: Vec<u64>,
+    quarantined: u32,
+}
+
+impl Oracle {
+    /// A request is about to be sent. Returns its number.
+    pub fn send(&self, stream: usize, good: u32, bad: u32) -> u64 {
+        let mut requests = self.0.lock();
+        requests.push(Request { stream, good, bad, answer: Answer::None });
+        requests.len() as u64 - 1
+    }
+
+    pub fn acknowledge(&self, number: u64, receipt: u64) {
+        self.answer(number, Answer::Accepted(receipt));
+    }
+
+    pub fn refuse(&self, number: u64) {
+        self.answer(number, Answer::Refused);
+    }
+
+    fn answer(&self, number: u64, answer: Answer) {
+        self.0.lock()[usize::try_from(number).unwrap()].answer = answer;
+    }
+
+    pub fn sent(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Compares with everything that is published.
+    pub fn compare(&self, tables: &Path) {
+        let requests = self.0.lock();
+        let stored = read(tables);
+        for (number, found) in &stored {
+            let request = &requests[usize::try_from(*number).unwrap()];
+            assert_eq!(found.stream, request.stream, "request {number} is in another stream's table");
+            let all: Vec<u64> = (0..u64::from(request.good)).collect();
+            assert_eq!(found.rows, all, "request {number} is stored whole, each row once");
+            assert_eq!(found.quarantined, request.bad, "request {number}: its bad rows are in quarantine");
+            if let Answer::Accepted(receipt) = request.answer {
+                assert_eq!(found.lsn, receipt, "request {number} has the number that its answer said");
+            }
+            assert_ne!(request.answer, Answer::Refused, "request {number} was refused and is stored");
+        }
+        let mut acknowledged = 0;
+        for (number, request) in requests.iter().enumerate() {
+            if matches!(request.answer, Answer::Accepted(_)) {
+                acknowledged += 1;
+                assert!(stored.contains_key(&(number as u64)), "request {number} is lost");
+            }
+        }
+        println!("{} requests, {acknowledged} acknowledged, {} stored", requests.len(), stored.len());
+        assert!(acknowledged > 0, "nothing was tested");
+    }
+}
+
+/// What is stored, by the number of the request.
+fn read(tables: &Path) -> HashMap<u64, Stored> {
+    let mut stored: HashMap<u64, Stored> = HashMap::new();
+    for (stream, name) in STREAMS.iter().enumerate() {
+        for row in parquet_files(&tables.join(name)).iter().flat_map(|file| read_parquet(file)) {
+            let number = |column: &str| row[column].as_u64().unwrap();
+            let found = stored.entry(number("request")).or_default();
+            assert!(found.rows.is_empty() || found.lsn == number("_lsn"), "twice under two numbers: {row}");
+            (found.stream, found.lsn) = (stream, number("_lsn"));
+            found.rows.push(number("row"));
+        }
+        for row in parquet_files(&tables.join(format!("{name}_quarantine")))
+            .iter()
+            .flat_map(|file| read_parquet(file))
+        {
+            stored.entry(request_of(&row)).or_default().quarantined += 1;
+        }
+    }
+    for found in stored.values_mut() {
+        found.rows.sort_unstable();
+    }
+    stored
+}
+
+/// The request that a quarantined line says it is of. Binary columns come as hexadecimal digits.
+fn request_of(row: &Value) -> u64 {
+    let raw = row["raw"].as_str().unwrap();
+    let digits: Vec<u8> =
+        raw.bytes().map(|digit| u8::try_from(char::from(digit).to_digit(16).unwrap()).unwrap()).collect();
+    let text: Vec<u8> = digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect();
+    String::from_utf8(text).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}

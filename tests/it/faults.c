@@ -1,0 +1,94 @@
+/* Preloaded into the daemon: makes calls fail while a file of the fault's name is in the directory FOREBAY_FAULTS.
+ *
+ *   sync-fails       fdatasync of a log segment: EIO
+ *   sync-fails-once  the same, once; the file goes
+ *   sync-slow        it takes that many milliseconds
+ *   disk-full        every write to a file of the data directory: ENOSPC
+ *   almost-full      the same, until the ballast file is gone
+ *   clock            seconds, added to the wall clock
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NEXT(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
+
+static int fault(const char *name, char *path, size_t size) {
+    const char *dir = getenv("FOREBAY_FAULTS");
+    return dir && snprintf(path, size, "%s/%s", dir, name) > 0 && access(path, F_OK) == 0;
+}
+
+/* Where `dir` ends in the path of an open file, or NULL. */
+static char *within(int fd, const char *dir, char path[PATH_MAX]) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, PATH_MAX - 16);
+    path[length < 0 ? 0 : length] = 0;
+    char *found = strstr(path, dir);
+    return found ? found + strlen(dir) : NULL;
+}
+
+static long number_in(const char *path) {
+    char text[32] = {0};
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return 0;
+    long number = read(fd, text, sizeof text - 1) > 0 ? atol(text) : 0;
+    close(fd);
+    return number;
+}
+
+int fdatasync(int fd) {
+    char path[PATH_MAX];
+    if (within(fd, "/data/wal/", path)) {
+        int fails = fault("sync-fails", path, sizeof path);
+        if (!fails && fault("sync-fails-once", path, sizeof path)) fails = unlink(path) == 0;
+        if (fails) return errno = EIO, -1;
+        long slow = fault("sync-slow", path, sizeof path) ? number_in(path) : 0;
+        struct timespec pause = { slow / 1000, slow % 1000 * 1000000 };
+        if (slow) nanosleep(&pause, NULL);
+    }
+    return NEXT(fdatasync)(fd);
+}
+
+static int is_full(int fd) {
+    int before = errno;
+    char path[PATH_MAX];
+    int full = fault("disk-full", path, sizeof path);
+    int almost = fault("almost-full", path, sizeof path);
+    char *name = full || almost ? within(fd, "/data/", path) : NULL;
+    if (name && !full) {
+        strcpy(name, "ballast");
+        full = access(path, F_OK) == 0;
+    }
+    full = full && name;
+    errno = full ? ENOSPC : before;
+    return full;
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    return is_full(fd) ? -1 : NEXT(write)(fd, bytes, count);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
+    return is_full(fd) ? -1 : NEXT(pwrite)(fd, bytes, count, at);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+    return is_full(fd) ? -1 : NEXT(pwrite64)(fd, bytes, count, at);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = NEXT(clock_gettime)(clock, time);
+    char path[PATH_MAX];
+    if (result == 0 && clock == CLOCK_REALTIME && fault("clock", path, sizeof path)) {
+        time->tv_sec += number_in(path);
+    }
+    return result;
+}

@@ -1,0 +1,57 @@
+//! A disk and a clock that fail when a test says so: `faults.c`, preloaded into the daemon.
+
+use crate::support::Setup;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// Faults that are switched on and off while a daemon runs.
+pub struct Faults(TempDir);
+
+impl Faults {
+    pub fn none() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Starts a daemon that is subject to these faults.
+    pub fn on(&self, setup: Setup) -> Setup {
+        let preload = library().to_str().unwrap();
+        setup.env("LD_PRELOAD", preload).env("FOREBAY_FAULTS", self.0.path().to_str().unwrap())
+    }
+
+    pub fn begin(&self, name: &str) {
+        self.set(name, "");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the daemon sees the whole value or none")]
+    pub fn set(&self, name: &str, value: &str) {
+        let scratch = self.0.path().join("scratch");
+        std::fs::write(&scratch, value).unwrap();
+        std::fs::rename(scratch, self.0.path().join(name)).unwrap();
+    }
+
+    pub fn end(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join(name)).unwrap();
+    }
+
+    /// Whether a fault that ends by itself is still to come.
+    pub fn is_pending(&self, name: &str) -> bool {
+        self.0.path().join(name).is_file()
+    }
+}
+
+/// The library, compiled once in the life of the test process.
+fn library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults.c");
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let built = scratch.join(format!("faults-{}.so", std::process::id()));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&built);
+        let status = compiler.arg(source).arg("-ldl").status().expect("a C compiler is installed as `cc`");
+        assert!(status.success(), "faults.c compiles");
+        built
+    })
+}
