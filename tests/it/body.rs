@@ -1,7 +1,7 @@
 //! Bodies: what is a record, how it is encoded, and how much of it is taken.
 
 use crate::support::{Daemon, Response, fields};
-use crate::wire::{self, Wire, brotli, count, gzip, post_chunked, refusals, streams, zlib, zstd};
+use crate::wire::{self, Wire, brotli, count, gzip, peak_bytes, post_chunked, refusals, streams, zlib, zstd};
 use serde_json::json;
 
 const MIB: usize = 1 << 20;
@@ -13,13 +13,6 @@ fn assert_refused(response: &Response, status: u16, part: &str) {
     let body = response.json();
     assert!(body["documentation"].is_string(), "{body}");
     assert!(body["error"].as_str().unwrap().contains(part), "{part:?} is missing in {body}");
-}
-
-/// Peak memory of the daemon.
-fn peak_bytes(daemon: &Daemon) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[test]
