@@ -215,6 +215,8 @@ fn no_such_route(head: &http::request::Parts) -> Problem {
 fn not_ready(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Recovering => Some("recovering"),
+        // Draining because of it.
+        Phase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
         Phase::Draining(_) => Some("draining"),
         Phase::Running(running) => {
             let status = running.wal.status();
