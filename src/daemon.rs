@@ -86,7 +86,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let signals = Signals::listen()?;
     raise_open_files();
-    std::fs::create_dir_all(&config.server.data_dir).context("create directory", &config.server.data_dir)?;
+    RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
     let server_options = ServerOptions {
         connections_max: config.server.connections_max,
@@ -115,9 +115,12 @@ pub async fn run(
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
     let deadline = Instant::now() + config.server.drain_timeout.0;
+    let wal = parts.wal.clone();
     tokio::select! {
         drained = parts.stop(ingest, deadline) => {
-            if drained {
+            if wal.watch().borrow().health == Health::Poisoned {
+                tracing::error!("stopped; the next start syncs again what the last sync did not");
+            } else if drained {
                 tracing::info!("stopped; nothing is left to be read again or published");
             } else {
                 tracing::warn!("stopped at the deadline; the next start goes on where this one ended");
@@ -126,7 +129,11 @@ pub async fn run(
         () = outcome.signals.again() => tracing::warn!("stopped at once; the next start recovers"),
     }
     admin.drain(Instant::now() + Duration::from_millis(200)).await;
-    outcome.result
+    match wal.watch().borrow().health {
+        // Also if it was the very last sync that failed.
+        Health::Poisoned => outcome.result.and(Err(DaemonError::Poisoned)),
+        Health::Good | Health::Closed => outcome.result,
+    }
 }
 
 /// Everything behind the listeners.

@@ -8,9 +8,11 @@ use super::sink::Sink;
 use super::table::TableConfig;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::error::{IoContext, IoError};
+use crate::error::IoError;
 use crate::metrics;
 use crate::progress::Progress;
+use crate::storage::Storage;
+use crate::storage::real::RealStorage;
 use crate::wal::Reader;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -74,7 +76,8 @@ impl Compactor {
     /// If the staging directory cannot be made.
     pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
         let scratch_dir = scratch_dir(&config.staged_dir);
-        std::fs::create_dir_all(&scratch_dir).context("create directory", &scratch_dir)?;
+        RealStorage.create_dir(&config.staged_dir)?;
+        RealStorage.create_dir(&scratch_dir)?;
         let (stop, stopped) = watch::channel(Stop::Run);
         let (stop_publisher, publisher_stopped) = watch::channel(false);
         let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);

@@ -4,7 +4,9 @@
 //! written: the same bytes mean that an earlier attempt succeeded without our learning of it.
 
 use crate::error::{IoContext, IoError, chain};
+use crate::storage::Storage;
 use crate::storage::mmap::MappedFile;
+use crate::storage::real::RealStorage;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -70,17 +72,17 @@ pub struct Sink {
     /// Goes before every object's name.
     prefix: ObjectPath,
     /// Files of this machine's file system can be linked instead of copied.
-    local: bool,
+    local: Option<Arc<LocalFileSystem>>,
 }
 
 impl Sink {
     pub fn open(destination: &Destination) -> Result<Self, SinkError> {
         match destination {
             Destination::Directory(path) => {
-                if let Err(error) = std::fs::create_dir_all(path) {
+                if let Err(error) = RealStorage.create_dir(path) {
                     // It may be on a disk that is mounted later. Nobody has to wait for it.
-                    let path = path.display();
-                    tracing::error!(%path, %error, "the destination is not there; files stay staged until it is");
+                    let error = chain(&error);
+                    tracing::error!(error, "the destination is not there; files stay staged until it is");
                 }
                 let path = path.canonicalize().or_else(|_| std::path::absolute(path));
                 let path = path.context("find the current directory for", ".")?;
@@ -88,8 +90,8 @@ impl Sink {
                 let prefix =
                     prefix.map_err(|source| SinkError::Name { name: path.display().to_string(), source })?;
                 // Published files must survive power loss before the staged ones go.
-                let store = LocalFileSystem::new().with_fsync(true);
-                Ok(Self { store: Arc::new(store), prefix, local: true })
+                let store = Arc::new(LocalFileSystem::new().with_fsync(true));
+                Ok(Self { store: Arc::clone(&store) as Arc<dyn ObjectStore>, prefix, local: Some(store) })
             }
             Destination::S3 { bucket, prefix, options } => {
                 let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -107,7 +109,7 @@ impl Sink {
                     RetryConfig { max_retries: 1, retry_timeout: CONNECT_TIMEOUT, ..RetryConfig::default() };
                 let store = builder.with_client_options(client).with_retry(retry).build()?;
                 let prefix = parse(prefix)?;
-                Ok(Self { store: Arc::new(store), prefix, local: false })
+                Ok(Self { store: Arc::new(store), prefix, local: None })
             }
         }
     }
@@ -115,14 +117,30 @@ impl Sink {
     /// Makes a staged file visible under `object`. Doing it again does no harm.
     pub async fn publish(&self, staged: &Path, object: &str) -> Result<(), SinkError> {
         let to = self.path(object)?;
-        let created = if self.local { self.link(staged, &to).await } else { self.put(staged, &to).await };
+        let created = match &self.local {
+            Some(_) => self.link(staged, &to).await,
+            None => self.put(staged, &to).await,
+        };
         match created {
             // Some servers say so of a conflict with a writer that then fails, so the answer alone proves nothing.
             Err(SinkError::Store(
                 object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
-            )) => self.compare(staged, &to).await,
+            )) => {
+                self.compare(staged, &to).await?;
+                self.sync_name(&to)
+            }
             other => other,
         }
+    }
+
+    /// An earlier attempt may have ended between making a name and making it durable.
+    fn sync_name(&self, to: &ObjectPath) -> Result<(), SinkError> {
+        let Some(store) = &self.local else { return Ok(()) };
+        let (file, top) = (store.path_to_filesystem(to)?, store.path_to_filesystem(&self.prefix)?);
+        for dir in file.ancestors().skip(1).take_while(|dir| dir.starts_with(&top)) {
+            RealStorage.sync_dir(dir)?;
+        }
+        Ok(())
     }
 
     async fn link(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 const LINGER_MIN: Duration = Duration::from_micros(250);
 /// and at most.
 const LINGER_MAX: Duration = Duration::from_millis(1);
+/// What a copy under way is given to end, before the next of the last syncs.
+const COPY_PAUSE: Duration = Duration::from_micros(200);
 /// A segment's memory is given back to the page cache in steps of this.
 const RELEASE_BYTES: u64 = 4 << 20;
 
@@ -28,6 +30,8 @@ pub(super) struct SyncWanted {
     wake_at: usize,
     now: bool,
     closing: bool,
+    /// The last sync is over: there is nothing to wait for.
+    closed: bool,
 }
 
 /// Somebody who waits until a frame is durable.
@@ -55,6 +59,9 @@ impl Shared {
     pub(super) fn wait_for_sync(&self, lsn: Lsn) -> oneshot::Receiver<Result<(), SyncError>> {
         let (done, receiver) = oneshot::channel();
         let mut wanted = self.sync_wanted.lock();
+        if wanted.closed {
+            return receiver;
+        }
         wanted.waiters.push(Waiter { lsn, since: Instant::now(), done });
         if wanted.waiters.len() == wanted.wake_at {
             self.sync_signal.notify_one();
@@ -102,6 +109,29 @@ impl Shared {
     pub(super) fn stop_syncing(&self) {
         self.sync_wanted.lock().closing = true;
         self.sync_signal.notify_one();
+    }
+
+    /// Syncs until nothing is left, and lets everybody go. What was still being copied when the log closed has its number,
+    /// and will be acknowledged.
+    fn sync_last(&self) {
+        loop {
+            let left = {
+                let tail = self.tail.lock();
+                tail.health != Health::Poisoned && tail.unsynced_bytes > 0
+            };
+            if !left {
+                break;
+            }
+            std::thread::sleep(COPY_PAUSE);
+            self.sync_once();
+        }
+        let mut wanted = self.sync_wanted.lock();
+        wanted.closed = true;
+        wanted.served = std::mem::take(&mut wanted.waiters);
+        drop(wanted);
+        self.settle_served();
+        // Whoever is left waits for what will not be synced any more.
+        self.sync_wanted.lock().waiters.clear();
     }
 
     /// Makes everything appended so far durable, except what is still being copied. On failure the log is poisoned
@@ -201,6 +231,7 @@ pub(super) fn run(shared: &Shared) {
         linger.sync_took(started.elapsed());
         linger.last_waiters = shared.settle_served();
         if closing {
+            shared.sync_last();
             shared.publish_durable(Lsn::NONE, Health::Closed);
             return;
         }

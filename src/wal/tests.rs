@@ -505,3 +505,52 @@ fn many_threads_append_and_everything_is_read_in_order() {
         thread.join().unwrap();
     }
 }
+
+#[test]
+fn what_was_appended_while_the_log_closed_is_durable_and_nobody_waits_for_ever() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            dir: dir.path().to_owned(),
+            segment_bytes: 16 << 20,
+            first_segment_bytes: 16 << 20,
+            max_bytes: 1 << 30,
+            unsynced_max: 1 << 30,
+            ..config()
+        };
+        let storage: Arc<dyn Storage> = Arc::new(crate::storage::real::RealStorage);
+        let clock = crate::clock::system();
+        let wal = super::open(storage, clock, config, Floor::default(), Arc::default()).unwrap();
+        let handle = wal.handle.clone();
+        let last = std::thread::scope(|scope| {
+            let append = || {
+                let body = [Bytes::from(vec![7; 100_000])];
+                let frame = NewFrame { ts: 0, ext: b"", head: b"", body: &body };
+                let mut last = Lsn::NONE;
+                loop {
+                    match handle.append(&frame) {
+                        Ok(lsn) => last = lsn,
+                        Err(AppendError::Full(_)) => std::thread::yield_now(),
+                        Err(AppendError::Closed) => return last,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(append)).collect();
+            while handle.status().appended_frames < 20 {
+                std::thread::yield_now();
+            }
+            handle.close();
+            wal.join();
+            threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap()
+        });
+        let wait = |lsn| {
+            runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(10), handle.synced(lsn)).await.expect("an answer")
+            })
+        };
+        assert_eq!(wait(last), Ok(()));
+        assert_eq!(wait(last.next()), Err(SyncError::Late), "nobody will ever sync it");
+    }
+}

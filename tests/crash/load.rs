@@ -102,6 +102,8 @@ impl Client {
                 assert!(response.header("retry-after").is_some(), "{response:?}");
                 self.oracle.refuse(number);
             }
+            // The outcome is not known, and it says so.
+            500 => {}
             _ => panic!("{response:?}"),
         }
         Ok(())

@@ -7,6 +7,12 @@
 //! `FOREBAY_CRASH_ROUNDS` sets how often, `FOREBAY_CRASH_SEED` repeats the choices (not the timing) of a run.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
+#[path = "../it/bucket.rs"]
+mod bucket;
+#[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
+#[path = "../it/faults.rs"]
+mod faults;
 mod files;
 mod load;
 mod oracle;
@@ -14,6 +20,8 @@ mod oracle;
 #[path = "../it/support.rs"]
 mod support;
 
+use bucket::{Bucket, Fault};
+use faults::Faults;
 use load::Load;
 use oracle::Oracle;
 use serde_json::Value;
@@ -58,43 +66,126 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
+/// Where rounds are run, and what may go wrong in them beside kills.
+struct Course<'c> {
+    dir: &'c Path,
+    tables: &'c Path,
+    rounds: usize,
+    setup: &'c dyn Fn() -> Setup,
+    /// Whether a drain always gets to its end.
+    reliable: bool,
+    /// Told of each round, and of the last start, after which everything is published.
+    begin: &'c dyn Fn(Round<'_>),
+}
+
+enum Round<'r> {
+    Next(&'r mut fastrand::Rng),
+    /// Under load.
+    Underway(&'r mut fastrand::Rng),
+    Last,
+}
+
+fn rounds() -> usize {
+    usize::try_from(setting("FOREBAY_CRASH_ROUNDS", ROUNDS as u64)).unwrap()
+}
+
 #[test]
 fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
-    let rounds = usize::try_from(setting("FOREBAY_CRASH_ROUNDS", ROUNDS as u64)).unwrap();
-    let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
-    println!("FOREBAY_CRASH_SEED={seed} FOREBAY_CRASH_ROUNDS={rounds}");
-    let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
+    run(&Course {
+        dir: dir.path(),
+        tables: &dir.path().join("data/tables"),
+        rounds: rounds(),
+        setup: &|| Setup::dev(CONFIG),
+        reliable: true,
+        begin: &|_| (),
+    });
+}
+
+/// The same with a bucket that refuses, or loses its answers, in some of the rounds: a kill meets transfers under way,
+/// and files of which nobody knows whether they arrived.
+#[test]
+fn nothing_is_lost_or_doubled_on_the_way_to_a_bucket() {
+    let bucket = Bucket::start();
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("{CONFIG}{}", bucket.config("p"));
+    run(&Course {
+        dir: dir.path(),
+        tables: &bucket.dir("p"),
+        rounds: rounds().div_ceil(3),
+        setup: &|| Setup::dev(&config).env("FOREBAY_SERVER__DRAIN_TIMEOUT", "1s"),
+        reliable: false,
+        begin: &|round| {
+            let faults = [Fault::None, Fault::None, Fault::LostAnswer, Fault::Status(503), Fault::Down];
+            match round {
+                Round::Next(random) => bucket.set(*random.choice(&faults).unwrap()),
+                Round::Underway(_) => {}
+                Round::Last => bucket.set(Fault::None),
+            }
+        },
+    });
+}
+
+/// The same with a disk that fails to sync, or is full for a while, under load.
+#[test]
+fn nothing_is_lost_or_doubled_on_a_disk_that_fails_now_and_then() {
+    let faults = Faults::none();
+    let dir = tempfile::tempdir().unwrap();
+    run(&Course {
+        dir: dir.path(),
+        tables: &dir.path().join("data/tables"),
+        rounds: rounds().div_ceil(3),
+        setup: &|| faults.on(Setup::dev(CONFIG).env("FOREBAY_SERVER__DRAIN_TIMEOUT", "1s")),
+        reliable: false,
+        begin: &|round| {
+            let Round::Underway(random) = round else { return faults.end_all() };
+            let names = ["sync-fails-once", "sync-fails-once", "sync-fails", "disk-full", "names-fail"];
+            let name = random.choice(&names).unwrap();
+            faults.begin(name);
+            std::thread::sleep(Duration::from_millis(random.u64(0..200)));
+            if random.bool() {
+                faults.end_all();
+            }
+        },
+    });
+}
+
+fn run(course: &Course<'_>) {
+    let seed = setting("FOREBAY_CRASH_SEED", fastrand::u64(..));
+    println!("FOREBAY_CRASH_SEED={seed} FOREBAY_CRASH_ROUNDS={}", rounds());
+    let mut random = fastrand::Rng::with_seed(seed);
     let oracle = Arc::new(Oracle::default());
     let mut drained = false;
-    for round in 0..rounds {
+    for round in 0..course.rounds {
+        (course.begin)(Round::Next(&mut random));
         let end = choose(&mut random);
         if matches!(end, End::KillAtStart) {
-            kill_at_start(dir.path(), &mut random);
+            kill_at_start(course, &mut random);
             drained = false;
             continue;
         }
-        let daemon = Setup::dev(CONFIG).start_at(dir.path());
+        let daemon = (course.setup)().start_at(course.dir);
         check_recovery(&daemon, drained);
         let load = Load::start(daemon.ingest, &oracle, &mut random);
         load.until_acknowledged(random.usize(1..40));
         std::thread::sleep(Duration::from_millis(random.u64(0..400)));
-        drained = end_round(daemon, end, &mut random);
+        (course.begin)(Round::Underway(&mut random));
+        drained = end_round(course, daemon, end, &mut random);
         load.stop();
         println!("round {round}: {end:?}, {} requests so far", oracle.sent());
     }
-    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    (course.begin)(Round::Last);
+    let daemon = (course.setup)().start_at(course.dir);
     check_recovery(&daemon, drained);
     let published = daemon.admin_post("/admin/v1/publish");
     assert_eq!(published.status, 200, "{}", published.text());
     for name in ["corrupt_frames", "unreadable_frames", "verdict_mismatches"] {
         assert!(daemon.metric(&format!("forebay_compactor_{name}_total")) < 1.0, "{name}");
     }
-    let tables = daemon.data_dir().join("tables");
     let stopped = daemon.stop();
     assert!(stopped.status.success());
-    oracle.compare(&tables);
-    nothing_is_left_over(&dir.path().join("data"));
+    oracle.compare(course.tables);
+    nothing_is_left_over(&course.dir.join("data"));
 }
 
 fn choose(random: &mut fastrand::Rng) -> End {
@@ -106,8 +197,8 @@ fn choose(random: &mut fastrand::Rng) -> End {
     }
 }
 
-/// Ends the daemon. Says whether it ended in order.
-fn end_round(daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
+/// Ends the daemon. Returns whether it says that nothing is left to be done.
+fn end_round(course: &Course<'_>, daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
     match end {
         End::Kill | End::KillAtStart => drop(daemon.kill()),
         End::KillInDrain => {
@@ -118,15 +209,17 @@ fn end_round(daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
         }
         End::Drain => {
             let stopped = daemon.stop();
-            assert!(stopped.status.success(), "{:?}\n{}", stopped.status, stopped.log);
-            return true;
+            let last = stopped.log.lines().rfind(|line| line.contains("\"stopped")).unwrap_or_default();
+            let done = stopped.status.success() && last.contains("nothing is left");
+            assert!(done || !course.reliable, "{:?}\n{}", stopped.status, stopped.log);
+            return done;
         }
     }
     false
 }
 
-fn kill_at_start(dir: &Path, random: &mut fastrand::Rng) {
-    let mut command = Setup::dev(CONFIG).command(dir);
+fn kill_at_start(course: &Course<'_>, random: &mut fastrand::Rng) {
+    let mut command = (course.setup)().command(course.dir);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(random.u64(0..150)));
     child.kill().unwrap();

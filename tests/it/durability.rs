@@ -142,6 +142,21 @@ fn a_disk_that_does_not_sync_ends_the_process_and_costs_no_acknowledged_row() {
 }
 
 #[test]
+fn a_last_sync_that_fails_is_no_clean_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let config = SMALL_LOG.replace("\"20ms\"", "\"1h\"");
+    let daemon = faults.on(Setup::dev(&config)).start_at(dir.path());
+    assert_eq!(send(&daemon, "name=visits", 7).status, 202);
+    faults.begin("sync-fails");
+    let stopped = daemon.stop();
+    assert_eq!(stopped.status.code(), Some(70), "{}", stopped.log);
+    assert!(!stopped.log.contains("nothing is left"), "{}", stopped.log);
+    let daemon = Setup::dev(&config).start_at(dir.path());
+    assert_stored_once(&daemon.rows("visits"), &[7]);
+}
+
+#[test]
 fn a_full_disk_refuses_and_goes_on_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
@@ -158,7 +173,7 @@ fn a_full_disk_refuses_and_goes_on_by_itself() {
     let other = daemon.post("name=new_stream", row(0));
     assert!((500..600).contains(&other.status), "{}", other.text());
 
-    faults.end("disk-full");
+    faults.end_all();
     let number = acknowledged.len() as u64;
     eventually("accepting", || (send(&daemon, "name=visits", number).status == 202).then_some(()));
     acknowledged.push(number);
@@ -335,4 +350,22 @@ fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
     });
     assert!(daemon.log().contains("given up"));
     assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
+}
+
+#[test]
+fn a_file_counts_as_published_only_when_its_name_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev("")).start_at(dir.path());
+    faults.begin("names-fail");
+    assert_eq!(send(&daemon, "name=visits", 1).status, 202);
+    // The second attempt finds the file in its place, but what the first one did may not survive power loss.
+    eventually("some attempts", || {
+        (daemon.metric("forebay_compactor_publish_errors_total") > 2.0).then_some(())
+    });
+    let staged = daemon.get("/admin/v1/staged").json();
+    assert_eq!(staged["staged"].as_array().map(Vec::len), Some(1), "{staged}");
+    assert!(daemon.metric("forebay_compactor_published_files_total") < 1.0);
+    faults.end("names-fail");
+    assert_stored_once(&daemon.rows("visits"), &[1]);
 }

@@ -3,6 +3,7 @@
  *   sync-fails       fdatasync of a log segment: EIO
  *   sync-fails-once  the same, once; the file goes
  *   sync-slow        it takes that many milliseconds
+ *   names-fail       fsync of a directory of the tables: EIO
  *   disk-full        every write to a file of the data directory: ENOSPC
  *   almost-full      the same, until the ballast file is gone
  *   clock            seconds, added to the wall clock
@@ -55,6 +56,14 @@ int fdatasync(int fd) {
         if (slow) nanosleep(&pause, NULL);
     }
     return NEXT(fdatasync)(fd);
+}
+
+int fsync(int fd) {
+    char path[PATH_MAX];
+    char *table = within(fd, "/data/tables", path);
+    int is_dir = table && !strstr(table, ".parquet");
+    if (is_dir && fault("names-fail", path, sizeof path)) return errno = EIO, -1;
+    return NEXT(fsync)(fd);
 }
 
 static int is_full(int fd) {

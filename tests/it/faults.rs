@@ -35,6 +35,13 @@ impl Faults {
         std::fs::remove_file(self.0.path().join(name)).unwrap();
     }
 
+    pub fn end_all(&self) {
+        for entry in std::fs::read_dir(self.0.path()).unwrap() {
+            // One that ends by itself may do so at this moment.
+            drop(std::fs::remove_file(entry.unwrap().path()));
+        }
+    }
+
     /// Whether a fault that ends by itself is still to come.
     pub fn is_pending(&self, name: &str) -> bool {
         self.0.path().join(name).is_file()
