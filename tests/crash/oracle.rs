@@ -78,12 +78,16 @@ impl Oracle {
             assert_ne!(request.answer, Answer::Refused, "request {number} was refused and is stored");
         }
         let mut acknowledged = 0;
+        let mut lost = Vec::new();
         for (number, request) in requests.iter().enumerate() {
-            if matches!(request.answer, Answer::Accepted(_)) {
+            if let Answer::Accepted(receipt) = request.answer {
                 acknowledged += 1;
-                assert!(stored.contains_key(&(number as u64)), "request {number} is lost");
+                if !stored.contains_key(&(number as u64)) {
+                    lost.push((number, STREAMS[request.stream], receipt));
+                }
             }
         }
+        assert!(lost.is_empty(), "acknowledged and lost (request, stream, receipt): {lost:?}");
         println!("{} requests, {acknowledged} acknowledged, {} stored", requests.len(), stored.len());
         assert!(acknowledged > 0, "nothing was tested");
     }
