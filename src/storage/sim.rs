@@ -19,7 +19,7 @@ const SECTOR_BYTES: usize = 512;
 
 type Inode = Arc<Mutex<SimFile>>;
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct SimFile {
     cached: Vec<u8>,
     durable: Vec<u8>,
@@ -59,6 +59,9 @@ struct State {
     /// Syncs left until one fails; `None`: none does.
     syncs_until_failure: Option<u32>,
     failing: bool,
+    /// Changes left until a copy of the disk is kept.
+    changes_until_copy: Option<u32>,
+    copy: Option<SimDisk>,
 }
 
 /// The disk. Clones share it.
@@ -84,6 +87,18 @@ impl SimDisk {
         let mut state = self.0.lock();
         state.syncs_until_failure = None;
         state.failing = false;
+    }
+
+    /// Keeps a copy of the disk as it is after `n` more changes, for [`SimDisk::take_copy`].
+    pub fn copy_after(&self, n: u32) {
+        self.0.lock().changes_until_copy = Some(n);
+    }
+
+    /// The copy that was asked for, if there were as many changes: what a process that died there leaves behind.
+    pub fn take_copy(&self) -> Option<Self> {
+        let mut state = self.0.lock();
+        state.changes_until_copy = None;
+        state.copy.take()
     }
 
     /// Flips one byte of a file, on the platter and in the cache, as rot does.
@@ -132,6 +147,7 @@ impl SimDisk {
 
     fn create(&self, op: &'static str, path: &Path, content: Vec<u8>) -> Result<(), IoError> {
         let mut state = self.0.lock();
+        state.count_change();
         if state.names.contains_key(path) {
             return Err(IoError::new(op, path, io::ErrorKind::AlreadyExists.into()));
         }
@@ -148,6 +164,35 @@ impl SimDisk {
 }
 
 impl State {
+    /// To be called before each change.
+    fn count_change(&mut self) {
+        match &mut self.changes_until_copy {
+            Some(0) => {
+                self.changes_until_copy = None;
+                self.copy = Some(SimDisk(Arc::new(Mutex::new(self.deep_copy()))));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+    }
+
+    fn deep_copy(&self) -> Self {
+        let mut copies: BTreeMap<*const Mutex<SimFile>, Inode> = BTreeMap::new();
+        let mut copy = |inode: &Inode| {
+            let copied = || Arc::new(Mutex::new(inode.lock().clone()));
+            Arc::clone(copies.entry(Arc::as_ptr(inode)).or_insert_with(copied))
+        };
+        let mut names = |names: &BTreeMap<PathBuf, Inode>| {
+            names.iter().map(|(path, inode)| (path.clone(), copy(inode))).collect::<BTreeMap<_, _>>()
+        };
+        let (durable_names, names) = (names(&self.durable_names), names(&self.names));
+        let pending = self.pending.iter().map(|op| match op {
+            DirOp::Link(path, inode) => DirOp::Link(path.clone(), copy(inode)),
+            DirOp::Unlink(path) => DirOp::Unlink(path.clone()),
+        });
+        Self { names, durable_names, pending: pending.collect(), ..Self::default() }
+    }
+
     fn count_sync(&mut self) -> io::Result<()> {
         match &mut self.syncs_until_failure {
             Some(0) => self.failing = true,
@@ -176,6 +221,7 @@ impl Region for SimRegion {
 
     fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let at = usize::try_from(offset).expect("small");
+        self.disk.0.lock().count_change();
         let mut file = self.inode.lock();
         file.cached[at..at + bytes.len()].copy_from_slice(bytes);
         if !bytes.is_empty() {
@@ -190,7 +236,11 @@ impl Region for SimRegion {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let outcome = self.disk.0.lock().count_sync();
+        let outcome = {
+            let mut state = self.disk.0.lock();
+            state.count_change();
+            state.count_sync()
+        };
         let mut file = self.inode.lock();
         // As Linux does: a failed write-back leaves the pages clean, the platter old, and the cache as it was.
         let dirty = std::mem::take(&mut file.dirty_sectors);
@@ -247,6 +297,7 @@ impl Storage for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         let mut state = self.0.lock();
+        state.count_change();
         let Some(inode) = state.names.remove(from) else {
             return Err(IoError::new("rename file", from, io::ErrorKind::NotFound.into()));
         };
@@ -258,6 +309,7 @@ impl Storage for SimDisk {
 
     fn remove(&self, path: &Path) -> Result<(), IoError> {
         let mut state = self.0.lock();
+        state.count_change();
         if state.names.remove(path).is_none() {
             return Err(IoError::new("remove file", path, io::ErrorKind::NotFound.into()));
         }
@@ -267,6 +319,7 @@ impl Storage for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
         let mut state = self.0.lock();
+        state.count_change();
         let (durable, pending): (Vec<DirOp>, Vec<DirOp>) =
             std::mem::take(&mut state.pending).into_iter().partition(|op| op.is_in(dir));
         state.pending = pending;

@@ -8,7 +8,7 @@ use super::format::SegmentHeader;
 use super::lsn::{Lsn, SegmentId};
 use super::segment::Segment;
 use crate::error::{IoError, chain};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -193,16 +193,21 @@ impl Shared {
     }
 
     /// Allocates a segment of `bytes` and gives it its name, durably.
-    pub(super) fn make_segment(&self, bytes: u64) -> Result<Prepared, IoError> {
+    fn make_segment(&self, bytes: u64) -> Result<Prepared, IoError> {
         let header = self.new_header(bytes);
-        let scratch = self.pool_dir().join(format!("{}.tmp", header.id));
+        let scratch = self.scratch_path(header.id);
         self.storage.allocate(&scratch, bytes, &header.encode())?;
-        let prepared = self.put_in_place(&scratch, header)?;
+        let prepared = self.put_in_place(&scratch, header, Segment::FIRST_OFFSET)?;
         self.pool.lock().log_bytes += bytes;
         Ok(prepared)
     }
 
-    fn new_header(&self, capacity: u64) -> SegmentHeader {
+    /// Where a segment is until it is one. What is found there at a start goes.
+    pub(super) fn scratch_path(&self, id: SegmentId) -> PathBuf {
+        self.pool_dir().join(format!("{id}.tmp"))
+    }
+
+    pub(super) fn new_header(&self, capacity: u64) -> SegmentHeader {
         let id = {
             let mut pool = self.pool.lock();
             let id = pool.next_id;
@@ -213,11 +218,17 @@ impl Shared {
         SegmentHeader { wal_uuid: self.wal_uuid, id, generation, capacity, created: self.clock.now() }
     }
 
-    fn put_in_place(&self, scratch: &Path, header: SegmentHeader) -> Result<Prepared, IoError> {
+    /// Gives a segment its name, durably, and opens it for appending from `head` on.
+    pub(super) fn put_in_place(
+        &self,
+        scratch: &Path,
+        header: SegmentHeader,
+        head: u64,
+    ) -> Result<Prepared, IoError> {
         let path = self.segment_path(header.id);
         self.storage.rename(scratch, &path)?;
         self.storage.sync_dir(&self.config.dir)?;
-        let appender = self.storage.open_log(&path)?.appender(Segment::FIRST_OFFSET);
+        let appender = self.storage.open_log(&path)?.appender(head);
         Ok(Prepared { header, appender })
     }
 
@@ -246,7 +257,7 @@ impl Shared {
             return Ok(None);
         }
         let header = self.new_header(segment.header.capacity);
-        let scratch = self.pool_dir().join(format!("{}.tmp", header.id));
+        let scratch = self.scratch_path(header.id);
         // Under a scratch name first: a crash never shows the old name with the new header.
         let reused = self
             .storage
@@ -254,7 +265,7 @@ impl Shared {
             .and_then(|()| self.storage.sync_dir(&self.config.dir))
             .and_then(|()| self.storage.sync_dir(&self.pool_dir()))
             .and_then(|()| self.storage.rewrite(&scratch, 0, &header.encode()))
-            .and_then(|()| self.put_in_place(&scratch, header));
+            .and_then(|()| self.put_in_place(&scratch, header, Segment::FIRST_OFFSET));
         self.metrics.segments_reused.inc();
         reused.map(Some).map_err(Shortage::Io)
     }

@@ -317,25 +317,42 @@ fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option
     Some(found(SegmentStart { base: frame.lsn, predecessor: None }, frame.durable, true))
 }
 
-/// Orders the segments and drops those whose frames were all written again after a failed sync: they share their
-/// predecessor with a newer one.
+/// Orders the segments and removes those whose frames were all written again after a failed sync.
 fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<Vec<Found>, OpenError> {
     found.sort_by_key(|found| (found.start.base, std::cmp::Reverse(found.header.id)));
-    let mut chain: Vec<Found> = Vec::new();
-    let mut seen = HashSet::new();
-    for found in found {
-        let before = found.start.predecessor.map(|before| before.id);
-        let follows = chain.last().is_none_or(|last| before == Some(last.header.id));
-        seen.insert(found.header.id);
-        if !follows && before.is_some_and(|before| seen.contains(&before)) {
-            tracing::warn!(segment = %found.header.id, "a segment that was written again is removed");
-            storage.remove(found.file.path())?;
-            storage.sync_dir(dir)?;
-            continue;
-        }
-        chain.push(found);
+    let again = written_again(&found);
+    if again.is_empty() {
+        return Ok(found);
     }
+    let (removed, chain): (Vec<Found>, Vec<Found>) =
+        found.into_iter().partition(|found| again.contains(&found.header.id));
+    for found in removed {
+        tracing::warn!(segment = %found.header.id, "a segment that was written again is removed");
+        storage.remove(found.file.path())?;
+    }
+    storage.sync_dir(dir)?;
     Ok(chain)
+}
+
+/// Of the segments, ordered by their first numbers, those that a newer one replaced: it has the same predecessor. What
+/// followed a replaced segment was replaced with it.
+fn written_again(found: &[Found]) -> HashSet<SegmentId> {
+    let before = |found: &Found| found.start.predecessor.map(|before| before.id);
+    let replaces = |new: &Found, old: &Found| {
+        new.header.id > old.header.id
+            && new.start.base <= old.start.base
+            && before(new) == before(old)
+            && !new.beheaded
+            && !old.beheaded
+    };
+    let mut again = HashSet::new();
+    for old in found {
+        let replaced = found.iter().any(|new| replaces(new, old));
+        if replaced || before(old).is_some_and(|before| again.contains(&before)) {
+            again.insert(old.header.id);
+        }
+    }
+    again
 }
 
 /// Reads a whole segment to find where its frames stop.

@@ -5,7 +5,7 @@
 //! in the life of a process. If that fails as well, the log stays poisoned.
 
 use super::Shared;
-use super::append::Writing;
+use super::append::{Prepared, Writing};
 use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SegmentStart};
 use super::lsn::Lsn;
 use super::segment::{Segment, SegmentEnd};
@@ -71,7 +71,8 @@ impl Shared {
         Ok(last)
     }
 
-    /// Writes the frames into a new segment and syncs it.
+    /// Writes the frames into a new segment, syncs it, and only then gives it its name: to a start after a death in
+    /// between, what it is to replace still counts.
     fn write_again(
         &self,
         frames: &[LostFrame],
@@ -80,7 +81,12 @@ impl Shared {
     ) -> Result<Writing, RescueError> {
         let bytes: usize = frames.iter().map(|frame| frame.header.frame_bytes()).sum();
         let capacity = self.config.segment_bytes.max((bytes + 2 * HEADER_BYTES) as u64);
-        let (mut writing, placed) = self.begin(self.make_segment(capacity)?, start, durable);
+        let header = self.new_header(capacity);
+        let scratch = self.scratch_path(header.id);
+        self.storage.allocate(&scratch, capacity, &header.encode())?;
+        self.pool.lock().log_bytes += capacity;
+        let appender = self.storage.open_log(&scratch)?.appender(Segment::FIRST_OFFSET);
+        let (mut writing, placed) = self.begin(Prepared { header, appender }, start, durable);
         self.write_start(placed, start)?;
         for frame in frames {
             let len = frame.header.frame_bytes();
@@ -93,9 +99,11 @@ impl Shared {
             to.write(&body)?;
             writing.frames += 1;
         }
-        writing.appender.publish(writing.appender.head());
         writing.appender.file().sync()?;
-        Ok(writing)
+        let Prepared { appender, .. } = self.put_in_place(&scratch, header, writing.appender.head())?;
+        let file = Arc::clone(appender.file());
+        let segment = Arc::new(Segment::new(header, start.base, start.predecessor, file));
+        Ok(Writing { segment, appender, frames: writing.frames })
     }
 
     /// Segments whose every frame was written again. Recovery tells them apart if one stays behind: it shares its
@@ -106,6 +114,9 @@ impl Shared {
             if let Err(error) = self.storage.remove(segment.file.path()) {
                 tracing::warn!(error = %chain(&error), "a superseded segment stays behind");
             }
+        }
+        if let Err(error) = self.storage.sync_dir(&self.config.dir) {
+            tracing::warn!(error = %chain(&error), "superseded segments may come back");
         }
     }
 }

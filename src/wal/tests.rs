@@ -453,6 +453,65 @@ fn one_failed_sync_is_made_good_in_a_new_segment() {
     model.reopen(disk, true);
 }
 
+/// A process that dies at any moment of a rescue leaves everything behind; so does power that goes then, but for what
+/// was not durable. `trimmed`: whether the segments before are gone; `after`: how many frames are appended after it.
+fn check_deaths_in_a_rescue(trimmed: bool, after: usize) {
+    for moment in 0.. {
+        let mut model = durable_log(5);
+        let append = |model: &mut Model, len| {
+            let before = model.sent.len();
+            while model.sent.len() == before {
+                model.append(len);
+            }
+        };
+        append(&mut model, 2500);
+        append(&mut model, 2500);
+        model.sync();
+        if trimmed {
+            model.read(usize::MAX);
+            model.checkpoint();
+        }
+        for len in [100, 2500, 2500, 200] {
+            append(&mut model, len);
+        }
+        let last = *model.sent.keys().last().unwrap();
+        model.disk.copy_after(moment);
+        model.shared.rescue().unwrap();
+        for _ in 0..after {
+            append(&mut model, 1500);
+        }
+        let Some(copy) = model.disk.take_copy() else {
+            assert!(moment > 10, "a rescue is many changes");
+            return;
+        };
+        model.forgiven = model.sent.split_off(&last.next());
+        let mut random = u64::from(moment) + 1;
+        let lost_power = copy.crash(&mut || next_random(&mut random));
+        for (disk, power) in [(copy, false), (lost_power, true)] {
+            let (sent, forgiven) = (model.sent.clone(), model.forgiven.clone());
+            let (consumed, durable) = (model.consumed, model.durable);
+            let mut restarted = Model { sent, forgiven, consumed, durable, ..Model::new(1) };
+            restarted.reopen(disk, power);
+        }
+    }
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_rescue_loses_nothing() {
+    check_deaths_in_a_rescue(false, 0);
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_rescue_loses_nothing_if_what_was_before_is_trimmed() {
+    check_deaths_in_a_rescue(true, 0);
+}
+
+#[test]
+fn a_death_after_a_rescue_loses_nothing() {
+    check_deaths_in_a_rescue(false, 10);
+    check_deaths_in_a_rescue(true, 10);
+}
+
 #[test]
 fn many_threads_append_and_everything_is_read_in_order() {
     let storage: Arc<dyn Storage> = Arc::new(crate::storage::real::RealStorage);
