@@ -59,8 +59,22 @@ impl Shared {
         if done.is_empty() {
             return;
         }
-        self.pool.lock().consumed.extend(done);
+        let closing = {
+            let mut pool = self.pool.lock();
+            pool.consumed.extend(done);
+            pool.closing
+        };
+        if closing {
+            // Nobody will use them again.
+            self.remove_spares();
+        }
         self.prepare_wanted.notify_one();
+    }
+
+    fn remove_spares(&self) {
+        while let Some(segment) = self.take_unreferenced(0) {
+            self.remove_segment(&segment);
+        }
     }
 
     pub(super) fn stop_preparing(&self) {
@@ -293,6 +307,8 @@ pub(super) fn run(shared: &Shared) {
         shared.prepare_once();
         let mut pool = shared.pool.lock();
         if pool.closing {
+            drop(pool);
+            shared.remove_spares();
             return;
         }
         let short = {
