@@ -24,7 +24,7 @@ lint:
 
 # Documentation, with warnings as errors
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 # Licences, advisories and sources of the dependencies
 deny:
