@@ -26,7 +26,7 @@ use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -208,7 +208,7 @@ impl Parts {
             auth: Arc::clone(&auth),
             metrics: Arc::clone(&http_metrics),
             settings: ArcSwap::from_pointee(settings(config)),
-            in_flight: AtomicU64::new(0),
+            in_flight: Arc::default(),
         });
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
@@ -351,7 +351,7 @@ fn gauges(
             ),
             reading(
                 "wal_poisoned",
-                "1 after a failed sync",
+                "1 after a failed sync that could not be made good",
                 f64::from(u8::from(status.health == Health::Poisoned)),
             ),
         ]

@@ -114,6 +114,15 @@ pub struct FileTotals {
     pub bytes: u64,
 }
 
+/// Frames that are not in the log any more and in no file: `missing` or `corrupt` had been durable, `torn` had not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub first: Lsn,
+    pub last: Lsn,
+    pub reason: String,
+    pub found_at: Micros,
+}
+
 /// A [`Misfit`] read back, over all cuts.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct KnownMisfit {
@@ -248,6 +257,24 @@ impl Catalog {
                        ON CONFLICT (first_lsn) DO NOTHING";
             db.execute(sql, params![lost.first.0.cast_signed(), lost.last.0.cast_signed(), reason, now])
                 .map(drop)
+        })
+    }
+
+    /// What the log lost, the latest first.
+    pub fn losses(&self, limit: u32) -> Result<Vec<Loss>, CatalogError> {
+        self.read(|db| {
+            let sql =
+                "SELECT first_lsn, last_lsn, reason, found_at FROM losses ORDER BY first_lsn DESC LIMIT ?1";
+            let mut statement = db.prepare(sql)?;
+            let losses = statement.query_map([limit], |row| {
+                Ok(Loss {
+                    first: Lsn(row.get::<_, i64>(0)?.cast_unsigned()),
+                    last: Lsn(row.get::<_, i64>(1)?.cast_unsigned()),
+                    reason: row.get(2)?,
+                    found_at: row.get(3)?,
+                })
+            })?;
+            losses.collect()
         })
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 mod tokens;
 
 pub use files::{
-    Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Misfit, NewFile, RegisteredFile,
+    Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, NewFile, RegisteredFile,
     StreamProgress,
 };
 pub use peek::{consumed, stream_names, wal_uuid};

@@ -15,13 +15,16 @@ impl Check {
     pub(super) fn run(self) -> ExitCode {
         match Config::load(self.config.config.as_deref(), std::env::vars(), &Flags::default()) {
             Ok(config) => {
-                println!("data directory  {}", config.server.data_dir.display());
-                println!("ingest          {}", config.server.listen);
-                println!("admin           {}", config.server.admin_listen);
+                let server = &config.server;
                 // `load` has checked it.
                 let destination = config.destination().map(|destination| destination.url());
-                println!("destination     {}", destination.unwrap_or_default());
-                println!("configuration is good");
+                output::print(&format!(
+                    "data directory  {}\ningest          {}\nadmin           {}\ndestination     {}\nconfiguration is good\n",
+                    server.data_dir.display(),
+                    server.listen,
+                    server.admin_listen,
+                    destination.unwrap_or_default(),
+                ));
                 ExitCode::SUCCESS
             }
             Err(error) => output::fail(&error, EX_USAGE),

@@ -13,7 +13,9 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(self) -> ExitCode {
-        clap_complete::generate(self.shell, &mut Cli::command(), "forebay", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "forebay", &mut script);
+        output::print(&String::from_utf8_lossy(&script));
         ExitCode::SUCCESS
     }
 }

@@ -4,7 +4,8 @@ use crate::error::chain;
 use serde::Serialize;
 use serde_json::Value;
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Prints an error and its causes, and gives the status to exit with.
@@ -18,15 +19,21 @@ pub(super) fn fail_with(message: &str, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// Prints text. A reader that went away has seen enough: that is no error.
+pub(super) fn print(text: &str) {
+    try_print(text).ok();
+}
+
+/// The same for those who want to know.
+pub(super) fn try_print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) {
     // Only types of ours come here, and none of them can fail to serialize.
-    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
-}
-
-/// Prints a value as JSON on one line.
-pub(super) fn json_line(value: &impl Serialize) {
-    println!("{}", serde_json::to_string(value).unwrap_or_default());
+    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
 }
 
 /// Columns in alignment. Headings that start with `>` are aligned to the right.

@@ -5,7 +5,8 @@ use super::client::{Admin, AskError};
 use super::output::{self, count, size, word};
 use indicatif::HumanDuration;
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -38,37 +39,47 @@ impl Status {
         };
         let mut before: Option<Sample> = None;
         loop {
-            let outcome = self.show(&client, &mut before).await;
+            let outcome = match self.show(&client, &mut before).await {
+                ControlFlow::Continue(outcome) => outcome,
+                ControlFlow::Break(outcome) => return outcome,
+            };
             let Some(seconds) = self.watch else { return outcome };
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     }
 
-    async fn show(&self, client: &reqwest::Client, before: &mut Option<Sample>) -> ExitCode {
+    /// Shows it once. Breaks if nobody looks any more.
+    async fn show(
+        &self,
+        client: &reqwest::Client,
+        before: &mut Option<Sample>,
+    ) -> ControlFlow<ExitCode, ExitCode> {
         let status = match self.admin.get(client, "/admin/v1/status").await {
             Ok(status) => status,
             // The daemon's own word for why it cannot be asked more yet.
             Err(AskError::Refused { status: 503, detail, .. }) => {
-                return output::fail_with(&format!("not ready: {detail}"), 1);
+                return ControlFlow::Continue(output::fail_with(&format!("not ready: {detail}"), 1));
             }
-            Err(error @ AskError::Unreachable { .. }) => return output::fail(&error, EX_UNAVAILABLE),
-            Err(error) => return output::fail(&error, 1),
+            Err(error @ AskError::Unreachable { .. }) => {
+                return ControlFlow::Continue(output::fail(&error, EX_UNAVAILABLE));
+            }
+            Err(error) => return ControlFlow::Continue(output::fail(&error, 1)),
         };
         let count = |what: &str| status["accepted"][what].as_u64().unwrap_or(0);
         let now = Sample { at: Instant::now(), rows: count("rows"), bytes: count("bytes") };
-        if self.admin.json {
-            if self.watch.is_some() { output::json_line(&status) } else { output::json(&status) }
-        } else {
-            let mut stdout = std::io::stdout();
-            let clear = if self.watch.is_some() && stdout.is_terminal() { CLEAR } else { "" };
-            let text = format!("{clear}{}", text(&status, &now, before.as_ref()));
-            // A reader that went away has seen enough.
-            if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-                return ExitCode::SUCCESS;
+        let text = match (self.admin.json, self.watch) {
+            (true, None) => format!("{status:#}\n"),
+            (true, Some(_)) => format!("{status}\n"),
+            (false, Some(_)) if std::io::stdout().is_terminal() => {
+                format!("{CLEAR}{}", text(&status, &now, before.as_ref()))
             }
+            (false, _) => text(&status, &now, before.as_ref()),
+        };
+        if output::try_print(&text).is_err() {
+            return ControlFlow::Break(ExitCode::SUCCESS);
         }
         *before = Some(now);
-        ExitCode::from(u8::from(status["ready"] != true))
+        ControlFlow::Continue(ExitCode::from(u8::from(status["ready"] != true)))
     }
 }
 

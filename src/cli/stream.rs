@@ -43,8 +43,8 @@ impl Stream {
         };
         match self.command {
             _ if self.admin.json => output::json(&body),
-            Command::List => print!("{}", list(&body)),
-            Command::Show { .. } => print!("{}", show(&body)),
+            Command::List => output::print(&list(&body)),
+            Command::Show { .. } => output::print(&show(&body)),
         }
         ExitCode::SUCCESS
     }

@@ -3,7 +3,7 @@
 use crate::catalog::FileKind;
 use crate::wal::LsnRange;
 
-/// The object's name below the destination: `visits/date=2026-11-20/0a1b2c3d-<first>-<last>.parquet`. The node is
+/// The object's name below the destination: `visits/received_date=2026-11-20/0a1b2c3d-<first>-<last>.parquet`. The node is
 /// in it because LSNs are per node.
 pub(super) fn object(stream: &str, kind: FileKind, partition: &str, node: &str, lsns: LsnRange) -> String {
     let table = table(stream, kind);
@@ -67,8 +67,8 @@ mod tests {
     fn names_follow_from_what_the_file_holds() {
         let lsns = LsnRange { first: Lsn(7), last: Lsn(16_777_217) };
         assert_eq!(
-            object("visits", FileKind::Rows, "date=2026-11-20", "0a1b2c3d", lsns),
-            "visits/date=2026-11-20/0a1b2c3d-00000000000000000007-00000000000016777217.parquet"
+            object("visits", FileKind::Rows, "received_date=2026-11-20", "0a1b2c3d", lsns),
+            "visits/received_date=2026-11-20/0a1b2c3d-00000000000000000007-00000000000016777217.parquet"
         );
         assert_eq!(
             object("visits", FileKind::Quarantine, "", "0a1b2c3d", lsns),

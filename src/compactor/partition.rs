@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 
+/// What rows are divided by unless told otherwise.
+const RECEIVED: &str = "received";
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// What a table is divided by.
@@ -15,9 +17,10 @@ const MICROS_A_DAY: i64 = 86_400_000_000;
 pub enum PartitionBy {
     /// One directory.
     Nothing,
-    /// `date=YYYY-MM-DD` of the receive time.
+    /// `received_date=YYYY-MM-DD` of the receive time.
     ReceivedAt,
-    /// A column: `date=YYYY-MM-DD` of a timestamp or date, `<column>=<value>` of text.
+    /// A column: `<column>_date=YYYY-MM-DD` of a timestamp or date, `<column>=<value>` of text. A directory's name must
+    /// not be that of a column whose values it does not have: readers take it for the column.
     Column(String),
 }
 
@@ -29,7 +32,9 @@ pub(super) fn split(
 ) -> Result<Vec<(String, RecordBatch)>, ArrowError> {
     let parts = match by {
         PartitionBy::Nothing => return Ok(vec![(String::new(), batch.clone())]),
-        PartitionBy::ReceivedAt => by_day(received_at.iter().map(|at| Some(at.div_euclid(MICROS_A_DAY)))),
+        PartitionBy::ReceivedAt => {
+            by_day(RECEIVED, received_at.iter().map(|at| Some(at.div_euclid(MICROS_A_DAY))))
+        }
         PartitionBy::Column(column) => by_column(batch, column),
     };
     if let [(partition, _)] = &parts[..] {
@@ -49,8 +54,9 @@ fn group<K: Ord>(keys: impl Iterator<Item = K>, name: impl Fn(K) -> String) -> P
     rows.into_iter().map(|(key, rows)| (name(key), rows)).collect()
 }
 
-fn by_day(days: impl Iterator<Item = Option<i64>>) -> Parts {
-    group(days, |day| name::partition("date", day.and_then(date).as_deref()))
+fn by_day(of: &str, days: impl Iterator<Item = Option<i64>>) -> Parts {
+    let key = format!("{of}_date");
+    group(days, |day| name::partition(&key, day.and_then(date).as_deref()))
 }
 
 fn by_column(batch: &RecordBatch, column: &str) -> Parts {
@@ -61,9 +67,11 @@ fn by_column(batch: &RecordBatch, column: &str) -> Parts {
     match values.data_type() {
         DataType::Timestamp(..) => {
             let values = values.as_primitive::<TimestampMicrosecondType>();
-            by_day(values.iter().map(|at| at.map(|at| at.div_euclid(MICROS_A_DAY))))
+            by_day(column, values.iter().map(|at| at.map(|at| at.div_euclid(MICROS_A_DAY))))
         }
-        DataType::Date32 => by_day(values.as_primitive::<Date32Type>().iter().map(|day| day.map(i64::from))),
+        DataType::Date32 => {
+            by_day(column, values.as_primitive::<Date32Type>().iter().map(|day| day.map(i64::from)))
+        }
         DataType::Utf8 => group(values.as_string::<i32>().iter(), |value| name::partition(column, value)),
         _ => group(std::iter::repeat_n((), rows), |()| name::partition(column, None)),
     }
@@ -96,7 +104,10 @@ mod tests {
         let midnight = 20_000 * MICROS_A_DAY;
         let received = [midnight - 1, midnight, midnight + 5];
         let parts = split_by(column, &received, &PartitionBy::ReceivedAt);
-        assert_eq!(parts, [("date=2024-10-03".to_owned(), 1), ("date=2024-10-04".to_owned(), 2)]);
+        assert_eq!(
+            parts,
+            [("received_date=2024-10-03".to_owned(), 1), ("received_date=2024-10-04".to_owned(), 2)]
+        );
     }
 
     #[test]
@@ -111,7 +122,7 @@ mod tests {
         let parts = split_by(times, &[0; 2], &by);
         assert_eq!(
             parts,
-            [("date=__HIVE_DEFAULT_PARTITION__".to_owned(), 1), ("date=1969-12-31".to_owned(), 1)]
+            [("k_date=__HIVE_DEFAULT_PARTITION__".to_owned(), 1), ("k_date=1969-12-31".to_owned(), 1)]
         );
         let parts =
             split_by(Arc::new(StringArray::from(vec!["a"])), &[0], &PartitionBy::Column("z".to_owned()));

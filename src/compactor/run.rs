@@ -179,8 +179,9 @@ impl Running {
                 Polled::Idle => return Ok(true),
                 Polled::Damage(damage) => self.record_damage(&damage)?,
                 Polled::Frame(lsn) => {
-                    if let Some(cut) = self.take_frame(lsn)? {
-                        self.commit(vec![cut])?;
+                    let cuts = self.take_frame(lsn)?;
+                    if !cuts.is_empty() {
+                        self.commit(cuts)?;
                     }
                 }
             }
@@ -188,15 +189,15 @@ impl Running {
         Ok(false)
     }
 
-    fn take_frame(&mut self, lsn: Lsn) -> Result<Option<FinishedCut>, RunError> {
-        let Some(frame) = self.reader.frame() else { return Ok(None) };
+    fn take_frame(&mut self, lsn: Lsn) -> Result<Vec<FinishedCut>, RunError> {
+        let Some(frame) = self.reader.frame() else { return Ok(Vec::new()) };
         let batch = match Batch::decode(&frame.payload) {
             Ok(batch) => batch,
             Err(error) => {
                 self.metrics.unreadable_frames.inc();
                 tracing::error!(%lsn, %error, "a frame cannot be read, it is put aside");
                 self.reader.put_aside_frame();
-                return Ok(None);
+                return Ok(Vec::new());
             }
         };
         let id = batch.head.stream;
@@ -208,16 +209,16 @@ impl Running {
                     self.metrics.unreadable_frames.inc();
                     tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
                     self.reader.put_aside_frame();
-                    return Ok(None);
+                    return Ok(Vec::new());
                 };
                 let schema = self.catalog.schema(id)?;
                 entry.insert(Table::new(stream, checkpoint, schema, self.config.limits))
             }
         };
         if lsn <= table.checkpoint {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let (counts, cut) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        let (counts, cuts) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
         self.metrics.stored_rows.inc_by(counts.stored);
         self.metrics.quarantined_rows.inc_by(counts.quarantined);
         self.metrics.rescued_rows.inc_by(counts.rescued);
@@ -226,7 +227,7 @@ impl Running {
             self.metrics.verdict_mismatches.inc();
             tracing::error!(%lsn, ?counts, head = ?batch.head, "records were judged differently than when they were answered");
         }
-        Ok(cut)
+        Ok(cuts)
     }
 
     fn record_damage(&mut self, damage: &Damage) -> Result<(), RunError> {
@@ -299,7 +300,8 @@ impl Running {
     /// this order, each step durable before the next.
     fn commit(&mut self, finished: Vec<FinishedCut>) -> Result<(), RunError> {
         let mut cuts: Vec<Cut> = Vec::new();
-        for FinishedCut { cut, paths } in finished {
+        for FinishedCut { cut, paths, late_rescued } in finished {
+            self.metrics.rescued_rows.inc_by(late_rescued);
             for (file, path) in cut.files.iter().zip(paths) {
                 let staged = self.config.staged_dir.join(name::staged(&file.object));
                 rename(&path, &staged)?;

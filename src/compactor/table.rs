@@ -19,6 +19,8 @@ use std::time::Instant;
 
 /// Rows are encoded when there are this many: a batch that fits the cache.
 const BATCH_ROWS: usize = 8192;
+/// ... or this many values, had each row one in each column,
+const BATCH_CELLS: usize = 1 << 21;
 /// ... or when their source has this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
 /// A row group that holds more memory than this is ended.
@@ -48,6 +50,8 @@ pub(super) struct Table {
     files: BTreeMap<(FileKind, String), FileWriter>,
     bad: Vec<BadRow>,
     bad_bytes: usize,
+    /// Rows of the open files that were found to be rescued after they were counted.
+    late_rescued: u64,
 }
 
 /// Consecutive frames of one stream.
@@ -65,6 +69,8 @@ pub(super) struct FinishedCut {
     pub(super) cut: Cut,
     /// In the order of the cut's files.
     pub(super) paths: Vec<PathBuf>,
+    /// Part of the cut's counts that [`Table::append`] could not tell yet.
+    pub(super) late_rescued: u64,
 }
 
 impl Table {
@@ -79,36 +85,92 @@ impl Table {
             files: BTreeMap::new(),
             bad: Vec::new(),
             bad_bytes: 0,
+            late_rescued: 0,
         }
     }
 
-    /// Takes the records of a frame. Says what became of them, and returns a cut if a new column ended the open files.
+    /// Takes the records of a frame. Says what became of them, and returns a cut if new columns ended the open files.
     pub(super) fn append(
         &mut self,
         lsn: Lsn,
         received_at: Micros,
         batch: &Batch<'_>,
         config: &TableConfig,
-    ) -> Result<(Counts, Option<FinishedCut>), WriteError> {
+    ) -> Result<(Counts, Vec<FinishedCut>), WriteError> {
         let origin = Origin { lsn: lsn.0, received_at };
+        let records = u64::from(batch.head.good) + u64::from(batch.head.bad);
+        if records > self.batch_rows() as u64 {
+            return self.append_in_parts(origin, batch, config);
+        }
         let counts = Counts::from(self.rows.append(batch.body, batch.head.kind, origin));
         let bad = self.rows.take_bad();
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        let now = Instant::now();
-        let lsns = LsnRange { first: lsn, last: lsn };
-        let new = Span { lsns, first_received_at: received_at, opened_at: now, last_at: now, counts };
+        let new = Span::of(origin, counts);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
-        if self.rows.len() >= BATCH_ROWS || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
-            return Ok((counts, self.encode(config)?));
+        let full = self.rows.len() >= self.batch_rows();
+        if full || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
+            return Ok((counts, self.encode(config)?.into_iter().collect()));
         }
-        Ok((counts, None))
+        Ok((counts, Vec::new()))
+    }
+
+    /// Takes the records of a frame that has more of them than may be in memory as columns: learns its columns first,
+    /// then writes batch after batch.
+    fn append_in_parts(
+        &mut self,
+        origin: Origin,
+        batch: &Batch<'_>,
+        config: &TableConfig,
+    ) -> Result<(Counts, Vec<FinishedCut>), WriteError> {
+        let mut cuts: Vec<FinishedCut> = self.encode(config)?.into_iter().collect();
+        self.rows.learn(batch.body, batch.head.kind);
+        let columns = self.rows.columns();
+        if columns != self.schema.columns {
+            cuts.extend(self.finish_files(config)?);
+            self.schema = Schema { version: self.schema.version + 1, columns };
+        }
+        let rows_max = self.batch_rows();
+        let mut rows = self.rows.take();
+        let mut written = Ok(());
+        let counts = rows.append_in_parts(batch.body, batch.head.kind, origin, rows_max, &mut |rows| {
+            // After an error everything is read again; until then it must not pile up.
+            let now = self.write_part(rows, config);
+            written = std::mem::replace(&mut written, Ok(())).and(now);
+        });
+        let last = self.write_part(&mut rows, config);
+        self.rows = rows;
+        written.and(last)?;
+        let counts = Counts::from(counts);
+        let new = Span::of(origin, counts);
+        self.written = Some(self.written.map_or(new, |written| written.then(&new)));
+        Ok((counts, cuts))
+    }
+
+    fn write_part(&mut self, rows: &mut Rows, config: &TableConfig) -> Result<(), WriteError> {
+        let bad = rows.take_bad();
+        if !rows.is_empty() {
+            let part = rows.finish(self.schema.version)?;
+            assert_eq!(part.schema.columns, self.schema.columns, "the columns were learnt before");
+            for (partition, rows) in partition::split(&part.batch, &part.received_at, &config.partition_by)? {
+                self.write(FileKind::Rows, partition, &rows, config)?;
+            }
+        }
+        for (partition, rows) in quarantine_batches(&bad)? {
+            self.write(FileKind::Quarantine, partition, &rows, config)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that go into one batch.
+    fn batch_rows(&self) -> usize {
+        (BATCH_CELLS / self.rows.leaves().max(1)).clamp(1, BATCH_ROWS)
     }
 
     /// Writes the waiting rows to the open files. If they have columns that the open files lack, those are finished
     /// first.
     pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
-        let Some(waiting) = self.waiting.take() else { return Ok(None) };
+        let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
         if !self.rows.is_empty() {
             let finish = self.rows.finish(self.schema.version)?;
@@ -116,6 +178,8 @@ impl Table {
                 finished = self.finish_files(config)?;
                 self.schema = Schema { version: self.schema.version + 1, columns: finish.schema.columns };
             }
+            waiting.counts.rescued += finish.late_rescued;
+            self.late_rescued += finish.late_rescued;
             for (partition, rows) in
                 partition::split(&finish.batch, &finish.received_at, &config.partition_by)?
             {
@@ -183,7 +247,8 @@ impl Table {
             schema,
             misfits: misfits.collect(),
         };
-        Ok(Some(FinishedCut { cut, paths }))
+        let late_rescued = std::mem::take(&mut self.late_rescued);
+        Ok(Some(FinishedCut { cut, paths, late_rescued }))
     }
 
     fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {
@@ -273,6 +338,13 @@ impl Memory {
 }
 
 impl Span {
+    /// One frame, taken now.
+    fn of(origin: Origin, counts: Counts) -> Self {
+        let (lsn, now) = (Lsn(origin.lsn), Instant::now());
+        let lsns = LsnRange { first: lsn, last: lsn };
+        Self { lsns, first_received_at: origin.received_at, opened_at: now, last_at: now, counts }
+    }
+
     fn then(self, next: &Self) -> Self {
         Self {
             lsns: LsnRange { first: self.lsns.first, last: next.lsns.last },

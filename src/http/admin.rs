@@ -5,7 +5,7 @@ use super::connection::Handler;
 use super::dialect::bearer;
 use super::reject::Reject;
 use crate::batch::{Batch, StreamId};
-use crate::catalog::{Catalog, FileState, KnownMisfit, RegisteredFile, Stream};
+use crate::catalog::{Catalog, FileState, KnownMisfit, Loss, RegisteredFile, Stream};
 use crate::clock::Clock;
 use crate::metrics;
 use crate::progress::Progress;
@@ -31,6 +31,8 @@ const PUBLISH_DEADLINE: Duration = Duration::from_mins(1);
 const RECORDS_DEFAULT: usize = 20;
 const RECORDS_MAX: usize = 1000;
 const FILES_MAX: u32 = 1000;
+/// Losses shown, the latest of all there ever were.
+const LOSSES_MAX: u32 = 100;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The newest records of a stream, as JSON, newest last.
@@ -173,7 +175,7 @@ impl AdminHandler {
             ["admin", "v1", "streams", id] => running.stream(id).await,
             ["admin", "v1", "streams", id, "records"] => running.records(id, query).await,
             ["admin", "v1", "streams", id, "files"] => running.files(id, query).await,
-            ["admin", "v1", "wal"] => Ok(ok(&running.wal())),
+            ["admin", "v1", "wal"] => running.wal_report().await,
             ["admin", "v1", "staged"] => running.staged().await,
             ["admin", "v1", "publish"] => running.publish(query).await,
             ["admin", "v1", "receipts", lsn] => running.receipt(lsn).await,
@@ -215,6 +217,8 @@ fn no_such_route(head: &http::request::Parts) -> Problem {
 fn not_ready(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Recovering => Some("recovering"),
+        // Draining because of it.
+        Phase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
         Phase::Draining(_) => Some("draining"),
         Phase::Running(running) => {
             let status = running.wal.status();
@@ -370,9 +374,20 @@ impl Running {
         Ok(ok(&json!({"files": files.iter().map(file).collect::<Vec<_>>()})))
     }
 
-    fn wal(&self) -> Value {
+    async fn wal_report(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
         let status = self.wal.status();
-        json!({
+        let catalog = Arc::clone(&self.catalog);
+        let losses = blocking(move || catalog.losses(LOSSES_MAX)).await?;
+        let loss = |loss: &Loss| {
+            json!({
+                "first": loss.first,
+                "last": loss.last,
+                "reason": loss.reason,
+                "found_at": timestamp(loss.found_at),
+            })
+        };
+        let losses: Vec<Value> = losses.iter().map(loss).collect();
+        Ok(ok(&json!({
             "appended": status.appended,
             "durable": status.durable,
             "appended_frames": status.appended_frames,
@@ -384,7 +399,8 @@ impl Running {
             "refusing": status.refusing.map(|full| full.to_string()),
             "segments": status.segments,
             "recovery": self.recovery,
-        })
+            "losses": losses,
+        })))
     }
 
     async fn staged(&self) -> Result<Response<FullBody<Bytes>>, Problem> {

@@ -147,22 +147,34 @@ fn too_large(limit: u64, when: &str) -> Reject {
     Reject::new(Kind::TooLarge, format!("request body exceeds {limit} bytes{when}"))
 }
 
-/// Undoes the encoding, with a cap on what comes out.
-pub(super) fn decode(pieces: Vec<Bytes>, encoding: Encoding, decoded_max: u64) -> Result<Vec<Bytes>, Reject> {
+/// Undoes the encoding, with a cap on what comes out. `decoded` is told how much that is so far, and may object.
+pub(super) fn decode(
+    pieces: Vec<Bytes>,
+    encoding: Encoding,
+    decoded_max: u64,
+    decoded: impl FnMut(u64) -> Result<(), Reject>,
+) -> Result<Vec<Bytes>, Reject> {
     let input = Pieces { pieces: pieces.iter(), current: &[] };
     match encoding {
         Encoding::Identity => Ok(pieces),
-        Encoding::Gzip => inflate(MultiGzDecoder::new(input), "gzip", decoded_max),
-        Encoding::Deflate => inflate(ZlibDecoder::new(input), "deflate", decoded_max),
-        Encoding::Brotli => inflate(brotli::Decompressor::new(input, PIECE_BYTES), "br", decoded_max),
+        Encoding::Gzip => inflate(MultiGzDecoder::new(input), "gzip", decoded_max, decoded),
+        Encoding::Deflate => inflate(ZlibDecoder::new(input), "deflate", decoded_max, decoded),
+        Encoding::Brotli => {
+            inflate(brotli::Decompressor::new(input, PIECE_BYTES), "br", decoded_max, decoded)
+        }
         Encoding::Zstd => match zstd::Decoder::new(input) {
-            Ok(decoder) => inflate(decoder, "zstd", decoded_max),
+            Ok(decoder) => inflate(decoder, "zstd", decoded_max, decoded),
             Err(error) => Err(corrupt("zstd", &error)),
         },
     }
 }
 
-fn inflate(mut decoder: impl Read, name: &str, decoded_max: u64) -> Result<Vec<Bytes>, Reject> {
+fn inflate(
+    mut decoder: impl Read,
+    name: &str,
+    decoded_max: u64,
+    mut decoded: impl FnMut(u64) -> Result<(), Reject>,
+) -> Result<Vec<Bytes>, Reject> {
     let mut pieces = Vec::new();
     let mut total = 0_u64;
     loop {
@@ -176,6 +188,7 @@ fn inflate(mut decoder: impl Read, name: &str, decoded_max: u64) -> Result<Vec<B
         if total > decoded_max {
             return Err(too_large(decoded_max, " once decompressed"));
         }
+        decoded(total)?;
         pieces.push(Bytes::from(piece));
     }
 }
@@ -216,7 +229,7 @@ mod tests {
     fn decode_pieces(body: &[u8], cut: usize, encoding: Encoding, max: u64) -> Result<Vec<u8>, Reject> {
         let (head, tail) = body.split_at(cut.min(body.len()));
         let pieces = vec![Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail)];
-        decode(pieces, encoding, max).map(|pieces| pieces.concat())
+        decode(pieces, encoding, max, |_| Ok(())).map(|pieces| pieces.concat())
     }
 
     #[test]

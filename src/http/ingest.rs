@@ -43,7 +43,7 @@ pub struct IngestHandler {
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
-    pub in_flight: AtomicU64,
+    pub in_flight: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +134,9 @@ impl IngestHandler {
         let mut in_flight = self.count_in_flight(declared, &settings)?;
         let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
-        let (pieces, kind, verdict) = check(pieces, encoding, ingest.kind, settings.decoded_max).await?;
+        let received =
+            Received { pieces, encoding, kind: ingest.kind, decoded_max: settings.decoded_max, in_flight };
+        let (body, verdict) = check(received).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
@@ -142,13 +144,17 @@ impl IngestHandler {
         let batch = BatchHead {
             stream: stream.id,
             dialect: dialect.id(),
-            kind,
+            kind: body.kind,
             good: u32::try_from(verdict.good).unwrap_or(u32::MAX),
             bad: u32::try_from(verdict.bad).unwrap_or(u32::MAX),
             client_ip: Some(peer.ip()),
         };
-        let lsn = self.append(&batch.encode(), &pieces).await?;
-        self.metrics.appended(verdict.good, verdict.bad, pieces.iter().map(|piece| piece.len() as u64).sum());
+        let lsn = self.append(&batch.encode(), &body.pieces).await?;
+        self.metrics.appended(
+            verdict.good,
+            verdict.bad,
+            body.pieces.iter().map(|piece| piece.len() as u64).sum(),
+        );
         let state = self.wait(ingest.wait, &stream, lsn).await?;
         Ok(dialect.accepted(&Accepted { lsn: lsn.0, stored: verdict.good, quarantined: verdict.bad, state }))
     }
@@ -178,9 +184,9 @@ impl IngestHandler {
     }
 
     /// Counts a body's bytes as long as the guard lives: those announced at once, others as they arrive.
-    fn count_in_flight(&self, declared: Option<u64>, settings: &Settings) -> Result<InFlight<'_>, Reject> {
+    fn count_in_flight(&self, declared: Option<u64>, settings: &Settings) -> Result<InFlight, Reject> {
         let max = settings.in_flight_max;
-        let mut in_flight = InFlight { total: &self.in_flight, bytes: 0, max };
+        let mut in_flight = InFlight { total: Arc::clone(&self.in_flight), bytes: 0, max };
         // One that is too large is refused for that.
         in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
         Ok(in_flight)
@@ -234,13 +240,13 @@ impl IngestHandler {
     }
 }
 
-struct InFlight<'h> {
-    total: &'h AtomicU64,
+struct InFlight {
+    total: Arc<AtomicU64>,
     bytes: u64,
     max: u64,
 }
 
-impl InFlight<'_> {
+impl InFlight {
     fn grow_to(&mut self, bytes: u64) -> Result<(), Reject> {
         if bytes < UNCOUNTED_BYTES_MAX || bytes <= self.bytes {
             return Ok(());
@@ -256,7 +262,7 @@ impl InFlight<'_> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         // Most bodies are too small to be counted.
         if self.bytes > 0 {
@@ -283,31 +289,33 @@ fn append_refused(error: &AppendError) -> Reject {
     }
 }
 
-/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
-async fn check(
+/// A body that has arrived.
+struct Received {
     pieces: Vec<Bytes>,
     encoding: Encoding,
-    asked: BodyKind,
+    kind: BodyKind,
     decoded_max: u64,
-) -> Result<(Vec<Bytes>, BodyKind, Verdict), Reject> {
-    let bytes: usize = pieces.iter().map(Bytes::len).sum();
-    let inline_max = if encoding == Encoding::Identity { INLINE_BYTES_MAX } else { INLINE_BYTES_MAX / 16 };
+    in_flight: InFlight,
+}
+
+/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
+async fn check(body: Received) -> Result<(Received, Verdict), Reject> {
+    let bytes: usize = body.pieces.iter().map(Bytes::len).sum();
+    let identity = body.encoding == Encoding::Identity;
+    let inline_max = if identity { INLINE_BYTES_MAX } else { INLINE_BYTES_MAX / 16 };
     if bytes <= inline_max {
-        return check_now(pieces, encoding, asked, decoded_max);
+        return check_now(body);
     }
-    let checked = tokio::task::spawn_blocking(move || check_now(pieces, encoding, asked, decoded_max)).await;
+    let checked = tokio::task::spawn_blocking(move || check_now(body)).await;
     checked.unwrap_or_else(|error| Err(Reject::internal(&error)))
 }
 
-fn check_now(
-    pieces: Vec<Bytes>,
-    encoding: Encoding,
-    asked: BodyKind,
-    decoded_max: u64,
-) -> Result<(Vec<Bytes>, BodyKind, Verdict), Reject> {
-    let pieces = body::decode(pieces, encoding, decoded_max)?;
-    let kind = BodyKind::of(pieces.iter().flatten(), asked);
-    let verdict = records::check(&pieces, kind)
+fn check_now(mut body: Received) -> Result<(Received, Verdict), Reject> {
+    let arrived: u64 = body.pieces.iter().map(|piece| piece.len() as u64).sum();
+    let grow = |decoded| body.in_flight.grow_to(arrived + decoded);
+    body.pieces = body::decode(body.pieces, body.encoding, body.decoded_max, grow)?;
+    body.kind = BodyKind::of(body.pieces.iter().flatten(), body.kind);
+    let verdict = records::check(&body.pieces, body.kind)
         .map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
     if verdict.good == 0 {
         return Err(Reject::malformed(match verdict.first_bad {
@@ -317,5 +325,5 @@ fn check_now(
             None => "The body has no records".to_owned(),
         }));
     }
-    Ok((pieces, kind, verdict))
+    Ok((body, verdict))
 }

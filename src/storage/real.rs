@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A new log file is filled with zeros in writes of this size. It decides how large the page cache's folios
-/// become, and with that how much a later store dirties: 64 KiB costs 40 ns for an append of 200 B and at most
-/// 64 KiB of disk writes for a lone sync, where 1 MiB writes cost 1 MiB for every lone sync.
-const ZERO_CHUNK_BYTES: usize = 64 * 1024;
+/// become, and with that how much a later store dirties: a lone sync writes one of them, a burst takes a page fault for
+/// each. With 1 MiB every lone sync would write 1 MiB.
+const ZERO_CHUNK_BYTES: usize = 32 * 1024;
 
 /// File systems whose blocks stay where they are once written, so that a store into a mapped, allocated page
 /// cannot fail: ext2/3/4, XFS, tmpfs (`statfs(2)`).

@@ -10,12 +10,17 @@ use super::segment::Segment;
 use crate::error::{IoError, chain};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a shortage is looked at again: space may have come back behind our back.
 const RETRY: Duration = Duration::from_millis(200);
-/// Consumed segments kept for the next shortage.
-const SPARE_SEGMENTS: usize = 1;
+/// How often consumed segments are looked at: a reader may still hold them, or nobody needs them any more.
+const LOOK: Duration = Duration::from_secs(1);
+/// Consumed segments are kept for their next use as long as segments are used up, since a new one is written twice,
+/// first as zeros, and a stream that writes large files frees many at a time. After this long without a use, no more of
+/// them are kept than fit into this part of `wal.max_bytes` together with the rest of the log.
+const SPARE_TIME: Duration = Duration::from_secs(10);
+const SPARE_PART: u64 = 4;
 
 /// Segment files that are not in use: consumed ones on their way to a new use or to removal.
 pub(super) struct Pool {
@@ -24,6 +29,8 @@ pub(super) struct Pool {
     /// Bytes of all segment files, in use or not.
     pub(super) log_bytes: u64,
     closing: bool,
+    /// When a segment was last prepared.
+    used_at: Instant,
     /// As many segments as wanted were ready once.
     begun: bool,
     /// The last failure, so that each kind is logged once.
@@ -32,7 +39,15 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(next_id: SegmentId, log_bytes: u64) -> Self {
-        Self { consumed: Vec::new(), next_id, log_bytes, closing: false, begun: false, reported: None }
+        Self {
+            consumed: Vec::new(),
+            next_id,
+            log_bytes,
+            closing: false,
+            used_at: Instant::now(),
+            begun: false,
+            reported: None,
+        }
     }
 }
 
@@ -44,8 +59,22 @@ impl Shared {
         if done.is_empty() {
             return;
         }
-        self.pool.lock().consumed.extend(done);
+        let closing = {
+            let mut pool = self.pool.lock();
+            pool.consumed.extend(done);
+            pool.closing
+        };
+        if closing {
+            // Nobody will use them again.
+            self.remove_spares();
+        }
         self.prepare_wanted.notify_one();
+    }
+
+    fn remove_spares(&self) {
+        while let Some(segment) = self.take_unreferenced(0) {
+            self.remove_segment(&segment);
+        }
     }
 
     pub(super) fn stop_preparing(&self) {
@@ -97,13 +126,13 @@ impl Shared {
     /// Does what is to be done now: removes or reuses consumed segments, prepares new ones.
     ///
     /// Allocating costs a hundred times what reusing does. So a shortage of one waits for the segment that the reader is
-    /// about to be through with, and one consumed segment more than needed is kept.
+    /// about to be through with, and consumed segments are kept while there is room for them.
     pub(super) fn prepare_once(&self) {
         loop {
             let ready = self.tail.lock().prepared.len();
             if ready >= self.config.prepared {
                 self.pool.lock().begun = true;
-                match self.take_unreferenced(SPARE_SEGMENTS) {
+                match self.take_unreferenced(self.spare_segments()) {
                     Some(segment) => self.remove_segment(&segment),
                     None => return,
                 }
@@ -125,7 +154,11 @@ impl Shared {
             match prepared {
                 Ok(prepared) => {
                     self.tail.lock().prepared.push_back(prepared);
-                    self.pool.lock().reported = None;
+                    {
+                        let mut pool = self.pool.lock();
+                        pool.reported = None;
+                        pool.used_at = Instant::now();
+                    }
                     if let Err(error) = self.activate_first() {
                         tracing::error!(error = %chain(&error), "the log is poisoned: its first segment cannot be synced");
                         self.publish_durable(Lsn::NONE, Health::Poisoned);
@@ -139,6 +172,17 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// How many consumed segments are kept.
+    fn spare_segments(&self) -> usize {
+        let few = {
+            let pool = self.pool.lock();
+            pool.log_bytes <= self.config.max_bytes / SPARE_PART || pool.used_at.elapsed() < SPARE_TIME
+        };
+        // The log is not the only one that needs the disk.
+        let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
+        if few && free > self.config.disk_reserve.saturating_mul(2) { usize::MAX } else { 1 }
     }
 
     fn room_for(&self, bytes: u64) -> Result<(), Full> {
@@ -281,6 +325,8 @@ pub(super) fn run(shared: &Shared) {
         shared.prepare_once();
         let mut pool = shared.pool.lock();
         if pool.closing {
+            drop(pool);
+            shared.remove_spares();
             return;
         }
         let short = {
@@ -288,7 +334,11 @@ pub(super) fn run(shared: &Shared) {
             tail.health == Health::Good && tail.prepared.len() < shared.config.prepared
         };
         // Consumed segments that a reader still holds are looked at again, too.
-        let pause = if short || !pool.consumed.is_empty() { RETRY } else { Duration::from_hours(1) };
+        let pause = match (short, pool.consumed.is_empty()) {
+            (true, _) => RETRY,
+            (false, false) => LOOK,
+            (false, true) => Duration::from_hours(1),
+        };
         shared.prepare_wanted.wait_for(&mut pool, pause);
     }
 }

@@ -418,3 +418,18 @@ fn completions_and_manual_pages_are_made() {
         assert!(text.contains(".TH"), "{page}");
     }
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let daemon = Daemon::dev();
+    let url = format!("http://{}", daemon.admin);
+    for arguments in [&["completions", "bash"][..], &["status", "--watch", "1", "--admin-url", &url]] {
+        let mut child = forebay(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Gone before the first byte.
+        drop(child.stdout.take());
+        let status = crate::support::wait_for_exit(&mut child);
+        let mut error = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert!(status.success() && error.is_empty(), "{arguments:?}: {error}");
+    }
+}

@@ -234,3 +234,19 @@ fn a_port_in_use_is_named() {
     let daemon = Daemon::dev();
     assert_eq!(daemon.get("/readyz").status, 200);
 }
+
+#[test]
+fn the_example_configurations_are_good() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(deploy).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let mut check = Command::new(env!("CARGO_BIN_EXE_forebay"));
+            let ended = Ended::of(check.arg("check").arg("--config").arg(&path));
+            assert_eq!(ended.code, Some(0), "{}: {}", path.display(), ended.error);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3);
+}

@@ -184,6 +184,9 @@ fn a_flipped_byte_in_the_middle_costs_its_request_alone_and_is_said() {
     let said = daemon.log();
     let line = said.lines().find(|line| line.contains("the log is damaged")).expect("it is said");
     assert!(line.contains("\"ERROR\"") && line.contains(&frame.lsn.to_string()), "{line}");
+    let lost = daemon.get("/admin/v1/wal").json()["losses"].clone();
+    assert_eq!((&lost[0]["first"], &lost[0]["last"]), (&json!(frame.lsn), &json!(frame.lsn)), "{lost}");
+    assert_eq!((&lost[0]["reason"], lost.as_array().unwrap().len()), (&json!("corrupt"), 1), "{lost}");
     // Its bytes are kept.
     let aside = put_aside(&log);
     assert_eq!(aside.len(), 1, "{aside:?}");

@@ -14,6 +14,7 @@ mod durability;
 mod faults;
 mod first;
 mod idle;
+mod memory;
 mod metrics;
 mod notify;
 mod real;

@@ -117,7 +117,7 @@ fn a_stream_is_also_found_by_its_id() {
 fn many_streams_share_a_little_memory() {
     let daemon = Setup::dev("[compactor]\nmemory_max = \"16MiB\"\nmax_idle = \"off\"").start();
     let text = "x".repeat(2_000);
-    let rounds = 3;
+    let rounds = 2;
     for round in 0..rounds {
         for n in 0..300 {
             let response =

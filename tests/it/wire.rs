@@ -149,3 +149,10 @@ pub fn streams(daemon: &Daemon) -> Vec<String> {
     let streams = streams["streams"].as_array().unwrap();
     streams.iter().map(|stream| stream["name"].as_str().unwrap().to_owned()).collect()
 }
+
+/// Peak memory of the daemon.
+pub fn peak_bytes(daemon: &Daemon) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}

@@ -94,7 +94,7 @@ impl Load {
         if self.json {
             output::json(&summary);
         } else {
-            print!("{}", text(&summary));
+            output::print(&text(&summary));
         }
         match summary.error {
             Some(error) => output::fail_with(&error, 1),
@@ -104,13 +104,27 @@ impl Load {
     }
 
     async fn send_all(&self, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
+        let mut under_way = JoinSet::new();
+        let mut outcome = self.send_files(&mut under_way, summary, bar).await;
+        // What was begun is seen through, whatever came after it.
+        while !under_way.is_empty() {
+            outcome = outcome.and(settle(&mut under_way, summary, bar).await);
+        }
+        outcome
+    }
+
+    async fn send_files(
+        &self,
+        under_way: &mut UnderWay,
+        summary: &mut Summary,
+        bar: &ProgressBar,
+    ) -> Result<(), String> {
         let sender = Sender::new(self).map_err(|error| crate::error::chain(&error))?;
         let limits = Limits {
             rows: self.batch_rows,
             bytes: usize::try_from(self.batch_bytes).unwrap_or(usize::MAX),
             wait: Duration::from_millis(self.batch_wait),
         };
-        let mut under_way: JoinSet<Result<Sent, SendError>> = JoinSet::new();
         for path in &self.files {
             let source = Source::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let mut batches = Batches::new(source, limits);
@@ -118,15 +132,12 @@ impl Load {
                 batches.next().await.map_err(|error| format!("{}: {error}", path.display()))?
             {
                 while under_way.len() >= usize::from(self.connections) {
-                    settle(&mut under_way, summary, bar).await?;
+                    settle(under_way, summary, bar).await?;
                 }
                 bar.set_position(batch.read_bytes);
                 let (sender, bar, path) = (sender.clone(), bar.clone(), path.clone());
                 under_way.spawn(async move { sender.send(batch, &path, &bar).await });
             }
-        }
-        while !under_way.is_empty() {
-            settle(&mut under_way, summary, bar).await?;
         }
         Ok(())
     }
@@ -155,12 +166,11 @@ impl Load {
     }
 }
 
+/// Batches that wait for their answers.
+type UnderWay = JoinSet<Result<Sent, SendError>>;
+
 /// Waits for one of the batches under way.
-async fn settle(
-    under_way: &mut JoinSet<Result<Sent, SendError>>,
-    summary: &mut Summary,
-    bar: &ProgressBar,
-) -> Result<(), String> {
+async fn settle(under_way: &mut UnderWay, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
     let Some(ended) = under_way.join_next().await else { return Ok(()) };
     let sent = ended.map_err(|error| error.to_string())?.map_err(|error| crate::error::chain(&error))?;
     summary.stored += sent.stored;

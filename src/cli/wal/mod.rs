@@ -126,7 +126,7 @@ impl Inspect {
         if self.log.json {
             output::json(&json!({"segments": all}));
         } else {
-            print!("{table}");
+            output::print(&table.to_string());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -66,13 +66,11 @@ impl Repair {
         } else {
             for file in &done {
                 let name = file["file"].as_str().unwrap_or_default();
-                println!("{name}: {}", file["what"].as_str().unwrap_or_default());
+                output::print(&format!("{name}: {}\n", file["what"].as_str().unwrap_or_default()));
             }
-            println!(
-                "{} files need mending{}",
-                done.len(),
-                if self.dry_run { "; nothing was changed" } else { "" }
-            );
+            let mended = if self.dry_run { 0 } else { done.len() - left };
+            let nothing = if self.dry_run { "; nothing was changed" } else { "" };
+            output::print(&format!("{} files needed mending, {mended} were mended{nothing}\n", done.len()));
         }
         Ok(ExitCode::from(u8::from(left > 0)))
     }

@@ -132,7 +132,7 @@ impl Report {
 fn print(report: &Report) {
     for finding in &report.findings {
         let kind = if finding.damage { "DAMAGE" } else { "note" };
-        println!("{kind:<7} {}: {}", super::name(&finding.file), finding.what);
+        output::print(&format!("{kind:<7} {}: {}\n", super::name(&finding.file), finding.what));
     }
     let damaged = report.findings.iter().filter(|finding| finding.damage).count();
     let verdict = match damaged {
@@ -140,5 +140,6 @@ fn print(report: &Report) {
         1 => "1 place is damaged".to_owned(),
         n => format!("{n} places are damaged"),
     };
-    println!("{} segments, {} frames: {verdict}", report.segments, output::number(report.frames));
+    let frames = output::number(report.frames);
+    output::print(&format!("{} segments, {frames} frames: {verdict}\n", report.segments));
 }

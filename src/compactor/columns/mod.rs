@@ -6,6 +6,7 @@
 mod column;
 mod dedupe;
 mod infer;
+mod learn;
 mod rescue;
 mod rows;
 mod scalar;

@@ -1,8 +1,8 @@
 //! The rows of one stream that wait to be written: takes bodies, gives batches.
 
 use super::column::{Column, ColumnSet, Fit, Misfit, Row};
-use super::dedupe;
 use super::rescue::{self, Rescue};
+use super::{dedupe, learn};
 use crate::clock::Micros;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Field, Fields, Parser, Str, Syntax};
@@ -54,6 +54,8 @@ pub struct Rows {
     limits: Limits,
     set: ColumnSet,
     leaves: usize,
+    /// No columns are added: a part of the body is written already.
+    fixed: bool,
     count: usize,
     received_at: Vec<Micros>,
     lsn: Vec<i64>,
@@ -93,6 +95,8 @@ pub struct Batch {
     pub received_at: Vec<Micros>,
     /// The columns with a type, as far as they are settled now.
     pub schema: Schema,
+    /// Rows that have something in `_rescued` only since types were settled: not in their [`RowCounts`].
+    pub late_rescued: u64,
 }
 
 impl Rows {
@@ -101,6 +105,7 @@ impl Rows {
             limits,
             set: ColumnSet::new(&schema.columns),
             leaves: schema.leaves(),
+            fixed: false,
             count: 0,
             received_at: Vec::new(),
             lsn: Vec::new(),
@@ -126,12 +131,74 @@ impl Rows {
         self.bytes
     }
 
+    /// The rows and what is known of their columns, leaving nothing behind.
+    pub fn take(&mut self) -> Self {
+        let nothing = Self::new(&Schema::default(), self.limits);
+        std::mem::replace(self, nothing)
+    }
+
+    /// How many Parquet columns there are.
+    pub fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    /// The columns with a type.
+    pub fn columns(&self) -> Vec<crate::schema::Column> {
+        self.set.definitions()
+    }
+
     /// Takes the records of one body. Says what became of them.
     pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
+        self.walk(body, kind, origin, usize::MAX, &mut |_| {})
+    }
+
+    /// Adds the columns that a body brings, of which no row may wait.
+    pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
+        let room = self.limits.columns_max.saturating_sub(self.leaves);
+        let new = learn::new_columns(&self.set, room, body, kind);
+        // Each has a place, also one that gets no type after all, as it has when a row brings it.
+        self.leaves += new.len();
+        let mut untyped = 0;
+        for (name, inferred) in new {
+            let leaves_max = self.limits.columns_max.saturating_sub(self.leaves) + 1;
+            if let Some(kind) = inferred.into_type(leaves_max) {
+                self.leaves += kind.leaves() - 1;
+                self.set.add(&name, Column::new(&kind));
+            } else {
+                untyped += 1;
+            }
+        }
+        self.leaves -= untyped;
+    }
+
+    /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
+    /// records to be taken away.
+    pub fn append_in_parts(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
+        self.fixed = true;
+        let counts = self.walk(body, kind, origin, rows_max, full);
+        self.fixed = false;
+        counts
+    }
+
+    fn walk(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
         let columns = self.set.len();
-        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns };
+        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns, rows_max, full };
         // A document that is no JSON was refused before it came into the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
@@ -158,7 +225,7 @@ impl Rows {
 
     /// Settles the types of new columns and returns all rows so far; starts anew.
     pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
-        self.settle_types();
+        let late_rescued = self.settle_types();
         let rows = self.count;
         let columns = self.set.definitions();
         let (fields, mut arrays) = self.set.finish(rows)?;
@@ -187,11 +254,13 @@ impl Rows {
         self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
-        Ok(Batch { batch, received_at, schema: Schema { version, columns } })
+        Ok(Batch { batch, received_at, schema: Schema { version, columns }, late_rescued })
     }
 
-    fn settle_types(&mut self) {
-        let Self { set, rescues, leaves, limits, .. } = self;
+    /// Returns how many rows lost a value to `_rescued` that had lost none before.
+    fn settle_types(&mut self) -> u64 {
+        let Self { set, leaves, limits, .. } = self;
+        let mut late = Vec::new();
         for slot in 0..set.len() {
             if set.column(slot).kind().is_some() {
                 continue;
@@ -201,19 +270,29 @@ impl Rows {
             let key = set.key(slot).to_owned();
             set.column(slot).decide(leaves_max, |row, path, raw| {
                 let path = std::iter::once(key.clone()).chain(path.iter().cloned()).collect();
-                rescues.push(Rescue { row, path, raw: raw.to_owned() });
+                late.push(Rescue { row, path, raw: raw.to_owned() });
             });
             if let Some(kind) = set.column(slot).kind() {
                 *leaves += kind.leaves() - 1;
             }
         }
+        if late.is_empty() {
+            return 0;
+        }
+        let counted: hashbrown::HashSet<usize> = self.rescues.iter().map(|rescue| rescue.row).collect();
+        let rows: hashbrown::HashSet<usize> = late.iter().map(|rescue| rescue.row).collect();
+        for rescue in &late {
+            self.sum_up(&rescue.path, &rescue.raw);
+        }
+        self.rescues.append(&mut late);
+        rows.difference(&counted).count() as u64
     }
 
     fn push_row(&mut self, origin: Origin, index: u64, misfits: &mut Vec<Misfit<'_>>) {
         if !misfits.is_empty() {
             self.counts.rescued += 1;
             for misfit in misfits.drain(..) {
-                self.sum_up(&misfit);
+                self.sum_up(&misfit.path, misfit.raw);
                 self.rescues.push(Rescue { row: self.count, path: misfit.path, raw: misfit.raw.to_owned() });
             }
         }
@@ -225,19 +304,19 @@ impl Rows {
     }
 
     #[cold]
-    fn sum_up(&mut self, misfit: &Misfit<'_>) {
-        let kind = match misfit.raw.first() {
+    fn sum_up(&mut self, path: &[Vec<u8>], raw: &[u8]) {
+        let kind = match raw.first() {
             Some(b'"') => "string",
             Some(b't' | b'f') => "boolean",
             Some(b'[') => "array",
             Some(b'{') => "object",
             _ => "number",
         };
-        let key = (misfit.path.clone(), kind);
+        let key = (path.to_vec(), kind);
         if let Some((count, _)) = self.misfits.get_mut(&key) {
             *count += 1;
         } else if self.misfits.len() < MISFIT_KINDS_MAX {
-            let example = String::from_utf8_lossy(misfit.raw).chars().take(EXAMPLE_CHARS_MAX).collect();
+            let example = String::from_utf8_lossy(raw).chars().take(EXAMPLE_CHARS_MAX).collect();
             self.misfits.insert(key, (1, example));
         }
     }
@@ -258,6 +337,8 @@ struct Sink<'r, 'a> {
     raw: &'a [u8],
     /// How many there are because of good records.
     columns: usize,
+    rows_max: usize,
+    full: &'r mut dyn FnMut(&mut Rows),
 }
 
 impl<'a> RecordSink<'a> for Sink<'_, 'a> {
@@ -277,6 +358,9 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
             self.rows.push_row(self.origin, index, &mut self.seen.misfits);
         }
         self.columns = self.rows.set.len();
+        if self.rows.count >= self.rows_max {
+            (self.full)(self.rows);
+        }
     }
 
     #[cold]
@@ -290,6 +374,9 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
             reason: bad.reason,
             raw: bad.raw.to_owned(),
         });
+        if self.rows.bad.len() >= self.rows_max {
+            (self.full)(self.rows);
+        }
     }
 }
 
@@ -337,7 +424,8 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
             return Some(slot);
         }
         let name = std::str::from_utf8(&text).ok()?;
-        if system::is_reserved(name) || self.rows.leaves >= self.rows.limits.columns_max {
+        let full = self.rows.leaves >= self.rows.limits.columns_max;
+        if system::is_reserved(name) || full || self.rows.fixed {
             return None;
         }
         self.rows.leaves += 1;

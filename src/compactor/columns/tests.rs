@@ -299,6 +299,46 @@ proptest! {
     }
 }
 
+/// A body's lines, some of them no records.
+fn lines() -> impl Strategy<Value = Vec<String>> {
+    let good = record().prop_map(|record| record.to_string());
+    let bad = record().prop_map(|record| format!("{record}}}"));
+    prop::collection::vec(prop_oneof![4 => good, 1 => bad], 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_body_in_parts_is_stored_as_it_is_in_one(bodies in prop::collection::vec(lines(), 1..4), rows_max in 1_usize..5) {
+        let limits = Limits { columns_max: 6, record_column: true, ..LIMITS };
+        let (mut whole, mut parts) = (Rows::new(&Schema::default(), limits), Rows::new(&Schema::default(), limits));
+        for body in &bodies {
+            let body = body.join("\n");
+            let counts = append(&mut whole, &body);
+            let expected = whole.finish(1).unwrap();
+            parts.learn(body.as_bytes(), BodyKind::Lines);
+            prop_assert_eq!(&parts.columns(), &expected.schema.columns);
+            let (mut stored, mut bad) = (Vec::new(), Vec::new());
+            let mut take = |rows: &mut Rows| {
+                assert!(rows.len() <= rows_max);
+                stored.extend(as_json(&rows.finish(1).unwrap().batch));
+                bad.extend(rows.take_bad().into_iter().map(|bad| (bad.record, bad.offset, bad.raw)));
+            };
+            let origin = Origin { lsn: 7, received_at: 1_000 };
+            let in_parts = parts.append_in_parts(body.as_bytes(), BodyKind::Lines, origin, rows_max, &mut take);
+            take(&mut parts);
+            prop_assert_eq!(stored, as_json(&expected.batch));
+            prop_assert_eq!(in_parts.rescued, counts.rescued + expected.late_rescued);
+            let expected: Vec<_> =
+                whole.take_bad().into_iter().map(|bad| (bad.record, bad.offset, bad.raw)).collect();
+            prop_assert_eq!(bad, expected);
+            prop_assert_eq!((in_parts.stored, in_parts.quarantined), (counts.stored, counts.quarantined));
+            prop_assert_eq!(in_parts.duplicate_keys, counts.duplicate_keys);
+        }
+    }
+}
+
 /// A struct that holds nothing but nulls reads back as an empty object or not at all.
 fn strip_empty(got: &Value, sent: &Value) -> Value {
     match (got, sent) {

@@ -111,7 +111,7 @@ impl Dialect for Tinybird {
         let body = serde_json::json!({ "error": reject.external, "documentation": DOCUMENTATION });
         let mut headers = vec![(header::CONTENT_TYPE, JSON.clone())];
         if reject.kind == Kind::MethodNotAllowed {
-            headers.push((header::ALLOW, HeaderValue::from_static("POST, OPTIONS, HEAD")));
+            headers.push((header::ALLOW, HeaderValue::from_static("POST, HEAD")));
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Reply { status, headers, body: body.to_string().into() }
