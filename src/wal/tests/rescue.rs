@@ -1,0 +1,111 @@
+//! Frames that a failed sync left behind: whoever dies when, they are read again.
+
+use super::*;
+
+#[test]
+fn one_failed_sync_is_made_good_in_a_new_segment() {
+    let mut model = durable_log(5);
+    model.append(100);
+    model.append(200);
+    model.disk.fail_syncs_after(0);
+    model.shared.rescued.store(false, std::sync::atomic::Ordering::SeqCst);
+    // The sync fails; by the time of the rescue the disk works again.
+    let error = model.shared.segments.all()[0].file.sync();
+    assert!(error.is_err());
+    model.disk.heal();
+    let durable = model.shared.rescue().unwrap();
+    assert_eq!(Some(&durable), model.sent.keys().last());
+    let mut random = 3;
+    let disk = model.disk.crash(&mut || next_random(&mut random));
+    model.durable = durable;
+    model.reopen(disk, true);
+}
+
+/// A process that dies at any moment of a rescue leaves everything behind; so does power that goes then, but for what
+/// was not durable. `trimmed`: whether the segments before are gone; `after`: how many frames are appended after it.
+fn check_deaths_in_a_rescue(trimmed: bool, after: usize) {
+    for moment in 0.. {
+        let mut model = durable_log(5);
+        let append = |model: &mut Model, len| {
+            let before = model.sent.len();
+            while model.sent.len() == before {
+                model.append(len);
+            }
+        };
+        append(&mut model, 2500);
+        append(&mut model, 2500);
+        model.sync();
+        if trimmed {
+            model.read(usize::MAX);
+            model.checkpoint();
+        }
+        for len in [100, 2500, 2500, 200] {
+            append(&mut model, len);
+        }
+        let last = *model.sent.keys().last().unwrap();
+        model.disk.copy_after(moment);
+        model.shared.rescue().unwrap();
+        for _ in 0..after {
+            append(&mut model, 1500);
+        }
+        let Some(copy) = model.disk.take_copy() else {
+            assert!(moment > 10, "a rescue is many changes");
+            return;
+        };
+        model.forgiven = model.sent.split_off(&last.next());
+        let mut random = u64::from(moment) + 1;
+        let lost_power = copy.crash(&mut || next_random(&mut random));
+        for (disk, power) in [(copy, false), (lost_power, true)] {
+            let (sent, forgiven) = (model.sent.clone(), model.forgiven.clone());
+            let (consumed, durable) = (model.consumed, model.durable);
+            let mut restarted = Model { sent, forgiven, consumed, durable, ..Model::new(1) };
+            restarted.reopen(disk, power);
+        }
+    }
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_rescue_loses_nothing() {
+    check_deaths_in_a_rescue(false, 0);
+}
+
+#[test]
+fn a_death_in_the_middle_of_a_rescue_loses_nothing_if_what_was_before_is_trimmed() {
+    check_deaths_in_a_rescue(true, 0);
+}
+
+#[test]
+fn a_death_after_a_rescue_loses_nothing() {
+    check_deaths_in_a_rescue(false, 10);
+    check_deaths_in_a_rescue(true, 10);
+}
+
+#[test]
+fn a_segment_that_cannot_be_used_again_takes_no_room() {
+    let mut model = durable_log(60);
+    model.read(usize::MAX);
+    model.disk.fail_syncs_after(0);
+    model.checkpoint();
+    model.disk.heal();
+    let dir = PathBuf::from("/wal");
+    let files = model.disk.list(&dir).unwrap();
+    assert!(model.disk.list(&dir.join("pool")).unwrap().is_empty());
+    let bytes: u64 = files.iter().map(|name| model.disk.open_log(&dir.join(name)).unwrap().capacity()).sum();
+    assert_eq!(model.shared.pool.lock().log_bytes, bytes);
+}
+
+#[test]
+fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
+    let model = durable_log(5);
+    {
+        // As the rescue does first.
+        let mut tail = model.shared.tail.lock();
+        tail.paused = true;
+        tail.active = None;
+        tail.prepared.clear();
+    }
+    model.shared.prepare_once();
+    let tail = model.shared.tail.lock();
+    assert!(tail.active.is_none() && tail.paused, "its frames would be replaced by the rescued ones");
+    assert!(!tail.prepared.is_empty());
+}
