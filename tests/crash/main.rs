@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::{Daemon, Setup, signal, wait_for_exit};
 
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 25;
 
 /// Segments that are full after a few dozen requests and files that are closed several times in a round, so that a
 /// kill meets every step of their lives.
