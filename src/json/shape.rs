@@ -98,6 +98,8 @@ impl Shape {
                 && node.matches(parser.rest())
             {
                 parser.advance(usize::from(node.glue_bytes));
+                // There may be more white space than the last time.
+                parser.skip_space();
                 let next = node.next;
                 fields.value(Field::Slot(expected as usize), parser)?;
                 if parser.peek() == b'}' {

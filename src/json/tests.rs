@@ -224,3 +224,17 @@ proptest! {
         prop_assert_eq!(check(&pieces, BodyKind::Lines).unwrap(), whole);
     }
 }
+
+#[test]
+fn what_was_learnt_changes_no_verdict_about_white_space() {
+    for space in ["", " ", "\r", "\t", " \r\t"] {
+        let body = format!(
+            "{{\"a\":1,\"b\":{{\"c\":2}}}}\n{{\"a\":{space}1,{space}\"b\"{space}:{space}{{\"c\":2}}{space}}}\n"
+        );
+        let whole = check(&[Bytes::from(body.clone())], BodyKind::Lines).unwrap();
+        assert_eq!((whole.good, whole.bad), (2, 0), "{body:?}");
+        let bad = body.replace("\"c\":2}", "\"c\u{1}\":2}");
+        let verdict = check(&[Bytes::from(bad.clone())], BodyKind::Lines).unwrap();
+        assert_eq!(verdict.first_bad.map(|(_, reason)| reason), Some(Syntax::ControlCharacter), "{bad:?}");
+    }
+}
