@@ -10,6 +10,7 @@ mod connection;
 pub mod dialect;
 pub mod ingest;
 pub mod reject;
+pub mod route;
 mod server;
 
 pub use connection::Handler;
