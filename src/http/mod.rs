@@ -9,9 +9,17 @@ mod body;
 mod connection;
 pub mod dialect;
 pub mod ingest;
+pub mod openapi;
 pub mod reject;
 pub mod route;
 mod server;
 
 pub use connection::Handler;
 pub use server::{Listener, ServerOptions};
+
+/// Every route served on either listener, as method and template, for those who compare.
+pub fn routes() -> Vec<(&'static str, &'static str)> {
+    let admin = admin::ROUTES.iter().map(|route| (route.method, route.template));
+    let dialects = dialect::DIALECTS.iter().flat_map(|dialect| dialect.routes());
+    admin.chain(dialects).collect()
+}

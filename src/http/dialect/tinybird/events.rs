@@ -29,6 +29,10 @@ impl Dialect for Tinybird {
         path == EVENTS || path.strip_prefix(EVENTS) == Some("/")
     }
 
+    fn routes(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("POST", EVENTS)]
+    }
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         match *head.method {
             Method::POST => {}
