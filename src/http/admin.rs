@@ -1,9 +1,9 @@
 //! The admin listener: health, readiness, metrics, and the state of everything, for operators and their tools.
 
 use super::auth::{Auth, Scope};
-use super::connection::Handler;
 use super::dialect::bearer;
 use super::reject::Reject;
+use super::transport::Handler;
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, FileState, KnownMisfit, Loss, RegisteredFile, Stream};
 use crate::clock::Clock;

@@ -2,9 +2,9 @@
 
 use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::connection::Handler;
 use super::dialect::{Accepted, DIALECTS, Dialect, Durability, Ingest, Parsed, Reply, RequestHead, Wait};
 use super::reject::{Kind, Reject};
+use super::transport::Handler;
 use crate::batch::BatchHead;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
