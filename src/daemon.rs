@@ -8,6 +8,7 @@ use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
+use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::auth::Auth;
@@ -156,6 +157,25 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) -> Arc<IngestHandler> {
+    Arc::new(IngestHandler {
+        wal: wal.clone(),
+        catalog: Arc::clone(&control.catalog),
+        progress: Arc::clone(&control.progress),
+        clock: Arc::clone(&control.clock),
+        auth: Arc::clone(&control.auth),
+        control: Arc::clone(control),
+        metrics: Arc::default(),
+        settings: ArcSwap::from_pointee(settings(config)),
+        in_flight: Arc::default(),
+    })
+}
+
+fn public_url(config: &Config) -> Option<String> {
+    let url = config.server.public_url.trim_end_matches('/');
+    (!url.is_empty()).then(|| url.to_owned())
+}
+
 /// What requests are held to; may change while the daemon runs.
 fn settings(config: &Config) -> Settings {
     Settings {
@@ -199,17 +219,15 @@ impl Parts {
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
         let auth = Arc::new(Auth::new(config.dev, &catalog)?);
-        let http_metrics = Arc::new(metrics::Http::default());
-        let ingest = Arc::new(IngestHandler {
-            wal: log.handle.clone(),
+        let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
+            auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
-            auth: Arc::clone(&auth),
-            metrics: Arc::clone(&http_metrics),
-            settings: ArcSwap::from_pointee(settings(config)),
-            in_flight: Arc::default(),
+            public_url: public_url(config),
         });
+        let ingest = ingest_handler(config, &log.handle, &control);
+        let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
@@ -220,6 +238,7 @@ impl Parts {
             catalog: Arc::clone(&catalog),
             progress: Arc::clone(&progress),
             auth: Arc::clone(&auth),
+            control,
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
             http_metrics,

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 1;
+pub(super) const LATEST: u32 = 2;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -91,6 +91,21 @@ CREATE TABLE tokens (
     hash BLOB NOT NULL UNIQUE,
     scopes TEXT NOT NULL,
     created_at INTEGER NOT NULL
+) STRICT;
+";
+
+/// Documents of the contracts' management calls.
+const V2: &str = "
+CREATE TABLE objects (
+    dialect TEXT NOT NULL,
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (dialect, project, kind, name)
 ) STRICT;
 ";
 

@@ -98,3 +98,25 @@ fn a_newer_catalog_is_not_touched() {
     let opened = Catalog::open(dir.path(), Arc::new(FakeClock::at(0)));
     assert!(matches!(opened, Err(CatalogError::Newer { found: 99, .. })));
 }
+
+#[test]
+fn objects_change_only_as_their_version_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let key = |name| ObjectKey { dialect: "d", project: "p", kind: "k", name };
+    let value = |n: u32| serde_json::json!({ "n": n });
+    assert_eq!(catalog.create_object(key("b"), &value(1)).unwrap().version, 1);
+    assert!(matches!(catalog.create_object(key("b"), &value(2)), Err(ObjectError::Exists)));
+    catalog.create_object(key("a"), &value(3)).unwrap();
+    assert_eq!(catalog.replace_object(key("b"), Some(1), &value(4)).unwrap().version, 2);
+    assert!(matches!(catalog.replace_object(key("b"), Some(1), &value(5)), Err(ObjectError::Stale(2))));
+    assert!(matches!(catalog.replace_object(key("c"), None, &value(5)), Err(ObjectError::Missing)));
+    drop(catalog);
+    let catalog = open(dir.path());
+    let names: Vec<_> =
+        catalog.objects("d", "p", "k").unwrap().into_iter().map(|object| object.name).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(catalog.object(key("b")).unwrap().unwrap().document, value(4));
+    assert!(catalog.objects("d", "q", "k").unwrap().is_empty());
+    assert!(catalog.delete_object(key("b")).unwrap() && !catalog.delete_object(key("b")).unwrap());
+}

@@ -9,6 +9,7 @@ mod body;
 pub mod dialect;
 pub mod ingest;
 pub mod reject;
+pub mod route;
 mod transport;
 
 pub use transport::{Handler, Listener, Options};

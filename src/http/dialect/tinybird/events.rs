@@ -1,7 +1,7 @@
 //! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::{Accepted, Dialect, Durability, Ingest, Parsed, Reply, RequestHead, Wait, bearer};
+use super::super::{Accepted, Dialect, Durability, Ingest, Parsed, Reply, RequestHead, Wait, bearer};
 use crate::batch;
 use crate::http::reject::{Kind, Reject};
 use crate::json::BodyKind;
@@ -143,7 +143,7 @@ mod tests {
                 token: ingest.token.map(|token| token.into_owned().into()),
                 ..ingest
             }),
-            Parsed::Answer(_) => panic!("no answer expected"),
+            Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
         }
     }
 
