@@ -224,6 +224,7 @@ impl Parts {
             auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
+            instance: uuid::Uuid::from_bytes(log.handle.uuid()).to_string(),
             public_url: public_url(config),
         });
         let ingest = ingest_handler(config, &log.handle, &control);

@@ -347,8 +347,11 @@ fn what_the_openapi_document_describes_is_served() {
             "    post:" if path != "/admin/v1/drain" => "POST",
             _ => continue,
         };
-        let (address, query) =
-            if path.starts_with("/v0") { (daemon.ingest, "?name=t") } else { (daemon.admin, "") };
+        let (address, query) = if path.starts_with("/v0") || path.starts_with("/v1") {
+            (daemon.ingest, "?name=t")
+        } else {
+            (daemon.admin, "")
+        };
         let response = request(address, method, &format!("{path}{query}"), &[], b"{}");
         assert!(response.status < 300, "{method} {path}: {} {}", response.status, response.text());
         served += 1;

@@ -99,6 +99,9 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
         if let Some(seconds) = reject.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(methods) = reject.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(header::ALLOW, methods);
+        }
         if reject.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
