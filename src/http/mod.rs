@@ -6,16 +6,14 @@
 pub mod admin;
 pub mod auth;
 mod body;
-mod connection;
 pub mod dialect;
 pub mod ingest;
 pub mod openapi;
 pub mod reject;
 pub mod route;
-mod server;
+mod transport;
 
-pub use connection::Handler;
-pub use server::{Listener, ServerOptions};
+pub use transport::{Handler, Listener, Options};
 
 /// Every route served on either listener, as method and template, for those who compare.
 pub fn routes() -> Vec<(&'static str, &'static str)> {

@@ -9,10 +9,10 @@ mod streams;
 
 use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::connection::Handler;
 use super::dialect::bearer;
 use super::openapi;
 use super::route::{self, Found, Route};
+use super::transport::Handler;
 use crate::catalog::{Catalog, Stream};
 use crate::clock::Clock;
 use crate::control::Control;
