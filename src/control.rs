@@ -3,9 +3,9 @@
 
 pub use crate::catalog::{Object, ObjectError, ObjectKey, Stream};
 
+use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::http::auth::Auth;
 use crate::progress::Progress;
 use std::sync::Arc;
 
