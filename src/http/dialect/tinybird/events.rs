@@ -25,6 +25,10 @@ impl Dialect for Tinybird {
         batch::Dialect::Tinybird
     }
 
+    fn noun(&self) -> &'static str {
+        "Data Source"
+    }
+
     fn takes(&self, path: &str) -> bool {
         path == EVENTS || path.strip_prefix(EVENTS) == Some("/")
     }
@@ -73,7 +77,8 @@ impl Dialect for Tinybird {
         }
         let stream = name.filter(|name| !name.is_empty());
         let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-        Ok(Parsed::Ingest(Ingest { stream, wait, kind, token: bearer(head.headers).or(token) }))
+        let token = bearer(head.headers).or(token);
+        Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, token }))
     }
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
