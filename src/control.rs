@@ -15,6 +15,8 @@ pub struct Control {
     pub auth: Arc<Auth>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
+    /// This daemon's log, as a UUID: what is here belongs to it.
+    pub instance: String,
     /// `server.public_url`: how clients reach the ingest listener, without a slash at its end; `None` where the
     /// `Host` of the request says it.
     pub public_url: Option<String>,

@@ -13,7 +13,7 @@ use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::auth::Auth;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::{Listener, ServerOptions};
+use crate::http::{self, Listener};
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -89,7 +89,7 @@ pub async fn run(
     raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
-    let server_options = ServerOptions {
+    let transport = http::Options {
         connections_max: config.server.connections_max,
         header_timeout: config.server.header_timeout.0,
         idle_timeout: config.server.idle_timeout.0,
@@ -100,11 +100,11 @@ pub async fn run(
     let admin_handler = Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), drain });
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
-    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), server_options)
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
         .map_err(listen_failed(config.server.admin_listen))?;
     let parts = Parts::open(&config, &options).await?;
     let token = parts.auth.first_token(&parts.catalog)?;
-    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), server_options)
+    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
     ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
@@ -225,6 +225,7 @@ impl Parts {
             auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
+            instance: uuid::Uuid::from_bytes(log.handle.uuid()).to_string(),
             public_url: public_url(config),
         });
         let ingest = ingest_handler(config, &log.handle, &control);

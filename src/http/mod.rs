@@ -6,12 +6,10 @@
 pub mod admin;
 pub mod auth;
 mod body;
-mod connection;
 pub mod dialect;
 pub mod ingest;
 pub mod reject;
 pub mod route;
-mod server;
+mod transport;
 
-pub use connection::Handler;
-pub use server::{Listener, ServerOptions};
+pub use transport::{Handler, Listener, Options};

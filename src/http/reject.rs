@@ -81,17 +81,25 @@ pub struct Reject {
     pub internal: Option<String>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
+    /// The methods of the path, as the `Allow` header has them.
+    pub allow: Option<Cow<'static, str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
 
 impl Reject {
     pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, external: external.into(), internal: None, retry_after: None, close: false }
+        Self { kind, external: external.into(), internal: None, retry_after: None, allow: None, close: false }
     }
 
     pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Malformed, external)
+    }
+
+    /// The path exists, for other methods.
+    pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
+        let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
+        Self { allow: Some(allow.into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {

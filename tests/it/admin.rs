@@ -340,15 +340,21 @@ fn what_the_openapi_document_describes_is_served() {
     let mut served = 0;
     for line in document.lines() {
         if let Some(named) = line.strip_prefix("  /").and_then(|rest| rest.strip_suffix(':')) {
-            path = format!("/{named}").replace("{id}", "t").replace("{lsn}", &receipt.to_string());
+            path = format!("/{named}").replace("{lsn}", &receipt.to_string());
+            for parameter in ["{id}", "{table}", "{project}", "{connection}"] {
+                path = path.replace(parameter, "t");
+            }
         }
         let method = match line.trim_end() {
             "    get:" => "GET",
             "    post:" if path != "/admin/v1/drain" => "POST",
             _ => continue,
         };
-        let (address, query) =
-            if path.starts_with("/v0") { (daemon.ingest, "?name=t") } else { (daemon.admin, "") };
+        let (address, query) = if path.starts_with("/v0") || path.starts_with("/v1") {
+            (daemon.ingest, "?name=t")
+        } else {
+            (daemon.admin, "")
+        };
         let response = request(address, method, &format!("{path}{query}"), &[], b"{}");
         assert!(response.status < 300, "{method} {path}: {} {}", response.status, response.text());
         served += 1;

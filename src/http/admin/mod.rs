@@ -9,9 +9,9 @@ mod streams;
 
 use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::connection::Handler;
 use super::dialect::bearer;
 use super::route::{self, Found, Route};
+use super::transport::Handler;
 use crate::catalog::{Catalog, Stream};
 use crate::clock::Clock;
 use crate::control::Control;

@@ -135,13 +135,16 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Records as NDJSON out of a body of another form; `None` if it is not of that form.
+pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// What a contract says of bodies with records, beside how they are divided.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bodies {
     /// A body without one good record is accepted, for quarantine, instead of refused.
     pub all_bad: bool,
     /// Makes records of a body that has none but is of another form that the contract's clients send.
-    pub transcribe: Option<fn(&[u8]) -> Option<Vec<u8>>>,
+    pub transcribe: Option<Transcribe>,
 }
 
 pub trait Dialect: Send + Sync {

@@ -7,9 +7,9 @@ mod store;
 
 use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::connection::Handler;
 use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead};
 use super::reject::{Kind, Reject};
+use super::transport::Handler;
 use crate::batch;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
@@ -110,6 +110,9 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
     if let Some(reject) = reject {
         if let Some(seconds) = reject.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = reject.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(header::ALLOW, methods);
         }
         if reject.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -16,6 +16,9 @@ use crate::http::route::{self, Found, Route};
 /// The column that every table has.
 const TIME: &str = "__time";
 
+/// What the vendor's gateway says to a path that it does not know.
+const NO_ROUTE: &str = "no Route matched with those values";
+
 #[derive(Debug, Clone, Copy)]
 pub struct Polaris;
 
@@ -56,8 +59,10 @@ impl Dialect for Polaris {
     }
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let Found::Route(action, parameters) = route::find(ROUTES, head.method, head.path) else {
-            return Err(Reject::new(Kind::NoSuchRoute, "no Route matched with those values"));
+        let (action, parameters) = match route::find(ROUTES, head.method, head.path) {
+            Found::Route(action, parameters) => (action, parameters),
+            Found::OtherMethods(methods) => return Err(Reject::method_not_allowed(head.method, methods)),
+            Found::Nothing => return Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
         };
         let mut parameters = parameters.into_iter();
         let mut next = || parameters.next().unwrap_or_default();
@@ -78,7 +83,8 @@ impl Dialect for Polaris {
         let status = reject.kind.status();
         let (code, message) = match reject.kind {
             Kind::Unauthenticated => (None, "Unauthorized"),
-            Kind::NoSuchRoute | Kind::MethodNotAllowed => (None, "no Route matched with those values"),
+            Kind::NoSuchRoute => (None, NO_ROUTE),
+            Kind::MethodNotAllowed => (None, &*reject.external),
             Kind::TooLarge => (None, "Request size limit exceeded"),
             Kind::TooManyRequests => (None, "API rate limit exceeded"),
             Kind::Malformed => (Some("BadRequest"), &*reject.external),

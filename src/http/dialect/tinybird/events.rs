@@ -1,126 +1,94 @@
 //! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::super::{Accepted, Dialect, Durability, Ingest, Parsed, Reply, RequestHead, Wait, bearer};
-use crate::batch;
-use crate::http::reject::{Kind, Reject};
+use super::super::{Accepted, Durability, Ingest, Parsed, Reply, RequestHead, Wait, bearer};
+use super::JSON;
+use crate::http::reject::Reject;
 use crate::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use std::borrow::Cow;
 
 const EVENTS: &str = "/v0/events";
-const DOCUMENTATION: &str = "docs/api/tinybird.md";
 /// What a client may read of the log sequence number: `GET /admin/v1/receipts/<lsn>` says where the rows are.
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 static PUBLISHED: HeaderName = HeaderName::from_static("forebay-published");
-static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-#[derive(Debug, Clone, Copy)]
-pub struct Tinybird;
+/// Whether the path is that of the Events API.
+pub(super) fn is_path(path: &str) -> bool {
+    path == EVENTS || path.strip_prefix(EVENTS) == Some("/")
+}
 
-impl Dialect for Tinybird {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::Tinybird
-    }
-
-    fn noun(&self) -> &'static str {
-        "Data Source"
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        path == EVENTS || path.strip_prefix(EVENTS) == Some("/")
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        match *head.method {
-            Method::POST => {}
-            Method::HEAD => {
-                return Ok(Parsed::Answer(Reply {
-                    status: StatusCode::OK,
-                    headers: Vec::new(),
-                    body: Bytes::new(),
-                }));
-            }
-            _ => {
-                let message = format!("method {} not allowed", head.method);
-                return Err(Reject::new(Kind::MethodNotAllowed, message));
-            }
+/// What is asked of the Events API.
+pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+    match *head.method {
+        Method::POST => {}
+        Method::HEAD => {
+            return Ok(Parsed::Answer(Reply {
+                status: StatusCode::OK,
+                headers: Vec::new(),
+                body: Bytes::new(),
+            }));
         }
-        let mut name: Option<Cow<'a, str>> = None;
-        let mut wait = Wait::Append;
-        let mut kind = BodyKind::Lines;
-        let mut token = None;
-        // Parameters of other names are for others: clients add their own.
-        for (key, value) in form_urlencoded::parse(head.query.as_bytes()) {
-            match &*key {
-                "name" if name.is_some() => {
-                    return Err(Reject::malformed("The 'name' query parameter is given more than once"));
-                }
-                "name" => name = Some(value),
-                "wait" => wait = wait_of(&value),
-                "format" => {
-                    kind = match &*value {
-                        "ndjson" => BodyKind::Lines,
-                        "json" => BodyKind::Document,
-                        _ => {
-                            return Err(Reject::malformed(
-                                "The 'format' query parameter is 'ndjson' or 'json'",
-                            ));
-                        }
+        _ => return Err(Reject::method_not_allowed(head.method, "POST, HEAD")),
+    }
+    let mut name: Option<Cow<'a, str>> = None;
+    let mut wait = Wait::Append;
+    let mut kind = BodyKind::Lines;
+    let mut token = None;
+    // Parameters of other names are for others: clients add their own.
+    for (key, value) in form_urlencoded::parse(head.query.as_bytes()) {
+        match &*key {
+            "name" if name.is_some() => {
+                return Err(Reject::malformed("The 'name' query parameter is given more than once"));
+            }
+            "name" => name = Some(value),
+            "wait" => wait = wait_of(&value),
+            "format" => {
+                kind = match &*value {
+                    "ndjson" => BodyKind::Lines,
+                    "json" => BodyKind::Document,
+                    _ => {
+                        return Err(Reject::malformed("The 'format' query parameter is 'ndjson' or 'json'"));
                     }
                 }
-                "token" => token = Some(value),
-                _ => {}
             }
+            "token" => token = Some(value),
+            _ => {}
         }
-        let stream = name.filter(|name| !name.is_empty());
-        let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-        let token = bearer(head.headers).or(token);
-        Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, token }))
     }
+    let stream = name.filter(|name| !name.is_empty());
+    let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
+    let token = bearer(head.headers).or(token);
+    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, token }))
+}
 
-    fn accepted(&self, accepted: &Accepted) -> Reply {
-        let Accepted { lsn, stored, quarantined, state } = accepted;
-        let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
-        if let Durability::Published(files) = state {
-            body.push_str(",\"files\":");
-            body.push_str(&serde_json::Value::from(files.clone()).to_string());
-        }
-        body.push('}');
-        let mut headers = Vec::with_capacity(3);
-        headers.push((header::CONTENT_TYPE, JSON.clone()));
-        headers.push((RECEIPT.clone(), HeaderValue::from(*lsn)));
-        let status = match state {
-            Durability::Appended => StatusCode::ACCEPTED,
-            Durability::Synced | Durability::Published(_) => StatusCode::OK,
-            Durability::SyncPending => {
-                headers.push((DURABLE.clone(), HeaderValue::from_static("false")));
-                StatusCode::ACCEPTED
-            }
-            Durability::PublishPending => {
-                headers.push((PUBLISHED.clone(), HeaderValue::from_static("false")));
-                StatusCode::ACCEPTED
-            }
-        };
-        Reply { status, headers, body: body.into() }
+/// How the contract says what became of the records.
+pub(super) fn accepted(accepted: &Accepted) -> Reply {
+    let Accepted { lsn, stored, quarantined, state } = accepted;
+    let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
+    if let Durability::Published(files) = state {
+        body.push_str(",\"files\":");
+        body.push_str(&serde_json::Value::from(files.clone()).to_string());
     }
-
-    fn rejected(&self, reject: &Reject) -> Reply {
-        let status = match reject.kind {
-            // The contract knows no 401.
-            Kind::Unauthenticated => 403,
-            kind => kind.status(),
-        };
-        let body = serde_json::json!({ "error": reject.external, "documentation": DOCUMENTATION });
-        let mut headers = vec![(header::CONTENT_TYPE, JSON.clone())];
-        if reject.kind == Kind::MethodNotAllowed {
-            headers.push((header::ALLOW, HeaderValue::from_static("POST, HEAD")));
+    body.push('}');
+    let mut headers = Vec::with_capacity(3);
+    headers.push((header::CONTENT_TYPE, JSON.clone()));
+    headers.push((RECEIPT.clone(), HeaderValue::from(*lsn)));
+    let status = match state {
+        Durability::Appended => StatusCode::ACCEPTED,
+        Durability::Synced | Durability::Published(_) => StatusCode::OK,
+        Durability::SyncPending => {
+            headers.push((DURABLE.clone(), HeaderValue::from_static("false")));
+            StatusCode::ACCEPTED
         }
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Reply { status, headers, body: body.to_string().into() }
-    }
+        Durability::PublishPending => {
+            headers.push((PUBLISHED.clone(), HeaderValue::from_static("false")));
+            StatusCode::ACCEPTED
+        }
+    };
+    Reply { status, headers, body: body.into() }
 }
 
 fn wait_of(value: &str) -> Wait {
@@ -134,6 +102,7 @@ fn wait_of(value: &str) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::reject::Kind;
     use http::HeaderMap;
 
     fn parse(method: &Method, query: &str, authorization: Option<&str>) -> Result<Ingest<'static>, Reject> {
@@ -142,9 +111,10 @@ mod tests {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
         let head = RequestHead { method, path: EVENTS, query, headers: &headers };
-        match Tinybird.parse(head)? {
+        match super::parse(head)? {
             Parsed::Ingest(ingest) => Ok(Ingest {
                 stream: ingest.stream.into_owned().into(),
+                project: None,
                 token: ingest.token.map(|token| token.into_owned().into()),
                 ..ingest
             }),
@@ -185,7 +155,7 @@ mod tests {
 
     #[test]
     fn replies_have_the_documented_shape() {
-        let accepted = |state| Tinybird.accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, state });
+        let accepted = |state| super::accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, state });
         let reply = accepted(Durability::Appended);
         assert_eq!(
             (reply.status.as_u16(), &reply.body[..]),
@@ -196,9 +166,5 @@ mod tests {
         assert!(reply.body.ends_with(br#""files":["a/b.parquet"]}"#), "{:?}", reply.body);
         let pending = accepted(Durability::SyncPending);
         assert!(pending.status.as_u16() == 202 && pending.headers.iter().any(|(name, _)| *name == DURABLE));
-        let reply = Tinybird.rejected(&Reject::new(Kind::Unauthenticated, "invalid authentication token"));
-        assert_eq!(reply.status.as_u16(), 403);
-        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
-        assert!(body["error"].is_string() && body["documentation"].is_string());
     }
 }
