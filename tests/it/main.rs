@@ -17,6 +17,7 @@ mod idle;
 mod memory;
 mod metrics;
 mod notify;
+mod openapi;
 mod polaris;
 mod real;
 mod records;

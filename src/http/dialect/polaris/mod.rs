@@ -58,6 +58,10 @@ impl Dialect for Polaris {
         "The table or connection"
     }
 
+    fn routes(&self) -> Vec<(&'static str, &'static str)> {
+        ROUTES.iter().map(|route| (route.method, route.template)).collect()
+    }
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         let (action, parameters) = match route::find(ROUTES, head.method, head.path) {
             Found::Route(action, parameters) => (action, parameters),
