@@ -1,12 +1,12 @@
 //! One stream in the compactor: rows that wait, files that are open, and what they cover.
 
-use super::columns::{BadRow, Limits, Origin, RowCounts, Rows};
 use super::name;
 use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
 use crate::batch::Batch;
 use crate::catalog::{Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
+use crate::columns::{BadRow, Limits, Origin, RowCounts, Rows};
 use crate::schema::{Schema, system};
 use crate::wal::{Lsn, LsnRange};
 use arrow::array::{
