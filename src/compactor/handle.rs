@@ -96,6 +96,7 @@ impl Compactor {
                 partition_by: config.partition_by.clone(),
                 scratch_dir,
                 node: config.node.clone(),
+                catalog: Arc::clone(&handles.catalog),
             },
             reader: handles.reader,
             catalog: handles.catalog,
