@@ -19,6 +19,7 @@ pub mod compactor;
 pub mod preview;
 pub mod progress;
 
+pub mod control;
 pub mod http;
 
 pub mod clock;

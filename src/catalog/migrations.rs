@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 2;
+pub(super) const LATEST: u32 = 3;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -94,8 +94,23 @@ CREATE TABLE tokens (
 ) STRICT;
 ";
 
-/// Policies, settings and time rules of streams; proposals; streams that were deleted.
+/// Documents of the contracts' management calls.
 const V2: &str = "
+CREATE TABLE objects (
+    dialect TEXT NOT NULL,
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (dialect, project, kind, name)
+) STRICT;
+";
+
+/// Policies, settings and time rules of streams; proposals; streams that were deleted.
+const V3: &str = "
 ALTER TABLE streams ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE streams ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE streams ADD COLUMN early INTEGER NOT NULL DEFAULT 0;

@@ -6,6 +6,7 @@
 mod ballast;
 mod files;
 mod migrations;
+mod objects;
 mod peek;
 mod schemas;
 mod streams;
@@ -17,6 +18,7 @@ pub use files::{
     Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, NewFile, RegisteredFile,
     StreamProgress,
 };
+pub use objects::{Object, ObjectError, ObjectKey};
 pub use peek::{consumed, stream_names, wal_uuid};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};

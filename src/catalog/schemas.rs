@@ -3,6 +3,9 @@
 //! A version stands for all that decides what becomes of a record: policy, columns, time rule. Versions are never
 //! changed and never removed: frames in the log and files in the register name them.
 
+#[cfg(test)]
+mod tests;
+
 use super::streams::{STREAM, json_at, policy_at, stream_of};
 use super::{Catalog, CatalogError, Stream, check_name};
 use crate::batch::StreamId;

@@ -80,6 +80,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    pub public_url: String,
     pub node: String,
     pub workers: usize,
     pub connections_max: usize,
@@ -242,6 +243,12 @@ impl Config {
                 let allowed = [system::RECEIVED_AT, system::LSN, system::RECORD].join(", ");
                 return Err(invalid(format!("compactor.system_columns: {column:?} is none of {allowed}")));
             }
+        }
+        let url = &self.server.public_url;
+        let is_http =
+            |url: &str| url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !url.is_empty() && !is_http(url) {
+            return Err(invalid("server.public_url is an http:// or https:// address, or empty".to_owned()));
         }
         if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
             return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));

@@ -6,11 +6,10 @@
 pub mod admin;
 pub mod auth;
 mod body;
-mod connection;
 pub mod dialect;
 pub mod ingest;
 pub mod reject;
-mod server;
+pub mod route;
+mod transport;
 
-pub use connection::Handler;
-pub use server::{Listener, ServerOptions};
+pub use transport::{Handler, Listener, Options};

@@ -14,8 +14,16 @@ pub enum Kind {
     /// The token lacks the right.
     Forbidden,
     NoSuchStream,
+    /// Something else that was named, such as a job or a token, does not exist.
+    NotFound,
     NoSuchRoute,
     MethodNotAllowed,
+    /// What is to be made exists, or was changed by somebody else meanwhile.
+    Conflict,
+    /// Understood, and cannot be done.
+    Unprocessable,
+    /// Over the rate.
+    TooManyRequests,
     /// The body is larger than allowed, as it came or once decompressed.
     TooLarge,
     /// The content-encoding is not known.
@@ -49,11 +57,14 @@ impl Kind {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
-            Self::NoSuchStream | Self::NoSuchRoute => 404,
+            Self::NoSuchStream | Self::NotFound | Self::NoSuchRoute => 404,
             Self::MethodNotAllowed => 405,
             Self::TooSlow => 408,
+            Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedEncoding => 415,
+            Self::Unprocessable => 422,
+            Self::TooManyRequests => 429,
             Self::Full | Self::Unavailable => 503,
             Self::Unknown | Self::Internal => 500,
         }
@@ -70,17 +81,25 @@ pub struct Reject {
     pub internal: Option<String>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
+    /// The methods of the path, as the `Allow` header has them.
+    pub allow: Option<Cow<'static, str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
 
 impl Reject {
     pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, external: external.into(), internal: None, retry_after: None, close: false }
+        Self { kind, external: external.into(), internal: None, retry_after: None, allow: None, close: false }
     }
 
     pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Malformed, external)
+    }
+
+    /// The path exists, for other methods.
+    pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
+        let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
+        Self { allow: Some(allow.into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {

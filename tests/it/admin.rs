@@ -165,11 +165,11 @@ fn what_is_asked_wrongly_is_a_problem() {
     for unknown in ["nobody", "..", "%2e%2e", "01890000-0000-7000-8000-000000000000", ""] {
         for rest in ["", "/records", "/files"] {
             let response = daemon.get(&format!("/admin/v1/streams/{unknown}{rest}"));
-            // A path that ends in a slash is the list.
-            if unknown.is_empty() && rest.is_empty() {
-                assert_eq!(response.status, 200);
-            } else {
-                assert_problem(&response, 404, "no stream has the name or id");
+            match (unknown, rest) {
+                // A path that ends in a slash is the list.
+                ("", "") => assert_eq!(response.status, 200),
+                ("", _) => assert_problem(&response, 404, "no such route"),
+                _ => assert_problem(&response, 404, "no stream has the name or id"),
             }
         }
     }
@@ -347,8 +347,11 @@ fn what_the_openapi_document_describes_is_served() {
             "    post:" if path != "/admin/v1/drain" => "POST",
             _ => continue,
         };
-        let (address, query) =
-            if path.starts_with("/v0") { (daemon.ingest, "?name=t") } else { (daemon.admin, "") };
+        let (address, query) = if path.starts_with("/v0") || path.starts_with("/v1") {
+            (daemon.ingest, "?name=t")
+        } else {
+            (daemon.admin, "")
+        };
         let response = request(address, method, &format!("{path}{query}"), &[], b"{}");
         assert!(response.status < 300, "{method} {path}: {} {}", response.status, response.text());
         served += 1;

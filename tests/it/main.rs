@@ -22,4 +22,5 @@ mod records;
 mod s3;
 mod streams;
 mod support;
+mod tinybird;
 mod wire;

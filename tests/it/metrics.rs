@@ -5,13 +5,17 @@ use crate::wire::{count, post_chunked, refusals};
 use std::collections::HashMap;
 
 /// The reasons for which requests are refused.
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 17] = [
     "malformed",
     "unauthenticated",
     "forbidden",
     "no_such_stream",
+    "not_found",
     "no_such_route",
     "method_not_allowed",
+    "conflict",
+    "unprocessable",
+    "too_many_requests",
     "too_large",
     "unsupported_encoding",
     "too_slow",

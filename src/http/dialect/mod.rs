@@ -1,15 +1,20 @@
-//! The wire contracts. A dialect is a pure function from a request's head to what is asked for, and from an outcome
-//! to a reply: no I/O, no time, no globals. The transport and the log are the same for all.
+//! The wire contracts. For records, a dialect is a pure function from a request's head to what is asked for, and from
+//! an outcome to a reply: no I/O, no time, no globals. The transport and the log are the same for all. The management
+//! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod tinybird;
 
-use super::reject::Reject;
+use super::auth::Scope;
+use super::reject::{Kind, Reject};
 use crate::batch;
+use crate::control::{Control, Stream};
 use crate::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A request before its body.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +24,17 @@ pub struct RequestHead<'a> {
     /// Behind the `?`, as it came.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+}
+
+impl<'a> RequestHead<'a> {
+    pub fn of(parts: &'a http::request::Parts) -> Self {
+        Self {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+        }
+    }
 }
 
 /// When to answer.
@@ -50,6 +66,40 @@ pub enum Parsed<'a> {
     Ingest(Ingest<'a>),
     /// Answered by the dialect itself.
     Answer(Reply),
+    /// To be answered by [`Dialect::manage`], with the body.
+    Manage(Manage<'a>),
+}
+
+/// What is asked of a management call before its body is read.
+#[derive(Debug)]
+pub struct Manage<'a> {
+    /// The right it takes at least; `None` if the call itself is how one gets a token.
+    pub scope: Option<Scope>,
+    pub token: Option<Cow<'a, str>>,
+}
+
+/// A management call: the request with its body, decompressed.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub head: RequestHead<'a>,
+    pub body: Bytes,
+    pub peer: IpAddr,
+}
+
+/// What a management call comes to.
+pub enum Managed {
+    Reply(Reply),
+    /// The body brought records, which are appended before the answer.
+    Append(Append),
+}
+
+/// Records that a management call found in its body.
+pub struct Append {
+    pub stream: Arc<Stream>,
+    pub body: Bytes,
+    pub kind: BodyKind,
+    pub wait: Wait,
+    pub reply: Box<dyn FnOnce(&Accepted) -> Reply + Send>,
 }
 
 /// What became of the records of a request.
@@ -93,6 +143,12 @@ pub trait Dialect: Send + Sync {
     fn accepted(&self, accepted: &Accepted) -> Reply;
 
     fn rejected(&self, reject: &Reject) -> Reply;
+
+    /// Does what a management call asks for. Runs where it may block.
+    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+        let _ = control;
+        Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", call.head.path)))
+    }
 }
 
 /// Every dialect.
