@@ -96,10 +96,13 @@ pub async fn run(
     };
     let ingest_socket = Listener::bind(config.server.listen)?;
     let admin_socket = Listener::bind(config.server.admin_listen)?;
-    let (drain, drain_asked) = watch::channel(false);
-    let admin_handler = Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), drain });
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
+    let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
+    let ingest_url = public_url(&config).unwrap_or_else(|| format!("http://{ingest_address}"));
+    let (drain, drain_asked) = watch::channel(false);
+    let admin_handler =
+        Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
     let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
         .map_err(listen_failed(config.server.admin_listen))?;
     let parts = Parts::open(&config, &options).await?;

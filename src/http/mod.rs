@@ -8,8 +8,16 @@ pub mod auth;
 mod body;
 pub mod dialect;
 pub mod ingest;
+pub mod openapi;
 pub mod reject;
 pub mod route;
 mod transport;
 
 pub use transport::{Handler, Listener, Options};
+
+/// Every route served on either listener, as method and template, for those who compare.
+pub fn routes() -> Vec<(&'static str, &'static str)> {
+    let admin = admin::ROUTES.iter().map(|route| (route.method, route.template));
+    let dialects = dialect::DIALECTS.iter().flat_map(|dialect| dialect.routes());
+    admin.chain(dialects).collect()
+}

@@ -328,33 +328,3 @@ fn drain_ends_the_daemon_when_everything_is_answered_and_published() {
     assert!(ended.log.contains("nothing is left to be read again or published"), "{}", ended.log);
     assert_eq!(crate::support::read_table(&tables).len(), 2);
 }
-
-/// Every path that `docs/openapi.yaml` describes is served, by the listener and with the methods it says.
-#[test]
-fn what_the_openapi_document_describes_is_served() {
-    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.yaml");
-    let document = std::fs::read_to_string(document).unwrap();
-    let daemon = Daemon::dev();
-    let receipt = daemon.post("name=t&wait=table", "{\"n\":1}").receipt();
-    let mut path = String::new();
-    let mut served = 0;
-    for line in document.lines() {
-        if let Some(named) = line.strip_prefix("  /").and_then(|rest| rest.strip_suffix(':')) {
-            path = format!("/{named}").replace("{id}", "t").replace("{lsn}", &receipt.to_string());
-        }
-        let method = match line.trim_end() {
-            "    get:" => "GET",
-            "    post:" if path != "/admin/v1/drain" => "POST",
-            _ => continue,
-        };
-        let (address, query) = if path.starts_with("/v0") || path.starts_with("/v1") {
-            (daemon.ingest, "?name=t")
-        } else {
-            (daemon.admin, "")
-        };
-        let response = request(address, method, &format!("{path}{query}"), &[], b"{}");
-        assert!(response.status < 300, "{method} {path}: {} {}", response.status, response.text());
-        served += 1;
-    }
-    assert!(served >= 13, "{served} operations");
-}

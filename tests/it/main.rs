@@ -17,6 +17,7 @@ mod idle;
 mod memory;
 mod metrics;
 mod notify;
+mod openapi;
 mod real;
 mod records;
 mod s3;

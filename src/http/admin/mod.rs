@@ -10,6 +10,7 @@ mod streams;
 use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
 use super::dialect::bearer;
+use super::openapi;
 use super::route::{self, Found, Route};
 use super::transport::Handler;
 use crate::catalog::{Catalog, Stream};
@@ -44,6 +45,7 @@ pub enum Call {
     Healthz,
     Readyz,
     Metrics,
+    OpenApi,
     Status,
     Streams,
     Stream,
@@ -60,6 +62,7 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/healthz", Call::Healthz),
     Route::get("/readyz", Call::Readyz),
     Route::get("/metrics", Call::Metrics),
+    Route::get("/openapi.json", Call::OpenApi),
     Route::get("/admin/v1/status", Call::Status),
     Route::get("/admin/v1/streams", Call::Streams),
     Route::get("/admin/v1/streams/{id}", Call::Stream),
@@ -108,6 +111,8 @@ pub struct Running {
 
 pub struct AdminHandler {
     pub phase: ArcSwap<Phase>,
+    /// How the ingest listener is reached.
+    pub ingest_url: String,
     /// Set to end the daemon.
     pub drain: watch::Sender<bool>,
 }
@@ -153,6 +158,7 @@ impl AdminHandler {
         match found {
             Found::Route(Call::Healthz, _) => return Ok(health::healthz(&phase)),
             Found::Route(Call::Readyz, _) => return Ok(health::readyz(&phase)),
+            Found::Route(Call::OpenApi, _) => return self.openapi(),
             _ => {}
         }
         let (Phase::Running(running) | Phase::Draining(running)) = &phase else {
@@ -177,6 +183,7 @@ impl AdminHandler {
         match call {
             Call::Healthz => Ok(health::healthz(&phase)),
             Call::Readyz => Ok(health::readyz(&phase)),
+            Call::OpenApi => self.openapi(),
             Call::Metrics => running.metrics(),
             Call::Status => Ok(ok(&running.status(&phase).await?)),
             Call::Streams => running.streams().await,
@@ -192,6 +199,13 @@ impl AdminHandler {
                 Ok(respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned()))
             }
         }
+    }
+}
+
+impl AdminHandler {
+    fn openapi(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let document = openapi::document(&self.ingest_url).map_err(|error| problem::internal(&error))?;
+        Ok(respond(StatusCode::OK, "application/json", document.to_string()))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn ok(body: &Value) -> Response<FullBody<Bytes>> {
 
 pub(super) fn internal(error: &dyn std::error::Error) -> Problem {
     tracing::error!(error = %crate::error::chain(error), "an admin request failed");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the catalog cannot be read")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }
 
 /// Runs what touches the catalog's disk off the threads that serve sockets.

@@ -138,6 +138,9 @@ pub trait Dialect: Send + Sync {
     /// Whether a request for this path is this dialect's.
     fn takes(&self, path: &str) -> bool;
 
+    /// The routes it serves, as method and template.
+    fn routes(&self) -> Vec<(&'static str, &'static str)>;
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
     fn accepted(&self, accepted: &Accepted) -> Reply;

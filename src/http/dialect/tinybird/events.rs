@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use std::borrow::Cow;
 
-const EVENTS: &str = "/v0/events";
+pub(super) const PATH: &str = "/v0/events";
 /// What a client may read of the log sequence number: `GET /admin/v1/receipts/<lsn>` says where the rows are.
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
@@ -17,7 +17,7 @@ static PUBLISHED: HeaderName = HeaderName::from_static("forebay-published");
 
 /// Whether the path is that of the Events API.
 pub(super) fn is_path(path: &str) -> bool {
-    path == EVENTS || path.strip_prefix(EVENTS) == Some("/")
+    path == PATH || path.strip_prefix(PATH) == Some("/")
 }
 
 /// What is asked of the Events API.
@@ -109,7 +109,7 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        let head = RequestHead { method, path: EVENTS, query, headers: &headers };
+        let head = RequestHead { method, path: PATH, query, headers: &headers };
         match super::parse(head)? {
             Parsed::Ingest(ingest) => Ok(Ingest {
                 stream: ingest.stream.into_owned().into(),

@@ -51,6 +51,11 @@ impl Dialect for Tinybird {
         events::is_path(path) || route::is_known(ROUTES, path)
     }
 
+    fn routes(&self) -> Vec<(&'static str, &'static str)> {
+        let managed = ROUTES.iter().map(|route| (route.method, route.template));
+        std::iter::once(("POST", events::PATH)).chain(managed).collect()
+    }
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         if events::is_path(head.path) {
             return events::parse(head);
