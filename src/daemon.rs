@@ -185,6 +185,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
+        polaris_body_max: config.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -301,7 +302,8 @@ fn open_log(
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
 ) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
-    let catalog = Arc::new(Catalog::open(&config.server.data_dir, Arc::clone(&clock))?);
+    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;

@@ -53,6 +53,8 @@ pub enum AuthError {
     Lacks(Scope),
     #[error("the token may not be used from this origin")]
     Origin,
+    #[error("the token is for another project")]
+    Project,
 }
 
 /// Settings.

@@ -134,7 +134,7 @@ impl From<AuthError> for Reject {
         let kind = match &error {
             AuthError::Missing | AuthError::Unknown => Kind::Unauthenticated,
             AuthError::Expired { .. } => Kind::TokenExpired,
-            AuthError::Lacks(_) | AuthError::Origin => Kind::Forbidden,
+            AuthError::Lacks(_) | AuthError::Origin | AuthError::Project => Kind::Forbidden,
         };
         let reject = Self::new(kind, error.to_string());
         match error {

@@ -20,7 +20,7 @@ impl IngestHandler {
         caller: Caller,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
-        let mut body = self.receive(head, incoming).await?;
+        let mut body = self.receive(dialect.id(), head, incoming).await?;
         let control = Arc::clone(&self.control);
         let head = head.clone();
         // It may touch the catalog's disk.
@@ -35,7 +35,7 @@ impl IngestHandler {
             Managed::Reply(reply) => Ok(reply),
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
-                let body = received::check(body, append.kind).await?;
+                let body = received::check(body, append.kind, dialect.bodies()).await?;
                 let origin = Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip() };
                 let accepted = self.store(&origin, &body, append.wait).await?;
                 Ok((append.reply)(&accepted))

@@ -60,7 +60,8 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     }
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-    Ok(Parsed::Ingest(Ingest { stream, wait, kind, credential: credential(&head, token) }))
+    let credential = credential(&head, token);
+    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, credential }))
 }
 
 /// How the contract says what became of the records.
@@ -118,6 +119,7 @@ mod tests {
                     Credential::Bearer(token) => Credential::Bearer(token.into_owned().into()),
                     _ => Credential::None,
                 },
+                project: None,
                 ..ingest
             }),
             Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
