@@ -2,13 +2,17 @@
 //! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
 
 pub use crate::catalog::{
-    Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
+    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
+    SchemaVersion, Stream,
 };
+pub use crate::clock::Micros;
+pub use crate::feeds::Feeds;
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::progress::Progress;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Everything that management calls work on. All of it may block on the catalog's disk.
@@ -22,9 +26,27 @@ pub struct Control {
     /// `server.public_url`: how clients reach the ingest listener, without a slash at its end; `None` where the
     /// `Host` of the request says it.
     pub public_url: Option<String>,
+    /// Where the events of connections go.
+    pub feeds: Feeds,
+    /// Held by a management call that changes what it has read.
+    pub managing: Mutex<()>,
+    pub polaris: PolarisSettings,
+}
+
+/// What the configuration says of Imply Polaris' contract.
+#[derive(Debug, Clone, Copy)]
+pub struct PolarisSettings {
+    /// Seconds by which an event may be late or early, for tables without a job.
+    pub late: Option<u64>,
+    pub early: Option<u64>,
 }
 
 impl Control {
+    /// A name for something new that nothing else has.
+    pub fn new_id(&self) -> String {
+        uuid::Uuid::now_v7().to_string()
+    }
+
     /// The address that goes into answers: as configured, otherwise as the client called it.
     pub fn base_url(&self, headers: &http::HeaderMap) -> String {
         if let Some(url) = &self.public_url {

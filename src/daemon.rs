@@ -11,7 +11,9 @@ use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
 use crate::control::Control;
 use crate::error::{IoContext, IoError};
+use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
+use crate::http::dialect::DIALECTS;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{self, Listener};
 use crate::metrics::{self, Reading};
@@ -21,6 +23,7 @@ use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{self, Health, Lsn, OpenError};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -234,7 +237,13 @@ impl Parts {
             clock: Arc::clone(&clock),
             instance,
             public_url: public_url(config),
+            feeds: Feeds::default(),
+            managing: Mutex::default(),
+            polaris: config.polaris(),
         });
+        for dialect in DIALECTS {
+            dialect.begin(&control)?;
+        }
         let ingest = ingest_handler(config, &log.handle, &control);
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));

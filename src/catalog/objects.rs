@@ -96,6 +96,21 @@ impl Catalog {
         })
     }
 
+    /// The same of every project, with the project.
+    pub fn objects_everywhere(
+        &self,
+        dialect: &str,
+        kind: &str,
+    ) -> Result<Vec<(String, Object)>, CatalogError> {
+        self.read(|db| {
+            let sql = format!(
+                "SELECT {COLUMNS}, project FROM objects WHERE dialect = ?1 AND kind = ?2 ORDER BY project, name"
+            );
+            let found = |row: &rusqlite::Row<'_>| Ok((row.get(5)?, object_of(row)?));
+            db.prepare(&sql)?.query_map([dialect, kind], found)?.collect()
+        })
+    }
+
     /// Returns whether there was one.
     pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";

@@ -9,6 +9,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
+use crate::control::PolarisSettings;
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -112,6 +113,8 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Polaris {
     pub body_max: Size,
+    pub late_reject: OptionalSpan,
+    pub early_reject: OptionalSpan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -313,6 +316,11 @@ impl Config {
             jwt_grace: self.auth.jwt_grace.0,
             client_token_lifetime: self.auth.client_token_lifetime.0,
         }
+    }
+
+    pub fn polaris(&self) -> PolarisSettings {
+        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
+        PolarisSettings { late: seconds(self.polaris.late_reject), early: seconds(self.polaris.early_reject) }
     }
 
     pub fn wal(&self) -> wal::Config {

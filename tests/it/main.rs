@@ -19,6 +19,7 @@ mod metrics;
 mod notify;
 mod openapi;
 mod polaris;
+mod polaris_tables;
 mod real;
 mod records;
 mod s3;

@@ -4,14 +4,15 @@
 mod manage;
 mod received;
 mod store;
+mod target;
 
 use super::body::{self, Encoding, Limits};
-use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
+use super::dialect::{DIALECTS, Dialect, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
-use crate::catalog::{Catalog, CatalogError, Stream, check_name};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::metrics;
@@ -147,13 +148,10 @@ impl IngestHandler {
             }
         };
         let caller = self.identify(&head, &ingest.credential, Need::Any)?;
-        let stream = self.find_stream(dialect, &ingest, &caller)?;
+        let target = self.find_target(dialect, &ingest, &caller)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
         let body = received::check(body, ingest.kind, dialect.bodies()).await?;
-        let stream = match stream {
-            Some(stream) => stream,
-            None => self.create_stream(&ingest.stream).await?,
-        };
+        let stream = self.stream_of(dialect, target).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip() };
         let accepted = self.store(&origin, &body, ingest.wait).await?;
         Ok(dialect.accepted(&accepted))
@@ -191,40 +189,5 @@ impl IngestHandler {
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)
-    }
-
-    /// The stream, or `None` if the first event is to make it.
-    fn find_stream(
-        &self,
-        dialect: &dyn Dialect,
-        ingest: &Ingest<'_>,
-        caller: &Caller,
-    ) -> Result<Option<Arc<Stream>>, Reject> {
-        if ingest.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
-            return Err(unread(AuthError::Project));
-        }
-        let name = &*ingest.stream;
-        if let Some(stream) = self.catalog.streams().find(name) {
-            // Rights are for names, also if the request has the id.
-            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
-            return Ok(Some(Arc::clone(stream)));
-        }
-        caller.require(Need::Ingest(name)).map_err(unread)?;
-        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
-        if caller.may(Need::Create) {
-            return Ok(None);
-        }
-        Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())
-    }
-
-    async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {
-        let (catalog, name) = (Arc::clone(&self.catalog), name.to_owned());
-        let made = tokio::task::spawn_blocking(move || catalog.create_stream(&name)).await;
-        match made {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
-            Ok(Err(error)) => Err(Reject::internal(&error)),
-            Err(error) => Err(Reject::internal(&error)),
-        }
     }
 }

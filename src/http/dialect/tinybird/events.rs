@@ -61,7 +61,7 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
     let credential = credential(&head, token);
-    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, credential }))
+    Ok(Parsed::Ingest(Ingest { stream, project: None, may_be_connection: false, wait, kind, credential }))
 }
 
 /// How the contract says what became of the records.
@@ -120,6 +120,7 @@ mod tests {
                     _ => Credential::None,
                 },
                 project: None,
+                may_be_connection: false,
                 ..ingest
             }),
             Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
