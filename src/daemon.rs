@@ -13,7 +13,7 @@ use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::auth::Auth;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::{self, Listener};
+use crate::http::{Listener, Tls, TlsError};
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -47,6 +47,8 @@ pub enum DaemonError {
     Catalog(#[from] CatalogError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
     #[error("the destination cannot be used")]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -77,6 +79,9 @@ pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 pub struct Addresses {
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
+    /// Which of the two speak TLS.
+    pub ingest_tls: bool,
+    pub admin_tls: bool,
 }
 
 /// Runs until told to stop. `ready` is called once, when requests are accepted.
@@ -89,33 +94,44 @@ pub async fn run(
     raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
-    let transport = http::Options {
-        connections_max: config.server.connections_max,
-        header_timeout: config.server.header_timeout.0,
-        idle_timeout: config.server.idle_timeout.0,
-    };
+    let tls = tls(&config)?;
     let ingest_socket = Listener::bind(config.server.listen)?;
     let admin_socket = Listener::bind(config.server.admin_listen)?;
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
     let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
-    let ingest_url = public_url(&config).unwrap_or_else(|| format!("http://{ingest_address}"));
+    let ingest_url = public_url(&config).unwrap_or_else(|| {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{ingest_address}")
+    });
     let (drain, drain_asked) = watch::channel(false);
     let admin_handler =
         Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
-    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
+    let transport = config.admin_transport(tls.clone());
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;
-    let parts = Parts::open(&config, &options).await?;
+    let parts = Parts::open(&config, &options, tls.clone()).await?;
     let token = parts.auth.first_token(&parts.catalog)?;
+    let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
-    ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
+    let addresses = Addresses {
+        ingest: ingest.address,
+        admin: admin.address,
+        ingest_tls: tls.is_some(),
+        admin_tls: config.tls.admin,
+    };
+    ready(addresses, token);
     notify(&[NotifyState::Ready]);
 
     let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
+    let certificate = tls.map(|tls| tokio::spawn(tls.watch()));
     let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
     housekeeping.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
     let deadline = Instant::now() + config.server.drain_timeout.0;
@@ -150,6 +166,19 @@ struct Parts {
     ingest: Arc<IngestHandler>,
     running: Arc<Running>,
     compactor: Option<Compactor>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// The certificate, if there is to be one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let load = |files| Tls::load(files, config.tls.handshake_timeout.0).map(Arc::new);
+    let tls = config.certificate().map(load).transpose()?;
+    if let Some(tls) = &tls
+        && tls.not_after() < clock::system().now() / 1_000_000
+    {
+        tracing::warn!("the certificate is no longer valid; clients will refuse it");
+    }
+    Ok(tls)
 }
 
 /// What the configuration says, otherwise the beginning of the log's uuid.
@@ -190,7 +219,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 impl Parts {
-    async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+    async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
@@ -229,10 +258,11 @@ impl Parts {
             clock: Arc::clone(&clock),
             instance: uuid::Uuid::from_bytes(log.handle.uuid()).to_string(),
             public_url: public_url(config),
+            secure: tls.is_some(),
         });
         let ingest = ingest_handler(config, &log.handle, &control);
         let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
             Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
@@ -252,7 +282,17 @@ impl Parts {
             started,
         });
         let wal = log.handle.clone();
-        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor: Some(compactor) })
+        let (log, compactor) = (Some(log), Some(compactor));
+        Ok(Self { wal, log, catalog, progress, auth, ingest, running, compactor, tls })
+    }
+
+    /// Takes what may change while the daemon runs.
+    async fn take(&self, config: &Config) {
+        self.ingest.settings.store(Arc::new(settings(config)));
+        if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
+            // A panic in there leaves the certificate as it was.
+            drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
+        }
     }
 
     /// In the order in which nothing is lost: requests, the last sync, the last files.
@@ -326,6 +366,7 @@ fn gauges(
     wal: wal::Handle,
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
+    tls: Option<Arc<Tls>>,
 ) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
     move || {
         let status = wal.status();
@@ -334,7 +375,7 @@ fn gauges(
         let oldest = compactor.oldest_open.load(Ordering::Relaxed);
         let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
         let reading = |name, help, value| Reading { name, help, value };
-        vec![
+        let mut readings = vec![
             reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
             reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
             reading(
@@ -377,7 +418,20 @@ fn gauges(
                 "1 after a failed sync that could not be made good",
                 f64::from(u8::from(status.health == Health::Poisoned)),
             ),
-        ]
+        ];
+        if let Some(tls) = &tls {
+            readings.push(reading(
+                "http_certificate_not_after_seconds",
+                "When the certificate ends, in seconds since 1970",
+                tls.not_after() as f64,
+            ));
+            readings.push(reading(
+                "http_certificate_stale",
+                "1 while the files hold a certificate that cannot be used",
+                f64::from(u8::from(tls.is_stale())),
+            ));
+        }
+        readings
     }
 }
 
@@ -405,8 +459,8 @@ async fn wait_for_end(
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
-                    parts.ingest.settings.store(Arc::new(settings(&config)));
-                    tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
+                    parts.take(&config).await;
+                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

@@ -169,6 +169,8 @@ pub struct Http {
     accepted_rows: Spread,
     quarantined_rows: Spread,
     accepted_bytes: Spread,
+    handshake_errors: Spread,
+    connections: AtomicUsize,
     request_seconds: SharedLatency,
 }
 
@@ -187,6 +189,16 @@ impl Http {
     pub fn turned_away(&self, status: u16, reason: usize) {
         self.count_answer(status);
         self.refused(reason);
+    }
+
+    /// A TLS handshake that failed or took too long.
+    pub fn handshake_failed(&self) {
+        self.handshake_errors.inc_by(1);
+    }
+
+    /// So many connections are open now.
+    pub fn connections(&self, open: usize) {
+        self.connections.store(open, Ordering::Relaxed);
     }
 
     fn count_answer(&self, status: u16) {
@@ -231,10 +243,14 @@ impl Collector for HttpCollector {
             ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
             ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
             ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
+            ("http_handshake_errors", "TLS handshakes that failed", &self.0.handshake_errors),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;
         }
+        let help = "Open connections of the ingest listener";
+        let metric = encoder.encode_descriptor("http_connections", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.connections.load(Ordering::Relaxed) as f64).encode(metric)?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! The only reader of the environment and of the configuration file. Strict: a key that is not known is an error that
 //! names the source, the key and what is allowed. Everything is checked before a port is bound.
 
+mod transport;
 mod units;
 
 pub use units::{OptionalSpan, Size, Span, UnitError};
@@ -63,6 +64,7 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
     pub limits: Limits,
     pub wal: Wal,
     pub compactor: Compactor,
@@ -88,11 +90,24 @@ pub struct Server {
     pub body_timeout: Span,
     pub idle_timeout: Span,
     pub drain_timeout: Span,
+    pub streams_max: u32,
+    pub trusted_proxies: Vec<String>,
+    pub proxy_protocol: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub admin: bool,
+    pub handshake_timeout: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
+    pub head_max: Size,
     pub body_max: Size,
     pub decoded_max: Size,
     pub in_flight_max: Size,
@@ -235,6 +250,7 @@ impl Config {
             ("server.header_timeout", self.server.header_timeout),
             ("server.body_timeout", self.server.body_timeout),
             ("server.idle_timeout", self.server.idle_timeout),
+            ("tls.handshake_timeout", self.tls.handshake_timeout),
         ] {
             positive(key, span)?;
         }
@@ -259,6 +275,7 @@ impl Config {
                 "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
             ));
         }
+        self.check_transport()?;
         self.destination().map(drop)
     }
 
