@@ -192,6 +192,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
+        polaris_body_max: config.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,

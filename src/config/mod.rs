@@ -64,6 +64,7 @@ pub struct Flags {
 pub struct Config {
     pub server: Server,
     pub limits: Limits,
+    pub polaris: Polaris,
     pub wal: Wal,
     pub compactor: Compactor,
     pub staging: Staging,
@@ -99,6 +100,12 @@ pub struct Limits {
     pub columns_max: usize,
     pub idempotency_window: Span,
     pub idempotency_keys_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polaris {
+    pub body_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -214,9 +221,11 @@ impl Config {
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
+        at_least("polaris.body_max", self.polaris.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
-        at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
-        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
+        let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
+        at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, body_max)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(

@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: what is sent again is stored once, also across kills, trims and restarts.
 
-use crate::support::{Daemon, PATIENCE, Response, Setup, connect, eventually, fields, signal};
+use crate::support::{Daemon, PATIENCE, Response, Setup, connect, eventually, fields, request, signal};
 use crate::wire::{count, gzip, head};
 use serde_json::json;
 use std::io::Write;
@@ -175,8 +175,8 @@ fn a_request_that_was_killed_between_append_and_answer_is_stored_once() {
     let before = appended(&daemon);
     let mut connection = connect(daemon.ingest);
     // It is answered when its file is published, a quarter of a second after the append at the earliest.
-    let request = head("name=ev&wait=table", "idempotency-key: k\r\ncontent-length: 7\r\n\r\n");
-    connection.write_all(format!("{request}{{\"n\":1}}").as_bytes()).unwrap();
+    let head = head("name=ev&wait=table", "idempotency-key: k\r\ncontent-length: 7\r\n\r\n");
+    connection.write_all(format!("{head}{{\"n\":1}}").as_bytes()).unwrap();
     eventually("the append", || (appended(&daemon) > before).then_some(()));
     drop(daemon.kill());
     let daemon = Setup::dev(NO_FILES).start_at(home.path());
@@ -241,4 +241,20 @@ fn files_of_keys_go_with_the_window() {
         assert_eq!(daemon.post("name=ev", "{\"n\":1}").status, 202);
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn every_contract_takes_keys() {
+    let daemon = Daemon::dev();
+    let push = |body: &str| {
+        let headers = [("idempotency-key", "k")];
+        request(daemon.ingest, "POST", "/v1/events/visits", &headers, body.as_bytes())
+    };
+    let event = "{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":1}";
+    let first = push(event);
+    assert_eq!((first.status, first.text().as_str()), (200, ""));
+    assert_repeats(&push(event), &first);
+    let reused = push("{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":2}");
+    assert_eq!((reused.status, reused.json()["code"].as_str()), (422, Some("UnprocessableEntity")));
+    assert_eq!(daemon.rows("visits").len(), 1);
 }

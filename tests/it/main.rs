@@ -19,6 +19,7 @@ mod memory;
 mod metrics;
 mod notify;
 mod openapi;
+mod polaris;
 mod real;
 mod records;
 mod s3;

@@ -3,6 +3,7 @@
 //! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod polaris;
 pub mod tinybird;
 
 use super::auth::Scope;
@@ -53,6 +54,8 @@ pub enum Wait {
 pub struct Ingest<'a> {
     /// Name or id of the stream.
     pub stream: Cow<'a, str>,
+    /// The project it is looked for in, where the contract has projects.
+    pub project: Option<Cow<'a, str>>,
     pub wait: Wait,
     pub kind: BodyKind,
     /// The credential, if one was given.
@@ -132,8 +135,27 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Records as NDJSON out of a body of another form; `None` if it is not of that form.
+pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// What a contract says of bodies with records, beside how they are divided.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bodies {
+    /// A body without one good record is accepted, for quarantine, instead of refused.
+    pub all_bad: bool,
+    /// Makes records of a body that has none but is of another form that the contract's clients send.
+    pub transcribe: Option<Transcribe>,
+}
+
 pub trait Dialect: Send + Sync {
     fn id(&self) -> batch::Dialect;
+
+    fn bodies(&self) -> Bodies {
+        Bodies::default()
+    }
+
+    /// What it calls a stream, where one does not exist.
+    fn noun(&self) -> &'static str;
 
     /// Whether a request for this path is this dialect's.
     fn takes(&self, path: &str) -> bool;
@@ -155,7 +177,7 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 1] = [&tinybird::Tinybird];
+pub static DIALECTS: [&dyn Dialect; 2] = [&tinybird::Tinybird, &polaris::Polaris];
 
 /// The bearer token of the `Authorization` header.
 pub fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {

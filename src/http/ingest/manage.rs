@@ -19,7 +19,7 @@ impl IngestHandler {
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(head, incoming).await?;
+        let mut body = self.receive(dialect.id(), head, incoming).await?;
         let control = Arc::clone(&self.control);
         let moved = head.clone();
         // It may touch the catalog's disk.
@@ -34,7 +34,7 @@ impl IngestHandler {
             Managed::Reply(reply) => Ok(reply),
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
-                let body = received::check(body, append.kind).await?;
+                let body = received::check(body, append.kind, dialect.bodies()).await?;
                 let origin =
                     Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;

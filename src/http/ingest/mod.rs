@@ -10,6 +10,7 @@ use super::body::{self, Encoding, Limits};
 use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
+use crate::batch;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -50,10 +51,21 @@ pub struct IngestHandler {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub body_max: u64,
+    pub polaris_body_max: u64,
     pub decoded_max: u64,
     pub body_timeout: Duration,
     /// Bytes of bodies that may be in memory at the same time.
     pub in_flight_max: u64,
+}
+
+impl Settings {
+    /// Bytes of a body on the wire.
+    fn body_max(&self, dialect: batch::Dialect) -> u64 {
+        match dialect {
+            batch::Dialect::Polaris => self.polaris_body_max,
+            batch::Dialect::Tinybird => self.body_max,
+        }
+    }
 }
 
 impl Handler for IngestHandler {
@@ -131,10 +143,10 @@ impl IngestHandler {
             }
         };
         self.auth.check(ingest.token.as_deref(), Scope::Ingest)?;
-        let stream = self.find_stream(&ingest)?;
+        let stream = self.find_stream(dialect, &ingest)?;
         let key = store::key_of(&head.headers)?;
-        let body = self.receive(&head, incoming).await?;
-        let body = received::check(body, ingest.kind).await?;
+        let body = self.receive(dialect.id(), &head, incoming).await?;
+        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
@@ -145,21 +157,27 @@ impl IngestHandler {
     }
 
     /// Reads a request's body, within what may be in memory.
-    async fn receive(&self, head: &http::request::Parts, incoming: Incoming) -> Result<Received, Reject> {
+    async fn receive(
+        &self,
+        dialect: batch::Dialect,
+        head: &http::request::Parts,
+        incoming: Incoming,
+    ) -> Result<Received, Reject> {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
+        let body_max = settings.body_max(dialect);
         // One that is too large is refused for that.
-        in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
-        let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
+        in_flight.grow_to(declared.unwrap_or(0).min(body_max))?;
+        let limits = Limits { body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
     }
 
     /// The stream, or `None` if the first event is to make it.
-    fn find_stream(&self, ingest: &Ingest<'_>) -> Result<Option<Arc<Stream>>, Reject> {
+    fn find_stream(&self, dialect: &dyn Dialect, ingest: &Ingest<'_>) -> Result<Option<Arc<Stream>>, Reject> {
         let name = &*ingest.stream;
         if let Some(stream) = self.catalog.streams().find(name) {
             return Ok(Some(Arc::clone(stream)));
@@ -168,7 +186,7 @@ impl IngestHandler {
         if self.auth.check(ingest.token.as_deref(), Scope::Create).is_ok() {
             return Ok(None);
         }
-        Err(Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist")).close())
+        Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())
     }
 
     async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {

@@ -60,7 +60,8 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     }
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-    Ok(Parsed::Ingest(Ingest { stream, wait, kind, token: bearer(head.headers).or(token) }))
+    let token = bearer(head.headers).or(token);
+    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, token }))
 }
 
 /// How the contract says what became of the records.
@@ -113,6 +114,7 @@ mod tests {
         match super::parse(head)? {
             Parsed::Ingest(ingest) => Ok(Ingest {
                 stream: ingest.stream.into_owned().into(),
+                project: None,
                 token: ingest.token.map(|token| token.into_owned().into()),
                 ..ingest
             }),

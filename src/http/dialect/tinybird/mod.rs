@@ -47,6 +47,10 @@ impl Dialect for Tinybird {
         batch::Dialect::Tinybird
     }
 
+    fn noun(&self) -> &'static str {
+        "Data Source"
+    }
+
     fn takes(&self, path: &str) -> bool {
         events::is_path(path) || route::is_known(ROUTES, path)
     }
