@@ -10,7 +10,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
 use crate::schema::system;
-use crate::{compactor, wal};
+use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
 use object_store::aws::AmazonS3ConfigKey;
 use serde::Deserialize;
@@ -63,6 +63,7 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub auth: Auth,
     pub limits: Limits,
     pub polaris: Polaris,
     pub wal: Wal,
@@ -89,6 +90,13 @@ pub struct Server {
     pub body_timeout: Span,
     pub idle_timeout: Span,
     pub drain_timeout: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub jwt_grace: Span,
+    pub client_token_lifetime: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -246,6 +254,7 @@ impl Config {
             }
         }
         for (key, span) in [
+            ("auth.client_token_lifetime", self.auth.client_token_lifetime),
             ("wal.sync_interval", self.wal.sync_interval),
             ("compactor.max_age", self.compactor.max_age),
             ("server.header_timeout", self.server.header_timeout),
@@ -302,6 +311,15 @@ impl Config {
                 Ok(Destination::S3 { bucket: bucket.to_owned(), prefix, options: s3.options() })
             }
             other => Err(invalid(format!("destination.url: {other:?} is not known; use file:// or s3://"))),
+        }
+    }
+
+    pub fn auth(&self, instance: String) -> auth::Config {
+        auth::Config {
+            instance,
+            open: self.dev,
+            jwt_grace: self.auth.jwt_grace.0,
+            client_token_lifetime: self.auth.client_token_lifetime.0,
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::reject::Reject;
 use super::IngestHandler;
 use super::received::{self, Received};
 use super::store::{self, Origin};
+use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ impl IngestHandler {
         dialect: &'static dyn Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
+        caller: Caller,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
         let key = store::key_of(&head.headers)?;
@@ -26,7 +28,7 @@ impl IngestHandler {
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());
-            let call = Call { head: RequestHead::of(&moved), body: whole, peer: peer.ip() };
+            let call = Call { head: RequestHead::of(&moved), body: whole, caller, peer: peer.ip() };
             dialect.manage(&control, &call).map(|managed| (managed, body))
         });
         let (managed, body) = worked.await.unwrap_or_else(|error| Err(Reject::internal(&error)))?;

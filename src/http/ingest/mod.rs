@@ -5,11 +5,11 @@ mod manage;
 mod received;
 mod store;
 
-use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead};
+use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
+use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
@@ -123,6 +123,11 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
     response
 }
 
+/// A refusal before the body was read.
+fn unread(error: AuthError) -> Reject {
+    Reject::from(error).close()
+}
+
 impl IngestHandler {
     async fn answer(
         &self,
@@ -136,14 +141,15 @@ impl IngestHandler {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Manage(manage) => {
-                if let Some(scope) = manage.scope {
-                    self.auth.check(manage.token.as_deref(), scope)?;
-                }
-                return self.manage(dialect, &head, incoming, peer).await;
+                let caller = match manage.need {
+                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    None => Caller::nobody(),
+                };
+                return self.manage(dialect, &head, incoming, caller, peer).await;
             }
         };
-        self.auth.check(ingest.token.as_deref(), Scope::Ingest)?;
-        let stream = self.find_stream(dialect, &ingest)?;
+        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
+        let stream = self.find_stream(dialect, &ingest, &caller)?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
         let body = received::check(body, ingest.kind, dialect.bodies()).await?;
@@ -176,14 +182,39 @@ impl IngestHandler {
         Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
     }
 
+    /// Who calls, who may do what is needed, from where they call. Before the body is read.
+    fn identify(
+        &self,
+        head: &http::request::Parts,
+        credential: &Credential<'_>,
+        need: Need<'_>,
+    ) -> Result<Caller, Reject> {
+        let caller = self.auth.check(credential, need).map_err(unread)?;
+        if !caller.allows_origin(origin(&head.headers)) {
+            return Err(unread(AuthError::Origin));
+        }
+        Ok(caller)
+    }
+
     /// The stream, or `None` if the first event is to make it.
-    fn find_stream(&self, dialect: &dyn Dialect, ingest: &Ingest<'_>) -> Result<Option<Arc<Stream>>, Reject> {
+    fn find_stream(
+        &self,
+        dialect: &dyn Dialect,
+        ingest: &Ingest<'_>,
+        caller: &Caller,
+    ) -> Result<Option<Arc<Stream>>, Reject> {
+        if ingest.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
+            return Err(unread(AuthError::Project));
+        }
         let name = &*ingest.stream;
         if let Some(stream) = self.catalog.streams().find(name) {
+            // Rights are for names, also if the request has the id.
+            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
             return Ok(Some(Arc::clone(stream)));
         }
+        caller.require(Need::Ingest(name)).map_err(unread)?;
         check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
-        if self.auth.check(ingest.token.as_deref(), Scope::Create).is_ok() {
+        if caller.may(Need::Create) {
             return Ok(None);
         }
         Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())

@@ -3,7 +3,7 @@
 //! The vendor's answer says no more than that the events have come. Here it says that they survive power loss: nothing
 //! else is told of them, so the answer is what a client goes by when it forgets them.
 
-use super::super::{Accepted, Durability, Ingest, Reply, RequestHead, Wait, bearer};
+use super::super::{Accepted, Durability, Ingest, Reply, RequestHead, Wait, credential};
 use crate::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -18,7 +18,7 @@ pub(super) fn ingest<'a>(
     project: Option<Cow<'a, str>>,
     stream: Cow<'a, str>,
 ) -> Ingest<'a> {
-    Ingest { stream, project, wait: Wait::Sync, kind: BodyKind::Lines, token: bearer(head.headers) }
+    Ingest { stream, project, wait: Wait::Sync, kind: BodyKind::Lines, credential: credential(head.headers) }
 }
 
 pub(super) fn accepted(accepted: &Accepted) -> Reply {

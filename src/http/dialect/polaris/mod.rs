@@ -87,6 +87,7 @@ impl Dialect for Polaris {
         let status = reject.kind.status();
         let (code, message) = match reject.kind {
             Kind::Unauthenticated => (None, "Unauthorized"),
+            Kind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
             Kind::NoSuchRoute => (None, NO_ROUTE),
             Kind::MethodNotAllowed => (None, &*reject.external),
             Kind::TooLarge => (None, "Request size limit exceeded"),
