@@ -3,6 +3,7 @@
 //! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
 //! last sync, last files, exit.
 
+use crate::auth::Auth;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
@@ -11,9 +12,9 @@ use crate::config::{Config, ConfigError};
 use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
-use crate::http::auth::Auth;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
+use crate::idempotency;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 
 /// How often the state of the disk and of the process is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often what was remembered for a time is looked through.
+const EXPIRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -45,6 +48,8 @@ pub enum DaemonError {
     Locked { path: std::path::PathBuf, holder: String },
     #[error("the catalog cannot be opened")]
     Catalog(#[from] CatalogError),
+    #[error("the first token cannot be made")]
+    Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
     #[error("TLS cannot be spoken")]
@@ -111,7 +116,7 @@ pub async fn run(
     let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;
     let parts = Parts::open(&config, &options, tls.clone()).await?;
-    let token = parts.auth.first_token(&parts.catalog)?;
+    let token = parts.auth.first_token()?;
     let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
@@ -189,7 +194,12 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
-fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) -> Arc<IngestHandler> {
+fn ingest_handler(
+    config: &Config,
+    wal: &wal::Handle,
+    control: &Arc<Control>,
+    keys: &Arc<idempotency::Index>,
+) -> Arc<IngestHandler> {
     Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
@@ -197,6 +207,7 @@ fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) ->
         clock: Arc::clone(&control.clock),
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
+        keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
         in_flight: Arc::default(),
@@ -212,6 +223,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
+        polaris_body_max: config.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -223,7 +235,7 @@ impl Parts {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
-        let (catalog, mut log) = {
+        let Opened { catalog, mut log, keys, journal } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -243,6 +255,7 @@ impl Parts {
             reader,
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
+            keys: journal,
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
@@ -250,19 +263,21 @@ impl Parts {
         let compactor_config = config.compactor(node.clone(), options.discard);
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
-        let auth = Arc::new(Auth::new(config.dev, &catalog)?);
+        let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
+        let auth = Auth::open(config.auth(instance.clone()), Arc::clone(&catalog), Arc::clone(&clock))?;
+        let auth = Arc::new(auth);
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
-            instance: uuid::Uuid::from_bytes(log.handle.uuid()).to_string(),
+            instance,
             public_url: public_url(config),
             secure: tls.is_some(),
         });
-        let ingest = ingest_handler(config, &log.handle, &control);
+        let ingest = ingest_handler(config, &log.handle, &control, &keys);
         let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), tls.clone());
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
             Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
@@ -286,9 +301,11 @@ impl Parts {
         Ok(Self { wal, log, catalog, progress, auth, ingest, running, compactor, tls })
     }
 
-    /// Takes what may change while the daemon runs.
-    async fn take(&self, config: &Config) {
+    /// Puts the settings into force that may change while the daemon runs.
+    async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
+        let limits = &config.limits;
+        self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
         if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
             // A panic in there leaves the certificate as it was.
             drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
@@ -314,9 +331,11 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
+        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
+            let mut expired = Instant::now();
             loop {
                 ticks.tick().await;
                 wal.expire_waiters(SYNC_DEADLINE);
@@ -324,7 +343,16 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let look = move || catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                if expires.is_some() {
+                    expired = Instant::now();
+                }
+                let look = move || {
+                    catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                    if let Some((keys, now)) = expires {
+                        keys.expire(now);
+                    }
+                };
                 // A panic in there is no reason to stop feeding the watchdog.
                 drop(tokio::task::spawn_blocking(look).await);
             }
@@ -332,16 +360,30 @@ impl Parts {
     }
 }
 
+/// What is on disk.
+struct Opened {
+    catalog: Arc<Catalog>,
+    log: wal::Wal,
+    keys: Arc<idempotency::Index>,
+    journal: idempotency::Journal,
+}
+
 fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
-) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
-    let catalog = Arc::new(Catalog::open(&config.server.data_dir, Arc::clone(&clock))?);
+) -> Result<Opened, DaemonError> {
+    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
+    let now = clock.now();
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
-    Ok((catalog, log))
+    let limits = &config.limits;
+    let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
+    let dir = config.server.data_dir.join("keys");
+    let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
+    Ok(Opened { catalog, log, keys, journal })
 }
 
 /// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
@@ -366,6 +408,7 @@ fn gauges(
     wal: wal::Handle,
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
+    keys: Arc<idempotency::Index>,
     tls: Option<Arc<Tls>>,
 ) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
     move || {
@@ -404,6 +447,7 @@ fn gauges(
                 "Unfinished files",
                 compactor.open_files.load(Ordering::Relaxed) as f64,
             ),
+            reading("http_idempotency_keys", "Idempotency keys that are remembered", keys.count() as f64),
             reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
             reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
             reading("wal_segments", "Segments with requests", status.segments.len() as f64),
@@ -459,7 +503,7 @@ async fn wait_for_end(
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
-                    parts.take(&config).await;
+                    parts.reload(&config).await;
                     tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
                 }
                 notify(&[NotifyState::Ready]);

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 
 pub mod batch;
+pub mod columns;
 pub mod json;
 pub mod schema;
 
@@ -15,9 +16,11 @@ pub mod wal;
 
 pub mod catalog;
 pub mod compactor;
+pub mod idempotency;
 pub mod preview;
 pub mod progress;
 
+pub mod auth;
 pub mod control;
 pub mod http;
 

@@ -1,6 +1,5 @@
 //! The compactor from the outside: its settings, its start and its end.
 
-use super::columns::Limits;
 use super::partition::PartitionBy;
 use super::publish::Publisher;
 use super::run::{Running, Stop, scratch_dir};
@@ -8,7 +7,9 @@ use super::sink::Sink;
 use super::table::TableConfig;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::columns::Limits;
 use crate::error::IoError;
+use crate::idempotency::Journal;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -56,6 +57,7 @@ pub struct Handles {
     pub reader: Reader,
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
+    pub keys: Journal,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<metrics::Compactor>,
@@ -96,9 +98,12 @@ impl Compactor {
                 partition_by: config.partition_by.clone(),
                 scratch_dir,
                 node: config.node.clone(),
+                catalog: Arc::clone(&handles.catalog),
             },
             reader: handles.reader,
             catalog: handles.catalog,
+            keys: handles.keys,
+            clock: handles.clock,
             progress: handles.progress,
             metrics: handles.metrics,
             runtime: runtime.clone(),

@@ -2,11 +2,12 @@
 
 use super::handle::Config;
 use super::name;
-use super::parquet::WriteError;
-use super::table::{FinishedCut, Memory, Table, TableConfig};
+use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
+use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
+use crate::idempotency::Journal;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
@@ -66,7 +67,7 @@ fn remove_unregistered(staged_dir: &Path, catalog: &Catalog) -> Result<(), RunEr
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Table(#[from] TableError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
@@ -78,6 +79,8 @@ pub(super) struct Running {
     pub(super) table_config: TableConfig,
     pub(super) reader: Reader,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) keys: Journal,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<metrics::Compactor>,
     pub(super) runtime: Runtime,
@@ -122,6 +125,10 @@ impl Running {
         let consumed = self.catalog.floor()?.consumed;
         self.reader.rewind(consumed);
         self.reader.trim(consumed);
+        self.keys.rewind();
+        if !self.keys.is_complete() {
+            self.learn_keys();
+        }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         remove_unregistered(&self.config.staged_dir, &self.catalog)?;
         for progress in self.catalog.progress()? {
@@ -136,6 +143,19 @@ impl Running {
             self.hand_over(staged);
         }
         Ok(())
+    }
+
+    /// Looks through what earlier starts left in the log for idempotency keys: requests with one wait for this, and
+    /// reading frames is much quicker than turning them into rows.
+    fn learn_keys(&mut self) {
+        let now = self.clock.now();
+        self.reader.look_ahead(|lsn, ts, payload| {
+            if let Ok(batch) = Batch::decode(payload) {
+                self.keys.found(lsn, ts, &batch, now);
+            }
+            *self.stopped.borrow() != Stop::Now
+        });
+        self.keys.complete();
     }
 
     /// Follows the log until told to stop.
@@ -200,25 +220,27 @@ impl Running {
                 return Ok(Vec::new());
             }
         };
+        if batch.head.idempotency_key.is_some() {
+            self.keys.passed(lsn, frame.ts, &batch, self.clock.now())?;
+        }
         let id = batch.head.stream;
-        let table = match self.tables.entry(id) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
-                let Some(stream) = self.catalog.streams().get(id).cloned() else {
-                    self.metrics.unreadable_frames.inc();
-                    tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
-                    self.reader.put_aside_frame();
-                    return Ok(Vec::new());
-                };
-                let schema = self.catalog.schema(id)?;
-                entry.insert(Table::new(stream, checkpoint, schema, self.config.limits))
-            }
+        let streams = self.catalog.streams();
+        let Some(stream) = streams.get(id) else {
+            self.metrics.unreadable_frames.inc();
+            tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
+            self.reader.put_aside_frame();
+            return Ok(Vec::new());
         };
+        let table = self.tables.entry(id).or_insert_with(|| {
+            let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
+            Table::new(Arc::clone(stream), checkpoint, self.config.limits)
+        });
         if lsn <= table.checkpoint {
             return Ok(Vec::new());
         }
-        let (counts, cuts) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        let mut cuts = table.follow(stream, &self.table_config, self.config.limits)?;
+        let (counts, ended) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        cuts.extend(ended);
         self.metrics.stored_rows.inc_by(counts.stored);
         self.metrics.quarantined_rows.inc_by(counts.quarantined);
         self.metrics.rescued_rows.inc_by(counts.rescued);
@@ -312,6 +334,7 @@ impl Running {
         let read = self.reader.position();
         let first_open = self.tables.values().filter_map(Table::first_open).min();
         let consumed = first_open.map_or(read, Lsn::previous);
+        self.keys.sync(self.clock.now())?;
         let files = self.catalog.register(&cuts, consumed)?;
         for cut in &cuts {
             if let Some(table) = self.tables.get_mut(&cut.stream) {

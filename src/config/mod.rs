@@ -11,7 +11,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
 use crate::schema::system;
-use crate::{compactor, wal};
+use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
 use object_store::aws::AmazonS3ConfigKey;
 use serde::Deserialize;
@@ -65,7 +65,9 @@ pub struct Flags {
 pub struct Config {
     pub server: Server,
     pub tls: Tls,
+    pub auth: Auth,
     pub limits: Limits,
+    pub polaris: Polaris,
     pub wal: Wal,
     pub compactor: Compactor,
     pub staging: Staging,
@@ -106,12 +108,27 @@ pub struct Tls {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub jwt_grace: Span,
+    pub client_token_lifetime: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     pub head_max: Size,
     pub body_max: Size,
     pub decoded_max: Size,
     pub in_flight_max: Size,
     pub columns_max: usize,
+    pub idempotency_window: Span,
+    pub idempotency_keys_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polaris {
+    pub body_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -227,9 +244,11 @@ impl Config {
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
+        at_least("polaris.body_max", self.polaris.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
-        at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
-        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
+        let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
+        at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, body_max)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(
@@ -239,18 +258,24 @@ impl Config {
         }
         let segments = self.wal.prepared_segments as u64 + 2;
         at_least("wal.max_bytes", self.wal.max_bytes.0, self.wal.segment_bytes.0 * segments)?;
-        if self.wal.prepared_segments == 0 || self.server.connections_max == 0 || self.limits.columns_max == 0
-        {
-            let keys = "wal.prepared_segments, server.connections_max and limits.columns_max";
-            return Err(invalid(format!("{keys} must be at least 1")));
+        for (key, number) in [
+            ("wal.prepared_segments", self.wal.prepared_segments),
+            ("server.connections_max", self.server.connections_max),
+            ("limits.columns_max", self.limits.columns_max),
+            ("limits.idempotency_keys_max", self.limits.idempotency_keys_max),
+        ] {
+            if number == 0 {
+                return Err(invalid(format!("{key} must be at least 1")));
+            }
         }
         for (key, span) in [
+            ("auth.client_token_lifetime", self.auth.client_token_lifetime),
             ("wal.sync_interval", self.wal.sync_interval),
             ("compactor.max_age", self.compactor.max_age),
             ("server.header_timeout", self.server.header_timeout),
             ("server.body_timeout", self.server.body_timeout),
             ("server.idle_timeout", self.server.idle_timeout),
-            ("tls.handshake_timeout", self.tls.handshake_timeout),
+            ("limits.idempotency_window", self.limits.idempotency_window),
         ] {
             positive(key, span)?;
         }
@@ -268,12 +293,6 @@ impl Config {
         }
         if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
             return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));
-        }
-        let loopback = |address: SocketAddr| address.ip().is_loopback();
-        if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
-            return Err(invalid(
-                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
-            ));
         }
         self.check_transport()?;
         self.destination().map(drop)
@@ -302,6 +321,15 @@ impl Config {
                 Ok(Destination::S3 { bucket: bucket.to_owned(), prefix, options: s3.options() })
             }
             other => Err(invalid(format!("destination.url: {other:?} is not known; use file:// or s3://"))),
+        }
+    }
+
+    pub fn auth(&self, instance: String) -> auth::Config {
+        auth::Config {
+            instance,
+            open: self.dev,
+            jwt_grace: self.auth.jwt_grace.0,
+            client_token_lifetime: self.auth.client_token_lifetime.0,
         }
     }
 
@@ -335,7 +363,7 @@ impl Config {
             max_bytes: settings.max_bytes.0,
             max_rows: settings.max_rows,
             memory_max: usize::try_from(settings.memory_max.0).unwrap_or(usize::MAX),
-            limits: compactor::columns::Limits {
+            limits: crate::columns::Limits {
                 columns_max: self.limits.columns_max,
                 received_at_column: has(system::RECEIVED_AT),
                 lsn_column: has(system::LSN),

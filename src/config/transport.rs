@@ -3,7 +3,7 @@
 use super::{Config, ConfigError, invalid};
 use crate::http::{CertificateFiles, Options, Proxies, Tls};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Any request that makes sense has a head of this size.
@@ -21,8 +21,17 @@ impl Config {
         if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
             return Err(invalid("tls.cert and tls.key go together: one of them is empty".to_owned()));
         }
+        if tls.handshake_timeout.0.is_zero() {
+            return Err(invalid("tls.handshake_timeout must be longer than nothing".to_owned()));
+        }
         if tls.admin && tls.cert.as_os_str().is_empty() {
             return Err(invalid("tls.admin needs tls.cert and tls.key".to_owned()));
+        }
+        let loopback = |address: SocketAddr| address.ip().is_loopback();
+        if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
+            return Err(invalid(
+                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
+            ));
         }
         let proxies = self.proxies()?;
         if proxies.protocol && proxies.trusted.is_empty() {

@@ -4,7 +4,8 @@ use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
 use super::received::{self, Received};
-use super::store::Origin;
+use super::store::{self, Origin};
+use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::net::SocketAddr;
@@ -16,16 +17,18 @@ impl IngestHandler {
         dialect: &'static dyn Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
+        caller: Caller,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
-        let mut body = self.receive(head, incoming).await?;
+        let key = store::key_of(&head.headers)?;
+        let mut body = self.receive(dialect.id(), head, incoming).await?;
         let control = Arc::clone(&self.control);
-        let head = head.clone();
+        let moved = head.clone();
         // It may touch the catalog's disk.
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());
-            let call = Call { head: RequestHead::of(&head), body: whole, peer: peer.ip() };
+            let call = Call { head: RequestHead::of(&moved), body: whole, caller, peer: peer.ip() };
             dialect.manage(&control, &call).map(|managed| (managed, body))
         });
         let (managed, body) = worked.await.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
@@ -33,10 +36,11 @@ impl IngestHandler {
             Managed::Reply(reply) => Ok(reply),
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
-                let body = received::check(body, append.kind).await?;
-                let origin = Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip() };
-                let accepted = self.store(&origin, &body, append.wait).await?;
-                Ok((append.reply)(&accepted))
+                let body = received::check(body, append.kind, dialect.bodies()).await?;
+                let origin =
+                    Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+                let outcome = self.store(&origin, &body, append.wait).await?;
+                Ok(outcome.mark((append.reply)(&outcome.accepted)))
             }
         }
     }
