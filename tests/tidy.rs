@@ -27,6 +27,7 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
             "serde_json",
         ],
     ),
+    ("idempotency", &["crate::http", "crate::compactor", "crate::catalog", "hyper", "rusqlite"]),
     ("auth", &["crate::http", "crate::compactor", "crate::wal", "crate::storage", "hyper", "tokio"]),
     ("catalog", &["crate::auth", "crate::http", "crate::compactor", "hyper::", "arrow::", "object_store"]),
     (

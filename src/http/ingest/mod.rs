@@ -15,6 +15,7 @@ use crate::batch;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::idempotency;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal;
@@ -41,6 +42,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub control: Arc<Control>,
+    pub keys: Arc<idempotency::Index>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
@@ -99,6 +101,14 @@ impl Handler for IngestHandler {
     fn turned_away(&self, kind: Kind, status: u16) {
         self.metrics.turned_away(status, kind.index());
     }
+
+    fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
+
+    fn connections(&self, open: usize) {
+        self.metrics.connections(open);
+    }
 }
 
 fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
@@ -149,12 +159,13 @@ impl IngestHandler {
         };
         let caller = self.identify(&head, &ingest.credential, Need::Any)?;
         let target = self.find_target(dialect, &ingest, &caller)?;
+        let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
         let body = received::check(body, ingest.kind, dialect.bodies()).await?;
         let stream = self.stream_of(dialect, target).await?;
-        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip() };
-        let accepted = self.store(&origin, &body, ingest.wait).await?;
-        Ok(dialect.accepted(&accepted))
+        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+        let outcome = self.store(&origin, &body, ingest.wait).await?;
+        Ok(outcome.mark(dialect.accepted(&outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.

@@ -207,7 +207,8 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     job.note(now, "created", format!("events of {:?} go to {:?}", spec.connection, spec.table));
     let document = serde_json::to_value(&job.kept).unwrap_or_default();
     let made = request.control.catalog.create_object(key(&job.project, &job.id), &document);
-    made.map_err(|error| Reject::internal(&error))?;
+    let made = made.map_err(|error| Reject::internal(&error))?;
+    (job.created_at, job.updated_at) = (made.created_at, made.updated_at);
     refresh(request.control)?;
     let location = format!("/v1/projects/{}/jobs/{}", job.project, job.id);
     Ok(reply::created(&location, &super::jobs_shown::whole(request, &job)?))
