@@ -343,6 +343,18 @@ fn gauges(
             reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
             reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
             reading("wal_segments", "Segments with requests", status.segments.len() as f64),
+            reading("wal_archive_bytes", "Size of the archive on disk", status.archive.bytes as f64),
+            reading("wal_archive_segments", "Archived segments", status.archive.segments as f64),
+            reading(
+                "wal_archive_waiting_segments",
+                "Consumed segments that are not archived yet",
+                status.archive.waiting as f64,
+            ),
+            reading(
+                "wal_archive_dropped_segments",
+                "Segments gone from the archive before their time, or never archived, since the start",
+                status.archive.dropped.segments() as f64,
+            ),
             reading("wal_prepared_segments", "Segments ready to be used", status.prepared as f64),
             reading(
                 "wal_refusing",

@@ -106,6 +106,8 @@ pub struct Wal {
     pub sync_interval: Span,
     pub max_bytes: Size,
     pub disk_reserve: Size,
+    pub archive_retention: Span,
+    pub archive_bytes_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -297,6 +299,11 @@ impl Config {
             unsynced_max: UNSYNCED_MAX,
             max_bytes: self.wal.max_bytes.0,
             disk_reserve: self.wal.disk_reserve.0,
+            archive: (!self.wal.archive_retention.0.is_zero()).then(|| wal::archive::Config {
+                dir: self.server.data_dir.join("archive"),
+                retention: self.wal.archive_retention.0,
+                bytes_max: self.wal.archive_bytes_max.0,
+            }),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::schema::Schema;
-use crate::wal::{self, Full, Health, Lsn};
+use crate::wal::{self, Full, Health, Lsn, Whereabouts};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -398,6 +398,7 @@ impl Running {
             "backend": status.backend,
             "refusing": status.refusing.map(|full| full.to_string()),
             "segments": status.segments,
+            "archive": status.archive,
             "recovery": self.recovery,
             "losses": losses,
         })))
@@ -461,7 +462,14 @@ impl Running {
             lsn.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt is a log sequence number"))?;
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
-        let (frame, around) = blocking(move || Ok((wal.find(lsn), catalog.files_around(lsn)?))).await?;
+        let (found, around) =
+            blocking(move || Ok((wal.past().find(lsn), catalog.files_around(lsn)?))).await?;
+        let found = found.unwrap_or_else(|error| {
+            tracing::error!(%lsn, error = %crate::error::chain(&error), "a receipt cannot be looked up in the archive");
+            None
+        });
+        let place = found.as_ref().map(|(place, ..)| *place);
+        let frame = found.map(|(_, ts, payload)| (ts, payload));
         let status = self.wal.status();
         let frame =
             frame.and_then(|(ts, payload)| Batch::decode(&payload).ok().map(|batch| (ts, batch.head)));
@@ -476,7 +484,8 @@ impl Running {
         Ok(ok(&json!({
             "lsn": lsn,
             "durable": lsn <= status.durable,
-            "in_log": frame.is_some(),
+            "in_log": place == Some(Whereabouts::Log),
+            "in_archive": place == Some(Whereabouts::Archive),
             "stream": stream,
             "received_at": frame.as_ref().map(|(ts, _)| timestamp(*ts)),
             "records": frame.as_ref().map(|(_, head)| head.good),
