@@ -3,16 +3,17 @@
 //! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
 //! last sync, last files, exit.
 
+use crate::auth::Auth;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
+use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
-use crate::http::auth::Auth;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::{Listener, ServerOptions};
+use crate::http::{self, Listener};
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -44,6 +45,8 @@ pub enum DaemonError {
     Locked { path: std::path::PathBuf, holder: String },
     #[error("the catalog cannot be opened")]
     Catalog(#[from] CatalogError),
+    #[error("the first token cannot be made")]
+    Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
     #[error("the destination cannot be used")]
@@ -88,22 +91,25 @@ pub async fn run(
     raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
-    let server_options = ServerOptions {
+    let transport = http::Options {
         connections_max: config.server.connections_max,
         header_timeout: config.server.header_timeout.0,
         idle_timeout: config.server.idle_timeout.0,
     };
     let ingest_socket = Listener::bind(config.server.listen)?;
     let admin_socket = Listener::bind(config.server.admin_listen)?;
-    let (drain, drain_asked) = watch::channel(false);
-    let admin_handler = Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), drain });
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
-    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), server_options)
+    let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
+    let ingest_url = public_url(&config).unwrap_or_else(|| format!("http://{ingest_address}"));
+    let (drain, drain_asked) = watch::channel(false);
+    let admin_handler =
+        Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
         .map_err(listen_failed(config.server.admin_listen))?;
     let parts = Parts::open(&config, &options).await?;
-    let token = parts.auth.first_token(&parts.catalog)?;
-    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), server_options)
+    let token = parts.auth.first_token()?;
+    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
     ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
@@ -156,10 +162,30 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) -> Arc<IngestHandler> {
+    Arc::new(IngestHandler {
+        wal: wal.clone(),
+        catalog: Arc::clone(&control.catalog),
+        progress: Arc::clone(&control.progress),
+        clock: Arc::clone(&control.clock),
+        auth: Arc::clone(&control.auth),
+        control: Arc::clone(control),
+        metrics: Arc::default(),
+        settings: ArcSwap::from_pointee(settings(config)),
+        in_flight: Arc::default(),
+    })
+}
+
+fn public_url(config: &Config) -> Option<String> {
+    let url = config.server.public_url.trim_end_matches('/');
+    (!url.is_empty()).then(|| url.to_owned())
+}
+
 /// What requests are held to; may change while the daemon runs.
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
+        polaris_body_max: config.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -198,18 +224,19 @@ impl Parts {
         let compactor_config = config.compactor(node.clone(), options.discard);
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
-        let auth = Arc::new(Auth::new(config.dev, &catalog)?);
-        let http_metrics = Arc::new(metrics::Http::default());
-        let ingest = Arc::new(IngestHandler {
-            wal: log.handle.clone(),
+        let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
+        let auth = Auth::open(config.auth(instance.clone()), Arc::clone(&catalog), Arc::clone(&clock))?;
+        let auth = Arc::new(auth);
+        let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
+            auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
-            auth: Arc::clone(&auth),
-            metrics: Arc::clone(&http_metrics),
-            settings: ArcSwap::from_pointee(settings(config)),
-            in_flight: Arc::default(),
+            instance,
+            public_url: public_url(config),
         });
+        let ingest = ingest_handler(config, &log.handle, &control);
+        let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
@@ -220,6 +247,7 @@ impl Parts {
             catalog: Arc::clone(&catalog),
             progress: Arc::clone(&progress),
             auth: Arc::clone(&auth),
+            control,
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
             http_metrics,
@@ -274,7 +302,8 @@ fn open_log(
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
 ) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
-    let catalog = Arc::new(Catalog::open(&config.server.data_dir, Arc::clone(&clock))?);
+    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;

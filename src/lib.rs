@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 
 pub mod batch;
+pub mod columns;
 pub mod json;
 pub mod schema;
 
@@ -18,6 +19,8 @@ pub mod compactor;
 pub mod preview;
 pub mod progress;
 
+pub mod auth;
+pub mod control;
 pub mod http;
 
 pub mod clock;

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Modules, and what they must not know of.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 11] = [
     ("batch.rs", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
     ("json", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
+    ("columns", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
     ("storage", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::batch"]),
     (
         "wal",
@@ -26,7 +27,8 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
             "serde_json",
         ],
     ),
-    ("catalog", &["crate::http", "crate::compactor", "hyper::", "arrow::", "object_store"]),
+    ("auth", &["crate::http", "crate::compactor", "crate::wal", "crate::storage", "hyper", "tokio"]),
+    ("catalog", &["crate::auth", "crate::http", "crate::compactor", "hyper::", "arrow::", "object_store"]),
     (
         "http/dialect",
         &["tokio", "crate::wal", "crate::clock", "crate::storage", "crate::catalog", "std::fs", "std::time"],
@@ -121,11 +123,11 @@ fn nothing_is_left_to_do() {
     }
 }
 
-/// `docs/wal-format.md` describes `src/wal/format.rs` and `src/batch.rs`, and says which.
+/// `docs/wal-format.md` describes the bytes of the log, of its archive and of batches, and says which.
 #[test]
 fn the_format_and_its_document_change_together() {
     let document = std::fs::read_to_string(root().join("docs/wal-format.md")).unwrap();
-    for file in ["src/wal/format.rs", "src/batch.rs"] {
+    for file in ["src/wal/format.rs", "src/wal/archive/format.rs", "src/batch.rs"] {
         let hash = Sha256::digest(std::fs::read(root().join(file)).unwrap());
         let hash = hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let line = format!("| `{file}` | `{hash}` |");

@@ -3,7 +3,6 @@
 use super::*;
 use crate::batch::StreamId;
 use crate::clock::FakeClock;
-use crate::schema::{Column, ColumnType, Schema};
 use crate::wal::{Lsn, LsnRange};
 
 fn open(dir: &Path) -> Catalog {
@@ -11,7 +10,6 @@ fn open(dir: &Path) -> Catalog {
 }
 
 fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
-    let column = |n: u32| Column { name: format!("c{n}"), kind: ColumnType::Int64 };
     Cut {
         stream,
         lsns: LsnRange { first: Lsn(first), last: Lsn(last) },
@@ -22,7 +20,7 @@ fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
             bytes: 3,
         }],
         counts: Counts { stored: 2, quarantined: 1, rescued: 0, duplicate_keys: 0 },
-        schema: Schema { version, columns: (0..version).map(column).collect() },
+        schema_version: version,
         misfits: Vec::new(),
     }
 }
@@ -53,14 +51,13 @@ fn names_are_checked() {
 }
 
 #[test]
-fn a_cut_registers_files_schema_and_checkpoint_at_once() {
+fn a_cut_registers_files_and_checkpoint_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
     let stream = catalog.create_stream("s").unwrap().id;
     assert_eq!(catalog.floor().unwrap().consumed, Lsn(0));
     let files = catalog.register(&[cut(stream, 5, 9, 1), cut(stream, 10, 12, 2)], Lsn(11)).unwrap();
     assert_eq!(files.len(), 2);
-    assert_eq!(catalog.schema(stream).unwrap().columns.len(), 2);
     let floor = catalog.floor().unwrap();
     assert_eq!((floor.consumed, floor.highest), (Lsn(11), Lsn(12)));
     let progress = catalog.progress().unwrap();
@@ -97,4 +94,26 @@ fn a_newer_catalog_is_not_touched() {
     drop(db);
     let opened = Catalog::open(dir.path(), Arc::new(FakeClock::at(0)));
     assert!(matches!(opened, Err(CatalogError::Newer { found: 99, .. })));
+}
+
+#[test]
+fn objects_change_only_as_their_version_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let key = |name| ObjectKey { dialect: "d", project: "p", kind: "k", name };
+    let value = |n: u32| serde_json::json!({ "n": n });
+    assert_eq!(catalog.create_object(key("b"), &value(1)).unwrap().version, 1);
+    assert!(matches!(catalog.create_object(key("b"), &value(2)), Err(ObjectError::Exists)));
+    catalog.create_object(key("a"), &value(3)).unwrap();
+    assert_eq!(catalog.replace_object(key("b"), Some(1), &value(4)).unwrap().version, 2);
+    assert!(matches!(catalog.replace_object(key("b"), Some(1), &value(5)), Err(ObjectError::Stale(2))));
+    assert!(matches!(catalog.replace_object(key("c"), None, &value(5)), Err(ObjectError::Missing)));
+    drop(catalog);
+    let catalog = open(dir.path());
+    let names: Vec<_> =
+        catalog.objects("d", "p", "k").unwrap().into_iter().map(|object| object.name).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(catalog.object(key("b")).unwrap().unwrap().document, value(4));
+    assert!(catalog.objects("d", "q", "k").unwrap().is_empty());
+    assert!(catalog.delete_object(key("b")).unwrap() && !catalog.delete_object(key("b")).unwrap());
 }

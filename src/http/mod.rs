@@ -4,13 +4,19 @@
 //! operators.
 
 pub mod admin;
-pub mod auth;
 mod body;
-mod connection;
 pub mod dialect;
 pub mod ingest;
+pub mod openapi;
 pub mod reject;
-mod server;
+pub mod route;
+mod transport;
 
-pub use connection::Handler;
-pub use server::{Listener, ServerOptions};
+pub use transport::{Handler, Listener, Options};
+
+/// Every route served on either listener, as method and template, for those who compare.
+pub fn routes() -> Vec<(&'static str, &'static str)> {
+    let admin = admin::ROUTES.iter().map(|route| (route.method, route.template));
+    let dialects = dialect::DIALECTS.iter().flat_map(|dialect| dialect.routes());
+    admin.chain(dialects).collect()
+}

@@ -1,5 +1,6 @@
 //! Why a request was refused: what the client is told, kept apart from what only the log may say.
 
+use crate::auth::{AuthError, Scope};
 use crate::metrics;
 use std::borrow::Cow;
 
@@ -11,11 +12,21 @@ pub enum Kind {
     Malformed,
     /// No token, or none that is known.
     Unauthenticated,
+    /// A token that was good once.
+    TokenExpired,
     /// The token lacks the right.
     Forbidden,
     NoSuchStream,
+    /// Something else that was named, such as a job or a token, does not exist.
+    NotFound,
     NoSuchRoute,
     MethodNotAllowed,
+    /// What is to be made exists, or was changed by somebody else meanwhile.
+    Conflict,
+    /// Understood, and cannot be done.
+    Unprocessable,
+    /// Over the rate.
+    TooManyRequests,
     /// The body is larger than allowed, as it came or once decompressed.
     TooLarge,
     /// The content-encoding is not known.
@@ -47,13 +58,16 @@ impl Kind {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
-            Self::Unauthenticated => 401,
+            Self::Unauthenticated | Self::TokenExpired => 401,
             Self::Forbidden => 403,
-            Self::NoSuchStream | Self::NoSuchRoute => 404,
+            Self::NoSuchStream | Self::NotFound | Self::NoSuchRoute => 404,
             Self::MethodNotAllowed => 405,
             Self::TooSlow => 408,
+            Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedEncoding => 415,
+            Self::Unprocessable => 422,
+            Self::TooManyRequests => 429,
             Self::Full | Self::Unavailable => 503,
             Self::Unknown | Self::Internal => 500,
         }
@@ -66,21 +80,39 @@ pub struct Reject {
     pub kind: Kind,
     /// For the client.
     pub external: Cow<'static, str>,
+    /// The right that a known token lacks, for contracts that have another word for it.
+    pub lacks: Option<Scope>,
     /// For the log.
     pub internal: Option<String>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
+    /// The methods of the path, as the `Allow` header has them.
+    pub allow: Option<Cow<'static, str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
 
 impl Reject {
     pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, external: external.into(), internal: None, retry_after: None, close: false }
+        Self {
+            kind,
+            external: external.into(),
+            lacks: None,
+            internal: None,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
     }
 
     pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Malformed, external)
+    }
+
+    /// The path exists, for other methods.
+    pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
+        let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
+        Self { allow: Some(allow.into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
@@ -94,5 +126,20 @@ impl Reject {
 
     pub fn close(self) -> Self {
         Self { close: true, ..self }
+    }
+}
+
+impl From<AuthError> for Reject {
+    fn from(error: AuthError) -> Self {
+        let kind = match &error {
+            AuthError::Missing | AuthError::Unknown => Kind::Unauthenticated,
+            AuthError::Expired { .. } => Kind::TokenExpired,
+            AuthError::Lacks(_) | AuthError::Origin | AuthError::Project => Kind::Forbidden,
+        };
+        let reject = Self::new(kind, error.to_string());
+        match error {
+            AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
+            _ => reject,
+        }
     }
 }

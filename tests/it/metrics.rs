@@ -5,13 +5,18 @@ use crate::wire::{count, post_chunked, refusals};
 use std::collections::HashMap;
 
 /// The reasons for which requests are refused.
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 18] = [
     "malformed",
     "unauthenticated",
+    "token_expired",
     "forbidden",
     "no_such_stream",
+    "not_found",
     "no_such_route",
     "method_not_allowed",
+    "conflict",
+    "unprocessable",
+    "too_many_requests",
     "too_large",
     "unsupported_encoding",
     "too_slow",

@@ -1,5 +1,8 @@
 //! The daemon as a child process, a plain HTTP/1.1 client, and a reader of tables.
 
+#[path = "document.rs"]
+pub mod document;
+
 use arrow::json::LineDelimitedWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -314,7 +317,9 @@ pub fn request(
     let mut stream = connect(address);
     // The daemon may refuse and close before it has read everything; its answer counts.
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
-    read_response(&mut stream)
+    let response = read_response(&mut stream);
+    document::check(method, path, &response);
+    response
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {

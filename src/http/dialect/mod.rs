@@ -1,15 +1,21 @@
-//! The wire contracts. A dialect is a pure function from a request's head to what is asked for, and from an outcome
-//! to a reply: no I/O, no time, no globals. The transport and the log are the same for all.
+//! The wire contracts. For records, a dialect is a pure function from a request's head to what is asked for, and from
+//! an outcome to a reply: no I/O, no time, no globals. The transport and the log are the same for all. The management
+//! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod polaris;
 pub mod tinybird;
 
-use super::reject::Reject;
+use super::reject::{Kind, Reject};
+use crate::auth::{Caller, Credential, Need};
 use crate::batch;
+use crate::control::{Control, Stream};
 use crate::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A request before its body.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +25,17 @@ pub struct RequestHead<'a> {
     /// Behind the `?`, as it came.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+}
+
+impl<'a> RequestHead<'a> {
+    pub fn of(parts: &'a http::request::Parts) -> Self {
+        Self {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+        }
+    }
 }
 
 /// When to answer.
@@ -37,10 +54,11 @@ pub enum Wait {
 pub struct Ingest<'a> {
     /// Name or id of the stream.
     pub stream: Cow<'a, str>,
+    /// The project it is looked for in, where the contract has projects.
+    pub project: Option<Cow<'a, str>>,
     pub wait: Wait,
     pub kind: BodyKind,
-    /// The credential, if one was given.
-    pub token: Option<Cow<'a, str>>,
+    pub credential: Credential<'a>,
 }
 
 /// What a dialect makes of a request's head.
@@ -50,6 +68,42 @@ pub enum Parsed<'a> {
     Ingest(Ingest<'a>),
     /// Answered by the dialect itself.
     Answer(Reply),
+    /// To be answered by [`Dialect::manage`], with the body.
+    Manage(Manage<'a>),
+}
+
+/// What is asked of a management call before its body is read.
+#[derive(Debug)]
+pub struct Manage<'a> {
+    /// The right it takes at least; `None` if the call itself is how one gets a token.
+    pub need: Option<Need<'a>>,
+    pub credential: Credential<'a>,
+}
+
+/// A management call: the request with its body, decompressed.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub head: RequestHead<'a>,
+    pub body: Bytes,
+    /// Who calls; nobody where the call is how one gets a token.
+    pub caller: Caller,
+    pub peer: IpAddr,
+}
+
+/// What a management call comes to.
+pub enum Managed {
+    Reply(Reply),
+    /// The body brought records, which are appended before the answer.
+    Append(Append),
+}
+
+/// Records that a management call found in its body.
+pub struct Append {
+    pub stream: Arc<Stream>,
+    pub body: Bytes,
+    pub kind: BodyKind,
+    pub wait: Wait,
+    pub reply: Box<dyn FnOnce(&Accepted) -> Reply + Send>,
 }
 
 /// What became of the records of a request.
@@ -82,25 +136,66 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Records as NDJSON out of a body of another form; `None` if it is not of that form.
+pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// What a contract says of bodies with records, beside how they are divided.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bodies {
+    /// A body without one good record is accepted, for quarantine, instead of refused.
+    pub all_bad: bool,
+    /// Makes records of a body that has none but is of another form that the contract's clients send.
+    pub transcribe: Option<Transcribe>,
+}
+
 pub trait Dialect: Send + Sync {
     fn id(&self) -> batch::Dialect;
 
+    fn bodies(&self) -> Bodies {
+        Bodies::default()
+    }
+
+    /// What it calls a stream, where one does not exist.
+    fn noun(&self) -> &'static str;
+
     /// Whether a request for this path is this dialect's.
     fn takes(&self, path: &str) -> bool;
+
+    /// The routes it serves, as method and template.
+    fn routes(&self) -> Vec<(&'static str, &'static str)>;
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
     fn accepted(&self, accepted: &Accepted) -> Reply;
 
     fn rejected(&self, reject: &Reject) -> Reply;
+
+    /// Does what a management call asks for. Runs where it may block.
+    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+        let _ = control;
+        Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", call.head.path)))
+    }
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 1] = [&tinybird::Tinybird];
+pub static DIALECTS: [&dyn Dialect; 2] = [&tinybird::Tinybird, &polaris::Polaris];
 
-/// The bearer token of the `Authorization` header.
-pub fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Cow::Borrowed(token.trim()))
+/// The credential of the `Authorization` header.
+pub fn credential(headers: &HeaderMap) -> Credential<'_> {
+    let value = headers.get(http::header::AUTHORIZATION);
+    Credential::of_header(value.and_then(|value| value.to_str().ok()))
+}
+
+/// The same where only a bearer token counts: basic authentication is for others, such as a proxy on the way.
+pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
+    match credential(headers) {
+        Credential::Basic(_) => Credential::None,
+        credential => credential,
+    }
+}
+
+/// The `Origin` header.
+pub fn origin(headers: &HeaderMap) -> Option<&str> {
+    // One that is no text is nobody's.
+    headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
 }

@@ -1,22 +1,16 @@
 //! A listener from bind to drain.
 
-use super::connection::{Connections, Handler, Options};
+use super::connections::Connections;
+use super::{Handler, Options};
 use crate::error::{IoContext, IoError};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
-
-#[derive(Debug, Clone, Copy)]
-pub struct ServerOptions {
-    pub connections_max: usize,
-    pub header_timeout: Duration,
-    pub idle_timeout: Duration,
-}
 
 /// A listener that accepts.
 pub struct Listener {
@@ -40,14 +34,10 @@ impl Listener {
     pub fn start<H: Handler>(
         listener: TcpListener,
         handler: Arc<H>,
-        options: ServerOptions,
+        options: Options,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let connections = Connections::new(Options {
-            connections_max: options.connections_max,
-            header_timeout: options.header_timeout,
-            idle_timeout: options.idle_timeout,
-        });
+        let connections = Connections::new(options);
         let accepting = tokio::spawn(Arc::clone(&connections).accept(listener, handler));
         Ok(Self { address, connections, accepting })
     }

@@ -1,0 +1,122 @@
+//! Documents that a contract's management calls keep: connections, jobs, receivers. One table for all of them; what is
+//! in a document is its dialect's business.
+
+use super::{Catalog, CatalogError};
+use crate::clock::Micros;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+
+/// Names a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectKey<'a> {
+    /// The dialect's name, so that contracts do not see each other's.
+    pub dialect: &'a str,
+    /// Project, organisation or tenant, or empty where the contract has none.
+    pub project: &'a str,
+    /// `connection`, `job`, ...
+    pub kind: &'a str,
+    pub name: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    pub name: String,
+    pub document: Value,
+    /// 1 at first, one more with each change.
+    pub version: u32,
+    pub created_at: Micros,
+    pub updated_at: Micros,
+}
+
+/// Why a document was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("it exists already")]
+    Exists,
+    #[error("it does not exist")]
+    Missing,
+    #[error("it was changed meanwhile: its version is {0}")]
+    Stale(u32),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+const COLUMNS: &str = "name, document, version, created_at, updated_at";
+
+impl Catalog {
+    /// Makes a document, which must not exist.
+    pub fn create_object(&self, key: ObjectKey<'_>, document: &Value) -> Result<Object, ObjectError> {
+        let now = self.clock.now();
+        let made = self.transaction(|db| {
+            let sql = "INSERT INTO objects (dialect, project, kind, name, document, version, created_at, updated_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6) ON CONFLICT DO NOTHING";
+            let ObjectKey { dialect, project, kind, name } = key;
+            db.execute(sql, params![dialect, project, kind, name, document.to_string(), now])
+        })?;
+        if made == 0 {
+            return Err(ObjectError::Exists);
+        }
+        let (name, document) = (key.name.to_owned(), document.clone());
+        Ok(Object { name, document, version: 1, created_at: now, updated_at: now })
+    }
+
+    /// Replaces a document: the version `expected`, or whichever there is.
+    pub fn replace_object(
+        &self,
+        key: ObjectKey<'_>,
+        expected: Option<u32>,
+        document: &Value,
+    ) -> Result<Object, ObjectError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let Some(found) = find(db, key)? else { return Ok(Err(ObjectError::Missing)) };
+            if expected.is_some_and(|expected| expected != found.version) {
+                return Ok(Err(ObjectError::Stale(found.version)));
+            }
+            let sql = "UPDATE objects SET document = ?5, version = version + 1, updated_at = ?6
+                       WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";
+            let ObjectKey { dialect, project, kind, name } = key;
+            db.execute(sql, params![dialect, project, kind, name, document.to_string(), now])?;
+            let document = document.clone();
+            Ok(Ok(Object { document, version: found.version + 1, updated_at: now, ..found }))
+        })?
+    }
+
+    pub fn object(&self, key: ObjectKey<'_>) -> Result<Option<Object>, CatalogError> {
+        self.read(|db| find(db, key))
+    }
+
+    /// All documents of a kind, in the order of their names.
+    pub fn objects(&self, dialect: &str, project: &str, kind: &str) -> Result<Vec<Object>, CatalogError> {
+        self.read(|db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 ORDER BY name"
+            );
+            db.prepare(&sql)?.query_map([dialect, project, kind], object_of)?.collect()
+        })
+    }
+
+    /// Returns whether there was one.
+    pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
+        let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";
+        let deleted =
+            self.transaction(|db| db.execute(sql, [key.dialect, key.project, key.kind, key.name]))?;
+        Ok(deleted > 0)
+    }
+}
+
+fn find(db: &Connection, key: ObjectKey<'_>) -> rusqlite::Result<Option<Object>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4"
+    );
+    db.query_row(&sql, [key.dialect, key.project, key.kind, key.name], object_of).optional()
+}
+
+fn object_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Object> {
+    let document: String = row.get(1)?;
+    let document = serde_json::from_str(&document).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    let (version, created_at, updated_at) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    Ok(Object { name: row.get(0)?, document, version, created_at, updated_at })
+}

@@ -1,0 +1,36 @@
+//! What the management calls of every dialect and of the admin listener share: streams, tokens, objects, and where
+//! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
+
+pub use crate::catalog::{
+    Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
+};
+
+use crate::auth::Auth;
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::progress::Progress;
+use std::sync::Arc;
+
+/// Everything that management calls work on. All of it may block on the catalog's disk.
+pub struct Control {
+    pub catalog: Arc<Catalog>,
+    pub auth: Arc<Auth>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    /// This daemon's log, as a UUID: what is here belongs to it.
+    pub instance: String,
+    /// `server.public_url`: how clients reach the ingest listener, without a slash at its end; `None` where the
+    /// `Host` of the request says it.
+    pub public_url: Option<String>,
+}
+
+impl Control {
+    /// The address that goes into answers: as configured, otherwise as the client called it.
+    pub fn base_url(&self, headers: &http::HeaderMap) -> String {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        format!("http://{}", host.unwrap_or("localhost"))
+    }
+}

@@ -1,0 +1,48 @@
+//! Whether the process is well, and whether it takes events.
+
+use super::Phase;
+use super::problem::respond;
+use crate::wal::{Full, Health};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full as FullBody;
+use serde_json::json;
+
+/// Why nothing is accepted, if so.
+pub(super) fn not_ready(phase: &Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Recovering => Some("recovering"),
+        // Draining because of it.
+        Phase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
+        Phase::Draining(_) => Some("draining"),
+        Phase::Running(running) => {
+            let status = running.wal.status();
+            match (status.health, status.refusing) {
+                (Health::Poisoned, _) => Some("poisoned"),
+                (Health::Closed, _) => Some("draining"),
+                (_, Some(Full::Log)) => Some("log full"),
+                (_, Some(Full::Disk)) => Some("disk full"),
+                _ => None,
+            }
+        }
+    }
+}
+
+pub(super) fn healthz(phase: &Phase) -> Response<FullBody<Bytes>> {
+    // A process that cannot acknowledge any more is to be restarted; one that waits for space is not.
+    match not_ready(phase) {
+        Some(reason @ "poisoned") => respond(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "application/json",
+            json!({"status": reason}).to_string(),
+        ),
+        _ => respond(StatusCode::OK, "application/json", json!({"status": "ok"}).to_string()),
+    }
+}
+
+pub(super) fn readyz(phase: &Phase) -> Response<FullBody<Bytes>> {
+    let reason = not_ready(phase);
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"ready": reason.is_none(), "reason": reason});
+    respond(status, "application/json", body.to_string())
+}

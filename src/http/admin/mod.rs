@@ -1,0 +1,238 @@
+//! The admin listener: health, readiness, metrics, and the state of everything, for operators and their tools.
+//!
+//! The routes are a table; a file for each noun does the work.
+
+mod health;
+mod problem;
+mod state;
+mod streams;
+
+use super::body::{self, Encoding, Limits};
+use super::dialect::bearer;
+use super::openapi;
+use super::reject::Reject;
+use super::route::{self, Found, Route};
+use super::transport::Handler;
+use crate::auth::{Auth, Need};
+use crate::catalog::{Catalog, Stream};
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::metrics;
+use crate::progress::Progress;
+use crate::wal;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full as FullBody;
+use hyper::body::Incoming;
+use problem::{Problem, ok, respond};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A request's body, as it comes and decompressed.
+const BODY_MAX: u64 = 10 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Healthz,
+    Readyz,
+    Metrics,
+    OpenApi,
+    Status,
+    Streams,
+    Stream,
+    Records,
+    Files,
+    Wal,
+    Staged,
+    Publish,
+    Receipt,
+    Drain,
+}
+
+impl Call {
+    /// The right that it takes.
+    fn need(self) -> Need<'static> {
+        match self {
+            Self::Metrics => Need::Metrics,
+            _ => Need::Admin,
+        }
+    }
+}
+
+pub const ROUTES: &[Route<Call>] = &[
+    Route::get("/healthz", Call::Healthz),
+    Route::get("/readyz", Call::Readyz),
+    Route::get("/metrics", Call::Metrics),
+    Route::get("/openapi.json", Call::OpenApi),
+    Route::get("/admin/v1/status", Call::Status),
+    Route::get("/admin/v1/streams", Call::Streams),
+    Route::get("/admin/v1/streams/{id}", Call::Stream),
+    Route::get("/admin/v1/streams/{id}/records", Call::Records),
+    Route::get("/admin/v1/streams/{id}/files", Call::Files),
+    Route::get("/admin/v1/wal", Call::Wal),
+    Route::get("/admin/v1/staged", Call::Staged),
+    Route::post("/admin/v1/publish", Call::Publish),
+    Route::get("/admin/v1/receipts/{lsn}", Call::Receipt),
+    Route::post("/admin/v1/drain", Call::Drain),
+];
+
+/// The newest records of a stream, as JSON, newest last.
+pub type RecentRecords = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// What the daemon is doing.
+#[derive(Clone)]
+pub enum Phase {
+    /// Reading the log; nothing is accepted yet.
+    Recovering,
+    Running(Arc<Running>),
+    /// Finishing what was begun.
+    Draining(Arc<Running>),
+}
+
+/// The parts of a running daemon that operators look at.
+pub struct Running {
+    pub wal: wal::Handle,
+    pub recovery: wal::RecoveryReport,
+    pub catalog: Arc<Catalog>,
+    pub progress: Arc<Progress>,
+    pub auth: Arc<Auth>,
+    pub control: Arc<Control>,
+    pub clock: Arc<dyn Clock>,
+    pub http_metrics: Arc<metrics::Http>,
+    pub registry: Registry,
+    pub recent_records: RecentRecords,
+    pub node: String,
+    pub destination: String,
+    pub started: Instant,
+}
+
+pub struct AdminHandler {
+    pub phase: ArcSwap<Phase>,
+    /// How the ingest listener is reached.
+    pub ingest_url: String,
+    /// Set to end the daemon.
+    pub drain: watch::Sender<bool>,
+}
+
+/// A request whose route is known.
+pub struct AdminRequest<'a> {
+    /// What stands in the path for the template's parameters.
+    pub parameters: Vec<Cow<'a, str>>,
+    pub query: &'a str,
+    /// Decompressed.
+    pub body: Bytes,
+}
+
+impl AdminRequest<'_> {
+    /// The first parameter of the path; every caller's template has one.
+    pub(super) fn id(&self) -> &str {
+        self.parameters.first().map_or("", |id| id)
+    }
+}
+
+impl Handler for AdminHandler {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        _peer: SocketAddr,
+    ) -> Response<FullBody<Bytes>> {
+        let (head, body) = request.into_parts();
+        match self.route(&head, body).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl AdminHandler {
+    async fn route(
+        &self,
+        head: &http::request::Parts,
+        body: Incoming,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let phase = Phase::clone(&self.phase.load());
+        let found = route::find(ROUTES, &head.method, head.uri.path());
+        match found {
+            Found::Route(Call::Healthz, _) => return Ok(health::healthz(&phase)),
+            Found::Route(Call::Readyz, _) => return Ok(health::readyz(&phase)),
+            Found::Route(Call::OpenApi, _) => return self.openapi(),
+            _ => {}
+        }
+        let (Phase::Running(running) | Phase::Draining(running)) = &phase else {
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "recovering"));
+        };
+        let need = match found {
+            Found::Route(call, _) => call.need(),
+            _ => Need::Admin,
+        };
+        running.auth.check(&bearer(&head.headers), need).map_err(Reject::from)?;
+        let (call, parameters) = match found {
+            Found::Route(call, parameters) => (call, parameters),
+            Found::OtherMethods(methods) => {
+                let detail = format!("method {} not allowed", head.method);
+                return Err(
+                    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, methods)
+                );
+            }
+            Found::Nothing => {
+                let detail = format!("no such route: {} {}", head.method, head.uri.path());
+                return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+            }
+        };
+        let body = receive(head, body).await?;
+        let request = AdminRequest { parameters, query: head.uri.query().unwrap_or_default(), body };
+        match call {
+            Call::Healthz => Ok(health::healthz(&phase)),
+            Call::Readyz => Ok(health::readyz(&phase)),
+            Call::OpenApi => self.openapi(),
+            Call::Metrics => running.metrics(),
+            Call::Status => Ok(ok(&running.status(&phase).await?)),
+            Call::Streams => running.streams().await,
+            Call::Stream => running.stream(&request).await,
+            Call::Records => running.records(&request).await,
+            Call::Files => running.files(&request).await,
+            Call::Wal => running.wal_report().await,
+            Call::Staged => running.staged().await,
+            Call::Publish => running.publish(&request).await,
+            Call::Receipt => running.receipt(&request).await,
+            Call::Drain => {
+                self.drain.send_replace(true);
+                Ok(respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned()))
+            }
+        }
+    }
+}
+
+impl AdminHandler {
+    fn openapi(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let document = openapi::document(&self.ingest_url).map_err(|error| problem::internal(&error))?;
+        Ok(respond(StatusCode::OK, "application/json", document.to_string()))
+    }
+}
+
+/// Reads the body and undoes its content-encoding.
+async fn receive(head: &http::request::Parts, body: Incoming) -> Result<Bytes, Problem> {
+    let encoding = Encoding::of(&head.headers)?;
+    let limits = Limits { body_max: BODY_MAX, body_timeout: BODY_TIMEOUT };
+    let pieces = body::read(body, &limits, |_| Ok(())).await?;
+    if encoding == Encoding::Identity {
+        return Ok(Bytes::from(pieces.concat()));
+    }
+    let decoded = tokio::task::spawn_blocking(move || body::decode(pieces, encoding, BODY_MAX, |_| Ok(())));
+    let decoded = decoded.await.map_err(|error| problem::internal(&error))??;
+    Ok(Bytes::from(decoded.concat()))
+}

@@ -1,0 +1,109 @@
+//! `/admin/v1/streams`: what streams there are, their columns, newest records and files.
+
+use super::problem::{Problem, blocking, limit, ok, timestamp};
+use super::state::file;
+use super::{AdminRequest, Running};
+use crate::catalog::{KnownMisfit, Stream};
+use crate::schema::Schema;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full as FullBody;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const RECORDS_DEFAULT: usize = 20;
+const RECORDS_MAX: usize = 1000;
+const FILES_MAX: u32 = 1000;
+
+impl Running {
+    pub(super) async fn streams(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let catalog = Arc::clone(&self.catalog);
+        let progress = blocking(move || catalog.progress()).await?;
+        let streams = self.catalog.streams();
+        let streams: Vec<Value> = streams
+            .all()
+            .iter()
+            .map(|stream| {
+                let progress = progress.iter().find(|progress| progress.stream == stream.id);
+                let counts = progress.map(|progress| progress.counts).unwrap_or_default();
+                json!({
+                    "id": stream.uuid,
+                    "name": stream.name,
+                    "policy": stream.policy,
+                    "created_at": timestamp(stream.created_at),
+                    "checkpoint": progress.map(|progress| progress.checkpoint),
+                    "rows": counts,
+                })
+            })
+            .collect();
+        Ok(ok(&json!({"streams": streams})))
+    }
+
+    pub(super) fn find(&self, id: &str) -> Result<Arc<Stream>, Problem> {
+        let stream = self.catalog.streams().find(id).cloned();
+        stream.ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, format!("no stream has the name or id {id:?}"))
+        })
+    }
+
+    pub(super) async fn stream(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
+        let (schema, misfits, progress, totals) = blocking(move || {
+            Ok((catalog.schema(id)?, catalog.misfits(id)?, catalog.stream_progress(id)?, catalog.totals(id)?))
+        })
+        .await?;
+        let columns: Vec<Value> =
+            schema.columns.iter().map(|c| json!({"name": c.name, "type": c.kind.name()})).collect();
+        Ok(ok(&json!({
+            "id": stream.uuid,
+            "name": stream.name,
+            "policy": stream.policy,
+            "created_at": timestamp(stream.created_at),
+            "checkpoint": progress.checkpoint,
+            "rows": progress.counts,
+            "files": totals,
+            "schema": {"version": schema.version, "columns": columns},
+            "misfits": misfits.iter().map(|m| misfit(m, &schema)).collect::<Vec<_>>(),
+        })))
+    }
+
+    pub(super) async fn records(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
+        let records = (self.recent_records)(stream, limit).await;
+        let records = records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        Ok(ok(&json!({"records": records})))
+    }
+
+    pub(super) async fn files(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let limit = limit(request.query, 100, FILES_MAX as usize)?;
+        let limit = u32::try_from(limit).unwrap_or(FILES_MAX);
+        let catalog = Arc::clone(&self.catalog);
+        let files = blocking(move || catalog.files(stream.id, limit)).await?;
+        Ok(ok(&json!({"files": files.iter().map(file).collect::<Vec<_>>()})))
+    }
+}
+
+/// A misfit with the type that would hold it.
+fn misfit(misfit: &KnownMisfit, schema: &Schema) -> Value {
+    let column = schema.columns.iter().find(|column| column.name == misfit.path);
+    json!({
+        "path": misfit.path,
+        "values": misfit.kind,
+        "count": misfit.count,
+        "example": misfit.example,
+        "column_type": column.map(|column| column.kind.name()),
+        "proposed_type": column.map_or("json", |column| column.kind.wider(&misfit.kind)),
+    })
+}

@@ -1,0 +1,141 @@
+//! Tinybird's contract: the Events API (`events.rs`), and the management routes that its clients ask for.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod events;
+mod workspace;
+
+use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
+use crate::auth::{Credential, Need, words};
+use crate::batch;
+use crate::control::Control;
+use crate::http::reject::{Kind, Reject};
+use crate::http::route::{self, Found, Route};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+
+const DOCUMENTATION: &str = "docs/api/tinybird.md";
+static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+#[derive(Debug, Clone, Copy)]
+pub struct Tinybird;
+
+/// What is served besides the Events API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Workspace,
+    Regions,
+}
+
+pub const ROUTES: &[Route<Operation>] = &[
+    Route::get("/v0/workspace", Operation::Workspace),
+    Route::get("/v1/workspace", Operation::Workspace),
+    Route::get("/v0/regions", Operation::Regions),
+];
+
+impl Operation {
+    /// The right it takes at least.
+    fn need(self) -> Need<'static> {
+        match self {
+            Self::Workspace | Self::Regions => Need::Any,
+        }
+    }
+}
+
+impl Dialect for Tinybird {
+    fn id(&self) -> batch::Dialect {
+        batch::Dialect::Tinybird
+    }
+
+    fn noun(&self) -> &'static str {
+        "Data Source"
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        events::is_path(path) || route::is_known(ROUTES, path)
+    }
+
+    fn routes(&self) -> Vec<(&'static str, &'static str)> {
+        let managed = ROUTES.iter().map(|route| (route.method, route.template));
+        std::iter::once(("POST", events::PATH)).chain(managed).collect()
+    }
+
+    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        if events::is_path(head.path) {
+            return events::parse(head);
+        }
+        let (operation, _) = find(&head)?;
+        let credential = credential(&head, parameter(head.query, "token"));
+        Ok(Parsed::Manage(Manage { need: Some(operation.need()), credential }))
+    }
+
+    fn accepted(&self, accepted: &Accepted) -> Reply {
+        events::accepted(accepted)
+    }
+
+    fn rejected(&self, reject: &Reject) -> Reply {
+        let status = match reject.kind {
+            // The contract knows no 401.
+            Kind::Unauthenticated | Kind::TokenExpired => 403,
+            kind => kind.status(),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        reply(status, &json!({ "error": message(reject), "documentation": DOCUMENTATION }))
+    }
+
+    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (operation, _) = find(&call.head)?;
+        match operation {
+            Operation::Workspace => Ok(workspace::workspace(control)),
+            Operation::Regions => Ok(workspace::regions(control, call)),
+        }
+    }
+}
+
+/// The operation that a request asks for, and what stands in its path.
+fn find<'a>(head: &RequestHead<'a>) -> Result<(Operation, Vec<Cow<'a, str>>), Reject> {
+    match route::find(ROUTES, head.method, head.path) {
+        Found::Route(operation, parameters) => Ok((operation, parameters)),
+        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+    }
+}
+
+/// The header's token wins over the query's.
+fn credential<'a>(head: &RequestHead<'a>, token: Option<Cow<'a, str>>) -> Credential<'a> {
+    bearer(head.headers).or(token)
+}
+
+/// The refusal of a credential. The contract tells missing, unknown and expired tokens with one text.
+fn message(reject: &Reject) -> Cow<'_, str> {
+    match (reject.kind, &reject.lacks) {
+        (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),
+        (_, Some(scope)) => {
+            let words = words::to_tinybird(std::slice::from_ref(scope));
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            format!("token lacks {}", words.join(", ")).into()
+        }
+        _ => Cow::Borrowed(&reject.external),
+    }
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+fn reply(status: StatusCode, body: &Value) -> Reply {
+    Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: body.to_string().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_the_documented_shape() {
+        let reply = Tinybird.rejected(&Reject::new(Kind::Unauthenticated, "invalid authentication token"));
+        assert_eq!(reply.status.as_u16(), 403);
+        let body: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert!(body["error"].is_string() && body["documentation"].is_string());
+    }
+}

@@ -1,0 +1,230 @@
+//! The handler of the ingest listener. Records: head, body, check, append, answer. Everything else that a contract
+//! serves is a management call: head, body, and the dialect's own answer.
+
+mod manage;
+mod received;
+mod store;
+
+use super::body::{self, Encoding, Limits};
+use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
+use super::reject::{Kind, Reject};
+use super::transport::Handler;
+use crate::auth::{Auth, AuthError, Caller, Credential, Need};
+use crate::batch;
+use crate::catalog::{Catalog, CatalogError, Stream, check_name};
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::metrics;
+use crate::progress::Progress;
+use crate::wal;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use received::{InFlight, Received};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+use store::Origin;
+
+/// After this, a request that waits for its sync is told that it is accepted.
+pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Everything a request needs.
+pub struct IngestHandler {
+    pub wal: wal::Handle,
+    pub catalog: Arc<Catalog>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    pub auth: Arc<Auth>,
+    pub control: Arc<Control>,
+    pub metrics: Arc<metrics::Http>,
+    pub settings: ArcSwap<Settings>,
+    /// Bytes of bodies being read.
+    pub in_flight: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub body_max: u64,
+    pub polaris_body_max: u64,
+    pub decoded_max: u64,
+    pub body_timeout: Duration,
+    /// Bytes of bodies that may be in memory at the same time.
+    pub in_flight_max: u64,
+}
+
+impl Settings {
+    /// Bytes of a body on the wire.
+    fn body_max(&self, dialect: batch::Dialect) -> u64 {
+        match dialect {
+            batch::Dialect::Polaris => self.polaris_body_max,
+            batch::Dialect::Tinybird => self.body_max,
+        }
+    }
+}
+
+impl Handler for IngestHandler {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let path = request.uri().path();
+        let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
+            let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
+            self.metrics.refused(reject.kind.index());
+            // Until a contract owns the path, the first one words the refusal.
+            let reply = DIALECTS[0].rejected(&reject);
+            self.metrics.answered(reply.status.as_u16(), started.elapsed());
+            return response(reply, None);
+        };
+        match self.answer(*dialect, request, peer).await {
+            Ok(reply) => {
+                self.metrics.answered(reply.status.as_u16(), started.elapsed());
+                response(reply, None)
+            }
+            Err(reject) => {
+                self.metrics.refused(reject.kind.index());
+                if let Some(internal) = &reject.internal {
+                    tracing::warn!(error = internal, %peer, reason = reject.kind.label(), "request refused");
+                }
+                let reply = dialect.rejected(&reject);
+                self.metrics.answered(reply.status.as_u16(), started.elapsed());
+                response(reply, Some(&reject))
+            }
+        }
+    }
+
+    fn turned_away(&self, kind: Kind, status: u16) {
+        self.metrics.turned_away(status, kind.index());
+    }
+}
+
+fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    for (name, value) in reply.headers {
+        headers.insert(name, value);
+    }
+    if let Some(reject) = reject {
+        if let Some(seconds) = reject.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = reject.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(header::ALLOW, methods);
+        }
+        if reject.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    response
+}
+
+/// A refusal before the body was read.
+fn unread(error: AuthError) -> Reject {
+    Reject::from(error).close()
+}
+
+impl IngestHandler {
+    async fn answer(
+        &self,
+        dialect: &'static dyn Dialect,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Reply, Reject> {
+        let (head, incoming) = request.into_parts();
+        let parsed = dialect.parse(RequestHead::of(&head))?;
+        let ingest = match parsed {
+            Parsed::Ingest(ingest) => ingest,
+            Parsed::Answer(reply) => return Ok(reply),
+            Parsed::Manage(manage) => {
+                let caller = match manage.need {
+                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    None => Caller::nobody(),
+                };
+                return self.manage(dialect, &head, incoming, caller, peer).await;
+            }
+        };
+        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
+        let stream = self.find_stream(dialect, &ingest, &caller)?;
+        let body = self.receive(dialect.id(), &head, incoming).await?;
+        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
+        let stream = match stream {
+            Some(stream) => stream,
+            None => self.create_stream(&ingest.stream).await?,
+        };
+        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip() };
+        let accepted = self.store(&origin, &body, ingest.wait).await?;
+        Ok(dialect.accepted(&accepted))
+    }
+
+    /// Reads a request's body, within what may be in memory.
+    async fn receive(
+        &self,
+        dialect: batch::Dialect,
+        head: &http::request::Parts,
+        incoming: Incoming,
+    ) -> Result<Received, Reject> {
+        let encoding = Encoding::of(&head.headers)?;
+        let declared =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let settings = **self.settings.load();
+        let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
+        let body_max = settings.body_max(dialect);
+        // One that is too large is refused for that.
+        in_flight.grow_to(declared.unwrap_or(0).min(body_max))?;
+        let limits = Limits { body_max, body_timeout: settings.body_timeout };
+        let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
+        Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
+    }
+
+    /// Who calls, who may do what is needed, from where they call. Before the body is read.
+    fn identify(
+        &self,
+        head: &http::request::Parts,
+        credential: &Credential<'_>,
+        need: Need<'_>,
+    ) -> Result<Caller, Reject> {
+        let caller = self.auth.check(credential, need).map_err(unread)?;
+        if !caller.allows_origin(origin(&head.headers)) {
+            return Err(unread(AuthError::Origin));
+        }
+        Ok(caller)
+    }
+
+    /// The stream, or `None` if the first event is to make it.
+    fn find_stream(
+        &self,
+        dialect: &dyn Dialect,
+        ingest: &Ingest<'_>,
+        caller: &Caller,
+    ) -> Result<Option<Arc<Stream>>, Reject> {
+        if ingest.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
+            return Err(unread(AuthError::Project));
+        }
+        let name = &*ingest.stream;
+        if let Some(stream) = self.catalog.streams().find(name) {
+            // Rights are for names, also if the request has the id.
+            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
+            return Ok(Some(Arc::clone(stream)));
+        }
+        caller.require(Need::Ingest(name)).map_err(unread)?;
+        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
+        if caller.may(Need::Create) {
+            return Ok(None);
+        }
+        Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())
+    }
+
+    async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {
+        let (catalog, name) = (Arc::clone(&self.catalog), name.to_owned());
+        let made = tokio::task::spawn_blocking(move || catalog.create_stream(&name)).await;
+        match made {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
+            Ok(Err(error)) => Err(Reject::internal(&error)),
+            Err(error) => Err(Reject::internal(&error)),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Routes as a table: what is served, how it is found, and what `docs/openapi.yaml` is compared with.
+
+use http::Method;
+use std::borrow::Cow;
+
+/// A method and a path, and what is called for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<T: 'static> {
+    pub method: &'static str,
+    /// As `OpenAPI` has it: `/admin/v1/streams/{id}`. A parameter is a whole segment.
+    pub template: &'static str,
+    pub call: T,
+}
+
+impl<T> Route<T> {
+    pub const fn get(template: &'static str, call: T) -> Self {
+        Self { method: "GET", template, call }
+    }
+
+    pub const fn post(template: &'static str, call: T) -> Self {
+        Self { method: "POST", template, call }
+    }
+
+    pub const fn put(template: &'static str, call: T) -> Self {
+        Self { method: "PUT", template, call }
+    }
+
+    pub const fn patch(template: &'static str, call: T) -> Self {
+        Self { method: "PATCH", template, call }
+    }
+
+    pub const fn delete(template: &'static str, call: T) -> Self {
+        Self { method: "DELETE", template, call }
+    }
+}
+
+/// What a path and a method came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a, T> {
+    /// The call, and the parameters in the order of the template, percent-decoded.
+    Route(T, Vec<Cow<'a, str>>),
+    /// The path exists, and these are its methods, as the `Allow` header has them.
+    OtherMethods(String),
+    Nothing,
+}
+
+/// Finds the route of a request. A slash at the end of the path makes no difference; HEAD is taken for GET.
+pub fn find<'a, T: Copy>(routes: &[Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
+    let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
+    let mut others: Vec<&str> = Vec::new();
+    for route in routes {
+        let Some(parameters) = matches(route.template, path) else { continue };
+        if route.method == wanted.as_str() {
+            return Found::Route(route.call, parameters);
+        }
+        others.push(route.method);
+        if route.method == "GET" {
+            others.push("HEAD");
+        }
+    }
+    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+}
+
+/// Whether any route has this path.
+pub fn is_known<T>(routes: &[Route<T>], path: &str) -> bool {
+    routes.iter().any(|route| matches(route.template, path).is_some())
+}
+
+fn matches<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut parameters = Vec::new();
+    let mut segments = path.split('/');
+    for expected in template.split('/') {
+        let segment = segments.next()?;
+        if expected.starts_with('{') {
+            if segment.is_empty() {
+                return None;
+            }
+            parameters.push(percent_encoding::percent_decode_str(segment).decode_utf8().ok()?);
+        } else if expected != segment {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: [Route<u8>; 4] = [
+        Route::get("/a", 1),
+        Route::get("/a/special", 2),
+        Route::get("/a/{id}", 3),
+        Route::delete("/a/{id}", 4),
+    ];
+
+    #[test]
+    fn the_first_that_matches_is_found() {
+        let find = |method, path| find(&ROUTES, method, path);
+        assert_eq!(find(&Method::GET, "/a/"), Found::Route(1, vec![]));
+        assert_eq!(find(&Method::HEAD, "/a/special"), Found::Route(2, vec![]));
+        assert_eq!(find(&Method::GET, "/a/x%2Fy"), Found::Route(3, vec!["x/y".into()]));
+        assert_eq!(find(&Method::DELETE, "/a/x"), Found::Route(4, vec!["x".into()]));
+        assert_eq!(find(&Method::PUT, "/a/x"), Found::OtherMethods("GET, HEAD, DELETE".to_owned()));
+        for path in ["", "/", "/b", "/a/x/y", "/a//", "//a", "/a/%ff"] {
+            assert_eq!(find(&Method::GET, path), Found::Nothing, "{path}");
+        }
+        assert!(is_known(&ROUTES, "/a/x") && !is_known(&ROUTES, "/a/x/y"));
+    }
+}

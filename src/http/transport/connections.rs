@@ -1,0 +1,146 @@
+//! The open connections of one listener: accepted up to a number, looked at a few times a second, told to finish.
+
+use super::connection;
+use super::refuse::Refusals;
+use super::signal::{DRAIN, Phase, Signal, TIMED_OUT};
+use super::{Handler, Options};
+use crate::http::reject::Kind;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+/// Pause after the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Connections {
+    options: Options,
+    /// How often the sweeper has looked: the clock by which connections are late.
+    sweeps: Arc<AtomicU64>,
+    open: Mutex<HashMap<u64, Arc<Signal>>>,
+    closed: Notify,
+    draining: watch::Sender<bool>,
+    refusals: Refusals,
+}
+
+impl Connections {
+    pub(super) fn new(options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            sweeps: Arc::default(),
+            open: Mutex::default(),
+            closed: Notify::new(),
+            draining: watch::Sender::new(false),
+            refusals: Refusals::default(),
+        })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// Accepts until [`Connections::drain`] is called.
+    pub(super) async fn accept<H: Handler>(self: Arc<Self>, listener: TcpListener, handler: Arc<H>) {
+        let mut draining = self.draining.subscribe();
+        let sweeper = tokio::spawn(Arc::clone(&self).sweep());
+        let mut next_id = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = draining.wait_for(|draining| *draining) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    next_id += 1;
+                    self.open(next_id, stream, peer, &handler);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        sweeper.abort();
+    }
+
+    fn open<H: Handler>(self: &Arc<Self>, id: u64, stream: TcpStream, peer: SocketAddr, handler: &Arc<H>) {
+        let signal = Arc::new(Signal::new(Arc::clone(&self.sweeps)));
+        {
+            let mut open = self.open.lock();
+            if open.len() >= self.options.connections_max {
+                drop(open);
+                handler.turned_away(Kind::Full, 503);
+                self.refusals.refuse(stream);
+                return;
+            }
+            open.insert(id, Arc::clone(&signal));
+        }
+        let connections = Arc::clone(self);
+        let handler = Arc::clone(handler);
+        tokio::spawn(async move {
+            // Drops on a panic too: a connection must not stay counted.
+            let _open = Open { id, connections };
+            if let Err(error) = connection::serve(stream, peer, signal, handler).await {
+                tracing::debug!(%error, %peer, "connection ended");
+            }
+        });
+    }
+
+    /// Tells connections that have been idle, or have been sending a head, for too long.
+    async fn sweep(self: Arc<Self>) {
+        let Options { header_timeout, idle_timeout, .. } = self.options;
+        let interval = header_timeout.min(idle_timeout) / 4;
+        let interval = interval.clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let ticks = |timeout: Duration| timeout.as_nanos().div_ceil(interval.as_nanos());
+        let limits = [(Phase::Idle, ticks(idle_timeout)), (Phase::Head, ticks(header_timeout))];
+        let mut interval = tokio::time::interval(interval);
+        loop {
+            interval.tick().await;
+            self.sweeps.fetch_add(1, Ordering::Relaxed);
+            for signal in self.open.lock().values() {
+                let late = |(phase, max)| signal.ticks_in(phase).is_some_and(|ticks| u128::from(ticks) > max);
+                if limits.into_iter().any(late) {
+                    signal.tell(TIMED_OUT);
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, lets requests under way finish, and closes what is idle. Returns whether all connections
+    /// were gone by the deadline.
+    pub(super) async fn drain(&self, deadline: Instant) -> bool {
+        self.draining.send_replace(true);
+        loop {
+            let closed = self.closed.notified();
+            {
+                let open = self.open.lock();
+                if open.is_empty() {
+                    return true;
+                }
+                for signal in open.values() {
+                    signal.tell(DRAIN);
+                }
+            }
+            if tokio::time::timeout_at(deadline.into(), closed).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+/// An open connection's place in the list.
+struct Open {
+    id: u64,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.open.lock().remove(&self.id);
+        self.connections.closed.notify_one();
+    }
+}

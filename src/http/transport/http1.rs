@@ -1,0 +1,92 @@
+//! A connection of HTTP/1.
+
+use super::Handler;
+use super::refuse::{close, plain_answer};
+use super::signal::{Active, DRAIN, Phase, RUN, Signal, TIMED_OUT};
+use super::socket::Io;
+use crate::http::reject::Kind;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::io::AsyncWriteExt;
+
+pub(super) async fn serve<H: Handler>(
+    io: Io,
+    peer: SocketAddr,
+    signal: Arc<Signal>,
+    handler: Arc<H>,
+) -> io::Result<()> {
+    let returned = io.returned();
+    let ended = answer_requests(io, peer, &signal, &handler).await;
+    let slow = signal.is(Phase::Head) && signal.told() == TIMED_OUT;
+    let stream = returned.lock().take();
+    if let Some(mut stream) = stream
+        && !matches!(ended, Ok(Ended::Drained))
+    {
+        if slow {
+            handler.turned_away(Kind::TooSlow, 408);
+            let answer = plain_answer("408 Request Timeout", "the request head did not arrive in time", "");
+            stream.write_all(&answer).await?;
+        }
+        close(stream).await?;
+    }
+    ended.map(drop)
+}
+
+/// How a connection came to its end.
+enum Ended {
+    /// Answered what was under way, then closed.
+    Drained,
+    Otherwise,
+}
+
+async fn answer_requests<H: Handler>(
+    io: Io,
+    peer: SocketAddr,
+    signal: &Arc<Signal>,
+    handler: &Arc<H>,
+) -> io::Result<Ended> {
+    let service = service_fn(move |request| {
+        let active = Active::new(signal);
+        let handler = Arc::clone(handler);
+        async move {
+            let response = handler.handle(request, peer).await;
+            drop(active);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = pin!(Builder::new().writev(false).serve_connection(io, service));
+    let mut heard = RUN;
+    loop {
+        let event = poll_fn(|context| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(Ok(ended));
+            }
+            signal.poll_told(context, heard).map(Err)
+        });
+        match event.await {
+            Ok(Ok(())) if heard == DRAIN => return Ok(Ended::Drained),
+            Ok(Err(error)) => {
+                if error.is_parse() {
+                    // It was answered by hyper.
+                    let status = if error.is_parse_too_large() { 431 } else { 400 };
+                    handler.turned_away(Kind::Malformed, status);
+                }
+                return Err(io::Error::other(error));
+            }
+            Err(DRAIN) => {
+                heard = DRAIN;
+                connection.as_mut().graceful_shutdown();
+            }
+            // A request came at the last moment.
+            Err(_) if signal.is(Phase::Busy) => signal.forget_time_out(),
+            Ok(Ok(())) | Err(_) => return Ok(Ended::Otherwise),
+        }
+    }
+}
