@@ -71,7 +71,7 @@ enum Source {
     /// A segment of the log and the offset to go on from.
     Log { segment: Arc<Segment>, offset: u64 },
     /// An archived one and the block to go on with.
-    Archive { segment: ArchivedSegment, block: usize },
+    Archive { segment: Box<ArchivedSegment>, block: usize },
 }
 
 /// Frames in the order of their numbers: see [`Past::read`]. Holds a block of a segment in memory, or the largest frame.
@@ -186,7 +186,7 @@ impl PastFrames {
                 Some(Place::Archive(name)) => {
                     if let Some(segment) = self.shared.archive.read(self.shared.storage.as_ref(), name)? {
                         let block = segment.block_with(self.next);
-                        self.source = Some(Source::Archive { segment, block });
+                        self.source = Some(Source::Archive { segment: Box::new(segment), block });
                         return Ok(true);
                     }
                     // It went between the two looks; a third finds what is left.

@@ -81,7 +81,7 @@ fn a_death_at_any_step_of_archiving_neither_loses_a_frame_nor_shows_one_twice() 
             model.checkpoint();
             model.check_past();
             let left: Vec<String> =
-                archived(&model).into_iter().filter(|name| name.ends_with(".tmp")).collect();
+                archived(&model).into_iter().filter(|name| !name.ends_with("wal.zst")).collect();
             assert!(left.is_empty(), "{left:?}");
         }
     }
