@@ -14,6 +14,7 @@ use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{self, Listener};
+use crate::idempotency;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 
 /// How often the state of the disk and of the process is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often what was remembered for a time is looked through.
+const EXPIRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -162,7 +165,12 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
-fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) -> Arc<IngestHandler> {
+fn ingest_handler(
+    config: &Config,
+    wal: &wal::Handle,
+    control: &Arc<Control>,
+    keys: &Arc<idempotency::Index>,
+) -> Arc<IngestHandler> {
     Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
@@ -170,6 +178,7 @@ fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) ->
         clock: Arc::clone(&control.clock),
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
+        keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
         in_flight: Arc::default(),
@@ -197,7 +206,7 @@ impl Parts {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
-        let (catalog, mut log) = {
+        let Opened { catalog, mut log, keys, journal } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -217,6 +226,7 @@ impl Parts {
             reader,
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
+            keys: journal,
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
@@ -235,9 +245,9 @@ impl Parts {
             instance,
             public_url: public_url(config),
         });
-        let ingest = ingest_handler(config, &log.handle, &control);
+        let ingest = ingest_handler(config, &log.handle, &control, &keys);
         let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys);
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
             Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
@@ -260,6 +270,13 @@ impl Parts {
         Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor: Some(compactor) })
     }
 
+    /// Puts the settings into force that may change while the daemon runs.
+    fn reload(&self, config: &Config) {
+        self.ingest.settings.store(Arc::new(settings(config)));
+        let limits = &config.limits;
+        self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+    }
+
     /// In the order in which nothing is lost: requests, the last sync, the last files.
     async fn stop(mut self, ingest: Listener, deadline: Instant) -> bool {
         let answered = ingest.drain(deadline).await;
@@ -279,9 +296,11 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
+        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
+            let mut expired = Instant::now();
             loop {
                 ticks.tick().await;
                 wal.expire_waiters(SYNC_DEADLINE);
@@ -289,7 +308,16 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let look = move || catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                if expires.is_some() {
+                    expired = Instant::now();
+                }
+                let look = move || {
+                    catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                    if let Some((keys, now)) = expires {
+                        keys.expire(now);
+                    }
+                };
                 // A panic in there is no reason to stop feeding the watchdog.
                 drop(tokio::task::spawn_blocking(look).await);
             }
@@ -297,17 +325,30 @@ impl Parts {
     }
 }
 
+/// What is on disk.
+struct Opened {
+    catalog: Arc<Catalog>,
+    log: wal::Wal,
+    keys: Arc<idempotency::Index>,
+    journal: idempotency::Journal,
+}
+
 fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
-) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
+) -> Result<Opened, DaemonError> {
     let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
+    let now = clock.now();
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
-    Ok((catalog, log))
+    let limits = &config.limits;
+    let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
+    let dir = config.server.data_dir.join("keys");
+    let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
+    Ok(Opened { catalog, log, keys, journal })
 }
 
 /// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
@@ -332,6 +373,7 @@ fn gauges(
     wal: wal::Handle,
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
+    keys: Arc<idempotency::Index>,
 ) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
     move || {
         let status = wal.status();
@@ -369,6 +411,7 @@ fn gauges(
                 "Unfinished files",
                 compactor.open_files.load(Ordering::Relaxed) as f64,
             ),
+            reading("http_idempotency_keys", "Idempotency keys that are remembered", keys.count() as f64),
             reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
             reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
             reading("wal_segments", "Segments with requests", status.segments.len() as f64),
@@ -423,7 +466,7 @@ async fn wait_for_end(
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
-                    parts.ingest.settings.store(Arc::new(settings(&config)));
+                    parts.reload(&config);
                     tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
                 }
                 notify(&[NotifyState::Ready]);

@@ -142,7 +142,7 @@ pub struct Compactor {
 }
 
 /// Statuses that are told apart; others count as 0.
-const STATUSES: [u16; 15] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 503];
+const STATUSES: [u16; 16] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503];
 
 /// Reasons to refuse a request.
 pub const REFUSALS: [&str; 18] = [
@@ -174,6 +174,7 @@ pub struct Http {
     accepted_rows: Spread,
     quarantined_rows: Spread,
     accepted_bytes: Spread,
+    replayed_requests: Spread,
     request_seconds: SharedLatency,
 }
 
@@ -206,6 +207,11 @@ impl Http {
         self.accepted_bytes.inc_by(bytes);
     }
 
+    /// A request that was answered as an earlier one with its idempotency key was.
+    pub fn replayed(&self) {
+        self.replayed_requests.inc_by(1);
+    }
+
     pub fn accepted_rows(&self) -> u64 {
         self.accepted_rows.get()
     }
@@ -236,6 +242,11 @@ impl Collector for HttpCollector {
             ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
             ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
             ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
+            (
+                "http_replayed_requests",
+                "Repeats of a request with the same idempotency key",
+                &self.0.replayed_requests,
+            ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;

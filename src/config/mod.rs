@@ -106,6 +106,8 @@ pub struct Limits {
     pub decoded_max: Size,
     pub in_flight_max: Size,
     pub columns_max: usize,
+    pub idempotency_window: Span,
+    pub idempotency_keys_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -243,10 +245,15 @@ impl Config {
         }
         let segments = self.wal.prepared_segments as u64 + 2;
         at_least("wal.max_bytes", self.wal.max_bytes.0, self.wal.segment_bytes.0 * segments)?;
-        if self.wal.prepared_segments == 0 || self.server.connections_max == 0 || self.limits.columns_max == 0
-        {
-            let keys = "wal.prepared_segments, server.connections_max and limits.columns_max";
-            return Err(invalid(format!("{keys} must be at least 1")));
+        for (key, number) in [
+            ("wal.prepared_segments", self.wal.prepared_segments),
+            ("server.connections_max", self.server.connections_max),
+            ("limits.columns_max", self.limits.columns_max),
+            ("limits.idempotency_keys_max", self.limits.idempotency_keys_max),
+        ] {
+            if number == 0 {
+                return Err(invalid(format!("{key} must be at least 1")));
+            }
         }
         for (key, span) in [
             ("auth.client_token_lifetime", self.auth.client_token_lifetime),
@@ -255,6 +262,7 @@ impl Config {
             ("server.header_timeout", self.server.header_timeout),
             ("server.body_timeout", self.server.body_timeout),
             ("server.idle_timeout", self.server.idle_timeout),
+            ("limits.idempotency_window", self.limits.idempotency_window),
         ] {
             positive(key, span)?;
         }

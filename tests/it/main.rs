@@ -14,6 +14,7 @@ mod damage;
 mod durability;
 mod faults;
 mod first;
+mod idempotency;
 mod idle;
 mod memory;
 mod metrics;

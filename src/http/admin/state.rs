@@ -177,8 +177,9 @@ impl Running {
         let place = found.as_ref().map(|(place, ..)| *place);
         let frame = found.map(|(_, ts, payload)| (ts, payload));
         let status = self.wal.status();
-        let frame =
-            frame.and_then(|(ts, payload)| Batch::decode(&payload).ok().map(|batch| (ts, batch.head)));
+        let frame = frame
+            .as_ref()
+            .and_then(|(ts, payload)| Batch::decode(payload).ok().map(|batch| (*ts, batch.head)));
         let of_stream =
             |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.stream == file.stream);
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();
