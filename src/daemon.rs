@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::{self, Listener};
+use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
@@ -52,6 +52,8 @@ pub enum DaemonError {
     Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
     #[error("the destination cannot be used")]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -82,6 +84,9 @@ pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 pub struct Addresses {
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
+    /// Which of the two speak TLS.
+    pub ingest_tls: bool,
+    pub admin_tls: bool,
 }
 
 /// Runs until told to stop. `ready` is called once, when requests are accepted.
@@ -94,33 +99,44 @@ pub async fn run(
     raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
-    let transport = http::Options {
-        connections_max: config.server.connections_max,
-        header_timeout: config.server.header_timeout.0,
-        idle_timeout: config.server.idle_timeout.0,
-    };
+    let tls = tls(&config)?;
     let ingest_socket = Listener::bind(config.server.listen)?;
     let admin_socket = Listener::bind(config.server.admin_listen)?;
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
     let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
-    let ingest_url = public_url(&config).unwrap_or_else(|| format!("http://{ingest_address}"));
+    let ingest_url = public_url(&config).unwrap_or_else(|| {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{ingest_address}")
+    });
     let (drain, drain_asked) = watch::channel(false);
     let admin_handler =
         Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
-    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
+    let transport = config.admin_transport(tls.clone());
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;
-    let parts = Parts::open(&config, &options).await?;
+    let parts = Parts::open(&config, &options, tls.clone()).await?;
     let token = parts.auth.first_token()?;
+    let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
-    ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
+    let addresses = Addresses {
+        ingest: ingest.address,
+        admin: admin.address,
+        ingest_tls: tls.is_some(),
+        admin_tls: config.tls.admin,
+    };
+    ready(addresses, token);
     notify(&[NotifyState::Ready]);
 
     let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
+    let certificate = tls.map(|tls| tokio::spawn(tls.watch()));
     let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
     housekeeping.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
     let deadline = Instant::now() + config.server.drain_timeout.0;
@@ -155,6 +171,19 @@ struct Parts {
     ingest: Arc<IngestHandler>,
     running: Arc<Running>,
     compactor: Option<Compactor>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// The certificate, if there is to be one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let load = |files| Tls::load(files, config.tls.handshake_timeout.0).map(Arc::new);
+    let tls = config.certificate().map(load).transpose()?;
+    if let Some(tls) = &tls
+        && tls.not_after() < clock::system().now() / 1_000_000
+    {
+        tracing::warn!("the certificate is no longer valid; clients will refuse it");
+    }
+    Ok(tls)
 }
 
 /// What the configuration says, otherwise the beginning of the log's uuid.
@@ -202,7 +231,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 impl Parts {
-    async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+    async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
@@ -244,10 +273,11 @@ impl Parts {
             clock: Arc::clone(&clock),
             instance,
             public_url: public_url(config),
+            secure: tls.is_some(),
         });
         let ingest = ingest_handler(config, &log.handle, &control, &keys);
         let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys);
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
             Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
@@ -267,14 +297,19 @@ impl Parts {
             started,
         });
         let wal = log.handle.clone();
-        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor: Some(compactor) })
+        let (log, compactor) = (Some(log), Some(compactor));
+        Ok(Self { wal, log, catalog, progress, auth, ingest, running, compactor, tls })
     }
 
     /// Puts the settings into force that may change while the daemon runs.
-    fn reload(&self, config: &Config) {
+    async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
+            // A panic in there leaves the certificate as it was.
+            drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
+        }
     }
 
     /// In the order in which nothing is lost: requests, the last sync, the last files.
@@ -374,6 +409,7 @@ fn gauges(
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
     keys: Arc<idempotency::Index>,
+    tls: Option<Arc<Tls>>,
 ) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
     move || {
         let status = wal.status();
@@ -382,7 +418,7 @@ fn gauges(
         let oldest = compactor.oldest_open.load(Ordering::Relaxed);
         let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
         let reading = |name, help, value| Reading { name, help, value };
-        vec![
+        let mut readings = vec![
             reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
             reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
             reading(
@@ -438,7 +474,20 @@ fn gauges(
                 "1 after a failed sync that could not be made good",
                 f64::from(u8::from(status.health == Health::Poisoned)),
             ),
-        ]
+        ];
+        if let Some(tls) = &tls {
+            readings.push(reading(
+                "http_certificate_not_after_seconds",
+                "When the certificate ends, in seconds since 1970",
+                tls.not_after() as f64,
+            ));
+            readings.push(reading(
+                "http_certificate_stale",
+                "1 while the files hold a certificate that cannot be used",
+                f64::from(u8::from(tls.is_stale())),
+            ));
+        }
+        readings
     }
 }
 
@@ -466,8 +515,8 @@ async fn wait_for_end(
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
-                    parts.reload(&config);
-                    tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
+                    parts.reload(&config).await;
+                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

@@ -174,6 +174,8 @@ pub struct Http {
     accepted_rows: Spread,
     quarantined_rows: Spread,
     accepted_bytes: Spread,
+    handshake_errors: Spread,
+    connections: AtomicUsize,
     replayed_requests: Spread,
     request_seconds: SharedLatency,
 }
@@ -193,6 +195,16 @@ impl Http {
     pub fn turned_away(&self, status: u16, reason: usize) {
         self.count_answer(status);
         self.refused(reason);
+    }
+
+    /// A TLS handshake that failed or took too long.
+    pub fn handshake_failed(&self) {
+        self.handshake_errors.inc_by(1);
+    }
+
+    /// So many connections are open now.
+    pub fn connections(&self, open: usize) {
+        self.connections.store(open, Ordering::Relaxed);
     }
 
     fn count_answer(&self, status: u16) {
@@ -242,6 +254,7 @@ impl Collector for HttpCollector {
             ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
             ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
             ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
+            ("http_handshake_errors", "TLS handshakes that failed", &self.0.handshake_errors),
             (
                 "http_replayed_requests",
                 "Repeats of a request with the same idempotency key",
@@ -251,6 +264,9 @@ impl Collector for HttpCollector {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;
         }
+        let help = "Open connections of the ingest listener";
+        let metric = encoder.encode_descriptor("http_connections", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.connections.load(Ordering::Relaxed) as f64).encode(metric)?;
         Ok(())
     }
 }

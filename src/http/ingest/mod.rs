@@ -100,6 +100,14 @@ impl Handler for IngestHandler {
     fn turned_away(&self, kind: Kind, status: u16) {
         self.metrics.turned_away(status, kind.index());
     }
+
+    fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
+
+    fn connections(&self, open: usize) {
+        self.metrics.connections(open);
+    }
 }
 
 fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
