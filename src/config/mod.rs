@@ -250,7 +250,7 @@ impl Config {
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
         let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
         at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
-        at_least("limits.decoded_max", self.limits.decoded_max.0, body_max)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(
