@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use received::{InFlight, Received};
+use received::{InFlight, Manner, Received};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -161,8 +161,15 @@ impl IngestHandler {
         let target = self.find_target(dialect, &ingest, &caller)?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
-        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
+        let manner = Manner {
+            kind: ingest.kind,
+            bodies: dialect.bodies(),
+            stream: target.stream(),
+            received_at: self.clock.now(),
+        };
+        let body = received::check(body, manner.clone()).await?;
         let stream = self.stream_of(dialect, target).await?;
+        let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
         Ok(outcome.mark(dialect.accepted(&outcome.accepted)))

@@ -14,6 +14,16 @@ pub(super) enum Target {
     New(NewTarget),
 }
 
+impl Target {
+    /// The stream, if there is one yet.
+    pub(super) fn stream(&self) -> Option<Arc<Stream>> {
+        match self {
+            Self::Stream(stream) => Some(Arc::clone(stream)),
+            Self::New(_) => None,
+        }
+    }
+}
+
 impl IngestHandler {
     /// Finds the target and checks that the caller may send there. Before the body is read.
     pub(super) fn find_target(
