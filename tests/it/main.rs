@@ -24,6 +24,7 @@ mod openapi;
 mod polaris;
 mod polaris_jobs;
 mod polaris_tables;
+mod polaris_time;
 mod proxy;
 mod real;
 mod records;

@@ -22,12 +22,13 @@ pub(super) struct Tally {
 impl Tally {
     /// Since the table was made.
     pub(super) fn of(counts: &Counts) -> Self {
+        let out_of_time = counts.late.saturating_add(counts.early);
         Self {
             processed: counts.stored.saturating_sub(counts.rescued),
             with_warning: counts.rescued,
-            skipped_by_error: counts.quarantined,
-            skipped_by_filter: 0,
-            bytes: 0,
+            skipped_by_error: counts.quarantined.saturating_sub(out_of_time),
+            skipped_by_filter: out_of_time,
+            bytes: counts.source_bytes,
         }
     }
 
