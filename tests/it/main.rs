@@ -13,6 +13,7 @@ mod damage;
 mod durability;
 mod faults;
 mod first;
+mod identity;
 mod idle;
 mod memory;
 mod metrics;
