@@ -16,6 +16,7 @@ pub mod wal;
 
 pub mod catalog;
 pub mod compactor;
+pub mod idempotency;
 pub mod preview;
 pub mod progress;
 

@@ -4,7 +4,7 @@ use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
 use super::received::{self, Received};
-use super::store::Origin;
+use super::store::{self, Origin};
 use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -20,14 +20,15 @@ impl IngestHandler {
         caller: Caller,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
+        let key = store::key_of(&head.headers)?;
         let mut body = self.receive(dialect.id(), head, incoming).await?;
         let control = Arc::clone(&self.control);
-        let head = head.clone();
+        let moved = head.clone();
         // It may touch the catalog's disk.
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());
-            let call = Call { head: RequestHead::of(&head), body: whole, caller, peer: peer.ip() };
+            let call = Call { head: RequestHead::of(&moved), body: whole, caller, peer: peer.ip() };
             dialect.manage(&control, &call).map(|managed| (managed, body))
         });
         let (managed, body) = worked.await.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
@@ -36,9 +37,10 @@ impl IngestHandler {
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
                 let body = received::check(body, append.kind, dialect.bodies()).await?;
-                let origin = Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip() };
-                let accepted = self.store(&origin, &body, append.wait).await?;
-                Ok((append.reply)(&accepted))
+                let origin =
+                    Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+                let outcome = self.store(&origin, &body, append.wait).await?;
+                Ok(outcome.mark((append.reply)(&outcome.accepted)))
             }
         }
     }
