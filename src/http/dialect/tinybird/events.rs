@@ -123,7 +123,7 @@ mod tests {
                 project: None,
                 ..ingest
             }),
-            Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
+            Parsed::Answer(_) | Parsed::Manage(_) | Parsed::Preflight(_) => panic!("no answer expected"),
         }
     }
 
