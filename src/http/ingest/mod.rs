@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use received::{InFlight, Received};
+use received::{InFlight, Manner, Received};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -171,7 +171,13 @@ impl IngestHandler {
         let stream = self.find_stream(dialect, &ingest, &caller)?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
-        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
+        let manner = Manner {
+            kind: ingest.kind,
+            bodies: dialect.bodies(),
+            stream: stream.clone(),
+            received_at: self.clock.now(),
+        };
+        let body = received::check(body, manner).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
