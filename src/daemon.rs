@@ -197,13 +197,28 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+fn open_auth(
+    config: &Config,
+    instance: &str,
+    catalog: &Arc<Catalog>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Auth>, CatalogError> {
+    let settings = config.auth(instance.to_owned());
+    Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
+}
+
+/// Lets the contracts read what they keep in the catalog.
+fn begin(control: &Control) -> Result<(), CatalogError> {
+    DIALECTS.iter().try_for_each(|dialect| dialect.begin(control))
+}
+
 fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
     control: &Arc<Control>,
     keys: &Arc<idempotency::Index>,
-) -> Arc<IngestHandler> {
-    Arc::new(IngestHandler {
+) -> Result<Arc<IngestHandler>, ConfigError> {
+    Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
         progress: Arc::clone(&control.progress),
@@ -213,8 +228,9 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
+        cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
-    })
+    }))
 }
 
 fn public_url(config: &Config) -> Option<String> {
@@ -267,8 +283,7 @@ impl Parts {
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
         let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
-        let auth = Auth::open(config.auth(instance.clone()), Arc::clone(&catalog), Arc::clone(&clock))?;
-        let auth = Arc::new(auth);
+        let auth = open_auth(config, &instance, &catalog, &clock)?;
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
@@ -281,10 +296,8 @@ impl Parts {
             managing: Mutex::default(),
             polaris: config.polaris(),
         });
-        for dialect in DIALECTS {
-            dialect.begin(&control)?;
-        }
-        let ingest = ingest_handler(config, &log.handle, &control, &keys);
+        begin(&control)?;
+        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
@@ -315,6 +328,10 @@ impl Parts {
         self.ingest.settings.store(Arc::new(settings(config)));
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        // They were checked when they were read.
+        if let Ok(cors) = config.cors() {
+            self.ingest.cors.store(Arc::new(cors));
+        }
         if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
             // A panic in there leaves the certificate as it was.
             drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
@@ -533,7 +550,7 @@ async fn wait_for_end(
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
                     parts.reload(&config).await;
-                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
+                    tracing::info!("what may change while the daemon runs was read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

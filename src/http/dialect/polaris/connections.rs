@@ -7,9 +7,25 @@ use crate::auth::Need;
 use crate::control::{Object, ObjectError, ObjectKey};
 use crate::http::dialect::Reply;
 use crate::http::reject::{Kind, Reject};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 const KIND: &str = "connection";
+
+/// What is kept of a connection.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    description: Option<String>,
+    created_by: Value,
+    modified_by: Value,
+}
+
+impl Kept {
+    fn of(object: &Object) -> Self {
+        serde_json::from_value(object.document.clone()).unwrap_or_default()
+    }
+}
+
 const NAME_BYTES_MAX: usize = 64;
 
 pub(super) fn key<'a>(project: &'a str, name: &'a str) -> ObjectKey<'a> {
@@ -34,11 +50,12 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let name = fields.required("name")?;
     check_name(name)?;
     let user = request.user();
-    let document = json!({
-        "description": fields.text("description")?,
-        "createdBy": user,
-        "modifiedBy": user,
-    });
+    let kept = Kept {
+        description: fields.text("description")?.map(str::to_owned),
+        created_by: user.clone(),
+        modified_by: user,
+    };
+    let document = serde_json::to_value(&kept).unwrap_or_default();
     let _managing = request.control.managing.lock();
     let made = request.control.catalog.create_object(key(request.project(), name), &document);
     let made = made.map_err(|error| refused(error, name))?;
@@ -59,11 +76,12 @@ pub(super) fn update(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
     check_type(fields)?;
     let fields = fields.only(&["type", "description"])?;
     let _managing = request.control.managing.lock();
-    let mut document = find(request, name)?.document;
+    let mut kept = Kept::of(&find(request, name)?);
     if let Some(description) = fields.text("description")? {
-        document["description"] = description.into();
+        kept.description = Some(description.to_owned());
     }
-    document["modifiedBy"] = request.user();
+    kept.modified_by = request.user();
+    let document = serde_json::to_value(&kept).unwrap_or_default();
     let changed = request.control.catalog.replace_object(key(request.project(), name), None, &document);
     Ok(reply::ok(&shown(request, &changed.map_err(|error| refused(error, name))?)))
 }
@@ -131,17 +149,18 @@ fn refused(error: ObjectError, name: &str) -> Reject {
 
 fn shown(request: &Request<'_>, object: &Object) -> Value {
     let base = request.control.base_url(request.call.head.headers);
-    let mut shown = json!({
-        "name": object.name,
-        "type": "push_streaming",
-        "endpointUrl": format!("{base}/v1/projects/{}/events/{}", request.project(), object.name),
-        "submittedByUser": object.document["createdBy"],
-        "submittedOnTimestamp": super::timestamp(object.created_at),
-        "modifiedByUser": object.document["modifiedBy"],
-        "modifiedOnTimestamp": super::timestamp(object.updated_at),
-    });
-    if let Some(description) = object.document["description"].as_str() {
-        shown["description"] = description.into();
+    let kept = Kept::of(object);
+    let mut shown = Map::new();
+    let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    put("name", object.name.as_str().into());
+    put("type", "push_streaming".into());
+    if let Some(description) = kept.description {
+        put("description", description.into());
     }
-    shown
+    put("endpointUrl", format!("{base}/v1/projects/{}/events/{}", request.project(), object.name).into());
+    put("submittedByUser", kept.created_by);
+    put("submittedOnTimestamp", super::timestamp(object.created_at).into());
+    put("modifiedByUser", kept.modified_by);
+    put("modifiedOnTimestamp", super::timestamp(object.updated_at).into());
+    Value::Object(shown)
 }

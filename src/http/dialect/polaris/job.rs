@@ -36,6 +36,7 @@ const FIELDS: [&str; 17] = [
 const MORE_FIELDS: [&str; 2] = ["partitionedBy", "desiredExecutionStatus"];
 
 /// A streaming job: events of a connection, into a table.
+#[expect(clippy::struct_excessive_bools, reason = "they are the contract's flags")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spec {
     pub(super) connection: String,

@@ -81,12 +81,22 @@ impl Job {
         Some(Self { id, project, kept, created_at: object.created_at, updated_at: object.updated_at })
     }
 
+    /// A text of what the client sent, which was checked when it came.
+    fn said(&self, pointer: &str) -> &str {
+        self.kept.spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The name of who made it.
+    pub(super) fn creator(&self) -> &str {
+        self.kept.created_by.get("username").and_then(Value::as_str).unwrap_or_default()
+    }
+
     pub(super) fn connection(&self) -> &str {
-        self.kept.spec["source"]["connectionName"].as_str().unwrap_or_default()
+        self.said("/source/connectionName")
     }
 
     pub(super) fn table_name(&self) -> &str {
-        self.kept.spec["target"]["tableName"].as_str().unwrap_or_default()
+        self.said("/target/tableName")
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -14,6 +14,9 @@ use std::cmp::Ordering;
 const LIMIT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
 
+/// What the contract calls it when there are events that cannot be understood.
+const INVALID_ROWS: &str = "invalid_rows_found";
+
 /// What a list is sorted by.
 const COLUMNS: [&str; 10] = [
     "last_updated_date_time",
@@ -34,11 +37,8 @@ impl Job {
         self.kept.desired.name()
     }
 
-    fn health(&self, tally: &Tally) -> Value {
-        if tally.skipped_by_error == 0 {
-            return json!({"status": "ok"});
-        }
-        json!({"status": "warn", "code": "invalid_rows_found"})
+    fn health(tally: &Tally) -> &'static str {
+        if tally.skipped_by_error == 0 { "ok" } else { "warn" }
     }
 }
 
@@ -48,7 +48,7 @@ fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("id", job.id.as_str().into());
     put("type", "streaming".into());
-    put("target", job.kept.spec["target"].clone());
+    put("target", job.kept.spec.get("target").cloned().unwrap_or_default());
     put("createdBy", job.kept.created_by.clone());
     put("lastModifiedBy", job.kept.modified_by.clone());
     put("createdTimestamp", timestamp(job.created_at).into());
@@ -59,7 +59,13 @@ fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     }
     put("desiredExecutionStatus", job.kept.desired.name().into());
     put("executionStatus", job.status().into());
-    put("health", job.health(tally));
+    put(
+        "health",
+        match Job::health(tally) {
+            "ok" => json!({"status": "ok"}),
+            status => json!({"status": status, "code": INVALID_ROWS}),
+        },
+    );
     shown
 }
 
@@ -196,13 +202,11 @@ fn is_wanted(request: &Request<'_>, job: &Job, tally: &Tally) -> bool {
         wanted.is_empty() || wanted.iter().any(|wanted| wanted == value)
     };
     let is = |name: &str, value: &str| request.parameter(name).is_none_or(|wanted| wanted == value);
-    let health = job.health(tally);
     let text = request.parameter("searchString").unwrap_or_default().to_lowercase();
-    let user = job.kept.created_by["username"].as_str().unwrap_or_default();
-    let searched = [job.id.as_str(), job.connection(), job.table_name(), user];
+    let searched = [job.id.as_str(), job.connection(), job.table_name(), job.creator()];
     one_of("connectionName", job.connection())
         && one_of("executionStatus", job.status())
-        && one_of("healthStatus", health["status"].as_str().unwrap_or_default())
+        && one_of("healthStatus", Job::health(tally))
         && one_of("type", "streaming")
         && is("targetTableName", job.table_name())
         && is("targetTableId", &job.kept.table)
@@ -210,10 +214,9 @@ fn is_wanted(request: &Request<'_>, job: &Job, tally: &Tally) -> bool {
 }
 
 fn compare(a: &Job, b: &Job, column: &str) -> Ordering {
-    let user = |job: &Job| job.kept.created_by["username"].as_str().unwrap_or_default().to_owned();
     match column {
         "created_date_time" => a.created_at.cmp(&b.created_at),
-        "created_by_user_name" => user(a).cmp(&user(b)),
+        "created_by_user_name" => a.creator().cmp(b.creator()),
         "execution_status" => a.status().cmp(b.status()),
         "source_name" | "source_connection_name" => a.connection().cmp(b.connection()),
         "target_table_name" => a.table_name().cmp(b.table_name()),

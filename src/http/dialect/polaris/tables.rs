@@ -252,12 +252,14 @@ fn schema(stream: &Stream, about: &About) -> Map<String, Value> {
     let declared = stream.schema.columns.iter().filter(|column| types::is_declared(column));
     let declared: Vec<Value> = declared
         .map(|column| {
-            let mut declared = json!({"name": column.name, "dataType": types::data_type(column)});
-            if about.kind == "aggregate" {
-                let measure = about.measures.contains(&column.name);
-                declared["type"] = if measure { "measure" } else { "dimension" }.into();
+            let (name, data_type) = (&column.name, types::data_type(column));
+            match about.kind.as_str() {
+                "aggregate" if about.measures.contains(name) => {
+                    json!({"name": name, "dataType": data_type, "type": "measure"})
+                }
+                "aggregate" => json!({"name": name, "dataType": data_type, "type": "dimension"}),
+                _ => json!({"name": name, "dataType": data_type}),
             }
-            declared
         })
         .collect();
     let queryable: Vec<Value> = stream
