@@ -16,6 +16,7 @@ mod first;
 mod http2;
 mod idempotency;
 mod idle;
+mod limits;
 mod memory;
 mod metrics;
 mod notify;
