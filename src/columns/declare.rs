@@ -12,8 +12,8 @@ pub fn check_defaults(columns: &[schema::Column]) -> Result<(), SchemaError> {
     for column in columns {
         let Some(default) = &column.default else { continue };
         let text = default.to_string();
-        let fits =
-            Column::new(&column.kind).push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
+        let mut value = Column::defined(&schema::Column { default: None, ..column.clone() }, true);
+        let fits = value.push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
         if fits != Ok(Fit::Stored) {
             let reason = format!("its default {text:.100} is no {}", column.type_name());
             return Err(SchemaError::column(column, reason));

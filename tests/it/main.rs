@@ -10,6 +10,7 @@ mod cli;
 mod columns;
 mod config;
 mod connections;
+mod cors;
 mod damage;
 mod durability;
 mod faults;

@@ -7,6 +7,7 @@ mod received;
 mod store;
 
 use super::body::{self, Encoding, Limits};
+use super::cors::{self, Cors, Page};
 use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use received::{InFlight, Received};
+use received::{InFlight, Manner, Received};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -48,6 +49,7 @@ pub struct IngestHandler {
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
     pub limits: ArcSwap<limits::Limits>,
+    pub cors: ArcSwap<Cors>,
     /// Bytes of bodies being read.
     pub in_flight: Arc<AtomicU64>,
 }
@@ -85,7 +87,10 @@ impl Handler for IngestHandler {
             return response(reply, None);
         };
         let mut standing = None;
-        let (mut reply, reject) = match self.answer(*dialect, request, peer, started, &mut standing).await {
+        let mut page =
+            if dialect.is_for_pages() { self.cors.load().page(request.headers()) } else { Page::Ignored };
+        let answer = self.answer(*dialect, request, peer, started, &mut standing, &mut page).await;
+        let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
                 self.metrics.refused(reject.kind.index());
@@ -99,7 +104,9 @@ impl Handler for IngestHandler {
             dialect.tell(&mut reply, &standing);
         }
         self.metrics.answered(reply.status.as_u16(), started.elapsed());
-        response(reply, reject.as_ref())
+        let mut response = response(reply, reject.as_ref());
+        page.decorate(response.headers_mut());
+        response
     }
 
     fn turned_away(&self, kind: Kind, status: u16) {
@@ -149,7 +156,11 @@ impl IngestHandler {
         peer: SocketAddr,
         now: Instant,
         standing: &mut Option<Standing>,
+        page: &mut Page,
     ) -> Result<Reply, Reject> {
+        if *page == Page::Forbidden {
+            return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
+        }
         let (head, incoming) = request.into_parts();
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -157,9 +168,10 @@ impl IngestHandler {
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
+            Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
                 let caller = match manage.need {
-                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    Some(need) => self.identify(&head, &manage.credential, need, page)?,
                     None => Caller::nobody(),
                 };
                 let admission = Admission::new(dialect, &caller, declared, now);
@@ -167,7 +179,7 @@ impl IngestHandler {
                 return self.manage(dialect, &head, incoming, &caller, &admission, peer).await;
             }
         };
-        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
+        let caller = self.identify(&head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, declared, now);
         let found = self.find_stream(dialect, &ingest, &caller);
         let known = found.as_ref().ok().and_then(|stream| stream.as_deref());
@@ -175,7 +187,13 @@ impl IngestHandler {
         let stream = found?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming, &admission).await?;
-        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
+        let manner = Manner {
+            kind: ingest.kind,
+            bodies: dialect.bodies(),
+            stream: stream.clone(),
+            received_at: self.clock.now(),
+        };
+        let body = received::check(body, manner).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
@@ -217,9 +235,14 @@ impl IngestHandler {
         head: &http::request::Parts,
         credential: &Credential<'_>,
         need: Need<'_>,
+        page: &mut Page,
     ) -> Result<Caller, Reject> {
         let caller = self.auth.check(credential, need).map_err(unread)?;
+        if caller.origins.is_some() {
+            page.is_bound(&head.headers);
+        }
         if !caller.allows_origin(origin(&head.headers)) {
+            *page = Page::Forbidden;
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)
