@@ -13,10 +13,11 @@ use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
-use crate::http::dialect::DIALECTS;
+use crate::http::dialect;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
+use crate::limits::Limits;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -197,6 +198,14 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+fn say_open(log: &wal::Wal, started: Instant) {
+    let (report, status) = (&log.report, log.handle.status());
+    tracing::info!(
+        took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
+        backend = status.backend, "the log is open"
+    );
+}
+
 fn open_auth(
     config: &Config,
     instance: &str,
@@ -205,11 +214,6 @@ fn open_auth(
 ) -> Result<Arc<Auth>, CatalogError> {
     let settings = config.auth(instance.to_owned());
     Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
-}
-
-/// Lets the contracts read what they keep in the catalog.
-fn begin(control: &Control) -> Result<(), CatalogError> {
-    DIALECTS.iter().try_for_each(|dialect| dialect.begin(control))
 }
 
 fn ingest_handler(
@@ -228,6 +232,7 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
+        limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
         cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
     }))
@@ -242,7 +247,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
-        polaris_body_max: config.polaris.body_max.0,
+        polaris_body_max: config.limits.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -259,10 +264,7 @@ impl Parts {
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
         let report = log.report.clone();
-        tracing::info!(
-            took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
-            backend = log.handle.status().backend, "the log is open"
-        );
+        say_open(&log, started);
         let compactor_metrics = Arc::new(metrics::Compactor::default());
         record_losses(&report, &catalog, &compactor_metrics)?;
         let node = node_name(config, log.handle.uuid());
@@ -294,9 +296,9 @@ impl Parts {
             secure: tls.is_some(),
             feeds: Feeds::default(),
             managing: Mutex::default(),
-            polaris: config.polaris(),
+            polaris: config.limits.polaris(),
         });
-        begin(&control)?;
+        dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
@@ -326,6 +328,11 @@ impl Parts {
     /// Puts the settings into force that may change while the daemon runs.
     async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
+        let rates = config.limits.rates();
+        // Who was over a limit that has not changed stays over it.
+        if *self.ingest.limits.load().settings() != rates {
+            self.ingest.limits.store(Arc::new(Limits::new(rates)));
+        }
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
         // They were checked when they were read.
@@ -357,7 +364,7 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
-        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
+        let ingest = Arc::clone(&self.ingest);
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
@@ -369,14 +376,14 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| Arc::clone(&ingest));
                 if expires.is_some() {
                     expired = Instant::now();
                 }
                 let look = move || {
                     catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
-                    if let Some((keys, now)) = expires {
-                        keys.expire(now);
+                    if let Some(ingest) = expires {
+                        ingest.forget();
                     }
                 };
                 // A panic in there is no reason to stop feeding the watchdog.

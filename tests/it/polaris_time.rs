@@ -82,7 +82,7 @@ fn an_event_without_a_time_is_kept_aside() {
 
 #[test]
 fn a_late_event_among_good_ones_is_kept_aside_and_counted() {
-    let daemon = Setup::dev("[polaris]\nlate_reject = \"7d\"\nearly_reject = \"1d\"\n").start();
+    let daemon = Setup::dev("[limits.polaris]\nlate_reject = \"7d\"\nearly_reject = \"1d\"\n").start();
     let body: String = [(-1, 0), (-8, 1), (0, 2), (2, 3), (-6, 4)]
         .into_iter()
         .map(|(days, n)| event(&json!(now(days)), n))

@@ -11,6 +11,7 @@ use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, NewStream, Stream};
 use crate::json::BodyKind;
+use crate::limits::Standing;
 use crate::schema::{Policy, StreamSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -210,6 +211,11 @@ pub trait Dialect: Send + Sync {
 
     fn rejected(&self, reject: &Reject) -> Reply;
 
+    /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        let _ = (reply, standing);
+    }
+
     /// Does what a management call asks for. Runs where it may block.
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
         let _ = control;
@@ -219,6 +225,11 @@ pub trait Dialect: Send + Sync {
 
 /// Every dialect.
 pub static DIALECTS: [&dyn Dialect; 2] = [&tinybird::Tinybird, &polaris::Polaris];
+
+/// Lets every contract read what it keeps in the catalog, before there are requests.
+pub fn begin(control: &Control) -> Result<(), CatalogError> {
+    DIALECTS.iter().try_for_each(|dialect| dialect.begin(control))
+}
 
 /// The credential of the `Authorization` header.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {

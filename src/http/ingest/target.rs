@@ -16,9 +16,9 @@ pub(super) enum Target {
 
 impl Target {
     /// The stream, if there is one yet.
-    pub(super) fn stream(&self) -> Option<Arc<Stream>> {
+    pub(super) fn stream(&self) -> Option<&Arc<Stream>> {
         match self {
-            Self::Stream(stream) => Some(Arc::clone(stream)),
+            Self::Stream(stream) => Some(stream),
             Self::New(_) => None,
         }
     }

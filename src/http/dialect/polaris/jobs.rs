@@ -13,7 +13,7 @@ use crate::http::dialect::Reply;
 use crate::http::reject::{Kind, Reject};
 use crate::schema::{Change, Policy, StreamSettings};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 const KIND: &str = "job";
@@ -341,9 +341,4 @@ fn store(request: &Request<'_>, mut job: Job) -> Result<Job, Reject> {
     job.updated_at = stored.map_err(|error| Reject::internal(&error))?.updated_at;
     refresh(request.control)?;
     Ok(job)
-}
-
-/// What a request for a job's parts is answered with.
-pub(super) fn list_of(key: &str, values: Vec<Value>) -> Reply {
-    reply::ok(&json!({ key: values }))
 }

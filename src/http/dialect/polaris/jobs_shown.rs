@@ -139,7 +139,8 @@ pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let entries = entries.into_iter().map(|(at, status, code, message)| {
         json!({"timestamp": timestamp(at), "healthStatus": status, "code": code, "message": message})
     });
-    Ok(jobs::list_of("logs", entries.collect()))
+    let entries: Vec<Value> = entries.collect();
+    Ok(reply::ok(&json!({ "logs": entries })))
 }
 
 fn readable(request: &Request<'_>, id: &str) -> Result<Job, Reject> {

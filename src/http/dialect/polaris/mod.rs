@@ -13,6 +13,7 @@ mod job;
 mod jobs;
 mod jobs_shown;
 mod period;
+mod rates;
 mod reply;
 mod request;
 mod table;
@@ -29,6 +30,7 @@ use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, Micros, NewStream};
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
+use crate::limits::Standing;
 use crate::schema::{Policy, StreamSettings};
 use request::Request;
 use std::borrow::Cow;
@@ -189,6 +191,10 @@ impl Dialect for Polaris {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
+    }
+
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        rates::tell(reply, standing);
     }
 
     fn rejected(&self, reject: &Reject) -> Reply {
