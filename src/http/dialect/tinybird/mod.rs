@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod events;
+mod rates;
 mod workspace;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
@@ -10,6 +11,7 @@ use crate::batch;
 use crate::control::Control;
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
+use crate::limits::Standing;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -80,6 +82,10 @@ impl Dialect for Tinybird {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
+    }
+
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        rates::tell(reply, standing);
     }
 
     fn rejected(&self, reject: &Reject) -> Reply {
