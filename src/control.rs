@@ -1,7 +1,9 @@
 //! What the management calls of every dialect and of the admin listener share: streams, tokens, objects, and where
 //! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
 
-pub use crate::catalog::{Object, ObjectError, ObjectKey, Stream};
+pub use crate::catalog::{
+    Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
+};
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;

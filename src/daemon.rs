@@ -297,7 +297,8 @@ fn open_log(
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
 ) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
-    let catalog = Arc::new(Catalog::open(&config.server.data_dir, Arc::clone(&clock))?);
+    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 
 pub mod batch;
+pub mod columns;
 pub mod json;
 pub mod schema;
 

@@ -4,7 +4,7 @@
 
 use crate::common;
 use crate::process;
-use forebay::compactor::columns::{Limits, Origin, Rows};
+use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::json::BodyKind;
 use forebay::schema::Schema;

@@ -5,7 +5,7 @@ use crate::common;
 use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use forebay::compactor::columns::{Limits, Origin, Rows};
+use forebay::columns::{Limits, Origin, Rows};
 use forebay::json::{BodyKind, records};
 use forebay::schema::Schema;
 use serde::de::IgnoredAny;

@@ -3,7 +3,7 @@
 use crate::common;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use forebay::compactor::columns::{Limits, Origin, Rows};
+use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::json::BodyKind;
 use forebay::schema::Schema;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use forebay::compactor::columns::{Limits, Origin, Rows};
+use forebay::columns::{Limits, Origin, Rows};
 use forebay::json::{BodyKind, records};
 use forebay::schema::Schema;
 use libfuzzer_sys::fuzz_target;

@@ -3,9 +3,8 @@
 use super::{Catalog, CatalogError, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
-use crate::schema::Schema;
 use crate::wal::{Lsn, LsnRange};
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 
 /// Which of a stream's tables a file belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -43,8 +42,8 @@ pub struct Cut {
     pub lsns: LsnRange,
     pub files: Vec<NewFile>,
     pub counts: Counts,
-    /// The schema the files were written with.
-    pub schema: Schema,
+    /// The version of the schema that the files were written with.
+    pub schema_version: u32,
     pub misfits: Vec<Misfit>,
 }
 
@@ -291,7 +290,6 @@ fn register_cut(
     let counts = [cut.counts.stored, cut.counts.quarantined, cut.counts.rescued, cut.counts.duplicate_keys];
     let [stored, quarantined, rescued, duplicate_keys] = counts.map(u64::cast_signed);
     db.execute(sql, params![cut.stream.0, last, stored, quarantined, rescued, duplicate_keys])?;
-    save_schema(db, cut.stream, &cut.schema, first, now)?;
     for misfit in &cut.misfits {
         let sql = "INSERT INTO misfits (stream, column_path, kind, count, example, first_at, last_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
@@ -309,30 +307,11 @@ fn register_cut(
             FileKind::Quarantine => "quarantine",
         };
         let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
-        let version = cut.schema.version;
+        let version = cut.schema_version;
         let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
         registered.push(db.query_row(&sql, values, file_of)?);
     }
     Ok(())
-}
-
-/// Writes a version that is not there yet. The version of a schema changes with its columns, so the same version
-/// has the same columns.
-fn save_schema(
-    db: &Connection,
-    stream: StreamId,
-    schema: &Schema,
-    first_lsn: i64,
-    now: Micros,
-) -> rusqlite::Result<()> {
-    if schema.version == 0 {
-        return Ok(());
-    }
-    let columns = serde_json::to_string(&schema.columns).unwrap_or_default();
-    let sql =
-        "INSERT INTO schemas (stream, version, columns, first_lsn, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT (stream, version) DO NOTHING";
-    db.execute(sql, params![stream.0, schema.version, columns, first_lsn, now]).map(drop)
 }
 
 fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {

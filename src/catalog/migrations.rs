@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 2;
+pub(super) const LATEST: u32 = 3;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -106,6 +106,35 @@ CREATE TABLE objects (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (dialect, project, kind, name)
+) STRICT;
+";
+
+/// Policies, settings and time rules of streams; proposals; streams that were deleted.
+const V3: &str = "
+ALTER TABLE streams ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE streams ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE streams ADD COLUMN early INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE streams ADD COLUMN ignored_fields INTEGER NOT NULL DEFAULT 0;
+-- The name it had; `name` is then one that no stream can have.
+ALTER TABLE streams ADD COLUMN deleted_name TEXT;
+ALTER TABLE streams ADD COLUMN deleted_at INTEGER;
+
+-- `first_lsn` is not used any more.
+ALTER TABLE schemas ADD COLUMN policy TEXT NOT NULL DEFAULT 'evolve';
+ALTER TABLE schemas ADD COLUMN time_rule TEXT;
+
+-- Fields without a column in streams that propose.
+CREATE TABLE proposals (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    -- Keys from the record down, as a JSON array.
+    path TEXT NOT NULL,
+    type TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    -- Source texts of some values, as a JSON array.
+    examples TEXT NOT NULL,
+    PRIMARY KEY (stream, path)
 ) STRICT;
 ";
 

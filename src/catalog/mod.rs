@@ -8,6 +8,7 @@ mod files;
 mod migrations;
 mod objects;
 mod peek;
+mod schemas;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -19,16 +20,19 @@ pub use files::{
 };
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use peek::{consumed, stream_names, wal_uuid};
+pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
 pub use tokens::Token;
 
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError};
+use crate::schema::{Change, SchemaError};
 use crate::wal;
 use arc_swap::ArcSwap;
 use ballast::Ballast;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use schemas::Refused;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +54,23 @@ pub enum CatalogError {
     Newer { path: PathBuf, found: u32 },
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error("there is a stream of the name '{0}' already")]
+    Exists(String),
+    #[error("there is no such stream")]
+    NoSuchStream,
+    #[error("the schema has version {found}, not {expected}")]
+    StaleVersion { expected: u32, found: u32 },
+    #[error("values that were stored would not be any more: {}", lost(.0))]
+    LosesData(Vec<Change>),
+    #[error("a column was changed while records brought another one of its name")]
+    Conflict,
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}
+
+fn lost(changes: &[Change]) -> String {
+    let lost = changes.iter().filter(|change| change.loses_data());
+    lost.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl CatalogError {
@@ -67,8 +88,12 @@ pub struct Catalog {
     connection: Mutex<Connection>,
     ballast: Ballast,
     streams: ArcSwap<Streams>,
+    columns_max: usize,
     clock: Arc<dyn Clock>,
 }
+
+/// Places that declared columns may take unless [`Catalog::with_columns_max`] says otherwise.
+const COLUMNS_MAX: usize = 1000;
 
 impl Catalog {
     /// Opens the catalog in the data directory, or makes one, and brings it to the latest format.
@@ -98,9 +123,16 @@ impl Catalog {
             ballast: Ballast::new(data_dir),
             connection: Mutex::new(connection),
             streams: ArcSwap::from_pointee(streams),
+            columns_max: COLUMNS_MAX,
             clock,
             path,
         })
+    }
+
+    /// Lets declared columns take so many places.
+    #[must_use]
+    pub fn with_columns_max(self, columns_max: usize) -> Self {
+        Self { columns_max, ..self }
     }
 
     /// Runs `work` in one transaction. If the disk is full, the ballast is given up and the work done again.
@@ -108,6 +140,15 @@ impl Catalog {
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
+        self.transaction_then(|db| work(db).map_err(Refused::from), |value| value)
+    }
+
+    /// The same for work that may refuse; `then` is called with its value before anything else is done to the catalog.
+    fn transaction_then<T, U>(
+        &self,
+        mut work: impl FnMut(&Transaction<'_>) -> Result<T, Refused>,
+        then: impl FnOnce(T) -> U,
+    ) -> Result<U, CatalogError> {
         let mut connection = self.connection.lock();
         let mut attempt = || {
             let transaction = connection.transaction()?;
@@ -116,14 +157,18 @@ impl Catalog {
             Ok(value)
         };
         let outcome = match attempt() {
-            Err(rusqlite::Error::SqliteFailure(failure, _))
+            Err(Refused::Sqlite(rusqlite::Error::SqliteFailure(failure, _)))
                 if failure.code == rusqlite::ErrorCode::DiskFull && self.ballast.give_up() =>
             {
                 attempt()
             }
             other => other,
         };
-        outcome.map_err(|source| self.error(source))
+        match outcome {
+            Ok(value) => Ok(then(value)),
+            Err(Refused::Sqlite(source)) => Err(self.error(source)),
+            Err(Refused::Catalog(error)) => Err(error),
+        }
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CatalogError> {

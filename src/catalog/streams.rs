@@ -1,11 +1,13 @@
-//! Streams and the versions of their schemas.
+//! Streams: their names, and the snapshot of them that requests look into.
 
-use super::{Catalog, CatalogError};
+use super::Catalog;
 use crate::batch::StreamId;
 use crate::clock::Micros;
-use crate::schema::{Column, Schema};
-use rusqlite::{Connection, OptionalExtension, params};
+use crate::schema::{Column, Policy, Rules, Schema, StreamSettings};
+use rusqlite::Connection;
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 /// Longest name of a stream.
@@ -13,21 +15,34 @@ const NAME_BYTES_MAX: usize = 128;
 /// The table of a stream's bad records has the stream's name with this behind it.
 pub const QUARANTINE_SUFFIX: &str = "_quarantine";
 
-/// A stream, as the accept path needs it.
+/// A stream as it is now, as the accept path needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     pub id: StreamId,
     pub uuid: String,
     pub name: String,
-    pub policy: String,
+    pub policy: Policy,
+    pub settings: Arc<StreamSettings>,
+    /// The latest version.
+    pub schema: Arc<Schema>,
     pub created_at: Micros,
+    /// It takes no more records; what the log has of it is still written.
+    pub deleted_at: Option<Micros>,
 }
 
-/// All streams, by name.
+impl Stream {
+    /// How its records become rows.
+    pub fn rules(&self) -> Rules {
+        Rules { policy: self.policy, schema: Arc::clone(&self.schema), time: self.settings.time.clone() }
+    }
+}
+
+/// All streams. Cheap to change: an index is divided, and a change copies one of its parts.
 #[derive(Debug, Default)]
 pub struct Streams {
-    by_name: HashMap<String, Arc<Stream>>,
-    by_id: HashMap<StreamId, Arc<Stream>>,
+    names: Index<Arc<str>>,
+    uuids: Index<Arc<str>>,
+    ids: Index<StreamId>,
 }
 
 /// Why a name is none.
@@ -54,31 +69,99 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 
 impl Streams {
     pub fn named(&self, name: &str) -> Option<&Arc<Stream>> {
-        self.by_name.get(name)
+        self.names.get(name)
     }
 
     /// By its name or by its id as users see it (a UUID).
     pub fn find(&self, name_or_uuid: &str) -> Option<&Arc<Stream>> {
-        self.named(name_or_uuid).or_else(|| self.by_id.values().find(|stream| stream.uuid == name_or_uuid))
+        self.named(name_or_uuid).or_else(|| self.uuids.get(name_or_uuid))
     }
 
+    /// Also one that was deleted.
     pub fn get(&self, id: StreamId) -> Option<&Arc<Stream>> {
-        self.by_id.get(&id)
+        self.ids.get(&id)
     }
 
     /// In the order of their names.
     pub fn all(&self) -> Vec<Arc<Stream>> {
-        let mut all: Vec<_> = self.by_name.values().cloned().collect();
+        let mut all: Vec<_> = self.names.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    fn with(&self, stream: &Arc<Stream>) -> Self {
-        let mut by_name = self.by_name.clone();
-        by_name.insert(stream.name.clone(), Arc::clone(stream));
-        let mut by_id = self.by_id.clone();
-        by_id.insert(stream.id, Arc::clone(stream));
-        Self { by_name, by_id }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.names.values().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.values().next().is_none()
+    }
+
+    /// With this stream new, or as it is now.
+    pub(super) fn with(&self, stream: &Arc<Stream>) -> Self {
+        let (name, uuid) = (Arc::from(stream.name.as_str()), Arc::from(stream.uuid.as_str()));
+        let ids = self.ids.with(stream.id, Some(stream));
+        if stream.deleted_at.is_none() {
+            let uuids = self.uuids.with(uuid, Some(stream));
+            return Self { names: self.names.with(name, Some(stream)), uuids, ids };
+        }
+        // Its name may belong to another one by now.
+        let its_own = self.named(&name).is_none_or(|named| named.id == stream.id);
+        let names = if its_own { self.names.with(name, None) } else { self.names.clone() };
+        Self { names, uuids: self.uuids.with(uuid, None), ids }
+    }
+}
+
+/// Parts of an index. With 10,000 streams each has about 40.
+const PARTS: usize = 256;
+
+/// Streams by a key. A copy shares all parts, so that putting one in costs the same however many there are.
+#[derive(Debug, Clone)]
+struct Index<K> {
+    hasher: RandomState,
+    parts: Vec<Arc<HashMap<K, Arc<Stream>>>>,
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        let empty = Arc::new(HashMap::default());
+        Self { hasher: RandomState::new(), parts: vec![empty; PARTS] }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Index<K> {
+    fn part<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        // The maps have hashers of their own.
+        usize::try_from(self.hasher.hash_one(key) % PARTS as u64).unwrap_or(0)
+    }
+
+    fn get<Q>(&self, key: &Q) -> Option<&Arc<Stream>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.parts.get(self.part(key))?.get(key)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.parts.iter().flat_map(|part| part.values())
+    }
+
+    fn put(&mut self, key: K, stream: Option<&Arc<Stream>>) {
+        let at = self.part(&key);
+        let Some(part) = self.parts.get_mut(at) else { return };
+        let part = Arc::make_mut(part);
+        match stream {
+            Some(stream) => part.insert(key, Arc::clone(stream)),
+            None => part.remove(&key),
+        };
+    }
+
+    fn with(&self, key: K, stream: Option<&Arc<Stream>>) -> Self {
+        let mut index = self.clone();
+        index.put(key, stream);
+        index
     }
 }
 
@@ -87,61 +170,61 @@ impl Catalog {
     pub fn streams(&self) -> arc_swap::Guard<Arc<Streams>> {
         self.streams.load()
     }
-
-    /// Makes a stream durably, or returns the one that has the name. Blocks on the disk.
-    pub fn create_stream(&self, name: &str) -> Result<Arc<Stream>, CatalogError> {
-        check_name(name)?;
-        let now = self.clock.now();
-        let uuid = uuid::Uuid::now_v7().to_string();
-        let stream = self.transaction(|db| {
-            let sql = "INSERT INTO streams (uuid, name, policy, created_at) VALUES (?1, ?2, 'evolve', ?3)
-                       ON CONFLICT (name) DO NOTHING";
-            db.execute(sql, params![uuid, name, now])?;
-            let sql = "SELECT id, uuid, name, policy, created_at FROM streams WHERE name = ?1";
-            db.query_row(sql, [name], stream_of).map(Arc::new)
-        })?;
-        self.streams.rcu(|streams| {
-            if streams.named(name).is_some() { Arc::clone(streams) } else { Arc::new(streams.with(&stream)) }
-        });
-        Ok(stream)
-    }
-
-    /// The latest version of a stream's schema.
-    pub fn schema(&self, stream: StreamId) -> Result<Schema, CatalogError> {
-        self.read(|db| {
-            let sql = "SELECT version, columns FROM schemas WHERE stream = ?1 ORDER BY version DESC LIMIT 1";
-            let found: Option<(u32, String)> =
-                db.query_row(sql, [stream.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            found.map_or(Ok(Schema::default()), |(version, columns)| {
-                Ok(Schema { version, columns: columns_of(&columns)? })
-            })
-        })
-    }
 }
 
+/// A stream with the latest version of its schema.
+pub(super) const STREAM: &str = "
+    SELECT s.id, s.uuid, coalesce(s.deleted_name, s.name), s.settings, s.created_at, s.deleted_at,
+        coalesce(v.policy, s.policy), v.time_rule, coalesce(v.version, 0), v.columns
+    FROM streams s LEFT JOIN schemas v ON v.stream = s.id
+        AND v.version = (SELECT max(version) FROM schemas WHERE stream = s.id)";
+
 pub(super) fn load(db: &Connection) -> rusqlite::Result<Streams> {
-    let mut statement = db.prepare("SELECT id, uuid, name, policy, created_at FROM streams")?;
+    let mut statement = db.prepare(STREAM)?;
     let mut streams = Streams::default();
     for stream in statement.query_map([], stream_of)? {
         let stream = Arc::new(stream?);
-        streams.by_name.insert(stream.name.clone(), Arc::clone(&stream));
-        streams.by_id.insert(stream.id, stream);
+        streams.ids.put(stream.id, Some(&stream));
+        if stream.deleted_at.is_none() {
+            streams.names.put(Arc::from(stream.name.as_str()), Some(&stream));
+            streams.uuids.put(Arc::from(stream.uuid.as_str()), Some(&stream));
+        }
     }
     Ok(streams)
 }
 
-fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
+pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
+    let mut settings: StreamSettings = json_at(row, 3)?;
+    settings.time = row.get::<_, Option<String>>(7)?.map(|_| json_at(row, 7)).transpose()?;
+    let columns = match row.get::<_, Option<String>>(9)? {
+        Some(_) => json_at::<Vec<Column>>(row, 9)?,
+        None => Vec::new(),
+    };
     Ok(Stream {
         id: StreamId(row.get(0)?),
         uuid: row.get(1)?,
         name: row.get(2)?,
-        policy: row.get(3)?,
+        policy: policy_at(row, 6)?,
+        settings: Arc::new(settings),
+        schema: Arc::new(Schema { version: row.get(8)?, columns }),
         created_at: row.get(4)?,
+        deleted_at: row.get(5)?,
     })
 }
 
-pub(super) fn columns_of(json: &str) -> rusqlite::Result<Vec<Column>> {
-    serde_json::from_str(json).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
-    })
+/// A JSON text in a row.
+pub(super) fn json_at<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(at)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(at, Box::new(error)))
+}
+
+pub(super) fn policy_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Policy> {
+    row.get::<_, String>(at)?.parse().map_err(|error: String| unreadable(at, error.into()))
+}
+
+fn unreadable(at: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error)
 }

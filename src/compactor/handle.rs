@@ -1,6 +1,5 @@
 //! The compactor from the outside: its settings, its start and its end.
 
-use super::columns::Limits;
 use super::partition::PartitionBy;
 use super::publish::Publisher;
 use super::run::{Running, Stop, scratch_dir};
@@ -8,6 +7,7 @@ use super::sink::Sink;
 use super::table::TableConfig;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::columns::Limits;
 use crate::error::IoError;
 use crate::metrics;
 use crate::progress::Progress;
@@ -96,6 +96,7 @@ impl Compactor {
                 partition_by: config.partition_by.clone(),
                 scratch_dir,
                 node: config.node.clone(),
+                catalog: Arc::clone(&handles.catalog),
             },
             reader: handles.reader,
             catalog: handles.catalog,

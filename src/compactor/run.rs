@@ -2,8 +2,7 @@
 
 use super::handle::Config;
 use super::name;
-use super::parquet::WriteError;
-use super::table::{FinishedCut, Memory, Table, TableConfig};
+use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::error::{IoContext, IoError, chain};
@@ -66,7 +65,7 @@ fn remove_unregistered(staged_dir: &Path, catalog: &Catalog) -> Result<(), RunEr
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Table(#[from] TableError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
@@ -201,24 +200,23 @@ impl Running {
             }
         };
         let id = batch.head.stream;
-        let table = match self.tables.entry(id) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
-                let Some(stream) = self.catalog.streams().get(id).cloned() else {
-                    self.metrics.unreadable_frames.inc();
-                    tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
-                    self.reader.put_aside_frame();
-                    return Ok(Vec::new());
-                };
-                let schema = self.catalog.schema(id)?;
-                entry.insert(Table::new(stream, checkpoint, schema, self.config.limits))
-            }
+        let streams = self.catalog.streams();
+        let Some(stream) = streams.get(id) else {
+            self.metrics.unreadable_frames.inc();
+            tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
+            self.reader.put_aside_frame();
+            return Ok(Vec::new());
         };
+        let table = self.tables.entry(id).or_insert_with(|| {
+            let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
+            Table::new(Arc::clone(stream), checkpoint, self.config.limits)
+        });
         if lsn <= table.checkpoint {
             return Ok(Vec::new());
         }
-        let (counts, cuts) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        let mut cuts = table.follow(stream, &self.table_config, self.config.limits)?;
+        let (counts, ended) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
+        cuts.extend(ended);
         self.metrics.stored_rows.inc_by(counts.stored);
         self.metrics.quarantined_rows.inc_by(counts.quarantined);
         self.metrics.rescued_rows.inc_by(counts.rescued);

@@ -1,17 +1,18 @@
 //! One stream in the compactor: rows that wait, files that are open, and what they cover.
 
-use super::columns::{BadRow, Limits, Origin, RowCounts, Rows};
 use super::name;
 use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
 use crate::batch::Batch;
-use crate::catalog::{Counts, Cut, FileKind, Misfit, NewFile, Stream};
+use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
-use crate::schema::{Schema, system};
+use crate::columns::{BadRow, Limits, Origin, RowCounts, Rows};
+use crate::schema::{Column, Schema, system};
 use crate::wal::{Lsn, LsnRange};
 use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,13 +29,29 @@ const ROW_GROUP_BYTES: usize = 24 << 20;
 /// Directories that one cut writes to at most, each with its own open file.
 const PARTITIONS_MAX: usize = 64;
 
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TableError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl From<ArrowError> for TableError {
+    fn from(error: ArrowError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
 /// Choices that hold for every table.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct TableConfig {
     pub(super) partition_by: PartitionBy,
     /// Where files are written before they are staged.
     pub(super) scratch_dir: PathBuf,
     pub(super) node: String,
+    /// Where columns that records bring are kept.
+    pub(super) catalog: Arc<Catalog>,
 }
 
 pub(super) struct Table {
@@ -74,7 +91,8 @@ pub(super) struct FinishedCut {
 }
 
 impl Table {
-    pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, schema: Schema, limits: Limits) -> Self {
+    pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, limits: Limits) -> Self {
+        let schema = (*stream.schema).clone();
         Self {
             rows: Rows::new(&schema, limits),
             stream,
@@ -96,7 +114,7 @@ impl Table {
         received_at: Micros,
         batch: &Batch<'_>,
         config: &TableConfig,
-    ) -> Result<(Counts, Vec<FinishedCut>), WriteError> {
+    ) -> Result<(Counts, Vec<FinishedCut>), TableError> {
         let origin = Origin { lsn: lsn.0, received_at };
         let records = u64::from(batch.head.good) + u64::from(batch.head.bad);
         if records > self.batch_rows() as u64 {
@@ -122,13 +140,13 @@ impl Table {
         origin: Origin,
         batch: &Batch<'_>,
         config: &TableConfig,
-    ) -> Result<(Counts, Vec<FinishedCut>), WriteError> {
+    ) -> Result<(Counts, Vec<FinishedCut>), TableError> {
         let mut cuts: Vec<FinishedCut> = self.encode(config)?.into_iter().collect();
         self.rows.learn(batch.body, batch.head.kind);
         let columns = self.rows.columns();
         if columns != self.schema.columns {
             cuts.extend(self.finish_files(config)?);
-            self.schema = Schema { version: self.schema.version + 1, columns };
+            self.evolve(columns, config)?;
         }
         let rows_max = self.batch_rows();
         let mut rows = self.rows.take();
@@ -147,7 +165,38 @@ impl Table {
         Ok((counts, cuts))
     }
 
-    fn write_part(&mut self, rows: &mut Rows, config: &TableConfig) -> Result<(), WriteError> {
+    /// Gives the columns that records brought to the catalog.
+    fn evolve(&mut self, columns: Vec<Column>, config: &TableConfig) -> Result<(), TableError> {
+        let stream = config.catalog.evolve_stream(self.stream.id, self.schema.version, &columns)?;
+        self.schema = Schema { version: stream.schema.version, columns };
+        // If there are others besides, by another hand, the next frame is taken under all of them.
+        if stream.schema.columns == self.schema.columns {
+            self.stream = stream;
+        }
+        Ok(())
+    }
+
+    /// Takes what follows under the stream's columns as they are now. What came before is finished if it is not alike.
+    pub(super) fn follow(
+        &mut self,
+        stream: &Arc<Stream>,
+        config: &TableConfig,
+        limits: Limits,
+    ) -> Result<Vec<FinishedCut>, TableError> {
+        if Arc::ptr_eq(&self.stream, stream) {
+            return Ok(Vec::new());
+        }
+        let mut cuts = Vec::new();
+        if self.rows.columns() != stream.schema.columns {
+            cuts = self.finish(config)?;
+            self.schema = (*stream.schema).clone();
+            self.rows = Rows::new(&self.schema, limits);
+        }
+        self.stream = Arc::clone(stream);
+        Ok(cuts)
+    }
+
+    fn write_part(&mut self, rows: &mut Rows, config: &TableConfig) -> Result<(), TableError> {
         let bad = rows.take_bad();
         if !rows.is_empty() {
             let part = rows.finish(self.schema.version)?;
@@ -169,14 +218,14 @@ impl Table {
 
     /// Writes the waiting rows to the open files. If they have columns that the open files lack, those are finished
     /// first.
-    pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
+    pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, TableError> {
         let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
         if !self.rows.is_empty() {
             let finish = self.rows.finish(self.schema.version)?;
             if finish.schema.columns != self.schema.columns {
                 finished = self.finish_files(config)?;
-                self.schema = Schema { version: self.schema.version + 1, columns: finish.schema.columns };
+                self.evolve(finish.schema.columns, config)?;
             }
             waiting.counts.rescued += finish.late_rescued;
             self.late_rescued += finish.late_rescued;
@@ -200,7 +249,7 @@ impl Table {
         partition: String,
         rows: &RecordBatch,
         config: &TableConfig,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), TableError> {
         let file = match self.files.entry((kind, partition)) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -217,13 +266,13 @@ impl Table {
     }
 
     /// Finishes everything: the waiting rows too. At most two cuts, in order.
-    pub(super) fn finish(&mut self, config: &TableConfig) -> Result<Vec<FinishedCut>, WriteError> {
+    pub(super) fn finish(&mut self, config: &TableConfig) -> Result<Vec<FinishedCut>, TableError> {
         let before = self.encode(config)?;
         let last = self.finish_files(config)?;
         Ok(before.into_iter().chain(last).collect())
     }
 
-    fn finish_files(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, WriteError> {
+    fn finish_files(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, TableError> {
         let Some(span) = self.written.take() else { return Ok(None) };
         let mut files = Vec::new();
         let mut paths = Vec::new();
@@ -235,7 +284,6 @@ impl Table {
             files.push(NewFile { kind, object, rows, bytes });
             paths.push(path);
         }
-        let schema = self.schema.clone();
         let misfits = self.rows.take_misfits().into_iter();
         let misfits =
             misfits.map(|m| Misfit { path: m.path, kind: m.kind, count: m.count, example: m.example });
@@ -244,7 +292,7 @@ impl Table {
             lsns: span.lsns,
             files,
             counts: span.counts,
-            schema,
+            schema_version: self.schema.version,
             misfits: misfits.collect(),
         };
         let late_rescued = std::mem::take(&mut self.late_rescued);
@@ -312,8 +360,8 @@ impl Table {
     }
 
     /// Frees the memory of open files.
-    pub(super) fn end_row_groups(&mut self) -> Result<(), WriteError> {
-        self.files.values_mut().try_for_each(FileWriter::end_row_group)
+    pub(super) fn end_row_groups(&mut self) -> Result<(), TableError> {
+        Ok(self.files.values_mut().try_for_each(FileWriter::end_row_group)?)
     }
 
     /// Removes unfinished files, when everything is given up to be read from the log again.
@@ -368,7 +416,7 @@ fn scratch_path(dir: &Path) -> PathBuf {
 }
 
 /// Bad records as rows of the quarantine table, by day of receipt.
-fn quarantine_batches(bad: &[BadRow]) -> Result<Vec<(String, RecordBatch)>, WriteError> {
+fn quarantine_batches(bad: &[BadRow]) -> Result<Vec<(String, RecordBatch)>, TableError> {
     if bad.is_empty() {
         return Ok(Vec::new());
     }

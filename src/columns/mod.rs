@@ -4,6 +4,7 @@
 //! not fit its column goes to the row's `_rescued` object. A record that is none goes to quarantine with its bytes.
 
 mod column;
+mod declare;
 mod dedupe;
 mod infer;
 mod learn;
@@ -13,4 +14,5 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub use declare::check_defaults;
 pub use rows::{BadRow, Batch, Limits, MisfitSummary, Origin, RowCounts, Rows};

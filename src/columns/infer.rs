@@ -144,7 +144,7 @@ impl Fields {
         let typed = self.fields.into_iter().filter_map(|(name, _, value)| {
             // The limit on leaves is applied to the whole column.
             let kind = value.into_type(usize::MAX)?;
-            Some(Column { name, kind })
+            Some(Column::new(name, kind))
         });
         let typed: Vec<Column> = typed.collect();
         (!typed.is_empty()).then_some(ColumnType::Struct(typed))

@@ -180,10 +180,10 @@ impl Data {
             ColumnType::Float64 => Self::Float64(Vec::new()),
             ColumnType::Timestamp => Self::Timestamp(Vec::new()),
             ColumnType::Date => Self::Date(Vec::new()),
-            ColumnType::String => Self::String(Text::default()),
             ColumnType::Json => Self::Json(Text::default()),
             ColumnType::List(item) => Self::List(Vec::new(), Box::new(Column::new(item))),
             ColumnType::Struct(fields) => Self::Struct(Box::new(ColumnSet::new(fields))),
+            _ => Self::String(Text::default()),
         }
     }
 }
@@ -509,7 +509,7 @@ impl ColumnSet {
     /// The columns that have a type.
     pub(super) fn definitions(&self) -> Vec<Definition> {
         let typed = self.columns.iter();
-        let typed = typed.filter_map(|c| Some(Definition { name: c.name.clone(), kind: c.column.kind()? }));
+        let typed = typed.filter_map(|c| Some(Definition::new(c.name.clone(), c.column.kind()?)));
         typed.collect()
     }
 
@@ -608,7 +608,6 @@ pub(super) fn arrow_field(name: &str, kind: &ColumnType) -> ArrowField {
 
 fn arrow_type(kind: &ColumnType) -> DataType {
     match kind {
-        ColumnType::String | ColumnType::Json => DataType::Utf8,
         ColumnType::Int64 => DataType::Int64,
         ColumnType::Float64 => DataType::Float64,
         ColumnType::Bool => DataType::Boolean,
@@ -620,5 +619,6 @@ fn arrow_type(kind: &ColumnType) -> DataType {
         ColumnType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| arrow_field(&field.name, &field.kind)).collect())
         }
+        _ => DataType::Utf8,
     }
 }

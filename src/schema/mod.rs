@@ -1,0 +1,110 @@
+//! What a stream's columns are, and what is done with records that do not fit them. Plain data, kept in the catalog as
+//! JSON.
+
+mod change;
+mod check;
+mod kind;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, change};
+pub use check::SchemaError;
+pub use kind::{ColumnType, DECIMAL_DIGITS_MAX, TypeError};
+pub use settings::{OnBadLine, Policy, QuarantineLayout, RAW_COLUMN, Rules, StreamSettings, TimeRule};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Whether a row may have no value in it. A rule for what comes; in files every column may be null.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub nullable: bool,
+    /// Stands for a value that is missing or null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// Keys from the record down to the value. `None`: the record's own field of the column's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Vec<String>>,
+    /// The type in the words of the contract by which it was declared, to be echoed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
+    /// Of a timestamp: an integer counts units of 10^-n seconds since the epoch. `None`: an integer is no timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_digits: Option<u8>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Column {
+    /// A column that may be null and takes the record's field of its own name.
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            nullable: true,
+            default: None,
+            path: None,
+            declared: None,
+            epoch_digits: None,
+        }
+    }
+
+    /// The type as its users know it.
+    pub fn type_name(&self) -> String {
+        self.declared.clone().unwrap_or_else(|| self.kind.name())
+    }
+
+    /// Keys from the record down to the value.
+    pub fn keys(&self) -> &[String] {
+        self.path.as_deref().unwrap_or_else(|| std::slice::from_ref(&self.name))
+    }
+}
+
+/// The columns of a stream's table, without the system columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    /// Grows by one with each change. 0: nothing has come yet.
+    pub version: u32,
+    pub columns: Vec<Column>,
+}
+
+/// Columns that Forebay adds to every table.
+pub mod system {
+    /// Fields that have no column, or whose value does not fit it: a JSON object as text.
+    pub const RESCUED: &str = "_rescued";
+    /// When the request was received.
+    pub const RECEIVED_AT: &str = "_received_at";
+    /// Log sequence number of the request.
+    pub const LSN: &str = "_lsn";
+    /// Number of the record in its request, from 0.
+    pub const RECORD: &str = "_record";
+
+    /// A field of that name in a record goes to [`RESCUED`].
+    pub fn is_reserved(name: &str) -> bool {
+        [RESCUED, RECEIVED_AT, LSN, RECORD].contains(&name)
+    }
+}
+
+impl Schema {
+    /// How many Parquet columns there are.
+    pub fn leaves(&self) -> usize {
+        self.columns.iter().map(|column| column.kind.leaves()).sum()
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
