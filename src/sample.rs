@@ -13,7 +13,7 @@ pub use field::{Field, Integers};
 
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Parser, Syntax};
-use field::Node;
+use field::{Node, Room};
 
 /// How much of a sample is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl<'a> Sample<'a> {
         let mut reader = Reader {
             limits,
             looked: 0,
-            room: limits.fields,
+            room: Room { left: limits.fields, exceeded: false },
             record: &[],
             first_bad: None,
             last_bad_end: 0,
@@ -77,7 +77,7 @@ impl<'a> Sample<'a> {
             };
             return Err(first_bad.map_or(SampleError::Empty, none));
         }
-        if room == 0 && sample.root.fields() >= limits.fields {
+        if room.exceeded {
             return Err(SampleError::TooManyFields(limits.fields));
         }
         if kind == BodyKind::Lines && last_bad_end == body.len() {
@@ -105,8 +105,7 @@ struct Reader<'a> {
     limits: Limits,
     /// Records seen, good and bad.
     looked: u64,
-    /// How many more fields may be remembered.
-    room: usize,
+    room: Room,
     /// The one at hand.
     record: &'a [u8],
     first_bad: Option<(u64, Syntax)>,

@@ -15,4 +15,5 @@ mod scalar;
 mod tests;
 
 pub use declare::check_defaults;
+pub(crate) use infer::{Inferred, STRUCT_FIELDS_MAX, is_map};
 pub use rows::{BadRow, Batch, Limits, MisfitSummary, Origin, RowCounts, Rows};

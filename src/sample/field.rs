@@ -1,7 +1,7 @@
 //! The fields of a sample as a tree, and what is known of each.
 
+use crate::columns::{Inferred, STRUCT_FIELDS_MAX, is_map};
 use crate::json::{Kind, Number, Parser, Syntax};
-use crate::schema::infer::{Inferred, STRUCT_FIELDS_MAX, is_map};
 use crate::schema::{Column, ColumnType};
 use std::collections::HashMap;
 
@@ -31,6 +31,22 @@ pub struct Integers {
     pub unsigned: bool,
     /// Some are beyond 64 bits.
     pub huge: bool,
+}
+
+/// How many more fields may be remembered.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) left: usize,
+    /// There were more.
+    pub(super) exceeded: bool,
+}
+
+impl Room {
+    fn take(&mut self) -> bool {
+        self.exceeded |= self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        !self.exceeded
+    }
 }
 
 /// A key, with what was seen behind it.
@@ -67,17 +83,12 @@ impl Node {
         }
     }
 
-    /// How many fields are remembered below it.
-    pub(super) fn fields(&self) -> usize {
-        self.children.iter().map(|child| 1 + child.fields()).sum()
-    }
-
-    /// Takes one value. `room` is how many more fields may be remembered.
+    /// Takes one value.
     pub(super) fn observe(
         &mut self,
         parser: &mut Parser<'_>,
         depth: usize,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<(), Syntax> {
         let kind = parser.kind()?;
         self.present += u64::from(kind != Kind::Null);
@@ -92,7 +103,12 @@ impl Node {
         Ok(())
     }
 
-    fn observe_fields(&mut self, parser: &mut Parser<'_>, depth: usize, room: &mut usize) -> Result<(), Syntax> {
+    fn observe_fields(
+        &mut self,
+        parser: &mut Parser<'_>,
+        depth: usize,
+        room: &mut Room,
+    ) -> Result<(), Syntax> {
         let mut key = parser.first_key()?;
         while let Some(name) = key {
             match self.child(&name.text(), depth, room) {
@@ -104,15 +120,14 @@ impl Node {
         Ok(())
     }
 
-    fn child(&mut self, key: &[u8], depth: usize, room: &mut usize) -> Option<&mut Self> {
+    fn child(&mut self, key: &[u8], depth: usize, room: &mut Room) -> Option<&mut Self> {
         if let Some(place) = self.places.get(key) {
             return self.children.get_mut(*place);
         }
         // One more than a structure may have is enough to know that it is a map. The record itself is never one.
-        if *room == 0 || depth > 0 && self.children.len() > STRUCT_FIELDS_MAX {
+        if depth > 0 && self.children.len() > STRUCT_FIELDS_MAX || !room.take() {
             return None;
         }
-        *room -= 1;
         self.places.insert(key.to_vec(), self.children.len());
         self.children.push(Self::named(String::from_utf8_lossy(key).into_owned()));
         self.children.last_mut()
