@@ -81,6 +81,9 @@ pub struct Schema {
     pub columns: Vec<Column>,
 }
 
+/// As the default of a timestamp or a date: the time at which the record was received.
+pub const RECEIPT_TIME: &str = "now()";
+
 /// Columns that Forebay adds to every table.
 pub mod system {
     /// Fields that have no column, or whose value does not fit it: a JSON object as text.
