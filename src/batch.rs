@@ -29,12 +29,14 @@ impl std::fmt::Display for StreamId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     Tinybird = 1,
+    Polaris = 2,
 }
 
 impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tinybird => "tinybird",
+            Self::Polaris => "polaris",
         }
     }
 }
@@ -103,6 +105,7 @@ impl<'a> Batch<'a> {
                 stream: StreamId(number(0)?),
                 dialect: match dialect {
                     1 => Dialect::Tinybird,
+                    2 => Dialect::Polaris,
                     _ => return None,
                 },
                 kind: match kind {

@@ -5,9 +5,9 @@ pub use crate::catalog::{
     Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
 };
 
+use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::http::auth::Auth;
 use crate::progress::Progress;
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
 //! last sync, last files, exit.
 
+use crate::auth::Auth;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
@@ -11,7 +12,6 @@ use crate::config::{Config, ConfigError};
 use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
-use crate::http::auth::Auth;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{self, Listener};
 use crate::metrics::{self, Reading};
@@ -45,6 +45,8 @@ pub enum DaemonError {
     Locked { path: std::path::PathBuf, holder: String },
     #[error("the catalog cannot be opened")]
     Catalog(#[from] CatalogError),
+    #[error("the first token cannot be made")]
+    Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
     #[error("the destination cannot be used")]
@@ -106,7 +108,7 @@ pub async fn run(
     let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
         .map_err(listen_failed(config.server.admin_listen))?;
     let parts = Parts::open(&config, &options).await?;
-    let token = parts.auth.first_token(&parts.catalog)?;
+    let token = parts.auth.first_token()?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
@@ -183,6 +185,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
+        polaris_body_max: config.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -221,13 +224,15 @@ impl Parts {
         let compactor_config = config.compactor(node.clone(), options.discard);
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
-        let auth = Arc::new(Auth::new(config.dev, &catalog)?);
+        let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
+        let auth = Auth::open(config.auth(instance.clone()), Arc::clone(&catalog), Arc::clone(&clock))?;
+        let auth = Arc::new(auth);
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
-            instance: uuid::Uuid::from_bytes(log.handle.uuid()).to_string(),
+            instance,
             public_url: public_url(config),
         });
         let ingest = ingest_handler(config, &log.handle, &control);

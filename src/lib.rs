@@ -20,6 +20,7 @@ pub mod compactor;
 pub mod preview;
 pub mod progress;
 
+pub mod auth;
 pub mod control;
 pub mod http;
 

@@ -141,9 +141,10 @@ pub struct Compactor {
 const STATUSES: [u16; 15] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 503];
 
 /// Reasons to refuse a request.
-pub const REFUSALS: [&str; 17] = [
+pub const REFUSALS: [&str; 18] = [
     "malformed",
     "unauthenticated",
+    "token_expired",
     "forbidden",
     "no_such_stream",
     "not_found",

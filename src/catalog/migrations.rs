@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 3;
+pub(super) const LATEST: u32 = 4;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -135,6 +135,61 @@ CREATE TABLE proposals (
     -- Source texts of some values, as a JSON array.
     examples TEXT NOT NULL,
     PRIMARY KEY (stream, path)
+) STRICT;
+";
+
+/// Tokens that expire, or are bound to origins, projects and rates; OAuth clients; keys that sign. Ids are never used
+/// again: limits and log entries are by them.
+const V4: &str = "
+ALTER TABLE tokens RENAME TO tokens_v1;
+
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('token', 'api_key', 'signing')),
+    name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    -- SHA-256 of the token, which is shown once and not stored.
+    hash BLOB NOT NULL UNIQUE,
+    -- The end of it, for people.
+    hint TEXT NOT NULL,
+    -- Of those that sign others, and only of them, the token itself.
+    secret TEXT,
+    -- Separated by blanks, as are origins.
+    scopes TEXT NOT NULL,
+    origins TEXT,
+    rps INTEGER,
+    project TEXT,
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO tokens (id, uuid, kind, name, description, hash, hint, scopes, created_at)
+    SELECT id, lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2)
+                     || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))),
+           'token', name, '', hash, '', scopes, created_at
+    FROM tokens_v1;
+DROP TABLE tokens_v1;
+
+CREATE TABLE clients (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    client_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    secret_hash BLOB NOT NULL,
+    -- Separated by blanks, in the words in which they were given.
+    roles TEXT NOT NULL,
+    project TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE signing_keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kid TEXT NOT NULL UNIQUE,
+    algorithm TEXT NOT NULL,
+    secret BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- From when on nothing that it signed is good; null for the one that signs.
+    retires_at INTEGER
 ) STRICT;
 ";
 

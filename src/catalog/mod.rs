@@ -4,7 +4,9 @@
 //! needs (streams by name) is in an in-memory snapshot besides, so that no request waits for the database.
 
 mod ballast;
+mod clients;
 mod files;
+mod keys;
 mod migrations;
 mod objects;
 mod peek;
@@ -14,15 +16,17 @@ mod streams;
 mod tests;
 mod tokens;
 
+pub use clients::Client;
 pub use files::{
     Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, NewFile, RegisteredFile,
     StreamProgress,
 };
+pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use peek::{consumed, stream_names, wal_uuid};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
-pub use tokens::Token;
+pub use tokens::{NewToken, Token, TokenKind, TokenValue};
 
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError};

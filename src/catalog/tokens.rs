@@ -1,32 +1,175 @@
-//! Tokens, by their hashes.
+//! Tokens, by their hashes. What a scope or an origin is, is for `auth` to know; here they are texts.
 
 use super::{Catalog, CatalogError};
-use rusqlite::params;
+use crate::clock::Micros;
+use rusqlite::{OptionalExtension, Row, params};
 
-#[derive(Debug, Clone)]
-pub struct Token {
-    pub name: String,
-    pub hash: [u8; 32],
-    /// Rights, separated by blanks.
-    pub scopes: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// Presented as it is.
+    Token,
+    /// The same, in the words of contracts that have API keys.
+    ApiKey,
+    /// One with which its owner signs tokens: its value is kept.
+    Signing,
 }
 
+impl TokenKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::ApiKey => "api_key",
+            Self::Signing => "signing",
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "api_key" => Self::ApiKey,
+            "signing" => Self::Signing,
+            _ => Self::Token,
+        }
+    }
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub kind: TokenKind,
+    pub name: String,
+    pub description: String,
+    pub value: TokenValue,
+    /// Rights, separated by blanks.
+    pub scopes: String,
+    /// Origins of pages, separated by blanks; `None`: any, and programs.
+    pub origins: Option<String>,
+    /// Requests per second.
+    pub rps: Option<u32>,
+    pub project: Option<String>,
+    pub expires_at: Option<Micros>,
+}
+
+/// What is kept of a token's value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenValue {
+    /// SHA-256.
+    pub hash: [u8; 32],
+    /// Its last characters, by which people tell tokens apart.
+    pub hint: String,
+    /// The whole of it, of those that sign.
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for TokenValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenValue").field("hint", &self.hint).finish_non_exhaustive()
+    }
+}
+
+/// A token of the catalog.
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub id: i64,
+    /// Its id as users see it.
+    pub uuid: String,
+    pub created_at: Micros,
+    pub new: NewToken,
+}
+
+const COLUMNS: &str = "id, uuid, kind, name, description, hash, hint, secret, scopes, origins, rps, project, \
+                       expires_at, created_at";
+
 impl Catalog {
+    /// All of them, the oldest first.
     pub fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
         self.read(|db| {
-            let mut statement = db.prepare("SELECT name, hash, scopes FROM tokens ORDER BY id")?;
-            let token = |row: &rusqlite::Row<'_>| {
-                Ok(Token { name: row.get(0)?, hash: row.get(1)?, scopes: row.get(2)? })
-            };
-            statement.query_map([], token)?.collect()
+            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM tokens ORDER BY id"))?;
+            statement.query_map([], token_of)?.collect()
         })
     }
 
-    pub fn add_token(&self, name: &str, hash: &[u8; 32], scopes: &str) -> Result<(), CatalogError> {
-        let now = self.clock.now();
-        self.transaction(|db| {
-            let sql = "INSERT INTO tokens (name, hash, scopes, created_at) VALUES (?1, ?2, ?3, ?4)";
-            db.execute(sql, params![name, hash, scopes, now]).map(drop)
+    /// By its id as users see it, or by its name.
+    pub fn token(&self, uuid_or_name: &str) -> Result<Option<Token>, CatalogError> {
+        self.read(|db| {
+            let sql =
+                format!("SELECT {COLUMNS} FROM tokens WHERE uuid = ?1 OR name = ?1 ORDER BY uuid <> ?1");
+            db.query_row(&sql, [uuid_or_name], token_of).optional()
         })
     }
+
+    /// Makes a token. `None` if there is one of that name.
+    pub fn add_token(&self, uuid: &str, token: &NewToken) -> Result<Option<Token>, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql = "INSERT INTO tokens (uuid, kind, name, description, hash, hint, secret, scopes, origins, rps,
+                           project, expires_at, created_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (name) DO NOTHING";
+            let TokenValue { hash, hint, secret } = &token.value;
+            let NewToken { kind, name, description, scopes, origins, rps, project, expires_at, .. } = token;
+            let added = db.execute(
+                sql,
+                params![
+                    uuid, kind.name(), name, description, hash, hint, secret, scopes, origins, rps, project,
+                    expires_at, now
+                ],
+            )?;
+            let (id, uuid) = (db.last_insert_rowid(), uuid.to_owned());
+            Ok((added > 0).then(|| Token { id, uuid, created_at: now, new: token.clone() }))
+        })
+    }
+
+    /// Replaces all of a token but its id and its age. False if its new name is another's.
+    pub fn change_token(&self, id: i64, token: &NewToken) -> Result<bool, CatalogError> {
+        self.transaction(|db| {
+            let sql =
+                "UPDATE OR IGNORE tokens SET kind = ?2, name = ?3, description = ?4, hash = ?5, hint = ?6,
+                           secret = ?7, scopes = ?8, origins = ?9, rps = ?10, project = ?11, expires_at = ?12
+                       WHERE id = ?1";
+            let TokenValue { hash, hint, secret } = &token.value;
+            let NewToken { kind, name, description, scopes, origins, rps, project, expires_at, .. } = token;
+            let changed = db.execute(
+                sql,
+                params![
+                    id,
+                    kind.name(),
+                    name,
+                    description,
+                    hash,
+                    hint,
+                    secret,
+                    scopes,
+                    origins,
+                    rps,
+                    project,
+                    expires_at
+                ],
+            )?;
+            Ok(changed > 0)
+        })
+    }
+
+    pub fn delete_token(&self, id: i64) -> Result<(), CatalogError> {
+        self.transaction(|db| db.execute("DELETE FROM tokens WHERE id = ?1", [id]).map(drop))
+    }
+}
+
+fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
+    let kind: String = row.get("kind")?;
+    Ok(Token {
+        id: row.get("id")?,
+        uuid: row.get("uuid")?,
+        created_at: row.get("created_at")?,
+        new: NewToken {
+            kind: TokenKind::named(&kind),
+            name: row.get("name")?,
+            description: row.get("description")?,
+            value: TokenValue { hash: row.get("hash")?, hint: row.get("hint")?, secret: row.get("secret")? },
+            scopes: row.get("scopes")?,
+            origins: row.get("origins")?,
+            rps: row.get("rps")?,
+            project: row.get("project")?,
+            expires_at: row.get("expires_at")?,
+        },
+    })
 }

@@ -10,7 +10,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
 use crate::schema::system;
-use crate::{compactor, wal};
+use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
 use object_store::aws::AmazonS3ConfigKey;
 use serde::Deserialize;
@@ -63,7 +63,9 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub auth: Auth,
     pub limits: Limits,
+    pub polaris: Polaris,
     pub wal: Wal,
     pub compactor: Compactor,
     pub staging: Staging,
@@ -92,11 +94,24 @@ pub struct Server {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub jwt_grace: Span,
+    pub client_token_lifetime: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     pub body_max: Size,
     pub decoded_max: Size,
     pub in_flight_max: Size,
     pub columns_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polaris {
+    pub body_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -212,9 +227,11 @@ impl Config {
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
+        at_least("polaris.body_max", self.polaris.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
-        at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
-        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
+        let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
+        at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, body_max)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(
@@ -230,6 +247,7 @@ impl Config {
             return Err(invalid(format!("{keys} must be at least 1")));
         }
         for (key, span) in [
+            ("auth.client_token_lifetime", self.auth.client_token_lifetime),
             ("wal.sync_interval", self.wal.sync_interval),
             ("compactor.max_age", self.compactor.max_age),
             ("server.header_timeout", self.server.header_timeout),
@@ -285,6 +303,15 @@ impl Config {
                 Ok(Destination::S3 { bucket: bucket.to_owned(), prefix, options: s3.options() })
             }
             other => Err(invalid(format!("destination.url: {other:?} is not known; use file:// or s3://"))),
+        }
+    }
+
+    pub fn auth(&self, instance: String) -> auth::Config {
+        auth::Config {
+            instance,
+            open: self.dev,
+            jwt_grace: self.auth.jwt_grace.0,
+            client_token_lifetime: self.auth.client_token_lifetime.0,
         }
     }
 

@@ -4,7 +4,6 @@
 //! operators.
 
 pub mod admin;
-pub mod auth;
 mod body;
 pub mod dialect;
 pub mod ingest;

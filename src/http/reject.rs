@@ -1,5 +1,6 @@
 //! Why a request was refused: what the client is told, kept apart from what only the log may say.
 
+use crate::auth::{AuthError, Scope};
 use crate::metrics;
 use std::borrow::Cow;
 
@@ -11,6 +12,8 @@ pub enum Kind {
     Malformed,
     /// No token, or none that is known.
     Unauthenticated,
+    /// A token that was good once.
+    TokenExpired,
     /// The token lacks the right.
     Forbidden,
     NoSuchStream,
@@ -55,7 +58,7 @@ impl Kind {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
-            Self::Unauthenticated => 401,
+            Self::Unauthenticated | Self::TokenExpired => 401,
             Self::Forbidden => 403,
             Self::NoSuchStream | Self::NotFound | Self::NoSuchRoute => 404,
             Self::MethodNotAllowed => 405,
@@ -77,6 +80,8 @@ pub struct Reject {
     pub kind: Kind,
     /// For the client.
     pub external: Cow<'static, str>,
+    /// The right that a known token lacks, for contracts that have another word for it.
+    pub lacks: Option<Scope>,
     /// For the log.
     pub internal: Option<String>,
     /// Seconds after which it may be tried again.
@@ -89,7 +94,15 @@ pub struct Reject {
 
 impl Reject {
     pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, external: external.into(), internal: None, retry_after: None, allow: None, close: false }
+        Self {
+            kind,
+            external: external.into(),
+            lacks: None,
+            internal: None,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
     }
 
     pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
@@ -113,5 +126,20 @@ impl Reject {
 
     pub fn close(self) -> Self {
         Self { close: true, ..self }
+    }
+}
+
+impl From<AuthError> for Reject {
+    fn from(error: AuthError) -> Self {
+        let kind = match &error {
+            AuthError::Missing | AuthError::Unknown => Kind::Unauthenticated,
+            AuthError::Expired { .. } => Kind::TokenExpired,
+            AuthError::Lacks(_) | AuthError::Origin | AuthError::Project => Kind::Forbidden,
+        };
+        let reject = Self::new(kind, error.to_string());
+        match error {
+            AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
+            _ => reject,
+        }
     }
 }

@@ -18,6 +18,7 @@ mod memory;
 mod metrics;
 mod notify;
 mod openapi;
+mod polaris;
 mod real;
 mod records;
 mod s3;

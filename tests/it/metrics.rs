@@ -5,9 +5,10 @@ use crate::wire::{count, post_chunked, refusals};
 use std::collections::HashMap;
 
 /// The reasons for which requests are refused.
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 18] = [
     "malformed",
     "unauthenticated",
+    "token_expired",
     "forbidden",
     "no_such_stream",
     "not_found",

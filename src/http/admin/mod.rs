@@ -7,12 +7,13 @@ mod problem;
 mod state;
 mod streams;
 
-use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
 use super::dialect::bearer;
 use super::openapi;
+use super::reject::Reject;
 use super::route::{self, Found, Route};
 use super::transport::Handler;
+use crate::auth::{Auth, Need};
 use crate::catalog::{Catalog, Stream};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -56,6 +57,16 @@ pub enum Call {
     Publish,
     Receipt,
     Drain,
+}
+
+impl Call {
+    /// The right that it takes.
+    fn need(self) -> Need<'static> {
+        match self {
+            Self::Metrics => Need::Metrics,
+            _ => Need::Admin,
+        }
+    }
 }
 
 pub const ROUTES: &[Route<Call>] = &[
@@ -164,7 +175,11 @@ impl AdminHandler {
         let (Phase::Running(running) | Phase::Draining(running)) = &phase else {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "recovering"));
         };
-        running.auth.check(bearer(&head.headers).as_deref(), Scope::Admin)?;
+        let need = match found {
+            Found::Route(call, _) => call.need(),
+            _ => Need::Admin,
+        };
+        running.auth.check(&bearer(&head.headers), need).map_err(Reject::from)?;
         let (call, parameters) = match found {
             Found::Route(call, parameters) => (call, parameters),
             Found::OtherMethods(methods) => {

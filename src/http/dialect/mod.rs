@@ -3,10 +3,11 @@
 //! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod polaris;
 pub mod tinybird;
 
-use super::auth::Scope;
 use super::reject::{Kind, Reject};
+use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{Control, Stream};
 use crate::json::BodyKind;
@@ -53,10 +54,11 @@ pub enum Wait {
 pub struct Ingest<'a> {
     /// Name or id of the stream.
     pub stream: Cow<'a, str>,
+    /// The project it is looked for in, where the contract has projects.
+    pub project: Option<Cow<'a, str>>,
     pub wait: Wait,
     pub kind: BodyKind,
-    /// The credential, if one was given.
-    pub token: Option<Cow<'a, str>>,
+    pub credential: Credential<'a>,
 }
 
 /// What a dialect makes of a request's head.
@@ -74,8 +76,8 @@ pub enum Parsed<'a> {
 #[derive(Debug)]
 pub struct Manage<'a> {
     /// The right it takes at least; `None` if the call itself is how one gets a token.
-    pub scope: Option<Scope>,
-    pub token: Option<Cow<'a, str>>,
+    pub need: Option<Need<'a>>,
+    pub credential: Credential<'a>,
 }
 
 /// A management call: the request with its body, decompressed.
@@ -83,6 +85,8 @@ pub struct Manage<'a> {
 pub struct Call<'a> {
     pub head: RequestHead<'a>,
     pub body: Bytes,
+    /// Who calls; nobody where the call is how one gets a token.
+    pub caller: Caller,
     pub peer: IpAddr,
 }
 
@@ -132,8 +136,27 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Records as NDJSON out of a body of another form; `None` if it is not of that form.
+pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// What a contract says of bodies with records, beside how they are divided.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bodies {
+    /// A body without one good record is accepted, for quarantine, instead of refused.
+    pub all_bad: bool,
+    /// Makes records of a body that has none but is of another form that the contract's clients send.
+    pub transcribe: Option<Transcribe>,
+}
+
 pub trait Dialect: Send + Sync {
     fn id(&self) -> batch::Dialect;
+
+    fn bodies(&self) -> Bodies {
+        Bodies::default()
+    }
+
+    /// What it calls a stream, where one does not exist.
+    fn noun(&self) -> &'static str;
 
     /// Whether a request for this path is this dialect's.
     fn takes(&self, path: &str) -> bool;
@@ -155,11 +178,24 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 1] = [&tinybird::Tinybird];
+pub static DIALECTS: [&dyn Dialect; 2] = [&tinybird::Tinybird, &polaris::Polaris];
 
-/// The bearer token of the `Authorization` header.
-pub fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Cow::Borrowed(token.trim()))
+/// The credential of the `Authorization` header.
+pub fn credential(headers: &HeaderMap) -> Credential<'_> {
+    let value = headers.get(http::header::AUTHORIZATION);
+    Credential::of_header(value.and_then(|value| value.to_str().ok()))
+}
+
+/// The same where only a bearer token counts: basic authentication is for others, such as a proxy on the way.
+pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
+    match credential(headers) {
+        Credential::Basic(_) => Credential::None,
+        credential => credential,
+    }
+}
+
+/// The `Origin` header.
+pub fn origin(headers: &HeaderMap) -> Option<&str> {
+    // One that is no text is nobody's.
+    headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
 }

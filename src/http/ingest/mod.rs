@@ -5,11 +5,12 @@ mod manage;
 mod received;
 mod store;
 
-use super::auth::{Auth, Scope};
 use super::body::{self, Encoding, Limits};
-use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead};
+use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
+use crate::auth::{Auth, AuthError, Caller, Credential, Need};
+use crate::batch;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -48,10 +49,21 @@ pub struct IngestHandler {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub body_max: u64,
+    pub polaris_body_max: u64,
     pub decoded_max: u64,
     pub body_timeout: Duration,
     /// Bytes of bodies that may be in memory at the same time.
     pub in_flight_max: u64,
+}
+
+impl Settings {
+    /// Bytes of a body on the wire.
+    fn body_max(&self, dialect: batch::Dialect) -> u64 {
+        match dialect {
+            batch::Dialect::Polaris => self.polaris_body_max,
+            batch::Dialect::Tinybird => self.body_max,
+        }
+    }
 }
 
 impl Handler for IngestHandler {
@@ -109,6 +121,11 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
     response
 }
 
+/// A refusal before the body was read.
+fn unread(error: AuthError) -> Reject {
+    Reject::from(error).close()
+}
+
 impl IngestHandler {
     async fn answer(
         &self,
@@ -122,16 +139,17 @@ impl IngestHandler {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Manage(manage) => {
-                if let Some(scope) = manage.scope {
-                    self.auth.check(manage.token.as_deref(), scope)?;
-                }
-                return self.manage(dialect, &head, incoming, peer).await;
+                let caller = match manage.need {
+                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    None => Caller::nobody(),
+                };
+                return self.manage(dialect, &head, incoming, caller, peer).await;
             }
         };
-        self.auth.check(ingest.token.as_deref(), Scope::Ingest)?;
-        let stream = self.find_stream(&ingest)?;
-        let body = self.receive(&head, incoming).await?;
-        let body = received::check(body, ingest.kind).await?;
+        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
+        let stream = self.find_stream(dialect, &ingest, &caller)?;
+        let body = self.receive(dialect.id(), &head, incoming).await?;
+        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
@@ -142,30 +160,61 @@ impl IngestHandler {
     }
 
     /// Reads a request's body, within what may be in memory.
-    async fn receive(&self, head: &http::request::Parts, incoming: Incoming) -> Result<Received, Reject> {
+    async fn receive(
+        &self,
+        dialect: batch::Dialect,
+        head: &http::request::Parts,
+        incoming: Incoming,
+    ) -> Result<Received, Reject> {
         let encoding = Encoding::of(&head.headers)?;
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
+        let body_max = settings.body_max(dialect);
         // One that is too large is refused for that.
-        in_flight.grow_to(declared.unwrap_or(0).min(settings.body_max))?;
-        let limits = Limits { body_max: settings.body_max, body_timeout: settings.body_timeout };
+        in_flight.grow_to(declared.unwrap_or(0).min(body_max))?;
+        let limits = Limits { body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
     }
 
+    /// Who calls, who may do what is needed, from where they call. Before the body is read.
+    fn identify(
+        &self,
+        head: &http::request::Parts,
+        credential: &Credential<'_>,
+        need: Need<'_>,
+    ) -> Result<Caller, Reject> {
+        let caller = self.auth.check(credential, need).map_err(unread)?;
+        if !caller.allows_origin(origin(&head.headers)) {
+            return Err(unread(AuthError::Origin));
+        }
+        Ok(caller)
+    }
+
     /// The stream, or `None` if the first event is to make it.
-    fn find_stream(&self, ingest: &Ingest<'_>) -> Result<Option<Arc<Stream>>, Reject> {
+    fn find_stream(
+        &self,
+        dialect: &dyn Dialect,
+        ingest: &Ingest<'_>,
+        caller: &Caller,
+    ) -> Result<Option<Arc<Stream>>, Reject> {
+        if ingest.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
+            return Err(unread(AuthError::Project));
+        }
         let name = &*ingest.stream;
         if let Some(stream) = self.catalog.streams().find(name) {
+            // Rights are for names, also if the request has the id.
+            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
             return Ok(Some(Arc::clone(stream)));
         }
+        caller.require(Need::Ingest(name)).map_err(unread)?;
         check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
-        if self.auth.check(ingest.token.as_deref(), Scope::Create).is_ok() {
+        if caller.may(Need::Create) {
             return Ok(None);
         }
-        Err(Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist")).close())
+        Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())
     }
 
     async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {

@@ -1,6 +1,7 @@
 //! A body that has arrived: counted while it is in memory, decompressed, its records checked.
 
 use super::super::body::{self, Encoding};
+use super::super::dialect::Bodies;
 use super::super::reject::{Kind, Reject};
 use crate::json::{BodyKind, Verdict, records};
 use bytes::Bytes;
@@ -85,26 +86,42 @@ pub(super) struct Checked {
 }
 
 /// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
-pub(super) async fn check(body: Received, kind: BodyKind) -> Result<Checked, Reject> {
+pub(super) async fn check(body: Received, kind: BodyKind, rules: Bodies) -> Result<Checked, Reject> {
     if body.is_quick() {
-        return check_now(body, kind);
+        return check_now(body, kind, rules);
     }
-    let checked = tokio::task::spawn_blocking(move || check_now(body, kind)).await;
+    let checked = tokio::task::spawn_blocking(move || check_now(body, kind, rules)).await;
     checked.unwrap_or_else(|error| Err(Reject::internal(&error)))
 }
 
-fn check_now(mut body: Received, kind: BodyKind) -> Result<Checked, Reject> {
+fn check_now(mut body: Received, asked: BodyKind, rules: Bodies) -> Result<Checked, Reject> {
     body.decode()?;
-    let kind = BodyKind::of(body.pieces.iter().flatten(), kind);
-    let verdict = records::check(&body.pieces, kind)
-        .map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
-    if verdict.good == 0 {
-        return Err(Reject::malformed(match verdict.first_bad {
-            Some((record, reason)) => {
-                format!("No line of the body is a JSON object (first bad line: {}: {reason})", record + 1)
-            }
-            None => "The body has no records".to_owned(),
-        }));
+    let mut kind = BodyKind::of(body.pieces.iter().flatten(), asked);
+    let mut checked = records::check(&body.pieces, kind);
+    if checked.is_err() && rules.all_bad {
+        // Each line of what is no document is a record that is none.
+        kind = BodyKind::Lines;
+        checked = records::check(&body.pieces, kind);
+    }
+    let mut verdict =
+        checked.map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
+    if verdict.good == 0
+        && let Some(transcribe) = rules.transcribe
+        && let Some(record) = transcribe(&body.pieces.concat())
+    {
+        body.pieces = vec![Bytes::from(record)];
+        kind = BodyKind::Lines;
+        verdict = records::check(&body.pieces, kind).map_err(|error| Reject::internal(&error))?;
+    }
+    match verdict.first_bad {
+        _ if verdict.good > 0 => {}
+        Some(_) if rules.all_bad => {}
+        Some((record, reason)) => {
+            let first = record + 1;
+            let message = format!("No line of the body is a JSON object (first bad line: {first}: {reason})");
+            return Err(Reject::malformed(message));
+        }
+        None => return Err(Reject::malformed("The body has no records")),
     }
     Ok(Checked { pieces: body.pieces, kind, verdict, _in_flight: body.in_flight })
 }

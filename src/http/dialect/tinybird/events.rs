@@ -1,8 +1,8 @@
 //! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::super::{Accepted, Durability, Ingest, Parsed, Reply, RequestHead, Wait, bearer};
-use super::JSON;
+use super::super::{Accepted, Durability, Ingest, Parsed, Reply, RequestHead, Wait};
+use super::{JSON, credential};
 use crate::http::reject::Reject;
 use crate::json::BodyKind;
 use bytes::Bytes;
@@ -60,7 +60,8 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     }
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-    Ok(Parsed::Ingest(Ingest { stream, wait, kind, token: bearer(head.headers).or(token) }))
+    let credential = credential(&head, token);
+    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, credential }))
 }
 
 /// How the contract says what became of the records.
@@ -101,6 +102,7 @@ fn wait_of(value: &str) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Credential;
     use crate::http::reject::Kind;
     use http::HeaderMap;
 
@@ -113,7 +115,11 @@ mod tests {
         match super::parse(head)? {
             Parsed::Ingest(ingest) => Ok(Ingest {
                 stream: ingest.stream.into_owned().into(),
-                token: ingest.token.map(|token| token.into_owned().into()),
+                credential: match ingest.credential {
+                    Credential::Bearer(token) => Credential::Bearer(token.into_owned().into()),
+                    _ => Credential::None,
+                },
+                project: None,
                 ..ingest
             }),
             Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
@@ -144,11 +150,12 @@ mod tests {
 
     #[test]
     fn the_header_token_wins_over_the_query() {
-        let token = |query, header| parse(&Method::POST, query, header).unwrap().token.map(Cow::into_owned);
-        assert_eq!(token("name=e", None), None);
-        assert_eq!(token("name=e&token=q", None).as_deref(), Some("q"));
-        assert_eq!(token("name=e&token=q", Some("bearer h")).as_deref(), Some("h"));
-        assert_eq!(token("name=e", Some("Basic abc")), None);
+        let credential = |query, header| parse(&Method::POST, query, header).unwrap().credential;
+        assert_eq!(credential("name=e", None), Credential::None);
+        assert_eq!(credential("name=e&token=q", None), Credential::Bearer("q".into()));
+        assert_eq!(credential("name=e&token=q", Some("bearer h")), Credential::Bearer("h".into()));
+        assert_eq!(credential("name=e", Some("Basic abc")), Credential::None);
+        assert_eq!(credential("name=e&token=q", Some("Basic abc")), Credential::Bearer("q".into()));
     }
 
     #[test]

@@ -5,9 +5,9 @@ mod events;
 mod workspace;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
+use crate::auth::{Credential, Need, words};
 use crate::batch;
 use crate::control::Control;
-use crate::http::auth::Scope;
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
 use http::{HeaderValue, StatusCode, header};
@@ -35,9 +35,9 @@ pub const ROUTES: &[Route<Operation>] = &[
 
 impl Operation {
     /// The right it takes at least.
-    fn scope(self) -> Scope {
+    fn need(self) -> Need<'static> {
         match self {
-            Self::Workspace | Self::Regions => Scope::Ingest,
+            Self::Workspace | Self::Regions => Need::Any,
         }
     }
 }
@@ -45,6 +45,10 @@ impl Operation {
 impl Dialect for Tinybird {
     fn id(&self) -> batch::Dialect {
         batch::Dialect::Tinybird
+    }
+
+    fn noun(&self) -> &'static str {
+        "Data Source"
     }
 
     fn takes(&self, path: &str) -> bool {
@@ -61,8 +65,8 @@ impl Dialect for Tinybird {
             return events::parse(head);
         }
         let (operation, _) = find(&head)?;
-        let token = bearer(head.headers).or_else(|| parameter(head.query, "token"));
-        Ok(Parsed::Manage(Manage { scope: Some(operation.scope()), token }))
+        let credential = credential(&head, parameter(head.query, "token"));
+        Ok(Parsed::Manage(Manage { need: Some(operation.need()), credential }))
     }
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
@@ -72,11 +76,11 @@ impl Dialect for Tinybird {
     fn rejected(&self, reject: &Reject) -> Reply {
         let status = match reject.kind {
             // The contract knows no 401.
-            Kind::Unauthenticated => 403,
+            Kind::Unauthenticated | Kind::TokenExpired => 403,
             kind => kind.status(),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        reply(status, &json!({ "error": reject.external, "documentation": DOCUMENTATION }))
+        reply(status, &json!({ "error": message(reject), "documentation": DOCUMENTATION }))
     }
 
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
@@ -94,6 +98,24 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(Operation, Vec<Cow<'a, str>>), Re
         Found::Route(operation, parameters) => Ok((operation, parameters)),
         Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
         Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+    }
+}
+
+/// The header's token wins over the query's.
+fn credential<'a>(head: &RequestHead<'a>, token: Option<Cow<'a, str>>) -> Credential<'a> {
+    bearer(head.headers).or(token)
+}
+
+/// The refusal of a credential. The contract tells missing, unknown and expired tokens with one text.
+fn message(reject: &Reject) -> Cow<'_, str> {
+    match (reject.kind, &reject.lacks) {
+        (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),
+        (_, Some(scope)) => {
+            let words = words::to_tinybird(std::slice::from_ref(scope));
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            format!("token lacks {}", words.join(", ")).into()
+        }
+        _ => Cow::Borrowed(&reject.external),
     }
 }
 

@@ -1,0 +1,102 @@
+//! The keys with which the daemon signs tokens: one signs, those before it are good for a while.
+
+use super::jwt::{self, Claims, Seconds};
+use super::manage::ManageError;
+use super::{Auth, secret};
+use crate::catalog::SigningKey;
+use crate::clock::Micros;
+use std::time::Duration;
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    pub kid: String,
+    pub algorithm: String,
+    pub created_at: Micros,
+    /// From when on nothing that it signed is good; `None` for the one that signs.
+    pub retires_at: Option<Micros>,
+}
+
+impl Auth {
+    /// All keys, the newest first. There is none before the first token is signed.
+    pub fn keys(&self) -> Vec<KeyInfo> {
+        self.snapshot.load().keys.iter().map(|key| info(&key.stored)).collect()
+    }
+
+    /// Puts a new key into use. What older ones signed is good for `grace` (by default, what is configured).
+    pub fn rotate_key(&self, grace: Option<Duration>) -> Result<KeyInfo, ManageError> {
+        let _changing = self.changing.lock();
+        self.rotate(grace)
+    }
+
+    /// Forgets an old key: what it signed ceases at once.
+    pub fn delete_key(&self, kid: &str) -> Result<(), ManageError> {
+        let _changing = self.changing.lock();
+        if self.snapshot.load().current_key().is_some_and(|key| key.stored.kid == kid) {
+            return Err(ManageError::Invalid("this key signs; put another one into use first".to_owned()));
+        }
+        if !self.catalog.delete_signing_key(kid)? {
+            return Err(ManageError::Missing { what: "key", id: kid.to_owned() });
+        }
+        self.load_keys()
+    }
+
+    /// Signs claims with the key in use, or with the first one there ever was.
+    pub(super) fn sign(&self, claims: Claims, expires_at: Micros) -> Result<String, ManageError> {
+        if self.snapshot.load().current_key().is_none() {
+            let _changing = self.changing.lock();
+            if self.snapshot.load().current_key().is_none() {
+                self.rotate(None)?;
+            }
+        }
+        let snapshot = self.snapshot.load();
+        let signed = snapshot.current_key().map(|key| {
+            let claims = Claims {
+                workspace_id: Some(self.config.instance.clone()),
+                exp: Some(Seconds(expires_at)),
+                iat: Some(Seconds(self.clock.now())),
+                jti: Some(uuid::Uuid::new_v4().to_string()),
+                ..claims
+            };
+            jwt::sign(&claims, &key.stored.kid, &key.stored.secret)
+        });
+        match signed {
+            Some(Ok(token)) => Ok(token),
+            Some(Err(error)) => Err(ManageError::Invalid(format!("the token cannot be signed: {error}"))),
+            None => Err(ManageError::Invalid("there is no key to sign with".to_owned())),
+        }
+    }
+
+    /// The lock must be held.
+    fn rotate(&self, grace: Option<Duration>) -> Result<KeyInfo, ManageError> {
+        let kid = uuid::Uuid::new_v4().simple().to_string();
+        let now = self.clock.now();
+        let key = SigningKey {
+            kid,
+            algorithm: jwt::ALGORITHM_NAME.to_owned(),
+            secret: secret::random::<32>().to_vec(),
+            created_at: now,
+            retires_at: None,
+        };
+        let grace = grace.unwrap_or(self.config.jwt_grace);
+        let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX);
+        self.catalog.rotate_signing_key(&key, now.saturating_add(grace))?;
+        self.load_keys()?;
+        Ok(info(&key))
+    }
+
+    fn load_keys(&self) -> Result<(), ManageError> {
+        let keys = self.catalog.signing_keys()?;
+        self.change(|snapshot| snapshot.put_keys(keys));
+        Ok(())
+    }
+}
+
+fn info(key: &SigningKey) -> KeyInfo {
+    KeyInfo {
+        kid: key.kid.clone(),
+        algorithm: key.algorithm.clone(),
+        created_at: key.created_at,
+        retires_at: key.retires_at,
+    }
+}

@@ -1,0 +1,94 @@
+//! Secrets: how they are made, what is kept of them, and how what was shown is compared.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// SHA-256 of a secret. Secrets have 256 random bits, so the hash needs no salt, and a lookup by hash tells nothing
+/// by its time about the secret.
+pub type Hash = [u8; 32];
+
+/// Characters at a secret's end that are kept for people.
+const HINT_CHARS: usize = 4;
+
+/// What a secret is, in its first characters: who finds one in a log or a repository knows what to revoke.
+pub const TOKEN_PREFIX: &str = "fb_";
+pub const API_KEY_PREFIX: &str = "fbk_";
+pub const SIGNING_PREFIX: &str = "fbs_";
+pub const TINYBIRD_PREFIX: &str = "p.";
+pub const CLIENT_SECRET_PREFIX: &str = "fbc_";
+
+pub fn hash(secret: &str) -> Hash {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// Random bytes of the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(filled, Ok(N), "the operating system has random bytes, and gives so few in one piece");
+    bytes
+}
+
+/// 256 random bits as text, behind what they are.
+pub fn make(prefix: &str) -> String {
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
+}
+
+/// What it is and its end, by which people tell secrets apart: `fb_…x1Y2`.
+pub fn hint(secret: &str) -> String {
+    let prefixes = [TOKEN_PREFIX, API_KEY_PREFIX, SIGNING_PREFIX, TINYBIRD_PREFIX, CLIENT_SECRET_PREFIX];
+    let prefix = prefixes.into_iter().find(|prefix| secret.starts_with(prefix)).unwrap_or_default();
+    let end = secret.len().checked_sub(HINT_CHARS).and_then(|at| secret.get(at..)).unwrap_or_default();
+    format!("{prefix}…{end}")
+}
+
+/// The first bytes of a hash as a number.
+pub fn first_number(hash: &[u8]) -> u64 {
+    hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// A map by hash. The keys are random already: their first bytes are as good as any hash of them.
+pub type ByHash<V> = std::collections::HashMap<Hash, V, BuildHasherDefault<FirstBytes>>;
+
+/// See [`ByHash`].
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = first_number(bytes);
+    }
+
+    /// The length of the array, always the same.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_long_and_never_the_same() {
+        let (one, other) = (make(TOKEN_PREFIX), make(TOKEN_PREFIX));
+        assert_eq!(one.len(), TOKEN_PREFIX.len() + 43);
+        assert_ne!(one, other);
+        assert_eq!(hint("fb_0123456789"), "fb_…6789");
+        assert_eq!(hint("ab"), "…");
+    }
+
+    #[test]
+    fn a_map_by_hash_finds_what_was_put_there() {
+        let mut map = ByHash::default();
+        for n in 0..1000 {
+            map.insert(hash(&n.to_string()), n);
+        }
+        assert!((0..1000).all(|n| map.get(&hash(&n.to_string())) == Some(&n)));
+        assert_eq!(map.get(&hash("1000")), None);
+    }
+}

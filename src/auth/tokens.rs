@@ -1,0 +1,280 @@
+//! Tokens are made, changed and revoked.
+
+use super::manage::{ManageError, check_description, check_name};
+use super::scope::{self, Scope};
+use super::snapshot::KnownToken;
+use super::{Auth, Caller, jwt, origin, secret};
+use crate::catalog::{NewToken, Token, TokenKind, TokenValue};
+use crate::clock::Micros;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+const WHAT: &str = "token";
+/// Scopes and origins of one token.
+const LIST_MAX: usize = 256;
+/// Tokens that sign: a signature that names no key is checked with each.
+const SIGNERS_MAX: usize = 8;
+
+/// What a token is to be.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    pub name: String,
+    pub description: String,
+    pub scopes: Vec<Scope>,
+    /// Origins of pages that may use it; `None`: from anywhere, and programs.
+    pub origins: Option<Vec<String>>,
+    /// Requests per second.
+    pub rps: Option<u32>,
+    pub project: Option<String>,
+    pub expires_at: Option<Micros>,
+}
+
+/// How a token looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Forebay,
+    /// `p.<what it is>.<secret>`, as Tinybird's.
+    Tinybird,
+}
+
+/// A token, without its value.
+#[derive(Debug, Clone)]
+pub struct TokenInfo {
+    pub id: String,
+    pub kind: TokenKind,
+    pub name: String,
+    pub description: String,
+    /// The last characters of its value.
+    pub hint: String,
+    pub scopes: Vec<Scope>,
+    pub origins: Option<Vec<String>>,
+    pub rps: Option<u32>,
+    pub project: Option<String>,
+    pub expires_at: Option<Micros>,
+    pub created_at: Micros,
+}
+
+impl Auth {
+    /// All tokens, the oldest first.
+    pub fn tokens(&self) -> Result<Vec<TokenInfo>, ManageError> {
+        self.catalog.tokens()?.iter().map(info).collect()
+    }
+
+    /// A token by its id or name.
+    pub fn token(&self, id: &str) -> Result<TokenInfo, ManageError> {
+        info(&self.find(id)?)
+    }
+
+    /// Makes a token and returns its value, which is shown this once.
+    pub fn create_token(
+        &self,
+        maker: &Caller,
+        kind: TokenKind,
+        form: Form,
+        request: &TokenRequest,
+    ) -> Result<(TokenInfo, String), ManageError> {
+        let _changing = self.changing.lock();
+        if kind == TokenKind::Signing && self.snapshot.load().signers.len() >= SIGNERS_MAX {
+            return Err(ManageError::Invalid(format!(
+                "there are {SIGNERS_MAX} tokens that sign, and no more"
+            )));
+        }
+        let uuid = uuid::Uuid::now_v7().to_string();
+        let value = self.fresh_value(kind, form, &uuid);
+        let new = self.new_token(maker, kind, kept(kind, &value), request)?;
+        let added = self.catalog.add_token(&uuid, &new)?;
+        let added = added.ok_or(ManageError::Taken { what: WHAT, name: new.name })?;
+        self.change(|snapshot| snapshot.put_token(&added));
+        Ok((info(&added)?, value))
+    }
+
+    /// Makes a signed token, of which nothing is kept. It ends by its time, or with the key that signed it.
+    pub fn issue_token(&self, maker: &Caller, request: &TokenRequest) -> Result<String, ManageError> {
+        let checked = self.new_token(maker, TokenKind::Token, kept(TokenKind::Token, ""), request)?;
+        let Some(expires_at) = request.expires_at else {
+            return Err(ManageError::Invalid(
+                "a signed token cannot be revoked, so it needs an end".to_owned(),
+            ));
+        };
+        let lasting = request.scopes.iter().find(|scope| matches!(scope, Scope::Admin | Scope::Tokens));
+        if let Some(scope) = lasting {
+            let message = format!("a signed token cannot be revoked, so it cannot have the scope {scope}");
+            return Err(ManageError::Invalid(message));
+        }
+        let claims = jwt::Claims {
+            name: Some(checked.name),
+            scopes: request.scopes.iter().map(jwt::ScopeClaim::of).collect(),
+            limits: request.rps.map(|rps| jwt::Limits { rps: Some(rps) }),
+            origins: checked.origins.map(|origins| origins.split(' ').map(str::to_owned).collect()),
+            project: checked.project,
+            ..jwt::Claims::default()
+        };
+        self.sign(claims, expires_at)
+    }
+
+    /// Replaces what a token may do; its value stays.
+    pub fn change_token(
+        &self,
+        maker: &Caller,
+        id: &str,
+        request: &TokenRequest,
+    ) -> Result<TokenInfo, ManageError> {
+        let _changing = self.changing.lock();
+        let token = self.own(maker, id)?;
+        let new = self.new_token(maker, token.new.kind, token.new.value.clone(), request)?;
+        if !request.scopes.contains(&Scope::Admin) {
+            self.check_not_last_admin(&token)?;
+        }
+        self.replace(&token, new)
+    }
+
+    /// Gives a token a new value, which is shown this once. The old one ceases.
+    pub fn refresh_token(&self, maker: &Caller, id: &str) -> Result<(TokenInfo, String), ManageError> {
+        let _changing = self.changing.lock();
+        let token = self.own(maker, id)?;
+        let tinybird = token.new.value.hint.starts_with(secret::TINYBIRD_PREFIX);
+        let form = if tinybird { Form::Tinybird } else { Form::Forebay };
+        let value = self.fresh_value(token.new.kind, form, &token.uuid);
+        let new = NewToken { value: kept(token.new.kind, &value), ..token.new.clone() };
+        Ok((self.replace(&token, new)?, value))
+    }
+
+    /// Revokes a token at once.
+    pub fn revoke_token(&self, maker: &Caller, id: &str) -> Result<TokenInfo, ManageError> {
+        let _changing = self.changing.lock();
+        let token = self.own(maker, id)?;
+        self.check_not_last_admin(&token)?;
+        self.catalog.delete_token(token.id)?;
+        self.change(|snapshot| snapshot.remove_token(&token));
+        info(&token)
+    }
+
+    fn find(&self, id: &str) -> Result<Token, ManageError> {
+        let found = self.catalog.token(id)?;
+        found.ok_or_else(|| ManageError::Missing { what: WHAT, id: id.to_owned() })
+    }
+
+    /// A token that `maker` may change.
+    fn own(&self, maker: &Caller, id: &str) -> Result<Token, ManageError> {
+        let token = self.find(id)?;
+        let scopes = scope::split(&token.new.scopes).unwrap_or_else(|_| vec![Scope::Admin]);
+        may_grant(maker, &scopes).map(|()| token)
+    }
+
+    fn replace(&self, token: &Token, new: NewToken) -> Result<TokenInfo, ManageError> {
+        if !self.catalog.change_token(token.id, &new)? {
+            return Err(ManageError::Taken { what: WHAT, name: new.name });
+        }
+        let changed = Token { new, ..token.clone() };
+        self.change(|snapshot| {
+            snapshot.remove_token(token);
+            snapshot.put_token(&changed);
+        });
+        info(&changed)
+    }
+
+    /// Nobody locks themselves out.
+    fn check_not_last_admin(&self, token: &Token) -> Result<(), ManageError> {
+        let snapshot = self.snapshot.load();
+        let is_admin = |known: &KnownToken| known.caller.scopes.contains(&Scope::Admin);
+        let this = snapshot.tokens.get(&token.new.value.hash).is_some_and(is_admin);
+        let good = |known: &&KnownToken| is_admin(known) && self.check_expiry(known.expires_at).is_ok();
+        if this && !self.config.open && snapshot.tokens.values().filter(good).count() < 2 {
+            return Err(ManageError::LastAdmin);
+        }
+        Ok(())
+    }
+
+    fn fresh_value(&self, kind: TokenKind, form: Form, uuid: &str) -> String {
+        match (form, kind) {
+            (Form::Forebay, TokenKind::Token) => secret::make(secret::TOKEN_PREFIX),
+            (Form::Forebay, TokenKind::ApiKey) => secret::make(secret::API_KEY_PREFIX),
+            (Form::Forebay, TokenKind::Signing) => secret::make(secret::SIGNING_PREFIX),
+            (Form::Tinybird, _) => {
+                let about = serde_json::json!({"u": self.config.instance, "id": uuid, "host": "forebay"});
+                let about = URL_SAFE_NO_PAD.encode(about.to_string());
+                secret::make(&format!("{}{about}.", secret::TINYBIRD_PREFIX))
+            }
+        }
+    }
+
+    /// Checks everything that can be wrong about a token.
+    fn new_token(
+        &self,
+        maker: &Caller,
+        kind: TokenKind,
+        value: TokenValue,
+        request: &TokenRequest,
+    ) -> Result<NewToken, ManageError> {
+        let invalid = |message: String| Err(ManageError::Invalid(message));
+        check_name(WHAT, &request.name)?;
+        check_description(&request.description)?;
+        if request.scopes.is_empty() {
+            return invalid("a token needs a scope, such as ingest:visits".to_owned());
+        }
+        let origins = request.origins.as_deref();
+        if request.scopes.len() > LIST_MAX || origins.is_some_and(|origins| origins.len() > LIST_MAX) {
+            return invalid(format!("a token has at most {LIST_MAX} scopes, and as many origins"));
+        }
+        if origins.is_some_and(<[String]>::is_empty) {
+            return invalid("a list of origins without one lets nobody use the token".to_owned());
+        }
+        if request.rps == Some(0) {
+            return invalid("a rate is at least 1 request per second".to_owned());
+        }
+        if request.expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return invalid("the token would have expired already".to_owned());
+        }
+        may_grant(maker, &request.scopes)?;
+        let origins = origins.map(|origins| origins.iter().map(|text| origin::parse(text)).collect());
+        let origins: Option<Vec<Box<str>>> = origins.transpose()?;
+        if let Some(project) = &request.project {
+            check_name("project", project)?;
+        }
+        Ok(NewToken {
+            kind,
+            name: request.name.clone(),
+            description: request.description.clone(),
+            value,
+            scopes: scope::join(&request.scopes),
+            origins: origins.map(|origins| origins.join(" ")),
+            rps: request.rps,
+            project: request.project.clone(),
+            expires_at: request.expires_at,
+        })
+    }
+}
+
+fn may_grant(maker: &Caller, scopes: &[Scope]) -> Result<(), ManageError> {
+    match scopes.iter().find(|scope| !maker.may_grant(scope)) {
+        Some(scope) => Err(ManageError::NotYours(scope.clone())),
+        None => Ok(()),
+    }
+}
+
+/// What is kept of a value: all of it only if signatures are to be checked with it.
+fn kept(kind: TokenKind, value: &str) -> TokenValue {
+    TokenValue {
+        hash: secret::hash(value),
+        hint: secret::hint(value),
+        secret: (kind == TokenKind::Signing).then(|| value.to_owned()),
+    }
+}
+
+fn info(token: &Token) -> Result<TokenInfo, ManageError> {
+    let new = &token.new;
+    let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
+    Ok(TokenInfo {
+        id: token.uuid.clone(),
+        kind: new.kind,
+        name: new.name.clone(),
+        description: new.description.clone(),
+        hint: new.value.hint.clone(),
+        scopes: scope::split(&new.scopes)?,
+        origins: new.origins.as_deref().map(words),
+        rps: new.rps,
+        project: new.project.clone(),
+        expires_at: new.expires_at,
+        created_at: token.created_at,
+    })
+}
