@@ -1,5 +1,6 @@
 //! A management call: the whole body, then the dialect's own work, which may end in records for the log.
 
+use super::super::body::{self, Encoding};
 use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
@@ -8,6 +9,7 @@ use super::store::Origin;
 use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -27,8 +29,26 @@ impl IngestHandler {
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());
-            let call = Call { head: RequestHead::of(&head), body: whole, caller, peer: peer.ip() };
-            dialect.manage(&control, &call).map(|managed| (managed, body))
+            let (arrived, decoded_max) = (whole.len() as u64, body.decoded_max);
+            let in_flight = RefCell::new(&mut body.in_flight);
+            let gunzip = |file: Bytes| {
+                let grow = |decoded: u64| in_flight.borrow_mut().grow_to(arrived + decoded);
+                let pieces = body::decode(vec![file], Encoding::Gzip, decoded_max, grow)?;
+                Ok(Bytes::from(pieces.concat()))
+            };
+            let call = Call {
+                head: RequestHead::of(&head),
+                body: whole,
+                decoded_max,
+                gunzip: &gunzip,
+                caller,
+                peer: peer.ip(),
+            };
+            let managed = dialect.manage(&control, &call)?;
+            if let Managed::Append(append) = &managed {
+                body.in_flight.grow_to(append.body.len() as u64)?;
+            }
+            Ok((managed, body))
         });
         let (managed, body) = worked.await.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
         match managed {
@@ -38,7 +58,9 @@ impl IngestHandler {
                 let body = received::check(body, append.kind, dialect.bodies()).await?;
                 let origin = Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip() };
                 let accepted = self.store(&origin, &body, append.wait).await?;
-                Ok((append.reply)(&accepted))
+                let control = Arc::clone(&self.control);
+                let reply = tokio::task::spawn_blocking(move || (append.reply)(&control, &accepted));
+                reply.await.map_err(|error| Reject::internal(&error))
             }
         }
     }

@@ -48,7 +48,13 @@ impl IngestHandler {
             body.pieces.iter().map(|piece| piece.len() as u64).sum(),
         );
         let state = self.wait(wait, origin.stream, lsn).await?;
-        Ok(Accepted { lsn: lsn.0, stored: verdict.good, quarantined: verdict.bad, state })
+        Ok(Accepted {
+            lsn: lsn.0,
+            stored: verdict.good,
+            quarantined: verdict.bad,
+            invalid: verdict.bad,
+            state,
+        })
     }
 
     async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {

@@ -31,6 +31,14 @@ pub(super) enum Format {
 }
 
 impl Format {
+    /// What the contract calls a data source that was made from it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+
     /// As the request says.
     pub(super) fn of(upload: &Upload) -> Result<Option<Self>, Reject> {
         match upload.get("format") {
@@ -40,7 +48,9 @@ impl Format {
             Some("parquet") => Err(Reject::malformed(
                 "format=parquet is not supported: send the records as ndjson or csv, or put the files where readers look",
             )),
-            Some(other) => Err(Reject::malformed(format!("format '{other}' is not supported; it is 'csv' or 'ndjson'"))),
+            Some(other) => {
+                Err(Reject::malformed(format!("format '{other}' is not supported; it is 'csv' or 'ndjson'")))
+            }
         }
     }
 
@@ -63,9 +73,14 @@ pub(super) fn notation(upload: &Upload) -> Result<csv::Notation, Reject> {
     };
     match upload.get("dialect_new_line") {
         None | Some("\n" | "\r\n" | "\\n" | "\\r\\n") => {}
-        Some(other) => return Err(Reject::malformed(format!("'dialect_new_line' is a line feed, not {other:?}"))),
+        Some(other) => {
+            return Err(Reject::malformed(format!("'dialect_new_line' is a line feed, not {other:?}")));
+        }
     }
-    Ok(csv::Notation { delimiter: one("dialect_delimiter")?.unwrap_or(b','), escape: one("dialect_escapechar")? })
+    Ok(csv::Notation {
+        delimiter: one("dialect_delimiter")?.unwrap_or(b','),
+        escape: one("dialect_escapechar")?,
+    })
 }
 
 /// There is nothing at the other end of a URL that the client could not send itself, and a server that fetches what it
@@ -73,25 +88,32 @@ pub(super) fn notation(upload: &Upload) -> Result<csv::Notation, Reject> {
 pub(super) fn refuse_url(upload: &Upload) -> Result<(), Reject> {
     match upload.get("url") {
         None => Ok(()),
-        Some(_) => Err(Reject::malformed("'url' is not supported: Forebay fetches nothing, send the data itself")),
+        Some(_) => {
+            Err(Reject::malformed("'url' is not supported: Forebay fetches nothing, send the data itself"))
+        }
     }
 }
 
 pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
     let upload = Upload::of(call)?;
     refuse_url(&upload)?;
-    let data = upload.data.as_ref().ok_or_else(|| Reject::malformed("There is no sample: send it as 'file', or as the body"))?;
-    let (format, notation) = (Format::of(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
+    let data = upload
+        .data
+        .as_ref()
+        .ok_or_else(|| Reject::malformed("There is no sample: send it as 'file', or as the body"))?;
+    let (format, notation) =
+        (Format::of(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
     let body = match format {
         Format::Ndjson => data.clone(),
         Format::Csv => csv::guessed(data, notation, call.decoded_max)?.into(),
     };
     let kind = BodyKind::of(body.iter(), BodyKind::Lines);
-    let sample = sample(&body, kind, RECORDS_MAX, control.columns_max)?;
+    let sample = sample(&body, kind, RECORDS_MAX, control.columns_max())?;
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
     let columns = named(&fields);
     let shown: Vec<Value> = columns.iter().map(|(name, field)| column(name, field, sample.records)).collect();
-    let schema: Vec<String> = columns.iter().map(|(name, field)| declaration(name, field, sample.records)).collect();
+    let schema: Vec<String> =
+        columns.iter().map(|(name, field)| declaration(name, field, sample.records)).collect();
     let meta: Vec<Value> =
         columns.iter().map(|(name, field)| json!({"name": name, "type": recommended(field)})).collect();
     let data: Vec<Value> = sample.first.iter().map(|record| preview(record, &columns)).collect();
@@ -106,12 +128,7 @@ pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Rej
     Ok(Managed::Reply(reply(StatusCode::OK, &answer)))
 }
 
-pub(super) fn sample(
-    body: &[u8],
-    kind: BodyKind,
-    records: u64,
-    fields: usize,
-) -> Result<Sample<'_>, Reject> {
+pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -> Result<Sample<'_>, Reject> {
     Sample::of(body, kind, Limits { records, fields }).map_err(|error| Reject::malformed(error.to_string()))
 }
 
@@ -153,8 +170,12 @@ fn column(name: &str, field: &Field, records: u64) -> Value {
 fn recommended(field: &Field) -> String {
     let kind = integers(&field.kind, |_| match field.integers {
         Integers { unsigned: true, .. } => ColumnType::UInt64,
-        Integers { min, max, .. } if i16::try_from(min).is_ok() && i16::try_from(max).is_ok() => ColumnType::Int16,
-        Integers { min, max, .. } if i32::try_from(min).is_ok() && i32::try_from(max).is_ok() => ColumnType::Int32,
+        Integers { min, max, .. } if i16::try_from(min).is_ok() && i16::try_from(max).is_ok() => {
+            ColumnType::Int16
+        }
+        Integers { min, max, .. } if i32::try_from(min).is_ok() && i32::try_from(max).is_ok() => {
+            ColumnType::Int32
+        }
         _ => ColumnType::Int64,
     });
     let digits = match field.second_digits {
@@ -202,13 +223,17 @@ fn declaration(name: &str, field: &Field, records: u64) -> String {
 /// The columns that a data source gets from its first records: wide types, because nobody chose them.
 pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
+    let mut has_time = false;
     let columns = named(&fields).into_iter().map(|(name, field)| {
-        let wide = |_: &ColumnType| if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
+        let wide =
+            |_: &ColumnType| if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
         let kind = text_for_objects(integers(&field.kind, wide));
         // The time of an event is what tables are sorted by, so the first that is always there is not null.
-        let epoch_digits = (kind == ColumnType::Timestamp).then(|| if field.second_digits > 3 { 6 } else { 3 });
+        let epoch_digits =
+            (kind == ColumnType::Timestamp).then_some(if field.second_digits > 3 { 6 } else { 3 });
         let path = (field.path.len() != 1 || field.path.first() != Some(&name)).then(|| field.path.clone());
-        let time = kind == ColumnType::Timestamp && field.present == sample.records;
+        let time = !has_time && kind == ColumnType::Timestamp && field.present == sample.records;
+        has_time |= time;
         Column { nullable: !time, path, epoch_digits, ..Column::new(name, kind) }
     });
     Ok(columns.collect())

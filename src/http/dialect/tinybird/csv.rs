@@ -34,7 +34,12 @@ struct Target {
 
 /// Records from CSV for declared columns, by the names in its first line if these are the columns' names, otherwise by
 /// place. At most `bytes_max` bytes.
-pub(super) fn records(text: &[u8], columns: &[Column], notation: Notation, bytes_max: u64) -> Result<Vec<u8>, Reject> {
+pub(super) fn records(
+    text: &[u8],
+    columns: &[Column],
+    notation: Notation,
+    bytes_max: u64,
+) -> Result<Vec<u8>, Reject> {
     let first = first_line(text, notation)?;
     let named = |name: &str| columns.iter().find(|column| column.name == name);
     let header: Option<Vec<&Column>> = first.iter().map(|cell| named(cell)).collect();
@@ -54,9 +59,14 @@ pub(super) fn guessed(text: &[u8], notation: Notation, bytes_max: u64) -> Result
     let is_name = |cell: &String| !cell.is_empty() && literal(cell.as_bytes(), Cell::Guess).is_none();
     let unique: std::collections::HashSet<&String> = first.iter().collect();
     let header = first.iter().all(is_name) && unique.len() == first.len();
-    let name = |(place, cell): (usize, &String)| if header { cell.clone() } else { format!("column_{place:02}") };
-    let targets: Vec<Target> =
-        first.iter().enumerate().map(name).map(|name| Target { key: key(&name), cell: Cell::Guess }).collect();
+    let name =
+        |(place, cell): (usize, &String)| if header { cell.clone() } else { format!("column_{place:02}") };
+    let targets: Vec<Target> = first
+        .iter()
+        .enumerate()
+        .map(name)
+        .map(|name| Target { key: key(&name), cell: Cell::Guess })
+        .collect();
     write(text, &targets, header, notation, bytes_max)
 }
 
@@ -91,14 +101,14 @@ fn reader(text: &[u8], notation: Notation) -> csv::Reader<&[u8]> {
 
 fn first_line(text: &[u8], notation: Notation) -> Result<Vec<String>, Reject> {
     let mut first = ByteRecord::new();
-    let found = reader(text, notation).read_byte_record(&mut first).map_err(broken)?;
+    let found = reader(text, notation).read_byte_record(&mut first).map_err(|error| broken(&error))?;
     if !found {
         return Err(Reject::malformed("The CSV has no lines"));
     }
     Ok(first.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect())
 }
 
-fn broken(error: csv::Error) -> Reject {
+fn broken(error: &csv::Error) -> Reject {
     Reject::malformed(format!("The CSV cannot be read: {error}"))
 }
 
@@ -113,7 +123,7 @@ fn write(
     let mut line = ByteRecord::new();
     let mut records = Vec::new();
     let mut first = true;
-    while reader.read_byte_record(&mut line).map_err(broken)? {
+    while reader.read_byte_record(&mut line).map_err(|error| broken(&error))? {
         if std::mem::take(&mut first) && skip_first {
             continue;
         }
@@ -124,7 +134,10 @@ fn write(
         }
         records.push(b'\n');
         if records.len() as u64 > bytes_max {
-            return Err(Reject::new(Kind::TooLarge, format!("the CSV exceeds {bytes_max} bytes as records; divide it")));
+            return Err(Reject::new(
+                Kind::TooLarge,
+                format!("the CSV exceeds {bytes_max} bytes as records; divide it"),
+            ));
         }
     }
     Ok(records)
@@ -168,7 +181,7 @@ fn write_bad(line: &ByteRecord, notation: Notation, records: &mut Vec<u8>) {
 fn literal(cell: &[u8], kind: Cell) -> Option<&[u8]> {
     let cell = cell.trim_ascii();
     match (kind, cell.first()?) {
-        (Cell::Text, _) => None,
+        (Cell::Text, _) => return None,
         (_, b'-' | b'0'..=b'9' | b't' | b'f') | (Cell::Literal, b'[' | b'{' | b'n') => {}
         _ => return None,
     }

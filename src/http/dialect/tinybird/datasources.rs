@@ -1,12 +1,12 @@
 //! Data sources: streams by another name. Made from a schema or from their first records, listed, shown, appended to,
 //! changed, emptied and dropped.
 
-use super::super::{Accepted, Append, Call, Managed, Reply, Wait};
+use super::super::{Accepted, Append, Call, Managed, Wait};
 use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
+use super::reply;
 use super::schema::{self, Shown};
 use super::upload::Upload;
-use super::{parameter, reply};
 use crate::auth::Need;
 use crate::control::{Alter, CatalogError, Control, IfExists, NewStream, Stream};
 use crate::http::reject::{Kind, Reject};
@@ -30,7 +30,9 @@ pub(super) fn post(control: &Control, call: &Call<'_>) -> Result<Managed, Reject
         "create" => create(control, call, &upload, name),
         "append" => append(control, call, &upload, name),
         "replace" => Err(replace()),
-        other => Err(Reject::malformed(format!("mode '{other}' is not supported; it is 'create' or 'append'"))),
+        other => {
+            Err(Reject::malformed(format!("mode '{other}' is not supported; it is 'create' or 'append'")))
+        }
     }
 }
 
@@ -70,7 +72,9 @@ fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Re
         (None, Some(records)) => {
             analyze::columns(&analyze::sample(&records.body, records.kind, u64::MAX, columns_max)?)?
         }
-        (None, None) => return Err(Reject::malformed("Either 'schema' or data to infer it from is required")),
+        (None, None) => {
+            return Err(Reject::malformed("Either 'schema' or data to infer it from is required"));
+        }
     };
     vendor.insert("type".to_owned(), json!(format.name()));
     vendor.insert("engine".to_owned(), engine(upload));
@@ -104,7 +108,10 @@ fn append(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Re
 
 /// The records of an upload for a stream that exists.
 fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records, Reject> {
-    let data = upload.data.as_ref().ok_or_else(|| Reject::malformed("There is no data: send it as a file, or as the body"))?;
+    let data = upload
+        .data
+        .as_ref()
+        .ok_or_else(|| Reject::malformed("There is no data: send it as a file, or as the body"))?;
     let format = Format::of(upload)?.unwrap_or_else(|| Format::looks(data));
     analyze::records(data, format, &stream.schema.columns, analyze::notation(upload)?, call.decoded_max)
 }
@@ -115,7 +122,7 @@ fn import(stream: Arc<Stream>, body: Bytes, kind: BodyKind, upload: &Upload) -> 
     let bytes = body.len() as u64;
     let of = Arc::clone(&stream);
     let reply = move |control: &Control, accepted: &Accepted| {
-        let job = Job { bytes, ..Job::of(&of, accepted) };
+        let job = Job::of(&of, accepted, bytes);
         let answer = job.save(control).map_err(|error| Reject::internal(&error));
         let answer = answer.and_then(|()| imported(control, &of, &job, blocks));
         // The records are in the log whatever comes of the answer.
@@ -133,8 +140,8 @@ pub(super) fn append_job(control: &Control, call: &Call<'_>, name: &str) -> Resu
     let Records { body, kind } = uploaded(call, &upload, &stream)?;
     let (bytes, of, url) = (body.len() as u64, Arc::clone(&stream), control.base_url(call.head.headers));
     let reply = move |control: &Control, accepted: &Accepted| {
-        let job = Job { bytes, ..Job::of(&of, accepted) };
-        control.progress.ask(of.id, job.lsn());
+        let job = Job::of(&of, accepted, bytes);
+        control.publish_soon(&of, accepted.lsn);
         match job.save(control) {
             Ok(()) => reply(StatusCode::OK, &jobs::json(control, &job, &url)),
             Err(error) => super::refusal(&Reject::internal(&error)),
@@ -186,7 +193,7 @@ pub(super) fn get(control: &Control, call: &Call<'_>, name: &str) -> Result<Mana
 /// All that a client may want to know of a data source or its quarantine.
 fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
     let mut shown = summary(control, stream)?;
-    let proposed = !control.catalog.proposals(stream.id).map_err(refused)?.is_empty();
+    let proposed = false;
     let columns = match table {
         Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
         Table::Quarantine => quarantine_columns(stream),
@@ -293,7 +300,9 @@ pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Ma
     let upload = Upload::of(call)?;
     for unsupported in ["ttl", "indexes"] {
         if upload.get(unsupported).is_some() {
-            return Err(Reject::malformed(format!("'{unsupported}' is not supported; 'schema' and 'description' can be altered")));
+            return Err(Reject::malformed(format!(
+                "'{unsupported}' is not supported; 'schema' and 'description' can be altered"
+            )));
         }
     }
     let (columns, settings) = altered(control, &stream, &upload)?;
@@ -309,7 +318,8 @@ pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Ma
     if operations.is_empty() && !settings_changed {
         return Err(Reject::malformed("There were no operations to perform"));
     }
-    let lost: Vec<String> = changes.iter().filter(|change| change.loses_data()).map(ToString::to_string).collect();
+    let lost: Vec<String> =
+        changes.iter().filter(|change| change.loses_data()).map(ToString::to_string).collect();
     if !lost.is_empty() && !force {
         return Err(Reject::malformed(format!(
             "Values that were stored would not be any more: {}. Nothing was changed; 'force=true' does it all the same, \
@@ -352,7 +362,9 @@ fn altered(
 
 /// A change in the words of the contract.
 fn operation(change: &Change, columns: &[Column]) -> String {
-    let kind = |name: &String| columns.iter().find(|column| column.name == *name).map_or_else(String::new, Column::type_name);
+    let kind = |name: &String| {
+        columns.iter().find(|column| column.name == *name).map_or_else(String::new, Column::type_name)
+    };
     match change {
         Change::Added { column, kind } => format!("ADD COLUMN `{column}` {kind}"),
         Change::Removed { column } => format!("DROP COLUMN `{column}`"),
@@ -365,19 +377,11 @@ fn operation(change: &Change, columns: &[Column]) -> String {
     }
 }
 
-/// `DELETE /v0/datasources/{name}`.
-pub(super) fn drop_source(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
-    let stream = find(control, name)?;
-    call.caller.require(Need::Drop(&stream.name))?;
-    let query = call.head.query;
-    let form = Upload::of(call)?;
-    let dry = form.is_true("dry_run") || parameter(query, "dry_run").is_some_and(|value| value == "true");
-    if dry {
-        let answer = json!({"dry_run": true, "dependent_pipes": [], "datasource": summary(control, &stream)?});
-        return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
-    }
-    control.drop_stream(&stream).map_err(super::rows::refused)?;
-    Ok(Managed::Reply(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }))
+/// Conditions are SQL, of which there is none here.
+pub(super) fn delete_rows() -> Reject {
+    Reject::malformed(
+        "Deleting rows by a condition is not supported: there is no SQL here; truncate removes all rows",
+    )
 }
 
 /// Which of a stream's two tables a name means.
@@ -407,12 +411,18 @@ fn missing(name: &str) -> Reject {
 /// A refusal of the catalog's, in this contract's words.
 pub(super) fn refused(error: CatalogError) -> Reject {
     match error {
-        CatalogError::Exists(name) => Reject::new(Kind::Conflict, format!("Data Source \"{name}\" already exists")),
-        CatalogError::NoSuchStream => Reject::new(Kind::NoSuchStream, "the Data Source was deleted meanwhile"),
+        CatalogError::Exists(name) => {
+            Reject::new(Kind::Conflict, format!("Data Source \"{name}\" already exists"))
+        }
+        CatalogError::NoSuchStream => {
+            Reject::new(Kind::NoSuchStream, "the Data Source was deleted meanwhile")
+        }
         CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
             Reject::new(Kind::Conflict, "the Data Source was changed meanwhile, try again")
         }
-        CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => Reject::malformed(error.to_string()),
+        CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
+            Reject::malformed(error.to_string())
+        }
         error => Reject::internal(&error),
     }
 }
@@ -449,5 +459,6 @@ pub(super) fn id(stream: &Stream) -> String {
 
 /// `2026-01-01 00:00:00.000000`
 pub(super) fn time(at: i64) -> String {
-    jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string())
+    jiff::Timestamp::from_microsecond(at)
+        .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string())
 }

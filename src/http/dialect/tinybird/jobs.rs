@@ -31,7 +31,7 @@ pub(super) struct Job {
     pub(super) quarantined: u64,
     /// Lines that are no records; they are among the quarantined.
     pub(super) invalid: u64,
-    pub(super) bytes: u64,
+    bytes: u64,
 }
 
 impl Job {
@@ -50,9 +50,9 @@ impl Job {
         }
     }
 
-    pub(super) fn of(stream: &Stream, accepted: &Accepted) -> Self {
+    pub(super) fn of(stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
         let Accepted { lsn, stored, quarantined, invalid, .. } = *accepted;
-        Self { stored, quarantined, invalid, ..Self::new(stream, lsn) }
+        Self { stored, quarantined, invalid, bytes, ..Self::new(stream, lsn) }
     }
 
     pub(super) fn save(&self, control: &Control) -> Result<(), CatalogError> {
@@ -80,7 +80,8 @@ impl Job {
         let quarantined = rows(self.quarantined, "row in quarantine", "rows in quarantine");
         let invalid = rows(self.invalid, "invalid line", "invalid lines");
         let parts: Vec<String> = [quarantined, invalid].into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| format!("There was an error with file contents: {}.", parts.join(" and ")))
+        (!parts.is_empty())
+            .then(|| format!("There was an error with file contents: {}.", parts.join(" and ")))
     }
 
     pub(super) fn blocks(&self) -> Value {
@@ -102,7 +103,7 @@ impl Job {
 pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
     let stream = control.catalog.streams().find(&job.stream_id).cloned();
     // Of a stream that was dropped there is nothing to wait for.
-    let done = stream.is_none_or(|stream| control.is_published(stream.id, job.receipt));
+    let done = stream.is_none_or(|stream| control.is_published(&stream, job.receipt));
     let (status, progress) = if done { ("done", 100) } else { ("working", 50) };
     let created_at = time(if job.created_at == 0 { control.clock.now() } else { job.created_at });
     let mut shown = json!({
@@ -134,7 +135,8 @@ pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject
     let mut jobs = control.catalog.objects(DIALECT, "", KIND).map_err(|error| Reject::internal(&error))?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_at));
     let url = control.base_url(call.head.headers);
-    let seen = |job: &Job| call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream));
+    let seen =
+        |job: &Job| call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream));
     let jobs = jobs.into_iter().filter_map(Job::read).filter(seen);
     let jobs: Vec<Value> = jobs.map(|job| json(control, &job, &url)).collect();
     Ok(Managed::Reply(reply(StatusCode::OK, &json!({ "jobs": jobs }))))

@@ -75,7 +75,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// The name at the start of a column, in backticks or plain, and what follows it.
 fn name(text: &str) -> Result<(String, &str), String> {
     let (name, rest) = match text.strip_prefix('`') {
-        Some(quoted) => quoted.split_once('`').ok_or_else(|| format!("'{text}': a backtick is not closed"))?,
+        Some(quoted) => {
+            quoted.split_once('`').ok_or_else(|| format!("'{text}': a backtick is not closed"))?
+        }
         None => text.split_at(text.find(char::is_whitespace).unwrap_or(text.len())),
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
@@ -118,7 +120,9 @@ fn clauses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Clauses<'a>, Stri
             once(clauses.codec, "CODEC")?;
             clauses.codec = Some(word);
         } else {
-            return Err(format!("'{word}' is not supported; a column has a type, a JSON path, DEFAULT and CODEC(…)"));
+            return Err(format!(
+                "'{word}' is not supported; a column has a type, a JSON path, DEFAULT and CODEC(…)"
+            ));
         }
     }
     Ok(clauses)
@@ -166,7 +170,9 @@ pub(super) fn json_path(text: &str) -> Result<Vec<String>, String> {
 
 /// The path of a field, as the contract writes it.
 pub(super) fn path_text(path: &[String]) -> String {
-    let plain = |key: &&String| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let plain = |key: &&String| {
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
     path.iter().fold("$".to_owned(), |text, key| match Some(key).filter(plain) {
         Some(key) => format!("{text}.{key}"),
         None => format!("{text}.['{key}']"),
@@ -195,7 +201,7 @@ fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
     if of_time && matches!(kind, ColumnType::Timestamp | ColumnType::Date) {
         return Ok(Some(Value::String(RECEIPT_TIME.to_owned())));
     }
-    // Lists in ClickHouse's notation differ from JSON in their quotes.
+    // Lists in this notation differ from JSON in their quotes.
     let json = if text.starts_with('[') { text.replace('\'', "\"") } else { text.to_owned() };
     match serde_json::from_str(&json) {
         Ok(value @ (Value::Number(_) | Value::Array(_))) => Ok(Some(value)),
@@ -206,7 +212,9 @@ fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
 /// `toDate('2020-01-01')`, `CAST(1, 'UInt8')`: the column's own type converts a literal.
 fn inner_literal(text: &str) -> &str {
     let text = text.trim();
-    let Some((name, arguments)) = text.split_once('(').filter(|(name, _)| !name.is_empty()) else { return text };
+    let Some((name, arguments)) = text.split_once('(').filter(|(name, _)| !name.is_empty()) else {
+        return text;
+    };
     let lower = name.trim().to_ascii_lowercase();
     if !(lower.starts_with("to") || lower == "cast") || lower == "today" {
         return text;
@@ -215,7 +223,7 @@ fn inner_literal(text: &str) -> &str {
     split(arguments, ',').first().map_or(text, |first| first.trim())
 }
 
-/// The text of `'it''s'`, with ClickHouse's escapes resolved.
+/// The text of `'it''s'`, with its escapes resolved.
 fn string_literal(text: &str) -> Option<String> {
     let inner = text.strip_prefix('\'')?.strip_suffix('\'')?;
     let mut value = String::with_capacity(inner.len());

@@ -35,50 +35,28 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
     }
     let deeper = depth.saturating_add(1);
     let (name, arguments) = split(text)?;
-    let plain = |kind| match arguments {
-        None => Ok(Meaning { kind, nullable: false, epoch_digits: None }),
-        Some(_) => Err(format!("'{name}' takes no arguments")),
+    if let Some(kind) = plain(name) {
+        return match arguments {
+            None => Ok(of(kind)),
+            Some(_) => Err(format!("'{name}' takes no arguments")),
+        };
+    }
+    let only = || {
+        let given = arguments.filter(|text| !text.trim().is_empty());
+        given.ok_or_else(|| format!("'{name}' needs an argument"))
     };
-    let only = || arguments.filter(|text| !text.trim().is_empty()).ok_or_else(|| format!("'{name}' needs an argument"));
-    let of = |kind| Meaning { kind, nullable: false, epoch_digits: None };
     match name {
-        "Int8" => plain(ColumnType::Int8),
-        "Int16" => plain(ColumnType::Int16),
-        "Int32" => plain(ColumnType::Int32),
-        "Int64" => plain(ColumnType::Int64),
-        "UInt8" => plain(ColumnType::UInt8),
-        "UInt16" => plain(ColumnType::UInt16),
-        "UInt32" => plain(ColumnType::UInt32),
-        "UInt64" => plain(ColumnType::UInt64),
-        // 2^127 has 39 digits. Of 2^255, which has 77, all but the first are held.
-        "Int128" | "UInt128" => plain(ColumnType::Decimal { precision: 39, scale: 0 }),
-        "Int256" | "UInt256" => plain(ColumnType::Decimal { precision: 76, scale: 0 }),
-        "Float32" => plain(ColumnType::Float32),
-        "Float64" => plain(ColumnType::Float64),
-        "Bool" | "Boolean" => plain(ColumnType::Bool),
-        "String" => plain(ColumnType::String),
-        "UUID" => plain(ColumnType::Uuid),
-        "Date" | "Date32" => plain(ColumnType::Date),
+        // What its arguments say is how it is stored.
         "JSON" => Ok(of(ColumnType::Json)),
+        "DateTime" | "DateTime32" | "DateTime64" => time(text, name, arguments),
         "FixedString" => {
             let bytes = only()?.trim().parse().ok().filter(|bytes| (1..=FIXED_STRING_MAX).contains(bytes));
-            let bytes = bytes.ok_or_else(|| format!("'{text}': the length is 1 to {FIXED_STRING_MAX} bytes"))?;
+            let bytes =
+                bytes.ok_or_else(|| format!("'{text}': the length is 1 to {FIXED_STRING_MAX} bytes"))?;
             Ok(of(ColumnType::FixedString(bytes)))
         }
-        "Decimal" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => decimal(text, name, only()?).map(of),
-        "DateTime" | "DateTime32" => {
-            arguments.map_or(Ok(()), utc)?;
-            Ok(Meaning { epoch_digits: Some(0), ..of(ColumnType::Timestamp) })
-        }
-        "DateTime64" => {
-            let (digits, zone) = match arguments {
-                None => ("3", None),
-                Some(arguments) => arguments.split_once(',').map_or((arguments, None), |(n, zone)| (n, Some(zone))),
-            };
-            zone.map_or(Ok(()), utc)?;
-            let digits: Option<u8> = digits.trim().parse().ok().filter(|digits| *digits <= 9);
-            let digits = digits.ok_or_else(|| format!("'{text}': a time has 0 to 9 digits behind the seconds"))?;
-            Ok(Meaning { epoch_digits: Some(digits), ..of(ColumnType::Timestamp) })
+        "Decimal" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => {
+            decimal(text, name, only()?).map(of)
         }
         "Nullable" => {
             let inner = read(only()?, deeper)?;
@@ -90,7 +68,7 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
         "LowCardinality" => read(only()?, deeper),
         "Array" => {
             let item = read(only()?, deeper)?;
-            Ok(Meaning { epoch_digits: item.epoch_digits, ..of(ColumnType::List(Box::new(item.kind))) })
+            Ok(of(ColumnType::List(Box::new(item.kind))))
         }
         "Map" => {
             let (key, value) = map(text, only()?)?;
@@ -98,10 +76,51 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
                 return Err(format!("'{text}': the keys of a Map are String"));
             }
             let value = read(value, deeper)?;
-            Ok(Meaning { epoch_digits: value.epoch_digits, ..of(ColumnType::Map(Box::new(value.kind))) })
+            Ok(of(ColumnType::Map(Box::new(value.kind))))
         }
         _ => Err(format!("'{name}' is not a type that can be ingested")),
     }
+}
+
+fn of(kind: ColumnType) -> Meaning {
+    Meaning { kind, nullable: false, epoch_digits: None }
+}
+
+/// The types that have no arguments.
+fn plain(name: &str) -> Option<ColumnType> {
+    Some(match name {
+        "Int8" => ColumnType::Int8,
+        "Int16" => ColumnType::Int16,
+        "Int32" => ColumnType::Int32,
+        "Int64" => ColumnType::Int64,
+        "UInt8" => ColumnType::UInt8,
+        "UInt16" => ColumnType::UInt16,
+        "UInt32" => ColumnType::UInt32,
+        "UInt64" => ColumnType::UInt64,
+        // 2^127 has 39 digits. Of 2^255, which has 77, all but the first are held.
+        "Int128" | "UInt128" => ColumnType::Decimal { precision: 39, scale: 0 },
+        "Int256" | "UInt256" => ColumnType::Decimal { precision: 76, scale: 0 },
+        "Float32" => ColumnType::Float32,
+        "Float64" => ColumnType::Float64,
+        "Bool" | "Boolean" => ColumnType::Bool,
+        "String" => ColumnType::String,
+        "UUID" => ColumnType::Uuid,
+        "Date" | "Date32" => ColumnType::Date,
+        _ => return None,
+    })
+}
+
+/// A time: how many digits behind the seconds an integer has, and a zone.
+fn time(text: &str, name: &str, arguments: Option<&str>) -> Result<Meaning, String> {
+    let (digits, zone) = match (name, arguments) {
+        ("DateTime64", None) => ("3", None),
+        ("DateTime64", Some(text)) => text.split_once(',').map_or((text, None), |(n, zone)| (n, Some(zone))),
+        (_, zone) => ("0", zone),
+    };
+    zone.map_or(Ok(()), utc)?;
+    let digits: Option<u8> = digits.trim().parse().ok().filter(|digits| *digits <= 9);
+    let digits = digits.ok_or_else(|| format!("'{text}': a time has 0 to 9 digits behind the seconds"))?;
+    Ok(Meaning { epoch_digits: Some(digits), ..of(ColumnType::Timestamp) })
 }
 
 /// `Decimal(10, 2)`: the name, and what is between its brackets.
@@ -139,7 +158,8 @@ fn map<'a>(text: &str, arguments: &'a str) -> Result<(&'a str, &'a str), String>
 }
 
 fn decimal(text: &str, name: &str, arguments: &str) -> Result<ColumnType, String> {
-    let wrong = || format!("'{text}': a Decimal has 1 to 76 digits, of which at most all are behind the point");
+    let wrong =
+        || format!("'{text}': a Decimal has 1 to 76 digits, of which at most all are behind the point");
     let number = |text: &str| text.trim().parse::<u8>().map_err(|_| wrong());
     let (precision, scale) = match name {
         "Decimal32" => (9, number(arguments)?),

@@ -16,7 +16,18 @@ const PARAMETER_BYTES_MAX: usize = 1 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Parameters by which a form is told from data that was sent under a form's content type, as curl does.
 const FORM_KEYS: [&str; 12] = [
-    "name", "mode", "schema", "format", "url", "dry", "dry_run", "description", "delete_condition", "force", "engine", "ttl",
+    "name",
+    "mode",
+    "schema",
+    "format",
+    "url",
+    "dry",
+    "dry_run",
+    "description",
+    "delete_condition",
+    "force",
+    "engine",
+    "ttl",
 ];
 
 /// A request, taken apart.
@@ -31,7 +42,12 @@ impl Upload {
     pub(super) fn of(call: &Call<'_>) -> Result<Self, Reject> {
         let mut upload = Self { parameters: HashMap::new(), data: None };
         upload.add_pairs(call.head.query.as_bytes());
-        let kind = call.head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = call
+            .head
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
         if let Ok(boundary) = multer::parse_boundary(kind) {
             upload.add_parts(call, boundary)?;
         } else if is_form(kind, &call.body) {
@@ -55,7 +71,9 @@ impl Upload {
     }
 
     pub(super) fn is_true(&self, name: &str) -> bool {
-        self.parameters.get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1"))
+        self.parameters
+            .get(name)
+            .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1"))
     }
 
     fn add_pairs(&mut self, pairs: &[u8]) {
@@ -76,7 +94,8 @@ impl Upload {
             let part = parts.next_field().now_or_never().ok_or_else(late)?.map_err(broken)?;
             let Some(part) = part else { return Ok(()) };
             let name = part.name().unwrap_or_default().to_owned();
-            let is_file = part.file_name().is_some() || matches!(name.as_str(), "csv" | "ndjson" | "parquet" | "file");
+            let is_file =
+                part.file_name().is_some() || matches!(name.as_str(), "csv" | "ndjson" | "parquet" | "file");
             let bytes = part.bytes().now_or_never().ok_or_else(late)?.map_err(broken)?;
             if is_file {
                 if self.data.replace(bytes).is_some() {
@@ -89,7 +108,10 @@ impl Upload {
                 continue;
             }
             if bytes.len() > PARAMETER_BYTES_MAX {
-                return Err(Reject::new(Kind::TooLarge, format!("parameter '{name}' exceeds {PARAMETER_BYTES_MAX} bytes")));
+                return Err(Reject::new(
+                    Kind::TooLarge,
+                    format!("parameter '{name}' exceeds {PARAMETER_BYTES_MAX} bytes"),
+                ));
             }
             let value = String::from_utf8(bytes.to_vec())
                 .map_err(|_| Reject::malformed(format!("parameter '{name}' is no UTF-8")))?;
