@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod analyze;
 mod body;
 mod bucket;
 mod cli;
@@ -10,6 +11,7 @@ mod columns;
 mod config;
 mod connections;
 mod damage;
+mod datasources;
 mod durability;
 mod faults;
 mod first;

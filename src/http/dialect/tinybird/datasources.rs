@@ -93,7 +93,7 @@ fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Re
     };
     let stream = control.catalog.create_stream_with(new).map_err(refused)?;
     let Some(Records { body, kind }) = records else {
-        let body = imported(control, &stream, &Job::new(&stream, 0), false)?;
+        let body = imported(control, &stream, &Job::new(&stream, 0), false);
         return Ok(Managed::Reply(reply(StatusCode::OK, &body)));
     };
     Ok(import(stream, body, kind, upload))
@@ -123,10 +123,8 @@ fn import(stream: Arc<Stream>, body: Bytes, kind: BodyKind, upload: &Upload) -> 
     let of = Arc::clone(&stream);
     let reply = move |control: &Control, accepted: &Accepted| {
         let job = Job::of(&of, accepted, bytes);
-        let answer = job.save(control).map_err(|error| Reject::internal(&error));
-        let answer = answer.and_then(|()| imported(control, &of, &job, blocks));
-        // The records are in the log whatever comes of the answer.
-        answer.map_or_else(|reject| super::refusal(&reject), |body| reply(StatusCode::OK, &body))
+        job.save(control);
+        reply(StatusCode::OK, &imported(control, &of, &job, blocks))
     };
     Managed::Append(Append { stream, body, kind, wait: Wait::Table, reply: Box::new(reply) })
 }
@@ -142,18 +140,16 @@ pub(super) fn append_job(control: &Control, call: &Call<'_>, name: &str) -> Resu
     let reply = move |control: &Control, accepted: &Accepted| {
         let job = Job::of(&of, accepted, bytes);
         control.publish_soon(&of, accepted.lsn);
-        match job.save(control) {
-            Ok(()) => reply(StatusCode::OK, &jobs::json(control, &job, &url)),
-            Err(error) => super::refusal(&Reject::internal(&error)),
-        }
+        job.save(control);
+        reply(StatusCode::OK, &jobs::json(control, &job, &url))
     };
     Ok(Managed::Append(Append { stream, body, kind, wait: Wait::Sync, reply: Box::new(reply) }))
 }
 
 /// The answer to an import.
-fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Result<Value, Reject> {
+fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Value {
     let mut answer = json!({
-        "datasource": summary(control, stream)?,
+        "datasource": summary(control, stream),
         "import_id": job.id,
         "invalid_lines": job.invalid,
         "quarantine_rows": job.quarantined,
@@ -163,7 +159,7 @@ fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Resu
         answer.insert("blocks".to_owned(), job.blocks());
         answer.insert("block_log".to_owned(), json!([]));
     }
-    Ok(answer)
+    answer
 }
 
 pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
@@ -172,7 +168,7 @@ pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject
         call.caller.may(Need::Read(&stream.name)) || call.caller.may(Need::Ingest(&stream.name))
     };
     let shown = streams.iter().filter(seen).map(|stream| {
-        let mut shown = summary(control, stream)?;
+        let mut shown = summary(control, stream);
         if let Some(shown) = shown.as_object_mut() {
             shown.insert("statistics".to_owned(), statistics(control, stream, "rows")?);
         }
@@ -192,7 +188,7 @@ pub(super) fn get(control: &Control, call: &Call<'_>, name: &str) -> Result<Mana
 
 /// All that a client may want to know of a data source or its quarantine.
 fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
-    let mut shown = summary(control, stream)?;
+    let mut shown = summary(control, stream);
     let proposed = false;
     let columns = match table {
         Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
@@ -253,15 +249,13 @@ fn quarantine_columns(stream: &Stream) -> Vec<(Value, String)> {
 }
 
 /// What every answer says of a data source.
-fn summary(control: &Control, stream: &Stream) -> Result<Value, Reject> {
-    let versions = match stream.schema.version {
-        0 | 1 => Vec::new(),
-        _ => control.catalog.schema_versions(stream.id).map_err(refused)?,
-    };
-    let updated_at = versions.last().map_or(stream.created_at, |version| version.created_at);
+fn summary(control: &Control, stream: &Stream) -> Value {
+    let changed = (stream.schema.version > 1).then(|| control.catalog.schema_versions(stream.id));
+    let changed = changed.and_then(|versions| Some(versions.ok()?.last()?.created_at));
+    let updated_at = changed.unwrap_or(stream.created_at);
     let own = vendor(stream);
     let said = |key: &str| own.and_then(|own| own.get(key)).cloned();
-    Ok(json!({
+    json!({
         "id": id(stream),
         "name": stream.name,
         "cluster": super::workspace::NAME,
@@ -280,7 +274,7 @@ fn summary(control: &Control, stream: &Stream) -> Result<Value, Reject> {
         "last_commit": {"content_sha": "", "path": "", "status": "ok"},
         "errors_discarded_at": null,
         "policy": stream.policy.name(),
-    }))
+    })
 }
 
 /// Rows that can be read, and the bytes of their files.

@@ -5,7 +5,7 @@ use super::super::{Accepted, Call, Managed};
 use super::datasources::{id, time};
 use super::reply;
 use crate::auth::Need;
-use crate::control::{CatalogError, Control, Object, ObjectError, ObjectKey, Stream};
+use crate::control::{Control, Object, ObjectKey, Stream};
 use crate::http::reject::{Kind, Reject};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -55,14 +55,15 @@ impl Job {
         Self { stored, quarantined, invalid, bytes, ..Self::new(stream, lsn) }
     }
 
-    pub(super) fn save(&self, control: &Control) -> Result<(), CatalogError> {
+    /// Remembers it. Its records are in the log whatever comes of this, so the client is told that they are.
+    pub(super) fn save(&self, control: &Control) {
         let key = ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: &self.id };
         let document = serde_json::to_value(self).unwrap_or_default();
-        match control.catalog.create_object(key, &document) {
-            Ok(_) | Err(ObjectError::Exists | ObjectError::Missing | ObjectError::Stale(_)) => {}
-            Err(ObjectError::Catalog(error)) => return Err(error),
+        let saved = control.catalog.create_object(key, &document).map(drop);
+        let saved = saved.and_then(|()| Ok(control.catalog.keep_newest_objects(DIALECT, "", KIND, KEPT)?));
+        if let Err(error) = saved {
+            tracing::warn!(error = %crate::error::chain(&error), receipt = self.receipt, "a job cannot be remembered");
         }
-        control.catalog.keep_newest_objects(DIALECT, "", KIND, KEPT)
     }
 
     fn read(object: Object) -> Option<Self> {

@@ -166,11 +166,6 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-/// The answer to a call that did what it was asked for, and then could not say so.
-fn refusal(reject: &Reject) -> Reply {
-    Tinybird.rejected(reject)
-}
-
 fn reply(status: StatusCode, body: &Value) -> Reply {
     Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: body.to_string().into() }
 }

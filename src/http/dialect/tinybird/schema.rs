@@ -3,6 +3,9 @@
 //! What was declared is kept in its own words, and given back in them: the type with the column, the rest with the
 //! stream.
 
+#[cfg(test)]
+mod tests;
+
 use super::types;
 use crate::schema::{Column, ColumnType, RECEIPT_TIME};
 use serde_json::Value;
