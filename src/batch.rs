@@ -12,7 +12,10 @@ use std::net::IpAddr;
 pub const VERSION: u8 = 1;
 
 const FIXED_BYTES: usize = 20;
+/// Where the length of the tagged fields stands.
+const TAGS_BYTES_AT: usize = 16;
 const TAG_CLIENT_IP: u8 = 1;
+const TAG_IDEMPOTENCY_KEY: u8 = 3;
 
 /// Names a stream within one daemon, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,7 +46,7 @@ impl Dialect {
 
 /// What stands before the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchHead {
+pub struct BatchHead<'a> {
     pub stream: StreamId,
     pub dialect: Dialect,
     pub kind: BodyKind,
@@ -52,12 +55,14 @@ pub struct BatchHead {
     /// Records that were found to be none.
     pub bad: u32,
     pub client_ip: Option<IpAddr>,
+    /// What the client calls this request, so that it is stored once however often it is sent.
+    pub idempotency_key: Option<&'a str>,
 }
 
 /// A batch read back from a frame's payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    pub head: BatchHead,
+    pub head: BatchHead<'a>,
     pub body: &'a [u8],
 }
 
@@ -69,27 +74,37 @@ pub enum BatchError {
     Damaged,
 }
 
-impl BatchHead {
+impl BatchHead<'_> {
     /// The bytes that go before the body.
     pub fn encode(&self) -> Vec<u8> {
-        let ip = self.client_ip.map(|ip| match ip {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        });
-        let mut bytes = Vec::with_capacity(48);
+        let key_bytes = self.idempotency_key.map_or(0, |key| key.len().saturating_add(3));
+        let mut bytes = Vec::with_capacity(FIXED_BYTES.saturating_add(19).saturating_add(key_bytes));
         bytes.extend_from_slice(&[VERSION, self.dialect as u8, self.kind as u8, 0]);
         bytes.extend_from_slice(&self.stream.0.to_le_bytes());
         bytes.extend_from_slice(&self.good.to_le_bytes());
         bytes.extend_from_slice(&self.bad.to_le_bytes());
-        let tags_bytes = ip.as_ref().map_or(0, |ip| ip.len().saturating_add(3));
-        bytes.extend_from_slice(&u32::try_from(tags_bytes).unwrap_or(0).to_le_bytes());
-        if let Some(ip) = ip {
-            bytes.push(TAG_CLIENT_IP);
-            bytes.extend_from_slice(&u16::try_from(ip.len()).unwrap_or(0).to_le_bytes());
-            bytes.extend_from_slice(&ip);
+        bytes.extend_from_slice(&[0; 4]);
+        match self.client_ip {
+            Some(IpAddr::V4(ip)) => push_tag(&mut bytes, TAG_CLIENT_IP, &ip.octets()),
+            Some(IpAddr::V6(ip)) => push_tag(&mut bytes, TAG_CLIENT_IP, &ip.octets()),
+            None => {}
+        }
+        if let Some(key) = self.idempotency_key {
+            push_tag(&mut bytes, TAG_IDEMPOTENCY_KEY, key.as_bytes());
+        }
+        let tags_bytes = u32::try_from(bytes.len().saturating_sub(FIXED_BYTES)).unwrap_or(0);
+        if let Some(to) = bytes.get_mut(TAGS_BYTES_AT..FIXED_BYTES) {
+            to.copy_from_slice(&tags_bytes.to_le_bytes());
         }
         bytes
     }
+}
+
+fn push_tag(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    bytes.push(tag);
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(value.get(..usize::from(len)).unwrap_or_default());
 }
 
 impl<'a> Batch<'a> {
@@ -116,37 +131,42 @@ impl<'a> Batch<'a> {
                 good: number(4)?,
                 bad: number(8)?,
                 client_ip: None,
+                idempotency_key: None,
             })
         })();
         let tags_bytes = number(12).and_then(|bytes| usize::try_from(bytes).ok());
         let split = tags_bytes.and_then(|bytes| rest.split_at_checked(bytes));
         let (Some(head), Some((tags, body))) = (head, split) else { return Err(BatchError::Damaged) };
-        let client_ip = client_ip(tags)?;
-        Ok(Self { head: BatchHead { client_ip, ..head }, body })
+        Ok(Self { head: with_tags(head, tags)?, body })
     }
 }
 
-/// The client's address among the tagged fields; fields of a kind not known here are passed over.
-fn client_ip(mut tags: &[u8]) -> Result<Option<IpAddr>, BatchError> {
-    let mut ip = None;
+/// Adds the tagged fields; those of a kind not known here are passed over.
+fn with_tags<'a>(mut head: BatchHead<'a>, mut tags: &'a [u8]) -> Result<BatchHead<'a>, BatchError> {
     while let Some((tag, rest)) = tags.split_first() {
         let (len, rest) = rest.split_first_chunk().ok_or(BatchError::Damaged)?;
         let value_and_rest = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)));
         let (value, rest) = value_and_rest.ok_or(BatchError::Damaged)?;
-        if *tag == TAG_CLIENT_IP {
-            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
-            ip = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
+        match *tag {
+            TAG_CLIENT_IP => {
+                let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+                head.client_ip = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
+            }
+            TAG_IDEMPOTENCY_KEY => {
+                head.idempotency_key = Some(std::str::from_utf8(value).map_err(|_| BatchError::Damaged)?);
+            }
+            _ => {}
         }
         tags = rest;
     }
-    Ok(ip)
+    Ok(head)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(client_ip: Option<&str>) -> BatchHead {
+    fn head<'a>(client_ip: Option<&str>, idempotency_key: Option<&'a str>) -> BatchHead<'a> {
         BatchHead {
             stream: StreamId(7),
             dialect: Dialect::Tinybird,
@@ -154,22 +174,26 @@ mod tests {
             good: 3,
             bad: 1,
             client_ip: client_ip.map(|ip| ip.parse().unwrap()),
+            idempotency_key,
         }
     }
 
     #[test]
     fn a_batch_survives_the_round_trip() {
+        let longest = "k".repeat(256);
         for ip in [None, Some("127.0.0.1"), Some("2001:db8::1")] {
-            let mut payload = head(ip).encode();
-            payload.extend_from_slice(b"body");
-            let batch = Batch::decode(&payload).unwrap();
-            assert_eq!((batch.head, batch.body), (head(ip), &b"body"[..]));
+            for key in [None, Some("k"), Some(longest.as_str())] {
+                let mut payload = head(ip, key).encode();
+                payload.extend_from_slice(b"body");
+                let batch = Batch::decode(&payload).unwrap();
+                assert_eq!((batch.head, batch.body), (head(ip, key), &b"body"[..]));
+            }
         }
     }
 
     #[test]
     fn short_and_newer_payloads_are_errors() {
-        let payload = head(Some("127.0.0.1")).encode();
+        let payload = head(Some("127.0.0.1"), Some("key")).encode();
         for len in 0..payload.len() {
             assert_eq!(Batch::decode(&payload[..len]).unwrap_err(), BatchError::Damaged, "{len}");
         }

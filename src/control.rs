@@ -23,6 +23,8 @@ pub struct Control {
     /// `server.public_url`: how clients reach the ingest listener, without a slash at its end; `None` where the
     /// `Host` of the request says it.
     pub public_url: Option<String>,
+    /// Whether the ingest listener speaks TLS.
+    pub secure: bool,
 }
 
 impl Control {
@@ -47,6 +49,7 @@ impl Control {
             return url.clone();
         }
         let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        format!("http://{}", host.unwrap_or("localhost"))
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }

@@ -13,7 +13,8 @@ use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::{self, Listener};
+use crate::http::{Listener, Tls, TlsError};
+use crate::idempotency;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 
 /// How often the state of the disk and of the process is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often what was remembered for a time is looked through.
+const EXPIRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -49,6 +52,8 @@ pub enum DaemonError {
     Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
     Wal(#[from] OpenError),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
     #[error("the destination cannot be used")]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -79,6 +84,9 @@ pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 pub struct Addresses {
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
+    /// Which of the two speak TLS.
+    pub ingest_tls: bool,
+    pub admin_tls: bool,
 }
 
 /// Runs until told to stop. `ready` is called once, when requests are accepted.
@@ -91,33 +99,44 @@ pub async fn run(
     raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
-    let transport = http::Options {
-        connections_max: config.server.connections_max,
-        header_timeout: config.server.header_timeout.0,
-        idle_timeout: config.server.idle_timeout.0,
-    };
+    let tls = tls(&config)?;
     let ingest_socket = Listener::bind(config.server.listen)?;
     let admin_socket = Listener::bind(config.server.admin_listen)?;
     let listen_failed =
         |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
     let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
-    let ingest_url = public_url(&config).unwrap_or_else(|| format!("http://{ingest_address}"));
+    let ingest_url = public_url(&config).unwrap_or_else(|| {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{ingest_address}")
+    });
     let (drain, drain_asked) = watch::channel(false);
     let admin_handler =
         Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
-    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport.clone())
+    let transport = config.admin_transport(tls.clone());
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;
-    let parts = Parts::open(&config, &options).await?;
+    let parts = Parts::open(&config, &options, tls.clone()).await?;
     let token = parts.auth.first_token()?;
+    let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
     admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
-    ready(Addresses { ingest: ingest.address, admin: admin.address }, token);
+    let addresses = Addresses {
+        ingest: ingest.address,
+        admin: admin.address,
+        ingest_tls: tls.is_some(),
+        admin_tls: config.tls.admin,
+    };
+    ready(addresses, token);
     notify(&[NotifyState::Ready]);
 
     let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
+    let certificate = tls.map(|tls| tokio::spawn(tls.watch()));
     let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
     housekeeping.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
     notify(&[NotifyState::Stopping]);
     admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
     let deadline = Instant::now() + config.server.drain_timeout.0;
@@ -152,6 +171,19 @@ struct Parts {
     ingest: Arc<IngestHandler>,
     running: Arc<Running>,
     compactor: Option<Compactor>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// The certificate, if there is to be one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let load = |files| Tls::load(files, config.tls.handshake_timeout.0).map(Arc::new);
+    let tls = config.certificate().map(load).transpose()?;
+    if let Some(tls) = &tls
+        && tls.not_after() < clock::system().now() / 1_000_000
+    {
+        tracing::warn!("the certificate is no longer valid; clients will refuse it");
+    }
+    Ok(tls)
 }
 
 /// What the configuration says, otherwise the beginning of the log's uuid.
@@ -162,7 +194,12 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
-fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) -> Arc<IngestHandler> {
+fn ingest_handler(
+    config: &Config,
+    wal: &wal::Handle,
+    control: &Arc<Control>,
+    keys: &Arc<idempotency::Index>,
+) -> Arc<IngestHandler> {
     Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
@@ -170,6 +207,7 @@ fn ingest_handler(config: &Config, wal: &wal::Handle, control: &Arc<Control>) ->
         clock: Arc::clone(&control.clock),
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
+        keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
         in_flight: Arc::default(),
@@ -193,11 +231,11 @@ fn settings(config: &Config) -> Settings {
 }
 
 impl Parts {
-    async fn open(config: &Config, options: &Options) -> Result<Self, DaemonError> {
+    async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
-        let (catalog, mut log) = {
+        let Opened { catalog, mut log, keys, journal } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -217,6 +255,7 @@ impl Parts {
             reader,
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
+            keys: journal,
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
@@ -234,10 +273,11 @@ impl Parts {
             clock: Arc::clone(&clock),
             instance,
             public_url: public_url(config),
+            secure: tls.is_some(),
         });
-        let ingest = ingest_handler(config, &log.handle, &control);
+        let ingest = ingest_handler(config, &log.handle, &control, &keys);
         let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock));
+        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let recent_records: RecentRecords =
             Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
@@ -257,7 +297,19 @@ impl Parts {
             started,
         });
         let wal = log.handle.clone();
-        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor: Some(compactor) })
+        let (log, compactor) = (Some(log), Some(compactor));
+        Ok(Self { wal, log, catalog, progress, auth, ingest, running, compactor, tls })
+    }
+
+    /// Puts the settings into force that may change while the daemon runs.
+    async fn reload(&self, config: &Config) {
+        self.ingest.settings.store(Arc::new(settings(config)));
+        let limits = &config.limits;
+        self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
+            // A panic in there leaves the certificate as it was.
+            drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
+        }
     }
 
     /// In the order in which nothing is lost: requests, the last sync, the last files.
@@ -279,9 +331,11 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
+        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
+            let mut expired = Instant::now();
             loop {
                 ticks.tick().await;
                 wal.expire_waiters(SYNC_DEADLINE);
@@ -289,7 +343,16 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let look = move || catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                if expires.is_some() {
+                    expired = Instant::now();
+                }
+                let look = move || {
+                    catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                    if let Some((keys, now)) = expires {
+                        keys.expire(now);
+                    }
+                };
                 // A panic in there is no reason to stop feeding the watchdog.
                 drop(tokio::task::spawn_blocking(look).await);
             }
@@ -297,17 +360,30 @@ impl Parts {
     }
 }
 
+/// What is on disk.
+struct Opened {
+    catalog: Arc<Catalog>,
+    log: wal::Wal,
+    keys: Arc<idempotency::Index>,
+    journal: idempotency::Journal,
+}
+
 fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
     metrics: Arc<metrics::Wal>,
-) -> Result<(Arc<Catalog>, wal::Wal), DaemonError> {
+) -> Result<Opened, DaemonError> {
     let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
+    let now = clock.now();
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
-    Ok((catalog, log))
+    let limits = &config.limits;
+    let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
+    let dir = config.server.data_dir.join("keys");
+    let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
+    Ok(Opened { catalog, log, keys, journal })
 }
 
 /// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
@@ -332,6 +408,8 @@ fn gauges(
     wal: wal::Handle,
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
+    keys: Arc<idempotency::Index>,
+    tls: Option<Arc<Tls>>,
 ) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
     move || {
         let status = wal.status();
@@ -340,7 +418,7 @@ fn gauges(
         let oldest = compactor.oldest_open.load(Ordering::Relaxed);
         let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
         let reading = |name, help, value| Reading { name, help, value };
-        vec![
+        let mut readings = vec![
             reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
             reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
             reading(
@@ -369,6 +447,7 @@ fn gauges(
                 "Unfinished files",
                 compactor.open_files.load(Ordering::Relaxed) as f64,
             ),
+            reading("http_idempotency_keys", "Idempotency keys that are remembered", keys.count() as f64),
             reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
             reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
             reading("wal_segments", "Segments with requests", status.segments.len() as f64),
@@ -383,7 +462,20 @@ fn gauges(
                 "1 after a failed sync that could not be made good",
                 f64::from(u8::from(status.health == Health::Poisoned)),
             ),
-        ]
+        ];
+        if let Some(tls) = &tls {
+            readings.push(reading(
+                "http_certificate_not_after_seconds",
+                "When the certificate ends, in seconds since 1970",
+                tls.not_after() as f64,
+            ));
+            readings.push(reading(
+                "http_certificate_stale",
+                "1 while the files hold a certificate that cannot be used",
+                f64::from(u8::from(tls.is_stale())),
+            ));
+        }
+        readings
     }
 }
 
@@ -411,8 +503,8 @@ async fn wait_for_end(
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
-                    parts.ingest.settings.store(Arc::new(settings(&config)));
-                    tracing::info!("the log filter, the limits of requests and server.body_timeout were read again");
+                    parts.reload(&config).await;
+                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

@@ -138,7 +138,7 @@ pub struct Compactor {
 }
 
 /// Statuses that are told apart; others count as 0.
-const STATUSES: [u16; 15] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 503];
+const STATUSES: [u16; 16] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503];
 
 /// Reasons to refuse a request.
 pub const REFUSALS: [&str; 18] = [
@@ -170,6 +170,9 @@ pub struct Http {
     accepted_rows: Spread,
     quarantined_rows: Spread,
     accepted_bytes: Spread,
+    handshake_errors: Spread,
+    connections: AtomicUsize,
+    replayed_requests: Spread,
     request_seconds: SharedLatency,
 }
 
@@ -190,6 +193,16 @@ impl Http {
         self.refused(reason);
     }
 
+    /// A TLS handshake that failed or took too long.
+    pub fn handshake_failed(&self) {
+        self.handshake_errors.inc_by(1);
+    }
+
+    /// So many connections are open now.
+    pub fn connections(&self, open: usize) {
+        self.connections.store(open, Ordering::Relaxed);
+    }
+
     fn count_answer(&self, status: u16) {
         let at = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
         self.answers[at].inc_by(1);
@@ -200,6 +213,11 @@ impl Http {
         self.accepted_rows.inc_by(good);
         self.quarantined_rows.inc_by(bad);
         self.accepted_bytes.inc_by(bytes);
+    }
+
+    /// A request that was answered as an earlier one with its idempotency key was.
+    pub fn replayed(&self) {
+        self.replayed_requests.inc_by(1);
     }
 
     pub fn accepted_rows(&self) -> u64 {
@@ -232,10 +250,19 @@ impl Collector for HttpCollector {
             ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
             ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
             ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
+            ("http_handshake_errors", "TLS handshakes that failed", &self.0.handshake_errors),
+            (
+                "http_replayed_requests",
+                "Repeats of a request with the same idempotency key",
+                &self.0.replayed_requests,
+            ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;
         }
+        let help = "Open connections of the ingest listener";
+        let metric = encoder.encode_descriptor("http_connections", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.0.connections.load(Ordering::Relaxed) as f64).encode(metric)?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{ConfigArgs, EX_USAGE, output};
 use crate::config::{Config, Flags};
+use crate::http::Tls;
 use std::process::ExitCode;
 
 /// Check the configuration without starting anything.
@@ -13,21 +14,32 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        match Config::load(self.config.config.as_deref(), std::env::vars(), &Flags::default()) {
-            Ok(config) => {
-                let server = &config.server;
-                // `load` has checked it.
-                let destination = config.destination().map(|destination| destination.url());
-                output::print(&format!(
-                    "data directory  {}\ningest          {}\nadmin           {}\ndestination     {}\nconfiguration is good\n",
-                    server.data_dir.display(),
-                    server.listen,
-                    server.admin_listen,
-                    destination.unwrap_or_default(),
-                ));
-                ExitCode::SUCCESS
-            }
-            Err(error) => output::fail(&error, EX_USAGE),
-        }
+        let config = match Config::load(self.config.config.as_deref(), std::env::vars(), &Flags::default()) {
+            Ok(config) => config,
+            Err(error) => return output::fail(&error, EX_USAGE),
+        };
+        let tls = config.certificate().map(|files| Tls::load(files, config.tls.handshake_timeout.0));
+        let tls = match tls.transpose() {
+            Ok(tls) => tls.map_or("off".to_owned(), |tls| certificate(&config, &tls)),
+            Err(error) => return output::fail(&error, EX_USAGE),
+        };
+        let server = &config.server;
+        // `load` has checked it.
+        let destination = config.destination().map(|destination| destination.url());
+        output::print(&format!(
+            "data directory  {}\ningest          {}\nadmin           {}\ntls             {tls}\ndestination     {}\nconfiguration is good\n",
+            server.data_dir.display(),
+            server.listen,
+            server.admin_listen,
+            destination.unwrap_or_default(),
+        ));
+        ExitCode::SUCCESS
     }
+}
+
+/// The certificate, and until when it is valid.
+fn certificate(config: &Config, tls: &Tls) -> String {
+    let end = jiff::Timestamp::from_second(tls.not_after());
+    let end = end.map_or_else(|_| "its end unknown".to_owned(), |end| format!("valid until {end}"));
+    format!("{}, {end}", config.tls.cert.display())
 }

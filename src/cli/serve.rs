@@ -75,7 +75,7 @@ impl Serve {
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ DaemonError::Poisoned) => output::fail(&error, EX_SOFTWARE),
-            Err(error @ DaemonError::Config(_)) => output::fail(&error, EX_USAGE),
+            Err(error @ (DaemonError::Config(_) | DaemonError::Tls(_))) => output::fail(&error, EX_USAGE),
             Err(error) => output::fail(&error, 1),
         }
     }
@@ -134,16 +134,18 @@ fn start_logging(config: &Config) -> Result<Filter, config::ConfigError> {
 
 /// Tells a person where things are, and programs that asked for any port.
 fn greet(dev: bool, addresses: Addresses, token: Option<String>) {
-    let Addresses { ingest, admin } = addresses;
+    let Addresses { ingest, admin, ingest_tls, admin_tls } = addresses;
     tracing::info!(%ingest, %admin, "ready");
+    let url = |tls, address| format!("{}://{address}", if tls { "https" } else { "http" });
+    let (ingest, admin) = (url(ingest_tls, ingest), url(admin_tls, admin));
     println!("forebay {} is ready", env!("CARGO_PKG_VERSION"));
-    println!("  events  http://{ingest}");
-    println!("  admin   http://{admin}");
+    println!("  events  {ingest}");
+    println!("  admin   {admin}");
     if let Some(token) = token {
         println!("  token   {token}");
         println!("          The administrator's token, shown this once: it is stored as a hash only.");
     }
     let credential = if dev { "" } else { " -H \"Authorization: Bearer $TOKEN\"" };
-    let events = format!("http://{ingest}/v0/events?name=visits&wait=table");
+    let events = format!("{ingest}/v0/events?name=visits&wait=table");
     println!("  try     curl{credential} -d '{{\"city\":\"Chicago\"}}' '{events}'");
 }

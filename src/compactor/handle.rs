@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::columns::Limits;
 use crate::error::IoError;
+use crate::idempotency::Journal;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -56,6 +57,7 @@ pub struct Handles {
     pub reader: Reader,
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
+    pub keys: Journal,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<metrics::Compactor>,
@@ -100,6 +102,8 @@ impl Compactor {
             },
             reader: handles.reader,
             catalog: handles.catalog,
+            keys: handles.keys,
+            clock: handles.clock,
             progress: handles.progress,
             metrics: handles.metrics,
             runtime: runtime.clone(),

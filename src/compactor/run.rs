@@ -5,7 +5,9 @@ use super::name;
 use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
+use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
+use crate::idempotency::Journal;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
@@ -77,6 +79,8 @@ pub(super) struct Running {
     pub(super) table_config: TableConfig,
     pub(super) reader: Reader,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) keys: Journal,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<metrics::Compactor>,
     pub(super) runtime: Runtime,
@@ -121,6 +125,10 @@ impl Running {
         let consumed = self.catalog.floor()?.consumed;
         self.reader.rewind(consumed);
         self.reader.trim(consumed);
+        self.keys.rewind();
+        if !self.keys.is_complete() {
+            self.learn_keys();
+        }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         remove_unregistered(&self.config.staged_dir, &self.catalog)?;
         for progress in self.catalog.progress()? {
@@ -135,6 +143,19 @@ impl Running {
             self.hand_over(staged);
         }
         Ok(())
+    }
+
+    /// Looks through what earlier starts left in the log for idempotency keys: requests with one wait for this, and
+    /// reading frames is much quicker than turning them into rows.
+    fn learn_keys(&mut self) {
+        let now = self.clock.now();
+        self.reader.look_ahead(|lsn, ts, payload| {
+            if let Ok(batch) = Batch::decode(payload) {
+                self.keys.found(lsn, ts, &batch, now);
+            }
+            *self.stopped.borrow() != Stop::Now
+        });
+        self.keys.complete();
     }
 
     /// Follows the log until told to stop.
@@ -199,6 +220,9 @@ impl Running {
                 return Ok(Vec::new());
             }
         };
+        if batch.head.idempotency_key.is_some() {
+            self.keys.passed(lsn, frame.ts, &batch, self.clock.now())?;
+        }
         let id = batch.head.stream;
         let streams = self.catalog.streams();
         let Some(stream) = streams.get(id) else {
@@ -310,6 +334,7 @@ impl Running {
         let read = self.reader.position();
         let first_open = self.tables.values().filter_map(Table::first_open).min();
         let consumed = first_open.map_or(read, Lsn::previous);
+        self.keys.sync(self.clock.now())?;
         let files = self.catalog.register(&cuts, consumed)?;
         for cut in &cuts {
             if let Some(table) = self.tables.get_mut(&cut.stream) {

@@ -3,6 +3,7 @@
 //! The only reader of the environment and of the configuration file. Strict: a key that is not known is an error that
 //! names the source, the key and what is allowed. Everything is checked before a port is bound.
 
+mod transport;
 mod units;
 
 pub use units::{OptionalSpan, Size, Span, UnitError};
@@ -63,6 +64,7 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
     pub auth: Auth,
     pub limits: Limits,
     pub polaris: Polaris,
@@ -90,6 +92,18 @@ pub struct Server {
     pub body_timeout: Span,
     pub idle_timeout: Span,
     pub drain_timeout: Span,
+    pub streams_max: u32,
+    pub trusted_proxies: Vec<String>,
+    pub proxy_protocol: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub admin: bool,
+    pub handshake_timeout: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -102,10 +116,13 @@ pub struct Auth {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
+    pub head_max: Size,
     pub body_max: Size,
     pub decoded_max: Size,
     pub in_flight_max: Size,
     pub columns_max: usize,
+    pub idempotency_window: Span,
+    pub idempotency_keys_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -241,10 +258,15 @@ impl Config {
         }
         let segments = self.wal.prepared_segments as u64 + 2;
         at_least("wal.max_bytes", self.wal.max_bytes.0, self.wal.segment_bytes.0 * segments)?;
-        if self.wal.prepared_segments == 0 || self.server.connections_max == 0 || self.limits.columns_max == 0
-        {
-            let keys = "wal.prepared_segments, server.connections_max and limits.columns_max";
-            return Err(invalid(format!("{keys} must be at least 1")));
+        for (key, number) in [
+            ("wal.prepared_segments", self.wal.prepared_segments),
+            ("server.connections_max", self.server.connections_max),
+            ("limits.columns_max", self.limits.columns_max),
+            ("limits.idempotency_keys_max", self.limits.idempotency_keys_max),
+        ] {
+            if number == 0 {
+                return Err(invalid(format!("{key} must be at least 1")));
+            }
         }
         for (key, span) in [
             ("auth.client_token_lifetime", self.auth.client_token_lifetime),
@@ -253,6 +275,7 @@ impl Config {
             ("server.header_timeout", self.server.header_timeout),
             ("server.body_timeout", self.server.body_timeout),
             ("server.idle_timeout", self.server.idle_timeout),
+            ("limits.idempotency_window", self.limits.idempotency_window),
         ] {
             positive(key, span)?;
         }
@@ -271,12 +294,7 @@ impl Config {
         if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
             return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));
         }
-        let loopback = |address: SocketAddr| address.ip().is_loopback();
-        if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
-            return Err(invalid(
-                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
-            ));
-        }
+        self.check_transport()?;
         self.destination().map(drop)
     }
 

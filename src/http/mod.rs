@@ -12,7 +12,7 @@ pub mod reject;
 pub mod route;
 mod transport;
 
-pub use transport::{Handler, Listener, Options};
+pub use transport::{CertificateFiles, Handler, Listener, Options, Proxies, Tls, TlsError};
 
 /// Every route served on either listener, as method and template, for those who compare.
 pub fn routes() -> Vec<(&'static str, &'static str)> {

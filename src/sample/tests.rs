@@ -50,7 +50,7 @@ fn objects_are_followed_to_their_fields() {
     assert_eq!(nested(body), ["o struct<x: int64, p: struct<y: list<int64>>, w: string> 2"]);
     assert_eq!(flat(body), ["o.x int64", "o.p.y list<int64>", "o.w string"]);
     let deep = format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40));
-    assert_eq!(flat(&deep), [format!("{} json", vec!["a"; 12].join("."))]);
+    assert_eq!(flat(&deep), [format!("{} json", ["a"; 12].join("."))]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::durable::Durable;
 use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
 use super::lsn::{Lsn, LsnRange, SegmentId};
 use super::segment::Segment;
+use crate::clock::Micros;
 use crate::error::chain;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Reader {
     /// The number that is to come next.
     next: Lsn,
     current: Option<(u64, FrameHeader)>,
+    /// What it finds is not its business: see [`Reader::look_ahead`].
+    looks_only: bool,
 }
 
 /// What a look at the log found.
@@ -55,14 +58,23 @@ pub struct Damage {
 #[derive(Debug)]
 pub struct ReadFrame<'a> {
     pub lsn: Lsn,
-    pub ts: i64,
+    pub ts: Micros,
     pub payload: Cow<'a, [u8]>,
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, consumed: Lsn) -> Self {
         let durable = shared.durable.subscribe();
-        Self { shared, durable, segment: None, offset: 0, released: 0, next: consumed.next(), current: None }
+        Self {
+            shared,
+            durable,
+            segment: None,
+            offset: 0,
+            released: 0,
+            next: consumed.next(),
+            current: None,
+            looks_only: false,
+        }
     }
 
     /// Gives up the segments that hold nothing above `consumed`. The caller has made sure that a synced checkpoint
@@ -98,6 +110,25 @@ impl Reader {
     pub fn pass_over(&mut self) {
         let durable = self.durable.borrow().lsn;
         self.rewind(durable);
+    }
+
+    /// Shows the frames of earlier starts that this reader has yet to read, and leaves it where it is. Damage is passed
+    /// over: it is reported when it is read. `see` says whether to go on.
+    pub fn look_ahead(&self, mut see: impl FnMut(Lsn, Micros, &[u8]) -> bool) {
+        let mut ahead = Self { looks_only: true, ..Self::new(Arc::clone(&self.shared), self.position()) };
+        loop {
+            match ahead.poll() {
+                Polled::Idle => return,
+                Polled::Damage(_) => {}
+                Polled::Frame(lsn) if lsn > self.shared.recovered_last => return,
+                Polled::Frame(lsn) => {
+                    let Some(frame) = ahead.frame() else { return };
+                    if !see(lsn, frame.ts, &frame.payload) {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps the frame that [`Reader::poll`] has just found in a file of its own (W8).
@@ -242,6 +273,9 @@ impl Reader {
     }
 
     fn put_aside(&self, segment: &Segment, offset: u64, bytes: u64) {
+        if self.looks_only {
+            return;
+        }
         let name = format!("{}-{offset}.bytes", segment.id());
         let Ok(len) = usize::try_from(bytes) else { return };
         let Some(bytes) = segment.file.read(offset, len) else { return };

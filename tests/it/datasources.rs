@@ -165,7 +165,6 @@ fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     refused(&format!("name=ev&schema={}", encoded("_lsn Int64")), "", "belongs to a system column");
     refused(&format!("name=1st&schema={}", encoded("a Int8")), "", "stream's name starts with");
     refused(&format!("name=ev_quarantine&schema={}", encoded("a Int8")), "", "belong to quarantine tables");
-    refused(&format!("name=ev&schema={}", encoded("a Int8 DEFAULT 'x'")), "", "default");
     refused("name=ev&format=ndjson", "\u{0}\u{1}\u{2}", "no line of the sample is a JSON object");
     refused("name=ev&format=ndjson", "\n\n", "no records");
     refused("name=ev&format=ndjson", "{}\n", "no fields");

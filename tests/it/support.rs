@@ -68,6 +68,11 @@ impl Setup {
     }
 }
 
+/// The address in what the daemon prints: `http://127.0.0.1:7171`.
+fn address_in(url: &str) -> Option<SocketAddr> {
+    url.split_once("://")?.1.parse().ok()
+}
+
 enum Home {
     Owned(TempDir),
     Borrowed(PathBuf),
@@ -123,8 +128,8 @@ impl Daemon {
                 panic!("the daemon ended: {:?}\n{log}", child.wait());
             }
             match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["events", url] => ingest = url.strip_prefix("http://").unwrap().parse().ok(),
-                ["admin", url] => admin = url.strip_prefix("http://").unwrap().parse().ok(),
+                ["events", url] => ingest = address_in(url),
+                ["admin", url] => admin = address_in(url),
                 ["token", text] => token = Some(text.to_owned()),
                 ["try", ..] => break,
                 _ => {}
@@ -330,12 +335,12 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads one response, by its length.
-pub fn read_response(stream: &mut TcpStream) -> Response {
+pub fn read_response(stream: &mut impl Read) -> Response {
     try_read_response(stream).unwrap()
 }
 
 /// The same where the connection may break.
-pub fn try_read_response(stream: &mut TcpStream) -> std::io::Result<Response> {
+pub fn try_read_response(stream: &mut impl Read) -> std::io::Result<Response> {
     let mut reader = BufReader::new(stream);
     let line = whole_line(&mut reader)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -135,6 +135,11 @@ pub fn count(daemon: &Daemon, name: &str) -> u64 {
     values.iter().sum()
 }
 
+/// Whether a number of `/metrics` is this one, for `eventually`.
+pub fn reads(daemon: &Daemon, name: &str, value: f64) -> Option<()> {
+    ((daemon.metric(name) - value).abs() < 0.5).then_some(())
+}
+
 /// How often requests were refused for this reason.
 pub fn refusals(daemon: &Daemon, reason: &str) -> u64 {
     let metrics = daemon.get("/metrics").text();

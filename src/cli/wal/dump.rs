@@ -139,6 +139,7 @@ fn json_line(
         "records": batch.map(|batch| batch.head.good),
         "bad": batch.map(|batch| batch.head.bad),
         "client_ip": batch.and_then(|batch| batch.head.client_ip),
+        "idempotency_key": batch.and_then(|batch| batch.head.idempotency_key),
     });
     writeln!(out, "{value}")
 }

@@ -168,8 +168,9 @@ impl Running {
         let catalog = Arc::clone(&self.catalog);
         let (frame, around) = blocking(move || Ok((wal.find(lsn), catalog.files_around(lsn)?))).await?;
         let status = self.wal.status();
-        let frame =
-            frame.and_then(|(ts, payload)| Batch::decode(&payload).ok().map(|batch| (ts, batch.head)));
+        let frame = frame
+            .as_ref()
+            .and_then(|(ts, payload)| Batch::decode(payload).ok().map(|batch| (*ts, batch.head)));
         let of_stream =
             |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.stream == file.stream);
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();

@@ -5,7 +5,7 @@ use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
 use super::received::{self, Received};
-use super::store::Origin;
+use super::store::{self, Origin};
 use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -22,9 +22,10 @@ impl IngestHandler {
         caller: Caller,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
+        let key = store::key_of(&head.headers)?;
         let mut body = self.receive(dialect.id(), head, incoming).await?;
         let control = Arc::clone(&self.control);
-        let head = head.clone();
+        let moved = head.clone();
         // It may touch the catalog's disk.
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
@@ -37,7 +38,7 @@ impl IngestHandler {
                 Ok(Bytes::from(pieces.concat()))
             };
             let call = Call {
-                head: RequestHead::of(&head),
+                head: RequestHead::of(&moved),
                 body: whole,
                 decoded_max,
                 gunzip: &gunzip,
@@ -56,11 +57,13 @@ impl IngestHandler {
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
                 let body = received::check(body, append.kind, dialect.bodies()).await?;
-                let origin = Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip() };
-                let accepted = self.store(&origin, &body, append.wait).await?;
-                let control = Arc::clone(&self.control);
+                let origin =
+                    Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+                let outcome = self.store(&origin, &body, append.wait).await?;
+                let (control, accepted) = (Arc::clone(&self.control), outcome.accepted.clone());
                 let reply = tokio::task::spawn_blocking(move || (append.reply)(&control, &accepted));
-                reply.await.map_err(|error| Reject::internal(&error))
+                let reply = reply.await.map_err(|error| Reject::internal(&error))?;
+                Ok(outcome.mark(reply))
             }
         }
     }

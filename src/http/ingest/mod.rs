@@ -14,6 +14,7 @@ use crate::batch;
 use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::idempotency;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal;
@@ -40,6 +41,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub control: Arc<Control>,
+    pub keys: Arc<idempotency::Index>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
     /// Bytes of bodies being read.
@@ -98,6 +100,14 @@ impl Handler for IngestHandler {
     fn turned_away(&self, kind: Kind, status: u16) {
         self.metrics.turned_away(status, kind.index());
     }
+
+    fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
+
+    fn connections(&self, open: usize) {
+        self.metrics.connections(open);
+    }
 }
 
 fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
@@ -148,15 +158,16 @@ impl IngestHandler {
         };
         let caller = self.identify(&head, &ingest.credential, Need::Any)?;
         let stream = self.find_stream(dialect, &ingest, &caller)?;
+        let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
         let body = received::check(body, ingest.kind, dialect.bodies()).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
         };
-        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip() };
-        let accepted = self.store(&origin, &body, ingest.wait).await?;
-        Ok(dialect.accepted(&accepted))
+        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+        let outcome = self.store(&origin, &body, ingest.wait).await?;
+        Ok(outcome.mark(dialect.accepted(&outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.

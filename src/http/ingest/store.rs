@@ -1,13 +1,14 @@
 //! A batch into the log, and as far as the client wants to wait.
 
-use super::super::dialect::{Accepted, Durability, Wait};
+use super::super::dialect::{Accepted, Durability, Reply, Wait};
 use super::super::reject::{Kind, Reject};
 use super::IngestHandler;
 use super::received::Checked;
 use crate::batch::{self, BatchHead};
 use crate::catalog::Stream;
+use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
-use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,49 +17,123 @@ use std::time::Duration;
 const SPACE_WAIT: Duration = Duration::from_millis(250);
 /// After this, a request that waits for its file is told that it is synced.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a repeat waits for a first request that is on its way, and for the keys of earlier starts.
+const KEY_PATIENCE: Duration = Duration::from_secs(5);
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where a batch goes and whom it comes from.
 pub(super) struct Origin<'a> {
     pub(super) stream: &'a Stream,
     pub(super) dialect: batch::Dialect,
     pub(super) client_ip: IpAddr,
+    pub(super) key: Option<&'a str>,
+}
+
+/// The records of a request in the log.
+pub(super) struct Outcome {
+    pub(super) accepted: Accepted,
+    /// They were there before: an earlier request had the same key.
+    pub(super) replayed: bool,
+}
+
+impl Outcome {
+    /// Says in an answer that it was given before.
+    pub(super) fn mark(&self, mut reply: Reply) -> Reply {
+        if self.replayed {
+            let name = HeaderName::from_static("idempotency-replayed");
+            reply.headers.push((name, HeaderValue::from_static("true")));
+        }
+        reply
+    }
+}
+
+/// The `Idempotency-Key` of a request.
+pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Reject> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| idempotency::is_key(key.as_bytes()));
+    match (key, values.next()) {
+        (Some(key), None) => Ok(Some(key)),
+        (_, Some(_)) => {
+            Err(Reject::malformed("The 'Idempotency-Key' header is given more than once").close())
+        }
+        (None, None) => {
+            Err(Reject::malformed("The 'Idempotency-Key' header is 1 to 256 visible ASCII characters")
+                .close())
+        }
+    }
 }
 
 impl IngestHandler {
-    /// Appends the records of a request as one batch and waits as asked.
+    /// Puts the records of a request into the log as one batch, unless they are there, and waits as asked.
     pub(super) async fn store(
         &self,
         origin: &Origin<'_>,
         body: &Checked,
         wait: Wait,
-    ) -> Result<Accepted, Reject> {
+    ) -> Result<Outcome, Reject> {
+        let found = match origin.key {
+            None => Ok(self.append(origin, body).await?),
+            Some(key) => self.append_once(origin, body, key).await?,
+        };
         let verdict = &body.verdict;
+        let (lsn, stored, quarantined) = match found {
+            Ok(lsn) => {
+                let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
+                self.metrics.appended(verdict.good, verdict.bad, bytes);
+                (lsn, verdict.good, verdict.bad)
+            }
+            Err(first) => {
+                self.metrics.replayed();
+                (first.lsn, first.good.into(), first.bad.into())
+            }
+        };
+        // A repeat waits as it asks itself: what it is told of durability is true now.
+        let state = self.wait(wait, origin.stream, lsn).await?;
+        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid: verdict.bad, state };
+        Ok(Outcome { accepted, replayed: found.is_err() })
+    }
+
+    /// Appends, unless a request with the same key did so before: what became of that one is the inner error.
+    async fn append_once(
+        &self,
+        origin: &Origin<'_>,
+        body: &Checked,
+        key: &str,
+    ) -> Result<Result<Lsn, Stored>, Reject> {
+        let fingerprint = Fingerprint::of(body.pieces.iter().map(|piece| &piece[..]));
+        let hash = KeyHash::new(origin.stream.id, key);
+        let ticket = match self.keys.claim(hash, fingerprint, self.clock.now(), KEY_PATIENCE).await {
+            Claim::First(ticket) => ticket,
+            Claim::Repeat(first) => return Ok(Err(first)),
+            refused => return Err(claim_refused(&refused)),
+        };
+        // No wait between the append and the word of it: a client that hangs up has stored both or none.
+        match self.append(origin, body).await {
+            Ok(lsn) => {
+                ticket.stored(lsn, count(body.verdict.good), count(body.verdict.bad));
+                Ok(Ok(lsn))
+            }
+            Err(reject) => {
+                if reject.kind == Kind::Unknown {
+                    ticket.unknown();
+                }
+                Err(reject)
+            }
+        }
+    }
+
+    async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<Lsn, Reject> {
         let batch = BatchHead {
             stream: origin.stream.id,
             dialect: origin.dialect,
             kind: body.kind,
-            good: u32::try_from(verdict.good).unwrap_or(u32::MAX),
-            bad: u32::try_from(verdict.bad).unwrap_or(u32::MAX),
+            good: count(body.verdict.good),
+            bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
+            idempotency_key: origin.key,
         };
-        let lsn = self.append(&batch.encode(), &body.pieces).await?;
-        self.metrics.appended(
-            verdict.good,
-            verdict.bad,
-            body.pieces.iter().map(|piece| piece.len() as u64).sum(),
-        );
-        let state = self.wait(wait, origin.stream, lsn).await?;
-        Ok(Accepted {
-            lsn: lsn.0,
-            stored: verdict.good,
-            quarantined: verdict.bad,
-            invalid: verdict.bad,
-            state,
-        })
-    }
-
-    async fn append(&self, head: &[u8], body: &[Bytes]) -> Result<Lsn, Reject> {
-        let frame = NewFrame { ts: self.clock.now(), ext: &[], head, body };
+        let frame = NewFrame { ts: self.clock.now(), ext: &[], head: &batch.encode(), body: &body.pieces };
         let mut refused = match self.wal.append(&frame) {
             Ok(lsn) => return Ok(lsn),
             Err(error) => error,
@@ -101,6 +176,30 @@ impl IngestHandler {
             Ok(Ok(files)) => Ok(Durability::Published(files.into_iter().map(|file| file.object).collect())),
             // The rows are published; only their address is not at hand.
             _ => Ok(Durability::Published(Vec::new())),
+        }
+    }
+}
+
+fn count(records: u64) -> u32 {
+    u32::try_from(records).unwrap_or(u32::MAX)
+}
+
+fn claim_refused(claim: &Claim) -> Reject {
+    match claim {
+        Claim::OtherBody => {
+            Reject::new(Kind::Unprocessable, "this Idempotency-Key was used for another body before")
+        }
+        Claim::Full => {
+            let message = "as many idempotency keys as limits.idempotency_keys_max allows are remembered";
+            Reject::new(Kind::Full, message).retry_after(60)
+        }
+        Claim::Late => {
+            let message = "it is not yet known whether this Idempotency-Key was used before";
+            Reject::new(Kind::Unavailable, message).retry_after(1)
+        }
+        Claim::First(_) | Claim::Repeat(_) | Claim::Unknown => {
+            let message = "it is not known whether the first request with this Idempotency-Key was stored";
+            Reject::new(Kind::Unknown, message)
         }
     }
 }

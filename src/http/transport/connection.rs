@@ -1,55 +1,166 @@
-//! One connection: the first bytes tell which HTTP it is.
+//! One connection, from its first byte to knowing who speaks which HTTP: the PROXY header, the TLS handshake, the
+//! first bytes of HTTP. Then it is served.
 
-use super::signal::{Phase, Signal};
-use super::socket::Io;
-use super::{Handler, http1, http2};
-use bytes::Bytes;
+use super::proxies::{self, Header};
+use super::refuse::{close, plain_answer};
+use super::signal::{Phase, Signal, TIMED_OUT};
+use super::socket::{Begun, Io, Socket};
+use super::{Handler, Options, http1, http2};
+use crate::http::reject::Kind;
+use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Read at once before it is known which HTTP it is.
 const FIRST_READ_BYTES: usize = 16 * 1024;
+/// The first byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
 
-pub(super) async fn serve<H: Handler>(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    signal: Arc<Signal>,
-    handler: Arc<H>,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let first = match signal.unless_told(first_bytes(&mut stream, &signal)).await {
-        Some(first) => first?,
-        // Too slow even for its first bytes, or no longer wanted.
-        None => return Ok(()),
-    };
-    if first.is_empty() {
-        return Ok(());
-    }
-    if first.starts_with(http2::PREFACE) {
-        signal.enter(Phase::Idle);
-        let io = Io::new(stream, Bytes::from(first), false, Arc::clone(&signal));
-        http2::serve(io, peer, signal, handler).await
-    } else {
-        let io = Io::new(stream, Bytes::from(first), true, Arc::clone(&signal));
-        http1::serve(io, peer, signal, handler).await
+/// A connection whose client is known, and which HTTP it speaks.
+pub(super) struct Opened {
+    pub(super) socket: Socket,
+    pub(super) http2: bool,
+    pub(super) client: SocketAddr,
+}
+
+/// Why a connection did not come so far.
+pub(super) enum Unopened {
+    /// Closed, by the client or by the network.
+    Closed(io::Error),
+    /// It begins with what cannot be, and is told so.
+    Refused(TcpStream, &'static str),
+    /// The TLS handshake failed; the client has been sent an alert.
+    Handshake(TcpStream, io::Error),
+}
+
+impl From<io::Error> for Unopened {
+    fn from(error: io::Error) -> Self {
+        Self::Closed(error)
     }
 }
 
-/// Enough of them to tell which HTTP it is; nothing if the client has closed the connection.
-async fn first_bytes(stream: &mut TcpStream, signal: &Signal) -> io::Result<Vec<u8>> {
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    options: Arc<Options>,
+    signal: Arc<Signal>,
+    handler: Arc<H>,
+) -> io::Result<()> {
+    match signal.unless_told(open(stream, peer, &options, &signal)).await {
+        Some(Ok(Opened { socket, http2: true, client })) => {
+            let io = Io::new(socket, false, &signal);
+            http2::serve(io, client, options, signal, handler).await
+        }
+        Some(Ok(Opened { socket, http2: false, client })) => {
+            let io = Io::new(socket, true, &signal);
+            http1::serve(io, client, options, signal, handler).await
+        }
+        Some(Err(Unopened::Closed(error))) => Err(error),
+        Some(Err(Unopened::Refused(mut stream, why))) => {
+            handler.turned_away(Kind::Malformed, 400);
+            stream.write_all(&plain_answer("400 Bad Request", why, "")).await?;
+            close(stream).await?;
+            Err(io::Error::other(why))
+        }
+        Some(Err(Unopened::Handshake(stream, error))) => {
+            handler.handshake_failed();
+            close(stream).await?;
+            Err(error)
+        }
+        // Too slow even for its first bytes, or no longer wanted.
+        None => {
+            if signal.is(Phase::Handshake) && signal.told() == TIMED_OUT {
+                handler.handshake_failed();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Reads as much as it takes to know what the connection is.
+pub(super) async fn open(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    options: &Options,
+    signal: &Signal,
+) -> Result<Opened, Unopened> {
+    stream.set_nodelay(true)?;
+    let mut first = BytesMut::new();
+    let mut client = proxies::canonical(peer);
+    let expects_header = options.proxies.protocol && options.proxies.trusts(client.ip());
+    if expects_header {
+        let (len, said) = loop {
+            read(&mut stream, &mut first).await?;
+            begin_head(signal);
+            match proxies::header(&first) {
+                Header::Partial => {}
+                Header::Whole(len, said) => break (len, said),
+                Header::Bad(why) => return Err(Unopened::Refused(stream, why)),
+            }
+        };
+        first.advance(len);
+        client = said.unwrap_or(client);
+        signal.enter(Phase::Idle);
+    }
+    if let Some(tls) = &options.tls {
+        signal.enter(Phase::Handshake);
+        if first.is_empty() {
+            read(&mut stream, &mut first).await?;
+        }
+        if first.first() != Some(&TLS_HANDSHAKE) {
+            return Err(Unopened::Refused(stream, not_tls(&first)));
+        }
+        let begun = Begun { first: first.freeze(), stream };
+        let accepted = tls.acceptor().accept(begun).into_fallible().await;
+        let socket = accepted.map_err(|(error, begun)| Unopened::Handshake(begun.stream, error))?;
+        signal.enter(Phase::Idle);
+        let http2 = socket.get_ref().1.alpn_protocol() == Some(b"h2");
+        return Ok(Opened { socket: Socket::Tls(Box::new(socket)), http2, client });
+    }
+    while first.len() < http2::PREFACE.len() && http2::PREFACE.starts_with(&first) {
+        if !first.is_empty() {
+            begin_head(signal);
+        }
+        read(&mut stream, &mut first).await?;
+    }
+    if proxies::is_header(&first) {
+        return Err(Unopened::Refused(stream, UNASKED_HEADER));
+    }
+    if first.first() == Some(&TLS_HANDSHAKE) {
+        return Err(Unopened::Refused(stream, "this port is spoken to without TLS: use http://"));
+    }
+    let http2 = first.starts_with(http2::PREFACE);
+    if http2 {
+        signal.enter(Phase::Idle);
+    } else {
+        begin_head(signal);
+    }
+    let first = first.freeze();
+    Ok(Opened { socket: Socket::Plain(Begun { first, stream }), http2, client })
+}
+
+/// From the first byte on, however many reads it takes.
+fn begin_head(signal: &Signal) {
+    if signal.is(Phase::Idle) {
+        signal.enter(Phase::Head);
+    }
+}
+
+const UNASKED_HEADER: &str = "PROXY headers are taken from trusted proxies only";
+
+fn not_tls(first: &[u8]) -> &'static str {
+    if proxies::is_header(first) { UNASKED_HEADER } else { "this port speaks TLS: use https://" }
+}
+
+async fn read(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<()> {
     // A connection that says nothing costs no buffer.
     stream.readable().await?;
-    let mut first = Vec::with_capacity(FIRST_READ_BYTES);
-    loop {
-        if stream.read_buf(&mut first).await? == 0 {
-            return Ok(Vec::new());
-        }
-        signal.enter(Phase::Head);
-        if first.len() >= http2::PREFACE.len() || !http2::PREFACE.starts_with(&first) {
-            return Ok(first);
-        }
+    first.reserve(FIRST_READ_BYTES);
+    match stream.read_buf(first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Connections {
-    options: Options,
+    options: Arc<Options>,
     /// How often the sweeper has looked: the clock by which connections are late.
     sweeps: Arc<AtomicU64>,
     open: Mutex<HashMap<u64, Arc<Signal>>>,
@@ -30,7 +30,7 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(options: Options) -> Arc<Self> {
         Arc::new(Self {
-            options,
+            options: Arc::new(options),
             sweeps: Arc::default(),
             open: Mutex::default(),
             closed: Notify::new(),
@@ -74,29 +74,35 @@ impl Connections {
             if open.len() >= self.options.connections_max {
                 drop(open);
                 handler.turned_away(Kind::Full, 503);
-                self.refusals.refuse(stream);
+                self.refusals.refuse(stream, peer, &self.options, signal);
                 return;
             }
             open.insert(id, Arc::clone(&signal));
+            handler.connections(open.len());
         }
-        let connections = Arc::clone(self);
-        let handler = Arc::clone(handler);
+        // Drops on a panic too: a connection must not stay counted.
+        let counted = Open { id, connections: Arc::clone(self), handler: Arc::clone(handler) };
+        let options = Arc::clone(&self.options);
         tokio::spawn(async move {
-            // Drops on a panic too: a connection must not stay counted.
-            let _open = Open { id, connections };
-            if let Err(error) = connection::serve(stream, peer, signal, handler).await {
+            let handler = Arc::clone(&counted.handler);
+            if let Err(error) = connection::serve(stream, peer, options, signal, handler).await {
                 tracing::debug!(%error, %peer, "connection ended");
             }
         });
     }
 
-    /// Tells connections that have been idle, or have been sending a head, for too long.
+    /// Tells connections that have been idle, or have been shaking hands or sending a head, for too long.
     async fn sweep(self: Arc<Self>) {
-        let Options { header_timeout, idle_timeout, .. } = self.options;
-        let interval = header_timeout.min(idle_timeout) / 4;
+        let Options { header_timeout, idle_timeout, .. } = *self.options;
+        let handshake_timeout = self.options.tls.as_ref().map_or(header_timeout, |tls| tls.handshake_timeout);
+        let interval = header_timeout.min(idle_timeout).min(handshake_timeout) / 4;
         let interval = interval.clamp(Duration::from_millis(20), Duration::from_secs(1));
         let ticks = |timeout: Duration| timeout.as_nanos().div_ceil(interval.as_nanos());
-        let limits = [(Phase::Idle, ticks(idle_timeout)), (Phase::Head, ticks(header_timeout))];
+        let limits = [
+            (Phase::Idle, ticks(idle_timeout)),
+            (Phase::Head, ticks(header_timeout)),
+            (Phase::Handshake, ticks(handshake_timeout)),
+        ];
         let mut interval = tokio::time::interval(interval);
         loop {
             interval.tick().await;
@@ -133,14 +139,19 @@ impl Connections {
 }
 
 /// An open connection's place in the list.
-struct Open {
+struct Open<H: Handler> {
     id: u64,
     connections: Arc<Connections>,
+    handler: Arc<H>,
 }
 
-impl Drop for Open {
+impl<H: Handler> Drop for Open<H> {
     fn drop(&mut self) {
-        self.connections.open.lock().remove(&self.id);
+        {
+            let mut open = self.connections.open.lock();
+            open.remove(&self.id);
+            self.handler.connections(open.len());
+        }
         self.connections.closed.notify_one();
     }
 }

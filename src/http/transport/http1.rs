@@ -1,9 +1,9 @@
 //! A connection of HTTP/1.
 
-use super::Handler;
 use super::refuse::{close, plain_answer};
 use super::signal::{Active, DRAIN, Phase, RUN, Signal, TIMED_OUT};
 use super::socket::Io;
+use super::{Handler, Options};
 use crate::http::reject::Kind;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -18,23 +18,25 @@ use tokio::io::AsyncWriteExt;
 
 pub(super) async fn serve<H: Handler>(
     io: Io,
-    peer: SocketAddr,
+    client: SocketAddr,
+    options: Arc<Options>,
     signal: Arc<Signal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
     let returned = io.returned();
-    let ended = answer_requests(io, peer, &signal, &handler).await;
+    let ended = answer_requests(io, client, &options, &signal, &handler).await;
     let slow = signal.is(Phase::Head) && signal.told() == TIMED_OUT;
-    let stream = returned.lock().take();
-    if let Some(mut stream) = stream
+    let socket = returned.lock().take();
+    if let Some(mut socket) = socket
         && !matches!(ended, Ok(Ended::Drained))
     {
         if slow {
             handler.turned_away(Kind::TooSlow, 408);
             let answer = plain_answer("408 Request Timeout", "the request head did not arrive in time", "");
-            stream.write_all(&answer).await?;
+            socket.write_all(&answer).await?;
         }
-        close(stream).await?;
+        socket.shutdown().await?;
+        close(socket.into_stream()).await?;
     }
     ended.map(drop)
 }
@@ -48,20 +50,26 @@ enum Ended {
 
 async fn answer_requests<H: Handler>(
     io: Io,
-    peer: SocketAddr,
+    client: SocketAddr,
+    options: &Options,
     signal: &Arc<Signal>,
     handler: &Arc<H>,
 ) -> io::Result<Ended> {
+    let behind_proxy = options.proxies.trusts(client.ip());
     let service = service_fn(move |request| {
         let active = Active::new(signal);
         let handler = Arc::clone(handler);
+        let client =
+            if behind_proxy { options.proxies.forwarded_for(request.headers(), client) } else { client };
         async move {
-            let response = handler.handle(request, peer).await;
+            let response = handler.handle(request, client).await;
             drop(active);
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = pin!(Builder::new().writev(false).serve_connection(io, service));
+    let mut http = Builder::new();
+    http.writev(false).max_header_size(options.head_max);
+    let mut connection = pin!(http.serve_connection(io, service));
     let mut heard = RUN;
     loop {
         let event = poll_fn(|context| {

@@ -1,55 +1,79 @@
 //! A connection of HTTP/2.
 
-use super::Handler;
-use super::signal::{Active, Signal};
+use super::signal::{Active, Phase, Signal};
 use super::socket::Io;
+use super::{Handler, Options};
+use crate::http::reject::Kind;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a client of HTTP/2 sends first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Requests of one connection at a time.
-const STREAMS_MAX: u32 = 256;
+/// Header fields of a request, as many as HTTP/1.1 may have here.
+const HEADERS_MAX: usize = 100;
 /// How long a connection may take to finish after it was told to.
 const GOODBYE_MAX: Duration = Duration::from_mins(1);
+const GOODBYE_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve<H: Handler>(
     io: Io,
-    peer: SocketAddr,
+    client: SocketAddr,
+    options: Arc<Options>,
     signal: Arc<Signal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(options.streams_max)
+        .max_header_list_size(u32::try_from(options.head_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(None);
+    let behind_proxy = options.proxies.trusts(client.ip());
     let of_request = Arc::clone(&signal);
     let service = service_fn(move |request| {
         let active = Active::new(&of_request);
         let handler = Arc::clone(&handler);
+        let client =
+            if behind_proxy { options.proxies.forwarded_for(request.headers(), client) } else { client };
         async move {
-            let response = handler.handle(request, peer).await;
+            let response = if request.headers().len() > HEADERS_MAX {
+                handler.turned_away(Kind::Malformed, 431);
+                let mut response = Response::default();
+                *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                response
+            } else {
+                handler.handle(request, client).await
+            };
             drop(active);
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(None)
-        .serve_connection(io, service);
+    let connection = http.serve_connection(io, service);
     let mut connection = pin!(connection);
     if let Some(ended) = signal.unless_told(connection.as_mut()).await {
         return ended.map_err(io::Error::other);
     }
-    // Idle for too long, or draining: finish the streams under way and take no more. A peer that does not go along
-    // is left.
+    // Idle for too long, or draining: GOAWAY, finish the streams under way and take no more. A peer that does not go
+    // along is left: after two looks at which nothing was under way, or at last.
     connection.as_mut().graceful_shutdown();
-    match tokio::time::timeout(GOODBYE_MAX, connection).await {
-        Ok(ended) => ended.map_err(io::Error::other),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    let deadline = Instant::now() + GOODBYE_MAX;
+    let mut was_idle = false;
+    while Instant::now() < deadline {
+        if let Ok(ended) = tokio::time::timeout(GOODBYE_LOOK, connection.as_mut()).await {
+            return ended.map_err(io::Error::other);
+        }
+        let is_idle = signal.is(Phase::Idle);
+        if was_idle && is_idle {
+            break;
+        }
+        was_idle = is_idle;
     }
+    Err(io::ErrorKind::TimedOut.into())
 }

@@ -4,16 +4,22 @@
 //! Timers cost more than a small request does, so a request arms none: each connection notes what it is doing
 //! ([`signal`]), and one task looks at all of them a few times a second ([`connections`]).
 
+mod certificate;
 mod connection;
 mod connections;
 mod http1;
 mod http2;
 mod listener;
+mod proxies;
 mod refuse;
 mod signal;
 mod socket;
+mod tls;
 
+pub use certificate::CertificateFiles;
 pub use listener::Listener;
+pub use proxies::Proxies;
+pub use tls::{Tls, TlsError};
 
 use super::reject::Kind;
 use bytes::Bytes;
@@ -34,14 +40,27 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Told of what was refused before there was a request: a connection too many, a head that was late or is none.
     fn turned_away(&self, _kind: Kind, _status: u16) {}
+
+    /// Told of a TLS handshake that failed or took too long.
+    fn handshake_failed(&self) {}
+
+    /// Told how many connections are open, when it changes.
+    fn connections(&self, _open: usize) {}
 }
 
 /// What the connections of a listener are held to.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub connections_max: usize,
+    /// Requests of one HTTP/2 connection at a time.
+    pub streams_max: u32,
+    /// Bytes of a request's head.
+    pub head_max: usize,
     /// From a request's first byte to the end of its head.
     pub header_timeout: Duration,
     /// A connection without a request is closed after this long.
     pub idle_timeout: Duration,
+    /// With it, nothing but TLS is spoken.
+    pub tls: Option<Arc<Tls>>,
+    pub proxies: Proxies,
 }

@@ -1,19 +1,32 @@
-//! Answers outside of hyper: one connection too many, a head that did not come; and closing without cutting them off.
+//! What is said outside of hyper: one connection too many, what is no HTTP, a head that did not come; and closing without
+//! cutting it off.
 
+use super::connection::{Opened, open};
+use super::{Options, signal::Signal};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Connections too many that are told so with patience; beyond it they are closed at once.
+/// Connections too many that are told so in any second; beyond it they are closed at once.
 const REFUSALS_MAX: usize = 256;
+const REFUSAL_KEEPS: Duration = Duration::from_secs(1);
+/// What such a connection gets to say who it is, its TLS handshake included.
+const REFUSAL_OPEN_MAX: Duration = Duration::from_secs(2);
 /// A closed connection is listened to for this long, and for this many bytes.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 
-/// The connections too many that are being told so.
+/// To a client of HTTP/2: no settings, and GOAWAY (RFC 9113, 6.8) that took no stream, with `REFUSED_STREAM`. All it
+/// sent may be sent again.
+const HTTP2_TOO_MANY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x1c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x07too many connections";
+
+/// The connections too many that are being told so. It costs a handshake and some bytes each, so there are never more
+/// than a few hundred of them, nor in a second.
 pub(super) struct Refusals(Arc<Semaphore>);
 
 impl Default for Refusals {
@@ -23,21 +36,35 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    pub(super) fn refuse(&self, stream: TcpStream) {
-        if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
-            tokio::spawn(async move {
-                // The client may be gone already; there is nothing to be done about it.
-                drop(too_many(stream).await);
-                drop(permit);
-            });
-        }
+    pub(super) fn refuse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        options: &Arc<Options>,
+        signal: Arc<Signal>,
+    ) {
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
+        let options = Arc::clone(options);
+        tokio::spawn(async move {
+            let refused = too_many(stream, peer, &options, &signal);
+            // The client may be gone already; there is nothing to be done about it.
+            drop(tokio::join!(refused, tokio::time::sleep(REFUSAL_KEEPS)));
+            drop(permit);
+        });
     }
 }
 
-async fn too_many(mut stream: TcpStream) -> io::Result<()> {
-    let answer = plain_answer("503 Service Unavailable", "too many connections", "retry-after: 1\r\n");
-    stream.write_all(&answer).await?;
-    close(stream).await
+async fn too_many(stream: TcpStream, peer: SocketAddr, options: &Options, signal: &Signal) -> io::Result<()> {
+    let opened = tokio::time::timeout(REFUSAL_OPEN_MAX, open(stream, peer, options, signal)).await;
+    let Ok(Ok(Opened { mut socket, http2, .. })) = opened else { return Ok(()) };
+    if http2 {
+        socket.write_all(HTTP2_TOO_MANY).await?;
+    } else {
+        let answer = plain_answer("503 Service Unavailable", "too many connections", "retry-after: 1\r\n");
+        socket.write_all(&answer).await?;
+    }
+    socket.shutdown().await?;
+    close(socket.into_stream()).await
 }
 
 /// A whole answer of HTTP/1.1 that ends the connection.

@@ -22,6 +22,8 @@ pub(super) enum Phase {
     Head = 1,
     /// Answering.
     Busy = 2,
+    /// In the TLS handshake.
+    Handshake = 3,
 }
 
 const PHASE_BITS: u32 = 2;

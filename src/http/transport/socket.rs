@@ -1,7 +1,8 @@
-//! The socket as hyper sees it: with the bytes that were read before hyper was asked, and a note when a request begins.
+//! Sockets: plain or under TLS, with the bytes that were read before it was known what they are; and the socket as
+//! hyper sees it, which notes when a request begins.
 
 use super::signal::{Phase, Signal};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -9,16 +10,134 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A TCP connection whose first bytes were read already.
+pub(super) struct Begun {
+    pub(super) first: Bytes,
+    pub(super) stream: TcpStream,
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let len = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first[..len]);
+        self.first.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+}
+
+/// A connection that HTTP can be spoken over.
+pub(super) enum Socket {
+    Plain(Begun),
+    Tls(Box<TlsStream<Begun>>),
+}
+
+impl Socket {
+    /// The connection below, to be listened to for a while before it is closed.
+    pub(super) fn into_stream(self) -> TcpStream {
+        match self {
+            Self::Plain(begun) => begun.stream,
+            Self::Tls(tls) => tls.into_inner().0.stream,
+        }
+    }
+}
+
+/// The same for both kinds of socket.
+macro_rules! either {
+    ($socket:expr, $inner:ident => $work:expr) => {
+        match $socket.get_mut() {
+            Socket::Plain($inner) => $work,
+            Socket::Tls($inner) => $work,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, inner => Pin::new(inner).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, inner => Pin::new(inner).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, inner => Pin::new(inner).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, inner => Pin::new(inner).poll_shutdown(context))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(begun) => begun.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, inner => Pin::new(inner).poll_write_vectored(context, bytes))
+    }
+}
 
 /// Where hyper's end of a socket puts it when it is done with it.
-pub(super) type Returned = Arc<Mutex<Option<TcpStream>>>;
+pub(super) type Returned = Arc<Mutex<Option<Socket>>>;
 
-/// A socket whose first bytes were read already, and which notes when a request begins.
+/// A socket as hyper sees it.
 pub(super) struct Io {
     /// There until it is given back.
-    inner: Option<TokioIo<TcpStream>>,
-    first: Bytes,
+    inner: Option<TokioIo<Socket>>,
     /// In HTTP/2 bytes come without a request too; its heads are bounded by the idle timeout.
     notes_heads: bool,
     signal: Arc<Signal>,
@@ -26,15 +145,16 @@ pub(super) struct Io {
 }
 
 impl Io {
-    pub(super) fn new(stream: TcpStream, first: Bytes, notes_heads: bool, signal: Arc<Signal>) -> Self {
-        Self { inner: Some(TokioIo::new(stream)), first, notes_heads, signal, returned: Returned::default() }
+    pub(super) fn new(socket: Socket, notes_heads: bool, signal: &Arc<Signal>) -> Self {
+        let inner = Some(TokioIo::new(socket));
+        Self { inner, notes_heads, signal: Arc::clone(signal), returned: Returned::default() }
     }
 
     pub(super) fn returned(&self) -> Returned {
         Arc::clone(&self.returned)
     }
 
-    fn inner(&mut self) -> io::Result<Pin<&mut TokioIo<TcpStream>>> {
+    fn inner(&mut self) -> io::Result<Pin<&mut TokioIo<Socket>>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -49,13 +169,8 @@ impl Read for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
+        buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let len = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first.split_to(len));
-            return Poll::Ready(Ok(()));
-        }
         let read = self.inner()?.poll_read(context, buffer);
         if read.is_ready() && self.notes_heads && self.signal.is(Phase::Idle) {
             self.signal.enter(Phase::Head);

@@ -1,0 +1,82 @@
+//! Settings of the transport: what connections are held to, TLS, and who is believed.
+
+use super::{Config, ConfigError, invalid};
+use crate::http::{CertificateFiles, Options, Proxies, Tls};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Any request that makes sense has a head of this size.
+const HEAD_MAX_LEAST: u64 = 4 << 10;
+
+impl Config {
+    pub(super) fn check_transport(&self) -> Result<(), ConfigError> {
+        let (server, tls) = (&self.server, &self.tls);
+        if server.streams_max == 0 {
+            return Err(invalid("server.streams_max must be at least 1".to_owned()));
+        }
+        if self.limits.head_max.0 < HEAD_MAX_LEAST {
+            return Err(invalid(format!("limits.head_max must be at least {}", super::Size(HEAD_MAX_LEAST))));
+        }
+        if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
+            return Err(invalid("tls.cert and tls.key go together: one of them is empty".to_owned()));
+        }
+        if tls.handshake_timeout.0.is_zero() {
+            return Err(invalid("tls.handshake_timeout must be longer than nothing".to_owned()));
+        }
+        if tls.admin && tls.cert.as_os_str().is_empty() {
+            return Err(invalid("tls.admin needs tls.cert and tls.key".to_owned()));
+        }
+        let loopback = |address: SocketAddr| address.ip().is_loopback();
+        if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
+            return Err(invalid(
+                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
+            ));
+        }
+        let proxies = self.proxies()?;
+        if proxies.protocol && proxies.trusted.is_empty() {
+            return Err(invalid("server.proxy_protocol needs server.trusted_proxies".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Where the certificate is, if there is to be TLS.
+    pub fn certificate(&self) -> Option<CertificateFiles> {
+        let super::Tls { cert, key, .. } = &self.tls;
+        (!cert.as_os_str().is_empty()).then(|| CertificateFiles { cert: cert.clone(), key: key.clone() })
+    }
+
+    fn proxies(&self) -> Result<Proxies, ConfigError> {
+        let network = |text: &String| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+                let what = "is no address and no network such as 10.0.0.0/8";
+                invalid(format!("server.trusted_proxies: {text:?} {what}"))
+            })
+        };
+        let trusted = self.server.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?;
+        Ok(Proxies { trusted, protocol: self.server.proxy_protocol })
+    }
+
+    /// What connections for events are held to.
+    pub fn ingest_transport(&self, tls: Option<Arc<Tls>>) -> Result<Options, ConfigError> {
+        Ok(Options { proxies: self.proxies()?, ..self.transport(tls) })
+    }
+
+    /// What connections of operators are held to. No proxy stands before them.
+    pub fn admin_transport(&self, tls: Option<Arc<Tls>>) -> Options {
+        self.transport(tls.filter(|_| self.tls.admin))
+    }
+
+    fn transport(&self, tls: Option<Arc<Tls>>) -> Options {
+        Options {
+            connections_max: self.server.connections_max,
+            streams_max: self.server.streams_max,
+            head_max: usize::try_from(self.limits.head_max.0).unwrap_or(usize::MAX),
+            header_timeout: self.server.header_timeout.0,
+            idle_timeout: self.server.idle_timeout.0,
+            tls,
+            proxies: Proxies::default(),
+        }
+    }
+}

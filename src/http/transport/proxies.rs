@@ -1,0 +1,227 @@
+//! Whose word is taken for where a client is: the proxies that the configuration names, and nobody else. They say it
+//! in a PROXY header before everything else ([`header`]), or in `X-Forwarded-For` with each request.
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use ppp::{v1, v2};
+use std::net::{IpAddr, SocketAddr};
+
+/// The longest header of version 1, with its line end.
+const V1_BYTES_MAX: usize = 107;
+const V1_PREFIX: &[u8] = b"PROXY ";
+/// Signature, version, family and length of version 2.
+const V2_FIXED_BYTES: usize = 16;
+/// The longest header of version 2 that is taken: the addresses, and room for what proxies add to them.
+const V2_BYTES_MAX: usize = 4096;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The proxies of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub protocol: bool,
+}
+
+impl Proxies {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    /// Where a request that came through a trusted proxy was made: the last address in `X-Forwarded-For` that is not
+    /// a trusted proxy's itself. What stands before it anybody may have written.
+    pub(super) fn forwarded_for(&self, headers: &HeaderMap, proxy: SocketAddr) -> SocketAddr {
+        let mut client = proxy;
+        let mut fields = headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>();
+        while let Some(field) = fields.pop() {
+            let Ok(field) = field.to_str() else { return client };
+            for hop in field.rsplit(',') {
+                let Some(address) = address(hop.trim()) else { return client };
+                client = address;
+                if !self.trusts(address.ip()) {
+                    return client;
+                }
+            }
+        }
+        client
+    }
+}
+
+/// An address as proxies write it: alone, in brackets, or with a port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let alone = bare.parse().map(|ip| SocketAddr::new(ip, 0));
+    alone.or_else(|_| text.parse()).ok().map(canonical)
+}
+
+/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What the first bytes of a connection are, where a PROXY header is expected.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Header {
+    /// More bytes are needed.
+    Partial,
+    /// So many bytes, saying that this is the client; `None` if the proxy speaks for itself.
+    Whole(usize, Option<SocketAddr>),
+    Bad(&'static str),
+}
+
+/// Whether this is the beginning of a PROXY header.
+pub(super) fn is_header(first: &[u8]) -> bool {
+    first.starts_with(V1_PREFIX) || first.starts_with(v2::PROTOCOL_PREFIX)
+}
+
+pub(super) fn header(first: &[u8]) -> Header {
+    let begins = |prefix: &[u8]| first.starts_with(prefix) || prefix.starts_with(first);
+    if begins(v2::PROTOCOL_PREFIX) {
+        return version_2(first);
+    }
+    if !begins(V1_PREFIX) {
+        return Header::Bad("a connection from this proxy begins with a PROXY header");
+    }
+    let line = first.get(..V1_BYTES_MAX).unwrap_or(first);
+    match memchr::memmem::find(line, b"\r\n") {
+        Some(end) => version_1(&first[..end + 2]),
+        None if first.len() < V1_BYTES_MAX => Header::Partial,
+        None => Header::Bad("the PROXY header has no end"),
+    }
+}
+
+fn version_1(line: &[u8]) -> Header {
+    let client = match v1::Header::try_from(line) {
+        Ok(header) => match header.addresses {
+            v1::Addresses::Tcp4(v1::IPv4 { source_address, source_port, .. }) => {
+                Some((source_address.into(), source_port))
+            }
+            v1::Addresses::Tcp6(v1::IPv6 { source_address, source_port, .. }) => {
+                Some((source_address.into(), source_port))
+            }
+            v1::Addresses::Unknown => None,
+        },
+        Err(_) => return Header::Bad("the PROXY header is malformed"),
+    };
+    Header::Whole(line.len(), client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
+}
+
+fn version_2(first: &[u8]) -> Header {
+    let Some(&[high, low]) = first.get(V2_FIXED_BYTES - 2..V2_FIXED_BYTES) else { return Header::Partial };
+    let len = V2_FIXED_BYTES + 256 * usize::from(high) + usize::from(low);
+    if len > V2_BYTES_MAX {
+        return Header::Bad("the PROXY header is too long");
+    }
+    let Some(whole) = first.get(..len) else { return Header::Partial };
+    let Ok(header) = v2::Header::try_from(whole) else {
+        return Header::Bad("the PROXY header is malformed");
+    };
+    // Under LOCAL the addresses mean nothing: the proxy looks whether anybody is there.
+    let client = match (header.command, header.addresses) {
+        (v2::Command::Proxy, v2::Addresses::IPv4(v2::IPv4 { source_address, source_port, .. })) => {
+            Some((source_address.into(), source_port))
+        }
+        (v2::Command::Proxy, v2::Addresses::IPv6(v2::IPv6 { source_address, source_port, .. })) => {
+            Some((source_address.into(), source_port))
+        }
+        _ => None,
+    };
+    Header::Whole(len, client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> Proxies {
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        Proxies { trusted: trusted.to_vec(), protocol: false }
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_proxy_is_the_clients() {
+        let proxy: SocketAddr = "10.0.0.1:5000".parse().unwrap();
+        let cases: [(&[&str], &str); 15] = [
+            (&[], "10.0.0.1:5000"),
+            (&[""], "10.0.0.1:5000"),
+            (&["192.0.2.7"], "192.0.2.7:0"),
+            // Everything before it the client may have sent itself.
+            (&["1.1.1.1, 192.0.2.7"], "192.0.2.7:0"),
+            (&["1.1.1.1", "192.0.2.7"], "192.0.2.7:0"),
+            (&["192.0.2.7, 10.1.2.3"], "192.0.2.7:0"),
+            (&["192.0.2.7", "10.1.2.3 , fd00::1"], "192.0.2.7:0"),
+            (&["10.7.7.7, 10.1.2.3"], "10.7.7.7:0"),
+            (&["192.0.2.7:4711"], "192.0.2.7:4711"),
+            (&["2001:db8::7"], "[2001:db8::7]:0"),
+            (&["[2001:db8::7]"], "[2001:db8::7]:0"),
+            (&["[2001:db8::7]:4711"], "[2001:db8::7]:4711"),
+            (&["::ffff:192.0.2.7"], "192.0.2.7:0"),
+            (&["1.1.1.1, unknown"], "10.0.0.1:5000"),
+            (&["1.1.1.1, unknown, 10.9.9.9"], "10.9.9.9:0"),
+        ];
+        for (fields, client) in cases {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(&FORWARDED_FOR, field.parse().unwrap());
+            }
+            assert_eq!(proxies().forwarded_for(&headers, proxy), client.parse().unwrap(), "{fields:?}");
+        }
+    }
+
+    fn of_version_2(command: u8, family: u8, addresses: &[u8], extra: usize) -> Vec<u8> {
+        let [low, high] = u16::try_from(addresses.len() + extra).unwrap().to_le_bytes();
+        [v2::PROTOCOL_PREFIX, &[command, family, high, low], addresses, &vec![0; extra]].concat()
+    }
+
+    const IPV4: [u8; 12] = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x67, 0, 80];
+
+    #[test]
+    fn headers_of_both_versions_name_the_client() {
+        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+        let mapped = [[0; 10].as_slice(), &[0xff, 0xff, 192, 0, 2, 7], &[0; 16], &IPV4[8..]].concat();
+        let cases: [(Vec<u8>, Option<SocketAddr>); 9] = [
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n".to_vec(), Some(client)),
+            (b"PROXY TCP6 ::ffff:192.0.2.7 fd00::1 4711 80\r\n".to_vec(), Some(client)),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n".to_vec(), None),
+            (of_version_2(0x21, 0x11, &IPV4, 0), Some(client)),
+            (of_version_2(0x21, 0x11, &IPV4, 1000), Some(client)),
+            (of_version_2(0x21, 0x21, &mapped, 0), Some(client)),
+            (of_version_2(0x20, 0x11, &IPV4, 0), None),
+            (of_version_2(0x21, 0x00, &[], 0), None),
+        ];
+        for (bytes, client) in cases {
+            for len in 0..bytes.len() {
+                assert_eq!(header(&bytes[..len]), Header::Partial, "{len} of {bytes:?}");
+            }
+            let with_more = [&bytes[..], b"POST / HTTP/1.1\r\n"].concat();
+            assert_eq!(header(&with_more), Header::Whole(bytes.len(), client), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused_at_once() {
+        let long = [b"PROXY TCP4 ".as_slice(), &[b'1'; 96]].concat();
+        let cases: [&[u8]; 10] = [
+            b"POST / HTTP/1.1\r\n",
+            b"PRI * HTTP/2.0\r\n",
+            b"\x16\x03\x01",
+            &long,
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 4711\r\n",
+            b"PROXY TCP4 192.0.2.300 10.0.0.1 4711 80\r\n",
+            b"PROXY TCP5 192.0.2.7 10.0.0.1 4711 80\r\n",
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 65536\r\n",
+            // Version 3, and addresses shorter than their family.
+            &of_version_2(0x31, 0x11, &IPV4, 0),
+            &of_version_2(0x21, 0x21, &IPV4, 0),
+        ];
+        for bytes in cases {
+            assert!(matches!(header(bytes), Header::Bad(_)), "{bytes:?}");
+        }
+        // Its length alone says that it is too long.
+        let huge = of_version_2(0x21, 0x11, &IPV4, 60_000);
+        assert!(matches!(header(&huge[..V2_FIXED_BYTES]), Header::Bad(_)));
+    }
+}
