@@ -403,6 +403,25 @@ fn record_losses(
     Ok(())
 }
 
+/// The archive's part of what `/metrics` reads.
+fn archive_gauges(archive: &wal::archive::Status) -> [Reading; 4] {
+    let reading = |name, help, value| Reading { name, help, value };
+    [
+        reading("wal_archive_bytes", "Size of the archive on disk", archive.bytes as f64),
+        reading("wal_archive_segments", "Archived segments", archive.segments as f64),
+        reading(
+            "wal_archive_waiting_segments",
+            "Consumed segments that are not archived yet",
+            archive.waiting as f64,
+        ),
+        reading(
+            "wal_archive_dropped_segments",
+            "Segments gone from the archive before their time, or never archived, since the start",
+            archive.dropped.segments() as f64,
+        ),
+    ]
+}
+
 /// What `/metrics` reads at each scrape.
 fn gauges(
     wal: wal::Handle,
@@ -463,6 +482,7 @@ fn gauges(
                 f64::from(u8::from(status.health == Health::Poisoned)),
             ),
         ];
+        readings.extend(archive_gauges(&status.archive));
         if let Some(tls) = &tls {
             readings.push(reading(
                 "http_certificate_not_after_seconds",

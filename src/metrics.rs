@@ -115,6 +115,10 @@ pub struct Wal {
     pub sync_seconds: SharedLatency,
     pub sync_errors: Counter,
     pub segments_reused: Counter,
+    pub archived_segments: Counter,
+    pub archived_bytes: Counter,
+    pub archive_expired_segments: Counter,
+    pub archive_errors: Counter,
 }
 
 /// What the compactor and the publisher count.
@@ -311,6 +315,14 @@ pub fn registry(
     for (name, help, counter) in [
         ("wal_sync_errors", "Failed syncs of the log", &wal.sync_errors),
         ("wal_segments_reused", "Segments written again instead of allocated", &wal.segments_reused),
+        ("wal_archived_segments", "Consumed segments compressed into the archive", &wal.archived_segments),
+        ("wal_archived_bytes", "Bytes written to the archive", &wal.archived_bytes),
+        (
+            "wal_archive_expired_segments",
+            "Archived segments removed after wal.archive_retention",
+            &wal.archive_expired_segments,
+        ),
+        ("wal_archive_errors", "Failed attempts to archive a segment", &wal.archive_errors),
         ("compactor_stored_rows", "Records turned into rows", &compactor.stored_rows),
         ("compactor_quarantined_rows", "Records put into quarantine", &compactor.quarantined_rows),
         ("compactor_rescued_rows", "Rows with a value in _rescued", &compactor.rescued_rows),

@@ -22,6 +22,7 @@ fn open(dir: &Path) -> Wal {
         unsynced_max: 1 << 30,
         max_bytes: 4 << 30,
         disk_reserve: 0,
+        archive: None,
     };
     let metrics = Arc::new(metrics::Wal::default());
     wal::open(Arc::new(RealStorage), clock::system(), config, Floor::default(), metrics).unwrap()

@@ -50,6 +50,7 @@ fn config() -> Config {
         unsynced_max: 1 << 20,
         max_bytes: 1 << 20,
         disk_reserve: 0,
+        archive: None,
     }
 }
 

@@ -139,6 +139,8 @@ pub struct Wal {
     pub sync_interval: Span,
     pub max_bytes: Size,
     pub disk_reserve: Size,
+    pub archive_retention: Span,
+    pub archive_bytes_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -248,7 +250,7 @@ impl Config {
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
         let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
         at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
-        at_least("limits.decoded_max", self.limits.decoded_max.0, body_max)?;
+        at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(
@@ -349,6 +351,11 @@ impl Config {
             unsynced_max: UNSYNCED_MAX,
             max_bytes: self.wal.max_bytes.0,
             disk_reserve: self.wal.disk_reserve.0,
+            archive: (!self.wal.archive_retention.0.is_zero()).then(|| wal::archive::Config {
+                dir: self.server.data_dir.join("archive"),
+                retention: self.wal.archive_retention.0,
+                bytes_max: self.wal.archive_bytes_max.0,
+            }),
         }
     }
 

@@ -16,7 +16,10 @@ pub fn document(ingest_url: &str) -> Result<Value, serde_saphyr::Error> {
     document["servers"] = json!([{"url": "/", "description": "admin listener"}]);
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
-        if !is_admin(path) {
+        if is_admin(path) {
+            // The document's own server.
+            item.as_object_mut().and_then(|item| item.remove("servers"));
+        } else {
             item["servers"] = json!([{"url": ingest_url, "description": "ingest listener"}]);
         }
     }

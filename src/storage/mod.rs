@@ -43,6 +43,12 @@ pub trait Storage: Send + Sync {
     /// Writes a new small file and syncs its content. Fails if it exists.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError>;
 
+    /// Creates a file to be written from front to back, and never again. Fails if it exists.
+    fn create(&self, path: &Path) -> Result<Box<dyn NewFile>, IoError>;
+
+    /// Opens a file that nobody writes any more. It can be read to its end even if its name goes meanwhile.
+    fn open(&self, path: &Path) -> Result<Box<dyn StoredFile>, IoError>;
+
     /// Renames within one file system. Durable after [`Storage::sync_dir`] of the directories.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError>;
 
@@ -57,6 +63,23 @@ pub trait Storage: Send + Sync {
 
     /// How log files are written, for the start-up log line: `"mmap"`, `"pwrite"`, `"simulated"`.
     fn backend(&self, dir: &Path) -> &'static str;
+}
+
+/// A file being written. It counts once it is synced and has its final name.
+pub trait NewFile: Send {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), IoError>;
+
+    /// Makes its content durable. It is not soon read again, so its memory is given back.
+    fn sync(&mut self) -> Result<(), IoError>;
+}
+
+/// A file that is read.
+pub trait StoredFile: Send + Sync {
+    /// Its size.
+    fn bytes(&self) -> Result<u64, IoError>;
+
+    /// The bytes `[offset, offset + len)`; an error if the file ends before.
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, IoError>;
 }
 
 /// The bytes behind a [`LogFile`]. Private to this module: its contract is kept by `log_file.rs` alone.

@@ -1,13 +1,13 @@
 //! The operating system's file system.
 
 use super::mmap::{MmapRegion, PwriteRegion, resident_part};
-use super::{LogFile, Region, Storage};
+use super::{LogFile, NewFile, Region, Storage, StoredFile};
 use crate::error::{IoContext, IoError};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A new log file is filled with zeros in writes of this size. It decides how large the page cache's folios
@@ -108,6 +108,16 @@ impl Storage for RealStorage {
         file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).context("write file", path)
     }
 
+    fn create(&self, path: &Path) -> Result<Box<dyn NewFile>, IoError> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path).context("create file", path)?;
+        Ok(Box::new(RealFile { file, path: path.to_owned(), end: 0 }))
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn StoredFile>, IoError> {
+        let file = File::open(path).context("open file", path)?;
+        Ok(Box::new(RealFile { file, path: path.to_owned(), end: 0 }))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is storage")]
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         std::fs::rename(from, to).context("rename file", from)
@@ -128,6 +138,42 @@ impl Storage for RealStorage {
 
     fn backend(&self, dir: &Path) -> &'static str {
         if Self::uses_mmap(dir) { "mmap" } else { "pwrite" }
+    }
+}
+
+/// A file that is written once, or read.
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    /// What was written so far.
+    end: u64,
+}
+
+impl NewFile for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+        self.file.write_all_at(bytes, self.end).context("write file", &self.path)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), IoError> {
+        self.file.sync_all().context("sync file", &self.path)?;
+        // The page cache is for the log.
+        let forgotten = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        debug_assert!(forgotten.is_ok(), "{forgotten:?}");
+        Ok(())
+    }
+}
+
+impl StoredFile for RealFile {
+    fn bytes(&self) -> Result<u64, IoError> {
+        self.file.metadata().map(|metadata| metadata.len()).context("look at file", &self.path)
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset).context("read file", &self.path)?;
+        Ok(bytes)
     }
 }
 

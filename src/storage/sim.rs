@@ -5,7 +5,7 @@
 //! no order. Creations, renames and removals become durable by `sync_dir`, or by chance in their order. Calls can
 //! be made to fail, and space to run out.
 
-use super::{LogFile, Region, Storage};
+use super::{LogFile, NewFile, Region, Storage, StoredFile};
 use crate::error::IoError;
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -256,6 +256,55 @@ impl Region for SimRegion {
     fn release(&self, _upto: u64) {}
 }
 
+/// A file that is written from front to back, or read.
+struct SimStored {
+    inode: Inode,
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl SimStored {
+    fn region(&self) -> SimRegion {
+        let len = self.inode.lock().cached.len() as u64;
+        SimRegion { inode: Arc::clone(&self.inode), disk: self.disk.clone(), len }
+    }
+}
+
+impl NewFile for SimStored {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+        if self.disk.free_bytes(&self.path)? < bytes.len() as u64 {
+            return Err(IoError::new("write file", &self.path, io::ErrorKind::StorageFull.into()));
+        }
+        let region = self.region();
+        let end = region.len;
+        let grown = usize::try_from(end).expect("small") + bytes.len();
+        self.inode.lock().cached.resize(grown, 0);
+        region.copy_in(end, bytes).map_err(|source| IoError::new("write file", &self.path, source))
+    }
+
+    fn sync(&mut self) -> Result<(), IoError> {
+        let region = self.region();
+        {
+            let SimFile { cached, durable, .. } = &mut *self.inode.lock();
+            durable.resize(cached.len(), 0);
+        }
+        region.sync().map_err(|source| IoError::new("sync file", &self.path, source))
+    }
+}
+
+impl StoredFile for SimStored {
+    fn bytes(&self) -> Result<u64, IoError> {
+        Ok(self.inode.lock().cached.len() as u64)
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
+        let file = self.inode.lock();
+        let at = usize::try_from(offset).expect("small");
+        let missing = || IoError::new("read file", &self.path, io::ErrorKind::UnexpectedEof.into());
+        file.cached.get(at..at + len).map(<[u8]>::to_vec).ok_or_else(missing)
+    }
+}
+
 impl Storage for SimDisk {
     fn create_dir(&self, _dir: &Path) -> Result<(), IoError> {
         Ok(())
@@ -293,6 +342,17 @@ impl Storage for SimDisk {
 
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
         self.create("create file", path, bytes.to_vec())
+    }
+
+    fn create(&self, path: &Path) -> Result<Box<dyn NewFile>, IoError> {
+        Self::create(self, "create file", path, Vec::new())?;
+        let inode = self.inode("create file", path)?;
+        Ok(Box::new(SimStored { inode, disk: self.clone(), path: path.to_owned() }))
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn StoredFile>, IoError> {
+        let inode = self.inode("open file", path)?;
+        Ok(Box::new(SimStored { inode, disk: self.clone(), path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {

@@ -2,9 +2,11 @@
 
 use super::Shared;
 use super::append::{AppendError, Full, NewFrame};
+use super::archive;
 use super::durable::{Durable, Health, SyncError};
 use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::lsn::{Lsn, SegmentId};
+use super::past::Past;
 use super::segment::Segment;
 use crate::clock::Micros;
 use crate::error::chain;
@@ -96,13 +98,13 @@ impl Handle {
         }
     }
 
-    /// The payload of a frame that is durable and still in the log, with its receive time.
-    pub fn find(&self, lsn: Lsn) -> Option<(Micros, Vec<u8>)> {
-        let segment = self.shared.segments.holding(lsn)?;
-        let (header, at) = frames(&segment).find(|(header, _)| header.lsn >= lsn)?;
-        let ext = usize::from(header.ext_bytes);
-        let payload = segment.file.read(at + ext as u64, header.body_bytes as usize - ext)?;
-        (header.lsn == lsn).then(|| (header.ts, payload.into_owned()))
+    /// What was read before and is kept, in the log or in the archive.
+    pub fn past(&self) -> Past {
+        Past::new(Arc::clone(&self.shared))
+    }
+
+    pub(super) fn stop_archiving(&self) {
+        self.shared.archive.stop();
     }
 
     /// Identity of this log.
@@ -131,6 +133,7 @@ impl Handle {
             unsynced_bytes: tail.unsynced_bytes,
             prepared: tail.prepared.len(),
             log_bytes,
+            archive: self.shared.archive.status(),
             backend: self.shared.storage.backend(&self.shared.config.dir),
             segments,
         }
@@ -169,6 +172,7 @@ pub struct Status {
     pub prepared: usize,
     /// Bytes of all segment files, also of those that wait for their turn.
     pub log_bytes: u64,
+    pub archive: archive::Status,
     pub backend: &'static str,
     pub segments: Vec<SegmentStatus>,
 }

@@ -3,10 +3,16 @@
 //! Reads a whole file into memory first, so that what a running daemon appends meanwhile does not change under
 //! the inspector; an append that was under way shows as an unfinished tail.
 
+use super::archive;
 use super::format::{self, Frame, FrameKind, HEADER_BYTES, HeaderError, Seal, SegmentHeader, SegmentStart};
-use super::lsn::Lsn;
+use super::lsn::{Lsn, SegmentId};
 use crate::error::{IoContext, IoError};
+use crate::storage::real::RealStorage;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// No segment is larger; what decompresses to more is none.
+const RAW_BYTES_MAX: u64 = 16 << 30;
 
 /// A segment file in memory.
 pub struct SegmentFile {
@@ -53,10 +59,19 @@ pub struct Summary {
 
 /// The segment files in a log's directory, by name.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
+    list_named(dir, |name| format::parse_segment_name(name).is_some())
+}
+
+/// The archived segments in an archive's directory, by name.
+pub fn list_archived(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
+    list_named(dir, |name| archive::format::Name::parse(name).is_some())
+}
+
+fn list_named(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, IoError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).context("list directory", dir)? {
         let entry = entry.context("list directory", dir)?;
-        if entry.file_name().to_str().and_then(format::parse_segment_name).is_some() {
+        if entry.file_name().to_str().is_some_and(&is_one) {
             paths.push(entry.path());
         }
     }
@@ -64,9 +79,35 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
     Ok(paths)
 }
 
+/// The id of the segment in a file, archived or not, by the file's name.
+pub fn segment_id(path: &Path) -> Option<SegmentId> {
+    let name = path.file_name()?.to_str()?;
+    format::parse_segment_name(name).or_else(|| Some(archive::format::Name::parse(name)?.id))
+}
+
+/// Whether a file is an archived segment, by its name.
+pub fn is_archived(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zst")
+}
+
+/// Opens an archived segment's index.
+pub fn index(path: &Path) -> Result<archive::format::Index, archive::ArchiveError> {
+    archive::file::ArchivedSegment::open(&RealStorage, path).map(|segment| segment.index)
+}
+
 impl SegmentFile {
+    /// Reads a segment file, or decompresses an archived one.
     pub fn read(path: &Path) -> Result<Self, IoError> {
-        let bytes = std::fs::read(path).context("read log segment", path)?;
+        let bytes = if is_archived(path) {
+            let file = std::fs::File::open(path).context("open archived segment", path)?;
+            let mut bytes = Vec::new();
+            let decoder = zstd::stream::read::Decoder::new(file);
+            let decoded = decoder.and_then(|decoder| decoder.take(RAW_BYTES_MAX).read_to_end(&mut bytes));
+            decoded.context("decompress archived segment", path)?;
+            bytes
+        } else {
+            std::fs::read(path).context("read log segment", path)?
+        };
         let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES).unwrap_or(&bytes));
         Ok(Self { path: path.to_owned(), header, bytes })
     }

@@ -2,8 +2,9 @@
 //!
 //! `docs/wal-format.md` has the bytes; this is the protocol. One mutex ([`append`]) gives out numbers and disjoint
 //! ranges; copying happens outside of it. A thread ([`sync`]) makes ranges durable for everybody at once; another
-//! ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system. A
-//! [`Reader`] follows behind. A payload is opaque here.
+//! ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system; a third
+//! ([`archive`]) compresses what is consumed. A [`Reader`] follows behind, and [`Past`] reads again what it has read. A
+//! payload is opaque here.
 //!
 //! Invariants, cited by number elsewhere:
 //! - **W1** 202 is answered only if `lsn <= appended`, 200 only if `lsn <= durable`; readers see `lsn <= durable`.
@@ -15,11 +16,13 @@
 //! - **W8** What cannot be read is put aside, never deleted.
 
 mod append;
+pub mod archive;
 mod durable;
 pub mod format;
 mod handle;
 pub mod inspect;
 mod lsn;
+mod past;
 mod prepare;
 mod reader;
 mod recovery;
@@ -34,6 +37,7 @@ pub use append::{AppendError, Full, NewFrame};
 pub use durable::{Durable, Health, SyncError};
 pub use handle::{Handle, SegmentStatus, Status};
 pub use lsn::{Lsn, LsnRange, SegmentId};
+pub use past::{Past, PastFrame, PastFrames, Whereabouts};
 pub use reader::{Damage, Polled, Reader};
 pub use recovery::{Floor, OpenError, RecoveryReport};
 
@@ -41,6 +45,7 @@ use crate::clock::Clock;
 use crate::metrics;
 use crate::storage::Storage;
 use append::Tail;
+use archive::Archive;
 use parking_lot::{Condvar, Mutex};
 use prepare::Pool;
 use segment::Segments;
@@ -77,6 +82,8 @@ pub struct Config {
     pub max_bytes: u64,
     /// Space left free on the disk for staging and the catalog.
     pub disk_reserve: u64,
+    /// Where consumed segments go; `None`: nowhere.
+    pub archive: Option<archive::Config>,
 }
 
 /// What the handle, the reader and the two threads share.
@@ -88,6 +95,7 @@ struct Shared {
     tail: Mutex<Tail>,
     segments: Segments,
     pool: Mutex<Pool>,
+    archive: Archive,
     prepare_wanted: Condvar,
     sync_wanted: Mutex<SyncWanted>,
     sync_signal: Condvar,
@@ -137,7 +145,13 @@ pub fn open(
 ) -> Result<Wal, OpenError> {
     let (shared, report) = open_shared(storage, clock, config, floor, metrics)?;
     let mut threads = Vec::new();
-    for (name, run) in [("wal-sync", sync::run as fn(&Shared)), ("wal-prepare", prepare::run)] {
+    let jobs = [
+        ("wal-sync", sync::run as fn(&Shared)),
+        ("wal-prepare", prepare::run),
+        ("wal-archive", archive::run),
+    ];
+    let archives = shared.config.archive.is_some();
+    for (name, run) in jobs.into_iter().filter(|(name, _)| archives || *name != "wal-archive") {
         let shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
         threads.push(thread.map_err(OpenError::Thread)?);
@@ -157,16 +171,22 @@ fn open_shared(
     storage.create_dir(&config.dir)?;
     storage.create_dir(&config.dir.join("pool"))?;
     storage.create_dir(&quarantine_dir(&config.dir))?;
+    let archive = Archive::open(storage.as_ref(), config.archive.clone())?;
     let recovered = recovery::recover(storage.as_ref(), &config.dir, floor)?;
     recovered.report.log();
     let log_bytes = recovered.segments.iter().map(|segment| segment.header.capacity).sum();
     let skip = if recovered.report.quarantined.is_empty() { LSN_SKIP } else { LSN_SKIP_UNREAD };
-    let last = Lsn(recovered.highest.0 + skip);
+    let archived = archive.newest().map_or(Lsn::NONE, |name| name.last);
+    let last = Lsn(recovered.highest.max(archived).0 + skip);
+    // An id names a segment for ever, also in the archive.
+    let next_id =
+        archive.highest_id().map_or(recovered.next_id, |id| recovered.next_id.max(SegmentId(id + 1)));
     let shared = Arc::new(Shared {
         wal_uuid: recovered.wal_uuid,
         tail: Mutex::new(Tail::new(last, recovered.report.known_durable, recovered.predecessor)),
         segments: Segments::new(recovered.segments),
-        pool: Mutex::new(Pool::new(recovered.next_id, log_bytes)),
+        pool: Mutex::new(Pool::new(next_id, log_bytes)),
+        archive,
         prepare_wanted: Condvar::new(),
         sync_wanted: Mutex::new(SyncWanted::default()),
         sync_signal: Condvar::new(),
@@ -192,6 +212,7 @@ impl Wal {
 
     /// Waits for the threads to end, after [`Handle::close`].
     pub fn join(self) {
+        self.handle.stop_archiving();
         for thread in self.threads {
             // A panic in there has been printed; the process is ending anyway.
             drop(thread.join());

@@ -51,11 +51,18 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Takes a consumed segment that is not needed any more.
+    pub(super) fn give_back(&mut self, segment: Arc<Segment>) {
+        self.consumed.push(segment);
+    }
+}
+
 impl Shared {
     /// Hands the segments that hold nothing above `consumed` over for reuse or removal. The caller has made sure
     /// that a synced checkpoint covers `consumed` (W4).
     pub(super) fn trim(&self, consumed: Lsn) {
-        let done = self.segments.take_through(consumed);
+        let done = self.archive.take_through(&self.segments, consumed);
         if done.is_empty() {
             return;
         }
@@ -71,7 +78,7 @@ impl Shared {
         self.prepare_wanted.notify_one();
     }
 
-    fn remove_spares(&self) {
+    pub(super) fn remove_spares(&self) {
         while let Some(segment) = self.take_unreferenced(0) {
             self.remove_segment(&segment);
         }
@@ -146,11 +153,17 @@ impl Shared {
                 Some(segment) => self.reuse_or_remove(&segment).transpose(),
                 None => None,
             };
-            let prepared = prepared.unwrap_or_else(|| {
-                let bytes = self.config.segment_bytes;
-                self.room_for(bytes).map_err(Shortage::Full)?;
-                self.make_segment(bytes).map_err(Shortage::Io)
-            });
+            let prepared = match prepared.unwrap_or_else(|| self.allocate()) {
+                // Accepting comes before the archive.
+                Err(shortage) if shortage.is_full() => match self.archive.give_up_one() {
+                    Some(segment) => {
+                        self.pool.lock().give_back(segment);
+                        continue;
+                    }
+                    None => Err(shortage),
+                },
+                prepared => prepared,
+            };
             match prepared {
                 Ok(prepared) => {
                     self.tail.lock().prepared.push_back(prepared);
@@ -172,6 +185,12 @@ impl Shared {
                 }
             }
         }
+    }
+
+    fn allocate(&self) -> Result<Prepared, Shortage> {
+        let bytes = self.config.segment_bytes;
+        self.room_for(bytes).map_err(Shortage::Full)?;
+        self.make_segment(bytes).map_err(Shortage::Io)
     }
 
     /// How many consumed segments are kept.
@@ -317,6 +336,15 @@ impl Shared {
 enum Shortage {
     Full(Full),
     Io(IoError),
+}
+
+impl Shortage {
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::Io(error) => error.is_full(),
+        }
+    }
 }
 
 /// The preparing thread.

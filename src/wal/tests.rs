@@ -1,5 +1,6 @@
 //! The log against an oracle, on a disk that loses power.
 
+mod archiving;
 mod rescue;
 
 use super::*;
@@ -22,6 +23,11 @@ fn config() -> Config {
         unsynced_max: 1 << 20,
         max_bytes: 40 * SEGMENT_BYTES,
         disk_reserve: 0,
+        archive: Some(archive::Config {
+            dir: PathBuf::from("/archive"),
+            retention: Duration::from_hours(1),
+            bytes_max: u64::MAX,
+        }),
     }
 }
 
@@ -114,6 +120,7 @@ impl Model {
     fn checkpoint(&mut self) {
         self.consumed = self.consumed.max(self.read_to);
         self.reader.trim(self.consumed);
+        self.shared.archive_once();
         self.shared.prepare_once();
     }
 
@@ -162,6 +169,26 @@ impl Model {
             }
         }
         assert_eq!(self.sent.range(seen.next()..).next(), None, "an acknowledged frame is gone");
+        self.check_past();
+    }
+
+    /// What was consumed can be read again, in order, each frame once, from the log or the archive.
+    fn check_past(&mut self) {
+        let all = LsnRange { first: Lsn(1), last: self.consumed };
+        let mut past = Past::new(Arc::clone(&self.shared)).read(all);
+        let mut seen = Lsn::NONE;
+        while let Some(frame) = past.next().unwrap() {
+            assert!(frame.lsn > seen, "each once, in order");
+            assert_eq!(self.sent.range(seen.next()..frame.lsn).next(), None, "a consumed frame is gone");
+            seen = frame.lsn;
+            let sent = self.sent.get(&seen).or_else(|| self.forgiven.get(&seen));
+            assert_eq!(Some(frame.payload), sent.map(|payload| &payload[..]), "kept as sent");
+        }
+        let left = self.sent.range(seen.next()..).next().filter(|(lsn, _)| **lsn <= self.consumed);
+        assert_eq!(left, None, "a consumed frame is gone");
+        let missing = self.shared.missing(all).unwrap();
+        let within = |range: &LsnRange| self.sent.range(range.first..=range.last).next().is_some();
+        assert!(!missing.iter().any(within), "what is there is not called missing: {missing:?}");
     }
 }
 
@@ -442,6 +469,7 @@ fn many_threads_append_and_everything_is_read_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
         dir: dir.path().to_owned(),
+        archive: None,
         segment_bytes: 1 << 20,
         first_segment_bytes: 1 << 18,
         max_bytes: 1 << 30,
@@ -496,6 +524,7 @@ fn what_was_appended_while_the_log_closed_is_durable_and_nobody_waits_for_ever()
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
             dir: dir.path().to_owned(),
+            archive: None,
             segment_bytes: 16 << 20,
             first_segment_bytes: 16 << 20,
             max_bytes: 1 << 30,

@@ -123,26 +123,6 @@ fn parameters_may_come_as_a_form() {
 }
 
 #[test]
-fn one_is_made_from_its_first_records_which_are_stored() {
-    let daemon = Daemon::dev();
-    let lines = "{\"b\":1,\"o\":{\"x\":[1,2]},\"at\":\"2024-01-01T00:00:00.000Z\"}\n{\"b\":70000,\"at\":\"2024-01-02 00:00:00\",\"s\":\"t\"}\n";
-    let (kind, body) = multipart("ndjson", &gzip(lines.as_bytes()));
-    let made =
-        call_with(&daemon, "POST", "/v0/datasources?name=ev&mode=create", &[("content-type", &kind)], body);
-    assert_eq!(made.status, 200, "{}", made.text());
-    let shown = call(&daemon, "GET", "/v0/datasources/ev", "").json();
-    assert_eq!(
-        shown["schema"]["sql_schema"],
-        "`b` Nullable(Int64) `json:$.b`, `o_x` Array(Int64) `json:$.o.x`, `at` DateTime64(3) `json:$.at`, \
-         `s` Nullable(String) `json:$.s`"
-    );
-    assert_eq!(shown["statistics"]["row_count"], 2, "{shown}");
-    let raw = call(&daemon, "POST", "/v0/datasources?name=raw&format=ndjson", "{\"n\":1}\n");
-    assert_eq!(raw.status, 200, "{}", raw.text());
-    assert_eq!(daemon.rows("raw").iter().map(fields).collect::<Vec<_>>(), [json!({"n": 1})]);
-}
-
-#[test]
 fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     let daemon = Daemon::dev();
     let post = |query: &str, body: &str| {
@@ -274,50 +254,6 @@ fn records_are_appended_and_counted() {
     assert!(refused.status == 400 && error(&refused).contains("There is no data"), "{}", refused.text());
     let refused = call(&daemon, "POST", path, "no record\n");
     assert!(refused.status == 400 && error(&refused).starts_with("No line of the body is a JSON object"));
-}
-
-#[test]
-fn csv_is_appended_by_place_or_by_name() {
-    let daemon = Daemon::dev();
-    let schema =
-        "id Int32 `json:$.Id`, name String `json:$.Name`, score Nullable(Float64), tags Array(String)";
-    create(&daemon, "ev", schema);
-    let post = |query: &str, body: &str| {
-        let header = [("content-type", "text/html; charset=utf-8")];
-        let path = format!("/v0/datasources?mode=append&name=ev&{query}");
-        call_with(&daemon, "POST", &path, &header, body)
-    };
-    let done = post("format=csv&dialect_delimiter=%2C", "1,\"a, \"\"b\"\"\n\",1.5,\"[\"\"x\"\"]\"\n2,,,[]\n");
-    assert_eq!(done.json()["error"], false, "{}", done.text());
-    let done = post("format=csv&dialect_delimiter=%3B", "name;id;tags;score\r\nc;3;[];\r\n");
-    assert_eq!(done.json()["error"], false, "{}", done.text());
-    let done = post("", "4,d,2.5,[]\n5,e\n").json();
-    assert_eq!((&done["quarantine_rows"], &done["invalid_lines"]), (&json!(1), &json!(1)), "{done}");
-    let rows: Vec<Value> = daemon.rows("ev").iter().map(fields).collect();
-    assert_eq!(
-        rows,
-        [
-            json!({"id": 1, "name": "a, \"b\"\n", "score": 1.5, "tags": ["x"]}),
-            json!({"id": 2, "name": "", "tags": []}),
-            json!({"id": 3, "name": "c", "tags": []}),
-            json!({"id": 4, "name": "d", "score": 2.5, "tags": []}),
-        ]
-    );
-    let made =
-        call(&daemon, "POST", "/v0/datasources?name=made", "when,n,ok\n2024-01-01 00:00:00,7,true\n,8,\n");
-    assert_eq!(made.json()["datasource"]["type"], "csv", "{}", made.text());
-    assert_eq!(
-        call(&daemon, "GET", "/v0/datasources/made", "").json()["schema"]["sql_schema"],
-        "`when` Nullable(DateTime64(3)) `json:$.when`, `n` Nullable(Int64) `json:$.n`, `ok` Nullable(Bool) `json:$.ok`"
-    );
-    for (query, body, part) in [
-        ("format=csv&dialect_delimiter=ab", "1", "'dialect_delimiter' is one character"),
-        ("format=csv&dialect_new_line=x", "1", "'dialect_new_line' is a line feed"),
-        ("format=csv", "\n", "The CSV has no lines"),
-    ] {
-        let refused = post(query, body);
-        assert!(refused.status == 400 && error(&refused).contains(part), "{query}: {}", refused.text());
-    }
 }
 
 #[test]

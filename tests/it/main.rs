@@ -4,6 +4,7 @@
 
 mod admin;
 mod analyze;
+mod archive;
 mod body;
 mod bucket;
 mod cli;

@@ -40,7 +40,7 @@ impl Dump {
         let names = self.log.data_dir().and_then(|dir| catalog::stream_names(dir).ok()).unwrap_or_default();
         let only = self.stream.as_deref().map(|text| stream_number(text, &names)).transpose()?;
         let mut out = io::BufWriter::new(io::stdout().lock());
-        for path in self.log.segments()? {
+        for path in self.log.segments_once()? {
             let segment = SegmentFile::read(&path)?;
             if let Err(error) = &segment.header {
                 eprintln!("forebay: {}: {error}", path.display());

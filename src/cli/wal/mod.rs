@@ -8,6 +8,7 @@ use super::output;
 use crate::wal::format::HeaderError;
 use crate::wal::inspect::{self, SegmentFile, Summary};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ enum Command {
 /// Which log.
 #[derive(Debug, Clone, clap::Args)]
 struct Log {
-    /// A data directory, the wal/ directory in it, or one segment file.
+    /// A data directory, the wal/ or archive/ directory in it, or one segment file, archived or not.
     #[arg(value_name = "DIR", default_value = "forebay-data")]
     path: PathBuf,
     /// Print JSON instead of tables.
@@ -65,15 +66,28 @@ impl Log {
             .find(|dir| dir.join(crate::catalog::FILE_NAME).is_file())
     }
 
-    /// The segment files, by name.
+    /// The segment files, the archived ones first, by name.
     fn segments(&self) -> anyhow::Result<Vec<PathBuf>> {
         if self.path.is_file() {
             return Ok(vec![self.path.clone()]);
         }
-        let within = self.path.join("wal");
-        let dir = if within.is_dir() { &within } else { &self.path };
-        let paths = inspect::list(dir)?;
-        anyhow::ensure!(!paths.is_empty(), "{} has no log segments", dir.display());
+        let is_data_dir = self.path.join("wal").is_dir();
+        let within = |name: &str| if is_data_dir { self.path.join(name) } else { self.path.clone() };
+        let (log, archive) = (within("wal"), within("archive"));
+        let mut paths = if archive.is_dir() { inspect::list_archived(&archive)? } else { Vec::new() };
+        paths.extend(inspect::list(&log)?);
+        anyhow::ensure!(!paths.is_empty(), "{} has no log segments", log.display());
+        Ok(paths)
+    }
+
+    /// The same, but what is archived and still in the log once: a consumed segment stays until its file is used again.
+    fn segments_once(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut paths = self.segments()?;
+        let in_log = paths.iter().filter(|path| !inspect::is_archived(path));
+        let ids: HashSet<_> = in_log.filter_map(|path| inspect::segment_id(path)).collect();
+        paths.retain(|path| {
+            !inspect::is_archived(path) || inspect::segment_id(path).is_none_or(|id| !ids.contains(&id))
+        });
         Ok(paths)
     }
 }
@@ -104,7 +118,10 @@ impl Inspect {
         for path in self.log.segments()? {
             let segment = SegmentFile::read(&path)?;
             let summary = segment.summary();
-            let state = state(segment.header.map(drop), &summary);
+            let state = match state(segment.header.map(drop), &summary) {
+                "sealed" | "open" if inspect::is_archived(&path) => "archived",
+                state => state,
+            };
             if self.log.json {
                 all.push(json!({"file": path, "state": state, "summary": summary}));
                 continue;

@@ -3,9 +3,10 @@
 use super::Log;
 use crate::catalog;
 use crate::cli::output;
-use crate::wal::Lsn;
+use crate::error::chain;
 use crate::wal::format::{FrameKind, HeaderError, Seal, SegmentStart};
-use crate::wal::inspect::{Entry, SegmentFile};
+use crate::wal::inspect::{self, Entry, SegmentFile};
+use crate::wal::{Lsn, LsnRange};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ struct Finding {
 #[derive(Debug, Default, Serialize)]
 struct Report {
     segments: usize,
+    archived: usize,
     frames: u64,
     findings: Vec<Finding>,
 }
@@ -42,6 +44,10 @@ impl Verify {
         let mut segments = Vec::new();
         let mut report = Report::default();
         for path in self.log.segments()? {
+            if inspect::is_archived(&path) {
+                check_archived(&path, &mut report);
+                continue;
+            }
             let segment = SegmentFile::read(&path)?;
             report.segments += 1;
             match &segment.header {
@@ -65,6 +71,28 @@ impl Verify {
             print(&report);
         }
         Ok(ExitCode::from(u8::from(report.findings.iter().any(|finding| finding.damage))))
+    }
+}
+
+/// Checks an archived segment: it must be whole, and hold the frames that its index says.
+fn check_archived(path: &Path, report: &mut Report) {
+    report.archived += 1;
+    let index = match inspect::index(path) {
+        Ok(index) => index,
+        Err(error) => return report.push(path, true, chain(&error)),
+    };
+    let segment = match SegmentFile::read(path) {
+        Ok(segment) => segment,
+        Err(error) => return report.push(path, true, chain(&error)),
+    };
+    let frames = segment.entries().filter(|entry| matches!(entry, Entry::Frame { .. })).count();
+    report.frames += frames as u64;
+    let found = segment.summary().data_frames;
+    let given = LsnRange { first: index.base, last: index.last }.count();
+    if found < index.data_frames {
+        report.push(path, true, format!("{found} of its {} requests can be read", index.data_frames));
+    } else if found < given {
+        report.push(path, false, format!("{} requests were lost before it was archived", given - found));
     }
 }
 
@@ -141,5 +169,9 @@ fn print(report: &Report) {
         n => format!("{n} places are damaged"),
     };
     let frames = output::number(report.frames);
-    output::print(&format!("{} segments, {frames} frames: {verdict}\n", report.segments));
+    let archived = match report.archived {
+        0 => String::new(),
+        n => format!(" and {n} archived"),
+    };
+    output::print(&format!("{} segments{archived}, {frames} frames: {verdict}\n", report.segments));
 }

@@ -5,7 +5,8 @@ use super::problem::{Problem, blocking, ok, parameter, respond, timestamp};
 use super::{AdminRequest, Phase, Running};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{FileState, Loss, RegisteredFile};
-use crate::wal::Lsn;
+use crate::error::chain;
+use crate::wal::{Lsn, Whereabouts};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full as FullBody;
@@ -97,6 +98,7 @@ impl Running {
             "backend": status.backend,
             "refusing": status.refusing.map(|full| full.to_string()),
             "segments": status.segments,
+            "archive": status.archive,
             "recovery": self.recovery,
             "losses": losses,
         })))
@@ -166,7 +168,14 @@ impl Running {
             lsn.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt is a log sequence number"))?;
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
-        let (frame, around) = blocking(move || Ok((wal.find(lsn), catalog.files_around(lsn)?))).await?;
+        let (found, around) =
+            blocking(move || Ok((wal.past().find(lsn), catalog.files_around(lsn)?))).await?;
+        let found = found.unwrap_or_else(|error| {
+            tracing::error!(%lsn, error = %chain(&error), "a receipt cannot be looked up in the archive");
+            None
+        });
+        let place = found.as_ref().map(|(place, ..)| *place);
+        let frame = found.map(|(_, ts, payload)| (ts, payload));
         let status = self.wal.status();
         let frame = frame
             .as_ref()
@@ -182,7 +191,8 @@ impl Running {
         Ok(ok(&json!({
             "lsn": lsn,
             "durable": lsn <= status.durable,
-            "in_log": frame.is_some(),
+            "in_log": place == Some(Whereabouts::Log),
+            "in_archive": place == Some(Whereabouts::Archive),
             "stream": stream,
             "received_at": frame.as_ref().map(|(ts, _)| timestamp(*ts)),
             "records": frame.as_ref().map(|(_, head)| head.good),

@@ -1,0 +1,241 @@
+//! Reads frames again that were read before: from the log as long as they stand there, then from the archive.
+
+use super::Shared;
+use super::archive::file::ArchivedSegment;
+use super::archive::{ArchiveError, Place};
+use super::format::{self, Frame, FrameKind};
+use super::lsn::{Lsn, LsnRange};
+use super::segment::Segment;
+use crate::clock::Micros;
+use std::sync::Arc;
+
+/// Read access to everything that is kept. Clones are cheap.
+#[derive(Clone)]
+pub struct Past {
+    shared: Arc<Shared>,
+}
+
+/// A DATA frame of the past.
+#[derive(Debug, Clone, Copy)]
+pub struct PastFrame<'a> {
+    pub lsn: Lsn,
+    pub ts: Micros,
+    pub payload: &'a [u8],
+}
+
+/// Where a frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    Log,
+    Archive,
+}
+
+impl Past {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Numbers of `range` that stand in neither log nor archive. Numbers that a start left out are not missing.
+    pub fn missing(&self, range: LsnRange) -> Result<Vec<LsnRange>, ArchiveError> {
+        self.shared.missing(range)
+    }
+
+    /// The frames of `range` in order. What is missing or damaged is passed over.
+    pub fn read(&self, range: LsnRange) -> PastFrames {
+        PastFrames {
+            shared: Arc::clone(&self.shared),
+            next: range.first,
+            last: range.last,
+            source: None,
+            buffer: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// One frame: where it stands, when it was received, and its payload.
+    pub fn find(&self, lsn: Lsn) -> Result<Option<(Whereabouts, Micros, Vec<u8>)>, ArchiveError> {
+        let mut frames = self.read(LsnRange { first: lsn, last: lsn });
+        let found = frames.next()?.map(|frame| (frame.ts, frame.payload.to_vec()));
+        Ok(found.map(|(ts, payload)| {
+            let place = match frames.source {
+                Some(Source::Archive { .. }) => Whereabouts::Archive,
+                _ => Whereabouts::Log,
+            };
+            (place, ts, payload)
+        }))
+    }
+}
+
+/// What is being read.
+enum Source {
+    /// A segment of the log and the offset to go on from.
+    Log { segment: Arc<Segment>, offset: u64 },
+    /// An archived one and the block to go on with.
+    Archive { segment: Box<ArchivedSegment>, block: usize },
+}
+
+/// Frames in the order of their numbers: see [`Past::read`]. Holds a block of a segment in memory, or the largest frame.
+pub struct PastFrames {
+    shared: Arc<Shared>,
+    /// The number to go on from, and the last one wanted.
+    next: Lsn,
+    last: Lsn,
+    source: Option<Source>,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+/// What is read of the log at a time, at least.
+const STEP_BYTES: u64 = 1 << 20;
+
+impl PastFrames {
+    /// The next frame; `None` behind the last one.
+    #[expect(clippy::should_implement_trait, reason = "what it returns borrows from it")]
+    pub fn next(&mut self) -> Result<Option<PastFrame<'_>>, ArchiveError> {
+        let found = loop {
+            if let Some(found) = self.next_in_buffer() {
+                break found;
+            }
+            if !self.fill()? {
+                return Ok(None);
+            }
+        };
+        let (at, lsn, ts, ext, len) = found;
+        if lsn > self.last {
+            self.next = lsn;
+            return Ok(None);
+        }
+        self.next = lsn.next();
+        let payload = at + format::FRAME_HEADER_BYTES + ext..at + format::FRAME_HEADER_BYTES + len;
+        Ok(Some(PastFrame { lsn, ts, payload: &self.buffer[payload] }))
+    }
+
+    /// Moves behind the next DATA frame in the buffer that was not read yet.
+    fn next_in_buffer(&mut self) -> Option<(usize, Lsn, Micros, usize, usize)> {
+        let (salt, uuid) = match self.source.as_ref()? {
+            Source::Log { segment, .. } => (segment.salt, segment.header.wal_uuid),
+            Source::Archive { segment, .. } => (segment.header.salt(), segment.header.wal_uuid),
+        };
+        while self.at < self.buffer.len() {
+            let rest = &self.buffer[self.at..];
+            let Some((skip, frame)) = first_frame(rest, salt, &uuid) else {
+                self.at = self.buffer.len();
+                return None;
+            };
+            let header = frame.header;
+            let at = self.at + skip;
+            self.at = at + header.frame_bytes();
+            if header.kind == FrameKind::Data && header.lsn >= self.next {
+                let (ext, len) = (usize::from(header.ext_bytes), header.body_bytes as usize);
+                return Some((at, header.lsn, header.ts, ext, len));
+            }
+        }
+        None
+    }
+
+    /// Reads on. False at the end.
+    fn fill(&mut self) -> Result<bool, ArchiveError> {
+        self.buffer.clear();
+        self.at = 0;
+        if self.next > self.last {
+            return Ok(false);
+        }
+        loop {
+            match self.source.take() {
+                Some(Source::Log { segment, offset }) => {
+                    if let Some(offset) = self.fill_from_log(&segment, offset) {
+                        self.source = Some(Source::Log { segment, offset });
+                        return Ok(true);
+                    }
+                    match segment.end() {
+                        Some(end) => self.next = self.next.max(end.last.next()),
+                        // It is being written; all that was durable was read.
+                        None => return Ok(false),
+                    }
+                }
+                Some(Source::Archive { segment, block }) => {
+                    if let Some((raw, at)) = segment.block(block)? {
+                        (self.buffer, self.at) = (raw, at);
+                        self.source = Some(Source::Archive { segment, block: block + 1 });
+                        return Ok(true);
+                    }
+                    self.next = self.next.max(segment.index.last.next());
+                }
+                None => {
+                    if self.next > self.last || !self.enter()? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds what holds the next number, or the first one above it.
+    fn enter(&mut self) -> Result<bool, ArchiveError> {
+        loop {
+            match self.shared.archive.holding(&self.shared.segments, self.next) {
+                None => return Ok(false),
+                Some(Place::Log(segment)) => {
+                    if segment.base > self.last {
+                        return Ok(false);
+                    }
+                    self.source = Some(Source::Log { segment, offset: Segment::FIRST_OFFSET });
+                    return Ok(true);
+                }
+                Some(Place::Archive(name)) if name.base > self.last => return Ok(false),
+                Some(Place::Archive(name)) => {
+                    if let Some(segment) = self.shared.archive.read(self.shared.storage.as_ref(), name)? {
+                        let block = segment.block_with(self.next);
+                        self.source = Some(Source::Archive { segment: Box::new(segment), block });
+                        return Ok(true);
+                    }
+                    // It went between the two looks; a third finds what is left.
+                }
+            }
+        }
+    }
+
+    /// Copies some frames that are durable. Returns the offset behind them, `None` if there are none.
+    fn fill_from_log(&mut self, segment: &Segment, mut offset: u64) -> Option<u64> {
+        let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
+        let durable = self.shared.durable.borrow().lsn;
+        let from = offset;
+        let mut wanted = false;
+        while offset < limit && (!wanted || offset - from < STEP_BYTES) {
+            let head = segment.file.read(offset, format::FRAME_HEADER_BYTES)?;
+            let header =
+                head.first_chunk().and_then(|head| format::FrameHeader::decode(head, segment.salt).ok());
+            match header {
+                Some(header) if header.kind == FrameKind::Data && header.lsn > durable => break,
+                Some(header) => {
+                    let frame = offset;
+                    offset = (offset + header.frame_bytes() as u64).min(limit);
+                    wanted |= header.kind == FrameKind::Data && header.lsn >= self.next;
+                    if !wanted || header.lsn > self.last {
+                        // Not yet there, or past it: nothing to copy.
+                        if wanted {
+                            break;
+                        }
+                        continue;
+                    }
+                    let len = usize::try_from(offset - frame).ok()?;
+                    self.buffer.extend_from_slice(&segment.file.read(frame, len)?);
+                }
+                None => {
+                    // Damage: look at every place behind it.
+                    offset += format::ALIGN as u64;
+                }
+            }
+        }
+        (!self.buffer.is_empty()).then_some(offset)
+    }
+}
+
+/// The first valid frame, and how far it is away.
+fn first_frame<'a>(bytes: &'a [u8], salt: u32, wal_uuid: &[u8; 16]) -> Option<(usize, Frame<'a>)> {
+    if let Ok(frame) = format::frame_at(bytes, 0, salt, wal_uuid) {
+        return Some((0, frame));
+    }
+    let at = format::candidates(bytes).find(|at| format::frame_at(bytes, *at, salt, wal_uuid).is_ok())?;
+    Some((at, format::frame_at(bytes, at, salt, wal_uuid).ok()?))
+}
