@@ -15,6 +15,7 @@ const FIXED_BYTES: usize = 20;
 /// Where the length of the tagged fields stands.
 const TAGS_BYTES_AT: usize = 16;
 const TAG_CLIENT_IP: u8 = 1;
+const TAG_SCHEMA_VERSION: u8 = 2;
 const TAG_IDEMPOTENCY_KEY: u8 = 3;
 
 /// Names a stream within one daemon, for ever.
@@ -55,6 +56,9 @@ pub struct BatchHead<'a> {
     /// Records that were found to be none.
     pub bad: u32,
     pub client_ip: Option<IpAddr>,
+    /// The version of the stream's schema under which `good` and `bad` were told. `None`: every record that is one is
+    /// good.
+    pub schema_version: Option<u32>,
     /// What the client calls this request, so that it is stored once however often it is sent.
     pub idempotency_key: Option<&'a str>,
 }
@@ -78,7 +82,7 @@ impl BatchHead<'_> {
     /// The bytes that go before the body.
     pub fn encode(&self) -> Vec<u8> {
         let key_bytes = self.idempotency_key.map_or(0, |key| key.len().saturating_add(3));
-        let mut bytes = Vec::with_capacity(FIXED_BYTES.saturating_add(19).saturating_add(key_bytes));
+        let mut bytes = Vec::with_capacity(FIXED_BYTES.saturating_add(26).saturating_add(key_bytes));
         bytes.extend_from_slice(&[VERSION, self.dialect as u8, self.kind as u8, 0]);
         bytes.extend_from_slice(&self.stream.0.to_le_bytes());
         bytes.extend_from_slice(&self.good.to_le_bytes());
@@ -88,6 +92,9 @@ impl BatchHead<'_> {
             Some(IpAddr::V4(ip)) => push_tag(&mut bytes, TAG_CLIENT_IP, &ip.octets()),
             Some(IpAddr::V6(ip)) => push_tag(&mut bytes, TAG_CLIENT_IP, &ip.octets()),
             None => {}
+        }
+        if let Some(version) = self.schema_version {
+            push_tag(&mut bytes, TAG_SCHEMA_VERSION, &version.to_le_bytes());
         }
         if let Some(key) = self.idempotency_key {
             push_tag(&mut bytes, TAG_IDEMPOTENCY_KEY, key.as_bytes());
@@ -131,6 +138,7 @@ impl<'a> Batch<'a> {
                 good: number(4)?,
                 bad: number(8)?,
                 client_ip: None,
+                schema_version: None,
                 idempotency_key: None,
             })
         })();
@@ -151,6 +159,10 @@ fn with_tags<'a>(mut head: BatchHead<'a>, mut tags: &'a [u8]) -> Result<BatchHea
             TAG_CLIENT_IP => {
                 let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
                 head.client_ip = v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok();
+            }
+            TAG_SCHEMA_VERSION => {
+                let version = value.try_into().map_err(|_| BatchError::Damaged)?;
+                head.schema_version = Some(u32::from_le_bytes(version));
             }
             TAG_IDEMPOTENCY_KEY => {
                 head.idempotency_key = Some(std::str::from_utf8(value).map_err(|_| BatchError::Damaged)?);
@@ -174,6 +186,8 @@ mod tests {
             good: 3,
             bad: 1,
             client_ip: client_ip.map(|ip| ip.parse().unwrap()),
+            // With one and without.
+            schema_version: client_ip.map(|_| 0x0102_0304),
             idempotency_key,
         }
     }

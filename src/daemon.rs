@@ -199,8 +199,8 @@ fn ingest_handler(
     wal: &wal::Handle,
     control: &Arc<Control>,
     keys: &Arc<idempotency::Index>,
-) -> Arc<IngestHandler> {
-    Arc::new(IngestHandler {
+) -> Result<Arc<IngestHandler>, ConfigError> {
+    Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
         progress: Arc::clone(&control.progress),
@@ -210,8 +210,9 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
+        cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
-    })
+    }))
 }
 
 fn public_url(config: &Config) -> Option<String> {
@@ -275,7 +276,7 @@ impl Parts {
             public_url: public_url(config),
             secure: tls.is_some(),
         });
-        let ingest = ingest_handler(config, &log.handle, &control, &keys);
+        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
@@ -306,6 +307,10 @@ impl Parts {
         self.ingest.settings.store(Arc::new(settings(config)));
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        // They were checked when they were read.
+        if let Ok(cors) = config.cors() {
+            self.ingest.cors.store(Arc::new(cors));
+        }
         if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
             // A panic in there leaves the certificate as it was.
             drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
@@ -524,7 +529,7 @@ async fn wait_for_end(
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
                     parts.reload(&config).await;
-                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
+                    tracing::info!("what may change while the daemon runs was read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

@@ -3,9 +3,11 @@
 //! What is counted on the accept path is spread over cells, one for each of a few threads, so that cores do not
 //! fight for a cache line; a scrape adds them up.
 
+use crate::columns::{ReasonCounts, ReasonKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
@@ -125,7 +127,8 @@ pub struct Wal {
 #[derive(Debug, Default)]
 pub struct Compactor {
     pub stored_rows: Counter,
-    pub quarantined_rows: Counter,
+    quarantined_rows: Family<[(&'static str, &'static str); 1], Counter>,
+    pub ignored_fields: Counter,
     pub rescued_rows: Counter,
     pub duplicate_keys: Counter,
     pub published_files: Counter,
@@ -139,6 +142,18 @@ pub struct Compactor {
     pub unreadable_frames: Counter,
     pub verdict_mismatches: Counter,
     pub restarts: Counter,
+}
+
+impl Compactor {
+    /// Records put into quarantine, by reason.
+    pub fn quarantined(&self, counts: &ReasonCounts) {
+        for kind in ReasonKind::ALL {
+            let count = counts.of(kind);
+            if count > 0 {
+                self.quarantined_rows.get_or_create(&[("reason", kind.label())]).inc_by(count);
+            }
+        }
+    }
 }
 
 /// Statuses that are told apart; others count as 0.
@@ -324,7 +339,11 @@ pub fn registry(
         ),
         ("wal_archive_errors", "Failed attempts to archive a segment", &wal.archive_errors),
         ("compactor_stored_rows", "Records turned into rows", &compactor.stored_rows),
-        ("compactor_quarantined_rows", "Records put into quarantine", &compactor.quarantined_rows),
+        (
+            "compactor_ignored_fields",
+            "Values without a column in streams whose policy is strict",
+            &compactor.ignored_fields,
+        ),
         ("compactor_rescued_rows", "Rows with a value in _rescued", &compactor.rescued_rows),
         (
             "compactor_duplicate_keys",
@@ -360,6 +379,8 @@ pub fn registry(
     ] {
         registry.register(name, help, counter.clone());
     }
+    let help = "Records put into quarantine by reason";
+    registry.register("compactor_quarantined_rows", help, compactor.quarantined_rows.clone());
     registry.register_collector(Box::new(Gauges(gauges)));
     registry
 }

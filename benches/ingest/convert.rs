@@ -7,7 +7,7 @@ use crate::process;
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::json::BodyKind;
-use forebay::schema::Schema;
+use forebay::schema::Rules;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub fn child(from: &Path, to: &Path) {
     let text = std::fs::read(from).expect("the input");
     let limits =
         Limits { columns_max: 1000, received_at_column: false, lsn_column: false, record_column: false };
-    let mut rows = Rows::new(&Schema::default(), limits);
+    let mut rows = Rows::new(&Rules::default(), limits);
     let mut file = None;
     let mut at = 0;
     let mut lsn = 0;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::json::{BodyKind, records};
-use forebay::schema::Schema;
+use forebay::schema::Rules;
 use serde::de::IgnoredAny;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub fn columns(c: &mut Criterion) {
     let chunks: Vec<Vec<u8>> = chunks.chunks(60).map(<[&[u8]]>::concat).collect();
     group.bench_function("forebay", |b| {
         b.iter(|| {
-            let mut rows = Rows::new(&Schema::default(), limits);
+            let mut rows = Rows::new(&Rules::default(), limits);
             let mut stored = 0;
             for (lsn, chunk) in chunks.iter().enumerate() {
                 let origin = Origin { lsn: lsn as u64, received_at: 0 };

@@ -6,14 +6,14 @@ use criterion::{Criterion, Throughput};
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::json::BodyKind;
-use forebay::schema::Schema;
+use forebay::schema::Rules;
 
 pub fn write(c: &mut Criterion) {
     const ROWS: u64 = 200_000;
     const BATCH: u64 = 8192;
     let limits =
         Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
-    let mut rows = Rows::new(&Schema::default(), limits);
+    let mut rows = Rows::new(&Rules::default(), limits);
     let mut batches = Vec::new();
     for seed in 0..ROWS / BATCH {
         let body = Bytes::from(common::events(BATCH, seed));

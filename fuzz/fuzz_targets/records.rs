@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::json::{BodyKind, records};
-use forebay::schema::Schema;
+use forebay::schema::Rules;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         let whole = records::check(&[Bytes::copy_from_slice(body)], kind);
         assert_eq!(whole, records::check(&pieces, kind), "cut at {cut}");
         let Ok(verdict) = whole else { continue };
-        let mut rows = Rows::new(&Schema::default(), LIMITS);
+        let mut rows = Rows::new(&Rules::default(), LIMITS);
         // Twice: the second time with what the first has taught it.
         for lsn in 1..=2 {
             let counts = rows.append(body, kind, Origin { lsn, received_at: 0 });

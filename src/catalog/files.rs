@@ -1,8 +1,9 @@
 //! The register of files, and the checkpoints that go with them.
 
-use super::{Catalog, CatalogError, put};
+use super::{Catalog, CatalogError, proposals, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
+use crate::columns::Proposal;
 use crate::wal::{Lsn, LsnRange};
 use rusqlite::{Row, Transaction, params};
 
@@ -45,6 +46,7 @@ pub struct Cut {
     /// The version of the schema that the files were written with.
     pub schema_version: u32,
     pub misfits: Vec<Misfit>,
+    pub proposals: Vec<Proposal>,
 }
 
 /// Values of one field and kind that did not fit their column.
@@ -62,8 +64,13 @@ pub struct Misfit {
 pub struct Counts {
     pub stored: u64,
     pub quarantined: u64,
+    /// Those of the quarantined that came too late, or too early.
+    pub late: u64,
+    pub early: u64,
     pub rescued: u64,
     pub duplicate_keys: u64,
+    /// Values without a column in streams whose policy ignores them.
+    pub ignored_fields: u64,
 }
 
 impl Counts {
@@ -71,8 +78,11 @@ impl Counts {
         Self {
             stored: self.stored + other.stored,
             quarantined: self.quarantined + other.quarantined,
+            late: self.late + other.late,
+            early: self.early + other.early,
             rescued: self.rescued + other.rescued,
             duplicate_keys: self.duplicate_keys + other.duplicate_keys,
+            ignored_fields: self.ignored_fields + other.ignored_fields,
         }
     }
 }
@@ -134,6 +144,9 @@ pub struct KnownMisfit {
 const COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error";
+
+const PROGRESS: &str =
+    "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields";
 
 impl Catalog {
     /// Registers the files of several streams, advances their checkpoints, and remembers that the log up to
@@ -211,15 +224,15 @@ impl Catalog {
     /// Where every stream stands.
     pub fn progress(&self) -> Result<Vec<StreamProgress>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT id, checkpoint_lsn, stored, quarantined, rescued, duplicate_keys FROM streams";
-            db.prepare(sql)?.query_map([], progress_of)?.collect()
+            let sql = format!("SELECT {PROGRESS} FROM streams");
+            db.prepare(&sql)?.query_map([], progress_of)?.collect()
         })
     }
 
     pub fn stream_progress(&self, stream: StreamId) -> Result<StreamProgress, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT id, checkpoint_lsn, stored, quarantined, rescued, duplicate_keys FROM streams WHERE id = ?1";
-            db.query_row(sql, [stream.0], progress_of)
+            let sql = format!("SELECT {PROGRESS} FROM streams WHERE id = ?1");
+            db.query_row(&sql, [stream.0], progress_of)
         })
     }
 
@@ -286,10 +299,15 @@ fn register_cut(
 ) -> rusqlite::Result<()> {
     let (first, last) = (cut.lsns.first.0.cast_signed(), cut.lsns.last.0.cast_signed());
     let sql = "UPDATE streams SET checkpoint_lsn = ?2, stored = stored + ?3, quarantined = quarantined + ?4,
-                   rescued = rescued + ?5, duplicate_keys = duplicate_keys + ?6 WHERE id = ?1";
-    let counts = [cut.counts.stored, cut.counts.quarantined, cut.counts.rescued, cut.counts.duplicate_keys];
-    let [stored, quarantined, rescued, duplicate_keys] = counts.map(u64::cast_signed);
-    db.execute(sql, params![cut.stream.0, last, stored, quarantined, rescued, duplicate_keys])?;
+                   late = late + ?5, early = early + ?6, rescued = rescued + ?7,
+                   duplicate_keys = duplicate_keys + ?8, ignored_fields = ignored_fields + ?9 WHERE id = ?1";
+    let Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields } = cut.counts;
+    let counts = [stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields];
+    let [stored, quarantined, late, early, rescued, duplicate_keys, ignored] = counts.map(u64::cast_signed);
+    let values =
+        params![cut.stream.0, last, stored, quarantined, late, early, rescued, duplicate_keys, ignored];
+    db.execute(sql, values)?;
+    proposals::add(db, cut.stream, &cut.proposals)?;
     for misfit in &cut.misfits {
         let sql = "INSERT INTO misfits (stream, column_path, kind, count, example, first_at, last_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
@@ -347,8 +365,11 @@ fn progress_of(row: &Row<'_>) -> rusqlite::Result<StreamProgress> {
         counts: Counts {
             stored: number(2)?,
             quarantined: number(3)?,
-            rescued: number(4)?,
-            duplicate_keys: number(5)?,
+            late: number(4)?,
+            early: number(5)?,
+            rescued: number(6)?,
+            duplicate_keys: number(7)?,
+            ignored_fields: number(8)?,
         },
     })
 }

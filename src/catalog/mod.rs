@@ -10,6 +10,7 @@ mod keys;
 mod migrations;
 mod objects;
 mod peek;
+mod proposals;
 mod schemas;
 mod streams;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use files::{
 pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use peek::{consumed, stream_names, wal_uuid};
+pub use proposals::Accept;
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
 pub use tokens::{NewToken, Token, TokenKind, TokenValue};
@@ -66,6 +68,8 @@ pub enum CatalogError {
     StaleVersion { expected: u32, found: u32 },
     #[error("values that were stored would not be any more: {}", lost(.0))]
     LosesData(Vec<Change>),
+    #[error("no field is proposed at {0:?}")]
+    NoSuchProposal(Vec<String>),
     #[error("a column was changed while records brought another one of its name")]
     Conflict,
     #[error(transparent)]

@@ -7,7 +7,7 @@
 mod tests;
 
 use super::streams::{STREAM, json_at, policy_at, stream_of};
-use super::{Catalog, CatalogError, Stream, check_name};
+use super::{Catalog, CatalogError, Stream, check_name, proposals};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns;
@@ -250,7 +250,7 @@ impl Catalog {
         })
     }
 
-    fn check_rules(&self, rules: &Rules) -> Result<(), CatalogError> {
+    pub(super) fn check_rules(&self, rules: &Rules) -> Result<(), CatalogError> {
         rules.check(self.columns_max)?;
         columns::check_defaults(&rules.schema.columns)?;
         Ok(())
@@ -323,5 +323,6 @@ pub(super) fn save_version(
                VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
     let (version, policy) = (rules.schema.version, rules.policy.name());
     db.execute(sql, params![stream.0, version, policy, columns, time, now])?;
+    proposals::forget_columns(db, stream, &rules.schema)?;
     db.execute("UPDATE streams SET policy = ?2 WHERE id = ?1", params![stream.0, policy]).map(drop)
 }

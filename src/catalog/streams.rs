@@ -31,6 +31,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// See [`Rules::are_judged`].
+    pub fn is_judged(&self) -> bool {
+        self.policy.is_declared() || self.settings.time.is_some()
+    }
+
     /// How its records become rows.
     pub fn rules(&self) -> Rules {
         Rules { policy: self.policy, schema: Arc::clone(&self.schema), time: self.settings.time.clone() }

@@ -19,9 +19,10 @@ fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
             rows: 2,
             bytes: 3,
         }],
-        counts: Counts { stored: 2, quarantined: 1, rescued: 0, duplicate_keys: 0 },
+        counts: Counts { stored: 2, quarantined: 1, ..Counts::default() },
         schema_version: version,
         misfits: Vec::new(),
+        proposals: Vec::new(),
     }
 }
 

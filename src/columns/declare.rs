@@ -2,7 +2,7 @@
 
 use super::column::{Column, Fit, Row};
 use crate::json::Parser;
-use crate::schema::{self, ColumnType, RECEIPT_TIME, SchemaError};
+use crate::schema::{self, SchemaError};
 
 /// Checks that the default of each column that has one is a value of that column.
 ///
@@ -11,13 +11,12 @@ use crate::schema::{self, ColumnType, RECEIPT_TIME, SchemaError};
 pub fn check_defaults(columns: &[schema::Column]) -> Result<(), SchemaError> {
     for column in columns {
         let Some(default) = &column.default else { continue };
-        let of_time = matches!(column.kind, ColumnType::Timestamp | ColumnType::Date);
-        if of_time && default == RECEIPT_TIME {
+        if column.is_receipt_time() {
             continue;
         }
         let text = default.to_string();
-        let fits =
-            Column::new(&column.kind).push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
+        let mut value = Column::defined(&schema::Column { default: None, ..column.clone() }, true);
+        let fits = value.push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
         if fits != Ok(Fit::Stored) {
             let reason = format!("its default {text:.100} is no {}", column.type_name());
             return Err(SchemaError::column(column, reason));

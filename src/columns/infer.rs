@@ -1,6 +1,6 @@
 //! The type of a new column, from the values that came for it. Inference never narrows.
 
-use super::scalar;
+use super::time;
 use crate::json::{Kind, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 
@@ -72,10 +72,28 @@ impl Inferred {
         }
     }
 
+    /// What values of a type look like.
+    pub(super) fn of(kind: &ColumnType) -> Self {
+        match kind {
+            ColumnType::Bool => Self::Bool,
+            ColumnType::Float32 | ColumnType::Float64 | ColumnType::Decimal { .. } => Self::Float64,
+            ColumnType::Date => Self::Date,
+            ColumnType::Timestamp => Self::Timestamp,
+            ColumnType::Json | ColumnType::Map(_) => Self::Json,
+            ColumnType::List(item) => Self::List(Box::new(Self::of(item))),
+            ColumnType::Struct(fields) => {
+                let fields = fields.iter().map(|field| (field.name.clone(), 1, Self::of(&field.kind)));
+                Self::Struct(Fields { objects: 1, fields: fields.collect() })
+            }
+            kind if kind.integer_bits().is_some() => Self::Int64,
+            _ => Self::String,
+        }
+    }
+
     fn text(text: &[u8]) -> Self {
-        if scalar::timestamp(text).is_some() {
+        if time::timestamp(text).is_some() {
             Self::Timestamp
-        } else if scalar::date(text).is_some() {
+        } else if time::date(text).is_some() {
             Self::Date
         } else {
             Self::String

@@ -2,8 +2,8 @@
 //! known before the first of its rows is written, because the columns of a file are fixed and a body is not divided
 //! between files.
 
-use super::column::ColumnSet;
 use super::infer::Inferred;
+use super::set::ColumnSet;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Field, Fields, Parser, Shape, Str, Syntax};
 use crate::schema::system;

@@ -1,19 +1,34 @@
 //! Records to columns: what comes as JSON goes out as Arrow arrays, row by row, losing nothing.
 //!
-//! A new field becomes a column; its type is settled by the values of the first batch it is in. A value that does
-//! not fit its column goes to the row's `_rescued` object. A record that is none goes to quarantine with its bytes.
+//! What becomes of a record is said by its stream's [`Rules`](crate::schema::Rules). Where columns evolve, a new field
+//! becomes a column whose type is settled by the values of the first batch it is in, and a value that does not fit goes
+//! to the row's `_rescued` object. Where they are declared, a record that does not fit them goes to quarantine with its
+//! bytes and the reason. The accept path and the compactor run the same code, so they cannot disagree.
 
 mod column;
+mod data;
 mod declare;
 mod dedupe;
 mod infer;
+mod judge;
 mod learn;
+mod proposal;
+mod reason;
+mod receipt;
 mod rescue;
 mod rows;
 mod scalar;
+mod set;
 #[cfg(test)]
 mod tests;
+pub mod time;
+mod walk;
 
 pub use declare::check_defaults;
 pub(crate) use infer::{Inferred, STRUCT_FIELDS_MAX, is_map};
+pub use judge::{Judged, judge};
+pub use proposal::{EXAMPLES_MAX, Proposal};
+pub use reason::{Failure, Reason, ReasonCounts, ReasonKind};
 pub use rows::{BadRow, Batch, Limits, MisfitSummary, Origin, RowCounts, Rows};
+
+use column::Column;

@@ -1,12 +1,17 @@
 //! The rows of one stream that wait to be written: takes bodies, gives batches.
 
-use super::column::{Column, ColumnSet, Fit, Misfit, Row};
+use super::column::{Column, Misfit};
+use super::learn;
+use super::proposal::{Proposal, Proposals};
+use super::reason::{Reason, ReasonCounts};
+use super::receipt;
 use super::rescue::{self, Rescue};
-use super::{dedupe, learn};
+use super::set::{ColumnSet, Location};
+use super::walk::Sink;
 use crate::clock::Micros;
 use crate::json::records::{BadRecord, RecordSink, walk};
-use crate::json::{BodyKind, Field, Fields, Parser, Str, Syntax};
-use crate::schema::{Schema, system};
+use crate::json::{BodyKind, Syntax};
+use crate::schema::{Policy, Rules, Schema, system};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use arrow::error::ArrowError;
@@ -33,40 +38,78 @@ pub struct Origin {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounts {
     pub stored: u64,
-    pub quarantined: u64,
+    pub quarantined: ReasonCounts,
     /// Rows with something in `_rescued`.
     pub rescued: u64,
     /// Values dropped because their key came again.
     pub duplicate_keys: u64,
+    /// Values without a column that the policy ignores.
+    pub ignored_fields: u64,
 }
 
-/// A record that is none, on its way to the quarantine table.
+/// A record that is no row, on its way to the quarantine table.
 #[derive(Debug, Clone)]
 pub struct BadRow {
     pub origin: Origin,
     pub record: u64,
     pub offset: u64,
-    pub reason: Syntax,
+    pub reason: Reason,
     pub raw: Vec<u8>,
 }
 
 pub struct Rows {
-    limits: Limits,
-    set: ColumnSet,
-    leaves: usize,
-    /// No columns are added: a part of the body is written already.
-    fixed: bool,
-    count: usize,
+    pub(super) limits: Limits,
+    pub(super) set: ColumnSet,
+    pub(super) leaves: usize,
+    pub(super) ways: Ways,
+    pub(super) count: usize,
     received_at: Vec<Micros>,
     lsn: Vec<i64>,
     record: Vec<i32>,
     rescues: Vec<Rescue>,
-    bad: Vec<BadRow>,
+    pub(super) bad: Vec<BadRow>,
     /// By path and kind: how many, and the first of them.
     misfits: hashbrown::HashMap<MisfitKey, (u64, String)>,
-    counts: RowCounts,
+    proposals: Proposals,
+    pub(super) counts: RowCounts,
     /// Source bytes of the rows: what they hold of memory, roughly.
     bytes: usize,
+}
+
+/// What is done with records.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    pub(super) policy: Policy,
+    /// New fields become columns.
+    pub(super) grows: bool,
+    pub(super) time: Option<TimeCheck>,
+    /// Records are only judged: nobody will ask for those that are no rows.
+    pub(super) forgets_bad: bool,
+}
+
+/// A [`crate::schema::TimeRule`] with the place of its column.
+#[derive(Debug)]
+pub(super) struct TimeCheck {
+    pub(super) column: String,
+    pub(super) at: Location,
+    pub(super) late: Option<u64>,
+    pub(super) early: Option<u64>,
+    pub(super) required: bool,
+}
+
+impl Ways {
+    fn of(rules: &Rules, set: &ColumnSet) -> Self {
+        let time = rules.time.as_ref().and_then(|rule| {
+            Some(TimeCheck {
+                column: rule.column.clone(),
+                at: set.locate(&rule.column)?,
+                late: rule.late,
+                early: rule.early,
+                required: rule.required,
+            })
+        });
+        Self { policy: rules.policy, grows: rules.policy == Policy::Evolve, time, forgets_bad: false }
+    }
 }
 
 /// Values of one field and kind that did not fit: what a wider type would be for.
@@ -100,12 +143,13 @@ pub struct Batch {
 }
 
 impl Rows {
-    pub fn new(schema: &Schema, limits: Limits) -> Self {
+    pub fn new(rules: &Rules, limits: Limits) -> Self {
+        let set = ColumnSet::of_record(&rules.schema.columns, rules.policy.is_declared());
         Self {
             limits,
-            set: ColumnSet::new(&schema.columns),
-            leaves: schema.leaves(),
-            fixed: false,
+            leaves: rules.schema.leaves(),
+            ways: Ways::of(rules, &set),
+            set,
             count: 0,
             received_at: Vec::new(),
             lsn: Vec::new(),
@@ -113,9 +157,17 @@ impl Rows {
             rescues: Vec::new(),
             bad: Vec::new(),
             misfits: hashbrown::HashMap::new(),
+            proposals: Proposals::default(),
             counts: RowCounts::default(),
             bytes: 0,
         }
+    }
+
+    /// No columns are added: new fields are rescued.
+    #[must_use]
+    pub fn frozen(mut self) -> Self {
+        self.ways.grows = false;
+        self
     }
 
     pub fn len(&self) -> usize {
@@ -133,7 +185,7 @@ impl Rows {
 
     /// The rows and what is known of their columns, leaving nothing behind.
     pub fn take(&mut self) -> Self {
-        let nothing = Self::new(&Schema::default(), self.limits);
+        let nothing = Self::new(&Rules::default(), self.limits);
         std::mem::replace(self, nothing)
     }
 
@@ -154,6 +206,9 @@ impl Rows {
 
     /// Adds the columns that a body brings, of which no row may wait.
     pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
+        if !self.ways.grows {
+            return;
+        }
         let room = self.limits.columns_max.saturating_sub(self.leaves);
         let new = learn::new_columns(&self.set, room, body, kind);
         // Each has a place, also one that gets no type after all, as it has when a row brings it.
@@ -163,7 +218,7 @@ impl Rows {
             let leaves_max = self.limits.columns_max.saturating_sub(self.leaves) + 1;
             if let Some(kind) = inferred.into_type(leaves_max) {
                 self.leaves += kind.leaves() - 1;
-                self.set.add(&name, Column::new(&kind));
+                self.set.add(&name, Column::new(&kind, false));
             } else {
                 untyped += 1;
             }
@@ -181,9 +236,9 @@ impl Rows {
         rows_max: usize,
         full: &mut dyn FnMut(&mut Self),
     ) -> RowCounts {
-        self.fixed = true;
+        let grows = std::mem::replace(&mut self.ways.grows, false);
         let counts = self.walk(body, kind, origin, rows_max, full);
-        self.fixed = false;
+        self.ways.grows = grows;
         counts
     }
 
@@ -197,13 +252,47 @@ impl Rows {
     ) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
-        let columns = self.set.len();
-        let mut sink = Sink { rows: self, origin, seen: Row::default(), raw: &[], columns, rows_max, full };
+        let mut sink = Sink::new(self, body, origin, rows_max, full);
         // A document that is no JSON was refused before it came into the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
         }
         std::mem::replace(&mut self.counts, before)
+    }
+
+    /// Says what would become of the records of one body, keeping nothing of them.
+    ///
+    /// # Errors
+    /// For a document that is no JSON.
+    pub(super) fn judge(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        received_at: Micros,
+        rows_max: usize,
+    ) -> Result<(RowCounts, Option<(u64, Syntax)>), Syntax> {
+        self.ways.forgets_bad = true;
+        let mut forget = Self::clear;
+        let mut sink = Sink::new(self, body, Origin { lsn: 0, received_at }, rows_max, &mut forget);
+        let walked = walk(body, kind, 0, &mut sink);
+        let first_bad = sink.first_bad;
+        self.clear();
+        let counts = std::mem::take(&mut self.counts);
+        walked.map(|_| (counts, first_bad))
+    }
+
+    /// Forgets the rows, and what was learnt from them besides their columns.
+    fn clear(&mut self) {
+        self.set.truncate(0);
+        self.count = 0;
+        self.received_at.clear();
+        self.lsn.clear();
+        self.record.clear();
+        self.rescues.clear();
+        self.bad.clear();
+        self.misfits.clear();
+        self.proposals = Proposals::default();
+        self.bytes = 0;
     }
 
     /// The records since the last call that are none.
@@ -223,12 +312,21 @@ impl Rows {
         self.misfits.drain().map(summary).collect()
     }
 
+    /// The fields without a column that came since the last call, if they are proposed.
+    pub fn take_proposals(&mut self) -> Vec<Proposal> {
+        self.proposals.take()
+    }
+
     /// Settles the types of new columns and returns all rows so far; starts anew.
     pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
         let late_rescued = self.settle_types();
         let rows = self.count;
         let columns = self.set.definitions();
         let (fields, mut arrays) = self.set.finish(rows)?;
+        for (column, array) in columns.iter().zip(&mut arrays).filter(|(column, _)| column.is_receipt_time())
+        {
+            *array = receipt::filled(array, &column.kind, &self.received_at);
+        }
         let mut fields: Vec<Arc<ArrowField>> = fields.iter().cloned().collect();
         let mut add = |name: &str, kind: DataType, nullable: bool, array: ArrayRef| {
             fields.push(Arc::new(ArrowField::new(name, kind, nullable)));
@@ -262,7 +360,7 @@ impl Rows {
         let Self { set, leaves, limits, .. } = self;
         let mut late = Vec::new();
         for slot in 0..set.len() {
-            if set.column(slot).kind().is_some() {
+            if !set.column(slot).is_undecided() {
                 continue;
             }
             // The place of one leaf was taken when the column was made.
@@ -288,11 +386,15 @@ impl Rows {
         rows.difference(&counted).count() as u64
     }
 
-    fn push_row(&mut self, origin: Origin, index: u64, misfits: &mut Vec<Misfit<'_>>) {
+    pub(super) fn push_row(&mut self, origin: Origin, index: u64, misfits: &mut Vec<Misfit<'_>>) {
         if !misfits.is_empty() {
             self.counts.rescued += 1;
             for misfit in misfits.drain(..) {
-                self.sum_up(&misfit.path, misfit.raw);
+                if misfit.extra && self.ways.policy == Policy::Propose {
+                    self.proposals.add(&misfit.path, misfit.raw, origin.received_at);
+                } else {
+                    self.sum_up(&misfit.path, misfit.raw);
+                }
                 self.rescues.push(Rescue { row: self.count, path: misfit.path, raw: misfit.raw.to_owned() });
             }
         }
@@ -319,144 +421,5 @@ impl Rows {
             let example = String::from_utf8_lossy(raw).chars().take(EXAMPLE_CHARS_MAX).collect();
             self.misfits.insert(key, (1, example));
         }
-    }
-
-    fn read_row<'a>(&mut self, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
-        let mut shape = self.set.take_shape();
-        let parsed = shape.object(parser, &mut RecordFields { rows: self, seen });
-        self.set.put_shape(shape);
-        parsed
-    }
-}
-
-/// One body on its way into the rows.
-struct Sink<'r, 'a> {
-    rows: &'r mut Rows,
-    origin: Origin,
-    seen: Row<'a>,
-    raw: &'a [u8],
-    /// How many there are because of good records.
-    columns: usize,
-    rows_max: usize,
-    full: &'r mut dyn FnMut(&mut Rows),
-}
-
-impl<'a> RecordSink<'a> for Sink<'_, 'a> {
-    #[inline(always)]
-    fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
-        let start = parser.at();
-        let parsed = self.rows.read_row(parser, &mut self.seen);
-        self.raw = &parser.bytes()[start..parser.at()];
-        parsed
-    }
-
-    #[inline(always)]
-    fn accept(&mut self, index: u64) {
-        if self.seen.duplicate_key || (self.seen.misfits.len() > 1 && has_duplicate(&self.seen.misfits)) {
-            self.accept_duplicate(index);
-        } else {
-            self.rows.push_row(self.origin, index, &mut self.seen.misfits);
-        }
-        self.columns = self.rows.set.len();
-        if self.rows.count >= self.rows_max {
-            (self.full)(self.rows);
-        }
-    }
-
-    #[cold]
-    fn reject(&mut self, bad: BadRecord<'a>) {
-        self.forget_row();
-        self.rows.counts.quarantined += 1;
-        self.rows.bad.push(BadRow {
-            origin: self.origin,
-            record: bad.index,
-            offset: bad.offset as u64,
-            reason: bad.reason,
-            raw: bad.raw.to_owned(),
-        });
-        if self.rows.bad.len() >= self.rows_max {
-            (self.full)(self.rows);
-        }
-    }
-}
-
-impl Sink<'_, '_> {
-    fn forget_row(&mut self) {
-        self.rows.leaves -= self.rows.set.remove_added(self.columns);
-        self.rows.set.truncate(self.rows.count);
-        self.seen = Row::default();
-    }
-
-    /// Reads the record again with each key once.
-    #[cold]
-    fn accept_duplicate(&mut self, index: u64) {
-        self.forget_row();
-        let mut dropped = 0;
-        let Ok(unique) = dedupe::last_wins(&mut Parser::document(self.raw), &mut dropped) else {
-            unreachable!("the record was parsed a moment ago");
-        };
-        self.rows.counts.duplicate_keys += dropped;
-        let mut seen = Row::default();
-        let parsed = self.rows.read_row(&mut Parser::document(&unique), &mut seen);
-        debug_assert!(parsed.is_ok(), "{parsed:?}");
-        self.rows.push_row(self.origin, index, &mut seen.misfits);
-    }
-}
-
-/// Whether a key without a column came twice, or may have.
-#[cold]
-fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
-    let mut seen = hashbrown::HashSet::new();
-    // Keys are compared as they are written: an escape may hide that two are one.
-    let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
-    misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
-}
-
-struct RecordFields<'r, 'a> {
-    rows: &'r mut Rows,
-    seen: &'r mut Row<'a>,
-}
-
-impl<'a> Fields<'a> for RecordFields<'_, 'a> {
-    fn slot(&mut self, key: Str<'a>) -> Option<usize> {
-        let text = key.text();
-        if let Some(slot) = self.rows.set.find(&text) {
-            return Some(slot);
-        }
-        let name = std::str::from_utf8(&text).ok()?;
-        let full = self.rows.leaves >= self.rows.limits.columns_max;
-        if system::is_reserved(name) || full || self.rows.fixed {
-            return None;
-        }
-        self.rows.leaves += 1;
-        Some(self.rows.set.add(name, Column::undecided()))
-    }
-
-    #[inline(always)]
-    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
-        let before = self.seen.misfits.len();
-        let key = match field {
-            Field::Slot(slot) => {
-                let fit = self.rows.set.column(slot).push(self.rows.count, parser, self.seen)?;
-                if let Fit::Misfit(raw) = fit {
-                    self.seen.misfits.push(Misfit { path: Vec::new(), raw });
-                }
-                if self.seen.misfits.len() == before {
-                    return Ok(());
-                }
-                self.rows.set.key(slot).to_owned()
-            }
-            Field::Other(key) => {
-                self.seen.other(key, parser.skip_value()?);
-                if self.seen.misfits.len() == before {
-                    return Ok(());
-                }
-                key.raw.to_owned()
-            }
-        };
-        for misfit in &mut self.seen.misfits[before..] {
-            misfit.path.insert(0, key.clone());
-        }
-        Ok(())
     }
 }

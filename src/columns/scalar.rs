@@ -1,4 +1,4 @@
-//! Numbers and times from their source text, exactly or not at all.
+//! Numbers and other simple values from their source text, exactly or not at all.
 
 /// An integer without loss: `5`, `-7`, also `5.0`. `None` if it is none or does not fit 64 bits.
 pub(crate) fn int64(raw: &[u8]) -> Option<i64> {
@@ -47,88 +47,84 @@ fn is_exact(raw: &[u8], value: f64) -> bool {
     exact.is_some_and(|exact| format!("{value:.0}").parse() == Ok(exact))
 }
 
-/// `2020-04-05T00:05:38.123456Z`, with a space for the `T`, any number of digits behind the point that microseconds
-/// can hold, and `Z`, `+02:00`, `+0200`, `+02` or nothing (then UTC) at the end.
-pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
-    let (head, rest) = text.split_first_chunk::<19>()?;
-    if !matches!(head[10], b'T' | b' ' | b't') || head[13] != b':' || head[16] != b':' {
-        return None;
-    }
-    let days = i64::from(date(&head[..10])?);
-    let (hour, minute, second) =
-        (two(head[11], head[12])?, two(head[14], head[15])?, two(head[17], head[18])?);
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let (micros, zone) = fraction(rest)?;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
-    Some(seconds * 1_000_000 + micros)
+/// The nearest single. `None` if it overflows.
+pub(crate) fn float32(raw: &[u8]) -> Option<f32> {
+    fast_float2::parse(raw).ok().filter(|value: &f32| value.is_finite())
 }
 
-/// Days since the epoch of `2020-04-05`, in the years 1 to 9999.
-pub(crate) fn date(text: &[u8]) -> Option<i32> {
-    let text: &[u8; 10] = text.try_into().ok()?;
-    if text[4] != b'-' || text[7] != b'-' {
-        return None;
-    }
-    let year = two(text[0], text[1])? * 100 + two(text[2], text[3])?;
-    let (month, day) = (two(text[5], text[6])?, two(text[8], text[9])?);
-    if year == 0 || !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
-        return None;
-    }
-    // Days from the civil calendar, after Howard Hinnant's algorithm, with March as the first month.
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted / 400;
-    let year_of_era = shifted % 400;
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    i32::try_from(era * 146_097 + day_of_era - 719_468).ok()
+/// The nearest double, of whatever number. `None` if it overflows.
+pub(crate) fn nearest_float64(raw: &[u8]) -> Option<f64> {
+    fast_float2::parse(raw).ok().filter(|value: &f64| value.is_finite())
 }
 
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+/// An unsigned integer without loss, also `5.0`.
+pub(crate) fn uint64(raw: &[u8]) -> Option<u64> {
+    if let Some(value) = int64(raw) {
+        return u64::try_from(value).ok();
     }
+    let end = raw.iter().position(|byte| *byte == b'.').unwrap_or(raw.len());
+    let (digits, fraction) = raw.split_at(end);
+    let whole = fraction.get(1..).unwrap_or_default().iter().all(|digit| *digit == b'0');
+    std::str::from_utf8(digits).ok().filter(|_| whole)?.parse().ok()
 }
 
-fn two(tens: u8, ones: u8) -> Option<i64> {
-    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-    (tens <= 9 && ones <= 9).then(|| i64::from(tens) * 10 + i64::from(ones))
-}
-
-/// Microseconds of `.123`, and what follows it.
-fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some((b'.', rest)) = rest.split_first() else { return Some((0, rest)) };
-    let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, zone) = rest.split_at(len);
-    let (micros, beyond) = digits.split_at(len.min(6));
-    if len == 0 || beyond.iter().any(|digit| *digit != b'0') {
-        return None;
-    }
-    let value = micros.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
-    let missing = u32::try_from(6 - micros.len()).ok()?;
-    Some((value * 10_i64.pow(missing), zone))
-}
-
-fn offset_seconds(zone: &[u8]) -> Option<i64> {
-    let (sign, hours, minutes) = match *zone {
-        [] | [b'Z' | b'z'] => return Some(0),
-        [sign, h, i] => (sign, two(h, i)?, 0),
-        [sign, h, i, m, n] | [sign, h, i, b':', m, n] => (sign, two(h, i)?, two(m, n)?),
-        _ => return None,
+/// The digits of a number, exactly: its value is `digits` times ten to the power of minus `scale`.
+pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8) -> Option<String> {
+    let text = std::str::from_utf8(raw).ok()?;
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (text, 0),
     };
-    if hours > 23 || minutes > 59 {
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let valid = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !valid(whole) || !valid(fraction) {
         return None;
     }
-    let seconds = hours * 3_600 + minutes * 60;
-    match sign {
-        b'+' => Some(seconds),
-        b'-' => Some(-seconds),
-        _ => None,
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some("0".to_owned());
     }
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    // The value is `significant` times ten to the power of this.
+    let power = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(zeros)?;
+    let shift = usize::try_from(power.checked_add(i64::from(scale))?).ok()?;
+    if shift.checked_add(significant.len())? > usize::from(precision) {
+        return None;
+    }
+    Some(format!("{sign}{significant}{}", "0".repeat(shift)))
+}
+
+/// A UUID as it is usually written: lower case, with hyphens.
+pub(crate) fn uuid(text: &[u8]) -> Option<String> {
+    uuid::Uuid::try_parse_ascii(text).ok().map(|uuid| uuid.to_string())
+}
+
+/// The text forms of a truth value that the contracts know, in any case.
+pub(crate) fn bool(text: &[u8]) -> Option<bool> {
+    const TRUE: [&str; 8] = ["true", "t", "yes", "y", "on", "enable", "enabled", "1"];
+    const FALSE: [&str; 8] = ["false", "f", "no", "n", "off", "disable", "disabled", "0"];
+    let is_in = |words: [&str; 8]| words.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
+    if is_in(TRUE) { Some(true) } else { is_in(FALSE).then_some(false) }
+}
+
+/// JSON without the white space between its parts. What comes in is known to be JSON.
+pub(crate) fn compact(raw: &[u8]) -> Vec<u8> {
+    let mut compact = Vec::with_capacity(raw.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in raw {
+        if in_string || !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            compact.push(*byte);
+        }
+        in_string = match byte {
+            b'"' if !escaped => !in_string,
+            _ => in_string,
+        };
+        escaped = in_string && *byte == b'\\' && !escaped;
+    }
+    compact
 }
 
 #[cfg(test)]
@@ -168,42 +164,63 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_of_the_usual_forms() {
+    fn unsigned_integers_are_exact_or_refused() {
         let check =
-            |text: &str, expected: Option<i64>| assert_eq!(timestamp(text.as_bytes()), expected, "{text}");
-        let base = 1_586_045_138_000_000;
-        check("2020-04-05 00:05:38", Some(base));
-        check("2020-04-05T00:05:38Z", Some(base));
-        check("2020-04-05T00:05:38.5Z", Some(base + 500_000));
-        check("2020-04-05T00:05:38.123456", Some(base + 123_456));
-        check("2020-04-05T00:05:38.123456000Z", Some(base + 123_456));
-        check("2020-04-05T02:05:38+02:00", Some(base));
-        check("2020-04-04T16:05:38-0800", Some(base));
-        check("2020-04-05T02:05:38+02", Some(base));
-        for bad in [
-            "2020-04-05",
-            "2020-04-05T00:05",
-            "2020-04-05T24:00:00",
-            "2020-04-05T00:05:60",
-            "2020-02-30T00:00:00",
-            "2020-04-05T00:05:38.1234567Z",
-            "2020-04-05T00:05:38.",
-            "2020-04-05T00:05:38 Z",
-            "2020-04-05T00:05:38+25:00",
-            "0000-01-01T00:00:00",
-            "1586045138",
-        ] {
-            check(bad, None);
+            |text: &str, expected: Option<u64>| assert_eq!(uint64(text.as_bytes()), expected, "{text}");
+        check("0", Some(0));
+        check("-0", Some(0));
+        check("-1", None);
+        check("18446744073709551615", Some(u64::MAX));
+        check("18446744073709551615.00", Some(u64::MAX));
+        check("18446744073709551616", None);
+        check("18446744073709551615.5", None);
+        check("1e3", None);
+    }
+
+    #[test]
+    fn decimals_are_exact_or_refused() {
+        let check = |text: &str, precision: u8, scale: u8, expected: Option<&str>| {
+            assert_eq!(decimal(text.as_bytes(), precision, scale).as_deref(), expected, "{text}");
+        };
+        check("1.25", 5, 2, Some("125"));
+        check("-1.5", 5, 2, Some("-150"));
+        check("0", 5, 2, Some("0"));
+        check("-0.000", 5, 2, Some("0"));
+        check("1.250", 5, 2, Some("125"));
+        check("1.255", 5, 2, None);
+        check("999.99", 5, 2, Some("99999"));
+        check("1000", 5, 2, None);
+        check("1e2", 5, 2, Some("10000"));
+        check("12.5e-1", 5, 2, Some("125"));
+        check("1e999999999999999999999", 5, 2, None);
+        check("1e9223372036854775807", 5, 2, None);
+        check("1e-9223372036854775808", 5, 2, None);
+        check("0e9223372036854775807", 5, 2, Some("0"));
+        check(&"9".repeat(76), 76, 0, Some(&"9".repeat(76)));
+        check(&"9".repeat(77), 76, 0, None);
+        for bad in ["", "-", ".", "1.2.3", "+1", "0x10", " 1", "1 ", "NaN", "e5"] {
+            check(bad, 38, 9, None);
         }
     }
 
-    proptest! {
-        #[test]
-        fn dates_agree_with_a_calendar_library(days in -719_162_i32..=2_932_896) {
-            let day = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(days)).unwrap();
-            prop_assert_eq!(date(day.to_string().as_bytes()), Some(days));
+    #[test]
+    fn truths_have_many_words() {
+        for text in ["true", "T", "YES", "y", "On", "enable", "Enabled", "1"] {
+            assert_eq!(bool(text.as_bytes()), Some(true), "{text}");
         }
+        for text in ["False", "f", "No", "n", "OFF", "disable", "Disabled", "0"] {
+            assert_eq!(bool(text.as_bytes()), Some(false), "{text}");
+        }
+        assert_eq!((bool(b""), bool(b"2"), bool(b"maybe")), (None, None, None));
+    }
 
+    #[test]
+    fn compact_json_keeps_its_strings() {
+        let raw = "{ \"a b\" :\t[ 1 , \" \\\" \\\\\" ,\r\n true ] }";
+        assert_eq!(compact(raw.as_bytes()), "{\"a b\":[1,\" \\\" \\\\\",true]}".as_bytes());
+    }
+
+    proptest! {
         #[test]
         fn int64_agrees_with_the_standard_library(value: i64) {
             prop_assert_eq!(int64(value.to_string().as_bytes()), Some(value));

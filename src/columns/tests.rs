@@ -2,17 +2,19 @@
 
 use super::*;
 use crate::json::BodyKind;
-use crate::schema::{Schema, system};
+use crate::schema::{Rules, Schema, system};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::json::LineDelimitedWriter;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+mod declared;
+
 const LIMITS: Limits =
     Limits { columns_max: 100, received_at_column: false, lsn_column: false, record_column: false };
 
-fn rows(schema: &Schema) -> Rows {
-    Rows::new(schema, LIMITS)
+fn rows() -> Rows {
+    Rows::new(&Rules::default(), LIMITS)
 }
 
 fn append(rows: &mut Rows, body: &str) -> RowCounts {
@@ -54,7 +56,7 @@ fn types(schema: &Schema) -> String {
 
 #[test]
 fn fields_become_columns_in_the_order_in_which_they_come() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     let counts = append(
         &mut rows,
         r#"{"date":"2020-04-05 00:05:38","city":"Chicago","n":1,"ok":true,"day":"2020-04-05","price":1.5}
@@ -76,7 +78,7 @@ fn fields_become_columns_in_the_order_in_which_they_come() {
 
 #[test]
 fn what_does_not_fit_a_settled_type_is_rescued_and_the_row_lands() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     append(
         &mut rows,
         r#"{"n":1,"f":0.5,"t":"2020-04-05 00:05:38","s":"x","b":true,"l":[1],"o":{"a":1,"b":{"c":"x"}}}"#,
@@ -111,10 +113,17 @@ fn what_does_not_fit_a_settled_type_is_rescued_and_the_row_lands() {
 
 #[test]
 fn bad_records_leave_no_trace_in_the_columns() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     let body = "{\"a\":1,\"l\":[1],\"o\":{\"x\":1}}\n{\"a\":2,\"l\":[2,3],\"o\":{\"x\":2},\"z\":}\nnope\n{\"a\":3,\"l\":[4],\"o\":{\"x\":5}}\n{\"l\":[9,{\"x\":1\n";
     let counts = append(&mut rows, body);
-    assert_eq!(counts, RowCounts { stored: 2, quarantined: 3, ..RowCounts::default() });
+    assert_eq!(
+        counts,
+        RowCounts {
+            stored: 2,
+            quarantined: ReasonCounts::just(ReasonKind::Record, 3),
+            ..RowCounts::default()
+        }
+    );
     let bad = rows.take_bad();
     assert_eq!(bad.iter().map(|bad| bad.record).collect::<Vec<_>>(), [1, 2, 4]);
     assert_eq!(bad[1].raw, b"nope");
@@ -131,7 +140,7 @@ fn bad_records_leave_no_trace_in_the_columns() {
 
 #[test]
 fn of_a_key_that_comes_twice_the_last_value_stands() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     for _ in 0..2 {
         let counts = append(
             &mut rows,
@@ -149,7 +158,7 @@ fn of_a_key_that_comes_twice_the_last_value_stands() {
 
 #[test]
 fn nulls_and_empty_values_settle_nothing_and_lose_nothing() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     append(&mut rows, r#"{"a":null,"b":[],"c":{},"d":1}"#);
     let batch = rows.finish(1).unwrap();
     assert_eq!(types(&batch.schema), "d int64");
@@ -161,7 +170,7 @@ fn nulls_and_empty_values_settle_nothing_and_lose_nothing() {
 
 #[test]
 fn names_may_be_anything_and_reserved_ones_are_rescued() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     append(
         &mut rows,
         r#"{"":1,"a":2,"A":3,"a.b":4,"\"\\\u00e9\n":5,"_lsn":6,"_rescued":{"x":7},"_record":null}"#,
@@ -174,7 +183,7 @@ fn names_may_be_anything_and_reserved_ones_are_rescued() {
 
 #[test]
 fn columns_beyond_the_limit_are_rescued() {
-    let mut rows = rows(&Schema::default());
+    let mut rows = rows();
     let record: Map<String, Value> = (0..2000).map(|n| (format!("k{n:04}"), json!(n))).collect();
     append(&mut rows, &Value::from(record.clone()).to_string());
     let batch = rows.finish(1).unwrap();
@@ -190,7 +199,7 @@ fn columns_beyond_the_limit_are_rescued() {
 #[test]
 fn system_columns_say_where_a_row_comes_from() {
     let limits = Limits { received_at_column: true, lsn_column: true, record_column: true, ..LIMITS };
-    let mut rows = Rows::new(&Schema::default(), limits);
+    let mut rows = Rows::new(&Rules::default(), limits);
     let origin = |lsn| Origin { lsn, received_at: 1_586_045_138_000_000 };
     rows.append(b"{\"a\":1}\nbad\n{\"a\":2}\n", BodyKind::Lines, origin(5));
     rows.append(b"[{\"a\":3}]", BodyKind::Document, origin(6));
@@ -284,7 +293,7 @@ proptest! {
 
     #[test]
     fn every_value_is_in_its_column_or_rescued(batches in prop::collection::vec(prop::collection::vec(record(), 1..6), 1..4)) {
-        let mut rows = Rows::new(&Schema::default(), Limits { columns_max: 6, ..LIMITS });
+        let mut rows = Rows::new(&Rules::default(), Limits { columns_max: 6, ..LIMITS });
         for records in &batches {
             let body: Vec<String> = records.iter().map(Value::to_string).collect();
             append(&mut rows, &body.join("\n"));
@@ -312,7 +321,7 @@ proptest! {
     #[test]
     fn a_body_in_parts_is_stored_as_it_is_in_one(bodies in prop::collection::vec(lines(), 1..4), rows_max in 1_usize..5) {
         let limits = Limits { columns_max: 6, record_column: true, ..LIMITS };
-        let (mut whole, mut parts) = (Rows::new(&Schema::default(), limits), Rows::new(&Schema::default(), limits));
+        let (mut whole, mut parts) = (Rows::new(&Rules::default(), limits), Rows::new(&Rules::default(), limits));
         for body in &bodies {
             let body = body.join("\n");
             let counts = append(&mut whole, &body);

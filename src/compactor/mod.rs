@@ -10,6 +10,8 @@ mod name;
 pub mod parquet;
 pub mod partition;
 mod publish;
+mod quarantine;
+mod rules;
 mod run;
 pub mod sink;
 mod table;

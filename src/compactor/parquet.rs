@@ -138,6 +138,7 @@ fn flatten(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
     match array.data_type() {
         DataType::Struct(_) => array.as_struct().columns().iter().for_each(|field| flatten(field, leaves)),
         DataType::List(_) => flatten(array.as_list::<i32>().values(), leaves),
+        DataType::Map(..) => array.as_map().entries().columns().iter().for_each(|part| flatten(part, leaves)),
         _ => leaves.push(Arc::clone(array)),
     }
 }

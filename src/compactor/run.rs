@@ -238,14 +238,18 @@ impl Running {
         if lsn <= table.checkpoint {
             return Ok(Vec::new());
         }
-        let mut cuts = table.follow(stream, &self.table_config, self.config.limits)?;
+        let mut cuts =
+            table.follow(stream, batch.head.schema_version, &self.table_config, self.config.limits)?;
         let (counts, ended) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
         cuts.extend(ended);
         self.metrics.stored_rows.inc_by(counts.stored);
-        self.metrics.quarantined_rows.inc_by(counts.quarantined);
+        self.metrics.quarantined(&counts.quarantined);
+        self.metrics.ignored_fields.inc_by(counts.ignored_fields);
         self.metrics.rescued_rows.inc_by(counts.rescued);
         self.metrics.duplicate_keys.inc_by(counts.duplicate_keys);
-        if counts.stored != u64::from(batch.head.good) || counts.quarantined != u64::from(batch.head.bad) {
+        if counts.stored != u64::from(batch.head.good)
+            || counts.quarantined.total() != u64::from(batch.head.bad)
+        {
             self.metrics.verdict_mismatches.inc();
             tracing::error!(%lsn, ?counts, head = ?batch.head, "records were judged differently than when they were answered");
         }

@@ -3,15 +3,15 @@
 use super::name;
 use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
+use super::quarantine;
+use super::rules::Applied;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
-use crate::columns::{BadRow, Limits, Origin, RowCounts, Rows};
-use crate::schema::{Column, Schema, system};
+use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::schema::{Column, Schema};
 use crate::wal::{Lsn, LsnRange};
-use arrow::array::{
-    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,9 +56,11 @@ pub(super) struct TableConfig {
 
 pub(super) struct Table {
     pub(super) stream: Arc<Stream>,
+    /// The version that the last frame noted.
+    version: Option<u32>,
+    applied: Applied,
     /// Every frame up to here is in a registered file.
     pub(super) checkpoint: Lsn,
-    schema: Schema,
     rows: Rows,
     /// What the open files cover.
     written: Option<Span>,
@@ -92,12 +94,13 @@ pub(super) struct FinishedCut {
 
 impl Table {
     pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, limits: Limits) -> Self {
-        let schema = (*stream.schema).clone();
+        let applied = Applied::now(&stream);
         Self {
-            rows: Rows::new(&schema, limits),
+            rows: Rows::new(&applied.rules, limits),
+            version: Some(applied.rules.schema.version),
+            applied,
             stream,
             checkpoint,
-            schema,
             written: None,
             waiting: None,
             files: BTreeMap::new(),
@@ -114,17 +117,17 @@ impl Table {
         received_at: Micros,
         batch: &Batch<'_>,
         config: &TableConfig,
-    ) -> Result<(Counts, Vec<FinishedCut>), TableError> {
+    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let origin = Origin { lsn: lsn.0, received_at };
         let records = u64::from(batch.head.good) + u64::from(batch.head.bad);
         if records > self.batch_rows() as u64 {
             return self.append_in_parts(origin, batch, config);
         }
-        let counts = Counts::from(self.rows.append(batch.body, batch.head.kind, origin));
+        let counts = self.rows.append(batch.body, batch.head.kind, origin);
         let bad = self.rows.take_bad();
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        let new = Span::of(origin, counts);
+        let new = Span::of(origin, Counts::from(counts));
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
         if full || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
@@ -140,11 +143,11 @@ impl Table {
         origin: Origin,
         batch: &Batch<'_>,
         config: &TableConfig,
-    ) -> Result<(Counts, Vec<FinishedCut>), TableError> {
+    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let mut cuts: Vec<FinishedCut> = self.encode(config)?.into_iter().collect();
         self.rows.learn(batch.body, batch.head.kind);
         let columns = self.rows.columns();
-        if columns != self.schema.columns {
+        if columns != self.schema().columns {
             cuts.extend(self.finish_files(config)?);
             self.evolve(columns, config)?;
         }
@@ -159,53 +162,70 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
-        let counts = Counts::from(counts);
-        let new = Span::of(origin, counts);
+        let new = Span::of(origin, Counts::from(counts));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
     }
 
     /// Gives the columns that records brought to the catalog.
     fn evolve(&mut self, columns: Vec<Column>, config: &TableConfig) -> Result<(), TableError> {
-        let stream = config.catalog.evolve_stream(self.stream.id, self.schema.version, &columns)?;
-        self.schema = Schema { version: stream.schema.version, columns };
+        let base = self.schema().version;
+        let stream = config.catalog.evolve_stream(self.stream.id, base, &columns)?;
         // If there are others besides, by another hand, the next frame is taken under all of them.
-        if stream.schema.columns == self.schema.columns {
-            self.stream = stream;
+        if stream.schema.columns == columns {
+            self.stream = Arc::clone(&stream);
         }
+        self.applied.rules.schema = Arc::new(Schema { version: stream.schema.version, columns });
         Ok(())
     }
 
-    /// Takes what follows under the stream's columns as they are now. What came before is finished if it is not alike.
+    fn schema(&self) -> &Schema {
+        &self.applied.rules.schema
+    }
+
+    /// Takes what follows under the rules that its frame was answered by. What came before is finished if they are
+    /// others: all rows of a file have the same columns.
     pub(super) fn follow(
         &mut self,
         stream: &Arc<Stream>,
+        version: Option<u32>,
         config: &TableConfig,
         limits: Limits,
     ) -> Result<Vec<FinishedCut>, TableError> {
-        if Arc::ptr_eq(&self.stream, stream) {
+        if Arc::ptr_eq(&self.stream, stream) && self.version == version {
             return Ok(Vec::new());
         }
-        let mut cuts = Vec::new();
-        if self.rows.columns() != stream.schema.columns {
-            cuts = self.finish(config)?;
-            self.schema = (*stream.schema).clone();
-            self.rows = Rows::new(&self.schema, limits);
+        let applied = Applied::to(stream, version, &config.catalog)?;
+        (self.stream, self.version) = (Arc::clone(stream), version);
+        let alike = |a: &Applied, b: &Applied| {
+            let of = |applied: &Applied| (applied.frozen, applied.quarantine, applied.rules.policy);
+            of(a) == of(b) && a.rules.time == b.rules.time && a.rules.schema.columns == b.rules.schema.columns
+        };
+        if alike(&applied, &self.applied) {
+            self.applied = applied;
+            return Ok(Vec::new());
         }
+        let cuts = self.finish(config)?;
+        let rows = Rows::new(&applied.rules, limits);
+        self.rows = if applied.frozen { rows.frozen() } else { rows };
+        // What finishing brought to the catalog is among what the next frame is taken under.
         self.stream = Arc::clone(stream);
+        self.applied = applied;
         Ok(cuts)
     }
 
     fn write_part(&mut self, rows: &mut Rows, config: &TableConfig) -> Result<(), TableError> {
         let bad = rows.take_bad();
         if !rows.is_empty() {
-            let part = rows.finish(self.schema.version)?;
-            assert_eq!(part.schema.columns, self.schema.columns, "the columns were learnt before");
+            let part = rows.finish(self.schema().version)?;
+            assert_eq!(part.schema.columns, self.schema().columns, "the columns were learnt before");
             for (partition, rows) in partition::split(&part.batch, &part.received_at, &config.partition_by)? {
                 self.write(FileKind::Rows, partition, &rows, config)?;
             }
         }
-        for (partition, rows) in quarantine_batches(&bad)? {
+        for (partition, rows) in
+            quarantine::batches(&bad, self.applied.quarantine, &self.applied.rules.schema.columns)?
+        {
             self.write(FileKind::Quarantine, partition, &rows, config)?;
         }
         Ok(())
@@ -222,8 +242,8 @@ impl Table {
         let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
         if !self.rows.is_empty() {
-            let finish = self.rows.finish(self.schema.version)?;
-            if finish.schema.columns != self.schema.columns {
+            let finish = self.rows.finish(self.schema().version)?;
+            if finish.schema.columns != self.schema().columns {
                 finished = self.finish_files(config)?;
                 self.evolve(finish.schema.columns, config)?;
             }
@@ -235,12 +255,18 @@ impl Table {
                 self.write(FileKind::Rows, partition, &rows, config)?;
             }
         }
-        for (partition, rows) in quarantine_batches(&std::mem::take(&mut self.bad))? {
+        for (partition, rows) in self.quarantined()? {
             self.write(FileKind::Quarantine, partition, &rows, config)?;
         }
         self.bad_bytes = 0;
         self.written = Some(self.written.map_or(waiting, |written| written.then(&waiting)));
         Ok(finished)
+    }
+
+    /// The bad records so far, as rows of the quarantine table.
+    fn quarantined(&mut self) -> Result<Vec<(String, RecordBatch)>, WriteError> {
+        let bad = std::mem::take(&mut self.bad);
+        quarantine::batches(&bad, self.applied.quarantine, &self.schema().columns)
     }
 
     fn write(
@@ -292,8 +318,9 @@ impl Table {
             lsns: span.lsns,
             files,
             counts: span.counts,
-            schema_version: self.schema.version,
+            schema_version: self.schema().version,
             misfits: misfits.collect(),
+            proposals: self.rows.take_proposals(),
         };
         let late_rescued = std::mem::take(&mut self.late_rescued);
         Ok(Some(FinishedCut { cut, paths, late_rescued }))
@@ -306,7 +333,7 @@ impl Table {
             ("forebay.node", config.node.clone()),
             ("forebay.first_lsn", lsns.first.to_string()),
             ("forebay.last_lsn", lsns.last.to_string()),
-            ("forebay.schema_version", self.schema.version.to_string()),
+            ("forebay.schema_version", self.schema().version.to_string()),
         ]
     }
 
@@ -406,36 +433,13 @@ impl Span {
 
 impl From<RowCounts> for Counts {
     fn from(counts: RowCounts) -> Self {
-        let RowCounts { stored, quarantined, rescued, duplicate_keys } = counts;
-        Self { stored, quarantined, rescued, duplicate_keys }
+        let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
+        let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));
+        let quarantined = quarantined.total();
+        Self { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields }
     }
 }
 
 fn scratch_path(dir: &Path) -> PathBuf {
     dir.join(format!("{}.tmp", uuid::Uuid::new_v4().simple()))
-}
-
-/// Bad records as rows of the quarantine table, by day of receipt.
-fn quarantine_batches(bad: &[BadRow]) -> Result<Vec<(String, RecordBatch)>, TableError> {
-    if bad.is_empty() {
-        return Ok(Vec::new());
-    }
-    let received_at: Vec<Micros> = bad.iter().map(|bad| bad.origin.received_at).collect();
-    let record = bad.iter().map(|bad| i32::try_from(bad.record).unwrap_or(i32::MAX));
-    let columns: [(&str, ArrayRef); 6] = [
-        ("raw", Arc::new(BinaryArray::from_iter_values(bad.iter().map(|bad| &bad.raw)))),
-        ("reason", Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| bad.reason.to_string())))),
-        ("offset", Arc::new(Int64Array::from_iter_values(bad.iter().map(|bad| bad.offset.cast_signed())))),
-        (
-            system::RECEIVED_AT,
-            Arc::new(TimestampMicrosecondArray::from(received_at.clone()).with_timezone("UTC")),
-        ),
-        (
-            system::LSN,
-            Arc::new(Int64Array::from_iter_values(bad.iter().map(|bad| bad.origin.lsn.cast_signed()))),
-        ),
-        (system::RECORD, Arc::new(Int32Array::from_iter_values(record))),
-    ];
-    let batch = RecordBatch::try_from_iter(columns)?;
-    Ok(partition::split(&batch, &received_at, &PartitionBy::ReceivedAt)?)
 }

@@ -95,6 +95,7 @@ pub struct Server {
     pub streams_max: u32,
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
+    pub allowed_origins: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -300,6 +300,7 @@ mod tests {
             good: 2,
             bad: 1,
             client_ip: None,
+            schema_version: None,
             idempotency_key: Some(&name),
         };
         journal.passed(Lsn(n), now, &Batch { head, body: b"{}" }, now).unwrap();

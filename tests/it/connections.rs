@@ -43,7 +43,7 @@ fn every_method_and_path_has_an_answer() {
             202 => assert_eq!(response.counts(), (1, 0)),
             _ => assert!(response.json()["error"].is_string(), "{method} {path}"),
         }
-        let allow = (status == 405).then_some("POST, HEAD");
+        let allow = (status == 405).then_some("POST, OPTIONS, HEAD");
         assert_eq!(response.header("allow"), allow, "{method} {path}");
         assert_eq!(response.header("retry-after"), None, "{method} {path}");
     }

@@ -123,6 +123,70 @@ fn parameters_may_come_as_a_form() {
 }
 
 #[test]
+fn one_is_made_from_its_first_records_which_are_stored() {
+    let daemon = Daemon::dev();
+    let lines = "{\"b\":1,\"o\":{\"x\":[1,2]},\"at\":\"2024-01-01T00:00:00.000Z\"}\n{\"b\":70000,\"at\":\"2024-01-02 00:00:00\",\"s\":\"t\"}\n";
+    let (kind, body) = multipart("ndjson", &gzip(lines.as_bytes()));
+    let made =
+        call_with(&daemon, "POST", "/v0/datasources?name=ev&mode=create", &[("content-type", &kind)], body);
+    assert_eq!(made.status, 200, "{}", made.text());
+    let shown = call(&daemon, "GET", "/v0/datasources/ev", "").json();
+    assert_eq!(
+        shown["schema"]["sql_schema"],
+        "`b` Nullable(Int64) `json:$.b`, `o_x` Array(Int64) `json:$.o.x`, `at` DateTime64(3) `json:$.at`, \
+         `s` Nullable(String) `json:$.s`"
+    );
+    assert_eq!(shown["statistics"]["row_count"], 2, "{shown}");
+    let raw = call(&daemon, "POST", "/v0/datasources?name=raw&format=ndjson", "{\"n\":1}\n");
+    assert_eq!(raw.status, 200, "{}", raw.text());
+    assert_eq!(daemon.rows("raw").iter().map(fields).collect::<Vec<_>>(), [json!({"n": 1})]);
+}
+
+#[test]
+fn csv_is_appended_by_place_or_by_name() {
+    let daemon = Daemon::dev();
+    let schema =
+        "id Int32 `json:$.Id`, name String `json:$.Name`, score Nullable(Float64), tags Array(String)";
+    create(&daemon, "ev", schema);
+    let post = |query: &str, body: &str| {
+        let header = [("content-type", "text/html; charset=utf-8")];
+        let path = format!("/v0/datasources?mode=append&name=ev&{query}");
+        call_with(&daemon, "POST", &path, &header, body)
+    };
+    let done = post("format=csv&dialect_delimiter=%2C", "1,\"a, \"\"b\"\"\n\",1.5,\"[\"\"x\"\"]\"\n2,,,[]\n");
+    assert_eq!(done.json()["error"], false, "{}", done.text());
+    let done = post("format=csv&dialect_delimiter=%3B", "name;id;tags;score\r\nc;3;[];\r\n");
+    assert_eq!(done.json()["error"], false, "{}", done.text());
+    let done = post("", "4,d,2.5,[]\n5,e\n").json();
+    assert_eq!((&done["quarantine_rows"], &done["invalid_lines"]), (&json!(1), &json!(1)), "{done}");
+    let rows: Vec<Value> = daemon.rows("ev").iter().map(fields).collect();
+    assert_eq!(
+        rows,
+        [
+            json!({"id": 1, "name": "a, \"b\"\n", "score": 1.5, "tags": ["x"]}),
+            json!({"id": 2, "name": "", "tags": []}),
+            json!({"id": 3, "name": "c", "tags": []}),
+            json!({"id": 4, "name": "d", "score": 2.5, "tags": []}),
+        ]
+    );
+    let made =
+        call(&daemon, "POST", "/v0/datasources?name=made", "when,n,ok\n2024-01-01 00:00:00,7,true\n,8,\n");
+    assert_eq!(made.json()["datasource"]["type"], "csv", "{}", made.text());
+    assert_eq!(
+        call(&daemon, "GET", "/v0/datasources/made", "").json()["schema"]["sql_schema"],
+        "`when` Nullable(DateTime64(3)) `json:$.when`, `n` Nullable(Int64) `json:$.n`, `ok` Nullable(Bool) `json:$.ok`"
+    );
+    for (query, body, part) in [
+        ("format=csv&dialect_delimiter=ab", "1", "'dialect_delimiter' is one character"),
+        ("format=csv&dialect_new_line=x", "1", "'dialect_new_line' is a line feed"),
+        ("format=csv", "\n", "The CSV has no lines"),
+    ] {
+        let refused = post(query, body);
+        assert!(refused.status == 400 && error(&refused).contains(part), "{query}: {}", refused.text());
+    }
+}
+
+#[test]
 fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     let daemon = Daemon::dev();
     let post = |query: &str, body: &str| {
@@ -145,6 +209,7 @@ fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     refused(&format!("name=ev&schema={}", encoded("_lsn Int64")), "", "belongs to a system column");
     refused(&format!("name=1st&schema={}", encoded("a Int8")), "", "stream's name starts with");
     refused(&format!("name=ev_quarantine&schema={}", encoded("a Int8")), "", "belong to quarantine tables");
+    refused(&format!("name=ev&schema={}", encoded("a Int8 DEFAULT 'x'")), "", "default");
     refused("name=ev&format=ndjson", "\u{0}\u{1}\u{2}", "no line of the sample is a JSON object");
     refused("name=ev&format=ndjson", "\n\n", "no records");
     refused("name=ev&format=ndjson", "{}\n", "no fields");
@@ -349,4 +414,49 @@ fn columns_are_added_and_what_would_lose_data_is_refused() {
     let forced = alter(&format!("force=true&{}", schema("a Int32 `json:$.a`")));
     assert_eq!(forced.status, 200, "{}", forced.text());
     assert_eq!(shown(), "`a` Int32 `json:$.a`");
+}
+
+/// The worked example of the vendor's guide.
+#[test]
+fn rows_that_break_a_type_are_quarantined_and_counted() {
+    let daemon = Daemon::dev();
+    let schema = "store_id Int16 `json:$.store_id`, purchase_product_name String `json:$.purchase_product_name`, \
+                  purchase_datetime DateTime `json:$.purchase_datetime`";
+    create(&daemon, "ev", schema);
+    let body = "{\"store_id\":1,\"purchase_datetime\":\"2022-01-05 12:13:14\"}\n\
+                {\"store_id\":\"3\",\"purchase_product_name\":\"x\",\"purchase_datetime\":\"2022-01-05 12:13:14\"}\n\
+                {\"store_id\":2,\"purchase_product_name\":\"y\",\"purchase_datetime\":\"2022-01-05 12:13:14\",\"more\":[1]}\n";
+    for (query, status) in [("name=ev", 202), ("name=ev&wait=true", 200)] {
+        let sent = daemon.post(query, body);
+        assert_eq!((sent.status, sent.counts()), (status, (1, 2)), "{query}");
+    }
+    let done = call(&daemon, "POST", "/v0/datasources?name=ev&mode=append&format=ndjson", body).json();
+    assert_eq!(
+        (&done["quarantine_rows"], &done["invalid_lines"], &done["error"]),
+        (&json!(2), &json!(0), &json!("There was an error with file contents: 2 rows in quarantine."))
+    );
+    assert_eq!(daemon.rows("ev").len(), 3);
+    let shown = call(&daemon, "GET", "/v0/datasources/ev", "").json();
+    assert_eq!(
+        (&shown["new_columns_detected"], &shown["statistics"]["row_count"]),
+        (&json!(true), &json!(3))
+    );
+    let quarantine = &daemon.rows("ev_quarantine")[0];
+    assert!(quarantine["c__error_column"].is_array() && quarantine["c__raw"].is_string(), "{quarantine}");
+}
+
+#[test]
+fn what_is_missing_is_the_default_or_the_time_of_receipt() {
+    let daemon = Daemon::dev();
+    let schema = "n Int16 `json:$.n` DEFAULT 7, at DateTime64(3) `json:$.o.at` DEFAULT now(), day Date DEFAULT today()";
+    assert_eq!(create(&daemon, "ev", schema).status, 200);
+    let body = "{}\n{\"n\":1,\"o\":{\"at\":1704067200123},\"day\":\"2024-01-01\"}\n{\"n\":null,\"o\":{\"at\":null}}\n";
+    assert_eq!(daemon.post("name=ev", body).counts(), (3, 0));
+    let rows = daemon.rows("ev");
+    assert_eq!((&rows[1]["n"], &rows[1]["day"]), (&json!(1), &json!("2024-01-01")));
+    assert!(rows[1]["at"].as_str().unwrap().starts_with("2024-01-01T00:00:00.123"), "{}", rows[1]);
+    for row in [&rows[0], &rows[2]] {
+        assert_eq!((&row["n"], &row["at"]), (&json!(7), &row["_received_at"]), "{row}");
+        assert!(row["_received_at"].as_str().unwrap().starts_with(row["day"].as_str().unwrap()), "{row}");
+    }
 }

@@ -68,6 +68,8 @@ pub enum Parsed<'a> {
     Ingest(Ingest<'a>),
     /// Answered by the dialect itself.
     Answer(Reply),
+    /// A browser asks what a page may send; these are the methods of the path.
+    Preflight(Cow<'static, str>),
     /// To be answered by [`Dialect::manage`], with the body.
     Manage(Manage<'a>),
 }
@@ -172,6 +174,11 @@ pub trait Dialect: Send + Sync {
 
     /// The routes it serves, as method and template.
     fn routes(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// Whether web pages may call it: its answers carry the headers that browsers ask for.
+    fn is_for_pages(&self) -> bool {
+        false
+    }
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 

@@ -4,7 +4,7 @@ use super::super::body::{self, Encoding};
 use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
-use super::received::{self, Received};
+use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
 use crate::auth::Caller;
 use bytes::Bytes;
@@ -56,7 +56,13 @@ impl IngestHandler {
             Managed::Reply(reply) => Ok(reply),
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
-                let body = received::check(body, append.kind, dialect.bodies()).await?;
+                let manner = Manner {
+                    kind: append.kind,
+                    bodies: dialect.bodies(),
+                    stream: Some(Arc::clone(&append.stream)),
+                    received_at: self.clock.now(),
+                };
+                let body = received::check(body, manner).await?;
                 let origin =
                     Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;

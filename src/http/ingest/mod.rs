@@ -6,6 +6,7 @@ mod received;
 mod store;
 
 use super::body::{self, Encoding, Limits};
+use super::cors::{self, Cors, Page};
 use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use received::{InFlight, Received};
+use received::{InFlight, Manner, Received};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,6 +45,7 @@ pub struct IngestHandler {
     pub keys: Arc<idempotency::Index>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
+    pub cors: ArcSwap<Cors>,
     /// Bytes of bodies being read.
     pub in_flight: Arc<AtomicU64>,
 }
@@ -80,7 +82,9 @@ impl Handler for IngestHandler {
             self.metrics.answered(reply.status.as_u16(), started.elapsed());
             return response(reply, None);
         };
-        match self.answer(*dialect, request, peer).await {
+        let mut page =
+            if dialect.is_for_pages() { self.cors.load().page(request.headers()) } else { Page::Ignored };
+        let mut response = match self.answer(*dialect, request, peer, &mut page).await {
             Ok(reply) => {
                 self.metrics.answered(reply.status.as_u16(), started.elapsed());
                 response(reply, None)
@@ -94,7 +98,9 @@ impl Handler for IngestHandler {
                 self.metrics.answered(reply.status.as_u16(), started.elapsed());
                 response(reply, Some(&reject))
             }
-        }
+        };
+        page.decorate(response.headers_mut());
+        response
     }
 
     fn turned_away(&self, kind: Kind, status: u16) {
@@ -142,25 +148,36 @@ impl IngestHandler {
         dialect: &'static dyn Dialect,
         request: Request<Incoming>,
         peer: SocketAddr,
+        page: &mut Page,
     ) -> Result<Reply, Reject> {
+        if *page == Page::Forbidden {
+            return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
+        }
         let (head, incoming) = request.into_parts();
         let parsed = dialect.parse(RequestHead::of(&head))?;
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
+            Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
                 let caller = match manage.need {
-                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    Some(need) => self.identify(&head, &manage.credential, need, page)?,
                     None => Caller::nobody(),
                 };
                 return self.manage(dialect, &head, incoming, caller, peer).await;
             }
         };
-        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
+        let caller = self.identify(&head, &ingest.credential, Need::Any, page)?;
         let stream = self.find_stream(dialect, &ingest, &caller)?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming).await?;
-        let body = received::check(body, ingest.kind, dialect.bodies()).await?;
+        let manner = Manner {
+            kind: ingest.kind,
+            bodies: dialect.bodies(),
+            stream: stream.clone(),
+            received_at: self.clock.now(),
+        };
+        let body = received::check(body, manner).await?;
         let stream = match stream {
             Some(stream) => stream,
             None => self.create_stream(&ingest.stream).await?,
@@ -196,9 +213,14 @@ impl IngestHandler {
         head: &http::request::Parts,
         credential: &Credential<'_>,
         need: Need<'_>,
+        page: &mut Page,
     ) -> Result<Caller, Reject> {
         let caller = self.auth.check(credential, need).map_err(unread)?;
+        if caller.origins.is_some() {
+            page.is_bound(&head.headers);
+        }
         if !caller.allows_origin(origin(&head.headers)) {
+            *page = Page::Forbidden;
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)

@@ -3,7 +3,11 @@
 use super::super::body::{self, Encoding};
 use super::super::dialect::Bodies;
 use super::super::reject::{Kind, Reject};
-use crate::json::{BodyKind, Verdict, records};
+use crate::catalog::Stream;
+use crate::clock::Micros;
+use crate::columns::{self, ReasonKind};
+use crate::json::{self, BodyKind, Syntax, records};
+use crate::schema::OnBadLine;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,37 +89,105 @@ pub(super) struct Checked {
     pub(super) _in_flight: InFlight,
 }
 
-/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
-pub(super) async fn check(body: Received, kind: BodyKind, rules: Bodies) -> Result<Checked, Reject> {
-    if body.is_quick() {
-        return check_now(body, kind, rules);
+/// What becomes of the records of a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verdict {
+    pub(super) good: u64,
+    pub(super) bad: u64,
+    /// Records that are JSON objects, whether they fit their stream or not.
+    objects: u64,
+    /// The first that is none: its number and what is wrong with it.
+    first_bad: Option<(u64, Syntax)>,
+    /// If it was told under the stream's rules.
+    pub(super) judged: Option<Judged>,
+}
+
+impl Verdict {
+    /// Records that are no JSON objects.
+    pub(super) fn invalid(&self) -> u64 {
+        (self.good + self.bad).saturating_sub(self.objects)
     }
-    let checked = tokio::task::spawn_blocking(move || check_now(body, kind, rules)).await;
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    /// The version of the stream's schema.
+    pub(super) version: u32,
+    /// The time of receipt that it was told for.
+    pub(super) received_at: Micros,
+}
+
+/// How a body is looked at.
+#[derive(Clone)]
+pub(super) struct Manner {
+    pub(super) kind: BodyKind,
+    pub(super) bodies: Bodies,
+    /// Where its records go, if there is such a stream yet.
+    pub(super) stream: Option<Arc<Stream>>,
+    pub(super) received_at: Micros,
+}
+
+impl Manner {
+    /// Says what becomes of the records, by the code that makes rows of them.
+    fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_judged()) else {
+            let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
+            return Ok(Verdict { good, bad, objects: good, first_bad, judged: None });
+        };
+        let whole;
+        let body: &[u8] = match pieces {
+            [one] => one,
+            pieces => {
+                whole = pieces.concat();
+                &whole
+            }
+        };
+        let found = columns::judge(stream.id, &stream.rules(), body, kind, self.received_at)?;
+        let (good, bad) = (found.stored, found.quarantined.total());
+        let judged = Judged { version: stream.schema.version, received_at: self.received_at };
+        let objects = good + bad - found.quarantined.of(ReasonKind::Record);
+        Ok(Verdict { good, bad, objects, first_bad: found.first_bad, judged: Some(judged) })
+    }
+}
+
+/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
+pub(super) async fn check(body: Received, manner: Manner) -> Result<Checked, Reject> {
+    if body.is_quick() {
+        return check_now(body, &manner);
+    }
+    let checked = tokio::task::spawn_blocking(move || check_now(body, &manner)).await;
     checked.unwrap_or_else(|error| Err(Reject::internal(&error)))
 }
 
-fn check_now(mut body: Received, asked: BodyKind, rules: Bodies) -> Result<Checked, Reject> {
+fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
     body.decode()?;
-    let mut kind = BodyKind::of(body.pieces.iter().flatten(), asked);
-    let mut checked = records::check(&body.pieces, kind);
-    if checked.is_err() && rules.all_bad {
+    let mut kind = BodyKind::of(body.pieces.iter().flatten(), manner.kind);
+    let mut looked = manner.look(&body.pieces, kind);
+    if looked.is_err() && manner.bodies.all_bad {
         // Each line of what is no document is a record that is none.
         kind = BodyKind::Lines;
-        checked = records::check(&body.pieces, kind);
+        looked = manner.look(&body.pieces, kind);
     }
     let mut verdict =
-        checked.map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
-    if verdict.good == 0
-        && let Some(transcribe) = rules.transcribe
+        looked.map_err(|reason| Reject::malformed(format!("The body is not a JSON document: {reason}")))?;
+    if verdict.objects == 0
+        && let Some(transcribe) = manner.bodies.transcribe
         && let Some(record) = transcribe(&body.pieces.concat())
     {
         body.pieces = vec![Bytes::from(record)];
         kind = BodyKind::Lines;
-        verdict = records::check(&body.pieces, kind).map_err(|error| Reject::internal(&error))?;
+        verdict = manner.look(&body.pieces, kind).map_err(|error| Reject::internal(&error))?;
     }
+    let rejects = manner.stream.as_ref().is_some_and(|s| s.settings.on_bad_line == OnBadLine::Reject);
     match verdict.first_bad {
-        _ if verdict.good > 0 => {}
-        Some(_) if rules.all_bad => {}
+        Some((record, reason)) if rejects => {
+            let first = record + 1;
+            let message =
+                format!("Record {first} of the body is not a JSON object: {reason}; nothing is stored");
+            return Err(Reject::malformed(message));
+        }
+        _ if verdict.objects > 0 => {}
+        Some(_) if manner.bodies.all_bad => {}
         Some((record, reason)) => {
             let first = record + 1;
             let message = format!("No line of the body is a JSON object (first bad line: {first}: {reason})");

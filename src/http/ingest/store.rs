@@ -90,7 +90,7 @@ impl IngestHandler {
         };
         // A repeat waits as it asks itself: what it is told of durability is true now.
         let state = self.wait(wait, origin.stream, lsn).await?;
-        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid: verdict.bad, state };
+        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid: verdict.invalid(), state };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 
@@ -131,9 +131,12 @@ impl IngestHandler {
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
+            schema_version: body.verdict.judged.map(|judged| judged.version),
             idempotency_key: origin.key,
         };
-        let frame = NewFrame { ts: self.clock.now(), ext: &[], head: &batch.encode(), body: &body.pieces };
+        // What was judged for a time of receipt was received then.
+        let ts = body.verdict.judged.map_or_else(|| self.clock.now(), |judged| judged.received_at);
+        let frame = NewFrame { ts, ext: &[], head: &batch.encode(), body: &body.pieces };
         let mut refused = match self.wal.append(&frame) {
             Ok(lsn) => return Ok(lsn),
             Err(error) => error,

@@ -189,7 +189,7 @@ pub(super) fn get(control: &Control, call: &Call<'_>, name: &str) -> Result<Mana
 /// All that a client may want to know of a data source or its quarantine.
 fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
     let mut shown = summary(control, stream);
-    let proposed = false;
+    let proposed = !control.catalog.proposals(stream.id).map_err(refused)?.is_empty();
     let columns = match table {
         Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
         Table::Quarantine => quarantine_columns(stream),

@@ -1,0 +1,157 @@
+//! Fields without a column in streams that propose, and making columns of them.
+
+use super::schemas::{save_version, stream_by_id};
+use super::streams::json_at;
+use super::{Catalog, CatalogError, Stream};
+use crate::batch::StreamId;
+use crate::columns::Proposal;
+use crate::schema::{Column, ColumnType, Rules, Schema};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Proposals kept of one stream. Further fields are rescued all the same.
+const PROPOSALS_MAX: u32 = 1000;
+
+/// A proposal that becomes a column.
+#[derive(Debug, Clone, Default)]
+pub struct Accept {
+    /// Which.
+    pub path: Vec<String>,
+    /// The column's name; by default the keys joined with `_`.
+    pub name: Option<String>,
+    /// Its type; by default the one proposed.
+    pub kind: Option<ColumnType>,
+    /// The type in the words of a contract.
+    pub declared: Option<String>,
+    pub default: Option<Value>,
+    pub epoch_digits: Option<u8>,
+}
+
+impl Catalog {
+    /// The fields without a column that came to a stream, most often first.
+    pub fn proposals(&self, stream: StreamId) -> Result<Vec<Proposal>, CatalogError> {
+        self.read(|db| {
+            let sql = format!("SELECT {COLUMNS} FROM proposals WHERE stream = ?1 ORDER BY count DESC, path");
+            db.prepare(&sql)?.query_map([stream.0], proposal_of)?.collect()
+        })
+    }
+
+    /// Makes columns of proposals, behind those that are there: new records fill them from now on. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If `expected` is given and not the version of the schema now; if one of them is not proposed; if the columns
+    /// make no table.
+    pub fn accept_proposals(
+        &self,
+        id: StreamId,
+        expected: Option<u32>,
+        accept: &[Accept],
+    ) -> Result<Arc<Stream>, CatalogError> {
+        let now = self.clock.now();
+        self.change_stream(|db| {
+            let stream = stream_by_id(db, id)?;
+            if stream.deleted_at.is_some() {
+                return Err(CatalogError::NoSuchStream.into());
+            }
+            let found = stream.schema.version;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(CatalogError::StaleVersion { expected, found }.into());
+            }
+            let mut columns = stream.schema.columns.clone();
+            for accept in accept {
+                let proposal = find(db, id, &accept.path)?;
+                let proposal = proposal.ok_or_else(|| CatalogError::NoSuchProposal(accept.path.clone()))?;
+                columns.push(accept.column(proposal));
+            }
+            if accept.is_empty() {
+                return Ok(stream);
+            }
+            let schema = Arc::new(Schema { version: found.saturating_add(1), columns });
+            let rules = Rules { schema, ..stream.rules() };
+            self.check_rules(&rules)?;
+            save_version(db, id, &rules, now)?;
+            stream_by_id(db, id)
+        })
+    }
+}
+
+impl Accept {
+    fn column(&self, proposal: Proposal) -> Column {
+        let name = self.name.clone().unwrap_or_else(|| self.path.join("_"));
+        let path = (self.path != [name.clone()]).then(|| self.path.clone());
+        Column {
+            default: self.default.clone(),
+            path,
+            declared: self.declared.clone(),
+            epoch_digits: self.epoch_digits,
+            ..Column::new(name, self.kind.clone().unwrap_or(proposal.kind))
+        }
+    }
+}
+
+const COLUMNS: &str = "path, type, count, first_at, last_at, examples";
+
+fn proposal_of(row: &Row<'_>) -> rusqlite::Result<Proposal> {
+    Ok(Proposal {
+        path: json_at(row, 0)?,
+        kind: json_at(row, 1)?,
+        count: row.get::<_, i64>(2)?.cast_unsigned(),
+        first_at: row.get(3)?,
+        last_at: row.get(4)?,
+        examples: json_at(row, 5)?,
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn find(db: &Transaction<'_>, stream: StreamId, path: &[String]) -> rusqlite::Result<Option<Proposal>> {
+    let sql = format!("SELECT {COLUMNS} FROM proposals WHERE stream = ?1 AND path = ?2");
+    db.query_row(&sql, params![stream.0, json(&path)], proposal_of).optional()
+}
+
+/// Adds what came since the last cut.
+pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]) -> rusqlite::Result<()> {
+    if proposals.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT count(*) FROM proposals WHERE stream = ?1";
+    let mut kept: u32 = db.query_row(sql, [stream.0], |row| row.get(0))?;
+    for new in proposals {
+        let known = find(db, stream, &new.path)?;
+        kept += u32::from(known.is_none());
+        if kept > PROPOSALS_MAX {
+            break;
+        }
+        let all = known.map_or_else(|| new.clone(), |known| known.and(new.clone()));
+        let sql = "INSERT OR REPLACE INTO proposals (stream, path, type, count, first_at, last_at, examples)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let (path, kind, examples) = (json(&all.path), json(&all.kind), json(&all.examples));
+        let count = all.count.cast_signed();
+        db.execute(sql, params![stream.0, path, kind, count, all.first_at, all.last_at, examples])?;
+    }
+    // What became a column meanwhile is not proposed, though records that came before still bring it.
+    let columns = db.query_row(
+        "SELECT version, columns FROM schemas WHERE stream = ?1 ORDER BY version DESC LIMIT 1",
+        [stream.0],
+        |row| Ok(Schema { version: row.get(0)?, columns: json_at(row, 1)? }),
+    );
+    columns.optional()?.map_or(Ok(()), |schema| forget_columns(db, stream, &schema))
+}
+
+/// Forgets the proposals of what is a column.
+pub(super) fn forget_columns(
+    db: &Transaction<'_>,
+    stream: StreamId,
+    schema: &Schema,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT path FROM proposals WHERE stream = ?1";
+    let proposed: Vec<Vec<String>> =
+        db.prepare(sql)?.query_map([stream.0], |row| json_at(row, 0))?.collect::<Result<_, _>>()?;
+    for path in proposed.iter().filter(|path| schema.columns.iter().any(|column| column.keys() == *path)) {
+        db.execute("DELETE FROM proposals WHERE stream = ?1 AND path = ?2", params![stream.0, json(path)])?;
+    }
+    Ok(())
+}

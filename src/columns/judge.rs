@@ -1,0 +1,72 @@
+//! What will become of records, told before they are in the log: by the code that will make them rows.
+
+use super::reason::ReasonCounts;
+use super::rows::{Limits, Rows};
+use crate::batch::StreamId;
+use crate::clock::Micros;
+use crate::json::{BodyKind, Syntax};
+use crate::schema::Rules;
+use std::cell::RefCell;
+
+/// Columns that each thread keeps ready, of the schemas it judged by last.
+const KEPT_MAX: usize = 32;
+/// Schemas with more columns are not kept.
+const KEPT_COLUMNS_MAX: usize = 256;
+/// Rows in memory at a time: what fits the cache.
+const ROWS_MAX: usize = 128;
+
+/// What would become of the records of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    pub stored: u64,
+    pub quarantined: ReasonCounts,
+    /// The first record that is no JSON object: its number and what is wrong with it.
+    pub first_bad: Option<(u64, Syntax)>,
+}
+
+struct Kept {
+    stream: StreamId,
+    version: u32,
+    rows: Rows,
+}
+
+thread_local! {
+    /// The last used is the last.
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Judges a body under a version of a stream's rules, as if it were received at that time.
+///
+/// # Errors
+/// For a document that is no JSON.
+pub fn judge(
+    stream: StreamId,
+    rules: &Rules,
+    body: &[u8],
+    kind: BodyKind,
+    received_at: Micros,
+) -> Result<Judged, Syntax> {
+    KEPT.with_borrow_mut(|kept| {
+        let version = rules.schema.version;
+        let known = kept.iter().position(|kept| kept.stream == stream && kept.version == version);
+        let mut judge = match known {
+            Some(at) => kept.remove(at),
+            None => Kept { stream, version, rows: rows(rules) },
+        };
+        let (counts, first_bad) = judge.rows.judge(body, kind, received_at, ROWS_MAX)?;
+        if rules.schema.columns.len() <= KEPT_COLUMNS_MAX {
+            if kept.len() >= KEPT_MAX {
+                kept.remove(0);
+            }
+            kept.push(judge);
+        }
+        Ok(Judged { stored: counts.stored, quarantined: counts.quarantined, first_bad })
+    })
+}
+
+fn rows(rules: &Rules) -> Rows {
+    let limits =
+        Limits { columns_max: 0, received_at_column: false, lsn_column: false, record_column: false };
+    // Whether a field becomes a column decides nothing here.
+    Rows::new(rules, limits).frozen()
+}

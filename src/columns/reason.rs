@@ -1,0 +1,153 @@
+//! Why a record is no row: what quarantine tables, counters and answers say.
+
+use crate::clock::Micros;
+use crate::json::Syntax;
+use std::fmt;
+
+/// Characters of a value that a message shows.
+const VALUE_CHARS_MAX: usize = 100;
+
+/// Why a record is no row of its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It is no JSON object.
+    Record(Syntax),
+    /// Values that do not fit their columns; at least one.
+    Columns(Vec<Failure>),
+    /// Its time is too long before its arrival.
+    Late { column: String, at: Micros, by_max: u64 },
+    /// Its time is too long after its arrival.
+    Early { column: String, at: Micros, by_max: u64 },
+    /// It has no time.
+    NoTime { column: String },
+}
+
+/// One column that a record does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub column: String,
+    pub message: String,
+    /// There is no value, rather than one of another type.
+    pub missing: bool,
+}
+
+impl Failure {
+    /// A value that is none of its column's type.
+    pub(super) fn misfit(column: &str, type_name: &str, raw: &[u8]) -> Self {
+        if raw == b"null" {
+            return Self::missing(column, "null");
+        }
+        let text = String::from_utf8_lossy(raw);
+        let shown: String = text.chars().take(VALUE_CHARS_MAX).collect();
+        let cut = if shown.len() < text.len() { "…" } else { "" };
+        let message = format!("value '{shown}{cut}' on column '{column}' is not {type_name}");
+        Self { column: column.to_owned(), message, missing: false }
+    }
+
+    /// No value, or a null, where there must be one.
+    pub(super) fn missing(column: &str, what: &str) -> Self {
+        let message = format!("{what} on column '{column}', which is not nullable and has no default");
+        Self { column: column.to_owned(), message, missing: true }
+    }
+}
+
+/// Kinds of reasons, as counters tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasonKind {
+    Record,
+    Misfit,
+    Missing,
+    Late,
+    Early,
+    NoTime,
+}
+
+impl ReasonKind {
+    pub const ALL: [Self; 6] =
+        [Self::Record, Self::Misfit, Self::Missing, Self::Late, Self::Early, Self::NoTime];
+
+    /// The value of the label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Misfit => "misfit",
+            Self::Missing => "missing",
+            Self::Late => "late",
+            Self::Early => "early",
+            Self::NoTime => "no_time",
+        }
+    }
+}
+
+/// How many records there were of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReasonCounts([u64; ReasonKind::ALL.len()]);
+
+impl ReasonCounts {
+    pub fn of(&self, kind: ReasonKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// `n` of one kind.
+    pub fn just(kind: ReasonKind, n: u64) -> Self {
+        let mut counts = Self::default();
+        counts.0[kind as usize] = n;
+        counts
+    }
+
+    pub(super) fn add(&mut self, kind: ReasonKind) {
+        self.0[kind as usize] += 1;
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl Reason {
+    pub fn kind(&self) -> ReasonKind {
+        match self {
+            Self::Record(_) => ReasonKind::Record,
+            Self::Columns(failures) if failures.iter().all(|failure| failure.missing) => ReasonKind::Missing,
+            Self::Columns(_) => ReasonKind::Misfit,
+            Self::Late { .. } => ReasonKind::Late,
+            Self::Early { .. } => ReasonKind::Early,
+            Self::NoTime { .. } => ReasonKind::NoTime,
+        }
+    }
+
+    /// Columns and messages, one for each; a record that is none has no column.
+    pub fn failures(&self) -> Vec<Failure> {
+        match self {
+            Self::Columns(failures) => failures.clone(),
+            Self::Late { column, .. } | Self::Early { column, .. } | Self::NoTime { column } => {
+                let missing = matches!(self, Self::NoTime { .. });
+                vec![Failure { column: column.clone(), message: self.to_string(), missing }]
+            }
+            Self::Record(_) => {
+                vec![Failure { column: String::new(), message: self.to_string(), missing: false }]
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time =
+            |at: &Micros| jiff::Timestamp::from_microsecond(*at).map_or(at.to_string(), |at| at.to_string());
+        match self {
+            Self::Record(syntax) => syntax.fmt(f),
+            Self::Columns(failures) => {
+                let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+                f.write_str(&messages.join("; "))
+            }
+            Self::Late { column, at, by_max } => {
+                write!(f, "late: '{column}' is {}, more than {by_max} s before its arrival", time(at))
+            }
+            Self::Early { column, at, by_max } => {
+                write!(f, "early: '{column}' is {}, more than {by_max} s after its arrival", time(at))
+            }
+            Self::NoTime { column } => write!(f, "no time in column '{column}'"),
+        }
+    }
+}

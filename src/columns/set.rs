@@ -1,0 +1,292 @@
+//! Columns of an object: the record itself, a struct in it, or an object on the way to columns further down.
+
+use super::column::{Column, Row};
+use super::data::{Data, arrow_field};
+use crate::json::{Field, Fields, Parser, Shape, Str, Syntax};
+use crate::schema::Column as Definition;
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};
+use arrow::error::ArrowError;
+
+#[derive(Debug, Default)]
+pub(super) struct ColumnSet {
+    columns: Vec<NamedColumn>,
+    /// Slots by key.
+    slots: hashbrown::HashMap<Vec<u8>, usize>,
+    shape: Shape,
+    /// The place of the next column that is added.
+    next_place: usize,
+    /// Slots of columns that may not be null, and of objects with such columns in them.
+    required: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct NamedColumn {
+    /// The last of the keys to its values.
+    name: String,
+    /// The same as JSON writes it, without quotes.
+    key: Vec<u8>,
+    column: Column,
+    /// If it was declared.
+    definition: Option<Box<Definition>>,
+    /// Its number among the columns of the table.
+    place: usize,
+}
+
+/// A column as an array, with its place.
+pub(super) struct Finished {
+    place: usize,
+    field: ArrowField,
+    array: ArrayRef,
+}
+
+/// Slots from the record down to a column.
+pub(super) type Location = Vec<usize>;
+
+impl ColumnSet {
+    /// The columns of a record. `declared`: see [`Column::new`].
+    pub(super) fn of_record(definitions: &[Definition], declared: bool) -> Self {
+        let mut set = Self::default();
+        for (place, definition) in definitions.iter().enumerate() {
+            set.define(definition.keys(), definition, place, declared);
+        }
+        set.next_place = definitions.len();
+        set
+    }
+
+    /// The fields of a struct.
+    pub(super) fn of_struct(fields: &[Definition], declared: bool) -> Self {
+        let mut set = Self::default();
+        for field in fields {
+            set.add(&field.name, Column::new(&field.kind, declared));
+        }
+        set
+    }
+
+    fn define(&mut self, keys: &[String], definition: &Definition, place: usize, declared: bool) {
+        let Some((first, rest)) = keys.split_first() else { return };
+        let column = Column::defined(definition, declared);
+        let required = column.is_required();
+        let slot = if rest.is_empty() {
+            let slot = self.add(first, column);
+            self.columns[slot].definition = Some(Box::new(definition.clone()));
+            self.columns[slot].place = place;
+            slot
+        } else {
+            let known = self.find(first.as_bytes());
+            let slot =
+                known.unwrap_or_else(|| self.add(first, Column::untyped(Data::Branch(Box::default()))));
+            if let Some(branch) = self.columns[slot].column.branch_mut() {
+                branch.define(rest, definition, place, declared);
+            }
+            slot
+        };
+        if required && !self.required.contains(&slot) {
+            self.required.push(slot);
+        }
+    }
+
+    pub(super) fn add(&mut self, name: &str, column: Column) -> usize {
+        let slot = self.columns.len();
+        self.slots.insert(name.as_bytes().to_owned(), slot);
+        let quoted = serde_json::Value::from(name).to_string();
+        let key = quoted.as_bytes()[1..quoted.len() - 1].to_owned();
+        let place = self.next_place;
+        self.next_place += 1;
+        self.columns.push(NamedColumn { name: name.to_owned(), key, column, definition: None, place });
+        slot
+    }
+
+    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
+        self.slots.get(key).copied()
+    }
+
+    pub(super) fn key(&self, slot: usize) -> &[u8] {
+        &self.columns[slot].key
+    }
+
+    pub(super) fn column(&mut self, slot: usize) -> &mut Column {
+        &mut self.columns[slot].column
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The walk's memory, taken out while the walk borrows the columns.
+    pub(super) fn take_shape(&mut self) -> Shape {
+        std::mem::take(&mut self.shape)
+    }
+
+    pub(super) fn put_shape(&mut self, shape: Shape) {
+        self.shape = shape;
+    }
+
+    /// The columns that have a type, in the order of the table.
+    pub(super) fn definitions(&self) -> Vec<Definition> {
+        let mut definitions = Vec::with_capacity(self.columns.len());
+        self.collect(&mut definitions);
+        definitions.sort_by_key(|(place, _)| *place);
+        definitions.into_iter().map(|(_, definition)| definition).collect()
+    }
+
+    fn collect(&self, into: &mut Vec<(usize, Definition)>) {
+        for named in &self.columns {
+            if let Some(branch) = named.column.branch() {
+                branch.collect(into);
+            } else if let Some(definition) = &named.definition {
+                into.push((named.place, Definition::clone(definition)));
+            } else if let Some(kind) = named.column.kind() {
+                into.push((named.place, Definition::new(named.name.clone(), kind.clone())));
+            }
+        }
+    }
+
+    /// Where the column of a name is.
+    pub(super) fn locate(&self, name: &str) -> Option<Location> {
+        for (slot, named) in self.columns.iter().enumerate() {
+            if let Some(branch) = named.column.branch() {
+                if let Some(rest) = branch.locate(name) {
+                    return Some([vec![slot], rest].concat());
+                }
+            } else if named.definition.as_ref().map_or(named.name == name, |known| known.name == name) {
+                return Some(vec![slot]);
+            }
+        }
+        None
+    }
+
+    pub(super) fn at(&self, location: &[usize]) -> Option<&Column> {
+        let (slot, rest) = location.split_first()?;
+        let column = &self.columns.get(*slot)?.column;
+        if rest.is_empty() { Some(column) } else { column.branch()?.at(rest) }
+    }
+
+    /// The declared column on the way to a value.
+    pub(super) fn declared_at(&self, path: &[Vec<u8>]) -> Option<&Definition> {
+        let (first, rest) = path.split_first()?;
+        let named = self.columns.iter().find(|named| named.key == *first)?;
+        named.column.branch().map_or(named.definition.as_deref(), |branch| branch.declared_at(rest))
+    }
+
+    /// Whether a column that may not be null has nothing for this row.
+    #[inline(always)]
+    pub(super) fn lacks_required(&self, row: usize) -> bool {
+        self.required.iter().any(|slot| {
+            let column = &self.columns[*slot].column;
+            column.branch().map_or_else(|| column.lacks(row), |branch| branch.lacks_required(row))
+        })
+    }
+
+    /// These columns.
+    pub(super) fn missing<'s>(&'s self, row: usize, into: &mut Vec<&'s Definition>) {
+        for slot in &self.required {
+            let named = &self.columns[*slot];
+            match (named.column.branch(), &named.definition) {
+                (Some(branch), _) => branch.missing(row, into),
+                (None, Some(definition)) if named.column.lacks(row) => into.push(definition),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn truncate(&mut self, row: usize) {
+        for named in &mut self.columns {
+            named.column.truncate(row);
+        }
+    }
+
+    /// Takes back the columns that were added when there were `len`. Returns how many.
+    pub(super) fn remove_added(&mut self, len: usize) -> usize {
+        let added = self.columns.split_off(len.min(self.columns.len()));
+        for named in &added {
+            self.slots.remove(named.name.as_bytes());
+        }
+        if !added.is_empty() {
+            // It knows columns by their places.
+            self.shape = Shape::default();
+        }
+        added.len()
+    }
+
+    /// Removes the columns that have no type after all. Returns how many there were.
+    pub(super) fn remove_untyped(&mut self) -> usize {
+        let before = self.columns.len();
+        self.columns.retain(|named| !named.column.is_undecided());
+        let removed = before - self.columns.len();
+        if removed > 0 {
+            let names = self.columns.iter().enumerate();
+            self.slots = names.map(|(slot, named)| (named.name.clone().into_bytes(), slot)).collect();
+            self.shape = Shape::default();
+        }
+        removed
+    }
+
+    /// Takes the object at the parser as row number `row`.
+    pub(super) fn object<'a>(
+        &mut self,
+        row: usize,
+        parser: &mut Parser<'a>,
+        seen: &mut Row<'a>,
+    ) -> Result<(), Syntax> {
+        let mut shape = self.take_shape();
+        let parsed = shape.object(parser, &mut ObjectFields { set: self, row, seen });
+        self.put_shape(shape);
+        parsed
+    }
+
+    /// The arrays of the columns that have a type, in the order of the table; they start anew.
+    pub(super) fn finish(&mut self, rows: usize) -> Result<(ArrowFields, Vec<ArrayRef>), ArrowError> {
+        let mut finished = Vec::with_capacity(self.columns.len());
+        self.finish_into(rows, &mut finished)?;
+        finished.sort_by_key(|column| column.place);
+        let (fields, arrays): (Vec<_>, Vec<_>) =
+            finished.into_iter().map(|column| (column.field, column.array)).unzip();
+        Ok((fields.into(), arrays))
+    }
+
+    pub(super) fn finish_into(&mut self, rows: usize, into: &mut Vec<Finished>) -> Result<(), ArrowError> {
+        for named in &mut self.columns {
+            let Some(kind) = named.column.kind() else {
+                named.column.finish_branch(rows, into)?;
+                continue;
+            };
+            let name = named.definition.as_ref().map_or(&named.name, |definition| &definition.name);
+            let field = arrow_field(name, kind);
+            into.push(Finished { place: named.place, field, array: named.column.finish(rows)? });
+        }
+        Ok(())
+    }
+}
+
+struct ObjectFields<'s, 'a> {
+    set: &'s mut ColumnSet,
+    row: usize,
+    seen: &'s mut Row<'a>,
+}
+
+impl<'a> Fields<'a> for ObjectFields<'_, 'a> {
+    fn slot(&mut self, key: Str<'a>) -> Option<usize> {
+        self.set.find(&key.text())
+    }
+
+    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+        let before = self.seen.misfits.len();
+        let key = match field {
+            Field::Slot(slot) => {
+                let fit = self.set.columns[slot].column.push(self.row, parser, self.seen)?;
+                self.seen.misfit(fit);
+                &self.set.columns[slot].key
+            }
+            Field::Other(key) => {
+                // A struct's fields are settled with its type; nulls of others are nothing to keep.
+                self.seen.other(key, parser.skip_value()?);
+                &key.raw.to_owned()
+            }
+        };
+        for misfit in &mut self.seen.misfits[before..] {
+            misfit.path.insert(0, key.clone());
+        }
+        Ok(())
+    }
+}

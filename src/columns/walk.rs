@@ -1,0 +1,246 @@
+//! One body on its way into the rows: each record read, judged, and stored or put aside.
+
+use super::column::{Misfit, Row};
+use super::dedupe;
+use super::reason::{Failure, Reason};
+use super::rows::{BadRow, Origin, Rows};
+use crate::json::records::{BadRecord, RecordSink};
+use crate::json::{Field, Fields, Parser, Str, Syntax};
+use crate::schema::{Policy, system};
+
+pub(super) struct Sink<'r, 'a> {
+    rows: &'r mut Rows,
+    body: &'a [u8],
+    origin: Origin,
+    seen: Row<'a>,
+    raw: &'a [u8],
+    /// How many there are because of good records.
+    columns: usize,
+    rows_max: usize,
+    full: &'r mut dyn FnMut(&mut Rows),
+    /// The first record that is none: its number and what is wrong with it.
+    pub(super) first_bad: Option<(u64, Syntax)>,
+}
+
+impl<'r, 'a> Sink<'r, 'a> {
+    /// `full` is called whenever there are `rows_max` rows or bad records to be taken away.
+    pub(super) fn new(
+        rows: &'r mut Rows,
+        body: &'a [u8],
+        origin: Origin,
+        rows_max: usize,
+        full: &'r mut dyn FnMut(&mut Rows),
+    ) -> Self {
+        let (columns, seen) = (rows.set.len(), Row::new(rows.ways.policy == Policy::Strict));
+        Self { rows, body, origin, seen, raw: &[], columns, rows_max, full, first_bad: None }
+    }
+}
+
+impl<'a> RecordSink<'a> for Sink<'_, 'a> {
+    #[inline(always)]
+    fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+        let start = parser.at();
+        let parsed = self.rows.read_row(parser, &mut self.seen);
+        self.raw = &parser.bytes()[start..parser.at()];
+        parsed
+    }
+
+    #[inline(always)]
+    fn accept(&mut self, index: u64) {
+        if self.seen.duplicate_key || (self.seen.misfits.len() > 1 && has_duplicate(&self.seen.misfits)) {
+            self.accept_duplicate(index);
+        } else {
+            match self.rows.verdict(&self.seen, self.origin) {
+                None => {
+                    self.rows.push_row(self.origin, index, &mut self.seen.misfits);
+                    self.rows.counts.ignored_fields += std::mem::take(&mut self.seen.ignored);
+                }
+                Some(reason) => self.put_aside(index, reason),
+            }
+        }
+        self.columns = self.rows.set.len();
+        if self.rows.count >= self.rows_max {
+            (self.full)(self.rows);
+        }
+    }
+
+    #[cold]
+    fn reject(&mut self, bad: BadRecord<'a>) {
+        self.forget_row();
+        self.first_bad.get_or_insert((bad.index, bad.reason));
+        self.quarantine(bad.index, bad.offset, bad.raw, Reason::Record(bad.reason));
+    }
+}
+
+impl Sink<'_, '_> {
+    fn forget_row(&mut self) {
+        self.rows.leaves -= self.rows.set.remove_added(self.columns);
+        self.rows.set.truncate(self.rows.count);
+        self.seen = Row::new(self.rows.ways.policy == Policy::Strict);
+    }
+
+    /// The record just read is one, and no row.
+    #[cold]
+    fn put_aside(&mut self, index: u64, reason: Reason) {
+        self.forget_row();
+        // It is a part of the body.
+        let offset = self.raw.as_ptr() as usize - self.body.as_ptr() as usize;
+        self.quarantine(index, offset, self.raw, reason);
+    }
+
+    fn quarantine(&mut self, record: u64, offset: usize, raw: &[u8], reason: Reason) {
+        self.rows.counts.quarantined.add(reason.kind());
+        if self.rows.ways.forgets_bad {
+            return;
+        }
+        let (origin, offset) = (self.origin, offset as u64);
+        self.rows.bad.push(BadRow { origin, record, offset, reason, raw: raw.to_owned() });
+        if self.rows.bad.len() >= self.rows_max {
+            (self.full)(self.rows);
+        }
+    }
+
+    /// Reads the record again with each key once.
+    #[cold]
+    fn accept_duplicate(&mut self, index: u64) {
+        self.forget_row();
+        let mut dropped = 0;
+        let Ok(unique) = dedupe::last_wins(&mut Parser::document(self.raw), &mut dropped) else {
+            unreachable!("the record was parsed a moment ago");
+        };
+        let mut seen = Row::new(self.rows.ways.policy == Policy::Strict);
+        let parsed = self.rows.read_row(&mut Parser::document(&unique), &mut seen);
+        debug_assert!(parsed.is_ok(), "{parsed:?}");
+        match self.rows.verdict(&seen, self.origin) {
+            None => {
+                self.rows.counts.duplicate_keys += dropped;
+                self.rows.push_row(self.origin, index, &mut seen.misfits);
+                self.rows.counts.ignored_fields += seen.ignored;
+            }
+            Some(reason) => self.put_aside(index, reason),
+        }
+    }
+}
+
+/// Whether a key without a column came twice, or may have.
+#[cold]
+fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
+    let mut seen = hashbrown::HashSet::new();
+    // Keys are compared as they are written: an escape may hide that two are one.
+    let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
+    misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
+}
+
+impl Rows {
+    #[inline(always)]
+    fn read_row<'a>(&mut self, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
+        if self.ways.policy == Policy::Raw {
+            return self.read_raw(parser, seen);
+        }
+        let mut shape = self.set.take_shape();
+        let parsed = shape.object(parser, &mut RecordFields { rows: self, seen });
+        self.set.put_shape(shape);
+        parsed
+    }
+
+    /// The whole record is the value of the one column.
+    #[inline(never)]
+    fn read_raw<'a>(&mut self, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
+        if parser.peek() != b'{' {
+            return Err(Syntax::ExpectedObject);
+        }
+        self.set.column(0).push(self.count, parser, seen).map(drop)
+    }
+
+    /// Why the row just read is none, if so.
+    #[inline(always)]
+    fn verdict(&self, seen: &Row<'_>, origin: Origin) -> Option<Reason> {
+        if self.ways.policy.is_declared()
+            && (!seen.misfits.is_empty() || self.set.lacks_required(self.count))
+            && let Some(reason) = self.failures(seen)
+        {
+            return Some(reason);
+        }
+        if self.ways.time.is_some() { self.out_of_time(origin) } else { None }
+    }
+
+    #[cold]
+    fn failures(&self, seen: &Row<'_>) -> Option<Reason> {
+        let mut failures = Vec::new();
+        for misfit in seen.misfits.iter().filter(|misfit| !misfit.extra) {
+            if let Some(column) = self.set.declared_at(&misfit.path) {
+                failures.push(Failure::misfit(&column.name, &column.type_name(), misfit.raw));
+            }
+        }
+        let mut missing = Vec::new();
+        self.set.missing(self.count, &mut missing);
+        failures.extend(missing.into_iter().map(|column| Failure::missing(&column.name, "no value")));
+        (!failures.is_empty()).then_some(Reason::Columns(failures))
+    }
+
+    fn out_of_time(&self, origin: Origin) -> Option<Reason> {
+        let time = self.ways.time.as_ref()?;
+        let column = || time.column.clone();
+        let Some(at) = self.set.at(&time.at).and_then(|column| column.timestamp_at(self.count)) else {
+            return time.required.then(|| Reason::NoTime { column: column() });
+        };
+        let micros = |seconds: u64| i64::try_from(seconds).ok()?.checked_mul(1_000_000);
+        let before = origin.received_at.saturating_sub(at);
+        match (time.late, time.early) {
+            (Some(by_max), _) if micros(by_max).is_some_and(|max| before > max) => {
+                Some(Reason::Late { column: column(), at, by_max })
+            }
+            (_, Some(by_max)) if micros(by_max).is_some_and(|max| before < -max) => {
+                Some(Reason::Early { column: column(), at, by_max })
+            }
+            _ => None,
+        }
+    }
+}
+
+struct RecordFields<'r, 'a> {
+    rows: &'r mut Rows,
+    seen: &'r mut Row<'a>,
+}
+
+impl<'a> Fields<'a> for RecordFields<'_, 'a> {
+    fn slot(&mut self, key: Str<'a>) -> Option<usize> {
+        let text = key.text();
+        if let Some(slot) = self.rows.set.find(&text) {
+            return Some(slot);
+        }
+        let name = std::str::from_utf8(&text).ok()?;
+        let full = self.rows.leaves >= self.rows.limits.columns_max;
+        if system::is_reserved(name) || full || !self.rows.ways.grows {
+            return None;
+        }
+        self.rows.leaves += 1;
+        Some(self.rows.set.add(name, super::column::Column::undecided()))
+    }
+
+    #[inline(always)]
+    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+        let before = self.seen.misfits.len();
+        let key = match field {
+            Field::Slot(slot) => {
+                let fit = self.rows.set.column(slot).push(self.rows.count, parser, self.seen)?;
+                self.seen.misfit(fit);
+                if self.seen.misfits.len() == before {
+                    return Ok(());
+                }
+                self.rows.set.key(slot).to_owned()
+            }
+            Field::Other(key) => {
+                self.seen.other(key, parser.skip_value()?);
+                if self.seen.misfits.len() == before {
+                    return Ok(());
+                }
+                key.raw.to_owned()
+            }
+        };
+        for misfit in &mut self.seen.misfits[before..] {
+            misfit.path.insert(0, key.clone());
+        }
+        Ok(())
+    }
+}
