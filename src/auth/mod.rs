@@ -198,3 +198,6 @@ impl Auth {
         self.snapshot.store(Arc::new(snapshot));
     }
 }
+
+#[cfg(test)]
+mod tests;

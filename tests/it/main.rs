@@ -19,6 +19,7 @@ mod faults;
 mod first;
 mod http2;
 mod idempotency;
+mod identity;
 mod idle;
 mod memory;
 mod metrics;
