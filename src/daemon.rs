@@ -15,6 +15,7 @@ use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
+use crate::limits::Limits;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -210,6 +211,7 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
+        limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
         cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
     }))
@@ -224,7 +226,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
-        polaris_body_max: config.polaris.body_max.0,
+        polaris_body_max: config.limits.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -305,6 +307,11 @@ impl Parts {
     /// Puts the settings into force that may change while the daemon runs.
     async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
+        let rates = config.limits.rates();
+        // Who was over a limit that has not changed stays over it.
+        if *self.ingest.limits.load().settings() != rates {
+            self.ingest.limits.store(Arc::new(Limits::new(rates)));
+        }
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
         // They were checked when they were read.
@@ -336,7 +343,7 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
-        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
+        let ingest = Arc::clone(&self.ingest);
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
@@ -348,14 +355,14 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| Arc::clone(&ingest));
                 if expires.is_some() {
                     expired = Instant::now();
                 }
                 let look = move || {
                     catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
-                    if let Some((keys, now)) = expires {
-                        keys.expire(now);
+                    if let Some(ingest) = expires {
+                        ingest.forget();
                     }
                 };
                 // A panic in there is no reason to stop feeding the watchdog.

@@ -18,6 +18,7 @@ pub mod wal;
 pub mod catalog;
 pub mod compactor;
 pub mod idempotency;
+pub mod limits;
 pub mod preview;
 pub mod progress;
 

@@ -209,7 +209,7 @@ fn rubbish_is_refused_and_the_next_client_served() {
 #[test]
 fn more_bodies_than_in_flight_max_are_refused_for_now() {
     let limits =
-        "[limits]\nbody_max = \"64KiB\"\nin_flight_max = \"100KiB\"\n[polaris]\nbody_max = \"64KiB\"";
+        "[limits]\nbody_max = \"64KiB\"\nin_flight_max = \"100KiB\"\n[limits.polaris]\nbody_max = \"64KiB\"";
     let daemon = Setup::dev(limits).start();
     let big = format!("{{\"text\":\"{}\"}}", "x".repeat(60_000));
     let mut slow = Wire::connect(daemon.ingest);

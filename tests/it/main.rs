@@ -21,6 +21,7 @@ mod http2;
 mod idempotency;
 mod identity;
 mod idle;
+mod limits;
 mod memory;
 mod metrics;
 mod notify;

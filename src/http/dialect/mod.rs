@@ -11,6 +11,7 @@ use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{Control, Stream};
 use crate::json::BodyKind;
+use crate::limits::Standing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
@@ -185,6 +186,11 @@ pub trait Dialect: Send + Sync {
     fn accepted(&self, accepted: &Accepted) -> Reply;
 
     fn rejected(&self, reject: &Reject) -> Reply;
+
+    /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        let _ = (reply, standing);
+    }
 
     /// Does what a management call asks for. Runs where it may block.
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {

@@ -6,6 +6,7 @@ mod csv;
 mod datasources;
 mod events;
 mod jobs;
+mod rates;
 mod schema;
 mod types;
 mod upload;
@@ -17,6 +18,7 @@ use crate::batch;
 use crate::control::Control;
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
+use crate::limits::Standing;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -111,6 +113,10 @@ impl Dialect for Tinybird {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
+    }
+
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        rates::tell(reply, standing);
     }
 
     fn rejected(&self, reject: &Reject) -> Reply {
