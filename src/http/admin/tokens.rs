@@ -115,7 +115,7 @@ impl Running {
             "project": new.project,
             "expires_at": new.expires_at.map(timestamp),
         });
-        let value = self.managed(move |auth| auth.issue_token(&maker, &new)).await?;
+        let value = self.managed(move |auth| auth.issue_token(&maker, Form::Forebay, &new)).await?;
         let mut body = about;
         body["token"] = value.into();
         Ok(created(&body))

@@ -8,6 +8,7 @@ mod events;
 mod jobs;
 mod rates;
 mod schema;
+mod tokens;
 mod types;
 mod upload;
 mod workspace;
@@ -45,6 +46,12 @@ pub enum Operation {
     Jobs,
     Job,
     CancelJob,
+    Tokens,
+    MakeToken,
+    Token,
+    ChangeToken,
+    RefreshToken,
+    DeleteToken,
 }
 
 pub const ROUTES: &[Route<Operation>] = &[
@@ -63,6 +70,12 @@ pub const ROUTES: &[Route<Operation>] = &[
     Route::get("/v0/jobs", Operation::Jobs),
     Route::get("/v0/jobs/{id}", Operation::Job),
     Route::post("/v0/jobs/{id}/cancel", Operation::CancelJob),
+    Route::get("/v0/tokens", Operation::Tokens),
+    Route::post("/v0/tokens", Operation::MakeToken),
+    Route::get("/v0/tokens/{id}", Operation::Token),
+    Route::put("/v0/tokens/{id}", Operation::ChangeToken),
+    Route::post("/v0/tokens/{id}/refresh", Operation::RefreshToken),
+    Route::delete("/v0/tokens/{id}", Operation::DeleteToken),
 ];
 
 impl Operation {
@@ -70,6 +83,10 @@ impl Operation {
     fn need(self) -> Need<'static> {
         match self {
             Self::Analyze | Self::AlterDataSource => Need::Create,
+            Self::Tokens | Self::MakeToken | Self::ChangeToken | Self::RefreshToken | Self::DeleteToken => {
+                Need::Tokens
+            }
+            // Of itself, every token may know.
             _ => Need::Any,
         }
     }
@@ -146,6 +163,12 @@ impl Dialect for Tinybird {
             Operation::Jobs => jobs::list(control, call),
             Operation::Job => jobs::get(control, call, name),
             Operation::CancelJob => jobs::cancel(control, call, name),
+            Operation::Tokens
+            | Operation::MakeToken
+            | Operation::Token
+            | Operation::ChangeToken
+            | Operation::RefreshToken
+            | Operation::DeleteToken => tokens::answer(operation, control, call, name),
         }
     }
 }
