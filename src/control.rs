@@ -3,6 +3,7 @@
 
 pub use crate::catalog::{
     Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
+    TokenKind,
 };
 
 use crate::auth::Auth;

@@ -6,8 +6,8 @@
 use super::super::{Call, Managed};
 use super::{Operation, reply};
 use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenRequest, words};
-use crate::catalog::TokenKind;
 use crate::control::Control;
+use crate::control::TokenKind;
 use crate::http::reject::{Kind, Reject};
 use http::StatusCode;
 use serde::Deserialize;
