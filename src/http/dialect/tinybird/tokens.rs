@@ -5,9 +5,8 @@
 
 use super::super::{Call, Managed};
 use super::{Operation, reply};
-use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenRequest, words};
+use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest, words};
 use crate::control::Control;
-use crate::control::TokenKind;
 use crate::http::reject::{Kind, Reject};
 use http::StatusCode;
 use serde::Deserialize;
