@@ -3,7 +3,7 @@
 
 pub use crate::catalog::{
     Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
-    SchemaVersion, Stream,
+    SchemaVersion, Stream, TokenKind,
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
@@ -12,6 +12,7 @@ use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::progress::Progress;
+use crate::wal::Lsn;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -47,6 +48,21 @@ impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
+    }
+
+    /// Places that declared columns may take: `limits.columns_max`.
+    pub fn columns_max(&self) -> usize {
+        self.catalog.columns_max()
+    }
+
+    /// Whether the rows of an acknowledged request are published.
+    pub fn is_published(&self, stream: &Stream, receipt: u64) -> bool {
+        self.progress.is_published(stream.id, Lsn(receipt))
+    }
+
+    /// Asks for the rows of an acknowledged request to be published soon.
+    pub fn publish_soon(&self, stream: &Stream, receipt: u64) {
+        self.progress.ask(stream.id, Lsn(receipt));
     }
 
     /// The address that goes into answers: as configured, otherwise as the client called it.
