@@ -99,6 +99,7 @@ impl Compactor {
                 scratch_dir,
                 node: config.node.clone(),
                 catalog: Arc::clone(&handles.catalog),
+                progress: Arc::clone(&handles.progress),
             },
             reader: handles.reader,
             catalog: handles.catalog,
