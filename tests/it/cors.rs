@@ -2,6 +2,7 @@
 
 use crate::support::{Daemon, Response, Setup, eventually, request, signal};
 use crate::wire::{refusals, streams};
+use serde_json::json;
 use std::net::SocketAddr;
 
 const EVENT: &str = r#"{"city":"Chicago"}"#;
@@ -150,4 +151,40 @@ fn no_page_at_all_may_call_with_an_empty_list_until_it_is_read_again() {
     std::fs::write(daemon.dir().join("forebay.toml"), config).unwrap();
     signal(daemon.pid(), "HUP");
     eventually("the new list", || (status(&daemon) == 202).then_some(()));
+}
+
+#[test]
+fn a_token_that_is_bound_to_origins_is_answered_with_the_origin() {
+    let daemon = Setup::with_config("").start();
+    let about = json!({"name": "page", "scopes": ["ingest:e", "create"], "origins": [PAGE, "http://*.localhost:3000"]});
+    let token = daemon.token_with(&about);
+    let send = |headers: &[(&str, &str)], by_query: bool| {
+        let authorization = format!("Bearer {token}");
+        let query = if by_query { format!("name=e&token={token}") } else { "name=e".to_owned() };
+        let credential = (!by_query).then_some(("authorization", authorization.as_str()));
+        let headers: Vec<_> = headers.iter().copied().chain(credential).collect();
+        daemon.post_with(&query, &headers, EVENT)
+    };
+    // A preflight shows no credential, so all may ask.
+    assert_eq!(allowed(&preflight(daemon.ingest, "/v0/events?name=e", "https://evil.com")), Some("*"));
+    for origin in [PAGE, "http://a.localhost:3000"] {
+        for by_query in [false, true] {
+            let sent = send(&[("origin", origin)], by_query);
+            assert_eq!(
+                (sent.status, allowed(&sent), sent.header("vary")),
+                (202, Some(origin), Some("Origin"))
+            );
+        }
+    }
+    for origin in [&[("origin", "https://evil.com")][..], &[("origin", "null")], &[]] {
+        for by_query in [false, true] {
+            let refused = send(origin, by_query);
+            assert_eq!((refused.status, allowed(&refused)), (403, None), "{origin:?}");
+        }
+    }
+    // Another token is not concerned.
+    let other = daemon.token.clone().unwrap();
+    let sent = daemon.post_with(&format!("name=e&token={other}"), &[("origin", "https://evil.com")], EVENT);
+    assert_eq!((sent.status, allowed(&sent)), (202, Some("*")));
+    assert_eq!(daemon.rows("e").len(), 5);
 }

@@ -32,5 +32,6 @@ mod s3;
 mod streams;
 mod support;
 mod tinybird;
+mod tinybird_tokens;
 mod tls;
 mod wire;

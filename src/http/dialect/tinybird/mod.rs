@@ -3,6 +3,7 @@
 
 mod events;
 mod rates;
+mod tokens;
 mod workspace;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
@@ -27,19 +28,35 @@ pub struct Tinybird;
 pub enum Operation {
     Workspace,
     Regions,
+    Tokens,
+    MakeToken,
+    Token,
+    ChangeToken,
+    RefreshToken,
+    DeleteToken,
 }
 
 pub const ROUTES: &[Route<Operation>] = &[
     Route::get("/v0/workspace", Operation::Workspace),
     Route::get("/v1/workspace", Operation::Workspace),
     Route::get("/v0/regions", Operation::Regions),
+    Route::get("/v0/tokens", Operation::Tokens),
+    Route::post("/v0/tokens", Operation::MakeToken),
+    Route::get("/v0/tokens/{id}", Operation::Token),
+    Route::put("/v0/tokens/{id}", Operation::ChangeToken),
+    Route::post("/v0/tokens/{id}/refresh", Operation::RefreshToken),
+    Route::delete("/v0/tokens/{id}", Operation::DeleteToken),
 ];
 
 impl Operation {
     /// The right it takes at least.
     fn need(self) -> Need<'static> {
         match self {
-            Self::Workspace | Self::Regions => Need::Any,
+            // Of itself, every token may know.
+            Self::Workspace | Self::Regions | Self::Token => Need::Any,
+            Self::Tokens | Self::MakeToken | Self::ChangeToken | Self::RefreshToken | Self::DeleteToken => {
+                Need::Tokens
+            }
         }
     }
 }
@@ -99,10 +116,17 @@ impl Dialect for Tinybird {
     }
 
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (operation, _) = find(&call.head)?;
+        let (operation, parameters) = find(&call.head)?;
+        let id = parameters.first().map_or("", |id| id);
         match operation {
             Operation::Workspace => Ok(workspace::workspace(control)),
             Operation::Regions => Ok(workspace::regions(control, call)),
+            Operation::Tokens
+            | Operation::MakeToken
+            | Operation::Token
+            | Operation::ChangeToken
+            | Operation::RefreshToken
+            | Operation::DeleteToken => tokens::answer(operation, control, call, id),
         }
     }
 }
