@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 4;
+pub(super) const LATEST: u32 = 5;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -192,6 +192,20 @@ CREATE TABLE signing_keys (
     retires_at INTEGER
 ) STRICT;
 ";
+
+/// How much came, besides how many.
+const V5: &str = "
+ALTER TABLE streams ADD COLUMN source_bytes INTEGER NOT NULL DEFAULT 0;
+";
+
+/// An empty catalog as the first version made it.
+#[cfg(test)]
+pub(super) fn first(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(V1).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    connection
+}
 
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
     let sqlite = |source| CatalogError::Sqlite { path: path.to_owned(), source };
