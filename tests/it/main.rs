@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod analyze;
 mod archive;
 mod body;
 mod bucket;
@@ -12,6 +13,7 @@ mod config;
 mod connections;
 mod cors;
 mod damage;
+mod datasources;
 mod durability;
 mod faults;
 mod first;

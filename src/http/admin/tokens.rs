@@ -2,8 +2,7 @@
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
 use super::{AdminRequest, Running};
-use crate::auth::{Auth, Form, ManageError, Scope, TokenInfo, TokenRequest};
-use crate::catalog::TokenKind;
+use crate::auth::{Auth, Form, ManageError, Scope, TokenInfo, TokenKind, TokenRequest};
 use crate::clock::Micros;
 use bytes::Bytes;
 use http::{Response, StatusCode};

@@ -5,8 +5,7 @@
 
 use super::super::{Call, Managed};
 use super::{Operation, reply};
-use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenRequest, words};
-use crate::catalog::TokenKind;
+use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest, words};
 use crate::control::Control;
 use crate::http::reject::{Kind, Reject};
 use http::StatusCode;
