@@ -401,3 +401,47 @@ fn the_first_token_is_made_once() {
     assert!(world.who(&token).unwrap().may(Need::Admin));
     assert_eq!(world.auth.first_token().unwrap(), None);
 }
+
+#[test]
+fn keys_that_are_good_are_not_too_many() {
+    let world = World::new();
+    for _ in 0..64 {
+        world.auth.rotate_key(None).unwrap();
+    }
+    let refused = world.auth.rotate_key(None).unwrap_err().to_string();
+    assert!(refused.contains("64 keys that are still good"), "{refused}");
+    world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
+    assert_eq!(world.auth.keys().len(), 1);
+    world.auth.rotate_key(None).unwrap();
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_is_shown_as_a_credential_breaks_anything(
+        text in "\\PC{0,80}",
+        head in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+        claims in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+    ) {
+        thread_local! {
+            static WORLD: World = {
+                let world = World::new();
+                world.make(TokenKind::Signing, &request("s", "ingest:*"));
+                world.auth.rotate_key(None).unwrap();
+                world
+            };
+        }
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode([b"{\"alg\":\"HS256\"", bytes].concat());
+        for value in [
+            text.clone(),
+            format!("Bearer {text}"),
+            format!("Basic {text}"),
+            format!("Bearer eyJ{text}"),
+            format!("Bearer {}.{}.{text}", part(&head), part(&claims)),
+            format!("Bearer {}.{}.{text}", part(b"}"), part(&claims)),
+            format!("Basic {}", URL_SAFE_NO_PAD.encode(&head)),
+        ] {
+            let known = WORLD.with(|world| world.auth.identify(&Credential::of_header(Some(&value))).is_ok());
+            proptest::prop_assert!(!known, "{value}");
+        }
+    }
+}

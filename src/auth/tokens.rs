@@ -87,6 +87,7 @@ impl Auth {
         let added = self.catalog.add_token(&uuid, &new)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: new.name })?;
         self.change(|snapshot| snapshot.put_token(&added));
+        tracing::info!(token = added.new.name, scopes = added.new.scopes, by = %maker.name, "a token was made");
         Ok((info(&added)?, value))
     }
 
@@ -135,6 +136,7 @@ impl Auth {
         if !request.scopes.contains(&Scope::Admin) {
             self.check_not_last_admin(&token)?;
         }
+        tracing::info!(token = new.name, scopes = new.scopes, by = %maker.name, "a token is changed");
         self.replace(&token, new)
     }
 
@@ -146,6 +148,7 @@ impl Auth {
         let form = if tinybird { Form::Tinybird } else { Form::Forebay };
         let value = self.fresh_value(token.new.kind, form, &token.uuid);
         let new = NewToken { value: kept(token.new.kind, &value), ..token.new.clone() };
+        tracing::info!(token = new.name, by = %maker.name, "a token gets a new value");
         Ok((self.replace(&token, new)?, value))
     }
 
@@ -156,6 +159,7 @@ impl Auth {
         self.check_not_last_admin(&token)?;
         self.catalog.delete_token(token.id)?;
         self.change(|snapshot| snapshot.remove_token(&token));
+        tracing::info!(token = token.new.name, by = %maker.name, "a token was revoked");
         info(&token)
     }
 
