@@ -94,6 +94,11 @@ impl Auth {
         })
     }
 
+    /// Whether no credential is asked for.
+    pub fn is_open(&self) -> bool {
+        self.config.open
+    }
+
     /// Who shows this credential.
     pub fn identify(&self, credential: &Credential<'_>) -> Result<Caller, AuthError> {
         if let Some(everybody) = &self.everybody {

@@ -71,6 +71,8 @@ pub struct Counts {
     pub duplicate_keys: u64,
     /// Values without a column in streams whose policy ignores them.
     pub ignored_fields: u64,
+    /// Of the requests' bodies, decompressed.
+    pub source_bytes: u64,
 }
 
 impl Counts {
@@ -83,6 +85,7 @@ impl Counts {
             rescued: self.rescued + other.rescued,
             duplicate_keys: self.duplicate_keys + other.duplicate_keys,
             ignored_fields: self.ignored_fields + other.ignored_fields,
+            source_bytes: self.source_bytes + other.source_bytes,
         }
     }
 }
@@ -145,8 +148,7 @@ const COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error";
 
-const PROGRESS: &str =
-    "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields";
+const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
 impl Catalog {
     /// Registers the files of several streams, advances their checkpoints, and remembers that the log up to
@@ -300,12 +302,20 @@ fn register_cut(
     let (first, last) = (cut.lsns.first.0.cast_signed(), cut.lsns.last.0.cast_signed());
     let sql = "UPDATE streams SET checkpoint_lsn = ?2, stored = stored + ?3, quarantined = quarantined + ?4,
                    late = late + ?5, early = early + ?6, rescued = rescued + ?7,
-                   duplicate_keys = duplicate_keys + ?8, ignored_fields = ignored_fields + ?9 WHERE id = ?1";
-    let Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields } = cut.counts;
-    let counts = [stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields];
-    let [stored, quarantined, late, early, rescued, duplicate_keys, ignored] = counts.map(u64::cast_signed);
-    let values =
-        params![cut.stream.0, last, stored, quarantined, late, early, rescued, duplicate_keys, ignored];
+                   duplicate_keys = duplicate_keys + ?8, ignored_fields = ignored_fields + ?9, source_bytes = source_bytes + ?10 WHERE id = ?1";
+    let counts = &cut.counts;
+    let values = params![
+        cut.stream.0,
+        last,
+        counts.stored.cast_signed(),
+        counts.quarantined.cast_signed(),
+        counts.late.cast_signed(),
+        counts.early.cast_signed(),
+        counts.rescued.cast_signed(),
+        counts.duplicate_keys.cast_signed(),
+        counts.ignored_fields.cast_signed(),
+        counts.source_bytes.cast_signed(),
+    ];
     db.execute(sql, values)?;
     proposals::add(db, cut.stream, &cut.proposals)?;
     for misfit in &cut.misfits {
@@ -370,6 +380,7 @@ fn progress_of(row: &Row<'_>) -> rusqlite::Result<StreamProgress> {
             rescued: number(6)?,
             duplicate_keys: number(7)?,
             ignored_fields: number(8)?,
+            source_bytes: number(9)?,
         },
     })
 }

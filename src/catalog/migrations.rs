@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 4;
+pub(super) const LATEST: u32 = 5;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -191,6 +191,11 @@ CREATE TABLE signing_keys (
     -- From when on nothing that it signed is good; null for the one that signs.
     retires_at INTEGER
 ) STRICT;
+";
+
+/// How much came, besides how many.
+const V5: &str = "
+ALTER TABLE streams ADD COLUMN source_bytes INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// An empty catalog as the first version made it.

@@ -89,6 +89,22 @@ pub(super) struct Checked {
     pub(super) _in_flight: InFlight,
 }
 
+impl Checked {
+    /// Judges the records of a body that was looked at before there was a stream for it.
+    pub(super) async fn under(mut self, manner: Manner) -> Result<Self, Reject> {
+        let is_judged = manner.stream.as_ref().is_some_and(|stream| stream.is_judged());
+        if self.verdict.judged.is_some() || !is_judged {
+            return Ok(self);
+        }
+        let judge = move || {
+            let looked = manner.look(&self.pieces, self.kind);
+            self.verdict = looked.map_err(|error| Reject::internal(&error))?;
+            Ok(self)
+        };
+        tokio::task::spawn_blocking(judge).await.unwrap_or_else(|error| Err(Reject::internal(&error)))
+    }
+}
+
 /// What becomes of the records of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {
