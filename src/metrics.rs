@@ -351,6 +351,25 @@ impl<F: Fn() -> Vec<Reading> + Send + Sync + 'static> Collector for Gauges<F> {
     }
 }
 
+fn register_latencies(registry: &mut Registry, http: &Http, wal: &Wal, compactor: &Compactor) {
+    for (name, help, latency) in [
+        ("http_request", "From the request's head to the answer", &http.request_seconds),
+        ("wal_sync", "One sync of the log", &wal.sync_seconds),
+        (
+            "compactor_publish",
+            "From opening a staged file to seeing it published or failing",
+            &compactor.publish_seconds,
+        ),
+        (
+            "compactor_ingest",
+            "From the arrival of a file's oldest record to the end of the file",
+            &compactor.ingest_seconds,
+        ),
+    ] {
+        registry.register_with_unit(name, help, Unit::Seconds, latency.clone());
+    }
+}
+
 /// All metrics, as `/metrics` shows them.
 pub fn registry(
     http: &Arc<Http>,
@@ -359,20 +378,8 @@ pub fn registry(
     gauges: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
 ) -> Registry {
     let mut registry = Registry::with_prefix("forebay");
-    let seconds = Unit::Seconds;
-    let help = "From the request's head to the answer";
-    registry.register_with_unit("http_request", help, seconds.clone(), http.request_seconds.clone());
+    register_latencies(&mut registry, http, wal, compactor);
     registry.register_collector(Box::new(HttpCollector(Arc::clone(http))));
-    registry.register_with_unit("wal_sync", "One sync of the log", seconds.clone(), wal.sync_seconds.clone());
-    let help = "From opening a staged file to seeing it published or failing";
-    registry.register_with_unit(
-        "compactor_publish",
-        help,
-        seconds.clone(),
-        compactor.publish_seconds.clone(),
-    );
-    let help = "From the arrival of a file's oldest record to the end of the file";
-    registry.register_with_unit("compactor_ingest", help, seconds, compactor.ingest_seconds.clone());
     for (name, help, counter) in [
         ("wal_sync_errors", "Failed syncs of the log", &wal.sync_errors),
         ("wal_segments_reused", "Segments written again instead of allocated", &wal.segments_reused),

@@ -1,4 +1,4 @@
-//! `GET /v1/metrics/export`: what jobs and tables have counted, as OpenMetrics in the vendor's names.
+//! `GET /v1/metrics/export`: what jobs and tables have counted, as `OpenMetrics` in the vendor's names.
 
 use super::jobs;
 use super::request::Request;
@@ -14,6 +14,9 @@ const REGION: &str = "local";
 const TYPE: &str = "push_streaming";
 static OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Its name, what it is, and where it is in what was counted.
+type Family = (&'static str, &'static str, fn(&Tally) -> u64);
 
 /// One line of every family of events.
 struct Line {
@@ -52,13 +55,13 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
         let project = table.settings.project.clone().unwrap_or_default();
         lines.push(Line { project, table: table.name.clone(), job: String::new(), tally });
     }
-    let mut text = String::new();
+    let mut text = Vec::new();
     family(&mut text, "ingestion_job_count", "Running streaming ingestion jobs");
     for ((project, table), count) in &jobs_of {
         let labels = labels(project, table, "");
-        text.push_str(&format!("ingestion_job_count{{{labels}}} {count}\n"));
+        text.push(format!("ingestion_job_count{{{labels}}} {count}"));
     }
-    let families: [(&str, &str, fn(&Tally) -> u64); 4] = [
+    let families: [Family; 4] = [
         ("ingest_events_processed", "Events stored", |tally| {
             tally.processed.saturating_add(tally.with_warning)
         }),
@@ -72,29 +75,24 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
         family(&mut text, name, help);
         for line in &lines {
             let labels = labels(&line.project, &line.table, &line.job);
-            text.push_str(&format!("{name}{{{labels}}} {}\n", value(&line.tally)));
+            text.push(format!("{name}{{{labels}}} {}", value(&line.tally)));
         }
     }
-    text.push_str("# EOF\n");
+    text.push("# EOF\n".to_owned());
     let headers = vec![(header::CONTENT_TYPE, OPEN_METRICS.clone())];
-    Ok(Reply { status: StatusCode::OK, headers, body: text.into() })
+    Ok(Reply { status: StatusCode::OK, headers, body: text.join("\n").into() })
 }
 
-fn family(text: &mut String, name: &str, help: &str) {
-    text.push_str(&format!("# TYPE {name} gauge\n# HELP {name} {help}\n"));
+fn family(text: &mut Vec<String>, name: &str, help: &str) {
+    text.push(format!("# TYPE {name} gauge"));
+    text.push(format!("# HELP {name} {help}"));
 }
 
 fn labels(project: &str, table: &str, job: &str) -> String {
-    let mut labels = String::new();
-    for (name, value) in
-        [("project_id", project), ("region", REGION), ("table", table), ("type", TYPE), ("job_id", job)]
-    {
-        if value.is_empty() {
-            continue;
-        }
-        let separator = if labels.is_empty() { "" } else { "," };
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        labels.push_str(&format!("{separator}{name}=\"{value}\""));
-    }
-    labels
+    let labels =
+        [("project_id", project), ("region", REGION), ("table", table), ("type", TYPE), ("job_id", job)];
+    let said = labels.iter().filter(|(_, value)| !value.is_empty());
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let labels: Vec<String> = said.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    labels.join(",")
 }
