@@ -25,6 +25,7 @@ mod polaris;
 mod proxy;
 mod real;
 mod records;
+mod replay;
 mod s3;
 mod streams;
 mod support;
