@@ -15,6 +15,7 @@ use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
+use crate::limits::Limits;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
@@ -199,8 +200,8 @@ fn ingest_handler(
     wal: &wal::Handle,
     control: &Arc<Control>,
     keys: &Arc<idempotency::Index>,
-) -> Arc<IngestHandler> {
-    Arc::new(IngestHandler {
+) -> Result<Arc<IngestHandler>, ConfigError> {
+    Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
         catalog: Arc::clone(&control.catalog),
         progress: Arc::clone(&control.progress),
@@ -210,8 +211,10 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
+        limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
+        cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
-    })
+    }))
 }
 
 fn public_url(config: &Config) -> Option<String> {
@@ -223,7 +226,7 @@ fn public_url(config: &Config) -> Option<String> {
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: config.limits.body_max.0,
-        polaris_body_max: config.polaris.body_max.0,
+        polaris_body_max: config.limits.polaris.body_max.0,
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -276,7 +279,7 @@ impl Parts {
             public_url: public_url(config),
             secure: tls.is_some(),
         });
-        let ingest = ingest_handler(config, &log.handle, &control, &keys);
+        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
@@ -305,8 +308,17 @@ impl Parts {
     /// Puts the settings into force that may change while the daemon runs.
     async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
+        let rates = config.limits.rates();
+        // Who was over a limit that has not changed stays over it.
+        if *self.ingest.limits.load().settings() != rates {
+            self.ingest.limits.store(Arc::new(Limits::new(rates)));
+        }
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        // They were checked when they were read.
+        if let Ok(cors) = config.cors() {
+            self.ingest.cors.store(Arc::new(cors));
+        }
         if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
             // A panic in there leaves the certificate as it was.
             drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
@@ -332,7 +344,7 @@ impl Parts {
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
-        let (keys, clock) = (Arc::clone(&self.ingest.keys), Arc::clone(&self.ingest.clock));
+        let ingest = Arc::clone(&self.ingest);
         async move {
             let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
             let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
@@ -344,14 +356,14 @@ impl Parts {
                     notify(&[NotifyState::Watchdog]);
                 }
                 let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
-                let expires = (expired.elapsed() >= EXPIRY).then(|| (Arc::clone(&keys), clock.now()));
+                let expires = (expired.elapsed() >= EXPIRY).then(|| Arc::clone(&ingest));
                 if expires.is_some() {
                     expired = Instant::now();
                 }
                 let look = move || {
                     catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
-                    if let Some((keys, now)) = expires {
-                        keys.expire(now);
+                    if let Some(ingest) = expires {
+                        ingest.forget();
                     }
                 };
                 // A panic in there is no reason to stop feeding the watchdog.
@@ -525,7 +537,7 @@ async fn wait_for_end(
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
                     parts.reload(&config).await;
-                    tracing::info!("the log filter, the limits of requests, server.body_timeout and the certificate were read again");
+                    tracing::info!("what may change while the daemon runs was read again");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;

@@ -17,6 +17,7 @@ pub mod wal;
 pub mod catalog;
 pub mod compactor;
 pub mod idempotency;
+pub mod limits;
 pub mod preview;
 pub mod progress;
 

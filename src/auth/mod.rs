@@ -10,7 +10,7 @@ mod credential;
 mod jwt;
 mod keys;
 mod manage;
-mod origin;
+pub mod origin;
 mod scope;
 mod secret;
 mod snapshot;
@@ -198,3 +198,6 @@ impl Auth {
         self.snapshot.store(Arc::new(snapshot));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,6 +120,7 @@ impl Catalog {
     fn try_open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
         let path = data_dir.join(FILE_NAME);
         let sqlite = |source| CatalogError::Sqlite { path: path.clone(), source };
+        keep_private(&path).context("keep others from reading", &path)?;
         let mut connection = Connection::open(&path).map_err(sqlite)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
@@ -218,6 +219,18 @@ impl Catalog {
             _ => self.transaction(|db| put(db, "wal_uuid", &uuid)),
         }
     }
+}
+
+/// The keys that sign tokens are in it. Files that SQLite puts beside it are as private as it is.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let permissions = file.metadata()?.permissions();
+    let private = permissions.mode() & !0o077;
+    if permissions.mode() == private {
+        return Ok(());
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(private))
 }
 
 fn get<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<Option<T>> {

@@ -1,6 +1,9 @@
 //! A client of the admin listener, for the commands that ask a running daemon.
 
+use super::{EX_UNAVAILABLE, output};
+use reqwest::Method;
 use serde_json::Value;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long an answer may take.
@@ -31,9 +34,16 @@ pub(super) enum AskError {
     #[error("no daemon answers at {url}")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("{url} answered {status}: {detail}")]
-    Refused { url: String, status: u16, detail: String },
+    Refused { url: String, status: u16, detail: String, problem: Box<Value> },
     #[error("{url} answered what is not JSON; is it the admin listener?")]
     NotJson { url: String },
+}
+
+impl AskError {
+    /// Prints it, and gives the status to exit with.
+    pub(super) fn fail(&self) -> ExitCode {
+        output::fail(self, if matches!(self, Self::Unreachable { .. }) { EX_UNAVAILABLE } else { 1 })
+    }
 }
 
 impl Admin {
@@ -41,17 +51,54 @@ impl Admin {
         reqwest::Client::builder().timeout(TIMEOUT).build()
     }
 
+    /// One request, and what comes of it: the answer as JSON if that is asked for, otherwise as `show` puts it.
+    pub(super) async fn run(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        show: impl FnOnce(&Value),
+    ) -> ExitCode {
+        let client = match Self::client() {
+            Ok(client) => client,
+            Err(error) => return output::fail(&error, 1),
+        };
+        match self.ask(&client, method, path, body).await {
+            Ok(answer) if self.json => output::json(&answer),
+            Ok(answer) => show(&answer),
+            Err(error) => return error.fail(),
+        }
+        ExitCode::SUCCESS
+    }
+
     /// `GET` of a path such as `/admin/v1/status`.
     pub(super) async fn get(&self, client: &reqwest::Client, path: &str) -> Result<Value, AskError> {
+        self.ask(client, Method::GET, path, None).await
+    }
+
+    /// Any request, with JSON as its body. What has no answer is null.
+    pub(super) async fn ask(
+        &self,
+        client: &reqwest::Client,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, AskError> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
-        let mut request = client.get(&url);
+        let mut request = client.request(method, &url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
         }
         let unreachable = |source| AskError::Unreachable { url: url.clone(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() && body.is_empty() {
+            return Ok(Value::Null);
+        }
         let Ok(body) = serde_json::from_slice::<Value>(&body) else {
             return Err(AskError::NotJson { url });
         };
@@ -59,7 +106,7 @@ impl Admin {
             return Ok(body);
         }
         let detail = body["detail"].as_str().unwrap_or_default().to_owned();
-        Err(AskError::Refused { url, status: status.as_u16(), detail })
+        Err(AskError::Refused { url, status: status.as_u16(), detail, problem: Box::new(body) })
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod check;
 mod client;
+mod identity;
 mod load;
 mod manual;
 mod output;
+mod replay;
 mod serve;
 mod status;
 mod stream;
@@ -32,8 +34,16 @@ enum Command {
     Status(status::Status),
     /// Look at streams.
     Stream(stream::Stream),
+    /// Make, list and revoke tokens.
+    Token(identity::Token),
+    /// Make, list and delete OAuth clients.
+    Client(identity::Client),
+    /// List the keys that sign tokens, and put new ones into use.
+    Key(identity::Key),
     /// Send a file of NDJSON to a stream.
     Load(load::Load),
+    /// Make a stream's files of a time anew, under its schema of now.
+    Replay(replay::Replay),
     /// Look at a write-ahead log, running or not, and mend one that is not.
     Wal(wal::Wal),
     /// Print the completions for a shell.
@@ -62,7 +72,11 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Status(status) => block_on(status.run()),
         Command::Stream(stream) => block_on(stream.run()),
+        Command::Token(token) => block_on(token.run()),
+        Command::Client(client) => block_on(client.run()),
+        Command::Key(key) => block_on(key.run()),
         Command::Load(load) => block_on(load.run()),
+        Command::Replay(replay) => block_on(replay.run()),
         Command::Wal(wal) => wal.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

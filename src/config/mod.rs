@@ -3,9 +3,11 @@
 //! The only reader of the environment and of the configuration file. Strict: a key that is not known is an error that
 //! names the source, the key and what is allowed. Everything is checked before a port is bound.
 
+mod limits;
 mod transport;
 mod units;
 
+pub use limits::Limits;
 pub use units::{OptionalSpan, Size, Span, UnitError};
 
 use crate::compactor::partition::PartitionBy;
@@ -67,7 +69,6 @@ pub struct Config {
     pub tls: Tls,
     pub auth: Auth,
     pub limits: Limits,
-    pub polaris: Polaris,
     pub wal: Wal,
     pub compactor: Compactor,
     pub staging: Staging,
@@ -95,6 +96,7 @@ pub struct Server {
     pub streams_max: u32,
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
+    pub allowed_origins: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -111,24 +113,6 @@ pub struct Tls {
 pub struct Auth {
     pub jwt_grace: Span,
     pub client_token_lifetime: Span,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    pub head_max: Size,
-    pub body_max: Size,
-    pub decoded_max: Size,
-    pub in_flight_max: Size,
-    pub columns_max: usize,
-    pub idempotency_window: Span,
-    pub idempotency_keys_max: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Polaris {
-    pub body_max: Size,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -246,9 +230,9 @@ impl Config {
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
-        at_least("polaris.body_max", self.polaris.body_max.0, 1)?;
+        at_least("limits.polaris.body_max", self.limits.polaris.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
-        let body_max = self.limits.body_max.0.max(self.polaris.body_max.0);
+        let body_max = self.limits.body_max.0.max(self.limits.polaris.body_max.0);
         at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
         at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
@@ -408,9 +392,11 @@ impl S3 {
     }
 }
 
-/// What `--dev` changes: quick files, small beginnings.
+/// What `--dev` changes: quick files, small beginnings, as many requests as come.
 fn dev() -> Table {
-    let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"";
+    let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"\n\
+                [limits.tinybird]\nrequests_per_second = 0\nbytes_per_second = \"0\"\n\
+                [limits.polaris]\nrequests_per_minute = 0\nbytes_per_second = \"0\"";
     text.parse().unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
 //! Settings of the transport: what connections are held to, TLS, and who is believed.
 
 use super::{Config, ConfigError, invalid};
+use crate::http::cors::Cors;
 use crate::http::{CertificateFiles, Options, Proxies, Tls};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -33,11 +34,18 @@ impl Config {
                 "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
             ));
         }
+        self.cors()?;
         let proxies = self.proxies()?;
         if proxies.protocol && proxies.trusted.is_empty() {
             return Err(invalid("server.proxy_protocol needs server.trusted_proxies".to_owned()));
         }
         Ok(())
+    }
+
+    /// Whose pages may call.
+    pub fn cors(&self) -> Result<Cors, ConfigError> {
+        let cors = Cors::new(&self.server.allowed_origins);
+        cors.map_err(|error| invalid(format!("server.allowed_origins: {error}, or \"*\" alone")))
     }
 
     /// Where the certificate is, if there is to be TLS.

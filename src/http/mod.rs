@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod body;
+pub mod cors;
 pub mod dialect;
 pub mod ingest;
 pub mod openapi;

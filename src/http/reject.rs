@@ -1,6 +1,6 @@
 //! Why a request was refused: what the client is told, kept apart from what only the log may say.
 
-use crate::auth::{AuthError, Scope};
+use crate::auth::{AuthError, ManageError, Scope};
 use crate::metrics;
 use std::borrow::Cow;
 
@@ -141,5 +141,21 @@ impl From<AuthError> for Reject {
             AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
             _ => reject,
         }
+    }
+}
+
+impl From<ManageError> for Reject {
+    fn from(error: ManageError) -> Self {
+        let kind = match &error {
+            ManageError::Taken { .. } | ManageError::LastAdmin => Kind::Conflict,
+            ManageError::Missing { .. } => Kind::NotFound,
+            ManageError::NotYours(_) => Kind::Forbidden,
+            ManageError::Invalid(_)
+            | ManageError::Scope(_)
+            | ManageError::Word(_)
+            | ManageError::Origin(_) => Kind::Malformed,
+            ManageError::Catalog(_) => return Self::internal(&error),
+        };
+        Self::new(kind, crate::error::chain(&error))
     }
 }

@@ -116,6 +116,81 @@ fn status_can_be_watched() {
     child.wait().unwrap();
 }
 
+#[test]
+fn tokens_are_made_listed_refreshed_and_revoked() {
+    let daemon = Setup::with_config("").start();
+    let create =
+        ["token", "create", "page", "--scope", "ingest:visits", "--scope", "create", "--expires", "30d"];
+    let made = daemon.ask(&[&create[..], &["--origin", "https://www.example.com", "--rps", "10"]].concat());
+    assert!(made.status.success(), "{made:?}");
+    let value = stdout(&made).trim_end().to_owned();
+    assert!(value.starts_with("fb_") && !value.contains(char::is_whitespace), "alone on its line: {value:?}");
+    assert!(stderr(&made).contains("Shown this once"), "{made:?}");
+    let send = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", &*authorization), ("origin", "https://www.example.com")];
+        daemon.post_with("name=visits", &headers, "{}").status
+    };
+    assert_eq!(send(&value), 202);
+
+    let list = stdout(&daemon.ask(&["token", "list"]));
+    for part in ["admin", "page", "ingest:visits create", "https://www.example.com", "fb_…"] {
+        assert!(list.contains(part), "{part} in {list}");
+    }
+    assert!(!list.contains(&value));
+    assert_eq!(json_of(&daemon.ask(&["token", "list", "--json"]))["tokens"][1]["rps"], 10);
+    let refreshed = daemon.ask(&["token", "refresh", "page"]);
+    assert!(refreshed.status.success(), "{refreshed:?}");
+    let refreshed = stdout(&refreshed).trim_end().to_owned();
+    assert_eq!((send(&value), send(&refreshed)), (403, 202));
+    let revoked = daemon.ask(&["token", "revoke", "page"]);
+    assert!(revoked.status.success() && revoked.stdout.is_empty(), "{revoked:?}");
+    assert_eq!(send(&refreshed), 403);
+    let again = daemon.ask(&["token", "revoke", "page"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("404: there is no token of the id or name \"page\""), "{again:?}");
+
+    let key = daemon.ask(&["token", "create", "k", "--kind", "api-key", "--scope", "ingest:*", "--json"]);
+    assert!(json_of(&key)["token"].as_str().unwrap().starts_with("fbk_"), "{key:?}");
+    let jwt =
+        daemon.ask(&["token", "create", "j", "--kind", "jwt", "--scope", "ingest:*", "--expires", "1h"]);
+    assert!(stdout(&jwt).starts_with("eyJ"), "{jwt:?}");
+    for (wrong, code, says) in [
+        (&["token", "create", "x"][..], 2, "--scope"),
+        (&["token", "create", "x", "--scope", "all"], 1, "\"all\" is no scope"),
+        (&["token", "create", "x", "--scope", "admin", "--expires", "soon"], 2, "expected a time such as"),
+        (&["token", "create", "k", "--scope", "admin"], 1, "already a token of the name"),
+    ] {
+        let refused = daemon.ask(wrong);
+        assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+        assert!(stderr(&refused).contains(says), "{says:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn clients_and_keys_are_made_listed_and_deleted() {
+    let daemon = Setup::with_config("").start();
+    let made = daemon.ask(&["client", "create", "collector", "--role", "ManageStreams", "--project", "p"]);
+    assert!(made.status.success(), "{made:?}");
+    assert!(stdout(&made).starts_with("fbc_") && stderr(&made).contains("The secret of client "), "{made:?}");
+    let list = stdout(&daemon.ask(&["client", "list"]));
+    for part in ["collector", "ManageStreams", "ingest:*"] {
+        assert!(list.contains(part), "{part} in {list}");
+    }
+    assert!(daemon.ask(&["client", "delete", "collector"]).status.success());
+    assert_eq!(json_of(&daemon.ask(&["client", "list", "--json"])), json!({"clients": []}));
+    assert_eq!(daemon.ask(&["client", "delete", "collector"]).status.code(), Some(1));
+
+    let first = stdout(&daemon.ask(&["key", "rotate"])).trim_end().to_owned();
+    let second = stdout(&daemon.ask(&["key", "rotate", "--grace", "1h"])).trim_end().to_owned();
+    let keys = json_of(&daemon.ask(&["key", "list", "--json"]))["keys"].clone();
+    assert_eq!((&keys[0]["kid"], &keys[1]["kid"]), (&json!(second), &json!(first)));
+    let list = stdout(&daemon.ask(&["key", "list"]));
+    assert!(list.contains(&first) && list.contains("HS256"), "{list}");
+    assert_eq!(daemon.ask(&["key", "delete", &second]).status.code(), Some(1));
+    assert!(daemon.ask(&["key", "delete", &first]).status.success());
+}
+
 fn numbered(rows: u64) -> String {
     (0..rows).fold(String::new(), |text, n| text + &format!("{{\"n\":{n}}}\n"))
 }

@@ -43,7 +43,7 @@ fn every_method_and_path_has_an_answer() {
             202 => assert_eq!(response.counts(), (1, 0)),
             _ => assert!(response.json()["error"].is_string(), "{method} {path}"),
         }
-        let allow = (status == 405).then_some("POST, HEAD");
+        let allow = (status == 405).then_some("POST, OPTIONS, HEAD");
         assert_eq!(response.header("allow"), allow, "{method} {path}");
         assert_eq!(response.header("retry-after"), None, "{method} {path}");
     }
@@ -209,7 +209,7 @@ fn rubbish_is_refused_and_the_next_client_served() {
 #[test]
 fn more_bodies_than_in_flight_max_are_refused_for_now() {
     let limits =
-        "[limits]\nbody_max = \"64KiB\"\nin_flight_max = \"100KiB\"\n[polaris]\nbody_max = \"64KiB\"";
+        "[limits]\nbody_max = \"64KiB\"\nin_flight_max = \"100KiB\"\n[limits.polaris]\nbody_max = \"64KiB\"";
     let daemon = Setup::dev(limits).start();
     let big = format!("{{\"text\":\"{}\"}}", "x".repeat(60_000));
     let mut slow = Wire::connect(daemon.ingest);

@@ -29,7 +29,10 @@ pub fn check(method: &str, target: &str, response: &Response) {
     let described = resolve(described);
     for (name, header) in described["headers"].as_object().into_iter().flatten() {
         let required = resolve(header)["required"] == json!(true);
-        assert!(!required || response.header(name).is_some(), "{what} without its header {name}");
+        assert!(
+            !required || response.header(&name.to_ascii_lowercase()).is_some(),
+            "{what} without its header {name}"
+        );
     }
     if method == "HEAD" {
         return;

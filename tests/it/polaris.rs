@@ -111,7 +111,7 @@ fn over_the_limit_of_the_wire_is_413() {
 
 #[test]
 fn the_limit_of_the_wire_can_be_set() {
-    let daemon = Setup::dev("[polaris]\nbody_max = \"100B\"\n").start();
+    let daemon = Setup::dev("[limits.polaris]\nbody_max = \"100B\"\n").start();
     let event = format!("{{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":\"{}\"}}", "x".repeat(100));
     assert_eq!(push(&daemon, "/v1/events/t", event).status, 413);
 }

@@ -1,5 +1,6 @@
 //! Files made anew from log and archive.
 
+use crate::bucket::{Bucket, Fault};
 use crate::support::{Daemon, Response, Setup, eventually, parquet_files, read_parquet, read_table, request};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -369,4 +370,78 @@ fn replays_queue_and_can_be_cancelled() {
         listed["replays"].as_array().unwrap().iter().map(|replay| &replay["id"]).collect();
     assert_eq!(listed, [&ids[3], &ids[2]]);
     assert_eq!(numbers(&daemon.rows("t")), all(6));
+}
+
+fn command(daemon: &Daemon, arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.arg("replay").args(arguments).args(["--admin-url", &format!("http://{}", daemon.admin)]);
+    command.env("FOREBAY_TOKEN", daemon.token.as_deref().unwrap_or("")).output().unwrap()
+}
+
+#[test]
+fn the_command_shows_how_far_it_is_and_what_came_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 3, "");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let done =
+        command(&daemon, &["--stream", "t", "--from", "2020-01-01", "--to", "2100-01-01T00:00:00+01:00"]);
+    assert!(done.status.success(), "{done:?}");
+    let shown = text(&done.stdout);
+    for line in
+        ["replay       1 of t: done", "rows         19 of 19 in 4 of 4 ranges", "rescued      0 (were 9)"]
+    {
+        assert!(shown.contains(line), "{line:?} is not in\n{shown}");
+    }
+    let json = command(&daemon, &["--stream", "t", "--from", "2020-01-01", "--json", "--no-wait"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["id"], 2);
+    assert_eq!(daemon.replayed(&json["id"])["state"], "done");
+    let refused = command(&daemon, &["--stream", "t", "--from", "never"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("'from' is a time such as"), "{refused:?}");
+    let unreachable = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["replay", "--stream", "t", "--from", "2020-01-01", "--admin-url", "http://127.0.0.1:1"])
+        .output()
+        .unwrap();
+    assert_eq!(unreachable.status.code(), Some(69));
+    // Beyond the archive: what exactly, on standard error.
+    let daemon = Setup::dev("[wal]\narchive_retention = \"0s\"\n").start_at(home.path());
+    let refused = command(&daemon, &["--stream", "t", "--from", "2020-01-01"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused.stderr);
+    assert!(said.contains("left as it is") && said.contains("cannot be made anew"), "{said}");
+}
+
+#[test]
+fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
+    let bucket = Bucket::start();
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 3, &bucket.config("p"));
+    let table = bucket.dir("p/t");
+    let rescued = |rows: &[Value]| rows.iter().filter(|row| row.get("_rescued").is_some()).count();
+    let before = parquet_files(&table);
+    assert_eq!(rescued(&read_table(&table)), 9);
+    bucket.set(Fault::LostAnswer);
+    let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"}));
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    bucket.wait_for_puts(2);
+    eventually("a note of why it does not get on", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{}", asked.json()["id"])).json();
+        (replay["error"].is_string() || replay["state"] == "done").then_some(())
+    });
+    bucket.set(Fault::None);
+    let replay = daemon.replayed(&asked.json()["id"]);
+    assert_eq!((&replay["state"], &replay["error"]), (&json!("done"), &Value::Null), "{replay}");
+    assert_eq!(parquet_files(&table), before);
+    let rows = read_table(&table);
+    assert_eq!((numbers(&rows), rescued(&rows)), (all(3), 0));
+    // What somebody else put there is not overwritten.
+    std::fs::write(&before[0], b"somebody else's").unwrap();
+    let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"})).json();
+    let replay = eventually("a conflict", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{}", asked["id"])).json();
+        replay["error"].as_str().is_some_and(|error| error.contains("something else")).then_some(replay)
+    });
+    assert_eq!(replay["state"], "running", "{replay}");
+    assert_eq!(std::fs::read(&before[0]).unwrap(), b"somebody else's");
 }

@@ -2,19 +2,22 @@
 //!
 //! The routes are a table; a file for each noun does the work.
 
+mod clients;
 mod health;
+mod keys;
 mod problem;
 mod replay;
 mod state;
 mod streams;
+mod tokens;
 
 use super::body::{self, Encoding, Limits};
-use super::dialect::bearer;
+use super::dialect::{bearer, origin};
 use super::openapi;
 use super::reject::Reject;
 use super::route::{self, Found, Route};
 use super::transport::Handler;
-use crate::auth::{Auth, Need};
+use crate::auth::{Auth, AuthError, Caller, Need};
 use crate::catalog::{Catalog, Stream};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -61,6 +64,17 @@ pub enum Call {
     ReplayStatus,
     CancelReplay,
     Receipt,
+    Tokens,
+    MakeToken,
+    Token,
+    RevokeToken,
+    RefreshToken,
+    Clients,
+    MakeClient,
+    DeleteClient,
+    Keys,
+    RotateKey,
+    DeleteKey,
     Drain,
 }
 
@@ -69,6 +83,14 @@ impl Call {
     fn need(self) -> Need<'static> {
         match self {
             Self::Metrics => Need::Metrics,
+            Self::Tokens
+            | Self::MakeToken
+            | Self::Token
+            | Self::RevokeToken
+            | Self::RefreshToken
+            | Self::Clients
+            | Self::MakeClient
+            | Self::DeleteClient => Need::Tokens,
             _ => Need::Admin,
         }
     }
@@ -92,6 +114,17 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/replay/{id}", Call::ReplayStatus),
     Route::delete("/admin/v1/replay/{id}", Call::CancelReplay),
     Route::get("/admin/v1/receipts/{lsn}", Call::Receipt),
+    Route::get("/admin/v1/tokens", Call::Tokens),
+    Route::post("/admin/v1/tokens", Call::MakeToken),
+    Route::get("/admin/v1/tokens/{id}", Call::Token),
+    Route::delete("/admin/v1/tokens/{id}", Call::RevokeToken),
+    Route::post("/admin/v1/tokens/{id}/refresh", Call::RefreshToken),
+    Route::get("/admin/v1/clients", Call::Clients),
+    Route::post("/admin/v1/clients", Call::MakeClient),
+    Route::delete("/admin/v1/clients/{id}", Call::DeleteClient),
+    Route::get("/admin/v1/keys", Call::Keys),
+    Route::post("/admin/v1/keys/rotate", Call::RotateKey),
+    Route::delete("/admin/v1/keys/{id}", Call::DeleteKey),
     Route::post("/admin/v1/drain", Call::Drain),
 ];
 
@@ -144,12 +177,26 @@ pub struct AdminRequest<'a> {
     pub query: &'a str,
     /// Decompressed.
     pub body: Bytes,
+    pub caller: Caller,
 }
 
 impl AdminRequest<'_> {
     /// The first parameter of the path; every caller's template has one.
     pub(super) fn id(&self) -> &str {
         self.parameters.first().map_or("", |id| id)
+    }
+
+    /// The body as JSON; one that is left out is an empty object.
+    fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Problem> {
+        let body: &[u8] = if self.body.trim_ascii().is_empty() { b"{}" } else { &self.body };
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            let message = error.into_inner().to_string();
+            if path == "." { message } else { format!("{path}: {message}") }
+        });
+        let value = value.and_then(|value| reader.end().map_err(|error| error.to_string()).map(|()| value));
+        value.map_err(|message| Problem::new(StatusCode::BAD_REQUEST, format!("the body: {message}")))
     }
 }
 
@@ -188,7 +235,10 @@ impl AdminHandler {
             Found::Route(call, _) => call.need(),
             _ => Need::Admin,
         };
-        running.auth.check(&bearer(&head.headers), need).map_err(Reject::from)?;
+        let caller = running.auth.check(&bearer(&head.headers), need).map_err(Reject::from)?;
+        if !caller.allows_origin(origin(&head.headers)) {
+            return Err(Reject::from(AuthError::Origin).into());
+        }
         let (call, parameters) = match found {
             Found::Route(call, parameters) => (call, parameters),
             Found::OtherMethods(methods) => {
@@ -203,25 +253,47 @@ impl AdminHandler {
             }
         };
         let body = receive(head, body).await?;
-        let request = AdminRequest { parameters, query: head.uri.query().unwrap_or_default(), body };
+        let query = head.uri.query().unwrap_or_default();
+        let request = AdminRequest { parameters, query, body, caller };
+        self.answer(call, &request, &phase, running).await
+    }
+
+    async fn answer(
+        &self,
+        call: Call,
+        request: &AdminRequest<'_>,
+        phase: &Phase,
+        running: &Running,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
         match call {
-            Call::Healthz => Ok(health::healthz(&phase)),
-            Call::Readyz => Ok(health::readyz(&phase)),
+            Call::Healthz => Ok(health::healthz(phase)),
+            Call::Readyz => Ok(health::readyz(phase)),
             Call::OpenApi => self.openapi(),
             Call::Metrics => running.metrics(),
-            Call::Status => Ok(ok(&running.status(&phase).await?)),
+            Call::Status => Ok(ok(&running.status(phase).await?)),
             Call::Streams => running.streams().await,
-            Call::Stream => running.stream(&request).await,
-            Call::Records => running.records(&request).await,
-            Call::Files => running.files(&request).await,
+            Call::Stream => running.stream(request).await,
+            Call::Records => running.records(request).await,
+            Call::Files => running.files(request).await,
             Call::Wal => running.wal_report().await,
             Call::Staged => running.staged().await,
-            Call::Publish => running.publish(&request).await,
-            Call::Replay => running.replay(&request).await,
-            Call::Replays => running.replays(&request).await,
-            Call::ReplayStatus => running.replay_status(&request).await,
-            Call::CancelReplay => running.cancel_replay(&request).await,
-            Call::Receipt => running.receipt(&request).await,
+            Call::Publish => running.publish(request).await,
+            Call::Replay => running.replay(request).await,
+            Call::Replays => running.replays(request).await,
+            Call::ReplayStatus => running.replay_status(request).await,
+            Call::CancelReplay => running.cancel_replay(request).await,
+            Call::Receipt => running.receipt(request).await,
+            Call::Tokens => running.tokens().await,
+            Call::MakeToken => running.make_token(request).await,
+            Call::Token => running.token(request).await,
+            Call::RevokeToken => running.revoke_token(request).await,
+            Call::RefreshToken => running.refresh_token(request).await,
+            Call::Clients => running.clients().await,
+            Call::MakeClient => running.make_client(request).await,
+            Call::DeleteClient => running.delete_client(request).await,
+            Call::Keys => Ok(running.keys()),
+            Call::RotateKey => running.rotate_key(request).await,
+            Call::DeleteKey => running.delete_key(request).await,
             Call::Drain => {
                 self.drain.send_replace(true);
                 Ok(respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned()))

@@ -1,6 +1,7 @@
 //! Answers of the admin listener: JSON, and errors as RFC 9457 has them.
 
 use super::super::reject::Reject;
+use crate::auth::ManageError;
 use crate::catalog::CatalogError;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -35,8 +36,17 @@ impl Problem {
     }
 }
 
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        Reject::from(error).into()
+    }
+}
+
 impl From<Reject> for Problem {
     fn from(reject: Reject) -> Self {
+        if let Some(internal) = &reject.internal {
+            tracing::error!(error = internal, "an admin request failed");
+        }
         let status = StatusCode::from_u16(reject.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let problem = Self::new(status, reject.external);
         if status == StatusCode::UNAUTHORIZED {
@@ -55,6 +65,10 @@ pub(super) fn respond(status: StatusCode, kind: &'static str, body: String) -> R
 
 pub(super) fn ok(body: &Value) -> Response<FullBody<Bytes>> {
     respond(StatusCode::OK, "application/json", format!("{body:#}\n"))
+}
+
+pub(super) fn created(body: &Value) -> Response<FullBody<Bytes>> {
+    respond(StatusCode::CREATED, "application/json", format!("{body:#}\n"))
 }
 
 pub(super) fn internal(error: &dyn std::error::Error) -> Problem {

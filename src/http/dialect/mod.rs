@@ -11,6 +11,7 @@ use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{Control, Stream};
 use crate::json::BodyKind;
+use crate::limits::Standing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
@@ -68,6 +69,8 @@ pub enum Parsed<'a> {
     Ingest(Ingest<'a>),
     /// Answered by the dialect itself.
     Answer(Reply),
+    /// A browser asks what a page may send; these are the methods of the path.
+    Preflight(Cow<'static, str>),
     /// To be answered by [`Dialect::manage`], with the body.
     Manage(Manage<'a>),
 }
@@ -164,11 +167,21 @@ pub trait Dialect: Send + Sync {
     /// The routes it serves, as method and template.
     fn routes(&self) -> Vec<(&'static str, &'static str)>;
 
+    /// Whether web pages may call it: its answers carry the headers that browsers ask for.
+    fn is_for_pages(&self) -> bool {
+        false
+    }
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
     fn accepted(&self, accepted: &Accepted) -> Reply;
 
     fn rejected(&self, reject: &Reject) -> Reply;
+
+    /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        let _ = (reply, standing);
+    }
 
     /// Does what a management call asks for. Runs where it may block.
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {

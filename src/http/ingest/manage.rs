@@ -3,6 +3,7 @@
 use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
+use super::admit::Admission;
 use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
 use crate::auth::Caller;
@@ -17,13 +18,14 @@ impl IngestHandler {
         dialect: &'static dyn Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
-        caller: Caller,
+        caller: &Caller,
+        admission: &Admission<'_>,
         peer: SocketAddr,
     ) -> Result<Reply, Reject> {
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(dialect.id(), head, incoming).await?;
+        let mut body = self.receive(dialect.id(), head, incoming, admission).await?;
         let control = Arc::clone(&self.control);
-        let moved = head.clone();
+        let (moved, caller) = (head.clone(), caller.clone());
         // It may touch the catalog's disk.
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;

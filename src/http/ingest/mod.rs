@@ -1,11 +1,13 @@
 //! The handler of the ingest listener. Records: head, body, check, append, answer. Everything else that a contract
 //! serves is a management call: head, body, and the dialect's own answer.
 
+mod admit;
 mod manage;
 mod received;
 mod store;
 
 use super::body::{self, Encoding, Limits};
+use super::cors::{self, Cors, Page};
 use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
@@ -15,9 +17,11 @@ use crate::catalog::{Catalog, CatalogError, Stream, check_name};
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::idempotency;
+use crate::limits::{self, Standing};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal;
+use admit::Admission;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -44,6 +48,8 @@ pub struct IngestHandler {
     pub keys: Arc<idempotency::Index>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
+    pub limits: ArcSwap<limits::Limits>,
+    pub cors: ArcSwap<Cors>,
     /// Bytes of bodies being read.
     pub in_flight: Arc<AtomicU64>,
 }
@@ -80,21 +86,27 @@ impl Handler for IngestHandler {
             self.metrics.answered(reply.status.as_u16(), started.elapsed());
             return response(reply, None);
         };
-        match self.answer(*dialect, request, peer).await {
-            Ok(reply) => {
-                self.metrics.answered(reply.status.as_u16(), started.elapsed());
-                response(reply, None)
-            }
+        let mut standing = None;
+        let mut page =
+            if dialect.is_for_pages() { self.cors.load().page(request.headers()) } else { Page::Ignored };
+        let answer = self.answer(*dialect, request, peer, started, &mut standing, &mut page).await;
+        let (mut reply, reject) = match answer {
+            Ok(reply) => (reply, None),
             Err(reject) => {
                 self.metrics.refused(reject.kind.index());
                 if let Some(internal) = &reject.internal {
                     tracing::warn!(error = internal, %peer, reason = reject.kind.label(), "request refused");
                 }
-                let reply = dialect.rejected(&reject);
-                self.metrics.answered(reply.status.as_u16(), started.elapsed());
-                response(reply, Some(&reject))
+                (dialect.rejected(&reject), Some(reject))
             }
+        };
+        if let Some(standing) = standing {
+            dialect.tell(&mut reply, &standing);
         }
+        self.metrics.answered(reply.status.as_u16(), started.elapsed());
+        let mut response = response(reply, reject.as_ref());
+        page.decorate(response.headers_mut());
+        response
     }
 
     fn turned_away(&self, kind: Kind, status: u16) {
@@ -142,24 +154,39 @@ impl IngestHandler {
         dialect: &'static dyn Dialect,
         request: Request<Incoming>,
         peer: SocketAddr,
+        now: Instant,
+        standing: &mut Option<Standing>,
+        page: &mut Page,
     ) -> Result<Reply, Reject> {
+        if *page == Page::Forbidden {
+            return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
+        }
         let (head, incoming) = request.into_parts();
+        let declared =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let parsed = dialect.parse(RequestHead::of(&head))?;
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
+            Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
                 let caller = match manage.need {
-                    Some(need) => self.identify(&head, &manage.credential, need)?,
+                    Some(need) => self.identify(&head, &manage.credential, need, page)?,
                     None => Caller::nobody(),
                 };
-                return self.manage(dialect, &head, incoming, caller, peer).await;
+                let admission = Admission::new(dialect, &caller, declared, now);
+                self.admit_call(&admission)?;
+                return self.manage(dialect, &head, incoming, &caller, &admission, peer).await;
             }
         };
-        let caller = self.identify(&head, &ingest.credential, Need::Any)?;
-        let stream = self.find_stream(dialect, &ingest, &caller)?;
+        let caller = self.identify(&head, &ingest.credential, Need::Any, page)?;
+        let admission = Admission::new(dialect, &caller, declared, now);
+        let found = self.find_stream(dialect, &ingest, &caller);
+        let known = found.as_ref().ok().and_then(|stream| stream.as_deref());
+        self.admit(&admission, known, standing)?;
+        let stream = found?;
         let key = store::key_of(&head.headers)?;
-        let body = self.receive(dialect.id(), &head, incoming).await?;
+        let body = self.receive(dialect.id(), &head, incoming, &admission).await?;
         let manner = Manner {
             kind: ingest.kind,
             bodies: dialect.bodies(),
@@ -182,17 +209,23 @@ impl IngestHandler {
         dialect: batch::Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
+        admission: &Admission<'_>,
     ) -> Result<Received, Reject> {
         let encoding = Encoding::of(&head.headers)?;
-        let declared =
-            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
         let body_max = settings.body_max(dialect);
         // One that is too large is refused for that.
-        in_flight.grow_to(declared.unwrap_or(0).min(body_max))?;
+        in_flight.grow_to(admission.declared.unwrap_or(0).min(body_max))?;
+        if let Some(declared) = admission.declared.filter(|declared| *declared <= body_max) {
+            self.charge(admission, declared, admission.asked_at)?;
+        }
         let limits = Limits { body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
+        if admission.declared.is_none() {
+            let arrived = pieces.iter().map(|piece| piece.len() as u64).sum();
+            self.charge(admission, arrived, Instant::now())?;
+        }
         Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
     }
 
@@ -202,9 +235,14 @@ impl IngestHandler {
         head: &http::request::Parts,
         credential: &Credential<'_>,
         need: Need<'_>,
+        page: &mut Page,
     ) -> Result<Caller, Reject> {
         let caller = self.auth.check(credential, need).map_err(unread)?;
+        if caller.origins.is_some() {
+            page.is_bound(&head.headers);
+        }
         if !caller.allows_origin(origin(&head.headers)) {
+            *page = Page::Forbidden;
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)

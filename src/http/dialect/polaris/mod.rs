@@ -6,12 +6,14 @@
 
 mod events;
 mod form;
+mod rates;
 mod reply;
 
 use super::{Accepted, Bodies, Dialect, Parsed, Reply, RequestHead};
 use crate::batch;
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
+use crate::limits::Standing;
 
 /// The column that every table has.
 const TIME: &str = "__time";
@@ -81,6 +83,10 @@ impl Dialect for Polaris {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
+    }
+
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        rates::tell(reply, standing);
     }
 
     fn rejected(&self, reject: &Reject) -> Reply {

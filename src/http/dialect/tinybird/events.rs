@@ -31,7 +31,8 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
                 body: Bytes::new(),
             }));
         }
-        _ => return Err(Reject::method_not_allowed(head.method, "POST, HEAD")),
+        Method::OPTIONS => return Ok(Parsed::Preflight("POST, OPTIONS".into())),
+        _ => return Err(Reject::method_not_allowed(head.method, "POST, OPTIONS, HEAD")),
     }
     let mut name: Option<Cow<'a, str>> = None;
     let mut wait = Wait::Append;
@@ -122,7 +123,7 @@ mod tests {
                 project: None,
                 ..ingest
             }),
-            Parsed::Answer(_) | Parsed::Manage(_) => panic!("no answer expected"),
+            Parsed::Answer(_) | Parsed::Manage(_) | Parsed::Preflight(_) => panic!("no answer expected"),
         }
     }
 

@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod events;
+mod rates;
 mod workspace;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
@@ -10,7 +11,8 @@ use crate::batch;
 use crate::control::Control;
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
-use http::{HeaderValue, StatusCode, header};
+use crate::limits::Standing;
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -57,12 +59,21 @@ impl Dialect for Tinybird {
 
     fn routes(&self) -> Vec<(&'static str, &'static str)> {
         let managed = ROUTES.iter().map(|route| (route.method, route.template));
-        std::iter::once(("POST", events::PATH)).chain(managed).collect()
+        [("POST", events::PATH), ("OPTIONS", events::PATH)].into_iter().chain(managed).collect()
+    }
+
+    fn is_for_pages(&self) -> bool {
+        true
     }
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         if events::is_path(head.path) {
             return events::parse(head);
+        }
+        if let (&Method::OPTIONS, Found::OtherMethods(methods)) =
+            (head.method, route::find(ROUTES, head.method, head.path))
+        {
+            return Ok(Parsed::Preflight(format!("{methods}, OPTIONS").into()));
         }
         let (operation, _) = find(&head)?;
         let credential = credential(&head, parameter(head.query, "token"));
@@ -71,6 +82,10 @@ impl Dialect for Tinybird {
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
+    }
+
+    fn tell(&self, reply: &mut Reply, standing: &Standing) {
+        rates::tell(reply, standing);
     }
 
     fn rejected(&self, reject: &Reject) -> Reply {
@@ -96,7 +111,9 @@ impl Dialect for Tinybird {
 fn find<'a>(head: &RequestHead<'a>) -> Result<(Operation, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         Found::Route(operation, parameters) => Ok((operation, parameters)),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        Found::OtherMethods(methods) => {
+            Err(Reject::method_not_allowed(head.method, format!("{methods}, OPTIONS")))
+        }
         Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
     }
 }

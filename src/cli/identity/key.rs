@@ -1,0 +1,68 @@
+//! `forebay key`.
+
+use super::super::client::{Admin, path_segment};
+use super::super::output::{self, Table, word};
+use super::seconds;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// List the keys that sign tokens, and put new ones into use.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Key {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List all keys, the newest first.
+    List,
+    /// Put a new key into use.
+    Rotate {
+        /// How long what older keys signed stays good, such as 0s or 30d; otherwise as configured.
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        grace: Option<u64>,
+    },
+    /// Forget an old key. What it signed ceases at once.
+    Delete {
+        /// Id of the key.
+        kid: String,
+    },
+}
+
+impl Key {
+    pub(in crate::cli) async fn run(self) -> ExitCode {
+        const KEYS: &str = "/admin/v1/keys";
+        let admin = &self.admin;
+        match &self.command {
+            Command::List => {
+                admin.run(Method::GET, KEYS, None, |body| output::print(&list(body).to_string())).await
+            }
+            Command::Rotate { grace } => {
+                let body = json!({"grace": grace});
+                let show = |key: &Value| output::print(&format!("{}\n", word(&key["kid"])));
+                admin.run(Method::POST, &format!("{KEYS}/rotate"), Some(&body), show).await
+            }
+            Command::Delete { kid } => {
+                admin.run(Method::DELETE, &format!("{KEYS}/{}", path_segment(kid)), None, |_| ()).await
+            }
+        }
+    }
+}
+
+fn list(body: &Value) -> Table {
+    let mut table = Table::new(&["key", "algorithm", "signs", "created", "good until"]);
+    for key in body["keys"].as_array().into_iter().flatten() {
+        table.row([
+            word(&key["kid"]),
+            word(&key["algorithm"]),
+            if key["signs"] == true { "yes" } else { "no" }.to_owned(),
+            word(&key["created_at"]),
+            word(&key["retires_at"]),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,151 @@
+//! `forebay token`.
+
+use super::super::client::{Admin, path_segment};
+use super::super::output::{self, Table, word};
+use super::{seconds, show_once, words};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Make, list and revoke tokens.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Token {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a token. It is printed this once, alone on standard output.
+    Create(Create),
+    /// List all tokens.
+    List,
+    /// Revoke a token at once.
+    Revoke {
+        /// Id or name of the token.
+        #[arg(value_name = "TOKEN")]
+        id: String,
+    },
+    /// Give a token a new value. The old one ceases at once.
+    Refresh {
+        /// Id or name of the token.
+        #[arg(value_name = "TOKEN")]
+        id: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// What it is for.
+    name: String,
+    /// What it may do: ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, metrics, admin.
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    scopes: Vec<String>,
+    #[arg(long, value_enum, default_value = "token")]
+    kind: Kind,
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// How long it is good, such as 12h or 30d.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    expires: Option<u64>,
+    #[arg(
+        long = "origin",
+        value_name = "ORIGIN",
+        help = "Where pages come from that may use it, such as https://www.example.com; programs may then not"
+    )]
+    origins: Vec<String>,
+    /// Requests per second, instead of the configured limit.
+    #[arg(long, value_name = "NUMBER")]
+    rps: Option<u32>,
+    /// The project it is bound to, in contracts that have projects.
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Shown as it is with each request; a hash of it is kept.
+    Token,
+    /// The same, in the words of contracts that have API keys.
+    ApiKey,
+    /// For signing tokens of your own with (HS256); it is kept as it is.
+    Signing,
+    /// Signed by the daemon and not kept: it cannot be revoked, so it must expire.
+    Jwt,
+}
+
+impl Create {
+    fn body(&self) -> Value {
+        let mut body = json!({
+            "name": self.name,
+            "kind": match self.kind {
+                Kind::Token => "token",
+                Kind::ApiKey => "api_key",
+                Kind::Signing => "signing",
+                Kind::Jwt => "jwt",
+            },
+            "description": self.description,
+            "scopes": self.scopes,
+        });
+        if let Some(seconds) = self.expires {
+            body["expires_in"] = seconds.into();
+        }
+        if !self.origins.is_empty() {
+            body["origins"] = json!(self.origins);
+        }
+        if let Some(rps) = self.rps {
+            body["rps"] = rps.into();
+        }
+        if let Some(project) = &self.project {
+            body["project"] = json!(project);
+        }
+        body
+    }
+}
+
+impl Token {
+    pub(in crate::cli) async fn run(self) -> ExitCode {
+        const TOKENS: &str = "/admin/v1/tokens";
+        let admin = &self.admin;
+        let one = |id: &str| format!("{TOKENS}/{}", path_segment(id));
+        match &self.command {
+            Command::Create(create) => {
+                let body = create.body();
+                let kept = match create.kind {
+                    Kind::Signing => "Shown this once. Whoever has it can sign tokens.",
+                    Kind::Jwt => "Shown this once: nothing of it is kept.",
+                    Kind::Token | Kind::ApiKey => "Shown this once: it is stored as a hash only.",
+                };
+                admin.run(Method::POST, TOKENS, Some(&body), |made| show_once(&made["token"], kept)).await
+            }
+            Command::List => {
+                admin.run(Method::GET, TOKENS, None, |body| output::print(&list(body).to_string())).await
+            }
+            Command::Revoke { id } => admin.run(Method::DELETE, &one(id), None, |_| ()).await,
+            Command::Refresh { id } => {
+                let about = "Shown this once. The old one is revoked.";
+                let show = |made: &Value| show_once(&made["token"], about);
+                admin.run(Method::POST, &format!("{}/refresh", one(id)), None, show).await
+            }
+        }
+    }
+}
+
+fn list(body: &Value) -> Table {
+    let mut table = Table::new(&["name", "kind", "token", "scopes", "expires", "origins", "id"]);
+    for token in body["tokens"].as_array().into_iter().flatten() {
+        let expired = if token["expired"] == true { " (expired)" } else { "" };
+        table.row([
+            word(&token["name"]),
+            word(&token["kind"]),
+            word(&token["hint"]),
+            words(&token["scopes"]),
+            format!("{}{expired}", word(&token["expires_at"])),
+            words(&token["origins"]),
+            word(&token["id"]),
+        ]);
+    }
+    table
+}

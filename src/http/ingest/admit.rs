@@ -1,0 +1,85 @@
+//! Whether a request may come in now, as far as its token, its stream and its project have sent others.
+
+use super::super::dialect::Dialect;
+use super::super::reject::{Kind, Reject};
+use super::IngestHandler;
+use crate::auth::Caller;
+use crate::catalog::Stream;
+use crate::limits::{Asking, Refused, Standing};
+use std::time::Instant;
+
+/// Of a refused request, so many bytes are read and dropped, so that its connection stays good for the next one.
+const UNREAD_BYTES_MAX: u64 = 16 * 1024;
+
+/// A request that asks to come in, and what it was told.
+pub(super) struct Admission<'a> {
+    asking: Asking<'a>,
+    /// Length of the body that the head announces.
+    pub(super) declared: Option<u64>,
+    pub(super) asked_at: Instant,
+}
+
+impl<'a> Admission<'a> {
+    pub(super) fn new(
+        dialect: &dyn Dialect,
+        caller: &'a Caller,
+        declared: Option<u64>,
+        now: Instant,
+    ) -> Self {
+        let asking = Asking {
+            dialect: dialect.id(),
+            token: caller.id.0,
+            token_per_second: caller.rps,
+            project: caller.project.as_deref(),
+        };
+        Self { asking, declared, asked_at: now }
+    }
+
+    /// The refusal. `standing` is told to the client besides.
+    fn refuse(&self, refused: Refused, standing: &mut Option<Standing>) -> Reject {
+        *standing = refused.standing.or(*standing);
+        let seconds = refused.retry_seconds;
+        let message = format!("rate limit exceeded, retry in {seconds} s");
+        let reject = Reject::new(Kind::TooManyRequests, message).retry_after(seconds);
+        let short = self.declared.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
+        if short { reject } else { reject.close() }
+    }
+}
+
+impl IngestHandler {
+    /// Forgets what was remembered for a time that is over. To be called now and then; not on a thread of requests.
+    pub fn forget(&self) {
+        self.limits.load().forget_idle(&*self.clock);
+        self.keys.expire(self.clock.now());
+    }
+
+    /// Counts a request against its limits. What is left of them is for the client, whatever else becomes of it.
+    pub(super) fn admit(
+        &self,
+        admission: &Admission<'_>,
+        stream: Option<&Stream>,
+        standing: &mut Option<Standing>,
+    ) -> Result<(), Reject> {
+        let stream = stream.map(|stream| stream.id.0);
+        let limits = self.limits.load();
+        match limits.admit(&admission.asking, stream, admission.asked_at, &*self.clock) {
+            Ok(left) => {
+                *standing = left;
+                Ok(())
+            }
+            Err(refused) => Err(admission.refuse(refused, standing)),
+        }
+    }
+
+    /// Counts a management call against the limit of its token.
+    pub(super) fn admit_call(&self, admission: &Admission<'_>) -> Result<(), Reject> {
+        let admitted = self.limits.load().admit_token(&admission.asking, admission.asked_at);
+        admitted.map(drop).map_err(|refused| admission.refuse(refused, &mut None))
+    }
+
+    /// Counts bytes of a body, as they come over the wire.
+    pub(super) fn charge(&self, admission: &Admission<'_>, bytes: u64, now: Instant) -> Result<(), Reject> {
+        let charged = self.limits.load().charge(&admission.asking, bytes, now);
+        charged.map_err(|refused| admission.refuse(refused, &mut None))
+    }
+}

@@ -1,0 +1,363 @@
+//! How much may come from whom: requests by token, by stream and by project, bytes by project.
+//!
+//! A limit is asked before a request's body is read. The narrowest comes first, so what one token is refused takes
+//! nothing from the others of its project. Memory is bounded: who has not been heard of for as long as its limit looks
+//! back is forgotten ([`Limits::forget_idle`]). Knows nothing of HTTP; each contract says in its own headers what is
+//! left.
+
+mod rates;
+mod window;
+
+use crate::batch::Dialect;
+use crate::clock::Clock;
+use rates::{Moment, Rates};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+use window::Windows;
+
+/// The limits; 0 is any number. Each holds for every token, stream or project by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Requests a second of a token that has no limit of its own.
+    pub token_per_second: u32,
+    /// Requests a second to a stream.
+    pub stream_per_second: u32,
+    pub tinybird: Profile,
+    pub polaris: Profile,
+}
+
+/// The limits of one contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// Requests a second to a stream, if that is less than what holds for every contract.
+    pub stream_per_second: u32,
+    /// Requests of a project, evenly spread over time,
+    pub per_second: u32,
+    /// or in each minute of the clock.
+    pub per_minute: u32,
+    /// Bytes of bodies of a project, as they come over the wire.
+    pub bytes_per_second: u64,
+}
+
+/// A request that wants in.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    pub dialect: Dialect,
+    /// Names the token for ever.
+    pub token: u64,
+    /// What the token itself says of requests a second.
+    pub token_per_second: Option<u32>,
+    pub project: Option<&'a str>,
+}
+
+/// What a client may be told of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests allowed in a second, or in a minute if the contract counts so.
+    pub limit: u32,
+    /// How many of them are left,
+    pub remaining: u32,
+    /// and after how many seconds all of them are.
+    pub reset_seconds: u32,
+}
+
+/// Over a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// After how many seconds it may be tried again: 1 at least.
+    pub retry_seconds: u32,
+    /// Of the limit of requests, if that is what is exceeded or the contract has one.
+    pub standing: Option<Standing>,
+}
+
+/// See the module.
+pub struct Limits {
+    settings: Settings,
+    tokens: Rates,
+    streams: Rates,
+    projects: Rates,
+    windows: Windows,
+    bytes: Rates,
+    /// When time begins for them.
+    epoch: Instant,
+    hasher: RandomState,
+}
+
+impl Limits {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            tokens: Rates::default(),
+            streams: Rates::default(),
+            projects: Rates::default(),
+            windows: Windows::default(),
+            bytes: Rates::default(),
+            epoch: Instant::now(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Lets one request in, to a stream with this number if it is known, or says why not. What is left is told if
+    /// there is a limit.
+    pub fn admit(
+        &self,
+        asking: &Asking<'_>,
+        stream: Option<u32>,
+        now: Instant,
+        clock: &dyn Clock,
+    ) -> Result<Option<Standing>, Refused> {
+        let profile = self.profile(asking.dialect);
+        let project = self.project(asking);
+        let narrow = self.admit_narrow(asking, stream, now).and_then(|narrow| {
+            let broad = self.projects.take(profile.per_second, project, 1, self.moment(now))?;
+            Ok([narrow, broad].into_iter().flatten().min_by_key(|standing| standing.remaining))
+        });
+        // A contract that counts in minutes tells of its minute only.
+        if asking.dialect != Dialect::Polaris {
+            return narrow;
+        }
+        match narrow {
+            Ok(_) => self.windows.take(profile.per_minute, project, 1, clock.now()),
+            Err(refused) => {
+                let standing = self.windows.take(profile.per_minute, project, 0, clock.now());
+                Err(Refused { standing: standing.ok().flatten(), ..refused })
+            }
+        }
+    }
+
+    /// The limit of the token, for calls that are not held to a contract's limits.
+    pub fn admit_token(&self, asking: &Asking<'_>, now: Instant) -> Result<Option<Standing>, Refused> {
+        let per_second = asking.token_per_second.unwrap_or(self.settings.token_per_second);
+        self.tokens.take(per_second, asking.token, 1, self.moment(now))
+    }
+
+    fn admit_narrow(
+        &self,
+        asking: &Asking<'_>,
+        stream: Option<u32>,
+        now: Instant,
+    ) -> Result<Option<Standing>, Refused> {
+        let token = self.admit_token(asking, now)?;
+        let of_stream = [self.settings.stream_per_second, self.profile(asking.dialect).stream_per_second];
+        let per_second = of_stream.into_iter().filter(|limit| *limit > 0).min().unwrap_or(0);
+        let stream = match stream {
+            Some(stream) => self.streams.take(per_second, stream.into(), 1, self.moment(now))?,
+            None => None,
+        };
+        Ok([token, stream].into_iter().flatten().min_by_key(|standing| standing.remaining))
+    }
+
+    /// Charges bytes of a body, as they come over the wire.
+    pub fn charge(&self, asking: &Asking<'_>, bytes: u64, now: Instant) -> Result<(), Refused> {
+        let per_second = self.profile(asking.dialect).bytes_per_second;
+        if per_second == 0 || bytes == 0 {
+            return Ok(());
+        }
+        // Cells of several bytes, where single ones would come closer together than nanoseconds can tell.
+        let cell = per_second.div_ceil(rates::PER_SECOND_MAX);
+        let cells = |bytes: u64| u32::try_from(bytes.div_ceil(cell)).unwrap_or(u32::MAX);
+        let allowed = cells(per_second);
+        // What is more than a second's worth takes all of one: otherwise it could never come.
+        let charged = cells(bytes).min(allowed);
+        let taken = self.bytes.take(allowed, self.project(asking), charged, self.moment(now));
+        taken.map(drop).map_err(|refused| Refused { standing: None, ..refused })
+    }
+
+    /// Forgets those of whom nothing is remembered that matters. To be called now and then.
+    pub fn forget_idle(&self, clock: &dyn Clock) {
+        let now = self.moment(Instant::now());
+        for rates in [&self.tokens, &self.streams, &self.projects, &self.bytes] {
+            rates.forget_idle(now);
+        }
+        self.windows.forget_idle(clock.now());
+    }
+
+    fn profile(&self, dialect: Dialect) -> &Profile {
+        match dialect {
+            Dialect::Tinybird => &self.settings.tinybird,
+            Dialect::Polaris => &self.settings.polaris,
+        }
+    }
+
+    fn project(&self, asking: &Asking<'_>) -> u64 {
+        self.hasher.hash_one((asking.dialect, asking.project))
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        Moment(u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use std::time::Duration;
+
+    /// In the 37th second of a minute.
+    const WALL: i64 = 1_700_000_000_000_000 / 60_000_000 * 60_000_000 + 37_000_000;
+
+    struct World {
+        limits: Limits,
+        clock: FakeClock,
+        begin: Instant,
+        millis: u64,
+    }
+
+    impl World {
+        fn new(settings: Settings) -> Self {
+            let limits = Limits::new(settings);
+            Self { begin: limits.epoch, limits, clock: FakeClock::at(WALL), millis: 0 }
+        }
+
+        fn pass(&mut self, millis: u64) {
+            self.millis += millis;
+            self.clock.set(WALL + i64::try_from(self.millis).unwrap() * 1000);
+        }
+
+        fn now(&self) -> Instant {
+            self.begin + Duration::from_millis(self.millis)
+        }
+
+        fn admit(&self, asking: &Asking<'_>, stream: u32) -> Result<Option<Standing>, Refused> {
+            self.limits.admit(asking, Some(stream), self.now(), &self.clock)
+        }
+
+        fn charge(&self, asking: &Asking<'_>, bytes: u64) -> Result<(), Refused> {
+            self.limits.charge(asking, bytes, self.now())
+        }
+    }
+
+    fn of(token: u64) -> Asking<'static> {
+        Asking { dialect: Dialect::Tinybird, token, token_per_second: None, project: None }
+    }
+
+    fn standing(limit: u32, remaining: u32, reset_seconds: u32) -> Standing {
+        Standing { limit, remaining, reset_seconds }
+    }
+
+    #[test]
+    fn without_limits_everything_comes_in_and_nothing_is_told() {
+        let world = World::new(Settings::default());
+        for _ in 0..10_000 {
+            assert_eq!(world.admit(&of(1), 1), Ok(None));
+        }
+        assert_eq!(world.charge(&of(1), u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn a_second_s_worth_comes_at_once_and_the_rest_as_time_goes() {
+        let tinybird = Profile { per_second: 10, ..Profile::default() };
+        let mut world = World::new(Settings { tinybird, ..Settings::default() });
+        for left in (0..10).rev() {
+            assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
+        }
+        let refused = Refused { retry_seconds: 1, standing: Some(standing(10, 0, 1)) };
+        assert_eq!(world.admit(&of(2), 1), Err(refused), "the project is one");
+        world.pass(100);
+        assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, 0, 1))));
+        assert_eq!(world.admit(&of(1), 1), Err(refused));
+        let other = Asking { project: Some("p2"), ..of(3) };
+        assert_eq!(world.admit(&other, 1), Ok(Some(standing(10, 9, 1))));
+    }
+
+    #[test]
+    fn what_a_token_is_refused_takes_nothing_from_the_others() {
+        let tinybird = Profile { per_second: 20, ..Profile::default() };
+        let world = World::new(Settings { token_per_second: 5, tinybird, ..Settings::default() });
+        let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
+        assert_eq!(noisy, 5);
+        assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower one is told");
+        // Its own limit wins, in either direction; 0 is none.
+        let own = Asking { token_per_second: Some(2), ..of(3) };
+        assert_eq!((0..9).filter(|_| world.admit(&own, 1).is_ok()).count(), 2);
+        let free = Asking { token_per_second: Some(0), ..of(4) };
+        assert_eq!((0..99).filter(|_| world.admit(&free, 1).is_ok()).count(), 12);
+    }
+
+    #[test]
+    fn a_stream_has_the_lower_of_its_limits() {
+        let tinybird = Profile { stream_per_second: 3, ..Profile::default() };
+        let world = World::new(Settings { stream_per_second: 5, tinybird, ..Settings::default() });
+        let taken =
+            |asking: &Asking<'_>, stream| (0..9).filter(|_| world.admit(asking, stream).is_ok()).count();
+        assert_eq!(taken(&of(1), 1), 3);
+        assert_eq!(taken(&of(1), 2), 3);
+        assert_eq!(taken(&Asking { dialect: Dialect::Polaris, ..of(1) }, 3), 5);
+    }
+
+    #[test]
+    fn minutes_are_those_of_the_clock() {
+        let polaris = Profile { per_minute: 83_334, ..Profile::default() };
+        let mut world = World::new(Settings { polaris, ..Settings::default() });
+        let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
+        assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 23))));
+        world.pass(1500);
+        for _ in 0..83_332 {
+            world.admit(&asking, 1).unwrap();
+        }
+        assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 0, 22))));
+        let refused = Refused { retry_seconds: 22, standing: Some(standing(83_334, 0, 22)) };
+        assert_eq!(world.admit(&asking, 1), Err(refused));
+        world.pass(21_499);
+        let refused = Refused { retry_seconds: 1, standing: Some(standing(83_334, 0, 1)) };
+        assert_eq!(world.admit(&asking, 1), Err(refused));
+        world.pass(1);
+        assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 60))));
+    }
+
+    #[test]
+    fn a_contract_that_counts_in_minutes_tells_of_its_minute_only() {
+        let polaris = Profile { per_minute: 100, ..Profile::default() };
+        let world = World::new(Settings { token_per_second: 1, polaris, ..Settings::default() });
+        let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
+        assert_eq!(world.admit(&asking, 1), Ok(Some(standing(100, 99, 23))));
+        let refused = Refused { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
+        assert_eq!(world.admit(&asking, 1), Err(refused));
+    }
+
+    #[test]
+    fn bytes_are_counted_to_the_byte_and_large_bodies_may_come_when_nothing_else_does() {
+        let tinybird = Profile { bytes_per_second: 20_000_000, ..Profile::default() };
+        let mut world = World::new(Settings { tinybird, ..Settings::default() });
+        assert_eq!(world.charge(&of(1), 15_000_000), Ok(()));
+        assert_eq!(world.charge(&of(1), 5_000_001), Err(Refused { retry_seconds: 1, standing: None }));
+        assert_eq!(world.charge(&of(1), 4_999_998), Ok(()));
+        assert_eq!(world.charge(&of(1), 10).map_err(|refused| refused.retry_seconds), Err(1));
+        assert_eq!(world.charge(&Asking { project: Some("p2"), ..of(1) }, 15_000_000), Ok(()));
+        world.pass(1000);
+        assert_eq!(world.charge(&of(1), 1 << 40), Ok(()));
+        assert_eq!(world.charge(&of(1), 1).map_err(|refused| refused.retry_seconds), Err(1));
+    }
+
+    #[test]
+    fn who_is_not_heard_of_is_forgotten() {
+        let tinybird = Profile { per_second: 10, bytes_per_second: 1000, ..Profile::default() };
+        let polaris = Profile { per_minute: 10, ..Profile::default() };
+        let limits = Settings { token_per_second: 10, stream_per_second: 10, tinybird, polaris };
+        let world = World::new(limits);
+        let held = || {
+            let limits = &world.limits;
+            let rates = [&limits.tokens, &limits.streams, &limits.projects, &limits.bytes];
+            rates.map(Rates::len).iter().sum::<usize>() + limits.windows.len()
+        };
+        for token in 0..100 {
+            let project = token.to_string();
+            for dialect in [Dialect::Tinybird, Dialect::Polaris] {
+                let asking =
+                    Asking { dialect, project: Some(&project), token_per_second: Some(1), ..of(token) };
+                world.admit(&asking, u32::try_from(token).unwrap()).ok();
+                world.charge(&asking, 1).ok();
+            }
+        }
+        assert!(held() > 300, "{}", held());
+        std::thread::sleep(Duration::from_millis(2100));
+        world.clock.set(WALL + 60_000_000);
+        world.limits.forget_idle(&world.clock);
+        assert_eq!(held(), 0);
+    }
+}

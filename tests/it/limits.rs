@@ -1,0 +1,259 @@
+//! Rate limits: of tokens, streams and projects, in the headers of each contract.
+
+use crate::faults::Faults;
+use crate::support::{Daemon, Response, Setup, eventually, request, signal};
+use crate::wire::{Wire, refusals};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const EVENT: &str = "{\"__time\":\"2024-01-01T00:00:00Z\",\"n\":1}";
+const TINYBIRD: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+const POLARIS: [&str; 5] = [
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-ratelimit-limit-minute",
+    "x-ratelimit-remaining-minute",
+];
+
+/// The rate-limit headers, as the whole numbers that they must be. All of them or none.
+#[track_caller]
+fn numbers<const N: usize>(response: &Response, names: [&str; N]) -> Option<[u32; N]> {
+    let values = names.map(|name| response.header(name));
+    if values.iter().all(Option::is_none) {
+        return None;
+    }
+    Some(values.map(|value| value.unwrap().parse().unwrap()))
+}
+
+/// An answer over the limit: `Retry-After` is a whole number of seconds, at least 1.
+#[track_caller]
+fn assert_over(response: &Response) -> u32 {
+    assert_eq!(response.status, 429, "{response:?}");
+    let seconds: u32 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!(seconds >= 1);
+    seconds
+}
+
+fn post(daemon: &Daemon, path: &str, body: &str) -> Response {
+    let authorization = format!("Bearer {}", daemon.token.clone().unwrap_or_default());
+    request(daemon.ingest, "POST", path, &[("authorization", &authorization)], body.as_bytes())
+}
+
+/// Waits for the beginning of a second of the limits, more or less: sends until something comes in again.
+fn settle(daemon: &Daemon, path: &str) -> Response {
+    eventually("room", || Some(post(daemon, path, EVENT)).filter(|response| response.status < 300))
+}
+
+#[test]
+fn tinybird_s_clients_are_told_their_limit_in_its_words() {
+    let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 4").start();
+    let events = "/v0/events?name=ev";
+    let mut left = Vec::new();
+    let refused = loop {
+        let response = post(&daemon, events, EVENT);
+        let [limit, remaining, reset] = numbers(&response, TINYBIRD).unwrap();
+        assert_eq!((limit, reset), (4, 1));
+        if response.status == 429 {
+            break response;
+        }
+        assert!(response.status == 202 && response.header("retry-after").is_none());
+        left.push(remaining);
+    };
+    assert_eq!(left[0], 3);
+    assert_over(&refused);
+    let body = refused.json();
+    assert_eq!(body["error"], "rate limit exceeded, retry in 1 s");
+    assert!(body["documentation"].is_string());
+    // Refusals for other reasons have the numbers too, and no `Retry-After`.
+    let malformed = eventually("room", || {
+        Some(post(&daemon, events, "no event")).filter(|response| response.status != 429)
+    });
+    assert_eq!((malformed.status, malformed.header("retry-after")), (400, None));
+    assert_eq!(numbers(&malformed, TINYBIRD).unwrap()[0], 4);
+    assert!(refusals(&daemon, "too_many_requests") >= 1);
+    let accepted = daemon.metric("forebay_http_accepted_rows_total");
+    assert!((accepted - daemon.rows("ev").len() as f64).abs() < 0.1, "what is refused is not stored");
+}
+
+#[test]
+fn without_a_limit_nothing_is_told() {
+    let daemon = Daemon::dev();
+    let response = post(&daemon, "/v0/events?name=ev", EVENT);
+    assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, None));
+    let response = post(&daemon, "/v1/events/ev", EVENT);
+    assert_eq!((response.status, numbers(&response, POLARIS)), (200, None));
+}
+
+#[test]
+fn the_limits_of_the_contracts_are_the_default() {
+    let daemon = Setup::with_config("").start();
+    let response = post(&daemon, "/v0/events?name=ev", EVENT);
+    assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, Some([1000, 999, 1])));
+    let response = post(&daemon, "/v1/events/ev", EVENT);
+    let [limit, remaining, reset, limit_minute, remaining_minute] = numbers(&response, POLARIS).unwrap();
+    assert_eq!((response.status, limit, remaining), (200, 83_334, 83_333));
+    assert_eq!((limit_minute, remaining_minute), (limit, remaining));
+    assert!((1..=60).contains(&reset));
+    // Nobody is told anything before it is known who they are.
+    let unknown = daemon.post("name=ev", EVENT);
+    assert_eq!((unknown.status, numbers(&unknown, TINYBIRD)), (403, None));
+}
+
+#[test]
+fn polaris_counts_the_minutes_of_the_clock() {
+    let faults = Faults::none();
+    let config = "[limits.polaris]\nrequests_per_minute = 5";
+    faults.set("clock", &to_next_minute(20).to_string());
+    let daemon = faults.on(Setup::dev(config)).start();
+    let events = "/v1/projects/p/events/ev";
+    for left in (0..5).rev() {
+        let response = post(&daemon, events, EVENT);
+        let [limit, remaining, reset, limit_minute, remaining_minute] = numbers(&response, POLARIS).unwrap();
+        assert_eq!((response.status, limit, remaining), (200, 5, left));
+        assert_eq!((limit_minute, remaining_minute), (5, left));
+        assert!((10..=40).contains(&reset), "{reset}");
+    }
+    let refused = post(&daemon, events, EVENT);
+    assert_eq!(refused.text(), r#"{"message":"API rate limit exceeded"}"#);
+    let [_, remaining, reset, ..] = numbers(&refused, POLARIS).unwrap();
+    assert_eq!((remaining, reset), (0, assert_over(&refused)));
+    // The older path is the same contract and the same project; the other contract is not.
+    assert_over(&post(&daemon, "/v1/events/ev", EVENT));
+    assert_eq!(post(&daemon, "/v0/events?name=ev", EVENT).status, 202);
+    faults.set("clock", &(to_next_minute(20) + 60).to_string());
+    let response = post(&daemon, events, EVENT);
+    assert_eq!((response.status, numbers(&response, POLARIS).unwrap()[1]), (200, 4));
+}
+
+/// What to add to the clock so that it stands at this second of a minute.
+fn to_next_minute(second: i64) -> i64 {
+    60 - jiff::Timestamp::now().as_second() % 60 + second
+}
+
+/// 83,334 calls in a minute are let in, one more is not.
+#[test]
+fn call_83_335_of_a_minute_is_refused() {
+    const LIMIT: u32 = 83_334;
+    let faults = Faults::none();
+    faults.set("clock", &to_next_minute(0).to_string());
+    let daemon = faults.on(Setup::with_config("[compactor]\nmax_age = \"1h\"")).start();
+    let head = format!(
+        "POST /v1/events/ev HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{EVENT}",
+        daemon.token.as_deref().unwrap(),
+        EVENT.len()
+    );
+    assert_eq!(post(&daemon, "/v1/events/ev", EVENT).status, 200);
+    let (accepted, refused) = (AtomicU32::new(1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                let mut wire = Wire::connect(daemon.ingest);
+                while !refused.load(Ordering::Relaxed) {
+                    wire.send(head.repeat(16));
+                    for response in std::iter::repeat_with(|| wire.response()).take(16) {
+                        if response.status == 200 {
+                            accepted.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        assert_over(&response);
+                        assert_eq!(numbers(&response, POLARIS).unwrap()[..2], [LIMIT, 0]);
+                        refused.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(accepted.load(Ordering::Relaxed), LIMIT);
+    let rows = daemon.metric("forebay_http_accepted_rows_total");
+    assert!((rows - f64::from(LIMIT)).abs() < 0.1, "{rows}");
+}
+
+#[test]
+fn a_stream_has_a_limit_of_its_own() {
+    let config =
+        "[limits]\nstream_requests_per_second = 3\n[limits.tinybird]\nstream_requests_per_second = 2";
+    let daemon = Setup::dev(config).start();
+    for (path, limit) in [("/v0/events?name=a", 2), ("/v0/events?name=b", 2)] {
+        // The request that makes the stream is of none yet.
+        assert_eq!(post(&daemon, path, EVENT).status, 202);
+        let first = settle(&daemon, path);
+        assert_eq!(numbers(&first, TINYBIRD).unwrap()[0], limit);
+        eventually("the limit", || (post(&daemon, path, EVENT).status == 429).then_some(()));
+    }
+    let polaris = "/v1/events/a";
+    eventually("the limit", || {
+        let response = post(&daemon, polaris, EVENT);
+        assert_eq!(numbers(&response, POLARIS), None, "this contract has no headers for it");
+        (response.status == 429).then(|| assert_over(&response))
+    });
+}
+
+#[test]
+fn bytes_count_as_they_come_over_the_wire() {
+    let daemon = Setup::dev("[limits.tinybird]\nbytes_per_second = \"10kB\"").start();
+    let body = format!("{{\"pad\":\"{}\"}}", "x".repeat(5000));
+    let events = "/v0/events?name=ev";
+    assert_eq!(post(&daemon, events, &body).status, 202);
+    let refused = eventually("the limit", || {
+        Some(post(&daemon, events, &body)).filter(|response| response.status == 429)
+    });
+    assert_over(&refused);
+    assert_eq!(numbers(&refused, TINYBIRD), None, "requests are not limited");
+    // Of unknown length: counted when it has come.
+    let chunked = || crate::wire::post_chunked(&daemon, "name=ev", "", &[body.as_bytes()]);
+    eventually("room", || (chunked().status == 202).then_some(()));
+    let refused = eventually("the limit", || Some(chunked()).filter(|response| response.status == 429));
+    assert_over(&refused);
+    // Compressed it is small.
+    let gzip = crate::wire::gzip(body.as_bytes());
+    let small = || daemon.post_with("name=ev", &[("content-encoding", "gzip")], &gzip);
+    let began = Instant::now();
+    for _ in 0..20 {
+        eventually("room", || (small().status == 202).then_some(()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "decompressed, this would take ten seconds");
+    let accepted = daemon.metric("forebay_http_accepted_rows_total");
+    assert!((accepted - daemon.rows("ev").len() as f64).abs() < 0.1, "what is refused is not stored");
+}
+
+#[test]
+fn what_is_refused_leaves_the_connection_good() {
+    let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 1").start();
+    let mut wire = Wire::connect(daemon.ingest);
+    let event = crate::wire::event("name=ev", EVENT);
+    wire.send(event.repeat(50));
+    let statuses: Vec<u16> = (0..50).map(|_| wire.response().status).collect();
+    assert!(statuses.iter().all(|status| [202, 429].contains(status)), "{statuses:?}");
+    assert!(statuses.iter().filter(|status| **status == 429).count() > 40, "{statuses:?}");
+}
+
+#[test]
+fn limits_are_read_again_on_sighup() {
+    let config = |limit: u32| format!("[limits.tinybird]\nrequests_per_second = {limit}");
+    let daemon = Setup::dev(&config(1)).start();
+    let events = "/v0/events?name=ev";
+    assert_eq!(numbers(&post(&daemon, events, EVENT), TINYBIRD).unwrap()[0], 1);
+    std::fs::write(daemon.dir().join("forebay.toml"), config(100)).unwrap();
+    signal(daemon.pid(), "HUP");
+    let limit = || numbers(&post(&daemon, events, EVENT), TINYBIRD).unwrap()[0];
+    eventually("the new limit", || (limit() == 100).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(post(&daemon, events, EVENT).status, 202);
+    }
+}
+
+/// What is refused because of the token, or because its body is too much, is told to calls for management as well.
+#[test]
+fn a_token_s_limit_holds_for_all_its_calls() {
+    let daemon = Setup::with_config("[limits]\ntoken_requests_per_second = 2").start();
+    let workspace = || {
+        let authorization = format!("Bearer {}", daemon.token.as_deref().unwrap());
+        request(daemon.ingest, "GET", "/v0/workspace", &[("authorization", &authorization)], b"")
+    };
+    assert_eq!(workspace().status, 200);
+    let refused = eventually("the limit", || Some(workspace()).filter(|response| response.status == 429));
+    assert_over(&refused);
+    let events = settle(&daemon, "/v0/events?name=ev");
+    assert_eq!(numbers(&events, TINYBIRD).unwrap()[0], 2, "the narrowest limit is told");
+}
