@@ -5,6 +5,7 @@ use super::output::{self, Table, count, word};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -107,7 +108,8 @@ impl Replay {
 fn show(replay: &Value) -> String {
     let mut lines = String::new();
     let (range, cuts, rows) = (&replay["range"], &replay["cuts"], &replay["rows"]);
-    let mut row = |name: &str, text: String| lines.push_str(&format!("{name:<12} {text}\n"));
+    // Text takes everything.
+    let mut row = |name: &str, text: String| writeln!(lines, "{name:<12} {text}").unwrap_or_default();
     row("replay", format!("{} of {}: {}", replay["id"], word(&replay["stream"]), word(&replay["state"])));
     row("received", format!("{} to {}", word(&range["from"]), word(&range["to"])));
     row("receipts", format!("{} to {}", range["first_lsn"], range["last_lsn"]));

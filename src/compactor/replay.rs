@@ -54,6 +54,8 @@ enum ReplayError {
     /// This cut cannot be made anew, however often it is tried.
     #[error("{0}")]
     Incomplete(String),
+    #[error("cancelled")]
+    Cancelled,
     /// Nothing is wrong; the next start goes on.
     #[error("the daemon stops")]
     Stopped,
@@ -148,6 +150,7 @@ impl Replayer {
                     self.catalog.end_replay(id, ReplayState::Failed, Some(&error))?;
                     return Ok(());
                 }
+                Err(ReplayError::Cancelled) => return Ok(()),
                 outcome => outcome?,
             }
         }
@@ -162,7 +165,7 @@ impl Replayer {
         stream: &Arc<Stream>,
         cut: &CutRecord,
     ) -> Result<(), ReplayError> {
-        self.wait_until_published(stream, cut)?;
+        self.wait_until_published(replay.id, stream, cut)?;
         let made = self.make(stream, cut)?;
         let old = self.catalog.cut_files(stream.id, cut.lsns)?;
         for (file, path) in made.cut.files.iter().zip(&made.paths) {
@@ -180,7 +183,7 @@ impl Replayer {
     }
 
     /// Files that are on their way to the destination are waited for: until then nobody knows what stands there.
-    fn wait_until_published(&mut self, stream: &Stream, cut: &CutRecord) -> Result<(), ReplayError> {
+    fn wait_until_published(&self, replay: i64, stream: &Stream, cut: &CutRecord) -> Result<(), ReplayError> {
         let mut moved = self.progress.moved();
         loop {
             let files = self.catalog.cut_files(stream.id, cut.lsns)?;
@@ -192,10 +195,14 @@ impl Replayer {
                 tokio::select! {
                     // The sender lives as long as `progress`.
                     _ = moved.changed() => {}
+                    () = self.progress.replay_asked.notified() => {}
                     _ = stopped.wait_for(|stop| *stop != Stop::Run) => {}
                 }
             });
             self.check_stopped()?;
+            if self.catalog.replay(replay)?.is_none_or(|replay| replay.state.is_over()) {
+                return Err(ReplayError::Cancelled);
+            }
         }
     }
 

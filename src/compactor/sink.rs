@@ -154,15 +154,19 @@ impl Sink {
         if found.size != old_bytes {
             return Err(SinkError::Conflict { object: to.to_string() });
         }
-        match &self.local {
-            Some(store) => exchange(staged, &store.path_to_filesystem(&to)?),
-            None => {
-                let payload = PutPayload::from_bytes(map(staged)?);
-                let version = UpdateVersion { e_tag: found.e_tag, version: None };
-                let options = PutOptions { mode: PutMode::Update(version), ..PutOptions::default() };
-                self.store.put_opts(&to, payload, options).await?;
-                Ok(())
+        if let Some(store) = &self.local {
+            return exchange(staged, &store.path_to_filesystem(&to)?);
+        }
+        let e_tag = found.e_tag.clone();
+        let version = UpdateVersion { e_tag: found.e_tag, version: None };
+        match self.put_as(staged, &to, PutMode::Update(version)).await {
+            Err(SinkError::Store(
+                object_store::Error::Precondition { .. } | object_store::Error::NotImplemented { .. },
+            )) if e_tag.is_some() && self.store.head(&to).await?.e_tag == e_tag => {
+                // Nothing has changed, so it is the condition that the server does not understand.
+                self.put_as(staged, &to, PutMode::Overwrite).await
             }
+            put => put,
         }
     }
 
@@ -209,9 +213,12 @@ impl Sink {
     }
 
     async fn put(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {
+        self.put_as(staged, to, PutMode::Create).await
+    }
+
+    async fn put_as(&self, staged: &Path, to: &ObjectPath, mode: PutMode) -> Result<(), SinkError> {
         let payload = PutPayload::from_bytes(map(staged)?);
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        self.store.put_opts(to, payload, options).await?;
+        self.store.put_opts(to, payload, PutOptions { mode, ..PutOptions::default() }).await?;
         Ok(())
     }
 

@@ -405,6 +405,7 @@ fn the_command_shows_how_far_it_is_and_what_came_of_it() {
         .unwrap();
     assert_eq!(unreachable.status.code(), Some(69));
     // Beyond the archive: what exactly, on standard error.
+    assert!(daemon.stop().status.success());
     let daemon = Setup::dev("[wal]\narchive_retention = \"0s\"\n").start_at(home.path());
     let refused = command(&daemon, &["--stream", "t", "--from", "2020-01-01"]);
     assert_eq!(refused.status.code(), Some(1));
