@@ -376,3 +376,56 @@ fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
 fn sync_dir(dir: &Path) -> Result<(), IoError> {
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::StreamId;
+    use crate::catalog::FileKind;
+    use crate::wal::Lsn;
+
+    fn old(object: &str, rows: u64, state: FileState) -> RegisteredFile {
+        RegisteredFile {
+            id: 1,
+            stream: StreamId(1),
+            kind: FileKind::Rows,
+            object: object.to_owned(),
+            first_lsn: Lsn(1),
+            last_lsn: Lsn(9),
+            rows,
+            bytes: rows * 10,
+            schema_version: 1,
+            state,
+            staged_at: 0,
+            published_at: None,
+            attempts: 0,
+            last_error: None,
+        }
+    }
+
+    fn new(object: &str, rows: u64) -> NewFile {
+        NewFile { kind: FileKind::Rows, object: object.to_owned(), rows, bytes: rows * 11 }
+    }
+
+    #[test]
+    fn rows_are_added_to_files_before_they_are_taken_from_files() {
+        let published = |object, rows| old(object, rows, FileState::Published);
+        let before =
+            [published("shrinks", 9), published("goes", 3), published("grows", 1), published("stays", 5)];
+        let before = [&before[..], &[old("expired", 2, FileState::Expired)]].concat();
+        let after = [new("shrinks", 2), new("stays", 5), new("grows", 4), new("comes", 7), new("expired", 2)];
+        let plan = plan(&before, &after);
+        let steps: Vec<(&str, Action, bool)> =
+            plan.iter().map(|step| (step.file.object.as_str(), step.action, step.after_swap)).collect();
+        let replace = |rows: u64| Action::Replace { old_bytes: rows * 10 };
+        let expected = [
+            ("comes", Action::Create, false),
+            ("grows", replace(1), false),
+            ("stays", replace(5), false),
+            ("expired", Action::Create, false),
+            ("shrinks", replace(9), true),
+            ("goes", Action::Remove, true),
+        ];
+        assert_eq!(steps, expected);
+    }
+}

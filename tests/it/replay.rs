@@ -137,7 +137,7 @@ fn files_are_made_anew_under_the_schema_of_now_in_their_own_places() {
     let again = daemon.replay_all("t");
     assert_eq!(again["before"], again["after"]);
     assert_eq!(daemon.counts("t"), counts);
-    assert_eq!(daemon.metric("forebay_compactor_replayed_rows_total").round(), 50.0_f64.round());
+    assert!((daemon.metric("forebay_compactor_replayed_rows_total") - 50.0).abs() < 0.5);
 }
 
 /// Only the files of the time that was asked for, and all of these.
