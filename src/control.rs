@@ -3,12 +3,14 @@
 
 pub use crate::catalog::{
     Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
+    TokenKind,
 };
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::progress::Progress;
+use crate::wal::Lsn;
 use std::sync::Arc;
 
 /// Everything that management calls work on. All of it may block on the catalog's disk.
@@ -27,6 +29,21 @@ pub struct Control {
 }
 
 impl Control {
+    /// Places that declared columns may take: `limits.columns_max`.
+    pub fn columns_max(&self) -> usize {
+        self.catalog.columns_max()
+    }
+
+    /// Whether the rows of an acknowledged request are published.
+    pub fn is_published(&self, stream: &Stream, receipt: u64) -> bool {
+        self.progress.is_published(stream.id, Lsn(receipt))
+    }
+
+    /// Asks for the rows of an acknowledged request to be published soon.
+    pub fn publish_soon(&self, stream: &Stream, receipt: u64) {
+        self.progress.ask(stream.id, Lsn(receipt));
+    }
+
     /// The address that goes into answers: as configured, otherwise as the client called it.
     pub fn base_url(&self, headers: &http::HeaderMap) -> String {
         if let Some(url) = &self.public_url {

@@ -110,18 +110,22 @@ impl Progress {
         self.moved.subscribe()
     }
 
+    /// Asks for a stream's file to be closed soon, once it holds `lsn`.
+    pub fn ask(&self, stream: StreamId, lsn: Lsn) {
+        self.with_wanted(|wanted| {
+            let (through, _) = wanted.streams.entry(stream).or_insert((lsn, Instant::now()));
+            *through = (*through).max(lsn);
+        });
+        self.asked.notify_one();
+    }
+
     /// Asks for a stream's file to be closed soon, and waits until `lsn` is published. Has no deadline.
     pub async fn published(&self, stream: StreamId, lsn: Lsn) {
         let mut moved = self.moved();
         if self.is_published(stream, lsn) {
             return;
         }
-        {
-            let mut wanted = self.wanted.lock();
-            let (through, _) = wanted.streams.entry(stream).or_insert((lsn, Instant::now()));
-            *through = (*through).max(lsn);
-        }
-        self.asked.notify_one();
+        self.ask(stream, lsn);
         // The sender lives as long as `self`.
         while !self.is_published(stream, lsn) && moved.changed().await.is_ok() {}
     }

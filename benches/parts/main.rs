@@ -4,6 +4,8 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "only the load generator changes events in place")]
 mod common;
+
+mod auth;
 mod decode;
 mod parquet;
 mod wal;
@@ -12,6 +14,7 @@ use criterion::{criterion_group, criterion_main};
 
 criterion_group!(
     benches,
+    auth::identify,
     decode::check,
     decode::columns,
     parquet::write,

@@ -87,6 +87,7 @@ impl Auth {
         let added = self.catalog.add_client(&client)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: client.name })?;
         self.change(|snapshot| snapshot.put_client(&added));
+        tracing::info!(client = added.name, roles = added.roles, by = %maker.name, "a client was made");
         Ok((info(&added)?, value))
     }
 
@@ -101,6 +102,7 @@ impl Auth {
         }
         self.catalog.delete_client(found.id)?;
         self.change(|snapshot| drop(snapshot.clients.remove(found.client_id.as_str())));
+        tracing::info!(client = found.name, by = %maker.name, "a client was deleted");
         info(&found)
     }
 

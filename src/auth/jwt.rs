@@ -172,6 +172,16 @@ impl ScopeClaim {
         Self::Text(scope.to_string())
     }
 
+    /// As Tinybird's have them.
+    pub fn of_tinybird(scopes: &[Scope]) -> Vec<Self> {
+        let claim = |scope: words::TinybirdScope| Self::Tinybird {
+            kind: scope.kind.to_owned(),
+            resource: scope.resource.map(Into::into),
+            filter: None,
+        };
+        words::to_tinybird(scopes).into_iter().map(claim).collect()
+    }
+
     /// What it means; nothing if it is unknown, or for what there is none of here.
     pub fn scopes(&self) -> Vec<Scope> {
         match self {

@@ -2,10 +2,15 @@
 
 use super::jwt::{self, Claims, Seconds};
 use super::manage::ManageError;
+use super::snapshot::Key;
 use super::{Auth, secret};
 use crate::catalog::SigningKey;
 use crate::clock::Micros;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Keys that are good at a time: each signed token names one, and it is looked for among all.
+const KEYS_MAX: usize = 64;
 
 /// A key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,7 @@ impl Auth {
         if !self.catalog.delete_signing_key(kid)? {
             return Err(ManageError::Missing { what: "key", id: kid.to_owned() });
         }
+        tracing::info!(kid, "a key that signed tokens is forgotten");
         self.load_keys()
     }
 
@@ -69,8 +75,16 @@ impl Auth {
 
     /// The lock must be held.
     fn rotate(&self, grace: Option<Duration>) -> Result<KeyInfo, ManageError> {
-        let kid = uuid::Uuid::new_v4().simple().to_string();
+        let grace = grace.unwrap_or(self.config.jwt_grace);
         let now = self.clock.now();
+        let good = |key: &&Arc<Key>| key.stored.retires_at.is_none_or(|at| at > now);
+        if !grace.is_zero() && self.snapshot.load().keys.iter().filter(good).count() >= KEYS_MAX {
+            let message = format!(
+                "there are {KEYS_MAX} keys that are still good; delete some, or rotate without grace"
+            );
+            return Err(ManageError::Invalid(message));
+        }
+        let kid = uuid::Uuid::new_v4().simple().to_string();
         let key = SigningKey {
             kid,
             algorithm: jwt::ALGORITHM_NAME.to_owned(),
@@ -78,10 +92,10 @@ impl Auth {
             created_at: now,
             retires_at: None,
         };
-        let grace = grace.unwrap_or(self.config.jwt_grace);
         let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX);
         self.catalog.rotate_signing_key(&key, now.saturating_add(grace))?;
         self.load_keys()?;
+        tracing::info!(kid = key.kid, "a new key signs tokens");
         Ok(info(&key))
     }
 

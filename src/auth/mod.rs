@@ -26,7 +26,8 @@ pub use origin::OriginError;
 pub use scope::{Need, Scope, ScopeError, Target};
 pub use tokens::{Form, TokenInfo, TokenRequest};
 
-use crate::catalog::{Catalog, CatalogError, TokenKind};
+pub use crate::catalog::TokenKind;
+use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{Clock, Micros};
 use arc_swap::ArcSwap;
 use jwt::Claims;

@@ -152,7 +152,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
         expires_at: Some(START + 7200 * SECOND),
         ..request("page", "ingest:visits read:visits")
     };
-    let token = world.auth.issue_token(&admin(), &request).unwrap();
+    let token = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
     assert_eq!(decoded(&token, 0)["alg"], "HS256");
     assert_eq!(decoded(&token, 0)["kid"], world.auth.keys()[0].kid);
     assert_eq!(decoded(&token, 1)["exp"], START / SECOND + 7200);
@@ -163,7 +163,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
     assert_eq!((caller.rps, caller.project.as_deref()), (Some(7), Some("p")));
     assert!(caller.allows_origin(Some("https://a.com")) && !caller.allows_origin(None));
     // The same name is the same caller, whichever token it shows.
-    let again = world.auth.issue_token(&admin(), &request).unwrap();
+    let again = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
     assert_eq!(world.who(&again).unwrap().id, caller.id);
     assert_ne!(again, token);
 
@@ -174,7 +174,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
     assert_eq!(keys.len(), 2);
     assert_eq!((&keys[1].kid, keys[1].retires_at), (&old, Some(START + 3600 * SECOND)));
     assert!(world.who(&token).is_ok());
-    let young = world.auth.issue_token(&admin(), &request).unwrap();
+    let young = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
     assert_eq!(decoded(&young, 0)["kid"], new.kid);
     world.later(3600 * SECOND);
     assert_eq!(world.who(&token), Err(AuthError::Expired { at: START + 3600 * SECOND }));
@@ -187,7 +187,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
 fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
     let world = World::new();
     let lasting = TokenRequest { expires_at: Some(START + 7200 * SECOND), ..request("n", "ingest:a") };
-    let token = world.auth.issue_token(&admin(), &lasting).unwrap();
+    let token = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
     let old = world.auth.keys()[0].kid.clone();
     assert!(matches!(world.auth.delete_key(&old), Err(ManageError::Invalid(_))));
     world.auth.rotate_key(None).unwrap();
@@ -195,7 +195,7 @@ fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
     assert_eq!(world.who(&token), Err(AuthError::Unknown));
     assert!(matches!(world.auth.delete_key(&old), Err(ManageError::Missing { .. })));
     // Without any grace, they go with the rotation.
-    let token = world.auth.issue_token(&admin(), &lasting).unwrap();
+    let token = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
     world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
     assert!(world.who(&token).is_err());
     assert_eq!(world.auth.keys().len(), 1);
@@ -205,7 +205,7 @@ fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
 fn a_signature_is_checked_as_the_key_says_and_never_as_the_token_says() {
     let world = World::new();
     let lasting = TokenRequest { expires_at: Some(START + 60 * SECOND), ..request("n", "ingest:a") };
-    let good = world.auth.issue_token(&admin(), &lasting).unwrap();
+    let good = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
     let (header, claims) = (decoded(&good, 0), decoded(&good, 1));
     let secret = world.auth.snapshot.load().current_key().unwrap().stored.secret.clone();
     assert!(world.who(&forge(&header, &claims, &secret)).is_ok(), "the test can sign");
@@ -384,7 +384,7 @@ fn what_is_wrong_about_a_token_is_said() {
             "cannot have the scope admin",
         ),
     ] {
-        let message = world.auth.issue_token(&admin(), &wrong).unwrap_err().to_string();
+        let message = world.auth.issue_token(&admin(), Form::Forebay, &wrong).unwrap_err().to_string();
         assert!(message.contains(says), "{says:?} is not in {message:?}");
     }
     for n in 0..8 {
@@ -400,4 +400,48 @@ fn the_first_token_is_made_once() {
     let token = world.auth.first_token().unwrap().unwrap();
     assert!(world.who(&token).unwrap().may(Need::Admin));
     assert_eq!(world.auth.first_token().unwrap(), None);
+}
+
+#[test]
+fn keys_that_are_good_are_not_too_many() {
+    let world = World::new();
+    for _ in 0..64 {
+        world.auth.rotate_key(None).unwrap();
+    }
+    let refused = world.auth.rotate_key(None).unwrap_err().to_string();
+    assert!(refused.contains("64 keys that are still good"), "{refused}");
+    world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
+    assert_eq!(world.auth.keys().len(), 1);
+    world.auth.rotate_key(None).unwrap();
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_is_shown_as_a_credential_breaks_anything(
+        text in "\\PC{0,80}",
+        head in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+        claims in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+    ) {
+        thread_local! {
+            static WORLD: World = {
+                let world = World::new();
+                world.make(TokenKind::Signing, &request("s", "ingest:*"));
+                world.auth.rotate_key(None).unwrap();
+                world
+            };
+        }
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode([b"{\"alg\":\"HS256\"", bytes].concat());
+        for value in [
+            text.clone(),
+            format!("Bearer {text}"),
+            format!("Basic {text}"),
+            format!("Bearer eyJ{text}"),
+            format!("Bearer {}.{}.{text}", part(&head), part(&claims)),
+            format!("Bearer {}.{}.{text}", part(b"}"), part(&claims)),
+            format!("Basic {}", URL_SAFE_NO_PAD.encode(&head)),
+        ] {
+            let known = WORLD.with(|world| world.auth.identify(&Credential::of_header(Some(&value))).is_ok());
+            proptest::prop_assert!(!known, "{value}");
+        }
+    }
 }

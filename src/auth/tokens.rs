@@ -3,7 +3,7 @@
 use super::manage::{ManageError, check_description, check_name};
 use super::scope::{self, Scope};
 use super::snapshot::KnownToken;
-use super::{Auth, Caller, jwt, origin, secret};
+use super::{Auth, Caller, CallerId, jwt, origin, secret};
 use crate::catalog::{NewToken, Token, TokenKind, TokenValue};
 use crate::clock::Micros;
 use base64::Engine;
@@ -41,6 +41,8 @@ pub enum Form {
 #[derive(Debug, Clone)]
 pub struct TokenInfo {
     pub id: String,
+    /// As whom it calls.
+    pub caller: CallerId,
     pub kind: TokenKind,
     pub name: String,
     pub description: String,
@@ -60,7 +62,7 @@ impl Auth {
         self.catalog.tokens()?.iter().map(info).collect()
     }
 
-    /// A token by its id or name.
+    /// A token by its id, its name or its value.
     pub fn token(&self, id: &str) -> Result<TokenInfo, ManageError> {
         info(&self.find(id)?)
     }
@@ -85,11 +87,17 @@ impl Auth {
         let added = self.catalog.add_token(&uuid, &new)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: new.name })?;
         self.change(|snapshot| snapshot.put_token(&added));
+        tracing::info!(token = added.new.name, scopes = added.new.scopes, by = %maker.name, "a token was made");
         Ok((info(&added)?, value))
     }
 
     /// Makes a signed token, of which nothing is kept. It ends by its time, or with the key that signed it.
-    pub fn issue_token(&self, maker: &Caller, request: &TokenRequest) -> Result<String, ManageError> {
+    pub fn issue_token(
+        &self,
+        maker: &Caller,
+        form: Form,
+        request: &TokenRequest,
+    ) -> Result<String, ManageError> {
         let checked = self.new_token(maker, TokenKind::Token, kept(TokenKind::Token, ""), request)?;
         let Some(expires_at) = request.expires_at else {
             return Err(ManageError::Invalid(
@@ -103,7 +111,10 @@ impl Auth {
         }
         let claims = jwt::Claims {
             name: Some(checked.name),
-            scopes: request.scopes.iter().map(jwt::ScopeClaim::of).collect(),
+            scopes: match form {
+                Form::Forebay => request.scopes.iter().map(jwt::ScopeClaim::of).collect(),
+                Form::Tinybird => jwt::ScopeClaim::of_tinybird(&request.scopes),
+            },
             limits: request.rps.map(|rps| jwt::Limits { rps: Some(rps) }),
             origins: checked.origins.map(|origins| origins.split(' ').map(str::to_owned).collect()),
             project: checked.project,
@@ -125,6 +136,7 @@ impl Auth {
         if !request.scopes.contains(&Scope::Admin) {
             self.check_not_last_admin(&token)?;
         }
+        tracing::info!(token = new.name, scopes = new.scopes, by = %maker.name, "a token is changed");
         self.replace(&token, new)
     }
 
@@ -136,6 +148,7 @@ impl Auth {
         let form = if tinybird { Form::Tinybird } else { Form::Forebay };
         let value = self.fresh_value(token.new.kind, form, &token.uuid);
         let new = NewToken { value: kept(token.new.kind, &value), ..token.new.clone() };
+        tracing::info!(token = new.name, by = %maker.name, "a token gets a new value");
         Ok((self.replace(&token, new)?, value))
     }
 
@@ -146,11 +159,12 @@ impl Auth {
         self.check_not_last_admin(&token)?;
         self.catalog.delete_token(token.id)?;
         self.change(|snapshot| snapshot.remove_token(&token));
+        tracing::info!(token = token.new.name, by = %maker.name, "a token was revoked");
         info(&token)
     }
 
     fn find(&self, id: &str) -> Result<Token, ManageError> {
-        let found = self.catalog.token(id)?;
+        let found = self.catalog.token(id, &secret::hash(id))?;
         found.ok_or_else(|| ManageError::Missing { what: WHAT, id: id.to_owned() })
     }
 
@@ -266,6 +280,7 @@ fn info(token: &Token) -> Result<TokenInfo, ManageError> {
     let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
     Ok(TokenInfo {
         id: token.uuid.clone(),
+        caller: CallerId::token(token.id),
         kind: new.kind,
         name: new.name.clone(),
         description: new.description.clone(),

@@ -254,6 +254,15 @@ CREATE TABLE replacements (
 ) STRICT;
 ";
 
+/// An empty catalog as the first version made it.
+#[cfg(test)]
+pub(super) fn first(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(V1).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    connection
+}
+
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), CatalogError> {
     let sqlite = |source| CatalogError::Sqlite { path: path.to_owned(), source };
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;

@@ -140,6 +140,11 @@ impl Catalog {
         })
     }
 
+    /// Places that declared columns may take.
+    pub fn columns_max(&self) -> usize {
+        self.columns_max
+    }
+
     /// Lets declared columns take so many places.
     #[must_use]
     pub fn with_columns_max(self, columns_max: usize) -> Self {

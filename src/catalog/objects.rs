@@ -96,6 +96,22 @@ impl Catalog {
         })
     }
 
+    /// Forgets all documents of a kind but the `keep` that were made last.
+    pub fn keep_newest_objects(
+        &self,
+        dialect: &str,
+        project: &str,
+        kind: &str,
+        keep: u32,
+    ) -> Result<(), CatalogError> {
+        let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND created_at < (
+                       SELECT created_at FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3
+                       ORDER BY created_at DESC LIMIT 1 OFFSET ?4)";
+        self.transaction(|db| {
+            db.execute(sql, params![dialect, project, kind, keep.saturating_sub(1)]).map(drop)
+        })
+    }
+
     /// Returns whether there was one.
     pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";

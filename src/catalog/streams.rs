@@ -77,9 +77,13 @@ impl Streams {
         self.names.get(name)
     }
 
-    /// By its name or by its id as users see it (a UUID).
-    pub fn find(&self, name_or_uuid: &str) -> Option<&Arc<Stream>> {
-        self.named(name_or_uuid).or_else(|| self.uuids.get(name_or_uuid))
+    /// By its name or by its id as users see it: a UUID, with or without hyphens, or behind the `t_` of Tinybird's ids.
+    pub fn find(&self, name_or_id: &str) -> Option<&Arc<Stream>> {
+        self.named(name_or_id).or_else(|| {
+            let id = name_or_id.strip_prefix("t_").unwrap_or(name_or_id);
+            let uuid = uuid::Uuid::try_parse(id).ok()?;
+            self.uuids.get(&*uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
+        })
     }
 
     /// Also one that was deleted.

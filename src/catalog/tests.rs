@@ -100,6 +100,27 @@ fn a_newer_catalog_is_not_touched() {
 }
 
 #[test]
+fn what_the_first_version_wrote_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = migrations::first(&dir.path().join(FILE_NAME));
+    db.execute_batch(
+        "INSERT INTO streams (uuid, name, policy, created_at, checkpoint_lsn) VALUES ('u', 'visits', 'evolve', 7, 9);
+         INSERT INTO tokens (name, hash, scopes, created_at) VALUES ('admin', zeroblob(32), 'admin', 8);",
+    )
+    .unwrap();
+    drop(db);
+    let catalog = open(dir.path());
+    let stream = catalog.streams().named("visits").cloned().unwrap();
+    assert_eq!((&*stream.uuid, stream.created_at), ("u", 7));
+    assert_eq!(catalog.stream_progress(stream.id).unwrap().checkpoint, Lsn(9));
+    let [token] = &catalog.tokens().unwrap()[..] else { panic!("one token") };
+    let new = &token.new;
+    assert_eq!((token.id, &*new.name, &*new.scopes, new.value.hash), (1, "admin", "admin", [0; 32]));
+    assert_eq!((token.created_at, new.kind, new.expires_at), (8, TokenKind::Token, None));
+    assert!(uuid::Uuid::parse_str(&token.uuid).is_ok(), "{}", token.uuid);
+}
+
+#[test]
 fn objects_change_only_as_their_version_says() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());

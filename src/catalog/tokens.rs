@@ -89,12 +89,13 @@ impl Catalog {
         })
     }
 
-    /// By its id as users see it, or by its name.
-    pub fn token(&self, uuid_or_name: &str) -> Result<Option<Token>, CatalogError> {
+    /// By its id as users see it, or else by its name, or by the hash of its value.
+    pub fn token(&self, uuid_or_name: &str, hash: &[u8; 32]) -> Result<Option<Token>, CatalogError> {
         self.read(|db| {
-            let sql =
-                format!("SELECT {COLUMNS} FROM tokens WHERE uuid = ?1 OR name = ?1 ORDER BY uuid <> ?1");
-            db.query_row(&sql, [uuid_or_name], token_of).optional()
+            let sql = format!(
+                "SELECT {COLUMNS} FROM tokens WHERE uuid = ?1 OR name = ?1 OR hash = ?2 ORDER BY uuid <> ?1"
+            );
+            db.query_row(&sql, params![uuid_or_name, hash], token_of).optional()
         })
     }
 

@@ -118,8 +118,10 @@ impl Column {
     }
 
     pub(super) fn defined(definition: &Definition, declared: bool) -> Self {
-        let fill = definition.default.as_ref().map(|value| value.to_string().into_bytes().into_boxed_slice());
-        let required = declared && !definition.nullable && fill.is_none();
+        // The time of receipt differs from row to row, and is filled in when all of them are there.
+        let constant = definition.default.as_ref().filter(|_| !definition.is_receipt_time());
+        let fill = constant.map(|value| value.to_string().into_bytes().into_boxed_slice());
+        let required = declared && !definition.nullable && definition.default.is_none();
         let terms = Terms { declared, required, epoch_digits: definition.epoch_digits, fill };
         Self { terms, ..Self::new(&definition.kind, declared) }
     }

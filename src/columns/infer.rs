@@ -7,13 +7,13 @@ use crate::schema::{Column, ColumnType};
 /// Objects and lists within one another, at most; what is deeper becomes JSON text.
 const TYPE_DEPTH_MAX: usize = 12;
 /// An object with more fields than this is a map and not a struct: it becomes JSON text.
-const STRUCT_FIELDS_MAX: usize = 200;
+pub(crate) const STRUCT_FIELDS_MAX: usize = 200;
 /// So does one whose fields are in fewer than a tenth of the objects on the average.
 const APPEARANCE_MIN: f64 = 0.1;
 
 /// What was seen so far.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Inferred {
+pub(crate) enum Inferred {
     /// Nothing but nulls: no type yet.
     Nothing,
     Bool,
@@ -28,14 +28,14 @@ pub(super) enum Inferred {
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     objects: u64,
     fields: Vec<(String, u64, Inferred)>,
 }
 
 impl Inferred {
     /// Reads one value at the parser.
-    pub(super) fn value(parser: &mut Parser<'_>, depth: usize) -> Result<Self, Syntax> {
+    pub(crate) fn value(parser: &mut Parser<'_>, depth: usize) -> Result<Self, Syntax> {
         let kind = parser.kind()?;
         match kind {
             Kind::Null => {
@@ -101,7 +101,7 @@ impl Inferred {
     }
 
     /// The narrowest type that holds what either holds.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
             (Self::Int64, Self::Float64) | (Self::Float64, Self::Int64) => Self::Float64,
@@ -123,7 +123,7 @@ impl Inferred {
     }
 
     /// The column type, or `None` while nothing says what it is: nulls, empty lists, empty objects.
-    pub(super) fn into_type(self, leaves_max: usize) -> Option<ColumnType> {
+    pub(crate) fn into_type(self, leaves_max: usize) -> Option<ColumnType> {
         let kind = match self {
             Self::Nothing => return None,
             Self::Bool => ColumnType::Bool,
@@ -153,10 +153,7 @@ impl Fields {
 
     fn into_type(self) -> Option<ColumnType> {
         let appearances: u64 = self.fields.iter().map(|(_, count, _)| count).sum();
-        let slots = self.objects.saturating_mul(self.fields.len() as u64).max(1);
-        if self.fields.len() > STRUCT_FIELDS_MAX
-            || (appearances as f64 / slots as f64) < APPEARANCE_MIN && appearances > 0
-        {
+        if is_map(self.fields.len(), appearances, self.objects) {
             return Some(ColumnType::Json);
         }
         let typed = self.fields.into_iter().filter_map(|(name, _, value)| {
@@ -167,6 +164,12 @@ impl Fields {
         let typed: Vec<Column> = typed.collect();
         (!typed.is_empty()).then_some(ColumnType::Struct(typed))
     }
+}
+
+/// Whether objects are maps, and not structures with so many fields: by how often their keys appear altogether.
+pub(crate) fn is_map(fields: usize, appearances: u64, objects: u64) -> bool {
+    let slots = objects.saturating_mul(fields as u64).max(1);
+    fields > STRUCT_FIELDS_MAX || appearances > 0 && (appearances as f64 / slots as f64) < APPEARANCE_MIN
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod judge;
 mod learn;
 mod proposal;
 mod reason;
+mod receipt;
 mod rescue;
 mod rows;
 mod scalar;
@@ -24,6 +25,7 @@ pub mod time;
 mod walk;
 
 pub use declare::check_defaults;
+pub(crate) use infer::{Inferred, STRUCT_FIELDS_MAX, is_map};
 pub use judge::{Judged, judge};
 pub use proposal::{EXAMPLES_MAX, Proposal};
 pub use reason::{Failure, Reason, ReasonCounts, ReasonKind};

@@ -4,6 +4,7 @@ use super::column::{Column, Misfit};
 use super::learn;
 use super::proposal::{Proposal, Proposals};
 use super::reason::{Reason, ReasonCounts};
+use super::receipt;
 use super::rescue::{self, Rescue};
 use super::set::{ColumnSet, Location};
 use super::walk::Sink;
@@ -322,6 +323,10 @@ impl Rows {
         let rows = self.count;
         let columns = self.set.definitions();
         let (fields, mut arrays) = self.set.finish(rows)?;
+        for (column, array) in columns.iter().zip(&mut arrays).filter(|(column, _)| column.is_receipt_time())
+        {
+            *array = receipt::filled(array, &column.kind, &self.received_at);
+        }
         let mut fields: Vec<Arc<ArrowField>> = fields.iter().cloned().collect();
         let mut add = |name: &str, kind: DataType, nullable: bool, array: ArrayRef| {
             fields.push(Arc::new(ArrowField::new(name, kind, nullable)));

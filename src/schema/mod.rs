@@ -67,6 +67,12 @@ impl Column {
         self.declared.clone().unwrap_or_else(|| self.kind.name())
     }
 
+    /// Whether what is missing stands for the time of receipt.
+    pub fn is_receipt_time(&self) -> bool {
+        let of_time = matches!(self.kind, ColumnType::Timestamp | ColumnType::Date);
+        of_time && self.default.as_ref().is_some_and(|default| default == RECEIPT_TIME)
+    }
+
     /// Keys from the record down to the value.
     pub fn keys(&self) -> &[String] {
         self.path.as_deref().unwrap_or_else(|| std::slice::from_ref(&self.name))
@@ -80,6 +86,9 @@ pub struct Schema {
     pub version: u32,
     pub columns: Vec<Column>,
 }
+
+/// As the default of a timestamp or a date: the time at which the record was received.
+pub const RECEIPT_TIME: &str = "now()";
 
 /// Columns that Forebay adds to every table.
 pub mod system {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod analyze;
 mod archive;
 mod body;
 mod bucket;
@@ -12,6 +13,7 @@ mod config;
 mod connections;
 mod cors;
 mod damage;
+mod datasources;
 mod durability;
 mod faults;
 mod first;
@@ -33,5 +35,6 @@ mod s3;
 mod streams;
 mod support;
 mod tinybird;
+mod tinybird_tokens;
 mod tls;
 mod wire;

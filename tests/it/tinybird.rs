@@ -28,7 +28,7 @@ fn the_workspace_and_the_region_are_this_daemon() {
 fn another_method_or_path_is_refused_as_json() {
     let daemon = Daemon::dev();
     let refused = request(daemon.ingest, "DELETE", "/v0/regions", &[], b"");
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
     assert_eq!(refused.json()["error"], "method DELETE not allowed");
     let refused = request(daemon.ingest, "GET", "/v0/events?name=e", &[], b"");
     assert_eq!(refused.status, 405);

@@ -2,8 +2,7 @@
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
 use super::{AdminRequest, Running};
-use crate::auth::{Auth, Form, ManageError, Scope, TokenInfo, TokenRequest};
-use crate::catalog::TokenKind;
+use crate::auth::{Auth, Form, ManageError, Scope, TokenInfo, TokenKind, TokenRequest};
 use crate::clock::Micros;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -115,7 +114,7 @@ impl Running {
             "project": new.project,
             "expires_at": new.expires_at.map(timestamp),
         });
-        let value = self.managed(move |auth| auth.issue_token(&maker, &new)).await?;
+        let value = self.managed(move |auth| auth.issue_token(&maker, Form::Forebay, &new)).await?;
         let mut body = about;
         body["token"] = value.into();
         Ok(created(&body))

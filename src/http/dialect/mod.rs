@@ -84,10 +84,13 @@ pub struct Manage<'a> {
 }
 
 /// A management call: the request with its body, decompressed.
-#[derive(Debug)]
 pub struct Call<'a> {
     pub head: RequestHead<'a>,
     pub body: Bytes,
+    /// Bytes that what is made of the body may take.
+    pub decoded_max: u64,
+    /// Decompresses a gzip file within the body, under that cap.
+    pub gunzip: &'a dyn Fn(Bytes) -> Result<Bytes, Reject>,
     /// Who calls; nobody where the call is how one gets a token.
     pub caller: Caller,
     pub peer: IpAddr,
@@ -100,13 +103,17 @@ pub enum Managed {
     Append(Append),
 }
 
+/// Words the answer to records that a management call brought.
+pub type Answer = Box<dyn FnOnce(&Control, &Accepted) -> Reply + Send>;
+
 /// Records that a management call found in its body.
 pub struct Append {
     pub stream: Arc<Stream>,
     pub body: Bytes,
     pub kind: BodyKind,
     pub wait: Wait,
-    pub reply: Box<dyn FnOnce(&Accepted) -> Reply + Send>,
+    /// Called where it may block.
+    pub reply: Answer,
 }
 
 /// What became of the records of a request.
@@ -115,6 +122,8 @@ pub struct Accepted {
     pub lsn: u64,
     pub stored: u64,
     pub quarantined: u64,
+    /// Those of the quarantined that are no records at all.
+    pub invalid: u64,
     pub state: Durability,
 }
 

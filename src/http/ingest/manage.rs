@@ -1,5 +1,6 @@
 //! A management call: the whole body, then the dialect's own work, which may end in records for the log.
 
+use super::super::body::{self, Encoding};
 use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::IngestHandler;
@@ -9,6 +10,7 @@ use super::store::{self, Origin};
 use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,8 +32,26 @@ impl IngestHandler {
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());
-            let call = Call { head: RequestHead::of(&moved), body: whole, caller, peer: peer.ip() };
-            dialect.manage(&control, &call).map(|managed| (managed, body))
+            let (arrived, decoded_max) = (whole.len() as u64, body.decoded_max);
+            let in_flight = RefCell::new(&mut body.in_flight);
+            let gunzip = |file: Bytes| {
+                let grow = |decoded: u64| in_flight.borrow_mut().grow_to(arrived + decoded);
+                let pieces = body::decode(vec![file], Encoding::Gzip, decoded_max, grow)?;
+                Ok(Bytes::from(pieces.concat()))
+            };
+            let call = Call {
+                head: RequestHead::of(&moved),
+                body: whole,
+                decoded_max,
+                gunzip: &gunzip,
+                caller,
+                peer: peer.ip(),
+            };
+            let managed = dialect.manage(&control, &call)?;
+            if let Managed::Append(append) = &managed {
+                body.in_flight.grow_to(append.body.len() as u64)?;
+            }
+            Ok((managed, body))
         });
         let (managed, body) = worked.await.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
         match managed {
@@ -48,7 +68,10 @@ impl IngestHandler {
                 let origin =
                     Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;
-                Ok(outcome.mark((append.reply)(&outcome.accepted)))
+                let (control, accepted) = (Arc::clone(&self.control), outcome.accepted.clone());
+                let reply = tokio::task::spawn_blocking(move || (append.reply)(&control, &accepted));
+                let reply = reply.await.map_err(|error| Reject::internal(&error))?;
+                Ok(outcome.mark(reply))
             }
         }
     }

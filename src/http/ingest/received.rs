@@ -102,6 +102,13 @@ pub(super) struct Verdict {
     pub(super) judged: Option<Judged>,
 }
 
+impl Verdict {
+    /// Records that are no JSON objects.
+    pub(super) fn invalid(&self) -> u64 {
+        (self.good + self.bad).saturating_sub(self.objects)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judged {
     /// The version of the stream's schema.

@@ -90,7 +90,7 @@ impl IngestHandler {
         };
         // A repeat waits as it asks itself: what it is told of durability is true now.
         let state = self.wait(wait, origin.stream, lsn).await?;
-        let accepted = Accepted { lsn: lsn.0, stored, quarantined, state };
+        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid: verdict.invalid(), state };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 

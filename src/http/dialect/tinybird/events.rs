@@ -67,7 +67,7 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
 
 /// How the contract says what became of the records.
 pub(super) fn accepted(accepted: &Accepted) -> Reply {
-    let Accepted { lsn, stored, quarantined, state } = accepted;
+    let Accepted { lsn, stored, quarantined, state, .. } = accepted;
     let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
     if let Durability::Published(files) = state {
         body.push_str(",\"files\":");
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn replies_have_the_documented_shape() {
-        let accepted = |state| super::accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, state });
+        let accepted =
+            |state| super::accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, invalid: 1, state });
         let reply = accepted(Durability::Appended);
         assert_eq!(
             (reply.status.as_u16(), &reply.body[..]),

@@ -1,8 +1,16 @@
 //! Tinybird's contract: the Events API (`events.rs`), and the management routes that its clients ask for.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod analyze;
+mod csv;
+mod datasources;
 mod events;
+mod jobs;
 mod rates;
+mod schema;
+mod tokens;
+mod types;
+mod upload;
 mod workspace;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
@@ -27,19 +35,59 @@ pub struct Tinybird;
 pub enum Operation {
     Workspace,
     Regions,
+    Analyze,
+    DataSources,
+    PostDataSource,
+    DataSource,
+    AlterDataSource,
+    AppendJob,
+    ReplaceJob,
+    DeleteRows,
+    Jobs,
+    Job,
+    CancelJob,
+    Tokens,
+    MakeToken,
+    Token,
+    ChangeToken,
+    RefreshToken,
+    DeleteToken,
 }
 
 pub const ROUTES: &[Route<Operation>] = &[
     Route::get("/v0/workspace", Operation::Workspace),
     Route::get("/v1/workspace", Operation::Workspace),
     Route::get("/v0/regions", Operation::Regions),
+    Route::post("/v0/analyze", Operation::Analyze),
+    Route::get("/v0/datasources", Operation::DataSources),
+    Route::post("/v0/datasources", Operation::PostDataSource),
+    Route::get("/v0/datasources/{name}", Operation::DataSource),
+    Route::post("/v0/datasources/{name}/alter", Operation::AlterDataSource),
+    Route::post("/v0/datasources/{name}/delete", Operation::DeleteRows),
+    Route::post("/v1/datasources/{name}/append", Operation::AppendJob),
+    Route::post("/v1/datasources/{name}/replace", Operation::ReplaceJob),
+    Route::post("/v1/datasources/{name}/delete", Operation::DeleteRows),
+    Route::get("/v0/jobs", Operation::Jobs),
+    Route::get("/v0/jobs/{id}", Operation::Job),
+    Route::post("/v0/jobs/{id}/cancel", Operation::CancelJob),
+    Route::get("/v0/tokens", Operation::Tokens),
+    Route::post("/v0/tokens", Operation::MakeToken),
+    Route::get("/v0/tokens/{id}", Operation::Token),
+    Route::put("/v0/tokens/{id}", Operation::ChangeToken),
+    Route::post("/v0/tokens/{id}/refresh", Operation::RefreshToken),
+    Route::delete("/v0/tokens/{id}", Operation::DeleteToken),
 ];
 
 impl Operation {
-    /// The right it takes at least.
+    /// The right it takes at least, before the body is read. What it takes for one stream is asked for later.
     fn need(self) -> Need<'static> {
         match self {
-            Self::Workspace | Self::Regions => Need::Any,
+            Self::Analyze | Self::AlterDataSource => Need::Create,
+            Self::Tokens | Self::MakeToken | Self::ChangeToken | Self::RefreshToken | Self::DeleteToken => {
+                Need::Tokens
+            }
+            // Of itself, every token may know.
+            _ => Need::Any,
         }
     }
 }
@@ -99,10 +147,28 @@ impl Dialect for Tinybird {
     }
 
     fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (operation, _) = find(&call.head)?;
+        let (operation, parameters) = find(&call.head)?;
+        let name = parameters.first().map_or("", |name| name);
         match operation {
             Operation::Workspace => Ok(workspace::workspace(control)),
             Operation::Regions => Ok(workspace::regions(control, call)),
+            Operation::Analyze => analyze::analyze(control, call),
+            Operation::DataSources => datasources::list(control, call),
+            Operation::PostDataSource => datasources::post(control, call),
+            Operation::DataSource => datasources::get(control, call, name),
+            Operation::AlterDataSource => datasources::alter(control, call, name),
+            Operation::AppendJob => datasources::append_job(control, call, name),
+            Operation::ReplaceJob => Err(datasources::replace()),
+            Operation::DeleteRows => Err(datasources::delete_rows()),
+            Operation::Jobs => jobs::list(control, call),
+            Operation::Job => jobs::get(control, call, name),
+            Operation::CancelJob => jobs::cancel(control, call, name),
+            Operation::Tokens
+            | Operation::MakeToken
+            | Operation::Token
+            | Operation::ChangeToken
+            | Operation::RefreshToken
+            | Operation::DeleteToken => tokens::answer(operation, control, call, name),
         }
     }
 }

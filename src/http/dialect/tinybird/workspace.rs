@@ -7,7 +7,7 @@ use crate::control::Control;
 use http::StatusCode;
 use serde_json::json;
 
-const NAME: &str = "forebay";
+pub(super) const NAME: &str = "forebay";
 
 pub(super) fn workspace(control: &Control) -> Managed {
     Managed::Reply(reply(

@@ -1,0 +1,247 @@
+//! Tinybird's `/v0/tokens`: static tokens in the contract's words, and JWTs.
+
+use crate::identity::{SMALL, forge};
+use crate::support::{Daemon, Response, Setup, request};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+const EVENT: &str = r#"{"city":"Chicago"}"#;
+
+struct World {
+    daemon: Daemon,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { daemon: Setup::with_config(SMALL).start() }
+    }
+
+    fn admin(&self) -> &str {
+        self.daemon.token.as_deref().unwrap()
+    }
+
+    fn call(&self, token: &str, method: &str, target: &str, body: &str) -> Response {
+        let authorization = format!("Bearer {token}");
+        // As curl sends a form.
+        let headers =
+            [("authorization", &*authorization), ("content-type", "application/x-www-form-urlencoded")];
+        request(self.daemon.ingest, method, target, &headers, body.as_bytes())
+    }
+
+    /// A call of the administrator that must be well.
+    fn good(&self, method: &str, target: &str, body: &str) -> Value {
+        let answer = self.call(self.admin(), method, target, body);
+        assert_eq!(answer.status, 200, "{method} {target}: {}", answer.text());
+        answer.json()
+    }
+
+    fn refused(&self, token: &str, method: &str, target: &str, body: &str, status: u16, says: &str) {
+        let answer = self.call(token, method, target, body);
+        assert_eq!(answer.status, status, "{method} {target} {body}: {}", answer.text());
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(says), "{says:?} is not in {error:?}");
+    }
+
+    fn send(&self, token: &str, stream: &str) -> u16 {
+        self.daemon.post(&format!("name={stream}&token={token}"), EVENT).status
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[test]
+fn static_tokens_are_made_shown_changed_refreshed_and_deleted() {
+    let world = World::new();
+    assert_eq!(world.send(world.admin(), "ev"), 202);
+    let form = "name=page&description=for+pages&scope=DATASOURCES:APPEND:ev&scope=DATASOURCES:READ:ev";
+    let made = world.good("POST", "/v0/tokens", form);
+    let scopes = json!([
+        {"type": "DATASOURCES:APPEND", "resource": "ev"},
+        {"type": "DATASOURCES:READ", "resource": "ev"},
+    ]);
+    assert_eq!(
+        (&made["name"], &made["description"], &made["scopes"]),
+        (&json!("page"), &json!("for pages"), &scopes)
+    );
+    let value = text(&made["token"]).to_owned();
+    let [prefix, about, secret] = value.split('.').collect::<Vec<_>>()[..] else { panic!("{value}") };
+    let about: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(about).unwrap()).unwrap();
+    assert_eq!((prefix, &about["id"]), ("p", &made["id"]));
+    assert_eq!(about["u"], world.good("GET", "/v0/workspace", "")["id"]);
+    assert!(secret.len() >= 43);
+    assert_eq!((world.send(&value, "ev"), world.send(&value, "other")), (202, 403));
+
+    // The list, and one by name, id and value; a value is not shown again.
+    let list = world.good("GET", "/v0/tokens/", "");
+    assert_eq!(list["tokens"].as_array().unwrap().len(), 2);
+    assert!(!list.to_string().contains(&value));
+    assert_eq!(list["tokens"][0]["scopes"], json!([{"type": "ADMIN"}]));
+    for id in ["page", text(&made["id"]), &value] {
+        let shown = world.good("GET", &format!("/v0/tokens/{id}"), "");
+        assert_eq!(shown["scopes"], scopes);
+        assert!(text(&shown["token"]).starts_with("p.…"), "{shown}");
+    }
+
+    // What is not said stays as it is; scopes are replaced.
+    let changed = world.good("PUT", "/v0/tokens/page?scope=DATASOURCES:APPEND:other", "");
+    assert_eq!((&changed["name"], &changed["description"]), (&json!("page"), &json!("for pages")));
+    assert_eq!((world.send(&value, "ev"), world.send(&value, "other")), (403, 404));
+    world.good("PUT", &format!("/v0/tokens/{value}"), "name=renamed&scope=DATASOURCES:CREATE");
+    assert_eq!(world.send(&value, "other"), 202, "who may create may append");
+
+    let refreshed = world.good("POST", "/v0/tokens/renamed/refresh", "");
+    let new = text(&refreshed["token"]).to_owned();
+    assert!(new.starts_with("p.") && new != value);
+    assert_eq!((world.send(&value, "ev"), world.send(&new, "ev")), (403, 202));
+    assert_eq!(world.good("DELETE", "/v0/tokens/renamed", ""), json!({"ok": true}));
+    assert_eq!(world.send(&new, "ev"), 403);
+    world.refused(world.admin(), "DELETE", "/v0/tokens/renamed", "", 404, "there is no token");
+}
+
+#[test]
+fn tokens_are_for_those_who_may_manage_them_and_each_may_look_at_itself() {
+    let world = World::new();
+    let token = |name: &str, scope: &str| {
+        let made = world.good("POST", &format!("/v0/tokens?name={name}&scope={scope}"), "");
+        text(&made["token"]).to_owned()
+    };
+    let broker = token("broker", "TOKENS");
+    let sender = token("sender", "DATASOURCES:APPEND:ev");
+    assert_eq!(world.call(&broker, "GET", "/v0/tokens", "").status, 200);
+    world.refused(&sender, "GET", "/v0/tokens", "", 403, "token lacks TOKENS");
+    world.refused(
+        &sender,
+        "POST",
+        "/v0/tokens",
+        "name=x&scope=DATASOURCES:APPEND:ev",
+        403,
+        "token lacks TOKENS",
+    );
+    world.refused(&sender, "DELETE", "/v0/tokens/sender", "", 403, "token lacks TOKENS");
+    assert_eq!(world.call(&sender, "GET", "/v0/tokens/sender", "").json()["name"], "sender");
+    let hidden = "Token has not enough permissions to get information about this token";
+    world.refused(&sender, "GET", "/v0/tokens/broker", "", 403, hidden);
+    world.refused(&sender, "GET", "/v0/tokens/nobody", "", 403, hidden);
+    world.refused(&broker, "GET", "/v0/tokens/nobody", "", 403, hidden);
+    world.refused("wrong", "GET", "/v0/tokens/sender", "", 403, "invalid authentication token");
+    // No way up.
+    world.refused(
+        &broker,
+        "POST",
+        "/v0/tokens",
+        "name=x&scope=ADMIN",
+        403,
+        "only a token with ADMIN may give it",
+    );
+    world.refused(&broker, "PUT", "/v0/tokens/broker", "scope=ADMIN", 403, "only a token with ADMIN");
+    world.refused(&broker, "POST", "/v0/tokens/admin/refresh", "", 403, "admin");
+    world.refused(
+        world.admin(),
+        "DELETE",
+        "/v0/tokens/admin",
+        "",
+        409,
+        "the only token with the scope admin",
+    );
+    world.refused(
+        world.admin(),
+        "POST",
+        "/v0/tokens",
+        "name=sender&scope=TOKENS",
+        409,
+        "already a token of the name",
+    );
+}
+
+#[test]
+fn what_is_wrong_about_a_token_is_said() {
+    let world = World::new();
+    for (body, says) in [
+        ("", "The 'name' parameter is required"),
+        ("name=x", "needs a scope"),
+        ("name=x&scope=", "\"\" is no scope"),
+        ("name=x&scope=DATASOURCES:APPEND", "needs the name of a data source"),
+        ("name=x&scope=DATASOURCES:APPEND:a/b", "a stream's name"),
+        ("name=x&scope=DATASOURCES:READ:ev:n%3D1", "filter"),
+        ("name=x&scope=PIPES:READ:top", "PIPES:READ is for what Forebay does not have"),
+        ("name=x&scope=ingest:ev", "is no scope"),
+        ("name=x&scope=TOKENS&expiration_time=soon", "'expiration_time' is a number of seconds"),
+        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=1", "expired already"),
+        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=9223372036854775807", "out of the range"),
+        ("name=x&scope=TOKENS&expiration_time=4000000000", "JWTs have the scopes DATASOURCES:APPEND and"),
+        ("{\"name\":", "The body is not what was expected"),
+        ("{\"name\":7}", "The body is not what was expected"),
+    ] {
+        world.refused(world.admin(), "POST", "/v0/tokens", body, 400, says);
+    }
+}
+
+#[test]
+fn the_daemon_signs_jwts() {
+    let world = World::new();
+    assert_eq!(world.send(world.admin(), "ev"), 202);
+    let body = json!({
+        "name": "user 7",
+        "scopes": [{"type": "DATASOURCES:APPEND", "resource": "ev"}, {"type": "DATASOURCES:READ", "resource": "ev"}],
+        "limits": {"rps": 10},
+    });
+    let target = format!("/v0/tokens/?expiration_time={}", now() + 600);
+    let made = world.good("POST", &target, &body.to_string());
+    assert_eq!(made.as_object().unwrap().len(), 1, "{made}");
+    let jwt = text(&made["token"]);
+    let claims = jwt.split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert_eq!(
+        (&claims["scopes"], &claims["name"], &claims["limits"]),
+        (&body["scopes"], &body["name"], &body["limits"])
+    );
+    assert_eq!(claims["workspace_id"], world.good("GET", "/v0/workspace", "")["id"]);
+    assert_eq!((world.send(jwt, "ev"), world.send(jwt, "other")), (202, 403));
+    // Nothing of it is kept.
+    assert_eq!(world.good("GET", "/v0/tokens", "")["tokens"].as_array().unwrap().len(), 1);
+    let short = format!("/v0/tokens/?expiration_time={}", now() + 1);
+    let short = world.good("POST", &short, &body.to_string());
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(world.send(text(&short["token"]), "ev"), 403, "expired");
+}
+
+#[test]
+fn clients_sign_jwts_themselves() {
+    let world = World::new();
+    assert_eq!(world.send(world.admin(), "ev"), 202);
+    let about = json!({"name": "backend", "kind": "signing", "scopes": ["ingest:ev"]});
+    let secret = world.daemon.token_with(&about);
+    let claims = |exp: i64, resource: &str| {
+        json!({
+            "workspace_id": world.good("GET", "/v1/workspace", "")["id"],
+            "name": "user 7",
+            "exp": exp,
+            "scopes": [{"type": "DATASOURCES:APPEND", "resource": resource}, {"type": "PIPES:READ", "resource": "top"}],
+            "limits": {"rps": 10},
+        })
+    };
+    let header = json!({"alg": "HS256", "typ": "JWT"});
+    let good = forge(&header, &claims(now() + 60, "ev"), &secret);
+    assert_eq!(world.send(&good, "ev"), 202);
+    assert_eq!(world.daemon.send_as(&good, "ev").status, 202);
+    assert_eq!(
+        world.send(&forge(&header, &claims(now() - 1, "ev"), &secret), "ev"),
+        403,
+        "expired by a second"
+    );
+    // Nobody gives by signing what they do not have.
+    let raised = forge(&header, &claims(now() + 60, "other"), &secret);
+    assert_eq!((world.send(&raised, "other"), world.send(&raised, "ev")), (403, 403));
+    // A token that does not sign does not sign.
+    let admins = forge(&header, &claims(now() + 60, "ev"), world.admin());
+    assert_eq!(world.send(&admins, "ev"), 403);
+    world.good("DELETE", "/v0/tokens/backend", "");
+    assert_eq!(world.send(&good, "ev"), 403, "its signer is revoked");
+}
