@@ -118,7 +118,10 @@ fn consumed_segments_are_compressed_and_can_be_looked_into() {
     drop(daemon.kill());
     let daemon = small("").start_at(home.path());
     // Segments that waited for their next use are found in the log until they are given up again.
-    settled(&daemon);
+    eventually("segments to be given up again", || {
+        let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[4])).json();
+        (found["in_log"] == false).then_some(())
+    });
     check(&daemon);
 }
 
