@@ -2,15 +2,18 @@
 //! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
 
 pub use crate::catalog::{
-    Alter, CatalogError, IfExists, NewStream, Object, ObjectError, ObjectKey, SchemaVersion, Stream,
-    TokenKind,
+    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
+    SchemaVersion, Stream, TokenKind,
 };
+pub use crate::clock::Micros;
+pub use crate::feeds::Feeds;
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::progress::Progress;
 use crate::wal::Lsn;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Everything that management calls work on. All of it may block on the catalog's disk.
@@ -26,9 +29,27 @@ pub struct Control {
     pub public_url: Option<String>,
     /// Whether the ingest listener speaks TLS.
     pub secure: bool,
+    /// Where the events of connections go.
+    pub feeds: Feeds,
+    /// Held by a management call that changes what it has read.
+    pub managing: Mutex<()>,
+    pub polaris: PolarisSettings,
+}
+
+/// What the configuration says of Imply Polaris' contract.
+#[derive(Debug, Clone, Copy)]
+pub struct PolarisSettings {
+    /// Seconds by which an event may be late or early, for tables without a job.
+    pub late: Option<u64>,
+    pub early: Option<u64>,
 }
 
 impl Control {
+    /// A name for something new that nothing else has.
+    pub fn new_id(&self) -> String {
+        uuid::Uuid::now_v7().to_string()
+    }
+
     /// Places that declared columns may take: `limits.columns_max`.
     pub fn columns_max(&self) -> usize {
         self.catalog.columns_max()

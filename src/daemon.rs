@@ -11,7 +11,9 @@ use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
 use crate::control::Control;
 use crate::error::{IoContext, IoError};
+use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
+use crate::http::dialect;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
@@ -23,6 +25,7 @@ use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{self, Health, Lsn, OpenError};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -195,6 +198,24 @@ fn node_name(config: &Config, log: [u8; 16]) -> String {
     }
 }
 
+fn say_open(log: &wal::Wal, started: Instant) {
+    let (report, status) = (&log.report, log.handle.status());
+    tracing::info!(
+        took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
+        backend = status.backend, "the log is open"
+    );
+}
+
+fn open_auth(
+    config: &Config,
+    instance: &str,
+    catalog: &Arc<Catalog>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Auth>, CatalogError> {
+    let settings = config.auth(instance.to_owned());
+    Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
+}
+
 fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
@@ -243,10 +264,7 @@ impl Parts {
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
         let report = log.report.clone();
-        tracing::info!(
-            took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
-            backend = log.handle.status().backend, "the log is open"
-        );
+        say_open(&log, started);
         let compactor_metrics = Arc::new(metrics::Compactor::default());
         record_losses(&report, &catalog, &compactor_metrics)?;
         let node = node_name(config, log.handle.uuid());
@@ -268,8 +286,7 @@ impl Parts {
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
         let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
-        let auth = Auth::open(config.auth(instance.clone()), Arc::clone(&catalog), Arc::clone(&clock))?;
-        let auth = Arc::new(auth);
+        let auth = open_auth(config, &instance, &catalog, &clock)?;
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
@@ -278,7 +295,11 @@ impl Parts {
             instance,
             public_url: public_url(config),
             secure: tls.is_some(),
+            feeds: Feeds::default(),
+            managing: Mutex::default(),
+            polaris: config.limits.polaris(),
         });
+        dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());

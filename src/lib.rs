@@ -24,6 +24,7 @@ pub mod progress;
 
 pub mod auth;
 pub mod control;
+pub mod feeds;
 pub mod http;
 
 pub mod clock;

@@ -76,6 +76,8 @@ pub struct Counts {
     pub duplicate_keys: u64,
     /// Values without a column in streams whose policy ignores them.
     pub ignored_fields: u64,
+    /// Of the requests' bodies, decompressed.
+    pub source_bytes: u64,
 }
 
 impl Counts {
@@ -88,6 +90,7 @@ impl Counts {
             rescued: self.rescued + other.rescued,
             duplicate_keys: self.duplicate_keys + other.duplicate_keys,
             ignored_fields: self.ignored_fields + other.ignored_fields,
+            source_bytes: self.source_bytes + other.source_bytes,
         }
     }
 }
@@ -150,8 +153,7 @@ const COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error";
 
-const PROGRESS: &str =
-    "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields";
+const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
 impl Catalog {
     /// Registers the files of several streams, advances their checkpoints, and remembers that the log up to
@@ -339,15 +341,19 @@ pub(super) fn add_counts(
 ) -> rusqlite::Result<()> {
     let sql = "UPDATE streams SET stored = stored + ?2, quarantined = quarantined + ?3, late = late + ?4,
                    early = early + ?5, rescued = rescued + ?6, duplicate_keys = duplicate_keys + ?7,
-                   ignored_fields = ignored_fields + ?8 WHERE id = ?1";
-    let numbers = |counts: Counts| {
-        let Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields } = counts;
-        [stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields].map(u64::cast_signed)
-    };
-    let (before, now) = (numbers(before), numbers(now));
-    let [stored, quarantined, late, early, rescued, duplicate_keys, ignored] =
-        std::array::from_fn(|at| now[at] - before[at]);
-    let values = params![stream.0, stored, quarantined, late, early, rescued, duplicate_keys, ignored];
+                   ignored_fields = ignored_fields + ?8, source_bytes = source_bytes + ?9 WHERE id = ?1";
+    let more = |of: fn(&Counts) -> u64| of(&now).cast_signed() - of(&before).cast_signed();
+    let values = params![
+        stream.0,
+        more(|counts| counts.stored),
+        more(|counts| counts.quarantined),
+        more(|counts| counts.late),
+        more(|counts| counts.early),
+        more(|counts| counts.rescued),
+        more(|counts| counts.duplicate_keys),
+        more(|counts| counts.ignored_fields),
+        more(|counts| counts.source_bytes),
+    ];
     db.execute(sql, values).map(drop)
 }
 
@@ -397,6 +403,7 @@ fn progress_of(row: &Row<'_>) -> rusqlite::Result<StreamProgress> {
             rescued: number(6)?,
             duplicate_keys: number(7)?,
             ignored_fields: number(8)?,
+            source_bytes: number(9)?,
         },
     })
 }

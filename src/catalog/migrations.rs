@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 5;
+pub(super) const LATEST: u32 = 6;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -193,8 +193,13 @@ CREATE TABLE signing_keys (
 ) STRICT;
 ";
 
-/// Cuts with what they hold, so that they can be made anew; and what is being made anew.
+/// How much came, besides how many.
 const V5: &str = "
+ALTER TABLE streams ADD COLUMN source_bytes INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Cuts with what they hold, so that they can be made anew; and what is being made anew.
+const V6: &str = "
 CREATE TABLE cuts (
     stream INTEGER NOT NULL REFERENCES streams (id),
     first_lsn INTEGER NOT NULL,

@@ -96,6 +96,21 @@ impl Catalog {
         })
     }
 
+    /// The same of every project, with the project.
+    pub fn objects_everywhere(
+        &self,
+        dialect: &str,
+        kind: &str,
+    ) -> Result<Vec<(String, Object)>, CatalogError> {
+        self.read(|db| {
+            let sql = format!(
+                "SELECT {COLUMNS}, project FROM objects WHERE dialect = ?1 AND kind = ?2 ORDER BY project, name"
+            );
+            let found = |row: &rusqlite::Row<'_>| Ok((row.get(5)?, object_of(row)?));
+            db.prepare(&sql)?.query_map([dialect, kind], found)?.collect()
+        })
+    }
+
     /// Forgets all documents of a kind but the `keep` that were made last.
     pub fn keep_newest_objects(
         &self,

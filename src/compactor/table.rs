@@ -136,7 +136,7 @@ impl Table {
         let bad = self.rows.take_bad();
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        let new = Span::of(origin, Counts::from(counts));
+        let new = Span::of(origin, counts_of(counts, batch));
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
         if full || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
@@ -171,7 +171,7 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
-        let new = Span::of(origin, Counts::from(counts));
+        let new = Span::of(origin, counts_of(counts, batch));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
     }
@@ -444,13 +444,13 @@ impl Span {
     }
 }
 
-impl From<RowCounts> for Counts {
-    fn from(counts: RowCounts) -> Self {
-        let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
-        let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));
-        let quarantined = quarantined.total();
-        Self { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields }
-    }
+/// What is kept of the counts of a frame.
+fn counts_of(counts: RowCounts, batch: &Batch<'_>) -> Counts {
+    let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
+    let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));
+    let quarantined = quarantined.total();
+    let source_bytes = batch.body.len() as u64;
+    Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes }
 }
 
 fn scratch_path(dir: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The section `[limits]`: what requests are held to.
 
-use super::units::{Size, Span};
+use super::units::{OptionalSpan, Size, Span};
+use crate::control::PolarisSettings;
 use crate::limits::{Profile, Settings};
 use serde::Deserialize;
 
@@ -37,9 +38,17 @@ pub struct Polaris {
     pub body_max: Size,
     pub requests_per_minute: u32,
     pub bytes_per_second: Size,
+    pub late_reject: OptionalSpan,
+    pub early_reject: OptionalSpan,
 }
 
 impl Limits {
+    /// Which times of events are taken at the paths of Imply Polaris' API.
+    pub fn polaris(&self) -> PolarisSettings {
+        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
+        PolarisSettings { late: seconds(self.polaris.late_reject), early: seconds(self.polaris.early_reject) }
+    }
+
     /// How much may come from whom.
     pub fn rates(&self) -> Settings {
         Settings {

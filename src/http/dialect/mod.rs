@@ -9,9 +9,10 @@ pub mod tinybird;
 use super::reject::{Kind, Reject};
 use crate::auth::{Caller, Credential, Need};
 use crate::batch;
-use crate::control::{Control, Stream};
+use crate::control::{CatalogError, Control, IfExists, NewStream, Stream};
 use crate::json::BodyKind;
 use crate::limits::Standing;
+use crate::schema::{Policy, StreamSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
@@ -57,6 +58,8 @@ pub struct Ingest<'a> {
     pub stream: Cow<'a, str>,
     /// The project it is looked for in, where the contract has projects.
     pub project: Option<Cow<'a, str>>,
+    /// The name may be that of a connection, whose events go to other streams.
+    pub may_be_connection: bool,
     pub wait: Wait,
     pub kind: BodyKind,
     pub credential: Credential<'a>,
@@ -148,6 +151,13 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// A stream that a request asks for, and that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTarget {
+    pub name: String,
+    pub project: Option<String>,
+}
+
 /// Records as NDJSON out of a body of another form; `None` if it is not of that form.
 pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -165,6 +175,29 @@ pub trait Dialect: Send + Sync {
 
     fn bodies(&self) -> Bodies {
         Bodies::default()
+    }
+
+    /// Called once, before there are requests.
+    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
+        let _ = control;
+        Ok(())
+    }
+
+    /// Whether the first event makes a stream, if the token may make streams. Under `--dev` it always does.
+    fn makes_streams(&self) -> bool {
+        true
+    }
+
+    /// The stream that a first event makes.
+    fn new_stream(&self, control: &Control, ingest: &NewTarget) -> NewStream {
+        let _ = control;
+        NewStream {
+            name: ingest.name.clone(),
+            policy: Policy::Evolve,
+            columns: Vec::new(),
+            settings: StreamSettings::default(),
+            if_exists: IfExists::Return,
+        }
     }
 
     /// What it calls a stream, where one does not exist.
@@ -201,6 +234,11 @@ pub trait Dialect: Send + Sync {
 
 /// Every dialect.
 pub static DIALECTS: [&dyn Dialect; 2] = [&tinybird::Tinybird, &polaris::Polaris];
+
+/// Lets every contract read what it keeps in the catalog, before there are requests.
+pub fn begin(control: &Control) -> Result<(), CatalogError> {
+    DIALECTS.iter().try_for_each(|dialect| dialect.begin(control))
+}
 
 /// The credential of the `Authorization` header.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {

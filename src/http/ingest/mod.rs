@@ -5,15 +5,16 @@ mod admit;
 mod manage;
 mod received;
 mod store;
+mod target;
 
 use super::body::{self, Encoding, Limits};
 use super::cors::{self, Cors, Page};
-use super::dialect::{DIALECTS, Dialect, Ingest, Parsed, Reply, RequestHead, origin};
+use super::dialect::{DIALECTS, Dialect, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
-use crate::catalog::{Catalog, CatalogError, Stream, check_name};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::idempotency;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use store::Origin;
+use target::Target;
 
 /// After this, a request that waits for its sync is told that it is accepted.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -175,29 +177,29 @@ impl IngestHandler {
                     None => Caller::nobody(),
                 };
                 let admission = Admission::new(dialect, &caller, declared, now);
-                self.admit_call(&admission)?;
+                if manage.need.is_some() {
+                    self.admit_call(&admission)?;
+                }
                 return self.manage(dialect, &head, incoming, &caller, &admission, peer).await;
             }
         };
         let caller = self.identify(&head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, declared, now);
-        let found = self.find_stream(dialect, &ingest, &caller);
-        let known = found.as_ref().ok().and_then(|stream| stream.as_deref());
-        self.admit(&admission, known, standing)?;
-        let stream = found?;
+        let found = self.find_target(dialect, &ingest, &caller);
+        let known = found.as_ref().ok().and_then(Target::stream);
+        self.admit(&admission, known.map(|stream| &**stream), standing)?;
+        let target = found?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), &head, incoming, &admission).await?;
         let manner = Manner {
             kind: ingest.kind,
             bodies: dialect.bodies(),
-            stream: stream.clone(),
+            stream: target.stream().cloned(),
             received_at: self.clock.now(),
         };
-        let body = received::check(body, manner).await?;
-        let stream = match stream {
-            Some(stream) => stream,
-            None => self.create_stream(&ingest.stream).await?,
-        };
+        let body = received::check(body, manner.clone()).await?;
+        let stream = self.stream_of(dialect, target).await?;
+        let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
         Ok(outcome.mark(dialect.accepted(&outcome.accepted)))
@@ -246,40 +248,5 @@ impl IngestHandler {
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)
-    }
-
-    /// The stream, or `None` if the first event is to make it.
-    fn find_stream(
-        &self,
-        dialect: &dyn Dialect,
-        ingest: &Ingest<'_>,
-        caller: &Caller,
-    ) -> Result<Option<Arc<Stream>>, Reject> {
-        if ingest.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
-            return Err(unread(AuthError::Project));
-        }
-        let name = &*ingest.stream;
-        if let Some(stream) = self.catalog.streams().find(name) {
-            // Rights are for names, also if the request has the id.
-            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
-            return Ok(Some(Arc::clone(stream)));
-        }
-        caller.require(Need::Ingest(name)).map_err(unread)?;
-        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
-        if caller.may(Need::Create) {
-            return Ok(None);
-        }
-        Err(Reject::new(Kind::NoSuchStream, format!("{} \"{name}\" does not exist", dialect.noun())).close())
-    }
-
-    async fn create_stream(&self, name: &str) -> Result<Arc<Stream>, Reject> {
-        let (catalog, name) = (Arc::clone(&self.catalog), name.to_owned());
-        let made = tokio::task::spawn_blocking(move || catalog.create_stream(&name)).await;
-        match made {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
-            Ok(Err(error)) => Err(Reject::internal(&error)),
-            Err(error) => Err(Reject::internal(&error)),
-        }
     }
 }

@@ -18,7 +18,14 @@ pub(super) fn ingest<'a>(
     project: Option<Cow<'a, str>>,
     stream: Cow<'a, str>,
 ) -> Ingest<'a> {
-    Ingest { stream, project, wait: Wait::Sync, kind: BodyKind::Lines, credential: credential(head.headers) }
+    Ingest {
+        stream,
+        project,
+        may_be_connection: true,
+        wait: Wait::Sync,
+        kind: BodyKind::Lines,
+        credential: credential(head.headers),
+    }
 }
 
 pub(super) fn accepted(accepted: &Accepted) -> Reply {

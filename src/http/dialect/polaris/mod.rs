@@ -4,17 +4,40 @@
 //! `{"message":…}`, its control plane `{"code":…,"message":…}`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod connections;
 mod events;
+mod expression;
+mod fields;
 mod form;
+mod job;
+mod jobs;
+mod jobs_shown;
+mod period;
 mod rates;
 mod reply;
+mod request;
+mod table;
+mod tables;
+mod tally;
+mod token;
+mod types;
 
-use super::{Accepted, Bodies, Dialect, Parsed, Reply, RequestHead};
+use super::{
+    Accepted, Bodies, Call, Dialect, Manage, Managed, NewTarget, Parsed, Reply, RequestHead, credential,
+};
+use crate::auth::Need;
 use crate::batch;
+use crate::control::{CatalogError, Control, IfExists, Micros, NewStream};
 use crate::http::reject::{Kind, Reject};
 use crate::http::route::{self, Found, Route};
 use crate::limits::Standing;
+use crate::schema::{Policy, StreamSettings};
+use request::Request;
+use std::borrow::Cow;
+use table::Generation;
 
+/// Whose documents ours are in the catalog.
+const DIALECT: &str = "polaris";
 /// The column that every table has.
 const TIME: &str = "__time";
 
@@ -31,11 +54,69 @@ pub enum Action {
     PushTable,
     /// Events for a connection.
     Push,
+    Token,
+    Connections,
+    CreateConnection,
+    Connection,
+    UpdateConnection,
+    DeleteConnection,
+    TestConnection,
+    Tables,
+    CreateTable,
+    Table,
+    UpdateTable,
+    MiddleTables,
+    CreateMiddleTable,
+    MiddleTable,
+    UpdateMiddleTable,
+    OldTables,
+    CreateOldTable,
+    OldTable,
+    UpdateOldTable,
+    Jobs,
+    CreateJob,
+    Job,
+    UpdateJob,
+    JobMetrics,
+    JobLogs,
+    JobStatus,
+    UpdateJobStatus,
+    JobProgress,
+    ResetJob,
 }
 
 pub const ROUTES: &[Route<Action>] = &[
     Route::post("/v1/events/{table}", Action::PushTable),
     Route::post("/v1/projects/{project}/events/{connection}", Action::Push),
+    Route::post("/auth/realms/{org}/protocol/openid-connect/token", Action::Token),
+    Route::get("/v1/projects/{project}/connections", Action::Connections),
+    Route::post("/v1/projects/{project}/connections", Action::CreateConnection),
+    Route::get("/v1/projects/{project}/connections/{connection}", Action::Connection),
+    Route::patch("/v1/projects/{project}/connections/{connection}", Action::UpdateConnection),
+    Route::delete("/v1/projects/{project}/connections/{connection}", Action::DeleteConnection),
+    Route::post("/v1/projects/{project}/connections/{connection}/test", Action::TestConnection),
+    Route::get("/v1/projects/{project}/tables", Action::Tables),
+    Route::post("/v1/projects/{project}/tables", Action::CreateTable),
+    Route::get("/v1/projects/{project}/tables/{table}", Action::Table),
+    Route::put("/v1/projects/{project}/tables/{table}", Action::UpdateTable),
+    Route::get("/v2/tables", Action::MiddleTables),
+    Route::post("/v2/tables", Action::CreateMiddleTable),
+    Route::get("/v2/tables/{table}", Action::MiddleTable),
+    Route::put("/v2/tables/{table}", Action::UpdateMiddleTable),
+    Route::get("/v1/tables", Action::OldTables),
+    Route::post("/v1/tables", Action::CreateOldTable),
+    Route::get("/v1/tables/{table}", Action::OldTable),
+    Route::put("/v1/tables/{table}", Action::UpdateOldTable),
+    Route::get("/v1/projects/{project}/jobs", Action::Jobs),
+    Route::post("/v1/projects/{project}/jobs", Action::CreateJob),
+    Route::get("/v1/projects/{project}/jobs/{job}", Action::Job),
+    Route::put("/v1/projects/{project}/jobs/{job}", Action::UpdateJob),
+    Route::get("/v1/projects/{project}/jobs/{job}/metrics", Action::JobMetrics),
+    Route::get("/v1/projects/{project}/jobs/{job}/logs", Action::JobLogs),
+    Route::get("/v1/projects/{project}/jobs/{job}/status", Action::JobStatus),
+    Route::post("/v1/projects/{project}/jobs/{job}/status", Action::UpdateJobStatus),
+    Route::get("/v1/projects/{project}/jobs/{job}/progress", Action::JobProgress),
+    Route::post("/v1/projects/{project}/jobs/{job}/reset", Action::ResetJob),
 ];
 
 /// Where the paths of this contract begin.
@@ -64,12 +145,31 @@ impl Dialect for Polaris {
         ROUTES.iter().map(|route| (route.method, route.template)).collect()
     }
 
+    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
+        jobs::load(control)
+    }
+
+    /// Tables and connections are made by management calls.
+    fn makes_streams(&self) -> bool {
+        false
+    }
+
+    fn new_stream(&self, control: &Control, target: &NewTarget) -> NewStream {
+        NewStream {
+            name: target.name.clone(),
+            policy: Policy::Evolve,
+            columns: vec![types::time()],
+            settings: StreamSettings {
+                time: Some(tables::time_rule(control.polaris.late, control.polaris.early)),
+                project: target.project.clone(),
+                ..StreamSettings::default()
+            },
+            if_exists: IfExists::Return,
+        }
+    }
+
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let (action, parameters) = match route::find(ROUTES, head.method, head.path) {
-            Found::Route(action, parameters) => (action, parameters),
-            Found::OtherMethods(methods) => return Err(Reject::method_not_allowed(head.method, methods)),
-            Found::Nothing => return Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
-        };
+        let (action, parameters) = find(&head)?;
         let mut parameters = parameters.into_iter();
         let mut next = || parameters.next().unwrap_or_default();
         match action {
@@ -78,7 +178,15 @@ impl Dialect for Polaris {
                 let project = next();
                 Ok(Parsed::Ingest(events::ingest(head, Some(project), next())))
             }
+            Action::Token => Ok(Parsed::Manage(Manage { need: None, credential: credential(head.headers) })),
+            // What it takes beyond a good credential depends on what is asked for.
+            _ => Ok(Parsed::Manage(Manage { need: Some(Need::Any), credential: credential(head.headers) })),
         }
+    }
+
+    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (action, parameters) = find(&call.head)?;
+        answer(control, call, action, parameters).map(Managed::Reply)
     }
 
     fn accepted(&self, accepted: &Accepted) -> Reply {
@@ -110,6 +218,66 @@ impl Dialect for Polaris {
         };
         reply::error(status, code, message)
     }
+}
+
+fn find<'a>(head: &RequestHead<'a>) -> Result<(Action, Vec<Cow<'a, str>>), Reject> {
+    match route::find(ROUTES, head.method, head.path) {
+        Found::Route(action, parameters) => Ok((action, parameters)),
+        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+    }
+}
+
+fn answer(
+    control: &Control,
+    call: &Call<'_>,
+    action: Action,
+    parameters: Vec<Cow<'_, str>>,
+) -> Result<Reply, Reject> {
+    let mut parameters = parameters.into_iter();
+    let first = parameters.next();
+    let of_project = Request { control, call, project: first.clone() };
+    let of_all = Request { control, call, project: None };
+    // The last parameter: of a project's path the second, of another one the first.
+    let name = parameters.next().or(first).unwrap_or_default();
+    match action {
+        // Events are no management calls.
+        Action::PushTable | Action::Push => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+        Action::Token => token::issue(control, call),
+        Action::Connections => connections::list(&of_project),
+        Action::CreateConnection => connections::create(&of_project),
+        Action::Connection => connections::get(&of_project, &name),
+        Action::UpdateConnection => connections::update(&of_project, &name),
+        Action::DeleteConnection => connections::delete(&of_project, &name),
+        Action::TestConnection => connections::test(&of_project, &name),
+        Action::Tables => tables::list(&of_project, Generation::Project),
+        Action::CreateTable => tables::create(&of_project, Generation::Project),
+        Action::Table => tables::get(&of_project, &name, Generation::Project),
+        Action::UpdateTable => tables::update(&of_project, &name, Generation::Project),
+        Action::MiddleTables => tables::list(&of_all, Generation::Middle),
+        Action::CreateMiddleTable => tables::create(&of_all, Generation::Middle),
+        Action::MiddleTable => tables::get(&of_all, &name, Generation::Middle),
+        Action::UpdateMiddleTable => tables::update(&of_all, &name, Generation::Middle),
+        Action::OldTables => tables::list(&of_all, Generation::Old),
+        Action::CreateOldTable => tables::create(&of_all, Generation::Old),
+        Action::OldTable => tables::get(&of_all, &name, Generation::Old),
+        Action::UpdateOldTable => tables::update(&of_all, &name, Generation::Old),
+        Action::Jobs => jobs_shown::list(&of_project),
+        Action::CreateJob => jobs::create(&of_project),
+        Action::Job => jobs_shown::get(&of_project, &name),
+        Action::UpdateJob => jobs_shown::update(&of_project, &name),
+        Action::JobMetrics => jobs_shown::metrics(&of_project, &name),
+        Action::JobLogs => jobs_shown::logs(&of_project, &name),
+        Action::JobStatus => jobs_shown::status(&of_project, &name),
+        Action::UpdateJobStatus => jobs_shown::update_status(&of_project, &name),
+        Action::JobProgress => jobs_shown::progress(&of_project, &name),
+        Action::ResetJob => jobs::reset(&of_project, &name),
+    }
+}
+
+/// `2026-11-20T12:00:00.000001Z`
+fn timestamp(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
 }
 
 #[cfg(test)]

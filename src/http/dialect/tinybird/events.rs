@@ -62,7 +62,7 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
     let credential = credential(&head, token);
-    Ok(Parsed::Ingest(Ingest { stream, project: None, wait, kind, credential }))
+    Ok(Parsed::Ingest(Ingest { stream, project: None, may_be_connection: false, wait, kind, credential }))
 }
 
 /// How the contract says what became of the records.
@@ -121,6 +121,7 @@ mod tests {
                     _ => Credential::None,
                 },
                 project: None,
+                may_be_connection: false,
                 ..ingest
             }),
             Parsed::Answer(_) | Parsed::Manage(_) | Parsed::Preflight(_) => panic!("no answer expected"),

@@ -1,0 +1,230 @@
+//! The expressions that a job's mappings may have. A job says with SQL how a column comes about; of that, what says
+//! *where a value stands and how its time is written* is understood here. Everything else would be computed, and is
+//! refused: a column that quietly held something else than was asked for would be worse than no job.
+//!
+//! ```text
+//! "field"   field                            the field as it is
+//! TIME_PARSE("field")                        text of ISO 8601
+//! MILLIS_TO_TIMESTAMP("field")               milliseconds since the epoch
+//! MILLIS_TO_TIMESTAMP("field" * 1000)        seconds since the epoch
+//! CAST("field" AS type)                      the field, if the column has that type
+//! JSON_VALUE("field", '$.a.b' [RETURNING type])   a value within the field
+//! ```
+
+/// Where a column's values come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Keys from the event down.
+    pub(super) path: Vec<String>,
+    pub(super) reading: Reading,
+}
+
+/// How a value is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reading {
+    AsItIs,
+    /// A time, as text.
+    Iso,
+    /// A time, as a number: so many decimal digits of a second.
+    Epoch(u8),
+    /// Of this SQL type, in lower case.
+    Cast(String),
+}
+
+/// Why an expression is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the expression {0:?} is not supported: {1}. Supported are \"field\", TIME_PARSE(\"field\"), \
+     MILLIS_TO_TIMESTAMP(\"field\"), MILLIS_TO_TIMESTAMP(\"field\" * 1000), CAST(\"field\" AS type) and \
+     JSON_VALUE(\"field\", '$.path')"
+)]
+pub(super) struct Unsupported(String, &'static str);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// A name without quotes: a function, a keyword or a field.
+    Word(String),
+    /// A name in double quotes: a field.
+    Name(String),
+    /// Text in single quotes.
+    Text(String),
+    Number(String),
+    Sign(char),
+}
+
+impl Source {
+    pub(super) fn parse(expression: &str) -> Result<Self, Unsupported> {
+        let wrong = |why| Unsupported(expression.to_owned(), why);
+        let tokens = tokens(expression).map_err(wrong)?;
+        source(&tokens).map_err(wrong)
+    }
+
+    /// The field's own name, for a column that has the same.
+    pub(super) fn field(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+}
+
+fn source(tokens: &[Token]) -> Result<Source, &'static str> {
+    use Token::{Name, Number, Sign, Text, Word};
+    let plain = |field: &String, reading| Ok(Source { path: vec![field.clone()], reading });
+    match tokens {
+        [] => Err("it is empty"),
+        [Name(field) | Word(field)] => plain(field, Reading::AsItIs),
+        [Word(function), Sign('('), Name(field) | Word(field), rest @ .., Sign(')')] => {
+            match (function.to_ascii_uppercase().as_str(), rest) {
+                ("TIME_PARSE", []) => plain(field, Reading::Iso),
+                ("TIME_PARSE", _) => Err("TIME_PARSE takes the field only, whose text is of ISO 8601"),
+                ("MILLIS_TO_TIMESTAMP", []) => plain(field, Reading::Epoch(3)),
+                ("MILLIS_TO_TIMESTAMP", [Sign('*'), Number(factor)]) if factor == "1000" => {
+                    plain(field, Reading::Epoch(0))
+                }
+                ("CAST", [Word(keyword), Word(sql_type)]) if keyword.eq_ignore_ascii_case("as") => {
+                    plain(field, Reading::Cast(sql_type.to_ascii_lowercase()))
+                }
+                ("JSON_VALUE", [Sign(','), Text(path), returning @ ..]) => {
+                    let reading = match returning {
+                        [] => Reading::AsItIs,
+                        [Word(keyword), Word(sql_type)] if keyword.eq_ignore_ascii_case("returning") => {
+                            Reading::Cast(sql_type.to_ascii_lowercase())
+                        }
+                        _ => return Err("behind JSON_VALUE's path may stand RETURNING and a type"),
+                    };
+                    let mut keys = vec![field.clone()];
+                    keys.extend(json_path(path)?);
+                    Ok(Source { path: keys, reading })
+                }
+                (
+                    "SUM" | "COUNT" | "MIN" | "MAX" | "AVG" | "EARLIEST" | "LATEST" | "EARLIEST_BY"
+                    | "LATEST_BY",
+                    _,
+                ) => Err("events are stored as they come, not aggregated"),
+                _ => Err("there is no such function"),
+            }
+        }
+        _ => Err("values are taken from a field, not computed"),
+    }
+}
+
+/// The keys of `$.a.b` or `$['a']["b"]`.
+fn json_path(path: &str) -> Result<Vec<String>, &'static str> {
+    const WRONG: &str = "a path is $.a.b: keys only";
+    let mut rest = path.trim().strip_prefix('$').ok_or(WRONG)?;
+    let mut keys = Vec::new();
+    while !rest.is_empty() {
+        let (key, behind) = if let Some(behind) = rest.strip_prefix('.') {
+            behind.split_at(behind.find(['.', '[']).unwrap_or(behind.len()))
+        } else {
+            let quoted = rest.strip_prefix('[').ok_or(WRONG)?;
+            let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"')).ok_or(WRONG)?;
+            let (key, behind) = quoted.get(1..).and_then(|text| text.split_once(quote)).ok_or(WRONG)?;
+            (key, behind.strip_prefix(']').ok_or(WRONG)?)
+        };
+        if key.is_empty() || key == "*" {
+            return Err(WRONG);
+        }
+        keys.push(key.to_owned());
+        rest = behind;
+    }
+    if keys.is_empty() { Err(WRONG) } else { Ok(keys) }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
+    let mut tokens = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (token, behind) = match first {
+            '"' | '\'' => {
+                let (name, behind) = quoted(rest, first)?;
+                (if first == '"' { Token::Name(name) } else { Token::Text(name) }, behind)
+            }
+            c if c.is_ascii_digit() => {
+                let (number, behind) = split_while(rest, |c| c.is_ascii_digit() || c == '.');
+                (Token::Number(number.to_owned()), behind)
+            }
+            c if c.is_alphabetic() || c == '_' => {
+                let (word, behind) = split_while(rest, |c| c.is_alphanumeric() || c == '_');
+                (Token::Word(word.to_owned()), behind)
+            }
+            c => (Token::Sign(c), rest.get(c.len_utf8()..).unwrap_or_default()),
+        };
+        tokens.push(token);
+        rest = behind.trim_start();
+    }
+    Ok(tokens)
+}
+
+fn split_while(text: &str, of_it: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !of_it(c)).unwrap_or(text.len()))
+}
+
+/// A name or text between quotes, in which two quotes are one.
+fn quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
+    let mut name = String::new();
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        if c != quote {
+            name.push(c);
+        } else if chars.next_if(|(_, next)| *next == quote).is_some() {
+            name.push(quote);
+        } else if name.is_empty() {
+            return Err("there is nothing between the quotes");
+        } else {
+            return Ok((name, text.get(at.saturating_add(1)..).unwrap_or_default()));
+        }
+    }
+    Err("a quote is not closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_values_stand_is_understood() {
+        let check = |text: &str, path: &[&str], reading: Reading| {
+            let path = path.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(Source::parse(text), Ok(Source { path, reading }), "{text}");
+        };
+        check("\"unitsSold\"", &["unitsSold"], Reading::AsItIs);
+        check(" unitsSold ", &["unitsSold"], Reading::AsItIs);
+        check("\"a \"\"quoted\"\" name\"", &["a \"quoted\" name"], Reading::AsItIs);
+        check("TIME_PARSE(\"__time\")", &["__time"], Reading::Iso);
+        check("time_parse( ts )", &["ts"], Reading::Iso);
+        check("MILLIS_TO_TIMESTAMP(\"at\")", &["at"], Reading::Epoch(3));
+        check("MILLIS_TO_TIMESTAMP(\"at\" * 1000)", &["at"], Reading::Epoch(0));
+        check("CAST(\"n\" AS BIGINT)", &["n"], Reading::Cast("bigint".to_owned()));
+        check("JSON_VALUE(\"o\", '$.a.b')", &["o", "a", "b"], Reading::AsItIs);
+        check("JSON_VALUE(\"o\", '$[''a b''].c')", &["o", "a b", "c"], Reading::AsItIs);
+        check("JSON_VALUE(o, '$.a' RETURNING DOUBLE)", &["o", "a"], Reading::Cast("double".to_owned()));
+    }
+
+    #[test]
+    fn what_would_be_computed_is_refused() {
+        for text in [
+            "",
+            "\"",
+            "\"\"",
+            "\"a\" + 1",
+            "\"a\" || \"b\"",
+            "'text'",
+            "42",
+            "SUM(\"n\")",
+            "COUNT(*)",
+            "UPPER(\"a\")",
+            "TIME_PARSE(\"t\", 'yyyy')",
+            "TIME_PARSE(UPPER(\"t\"))",
+            "TIME_PARSE(\"t\"",
+            "MILLIS_TO_TIMESTAMP(\"t\" * 60)",
+            "JSON_VALUE(\"o\", '$')",
+            "JSON_VALUE(\"o\", '$.a[0]')",
+            "JSON_VALUE(\"o\", '$.*')",
+            "JSON_VALUE(\"o\", 'a.b')",
+            "JSON_VALUE(\"o\", \"a\")",
+            "CASE WHEN \"a\" THEN 1 END",
+        ] {
+            let refused = Source::parse(text).unwrap_err().to_string();
+            assert!(refused.contains("is not supported: "), "{refused}");
+        }
+    }
+}

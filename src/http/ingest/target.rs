@@ -1,0 +1,94 @@
+//! Where the records of a request go: the stream it names, the stream that a connection stands for, or one that its
+//! first record makes.
+
+use super::super::dialect::{Dialect, Ingest, NewTarget};
+use super::super::reject::{Kind, Reject};
+use super::{IngestHandler, unread};
+use crate::auth::{AuthError, Caller, Need};
+use crate::catalog::{CatalogError, Stream, check_name};
+use std::sync::Arc;
+
+pub(super) enum Target {
+    Stream(Arc<Stream>),
+    /// To be made once there is a record for it.
+    New(NewTarget),
+}
+
+impl Target {
+    /// The stream, if there is one yet.
+    pub(super) fn stream(&self) -> Option<&Arc<Stream>> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::New(_) => None,
+        }
+    }
+}
+
+impl IngestHandler {
+    /// Finds the target and checks that the caller may send there. Before the body is read.
+    pub(super) fn find_target(
+        &self,
+        dialect: &dyn Dialect,
+        ingest: &Ingest<'_>,
+        caller: &Caller,
+    ) -> Result<Target, Reject> {
+        let project = ingest.project.as_deref();
+        if project.is_some_and(|project| !caller.allows_project(project)) {
+            return Err(unread(AuthError::Project));
+        }
+        let project = project.or(caller.project.as_deref());
+        let name = &*ingest.stream;
+        let feeds = if ingest.may_be_connection {
+            self.control.feeds.find(ingest.project.as_deref(), name)
+        } else {
+            None
+        };
+        let streams = self.catalog.streams();
+        let found = match feeds.as_deref() {
+            Some([id, ..]) => streams.get(*id).filter(|stream| stream.deleted_at.is_none()),
+            _ => streams.find(name).filter(|stream| is_in(stream, project)),
+        };
+        if let Some(stream) = found {
+            // Rights are for names, also if the request has the id.
+            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
+            return Ok(Target::Stream(Arc::clone(stream)));
+        }
+        caller.require(Need::Ingest(name)).map_err(unread)?;
+        let may_make =
+            feeds.is_some() || self.auth.is_open() || (dialect.makes_streams() && caller.may(Need::Create));
+        if !may_make {
+            let message = format!("{} \"{name}\" does not exist", dialect.noun());
+            return Err(Reject::new(Kind::NoSuchStream, message).close());
+        }
+        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
+        Ok(Target::New(NewTarget { name: name.to_owned(), project: project.map(str::to_owned) }))
+    }
+
+    /// The stream, made if there is none.
+    pub(super) async fn stream_of(
+        &self,
+        dialect: &'static dyn Dialect,
+        target: Target,
+    ) -> Result<Arc<Stream>, Reject> {
+        let new = match target {
+            Target::Stream(stream) => return Ok(stream),
+            Target::New(new) => new,
+        };
+        let control = Arc::clone(&self.control);
+        let make = move || control.catalog.create_stream_with(dialect.new_stream(&control, &new));
+        match tokio::task::spawn_blocking(make).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
+            Ok(Err(error)) => Err(Reject::internal(&error)),
+            Err(error) => Err(Reject::internal(&error)),
+        }
+    }
+}
+
+/// Whether a project sees the stream. What was made without a project is in all of them.
+fn is_in(stream: &Stream, project: Option<&str>) -> bool {
+    match (stream.settings.project.as_deref(), project) {
+        (Some(own), Some(asked)) => own == asked,
+        _ => true,
+    }
+}
