@@ -3,6 +3,8 @@
 use crate::bucket::{Bucket, Fault};
 use crate::support::{Daemon, Response, Setup, eventually, parquet_files, read_parquet, read_table, request};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -178,15 +180,15 @@ fn a_time_is_widened_to_whole_files() {
     assert_eq!(daemon.rows("t").len(), 8);
 }
 
-/// A reader of the directory that lists and reads all the time. Returns how often it looked.
+/// A reader of the directory that lists, opens and reads all the time. What it has opened stays what it was; if a listed file
+/// is gone when it is opened, it lists again. Returns how often it looked.
 fn watch(table: &Path, stop: &AtomicBool, check: impl Fn(Vec<i64>)) -> usize {
     let mut looks = 0;
     while !stop.load(Ordering::Relaxed) {
-        let rows: Vec<Value> = parquet_files(table)
-            .iter()
-            .filter(|file| file.is_file())
-            .flat_map(|file| read_parquet(file))
-            .collect();
+        let opened: Result<Vec<File>, _> = parquet_files(table).iter().map(File::open).collect();
+        let Ok(opened) = opened else { continue };
+        let path = |file: &File| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let rows: Vec<Value> = opened.iter().flat_map(|file| read_parquet(&path(file))).collect();
         check(numbers(&rows));
         looks += 1;
     }
