@@ -37,6 +37,7 @@ mod proxy;
 mod quarantine;
 mod real;
 mod records;
+mod replay;
 mod s3;
 mod schema_api;
 mod streams;
