@@ -160,7 +160,8 @@ impl Compactor {
 }
 
 /// Statuses that are told apart; others count as 0.
-const STATUSES: [u16; 16] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+const STATUSES: [u16; 18] =
+    [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 503];
 
 /// Reasons to refuse a request.
 pub const REFUSALS: [&str; 18] = [
