@@ -1,10 +1,11 @@
-"""Clients of Imply Polaris against Forebay: python3 tests/clients/polaris.py target/debug/forebay
+"""Clients of Imply Polaris against Forebay: python3 tests/clients/polaris_clients.py target/debug/forebay
 
 Starts the daemon as it is in production, with credentials, and lets the pattern of the vendor's push example
 (polaris_push.py) and the vendor's published SDK (PyPI: polaris-sdk) talk to it. What they sent is then read from the
 tables with pyarrow.
 """
 
+import datetime
 import json
 import os
 import pathlib
@@ -46,7 +47,7 @@ class Daemon:
         self.events, self.admin, self.token = said["events"], said["admin"], said["token"]
 
     def command(self, *arguments):
-        command = [self.binary, *arguments, "--url", self.admin]
+        command = [self.binary, *arguments, "--admin-url", self.admin]
         environment = {**os.environ, "FOREBAY_TOKEN": self.token}
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
         return run.stdout.strip()
@@ -132,7 +133,7 @@ def sdk(daemon, client):
         )
     )
     check("job", (job.type, job.execution_status, job.health.status), ("streaming", "running", "ok"))
-    now = "2026-11-21T12:00:00Z"
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     good = f'{{"__time":"{now}","city":"Chicago","n":1}}\n{{"__time":"{now}","city":"Madrid","n":2}}\n'
     push = client.events.push_events_using_connection
     check("push", push("demo", good.encode(), cls=status_of), 200)
@@ -174,7 +175,7 @@ def main(binary):
         daemon = Daemon(binary, directory)
         try:
             key = daemon.command(
-                "token", "create", "sdk", "--kind", "api_key",
+                "token", "create", "sdk", "--kind", "api-key",
                 "--scope", "create", "--scope", "ingest:*", "--scope", "read:*",
             )
             client = ProjectClient.from_endpoint(PROJECT, daemon.events, key)
