@@ -144,6 +144,10 @@ fn a_table_has_one_running_job() {
     let second = create(&daemon, &replacing);
     assert_eq!(get(&daemon, &path(&first))["executionStatus"], "canceled");
     assert_eq!(get(&daemon, &path(&second))["executionStatus"], "running");
+    // Its connection has one, too: a second one would get nothing.
+    let other = refused(&call(&daemon, "POST", JOBS, &spec("other")), 400);
+    assert!(other.contains("go to one table"), "{other}");
+    assert_eq!(set(&daemon, &second, "canceled").status, 200);
     // Of eight at once for a new table, one is made.
     let mut statuses: Vec<u16> = std::thread::scope(|scope| {
         let calls: Vec<_> =
