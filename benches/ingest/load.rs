@@ -13,8 +13,8 @@ pub struct Workload {
     pub what: &'static str,
     pub events: u64,
     pub connections: usize,
-    /// Different bodies a connection has in turn.
-    templates: u64,
+    /// Different requests a connection has in turn.
+    pub templates: u64,
 }
 
 pub const WORKLOADS: [Workload; 3] = [
@@ -40,6 +40,23 @@ pub const WORKLOADS: [Workload; 3] = [
         templates: 2,
     },
 ];
+
+/// What stands before a body, but for its length.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub path: String,
+    /// Further header lines, each with its end.
+    pub headers: String,
+}
+
+impl Head {
+    pub fn of(path: &str) -> Self {
+        Self { path: path.to_owned(), headers: String::new() }
+    }
+}
+
+/// In a header line: sixteen digits that are another number in each request.
+pub const NUMBER: &str = "0123456789abcdef";
 
 /// What came back.
 #[derive(Debug, Default, Clone)]
@@ -73,17 +90,21 @@ struct Template {
     request: Vec<u8>,
     body_bytes: u64,
     spots: Vec<Spots>,
+    /// Where the head has a number.
+    number: Option<usize>,
 }
 
-fn template(workload: &Workload, random: &mut Random, path: &str) -> Template {
+fn template(workload: &Workload, random: &mut Random, head: &Head) -> Template {
+    let Head { path, headers } = head;
     let mut body = String::new();
     let spots: Vec<Spots> = (0..workload.events).map(|n| push_event(&mut body, random, n)).collect();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
     let shift = |spots: Spots| Spots { second: spots.second + head.len(), number: spots.number + head.len() };
     Template {
+        number: head.find(NUMBER),
         spots: spots.into_iter().map(shift).collect(),
         body_bytes: body.len() as u64,
         request: [head.into_bytes(), body.into_bytes()].concat(),
@@ -93,6 +114,9 @@ fn template(workload: &Workload, random: &mut Random, path: &str) -> Template {
 impl Template {
     /// Gives each event a number and a time of its own.
     fn renew(&mut self, first: u64) {
+        if let Some(at) = self.number {
+            write_digits(&mut self.request[at..at + NUMBER.len()], first, 16);
+        }
         for (n, spots) in (first..).zip(&self.spots) {
             write_digits(&mut self.request[spots.second..spots.second + 2], n / 4000 % 60, 10);
             write_digits(&mut self.request[spots.second + 3..spots.second + 6], n / 4 % 1000, 10);
@@ -108,11 +132,12 @@ fn write_digits(to: &mut [u8], mut value: u64, base: u64) {
     }
 }
 
-/// Sends for `warm_up`, then counts for `time`. Calls `start` and `end` around what is counted.
+/// Sends for `warm_up`, then counts for `time`. Calls `start` and `end` around what is counted. `head` is asked for the
+/// heads of as many different requests as the workload has.
 pub fn run(
     address: SocketAddr,
     workload: &Workload,
-    path: &str,
+    head: &dyn Fn(u64) -> Head,
     warm_up: Duration,
     time: Duration,
     mut start: impl FnMut(),
@@ -126,8 +151,11 @@ pub fn run(
         let mut connections = Vec::new();
         for index in 0..workload.connections {
             let mut random = Random(index as u64);
-            let templates: Vec<Template> =
-                (0..workload.templates).map(|_| template(workload, &mut random, path)).collect();
+            let templates: Vec<Template> = (0..workload.templates)
+                .map(|n| {
+                    template(workload, &mut random, &head(n * workload.connections as u64 + index as u64))
+                })
+                .collect();
             let first = (index as u64) << 36;
             connections.push(tokio::task::spawn_local(connection(address, templates, first, from, until)));
         }

@@ -4,15 +4,18 @@
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`).
+//! `convert`, `many`, `fairness`; `streams` if it is named).
 
 #[path = "../common/mod.rs"]
 mod common;
 mod convert;
+mod fairness;
 mod load;
+mod many;
 mod null;
 mod process;
 mod sections;
+mod streams;
 
 use std::time::Duration;
 

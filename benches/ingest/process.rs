@@ -14,6 +14,8 @@ pub struct Server {
     pub ingest: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub started_in: Duration,
+    /// The administrator's token, if the start made one.
+    pub token: Option<String>,
 }
 
 /// A reading of the kernel's counters.
@@ -22,6 +24,7 @@ pub struct Usage {
     pub cpu_seconds: f64,
     pub written_bytes: u64,
     pub peak_rss_bytes: u64,
+    pub rss_bytes: u64,
 }
 
 impl Usage {
@@ -30,6 +33,7 @@ impl Usage {
             cpu_seconds: self.cpu_seconds - before.cpu_seconds,
             written_bytes: self.written_bytes - before.written_bytes,
             peak_rss_bytes: self.peak_rss_bytes,
+            rss_bytes: self.rss_bytes,
         }
     }
 }
@@ -43,10 +47,15 @@ impl Server {
         Self::start(command, false)
     }
 
-    /// The daemon, with settings from the environment.
+    /// The daemon under `--dev`, with settings from the environment.
     pub fn daemon(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::guarded(dir, &[&["--dev"], arguments].concat(), settings)
+    }
+
+    /// The daemon as it is run for others, which asks for tokens.
+    pub fn guarded(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = pinned(env!("CARGO_BIN_EXE_forebay"));
-        command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(dir.join("data")).args(arguments);
         command.env("FOREBAY_TELEMETRY__LOG", "warn").envs(settings.iter().copied());
         // The defaults of a server, not of a trial.
@@ -58,8 +67,9 @@ impl Server {
         let began = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().expect("a server");
         let mut lines = BufReader::new(child.stdout.take().expect("its output"));
-        let (mut ingest, mut admin) = (None, None);
-        while ingest.is_none() || (admin_follows && admin.is_none()) {
+        let (mut ingest, mut admin, mut token) = (None, None, None);
+        let mut done = false;
+        while !done {
             let mut line = String::new();
             assert!(lines.read_line(&mut line).expect("its output") > 0, "the server ended");
             match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -69,12 +79,15 @@ impl Server {
                 ["admin", url] => {
                     admin = url.strip_prefix("http://").and_then(|address| address.parse().ok());
                 }
+                ["token", text] => token = Some(text.to_owned()),
+                ["try", ..] => done = true,
                 _ => {}
             }
+            done |= ingest.is_some() && !admin_follows;
         }
         let started_in = began.elapsed();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, ingest: ingest.expect("an address"), admin, started_in }
+        Self { child, ingest: ingest.expect("an address"), admin, started_in, token }
     }
 
     pub fn usage(&self) -> Usage {
@@ -89,6 +102,7 @@ impl Server {
             cpu_seconds: cpu_seconds(&pid),
             written_bytes: number(read("io"), "write_bytes:"),
             peak_rss_bytes: number(read("status"), "VmHWM:") * 1024,
+            rss_bytes: number(read("status"), "VmRSS:") * 1024,
         }
     }
 

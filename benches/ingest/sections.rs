@@ -2,8 +2,11 @@
 
 use crate::Settings;
 use crate::convert;
-use crate::load::{self, Answers, WORKLOADS, Workload};
+use crate::fairness;
+use crate::load::{self, Answers, Head, WORKLOADS, Workload};
+use crate::many;
 use crate::process::{Server, Usage};
+use crate::streams;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -28,6 +31,16 @@ pub fn run(settings: &Settings) {
     }
     if wanted("lone") {
         lone();
+    }
+    if wanted("many") {
+        many::run(settings, &scratch());
+    }
+    if settings.sections.iter().any(|section| section == "streams") {
+        // Not unless it is asked for: it takes minutes.
+        streams::run(settings, &scratch());
+    }
+    if wanted("fairness") {
+        fairness::run(settings, &scratch());
     }
     if wanted("convert") {
         convert::run(&scratch(), settings.rounds);
@@ -88,21 +101,26 @@ impl Subject {
 
 /// One window of load.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
-    cpu_seconds_per_million: f64,
-    rows_per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    peak_rss_mb: f64,
-    refused: u64,
+pub struct Sample {
+    pub cpu_seconds_per_million: f64,
+    pub rows_per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub peak_rss_mb: f64,
+    pub refused: u64,
 }
 
-fn sample(server: &Server, workload: &Workload, path: &str, time: Duration) -> (Sample, Answers) {
+pub fn sample(
+    server: &Server,
+    workload: &Workload,
+    head: &dyn Fn(u64) -> Head,
+    time: Duration,
+) -> (Sample, Answers) {
     let (mut before, mut after) = (Usage::default(), Usage::default());
     let mut answers = load::run(
         server.ingest,
         workload,
-        path,
+        head,
         WARM_UP,
         time,
         || before = server.usage(),
@@ -132,7 +150,7 @@ fn accept(settings: &Settings) {
             for subject in SUBJECTS {
                 let dir = scratch();
                 let (server, path) = subject.start(&dir);
-                let (sample, _) = sample(&server, workload, path, settings.time);
+                let (sample, _) = sample(&server, workload, &|_| Head::of(path), settings.time);
                 eprintln!(
                     "round {round} {} {:<28} {:>8.3} CPU s/M rows {:>10.0} rows/s",
                     workload.name,
@@ -213,7 +231,8 @@ fn published(settings: &Settings) {
             let before = server.usage();
             let began = Instant::now();
             let time = settings.time.max(Duration::from_secs(8));
-            let answers = load::run(server.ingest, workload, EVENTS, Duration::ZERO, time, || {}, || {});
+            let answers =
+                load::run(server.ingest, workload, &|_| Head::of(EVENTS), Duration::ZERO, time, || {}, || {});
             publish(server.admin.expect("an admin address"));
             let elapsed = began.elapsed();
             let used = server.usage().since(before);
@@ -258,7 +277,7 @@ fn replay() {
         bytes += load::run(
             server.ingest,
             &WORKLOADS[1],
-            EVENTS,
+            &|_| Head::of(EVENTS),
             Duration::ZERO,
             Duration::from_secs(1),
             || {},
@@ -334,15 +353,31 @@ fn publish(admin: SocketAddr) {
 }
 
 fn published_rows(admin: SocketAddr) -> f64 {
+    metric(admin, "forebay_compactor_published_rows_total")
+}
+
+/// A number of `/metrics` without labels.
+pub fn metric(admin: SocketAddr, name: &str) -> f64 {
     let text = request(admin, "GET /metrics", "");
-    let line = text.lines().find_map(|line| line.strip_prefix("forebay_compactor_published_rows_total "));
-    line.and_then(|value| value.trim().parse().ok()).expect("a count of published rows")
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn request(address: SocketAddr, what: &str, body: &str) -> String {
+    request_with(address, what, "", body)
+}
+
+/// The same with a token.
+pub fn request_as(address: SocketAddr, token: &str, what: &str, body: &str) -> String {
+    request_with(address, what, &format!("authorization: Bearer {token}\r\n"), body)
+}
+
+fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    let head =
-        format!("{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
     stream
         .write_all(head.as_bytes())
         .and_then(|()| stream.write_all(body.as_bytes()))

@@ -2,7 +2,8 @@
 
 use super::{Config, ConfigError, invalid};
 use crate::http::cors::Cors;
-use crate::http::{CertificateFiles, Options, Proxies, Tls};
+use crate::http::transport::proxies::Proxies;
+use crate::http::{CertificateFiles, Options, Tls};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

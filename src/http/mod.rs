@@ -11,9 +11,9 @@ pub mod ingest;
 pub mod openapi;
 pub mod reject;
 pub mod route;
-mod transport;
+pub mod transport;
 
-pub use transport::{CertificateFiles, Handler, Listener, Options, Proxies, Tls, TlsError};
+pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError};
 
 /// Every route served on either listener, as method and template, for those who compare.
 pub fn routes() -> Vec<(&'static str, &'static str)> {

@@ -1,7 +1,7 @@
 //! Clients on connections that stay open, each sending requests of its own until the daemon is gone.
 
-use crate::oracle::{Oracle, STREAMS};
-use crate::support::{PATIENCE, try_read_response};
+use crate::oracle::{Keyed, Oracle, STREAMS};
+use crate::support::{PATIENCE, Response, try_read_response};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -44,6 +44,23 @@ impl Load {
         }
     }
 
+    /// Sends what is to be sent again until everything is answered.
+    pub fn finish(daemon: SocketAddr, oracle: &Arc<Oracle>, random: &mut fastrand::Rng) {
+        let mut client = Client {
+            daemon,
+            oracle: Arc::clone(oracle),
+            random: random.fork(),
+            stop: Arc::default(),
+            acknowledged: Arc::default(),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let mut connection = client.connect().unwrap();
+        while let Some(request) = oracle.repeat() {
+            assert!(Instant::now() < deadline, "not everything is answered");
+            client.keyed(&mut connection, request).unwrap();
+        }
+    }
+
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -63,38 +80,46 @@ struct Client {
 impl Client {
     fn run(&mut self) {
         while !self.stop.load(Ordering::Relaxed) {
-            if let Ok(mut connection) = TcpStream::connect(self.daemon) {
-                connection.set_read_timeout(Some(PATIENCE)).unwrap();
-                connection.set_nodelay(true).unwrap();
+            if let Ok(mut connection) = self.connect() {
                 while !self.stop.load(Ordering::Relaxed) && self.request(&mut connection).is_ok() {}
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// One request and its answer. An error is a connection that broke: the outcome is not known.
+    fn connect(&self) -> std::io::Result<TcpStream> {
+        let connection = TcpStream::connect(self.daemon)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_nodelay(true)?;
+        Ok(connection)
+    }
+
+    /// One request and its answer. An error is a connection that broke: the outcome is not known. A request with a key
+    /// is then sent again, by whichever client comes to it, until there is an answer.
     fn request(&mut self, connection: &mut TcpStream) -> std::io::Result<()> {
+        if let Some(request) = self.oracle.repeat() {
+            return self.keyed(connection, request);
+        }
+        if self.random.u32(..20) == 0
+            && let Some(request) = self.oracle.repeat_needlessly(&mut self.random)
+        {
+            return self.keyed(connection, request);
+        }
         let stream = self.random.usize(..STREAMS.len());
         let good = self.random.u32(1..30);
         let bad = u32::from(self.random.u32(..20) == 0);
-        let number = self.oracle.send(stream, good, bad);
+        let keyed = self.random.bool();
+        let number = self.oracle.send(stream, good, bad, keyed);
         let body = self.body(number, good, bad);
-        let wait = match self.random.u32(0..100) {
-            0..60 => "",
-            60..98 => "&wait=true",
-            _ => "&wait=table",
-        };
-        let head = format!(
-            "POST /v0/events?name={}{wait} HTTP/1.1\r\nhost: forebay\r\ncontent-length: {}\r\n\r\n",
-            STREAMS[stream],
-            body.len()
-        );
-        connection.write_all(head.as_bytes())?;
-        connection.write_all(&body)?;
-        let response = try_read_response(connection)?;
+        let counts = (u64::from(good), u64::from(bad));
+        if keyed {
+            return self
+                .keyed(connection, Keyed { number, stream, body: body.into(), counts, receipt: None });
+        }
+        let response = self.exchange(connection, stream, "", &body)?;
         match response.status {
             200 | 202 => {
-                assert_eq!(response.counts(), (u64::from(good), u64::from(bad)));
+                assert_eq!(response.counts(), counts);
                 self.oracle.acknowledge(number, response.receipt());
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
@@ -107,6 +132,61 @@ impl Client {
             _ => panic!("{response:?}"),
         }
         Ok(())
+    }
+
+    fn keyed(&mut self, connection: &mut TcpStream, mut request: Keyed) -> std::io::Result<()> {
+        let header = format!("idempotency-key: request-{}\r\n", request.number);
+        let response = match self.exchange(connection, request.stream, &header, &request.body) {
+            Ok(response) => response,
+            Err(error) => {
+                if request.receipt.is_none() {
+                    self.oracle.to_be_repeated(request);
+                }
+                return Err(error);
+            }
+        };
+        match response.status {
+            200 | 202 => {
+                assert_eq!(response.counts(), request.counts);
+                let replayed = response.header("idempotency-replayed").is_some();
+                if let Some(receipt) = request.receipt {
+                    assert!(replayed && receipt == response.receipt(), "answered before: {response:?}");
+                }
+                request.receipt = Some(response.receipt());
+                self.oracle.acknowledge(request.number, response.receipt());
+                self.oracle.answered(request, &mut self.random);
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            500 | 503 => {
+                if request.receipt.is_none() {
+                    self.oracle.to_be_repeated(request);
+                }
+            }
+            _ => panic!("{response:?}"),
+        }
+        Ok(())
+    }
+
+    fn exchange(
+        &mut self,
+        connection: &mut TcpStream,
+        stream: usize,
+        header: &str,
+        body: &[u8],
+    ) -> std::io::Result<Response> {
+        let wait = match self.random.u32(0..100) {
+            0..60 => "",
+            60..98 => "&wait=true",
+            _ => "&wait=table",
+        };
+        let head = format!(
+            "POST /v0/events?name={}{wait} HTTP/1.1\r\nhost: forebay\r\n{header}content-length: {}\r\n\r\n",
+            STREAMS[stream],
+            body.len()
+        );
+        connection.write_all(head.as_bytes())?;
+        connection.write_all(body)?;
+        try_read_response(connection)
     }
 
     /// Rows that say which they are, some with columns that the stream has not seen yet.

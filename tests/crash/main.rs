@@ -1,5 +1,7 @@
 //! Kills the daemon under load, again and again on one data directory, and compares what is stored at the end with
-//! what was sent and acknowledged: acknowledged ⊆ stored ⊆ sent, and no row twice.
+//! what was sent and acknowledged: acknowledged ⊆ stored ⊆ sent, and no row twice. Half of the requests have an
+//! idempotency key and are sent again until they are answered, across kills, and some of them once more: of these
+//! stored = sent.
 //!
 //! A kill loses no page of the page cache, so this tests framing, recovery and the order of the compactor's steps;
 //! what power loss takes is tested on a simulated disk (`src/storage/sim.rs`).
@@ -177,6 +179,7 @@ fn run(course: &Course<'_>) {
     (course.begin)(Round::Last);
     let daemon = (course.setup)().start_at(course.dir);
     check_recovery(&daemon, drained);
+    Load::finish(daemon.ingest, &oracle, &mut random);
     let published = daemon.admin_post("/admin/v1/publish");
     assert_eq!(published.status, 200, "{}", published.text());
     for name in ["corrupt_frames", "unreadable_frames", "verdict_mismatches"] {

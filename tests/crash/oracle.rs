@@ -3,8 +3,9 @@
 use crate::support::{parquet_files, read_parquet};
 use parking_lot::Mutex;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 
 pub const STREAMS: [&str; 4] = ["visits", "clicks", "orders", "errors"];
 
@@ -22,12 +23,34 @@ struct Request {
     stream: usize,
     good: u32,
     bad: u32,
+    /// Sent with an idempotency key, again and again until it was answered.
+    keyed: bool,
     answer: Answer,
+}
+
+/// A request with an idempotency key, to be sent again.
+#[derive(Clone)]
+pub struct Keyed {
+    pub number: u64,
+    pub stream: usize,
+    pub body: Arc<[u8]>,
+    pub counts: (u64, u64),
+    /// The receipt, if it was answered.
+    pub receipt: Option<u64>,
 }
 
 /// Every request, by number.
 #[derive(Default)]
-pub struct Oracle(Mutex<Vec<Request>>);
+pub struct Oracle {
+    requests: Mutex<Vec<Request>>,
+    /// Requests with a key whose outcome is not known.
+    open: Mutex<VecDeque<Keyed>>,
+    /// Some of those that were answered, to be sent once more all the same.
+    closed: Mutex<Vec<Keyed>>,
+}
+
+/// How many answered requests are kept to be sent once more.
+const CLOSED_MAX: usize = 64;
 
 /// What the tables hold of one request.
 #[derive(Default)]
@@ -40,9 +63,9 @@ struct Stored {
 
 impl Oracle {
     /// A request is about to be sent. Returns its number.
-    pub fn send(&self, stream: usize, good: u32, bad: u32) -> u64 {
-        let mut requests = self.0.lock();
-        requests.push(Request { stream, good, bad, answer: Answer::None });
+    pub fn send(&self, stream: usize, good: u32, bad: u32, keyed: bool) -> u64 {
+        let mut requests = self.requests.lock();
+        requests.push(Request { stream, good, bad, keyed, answer: Answer::None });
         requests.len() as u64 - 1
     }
 
@@ -55,17 +78,44 @@ impl Oracle {
     }
 
     fn answer(&self, number: u64, answer: Answer) {
-        self.0.lock()[usize::try_from(number).unwrap()].answer = answer;
+        self.requests.lock()[usize::try_from(number).unwrap()].answer = answer;
     }
 
     pub fn sent(&self) -> usize {
-        self.0.lock().len()
+        self.requests.lock().len()
+    }
+
+    /// A request with a key that was not answered, or not with what is final.
+    pub fn to_be_repeated(&self, request: Keyed) {
+        self.open.lock().push_back(request);
+    }
+
+    /// One of those.
+    pub fn repeat(&self) -> Option<Keyed> {
+        self.open.lock().pop_front()
+    }
+
+    /// A request with a key was answered for good.
+    pub fn answered(&self, request: Keyed, random: &mut fastrand::Rng) {
+        let mut closed = self.closed.lock();
+        if closed.len() < CLOSED_MAX {
+            closed.push(request);
+        } else {
+            let at = random.usize(..CLOSED_MAX);
+            closed[at] = request;
+        }
+    }
+
+    /// One that was answered, perhaps rounds ago.
+    pub fn repeat_needlessly(&self, random: &mut fastrand::Rng) -> Option<Keyed> {
+        random.choice(&*self.closed.lock()).cloned()
     }
 
     /// Compares with everything that is published.
     pub fn compare(&self, tables: &Path) {
-        let requests = self.0.lock();
+        let requests = self.requests.lock();
         let stored = read(tables);
+        assert!(self.open.lock().is_empty(), "every request with a key was answered in the end");
         for (number, found) in &stored {
             let request = &requests[usize::try_from(*number).unwrap()];
             assert_eq!(found.stream, request.stream, "request {number} is in another stream's table");
@@ -87,6 +137,10 @@ impl Oracle {
                 }
             }
         }
+        let keyed = requests.iter().filter(|request| request.keyed);
+        let unanswered = keyed.clone().filter(|request| !matches!(request.answer, Answer::Accepted(_)));
+        assert_eq!(unanswered.count(), 0, "what is sent again until it is answered is accepted in the end");
+        println!("{} requests with a key, each stored once", keyed.count());
         assert!(lost.is_empty(), "acknowledged and lost (request, stream, receipt): {lost:?}");
         println!("{} requests, {acknowledged} acknowledged, {} stored", requests.len(), stored.len());
         assert!(acknowledged > 0, "nothing was tested");

@@ -65,6 +65,19 @@ fn every_answer_can_be_read_by_a_page_errors_too() {
     }
     let refused = request(daemon.ingest, "DELETE", "/v0/events", &[], b"");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("POST, OPTIONS, HEAD")));
+    // Over the rate: what a page needs to know to wait.
+    let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 1").start();
+    let over = eventually("a refusal", || {
+        Some(daemon.post_with("name=e", &[("origin", PAGE)], EVENT)).filter(|response| response.status == 429)
+    });
+    assert_eq!(allowed(&over), Some("*"));
+    let exposed = list(over.header("access-control-expose-headers"));
+    for (name, _) in
+        over.headers.iter().filter(|(name, _)| name.contains("ratelimit") || name == "retry-after")
+    {
+        assert!(exposed.contains(name), "{name}");
+    }
+    assert!(over.header("retry-after").is_some() && over.header("x-ratelimit-reset").is_some());
     // A missing token, too.
     let daemon = Setup::with_config("").start();
     let refused = daemon.post("name=e", EVENT);

@@ -1,8 +1,10 @@
 //! Rate limits: of tokens, streams and projects, in the headers of each contract.
 
 use crate::faults::Faults;
+use crate::identity::SMALL;
 use crate::support::{Daemon, Response, Setup, eventually, request, signal};
 use crate::wire::{Wire, refusals};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -215,6 +217,31 @@ fn bytes_count_as_they_come_over_the_wire() {
     assert!(began.elapsed() < Duration::from_secs(8), "decompressed, this would take ten seconds");
     let accepted = daemon.metric("forebay_http_accepted_rows_total");
     assert!((accepted - daemon.rows("ev").len() as f64).abs() < 0.1, "what is refused is not stored");
+}
+
+/// The limit that a token says itself wins over the configured one, and what it is refused costs nobody else anything.
+#[test]
+fn a_noisy_token_is_refused_alone() {
+    let config = format!("{SMALL}[limits.tinybird]\nrequests_per_second = 50\n");
+    let daemon = Setup::with_config(&config).start();
+    assert_eq!(daemon.send_as(daemon.token.as_deref().unwrap(), "ev").status, 202);
+    let token = |name: &str, rps: u32, project: &str| {
+        let scopes = json!(["ingest:*"]);
+        daemon.token_with(&json!({"name": name, "scopes": scopes, "rps": rps, "project": project}))
+    };
+    let (noisy, quiet, other) = (token("noisy", 2, "a"), token("quiet", 20, "a"), token("other", 1000, "b"));
+    let mut refused = 0;
+    for _ in 0..200 {
+        refused += u32::from(daemon.send_as(&noisy, "ev").status == 429);
+    }
+    assert!(refused > 100, "{refused}");
+    for _ in 0..10 {
+        let response = daemon.send_as(&quiet, "ev");
+        assert_eq!((response.status, numbers(&response, TINYBIRD).unwrap()[0]), (202, 20));
+    }
+    // Another project has fifty of its own; the narrower limit is the one that is told.
+    let response = daemon.send_as(&other, "ev");
+    assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, Some([50, 49, 1])));
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod connections;
 mod http1;
 mod http2;
 mod listener;
-mod proxies;
+pub mod proxies;
 mod refuse;
 mod signal;
 mod socket;
@@ -18,7 +18,7 @@ mod tls;
 
 pub use certificate::CertificateFiles;
 pub use listener::Listener;
-pub use proxies::Proxies;
+use proxies::Proxies;
 pub use tls::{Tls, TlsError};
 
 use super::reject::Kind;

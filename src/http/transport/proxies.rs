@@ -32,7 +32,7 @@ impl Proxies {
 
     /// Where a request that came through a trusted proxy was made: the last address in `X-Forwarded-For` that is not
     /// a trusted proxy's itself. What stands before it anybody may have written.
-    pub(super) fn forwarded_for(&self, headers: &HeaderMap, proxy: SocketAddr) -> SocketAddr {
+    pub fn forwarded_for(&self, headers: &HeaderMap, proxy: SocketAddr) -> SocketAddr {
         let mut client = proxy;
         let mut fields = headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>();
         while let Some(field) = fields.pop() {
@@ -63,7 +63,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// What the first bytes of a connection are, where a PROXY header is expected.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Header {
+pub enum Header {
     /// More bytes are needed.
     Partial,
     /// So many bytes, saying that this is the client; `None` if the proxy speaks for itself.
@@ -76,7 +76,7 @@ pub(super) fn is_header(first: &[u8]) -> bool {
     first.starts_with(V1_PREFIX) || first.starts_with(v2::PROTOCOL_PREFIX)
 }
 
-pub(super) fn header(first: &[u8]) -> Header {
+pub fn header(first: &[u8]) -> Header {
     let begins = |prefix: &[u8]| first.starts_with(prefix) || prefix.starts_with(first);
     if begins(v2::PROTOCOL_PREFIX) {
         return version_2(first);

@@ -2,7 +2,7 @@
 //! hyper sees it, which notes when a request begins.
 
 use super::signal::{Phase, Signal};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -30,8 +30,8 @@ impl AsyncRead for Begun {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
         let len = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first[..len]);
-        self.first.advance(len);
+        // Split off, and not advanced over: what is used up must not keep its buffer.
+        buffer.put_slice(&self.first.split_to(len));
         Poll::Ready(Ok(()))
     }
 }

@@ -1,0 +1,161 @@
+//! The accept path of a daemon with ten thousand streams and as many tokens, under limits that are asked and never
+//! reached, beside one under `--dev` with one stream and nobody to ask for; and what an idempotency key costs.
+
+use crate::Settings;
+use crate::load::{Head, NUMBER, Workload};
+use crate::process::Server;
+use crate::sections::{Sample, middle, request_as, sample};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Streams, and tokens.
+const MANY: u64 = 10_000;
+/// Requests of different streams and tokens that each of 64 connections has in turn: all of them.
+const TEMPLATES: u64 = MANY.div_ceil(64);
+/// Limits that nothing reaches.
+const LIMITS: [(&str, &str); 4] = [
+    ("FOREBAY_LIMITS__TOKEN_REQUESTS_PER_SECOND", "1000000"),
+    ("FOREBAY_LIMITS__STREAM_REQUESTS_PER_SECOND", "1000000"),
+    ("FOREBAY_LIMITS__TINYBIRD__REQUESTS_PER_SECOND", "10000000"),
+    ("FOREBAY_LIMITS__TINYBIRD__BYTES_PER_SECOND", "100GB"),
+];
+const NO_LIMITS: [(&str, &str); 2] = [
+    ("FOREBAY_LIMITS__TINYBIRD__REQUESTS_PER_SECOND", "0"),
+    ("FOREBAY_LIMITS__TINYBIRD__BYTES_PER_SECOND", "0"),
+];
+const MANY_KEYS: [(&str, &str); 1] = [("FOREBAY_LIMITS__IDEMPOTENCY_KEYS_MAX", "100000000")];
+
+/// The first is what the others are compared with.
+const SUBJECTS: [&str; 5] = [
+    "--dev, one stream",
+    "the same again",
+    "10,000 streams and tokens",
+    "... and limits",
+    "--dev, an Idempotency-Key each",
+];
+
+pub fn run(settings: &Settings, dir: &Path) {
+    let tokens = prepare(dir);
+    let mut samples: BTreeMap<(&str, usize), Vec<Sample>> = BTreeMap::new();
+    for round in 1..=settings.rounds {
+        for workload in settings.workloads.iter().filter(|workload| workload.name != "C") {
+            let workload = Workload { templates: TEMPLATES, ..*workload };
+            for (subject, name) in SUBJECTS.iter().enumerate() {
+                let sample = measure(subject, &workload, settings, dir, &tokens);
+                eprintln!(
+                    "round {round} {} {:<32} {:>8.3} CPU s/M rows",
+                    workload.name, name, sample.cpu_seconds_per_million
+                );
+                samples.entry((workload.name, subject)).or_default().push(sample);
+            }
+        }
+    }
+    for workload in settings.workloads.iter().filter(|workload| workload.name != "C") {
+        println!("\n{}: {} (medians of {} rounds)", workload.name, workload.what, settings.rounds);
+        println!(
+            "{:<32} {:>12} {:>12} {:>11} {:>8} {:>8} {:>8}",
+            "daemon", "CPU s/M rows", "more than 1", "rows/s", "p50 ms", "p99 ms", "RSS MB"
+        );
+        for (subject, name) in SUBJECTS.iter().enumerate() {
+            let of = |value: fn(&Sample) -> f64| {
+                middle(&mut samples[&(workload.name, subject)].iter().map(value).collect::<Vec<_>>())
+            };
+            // As pairs of one round, so that a slow minute slows both.
+            let pairs = samples[&(workload.name, 0)].iter().zip(&samples[&(workload.name, subject)]);
+            let more = pairs.map(|(dev, it)| it.cpu_seconds_per_million / dev.cpu_seconds_per_million - 1.0);
+            println!(
+                "{name:<32} {:>12.3} {:>11.1}% {:>11.0} {:>8.2} {:>8.2} {:>8.0}",
+                of(|sample| sample.cpu_seconds_per_million),
+                middle(&mut more.collect::<Vec<_>>()) * 100.0,
+                of(|sample| sample.rows_per_second),
+                of(|sample| sample.p50_ms),
+                of(|sample| sample.p99_ms),
+                of(|sample| sample.peak_rss_mb),
+            );
+        }
+    }
+}
+
+fn measure(
+    subject: usize,
+    workload: &Workload,
+    settings: &Settings,
+    dir: &Path,
+    tokens: &[String],
+) -> Sample {
+    let discard = ["--discard-log"];
+    let one = Head::of("/v0/events?name=bench");
+    let many = |n: u64| Head {
+        path: format!("/v0/events?name=stream_{}", n % MANY),
+        headers: format!("authorization: Bearer {}\r\n", tokens[usize::try_from(n % MANY).unwrap_or(0)]),
+    };
+    let (sample, answers) = match subject {
+        0 | 1 => {
+            let server = Server::daemon(&dir.join("dev"), &discard, &[]);
+            sample(&server, workload, &|_| one.clone(), settings.time)
+        }
+        2 => {
+            let server = Server::guarded(&dir.join("many"), &discard, &NO_LIMITS);
+            sample(&server, workload, &many, settings.time)
+        }
+        3 => {
+            let server = Server::guarded(&dir.join("many"), &discard, &LIMITS);
+            sample(&server, workload, &many, settings.time)
+        }
+        _ => {
+            let server = Server::daemon(&dir.join("dev"), &discard, &MANY_KEYS);
+            let headers = format!("idempotency-key: {}-{NUMBER}\r\n", run_number());
+            sample(&server, workload, &|_| Head { headers: headers.clone(), ..one.clone() }, settings.time)
+        }
+    };
+    assert_eq!(answers.refused, 0, "everything is accepted");
+    sample
+}
+
+/// Another number each time: the keys of one run are not those of the run before.
+fn run_number() -> u64 {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    RUNS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A data directory with the streams and the tokens. Returns the tokens.
+fn prepare(dir: &Path) -> Vec<String> {
+    for name in ["dev", "many"] {
+        std::fs::create_dir_all(dir.join(name)).expect("a directory");
+    }
+    let server = Server::guarded(&dir.join("many"), &["--discard-log"], &NO_LIMITS);
+    let (admin, ingest) = (server.admin.expect("an admin address"), server.ingest);
+    let admin_token = server.token.clone().expect("the administrator's token");
+    let began = std::time::Instant::now();
+    let tokens = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for part in 0..8 {
+            let (tokens, admin_token) = (&tokens, &admin_token);
+            scope.spawn(move || {
+                for n in (part..MANY).step_by(8) {
+                    let token = make(admin, ingest, admin_token, n);
+                    tokens.lock().expect("nobody panics with it").push((n, token));
+                }
+            });
+        }
+    });
+    eprintln!("{MANY} streams and tokens made in {:.1?}", began.elapsed());
+    let mut tokens = tokens.into_inner().expect("nobody panics with it");
+    tokens.sort_unstable();
+    tokens.into_iter().map(|(_, token)| token).collect()
+}
+
+fn make(admin: SocketAddr, ingest: SocketAddr, admin_token: &str, n: u64) -> String {
+    let event = format!("POST /v0/events?name=stream_{n}");
+    let answer = request_as(ingest, admin_token, &event, "{\"a\":1}");
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    // A token that may send to its stream and to a few others.
+    let scopes: Vec<String> = (0..4).map(|k| format!("\"ingest:stream_{}\"", (n + k) % MANY)).collect();
+    let body = format!("{{\"name\":\"token_{n}\",\"scopes\":[{}]}}", scopes.join(","));
+    let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &body);
+    let token = answer.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    token.unwrap_or_else(|| panic!("{answer}")).to_owned()
+}

@@ -1,0 +1,28 @@
+//! What proxies say about clients, from whoever connects: nothing panics, and what is read in pieces means the same.
+#![no_main]
+
+use forebay::http::transport::proxies::{Header, Proxies, header};
+use http::{HeaderMap, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (Vec<u8>, Vec<Vec<u8>>)| {
+    let (bytes, fields) = input;
+    let whole = header(&bytes);
+    if let Header::Whole(len, _) = whole {
+        assert!(len <= bytes.len());
+    }
+    for len in 0..bytes.len().min(5000) {
+        match header(&bytes[..len]) {
+            Header::Partial => {}
+            decided => assert_eq!(decided, whole, "after {len} bytes"),
+        }
+    }
+    let proxies = Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], protocol: false };
+    let mut headers = HeaderMap::new();
+    for field in &fields {
+        if let Ok(value) = HeaderValue::from_bytes(field) {
+            headers.append("x-forwarded-for", value);
+        }
+    }
+    proxies.forwarded_for(&headers, ([10, 0, 0, 1], 80).into());
+});
