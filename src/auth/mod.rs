@@ -32,7 +32,7 @@ use crate::clock::{Clock, Micros};
 use arc_swap::ArcSwap;
 use jwt::Claims;
 use parking_lot::Mutex;
-use snapshot::Snapshot;
+use snapshot::{KnownToken, Snapshot};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,14 +179,20 @@ impl Auth {
         self.check_expiry(Some(exp.0))
     }
 
-    /// Makes the first administrator's token, if there is none: shown once, stored as a hash.
+    /// Makes an administrator's token, if there is none that is good: shown once, stored as a hash.
     pub fn first_token(&self) -> Result<Option<String>, ManageError> {
-        if self.config.open || !self.catalog.tokens()?.is_empty() {
+        let snapshot = self.snapshot.load();
+        let good =
+            |token: &KnownToken| token.caller.may(Need::Admin) && self.check_expiry(token.expires_at).is_ok();
+        if self.config.open || snapshot.tokens.values().any(good) {
             return Ok(None);
         }
+        // The name may be that of one that has expired.
+        let taken = snapshot.tokens.values().any(|token| *token.caller.name == *"admin");
+        let name = if taken { format!("admin {}", uuid::Uuid::now_v7()) } else { "admin".to_owned() };
         let request = TokenRequest {
-            name: "admin".to_owned(),
-            description: "made at the first start".to_owned(),
+            name,
+            description: "made at a start without one".to_owned(),
             scopes: vec![Scope::Admin],
             origins: None,
             rps: None,

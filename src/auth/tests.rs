@@ -395,11 +395,20 @@ fn what_is_wrong_about_a_token_is_said() {
 }
 
 #[test]
-fn the_first_token_is_made_once() {
+fn a_start_makes_an_administrators_token_where_there_is_none_that_is_good() {
     let world = World::new();
+    world.make(TokenKind::Token, &request("sender", "ingest:*"));
     let token = world.auth.first_token().unwrap().unwrap();
     assert!(world.who(&token).unwrap().may(Need::Admin));
     assert_eq!(world.auth.first_token().unwrap(), None);
+    let ending = TokenRequest { expires_at: Some(START + SECOND), ..request("admin", "admin") };
+    world.auth.change_token(&admin(), "sender", &request("sender", "ingest:* admin")).unwrap();
+    world.auth.change_token(&admin(), "admin", &ending).unwrap();
+    world.auth.change_token(&admin(), "sender", &request("sender", "ingest:*")).unwrap();
+    assert_eq!(world.auth.first_token().unwrap(), None);
+    world.later(SECOND);
+    let second = world.auth.first_token().unwrap().unwrap();
+    assert!(world.who(&second).is_ok() && world.who(&token).is_err());
 }
 
 #[test]

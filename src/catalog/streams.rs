@@ -36,6 +36,12 @@ impl Stream {
         self.policy.is_declared() || self.settings.time.is_some()
     }
 
+    /// Whether frames note the version that they were answered under: also where it decides nothing about the answer
+    /// but what the rows are.
+    pub fn is_versioned(&self) -> bool {
+        self.is_judged() || self.policy == Policy::Raw
+    }
+
     /// How its records become rows.
     pub fn rules(&self) -> Rules {
         Rules { policy: self.policy, schema: Arc::clone(&self.schema), time: self.settings.time.clone() }
@@ -96,6 +102,11 @@ impl Streams {
         let mut all: Vec<_> = self.names.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// Also of those that were deleted: the log may still have records of them.
+    pub fn every_id(&self) -> Vec<StreamId> {
+        self.ids.values().map(|stream| stream.id).collect()
     }
 
     /// How many there are.

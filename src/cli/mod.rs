@@ -31,7 +31,7 @@ enum Command {
     Check(check::Check),
     /// Show what a running daemon is doing.
     Status(status::Status),
-    /// Look at streams.
+    /// Look at streams, and change what their records become.
     Stream(stream::Stream),
     /// Make, list and revoke tokens.
     Token(identity::Token),

@@ -117,13 +117,12 @@ impl Column {
         }
     }
 
-    /// The column of a schema. One that a contract declared takes values as one, also where other columns may be found.
-    pub(super) fn defined(definition: &Definition, declared: bool) -> Self {
+    /// `strict`: what its definition asks for is asked of every row.
+    pub(super) fn defined(definition: &Definition, declared: bool, strict: bool) -> Self {
         // The time of receipt differs from row to row, and is filled in when all of them are there.
         let constant = definition.default.as_ref().filter(|_| !definition.is_receipt_time());
         let fill = constant.map(|value| value.to_string().into_bytes().into_boxed_slice());
-        let required = declared && !definition.nullable && definition.default.is_none();
-        let declared = declared || definition.declared.is_some();
+        let required = strict && !definition.nullable && definition.default.is_none();
         let terms = Terms { declared, required, epoch_digits: definition.epoch_digits, fill };
         Self { terms, ..Self::new(&definition.kind, declared) }
     }
@@ -145,8 +144,9 @@ impl Column {
         matches!(self.data, Data::Undecided(_))
     }
 
+    /// Whether it takes no nulls, or a column within it.
     pub(super) fn is_required(&self) -> bool {
-        self.terms.required
+        self.terms.required || self.branch().is_some_and(super::set::ColumnSet::is_required)
     }
 
     /// Whether nothing came for this row yet.

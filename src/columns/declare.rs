@@ -15,7 +15,7 @@ pub fn check_defaults(columns: &[schema::Column]) -> Result<(), SchemaError> {
             continue;
         }
         let text = default.to_string();
-        let mut value = Column::defined(&schema::Column { default: None, ..column.clone() }, true);
+        let mut value = Column::defined(&schema::Column { default: None, ..column.clone() }, true, true);
         let fits = value.push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
         if fits != Ok(Fit::Stored) {
             let reason = format!("its default {text:.100} is no {}", column.type_name());

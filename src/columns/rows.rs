@@ -100,12 +100,14 @@ pub(super) struct TimeCheck {
 impl Ways {
     fn of(rules: &Rules, set: &ColumnSet) -> Self {
         let time = rules.time.as_ref().and_then(|rule| {
+            let column = rules.schema.named(&rule.column)?;
             Some(TimeCheck {
                 column: rule.column.clone(),
                 at: set.locate(&rule.column)?,
                 late: rule.late,
                 early: rule.early,
-                required: rule.required,
+                // Where the time of receipt stands for one that is missing, none is.
+                required: rule.required && !column.is_receipt_time(),
             })
         });
         Self { policy: rules.policy, grows: rules.policy == Policy::Evolve, time, forgets_bad: false }
@@ -144,7 +146,7 @@ pub struct Batch {
 
 impl Rows {
     pub fn new(rules: &Rules, limits: Limits) -> Self {
-        let set = ColumnSet::of_record(&rules.schema.columns, rules.policy.is_declared());
+        let set = ColumnSet::of_record(rules);
         Self {
             limits,
             leaves: rules.schema.leaves(),

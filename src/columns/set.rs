@@ -3,7 +3,7 @@
 use super::column::{Column, Row};
 use super::data::{Data, arrow_field};
 use crate::json::{Field, Fields, Parser, Shape, Str, Syntax};
-use crate::schema::Column as Definition;
+use crate::schema::{Column as Definition, Rules};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};
 use arrow::error::ArrowError;
@@ -44,13 +44,22 @@ pub(super) struct Finished {
 pub(super) type Location = Vec<usize>;
 
 impl ColumnSet {
-    /// The columns of a record. `declared`: see [`Column::new`].
-    pub(super) fn of_record(definitions: &[Definition], declared: bool) -> Self {
+    /// The columns of a record.
+    pub(super) fn of_record(rules: &Rules) -> Self {
         let mut set = Self::default();
-        for (place, definition) in definitions.iter().enumerate() {
-            set.define(definition.keys(), definition, place, declared);
+        let strict = rules.policy.is_declared();
+        let times = rules.time.as_ref().map(|time| time.column.as_str());
+        for (place, definition) in rules.schema.columns.iter().enumerate() {
+            // Also where columns evolve: what a contract declared, and what rows are judged by.
+            let declared = strict || definition.declared.is_some() || times == Some(&definition.name);
+            set.define(
+                definition.keys(),
+                place,
+                &|| Column::defined(definition, declared, strict),
+                definition,
+            );
         }
-        set.next_place = definitions.len();
+        set.next_place = rules.schema.columns.len();
         set
     }
 
@@ -63,12 +72,16 @@ impl ColumnSet {
         set
     }
 
-    fn define(&mut self, keys: &[String], definition: &Definition, place: usize, declared: bool) {
+    fn define(
+        &mut self,
+        keys: &[String],
+        place: usize,
+        column: &dyn Fn() -> Column,
+        definition: &Definition,
+    ) {
         let Some((first, rest)) = keys.split_first() else { return };
-        let column = Column::defined(definition, declared);
-        let required = column.is_required();
         let slot = if rest.is_empty() {
-            let slot = self.add(first, column);
+            let slot = self.add(first, column());
             self.columns[slot].definition = Some(Box::new(definition.clone()));
             self.columns[slot].place = place;
             slot
@@ -77,11 +90,11 @@ impl ColumnSet {
             let slot =
                 known.unwrap_or_else(|| self.add(first, Column::untyped(Data::Branch(Box::default()))));
             if let Some(branch) = self.columns[slot].column.branch_mut() {
-                branch.define(rest, definition, place, declared);
+                branch.define(rest, place, column, definition);
             }
             slot
         };
-        if required && !self.required.contains(&slot) {
+        if self.columns[slot].column.is_required() && !self.required.contains(&slot) {
             self.required.push(slot);
         }
     }
@@ -167,6 +180,11 @@ impl ColumnSet {
         let (first, rest) = path.split_first()?;
         let named = self.columns.iter().find(|named| named.key == *first)?;
         named.column.branch().map_or(named.definition.as_deref(), |branch| branch.declared_at(rest))
+    }
+
+    /// Whether it has a column that may not be null.
+    pub(super) fn is_required(&self) -> bool {
+        !self.required.is_empty()
     }
 
     /// Whether a column that may not be null has nothing for this row.

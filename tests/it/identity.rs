@@ -420,3 +420,16 @@ fn under_dev_everybody_is_an_administrator() {
     );
     assert_eq!(daemon.administer("DELETE", "/admin/v1/clients/c", &Value::Null).status, 204);
 }
+
+#[test]
+fn what_was_tried_out_under_dev_can_be_taken_over() {
+    let home = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(home.path());
+    let sender = daemon.token_with(&json!({"name": "sender", "scopes": ["ingest:*", "create"]}));
+    assert_eq!(daemon.stop().status.code(), Some(0));
+    let daemon = Setup::with_config(SMALL).start_at(home.path());
+    assert!(daemon.token.is_some(), "there is a token, but none of an administrator");
+    assert_eq!(daemon.administer("GET", "/admin/v1/tokens/sender", &Value::Null).status, 200);
+    assert_eq!(daemon.send_as(&sender, "e").status, 202);
+    assert_eq!(daemon.send_as("whatever", "e").status, 403);
+}

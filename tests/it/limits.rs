@@ -145,6 +145,8 @@ fn call_83_335_of_a_minute_is_refused() {
         daemon.token.as_deref().unwrap(),
         EVENT.len()
     );
+    // It is not this contract that makes tables from events.
+    assert_eq!(post(&daemon, "/v0/events?name=ev", EVENT).status, 202);
     assert_eq!(post(&daemon, "/v1/events/ev", EVENT).status, 200);
     let (accepted, refused) = (AtomicU32::new(1), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -168,7 +170,7 @@ fn call_83_335_of_a_minute_is_refused() {
     });
     assert_eq!(accepted.load(Ordering::Relaxed), LIMIT);
     let rows = daemon.metric("forebay_http_accepted_rows_total");
-    assert!((rows - f64::from(LIMIT)).abs() < 0.1, "{rows}");
+    assert!((rows - f64::from(LIMIT) - 1.0).abs() < 0.1, "{rows}");
 }
 
 #[test]

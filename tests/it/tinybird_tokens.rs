@@ -245,3 +245,27 @@ fn clients_sign_jwts_themselves() {
     world.good("DELETE", "/v0/tokens/backend", "");
     assert_eq!(world.send(&good, "ev"), 403, "its signer is revoked");
 }
+
+#[test]
+fn a_jwt_brings_the_rate_of_whom_it_names() {
+    let world = World::new();
+    assert_eq!(world.send(world.admin(), "ev"), 202);
+    let jwt = |name: &str| {
+        let scopes = json!([{"type": "DATASOURCES:APPEND", "resource": "ev"}]);
+        let body = json!({"name": name, "scopes": scopes, "limits": {"rps": 2}});
+        let target = format!("/v0/tokens/?expiration_time={}", now() + 600);
+        text(&world.good("POST", &target, &body.to_string())["token"]).to_owned()
+    };
+    let (one, again, other) = (jwt("one"), jwt("one"), jwt("other"));
+    let started = std::time::Instant::now();
+    let send = |n: usize| world.daemon.post(&format!("name=ev&token={}", [&one, &again][n % 2]), EVENT);
+    let answers: Vec<Response> = (0..40).map(send).collect();
+    let good = answers.iter().filter(|answer| answer.status == 202).count() as f64;
+    // Two at once and two a second, for both tokens of the name together.
+    assert!(good >= 2.0 && good <= 2.0 + 2.0 * started.elapsed().as_secs_f64() + 1.0, "{good} of 40");
+    for refused in answers.iter().filter(|answer| answer.status != 202) {
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+    }
+    assert_eq!(world.send(&other, "ev"), 202, "others are not held up");
+}

@@ -3,9 +3,11 @@
 //! The routes are a table; a file for each noun does the work.
 
 mod clients;
+mod columns;
 mod health;
 mod keys;
 mod problem;
+mod schema;
 mod state;
 mod streams;
 mod tokens;
@@ -53,6 +55,14 @@ pub enum Call {
     Status,
     Streams,
     Stream,
+    PutStream,
+    PatchStream,
+    DeleteStream,
+    Schema,
+    PutSchema,
+    SchemaVersions,
+    Proposals,
+    AcceptProposals,
     Records,
     Files,
     Wal,
@@ -99,6 +109,14 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/status", Call::Status),
     Route::get("/admin/v1/streams", Call::Streams),
     Route::get("/admin/v1/streams/{id}", Call::Stream),
+    Route::put("/admin/v1/streams/{id}", Call::PutStream),
+    Route::patch("/admin/v1/streams/{id}", Call::PatchStream),
+    Route::delete("/admin/v1/streams/{id}", Call::DeleteStream),
+    Route::get("/admin/v1/streams/{id}/schema", Call::Schema),
+    Route::put("/admin/v1/streams/{id}/schema", Call::PutSchema),
+    Route::get("/admin/v1/streams/{id}/schema/versions", Call::SchemaVersions),
+    Route::get("/admin/v1/streams/{id}/schema/proposals", Call::Proposals),
+    Route::post("/admin/v1/streams/{id}/schema/proposals", Call::AcceptProposals),
     Route::get("/admin/v1/streams/{id}/records", Call::Records),
     Route::get("/admin/v1/streams/{id}/files", Call::Files),
     Route::get("/admin/v1/wal", Call::Wal),
@@ -264,6 +282,14 @@ impl AdminHandler {
             Call::Status => Ok(ok(&running.status(phase).await?)),
             Call::Streams => running.streams().await,
             Call::Stream => running.stream(request).await,
+            Call::PutStream => running.put_stream(request).await,
+            Call::PatchStream => running.patch_stream(request).await,
+            Call::DeleteStream => running.delete_stream(request).await,
+            Call::Schema => running.schema(request),
+            Call::PutSchema => running.put_schema(request).await,
+            Call::SchemaVersions => running.schema_versions(request).await,
+            Call::Proposals => running.proposals(request).await,
+            Call::AcceptProposals => running.accept_proposals(request).await,
             Call::Records => running.records(request).await,
             Call::Files => running.files(request).await,
             Call::Wal => running.wal_report().await,

@@ -56,6 +56,23 @@ impl From<Reject> for Problem {
     }
 }
 
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let status = match error {
+            CatalogError::Name(_) | CatalogError::Schema(_) => StatusCode::BAD_REQUEST,
+            CatalogError::NoSuchStream | CatalogError::NoSuchProposal(_) => StatusCode::NOT_FOUND,
+            CatalogError::Exists(_)
+            | CatalogError::StaleVersion { .. }
+            | CatalogError::LosesData(_)
+            | CatalogError::Conflict => StatusCode::CONFLICT,
+            CatalogError::Sqlite { .. } | CatalogError::Io(_) | CatalogError::Newer { .. } => {
+                return internal(&error);
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 pub(super) fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<FullBody<Bytes>> {
     let mut response = Response::new(FullBody::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -82,7 +99,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(internal(&error)),
+        Ok(Err(error)) => Err(error.into()),
         Err(error) => Err(internal(&error)),
     }
 }

@@ -128,7 +128,7 @@ impl Running {
         let lsn = self.wal.status().appended;
         let streams: Vec<StreamId> = match &only {
             Some(stream) => vec![stream.id],
-            None => self.catalog.streams().all().iter().map(|stream| stream.id).collect(),
+            None => self.catalog.streams().every_id(),
         };
         let published = async {
             if self.wal.synced(lsn).await.is_err() {

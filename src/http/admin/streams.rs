@@ -1,5 +1,6 @@
 //! `/admin/v1/streams`: what streams there are, their columns, newest records and files.
 
+use super::columns::stream_json;
 use super::problem::{Problem, blocking, limit, ok, timestamp};
 use super::state::file;
 use super::{AdminRequest, Running};
@@ -52,23 +53,18 @@ impl Running {
     ) -> Result<Response<FullBody<Bytes>>, Problem> {
         let stream = self.find(request.id())?;
         let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
-        let (schema, misfits, progress, totals) = blocking(move || {
-            Ok((catalog.schema(id)?, catalog.misfits(id)?, catalog.stream_progress(id)?, catalog.totals(id)?))
+        let (misfits, proposals, progress, totals) = blocking(move || {
+            let proposals = catalog.proposals(id)?.len();
+            Ok((catalog.misfits(id)?, proposals, catalog.stream_progress(id)?, catalog.totals(id)?))
         })
         .await?;
-        let columns: Vec<Value> =
-            schema.columns.iter().map(|c| json!({"name": c.name, "type": c.kind.name()})).collect();
-        Ok(ok(&json!({
-            "id": stream.uuid,
-            "name": stream.name,
-            "policy": stream.policy,
-            "created_at": timestamp(stream.created_at),
-            "checkpoint": progress.checkpoint,
-            "rows": progress.counts,
-            "files": totals,
-            "schema": {"version": schema.version, "columns": columns},
-            "misfits": misfits.iter().map(|m| misfit(m, &schema)).collect::<Vec<_>>(),
-        })))
+        let mut answer = stream_json(&stream);
+        answer["checkpoint"] = json!(progress.checkpoint);
+        answer["rows"] = json!(progress.counts);
+        answer["files"] = json!(totals);
+        answer["misfits"] = misfits.iter().map(|m| misfit(m, &stream.schema)).collect();
+        answer["proposals"] = json!(proposals);
+        Ok(ok(&answer))
     }
 
     pub(super) async fn records(

@@ -177,7 +177,9 @@ impl IngestHandler {
                     None => Caller::nobody(),
                 };
                 let admission = Admission::new(dialect, &caller, declared, now);
-                self.admit_call(&admission)?;
+                if manage.need.is_some() {
+                    self.admit_call(&admission)?;
+                }
                 return self.manage(dialect, &head, incoming, &caller, &admission, peer).await;
             }
         };

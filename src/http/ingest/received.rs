@@ -146,9 +146,12 @@ pub(super) struct Manner {
 impl Manner {
     /// Says what becomes of the records, by the code that makes rows of them.
     fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
-        let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_judged()) else {
+        let versioned = self.stream.as_ref().filter(|stream| stream.is_versioned());
+        let judged =
+            versioned.map(|stream| Judged { version: stream.schema.version, received_at: self.received_at });
+        let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
             let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
-            return Ok(Verdict { good, bad, objects: good, first_bad, judged: None });
+            return Ok(Verdict { good, bad, objects: good, first_bad, judged });
         };
         let whole;
         let body: &[u8] = match pieces {
@@ -160,9 +163,8 @@ impl Manner {
         };
         let found = columns::judge(stream.id, &stream.rules(), body, kind, self.received_at)?;
         let (good, bad) = (found.stored, found.quarantined.total());
-        let judged = Judged { version: stream.schema.version, received_at: self.received_at };
         let objects = good + bad - found.quarantined.of(ReasonKind::Record);
-        Ok(Verdict { good, bad, objects, first_bad: found.first_bad, judged: Some(judged) })
+        Ok(Verdict { good, bad, objects, first_bad: found.first_bad, judged })
     }
 }
 

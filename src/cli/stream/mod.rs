@@ -1,12 +1,14 @@
 //! `forebay stream`: streams, their schemas and their counts.
 
-use super::EX_UNAVAILABLE;
-use super::client::{Admin, AskError, path_segment};
+mod schema;
+
+use super::client::Admin;
 use super::output::{self, Table, count, size, word};
+use reqwest::Method;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// Look at streams.
+/// Look at streams, and change what their records become.
 #[derive(Debug, clap::Args)]
 pub(super) struct Stream {
     #[command(flatten)]
@@ -24,29 +26,41 @@ enum Command {
         /// Name or id of the stream.
         stream: String,
     },
+    /// Show a stream's columns, or change them.
+    Schema(schema::Schema),
+    /// Show the fields without a column that came to a stream whose policy is `propose`.
+    Proposals {
+        /// Name or id of the stream.
+        stream: String,
+    },
+    /// Make columns of proposed fields: new records fill them from now on.
+    Accept(schema::Accept),
+    /// Change what becomes of records that do not fit a stream's columns.
+    SetPolicy(schema::SetPolicy),
+    /// Delete a stream. What the log has of it is still written; files that are published stay.
+    Delete {
+        /// Name or id of the stream.
+        stream: String,
+    },
 }
 
 impl Stream {
     pub(super) async fn run(self) -> ExitCode {
-        let path = match &self.command {
-            Command::List => "/admin/v1/streams".to_owned(),
-            Command::Show { stream } => format!("/admin/v1/streams/{}", path_segment(stream)),
-        };
-        let client = match Admin::client() {
-            Ok(client) => client,
-            Err(error) => return output::fail(&error, 1),
-        };
-        let body = match self.admin.get(&client, &path).await {
-            Ok(body) => body,
-            Err(error @ AskError::Unreachable { .. }) => return output::fail(&error, EX_UNAVAILABLE),
-            Err(error) => return output::fail(&error, 1),
-        };
+        let admin = &self.admin;
         match self.command {
-            _ if self.admin.json => output::json(&body),
-            Command::List => output::print(&list(&body)),
-            Command::Show { .. } => output::print(&show(&body)),
+            Command::List => {
+                admin.run(Method::GET, "/admin/v1/streams", None, |answer| output::print(&list(answer))).await
+            }
+            Command::Show { stream } => {
+                let path = schema::path_of(&stream);
+                admin.run(Method::GET, &path, None, |answer| output::print(&show(answer))).await
+            }
+            Command::Schema(schema) => schema.run(admin).await,
+            Command::Proposals { stream } => schema::proposals(&stream, admin).await,
+            Command::Accept(accept) => accept.run(admin).await,
+            Command::SetPolicy(set) => set.run(admin).await,
+            Command::Delete { stream } => schema::delete(&stream, admin).await,
         }
-        ExitCode::SUCCESS
     }
 }
 
@@ -81,11 +95,7 @@ fn show(body: &Value) -> String {
     if !items(&body["files"]).is_empty() {
         parts.push(format!("\n{}", files(&body["files"])));
     }
-    let mut columns = Table::new(&["column", "type"]);
-    for column in items(&body["schema"]["columns"]) {
-        columns.row([word(&column["name"]), word(&column["type"])]);
-    }
-    parts.push(format!("\nschema, version {}\n{columns}", count(&body["schema"]["version"])));
+    parts.push(format!("\n{}", schema::columns(&body["schema"])));
     if !items(&body["misfits"]).is_empty() {
         parts.push(format!("\nwhat did not fit, and is in _rescued\n{}", misfits(&body["misfits"])));
     }

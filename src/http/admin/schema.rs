@@ -1,0 +1,250 @@
+//! `/admin/v1/streams/{id}` and below it `schema`: making, changing and deleting streams; versions of their schemas;
+//! proposals, and making columns of them.
+
+use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
+use super::problem::{Problem, blocking, created, ok, parameter, respond, timestamp};
+use super::{AdminRequest, Running};
+use crate::catalog::{Accept, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream};
+use crate::columns::Proposal;
+use crate::schema::{Change, Policy, StreamSettings};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full as FullBody;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+type Answer = Result<Response<FullBody<Bytes>>, Problem>;
+
+/// `PUT …/schema`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SchemaBody {
+    /// The version that is to be changed: another one by now is a conflict.
+    version: u32,
+    columns: Vec<ColumnBody>,
+}
+
+/// `POST …/schema/proposals`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptBody {
+    version: Option<u32>,
+    accept: Which,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Which {
+    /// `"all"`
+    Word(String),
+    Some(Vec<AcceptOne>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptOne {
+    path: Vec<String>,
+    name: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    declared: Option<String>,
+    default: Option<Value>,
+    epoch_digits: Option<u8>,
+}
+
+impl AcceptOne {
+    fn accept(self) -> Result<Accept, Problem> {
+        Ok(Accept {
+            path: self.path,
+            name: self.name,
+            kind: self.kind.as_deref().map(columns::column_type).transpose()?,
+            declared: self.declared,
+            default: self.default,
+            epoch_digits: self.epoch_digits,
+        })
+    }
+}
+
+impl Running {
+    /// Makes a stream of this name, or changes the one that has it.
+    pub(super) async fn put_stream(&self, request: &AdminRequest<'_>) -> Answer {
+        let Some(stream) = self.catalog.streams().find(request.id()).cloned() else {
+            return self.make_stream(request).await;
+        };
+        let body: StreamBody = columns::read(&request.body)?;
+        let settings = match &body.settings {
+            Some(settings) => Some(columns::settings(&Value::Object(settings.clone()))?),
+            None => None,
+        };
+        self.alter(stream, body, settings, request.query).await
+    }
+
+    async fn make_stream(&self, request: &AdminRequest<'_>) -> Answer {
+        let body: StreamBody = columns::read(&request.body)?;
+        if body.version.is_some_and(|version| version != 0) {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such stream to be changed"));
+        }
+        let new = NewStream {
+            name: request.id().to_owned(),
+            policy: body.policy.unwrap_or(Policy::Evolve),
+            columns: columns::columns(body.columns.unwrap_or_default())?,
+            settings: columns::settings(&Value::Object(body.settings.unwrap_or_default()))?,
+            if_exists: IfExists::Error,
+        };
+        let catalog = Arc::clone(&self.catalog);
+        let stream = blocking(move || catalog.create_stream_with(new)).await?;
+        Ok(created(&stream_json(&stream)))
+    }
+
+    /// Changes what is given of a stream, of its settings too.
+    pub(super) async fn patch_stream(&self, request: &AdminRequest<'_>) -> Answer {
+        let stream = self.find(request.id())?;
+        let body: StreamBody = columns::read(&request.body)?;
+        let settings = match &body.settings {
+            Some(changes) => Some(columns::merged(&stream.settings, changes.clone())?),
+            None => None,
+        };
+        self.alter(stream, body, settings, request.query).await
+    }
+
+    async fn alter(
+        &self,
+        stream: Arc<Stream>,
+        body: StreamBody,
+        settings: Option<StreamSettings>,
+        query: &str,
+    ) -> Answer {
+        let force = flag(query, "force")?;
+        let alter = Alter {
+            policy: body.policy,
+            columns: body.columns.map(columns::columns).transpose()?,
+            settings,
+            force,
+        };
+        let (altered, changes) = self.altered(&stream, body.version, alter, flag(query, "dry")?).await?;
+        let mut answer = stream_json(&altered);
+        add_changes(&mut answer, &changes);
+        Ok(ok(&answer))
+    }
+
+    /// The stream with its changes; without them if it is a dry run.
+    async fn altered(
+        &self,
+        stream: &Arc<Stream>,
+        expected: Option<u32>,
+        alter: Alter,
+        dry: bool,
+    ) -> Result<(Arc<Stream>, Vec<Change>), Problem> {
+        let (catalog, stream) = (Arc::clone(&self.catalog), Arc::clone(stream));
+        blocking(move || {
+            let changes = catalog.changes(stream.id, expected, &alter)?;
+            if dry {
+                return Ok((stream, changes));
+            }
+            Ok((catalog.alter_stream(stream.id, expected, &alter)?, changes))
+        })
+        .await
+    }
+
+    pub(super) async fn delete_stream(&self, request: &AdminRequest<'_>) -> Answer {
+        let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
+        blocking(move || catalog.delete_stream(id)).await?;
+        Ok(respond(StatusCode::NO_CONTENT, "application/json", String::new()))
+    }
+
+    pub(super) fn schema(&self, request: &AdminRequest<'_>) -> Answer {
+        Ok(ok(&rules_json(&self.find(request.id())?.rules())))
+    }
+
+    pub(super) async fn put_schema(&self, request: &AdminRequest<'_>) -> Answer {
+        let stream = self.find(request.id())?;
+        let body: SchemaBody = columns::read(&request.body)?;
+        let alter = Alter {
+            columns: Some(columns::columns(body.columns)?),
+            force: flag(request.query, "force")?,
+            ..Alter::default()
+        };
+        let dry = flag(request.query, "dry")?;
+        let (altered, changes) = self.altered(&stream, Some(body.version), alter, dry).await?;
+        let mut answer = rules_json(&altered.rules());
+        add_changes(&mut answer, &changes);
+        Ok(ok(&answer))
+    }
+
+    pub(super) async fn schema_versions(&self, request: &AdminRequest<'_>) -> Answer {
+        let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
+        let versions = blocking(move || catalog.schema_versions(id)).await?;
+        let version = |version: &SchemaVersion| {
+            let mut value = rules_json(&version.rules);
+            value["created_at"] = json!(timestamp(version.created_at));
+            value
+        };
+        Ok(ok(&json!({"versions": versions.iter().map(version).collect::<Vec<_>>()})))
+    }
+
+    pub(super) async fn proposals(&self, request: &AdminRequest<'_>) -> Answer {
+        let (stream, catalog) = (self.find(request.id())?, Arc::clone(&self.catalog));
+        let id = stream.id;
+        let proposals = blocking(move || catalog.proposals(id)).await?;
+        let proposals: Vec<Value> = proposals.iter().map(proposal_json).collect();
+        Ok(ok(&json!({"version": stream.schema.version, "proposals": proposals})))
+    }
+
+    /// Makes columns of proposals.
+    pub(super) async fn accept_proposals(&self, request: &AdminRequest<'_>) -> Answer {
+        let id = self.find(request.id())?.id;
+        let AcceptBody { version, accept } = columns::read(&request.body)?;
+        let some = match accept {
+            Which::Word(word) if word == "all" => None,
+            Which::Word(_) => return Err(bad("'accept' is \"all\" or a list of proposals")),
+            Which::Some(some) => {
+                Some(some.into_iter().map(AcceptOne::accept).collect::<Result<Vec<_>, _>>()?)
+            }
+        };
+        let catalog = Arc::clone(&self.catalog);
+        let stream = blocking(move || {
+            let accept = some.map_or_else(|| all_of(&catalog, id), Ok)?;
+            catalog.accept_proposals(id, version, &accept)
+        });
+        Ok(ok(&rules_json(&stream.await?.rules())))
+    }
+}
+
+fn all_of(catalog: &Catalog, id: crate::batch::StreamId) -> Result<Vec<Accept>, CatalogError> {
+    let all = catalog.proposals(id)?.into_iter();
+    Ok(all.map(|proposal| Accept { path: proposal.path, ..Accept::default() }).collect())
+}
+
+fn proposal_json(proposal: &Proposal) -> Value {
+    let Proposal { path, kind, count, first_at, last_at, examples } = proposal;
+    json!({
+        "path": path,
+        "name": path.join("_"),
+        "type": kind.name(),
+        "count": count,
+        "first_at": timestamp(*first_at),
+        "last_at": timestamp(*last_at),
+        "examples": examples,
+    })
+}
+
+/// What was changed, or would be.
+fn add_changes(answer: &mut Value, changes: &[Change]) {
+    let shown = changes.iter().map(|change| {
+        let mut value = json!(change);
+        value["text"] = json!(change.to_string());
+        value["loses_data"] = json!(change.loses_data());
+        value
+    });
+    answer["changes"] = shown.collect();
+}
+
+/// `?dry=true`, also `?dry`.
+fn flag(query: &str, name: &str) -> Result<bool, Problem> {
+    match parameter(query, name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(other) => Err(bad(format!("'{name}' is true or false, not {other:?}"))),
+    }
+}
