@@ -91,6 +91,14 @@ def datasources(daemon, client):
     check("list", names, ["events", "source"])
     found = daemon.rows("source")
     check("rows of source", [(row["Id"], row["n"]) for row in found], [("id0", 0), ("id1", 1), ("id2", 2), ("id3", None), ("id4", 4)])
+    text = "Truncating is not supported: rows that are published stay at the destination. "
+    text += "Drop the data source, or make another one"
+    refused(source.truncate, 400, text)
+    headers = {"Authorization": f"Bearer {daemon.token}"}
+    dropped = requests.delete(f"{daemon.events}/v0/datasources/source?force=true", headers=headers)
+    check("dropped", (dropped.status_code, dropped.content), (204, b""))
+    check("list", [source["name"] for source in api.list().datasources], ["events"])
+    make(daemon, "source")
     try:
         api.get_information("missing")
     except DataSourceNotFoundError as missing:

@@ -37,6 +37,7 @@ mod quarantine;
 mod real;
 mod records;
 mod s3;
+mod samples;
 mod schema_api;
 mod streams;
 mod support;
