@@ -274,6 +274,7 @@ impl Parts {
         let reader = log.take_reader();
         let handles = Handles {
             reader,
+            past: log.handle.past(),
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
             keys: journal,

@@ -142,6 +142,8 @@ pub struct Compactor {
     pub unreadable_frames: Counter,
     pub verdict_mismatches: Counter,
     pub restarts: Counter,
+    pub replayed_files: Counter,
+    pub replayed_rows: Counter,
 }
 
 impl Compactor {
@@ -371,6 +373,8 @@ pub fn registry(
             "Frames judged differently than they were answered",
             &compactor.verdict_mismatches,
         ),
+        ("compactor_replayed_files", "Files made anew by replays", &compactor.replayed_files),
+        ("compactor_replayed_rows", "Rows in them", &compactor.replayed_rows),
         (
             "compactor_restarts",
             "Starts of the compactor from the last checkpoint after an error",

@@ -17,6 +17,8 @@ pub struct Progress {
     pub compactor: CompactorStatus,
     /// Notified when something is wanted.
     pub asked: Notify,
+    /// Notified when a replay is wanted, or one is not any more.
+    pub replay_asked: Notify,
     /// Changes whenever a stream moves on.
     moved: watch::Sender<u64>,
 }

@@ -4,7 +4,8 @@
 use crate::Settings;
 use crate::load::{Head, NUMBER, Workload};
 use crate::process::Server;
-use crate::sections::{Sample, middle, request_as, sample};
+use crate::sections::{Sample, middle, new_token, request_as, sample};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -153,9 +154,6 @@ fn make(admin: SocketAddr, ingest: SocketAddr, admin_token: &str, n: u64) -> Str
     let answer = request_as(ingest, admin_token, &event, "{\"a\":1}");
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     // A token that may send to its stream and to a few others.
-    let scopes: Vec<String> = (0..4).map(|k| format!("\"ingest:stream_{}\"", (n + k) % MANY)).collect();
-    let body = format!("{{\"name\":\"token_{n}\",\"scopes\":[{}]}}", scopes.join(","));
-    let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &body);
-    let token = answer.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    token.unwrap_or_else(|| panic!("{answer}")).to_owned()
+    let scopes: Vec<String> = (0..4).map(|k| format!("ingest:stream_{}", (n + k) % MANY)).collect();
+    new_token(admin, admin_token, &json!({"name": format!("token_{n}"), "scopes": scopes}))
 }

@@ -372,6 +372,14 @@ pub fn request_as(address: SocketAddr, token: &str, what: &str, body: &str) -> S
     request_with(address, what, &format!("authorization: Bearer {token}\r\n"), body)
 }
 
+/// Makes a token with these properties.
+pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value) -> String {
+    let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &about.to_string());
+    let body = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+    let token = body.as_ref().and_then(|body: &serde_json::Value| body["token"].as_str());
+    token.unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
 fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let head = format!(

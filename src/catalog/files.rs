@@ -1,5 +1,6 @@
 //! The register of files, and the checkpoints that go with them.
 
+use super::replays::to_json;
 use super::{Catalog, CatalogError, proposals, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
@@ -41,6 +42,9 @@ pub struct NewFile {
 pub struct Cut {
     pub stream: StreamId,
     pub lsns: LsnRange,
+    /// Receive times of its frames, earliest and latest.
+    pub first_at: Micros,
+    pub last_at: Micros,
     pub files: Vec<NewFile>,
     pub counts: Counts,
     /// The version of the schema that the files were written with.
@@ -60,7 +64,8 @@ pub struct Misfit {
 }
 
 /// Rows since the stream was made, or in one cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Counts {
     pub stored: u64,
     pub quarantined: u64,
@@ -197,7 +202,7 @@ impl Catalog {
 
     /// A stream's files, newest first.
     pub fn files(&self, stream: StreamId, limit: u32) -> Result<Vec<RegisteredFile>, CatalogError> {
-        self.files_where("stream = ?1 ORDER BY id DESC LIMIT ?2", &[&stream.0, &limit])
+        self.files_where("stream = ?1 ORDER BY last_lsn DESC, id DESC LIMIT ?2", &[&stream.0, &limit])
     }
 
     /// The files that hold rows of a frame.
@@ -212,7 +217,7 @@ impl Catalog {
         self.files_where("last_lsn >= ?1 AND first_lsn <= ?1 ORDER BY id", &[&lsn])
     }
 
-    fn files_where(
+    pub(super) fn files_where(
         &self,
         condition: &str,
         values: &[&dyn rusqlite::ToSql],
@@ -300,23 +305,11 @@ fn register_cut(
     registered: &mut Vec<RegisteredFile>,
 ) -> rusqlite::Result<()> {
     let (first, last) = (cut.lsns.first.0.cast_signed(), cut.lsns.last.0.cast_signed());
-    let sql = "UPDATE streams SET checkpoint_lsn = ?2, stored = stored + ?3, quarantined = quarantined + ?4,
-                   late = late + ?5, early = early + ?6, rescued = rescued + ?7,
-                   duplicate_keys = duplicate_keys + ?8, ignored_fields = ignored_fields + ?9, source_bytes = source_bytes + ?10 WHERE id = ?1";
-    let counts = &cut.counts;
-    let values = params![
-        cut.stream.0,
-        last,
-        counts.stored.cast_signed(),
-        counts.quarantined.cast_signed(),
-        counts.late.cast_signed(),
-        counts.early.cast_signed(),
-        counts.rescued.cast_signed(),
-        counts.duplicate_keys.cast_signed(),
-        counts.ignored_fields.cast_signed(),
-        counts.source_bytes.cast_signed(),
-    ];
-    db.execute(sql, values)?;
+    db.execute("UPDATE streams SET checkpoint_lsn = ?2 WHERE id = ?1", params![cut.stream.0, last])?;
+    add_counts(db, cut.stream, Counts::default(), cut.counts)?;
+    let sql = "INSERT INTO cuts (stream, first_lsn, last_lsn, first_at, last_at, counts)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    db.execute(sql, params![cut.stream.0, first, last, cut.first_at, cut.last_at, to_json(&cut.counts)])?;
     proposals::add(db, cut.stream, &cut.proposals)?;
     for misfit in &cut.misfits {
         let sql = "INSERT INTO misfits (stream, column_path, kind, count, example, first_at, last_at)
@@ -330,16 +323,46 @@ fn register_cut(
             "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {COLUMNS}"
         );
-        let kind = match file.kind {
-            FileKind::Rows => "rows",
-            FileKind::Quarantine => "quarantine",
-        };
+        let kind = file_kind(file.kind);
         let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
         let version = cut.schema_version;
         let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
         registered.push(db.query_row(&sql, values, file_of)?);
     }
     Ok(())
+}
+
+/// Adds to the counts of a stream, and takes off what was counted in its place before.
+pub(super) fn add_counts(
+    db: &Transaction<'_>,
+    stream: StreamId,
+    before: Counts,
+    now: Counts,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE streams SET stored = stored + ?2, quarantined = quarantined + ?3, late = late + ?4,
+                   early = early + ?5, rescued = rescued + ?6, duplicate_keys = duplicate_keys + ?7,
+                   ignored_fields = ignored_fields + ?8, source_bytes = source_bytes + ?9 WHERE id = ?1";
+    let more = |of: fn(&Counts) -> u64| of(&now).cast_signed() - of(&before).cast_signed();
+    let values = params![
+        stream.0,
+        more(|counts| counts.stored),
+        more(|counts| counts.quarantined),
+        more(|counts| counts.late),
+        more(|counts| counts.early),
+        more(|counts| counts.rescued),
+        more(|counts| counts.duplicate_keys),
+        more(|counts| counts.ignored_fields),
+        more(|counts| counts.source_bytes),
+    ];
+    db.execute(sql, values).map(drop)
+}
+
+/// As the register has it.
+pub(super) fn file_kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Rows => "rows",
+        FileKind::Quarantine => "quarantine",
+    }
 }
 
 fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 5;
+pub(super) const LATEST: u32 = 6;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -196,6 +196,67 @@ CREATE TABLE signing_keys (
 /// How much came, besides how many.
 const V5: &str = "
 ALTER TABLE streams ADD COLUMN source_bytes INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Cuts with what they hold, so that they can be made anew; and what is being made anew.
+const V6: &str = "
+CREATE TABLE cuts (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    first_lsn INTEGER NOT NULL,
+    last_lsn INTEGER NOT NULL,
+    -- Receive times of its frames, earliest and latest.
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    -- What it added to the counts of its stream, as JSON. Null: it was registered before this was kept.
+    counts TEXT,
+    PRIMARY KEY (stream, first_lsn)
+) STRICT;
+INSERT INTO cuts (stream, first_lsn, last_lsn, first_at, last_at)
+    SELECT stream, first_lsn, last_lsn, min(staged_at), max(staged_at) FROM files GROUP BY stream, first_lsn, last_lsn;
+
+CREATE TABLE replays (
+    id INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    from_at INTEGER NOT NULL,
+    to_at INTEGER NOT NULL,
+    partial INTEGER NOT NULL,
+    -- Widened to cuts.
+    first_lsn INTEGER NOT NULL,
+    last_lsn INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    cuts INTEGER NOT NULL,
+    files INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    missing TEXT NOT NULL,
+    left_out TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed', 'cancelled')),
+    done_lsn INTEGER NOT NULL DEFAULT 0,
+    cuts_done INTEGER NOT NULL DEFAULT 0,
+    rows_done INTEGER NOT NULL DEFAULT 0,
+    counts_before TEXT NOT NULL DEFAULT '{}',
+    counts_after TEXT NOT NULL DEFAULT '{}',
+    -- Of the cut it is at, until the register has changed: numbers, counts and version, as JSON.
+    swap TEXT,
+    error TEXT,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER
+) STRICT;
+
+-- What is being done at the destination for the one cut that a replay is at.
+CREATE TABLE replacements (
+    replay INTEGER NOT NULL REFERENCES replays (id),
+    position INTEGER NOT NULL,
+    object TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    action TEXT NOT NULL CHECK (action IN ('create', 'replace', 'remove')),
+    old_bytes INTEGER,
+    after_swap INTEGER NOT NULL,
+    PRIMARY KEY (replay, position)
+) STRICT;
 ";
 
 /// An empty catalog as the first version made it.

@@ -11,6 +11,7 @@ mod migrations;
 mod objects;
 mod peek;
 mod proposals;
+mod replays;
 mod schemas;
 mod streams;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use peek::{consumed, stream_names, wal_uuid};
 pub use proposals::Accept;
+pub use replays::{Action, CutRecord, NewReplay, Replacement, Replay, ReplayState, Swap};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
 pub use tokens::{NewToken, Token, TokenKind, TokenValue};

@@ -12,6 +12,8 @@ fn open(dir: &Path) -> Catalog {
 fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
     Cut {
         stream,
+        first_at: 0,
+        last_at: 0,
         lsns: LsnRange { first: Lsn(first), last: Lsn(last) },
         files: vec![NewFile {
             kind: FileKind::Rows,

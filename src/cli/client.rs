@@ -34,7 +34,7 @@ pub(super) enum AskError {
     #[error("no daemon answers at {url}")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("{url} answered {status}: {detail}")]
-    Refused { url: String, status: u16, detail: String },
+    Refused { url: String, status: u16, detail: String, problem: Box<Value> },
     #[error("{url} answered what is not JSON; is it the admin listener?")]
     NotJson { url: String },
 }
@@ -135,7 +135,7 @@ impl Admin {
             return Ok(body);
         }
         let detail = body["detail"].as_str().unwrap_or_default().to_owned();
-        Err(AskError::Refused { url, status: status.as_u16(), detail })
+        Err(AskError::Refused { url, status: status.as_u16(), detail, problem: Box::new(body) })
     }
 }
 

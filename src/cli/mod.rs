@@ -6,6 +6,7 @@ mod identity;
 mod load;
 mod manual;
 mod output;
+mod replay;
 mod serve;
 mod status;
 mod stream;
@@ -41,6 +42,8 @@ enum Command {
     Key(identity::Key),
     /// Send a file of NDJSON to a stream.
     Load(load::Load),
+    /// Make a stream's files of a time anew, under its schema of now.
+    Replay(replay::Replay),
     /// Look at a write-ahead log, running or not, and mend one that is not.
     Wal(wal::Wal),
     /// Print the completions for a shell.
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Client(client) => block_on(client.run()),
         Command::Key(key) => block_on(key.run()),
         Command::Load(load) => block_on(load.run()),
+        Command::Replay(replay) => block_on(replay.run()),
         Command::Wal(wal) => wal.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

@@ -2,6 +2,7 @@
 
 use super::partition::PartitionBy;
 use super::publish::Publisher;
+use super::replay::{Replayer, replay_dir};
 use super::run::{Running, Stop, scratch_dir};
 use super::sink::Sink;
 use super::table::TableConfig;
@@ -14,7 +15,7 @@ use crate::metrics;
 use crate::progress::Progress;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
-use crate::wal::Reader;
+use crate::wal::{Past, Reader};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+/// A replay has this part of the compactor's memory, on top of it.
+const REPLAY_MEMORY_PART: usize = 4;
 /// Files handed to the publisher and not yet taken by it.
 const PUBLISH_QUEUE: usize = 1024;
 
@@ -55,6 +58,7 @@ pub struct Config {
 /// What the compactor works with.
 pub struct Handles {
     pub reader: Reader,
+    pub past: Past,
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
     pub keys: Journal,
@@ -66,6 +70,7 @@ pub struct Handles {
 /// A running compactor.
 pub struct Compactor {
     thread: std::thread::JoinHandle<()>,
+    replayer: std::thread::JoinHandle<()>,
     publisher: JoinHandle<()>,
     stop: watch::Sender<Stop>,
     stop_publisher: watch::Sender<bool>,
@@ -80,11 +85,13 @@ impl Compactor {
         let scratch_dir = scratch_dir(&config.staged_dir);
         RealStorage.create_dir(&config.staged_dir)?;
         RealStorage.create_dir(&scratch_dir)?;
+        let replay_dir = replay_dir(&config.staged_dir);
+        RealStorage.create_dir(&replay_dir)?;
         let (stop, stopped) = watch::channel(Stop::Run);
         let (stop_publisher, publisher_stopped) = watch::channel(false);
         let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);
         let publisher = Publisher {
-            sink: handles.sink,
+            sink: handles.sink.clone(),
             catalog: Arc::clone(&handles.catalog),
             progress: Arc::clone(&handles.progress),
             clock: Arc::clone(&handles.clock),
@@ -93,13 +100,26 @@ impl Compactor {
             retention: config.retention,
         };
         let publisher = runtime.spawn(publisher.run(publish_queue, publisher_stopped));
+        let table_config = TableConfig {
+            partition_by: config.partition_by.clone(),
+            scratch_dir,
+            node: config.node.clone(),
+            catalog: Arc::clone(&handles.catalog),
+        };
+        let replayer = Replayer {
+            past: handles.past,
+            catalog: Arc::clone(&handles.catalog),
+            progress: Arc::clone(&handles.progress),
+            metrics: Arc::clone(&handles.metrics),
+            sink: handles.sink,
+            runtime: runtime.clone(),
+            stopped: stopped.clone(),
+            table_config: TableConfig { scratch_dir: replay_dir, ..table_config.clone() },
+            limits: config.limits,
+            memory_max: config.memory_max / REPLAY_MEMORY_PART,
+        };
         let mut running = Running {
-            table_config: TableConfig {
-                partition_by: config.partition_by.clone(),
-                scratch_dir,
-                node: config.node.clone(),
-                catalog: Arc::clone(&handles.catalog),
-            },
+            table_config,
             reader: handles.reader,
             catalog: handles.catalog,
             keys: handles.keys,
@@ -115,14 +135,20 @@ impl Compactor {
         };
         let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());
         let thread = thread.map_err(StartError::Thread)?;
-        Ok(Self { thread, publisher, stop, stop_publisher })
+        let replayer = std::thread::Builder::new().name("replay".to_owned()).spawn(move || replayer.run());
+        let replayer = replayer.map_err(StartError::Thread)?;
+        Ok(Self { thread, replayer, publisher, stop, stop_publisher })
     }
 
     /// Reads the closed log to its end, registers everything, publishes what can be published until `deadline`.
     /// Returns whether nothing is left to be read again or published.
     pub async fn drain(self, deadline: Instant, progress: &Progress) -> bool {
         self.stop.send_replace(Stop::Drain);
-        let thread = tokio::task::spawn_blocking(|| drop(self.thread.join()));
+        let (thread, replayer) = (self.thread, self.replayer);
+        let thread = tokio::task::spawn_blocking(|| {
+            drop(thread.join());
+            drop(replayer.join());
+        });
         let in_time = tokio::time::timeout_at(deadline.into(), thread).await.is_ok();
         if !in_time {
             self.stop.send_replace(Stop::Now);

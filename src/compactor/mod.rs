@@ -11,6 +11,7 @@ pub mod parquet;
 pub mod partition;
 mod publish;
 mod quarantine;
+mod replay;
 mod rules;
 mod run;
 pub mod sink;

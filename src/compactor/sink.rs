@@ -12,7 +12,9 @@ use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
+};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +135,58 @@ impl Sink {
         }
     }
 
+    /// Puts a staged file in the place of an object of `old_bytes`, in one step: a reader sees the old one or the new one,
+    /// whole. Doing it again does no harm.
+    ///
+    /// # Errors
+    /// [`SinkError::Conflict`] if what stands there is neither.
+    pub async fn replace(&self, staged: &Path, object: &str, old_bytes: u64) -> Result<(), SinkError> {
+        let to = self.path(object)?;
+        let found = match self.store.head(&to).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return self.publish(staged, object).await,
+            Err(error) => return Err(error.into()),
+        };
+        let new_bytes = std::fs::metadata(staged).context("look at staged file", staged)?.len();
+        if found.size == new_bytes && self.compare(staged, &to).await.is_ok() {
+            return self.sync_name(&to);
+        }
+        if found.size != old_bytes {
+            return Err(SinkError::Conflict { object: to.to_string() });
+        }
+        if let Some(store) = &self.local {
+            return exchange(staged, &store.path_to_filesystem(&to)?);
+        }
+        let e_tag = found.e_tag.clone();
+        let version = UpdateVersion { e_tag: found.e_tag, version: None };
+        match self.put_as(staged, &to, PutMode::Update(version)).await {
+            Err(SinkError::Store(
+                object_store::Error::Precondition { .. } | object_store::Error::NotImplemented { .. },
+            )) if e_tag.is_some() && self.store.head(&to).await?.e_tag == e_tag => {
+                // Nothing has changed, so it is the condition that the server does not understand.
+                self.put_as(staged, &to, PutMode::Overwrite).await
+            }
+            put => put,
+        }
+    }
+
+    /// Removes an object, if it is there.
+    pub async fn remove(&self, object: &str) -> Result<(), SinkError> {
+        let to = self.path(object)?;
+        match self.store.delete(&to).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match (&self.local, to.parts().count()) {
+            (Some(store), 1..) => match store.path_to_filesystem(&to)?.parent() {
+                // It may never have been there.
+                Some(dir) if dir.is_dir() => Ok(RealStorage.sync_dir(dir)?),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
     /// An earlier attempt may have ended between making a name and making it durable.
     fn sync_name(&self, to: &ObjectPath) -> Result<(), SinkError> {
         let Some(store) = &self.local else { return Ok(()) };
@@ -159,9 +213,12 @@ impl Sink {
     }
 
     async fn put(&self, staged: &Path, to: &ObjectPath) -> Result<(), SinkError> {
+        self.put_as(staged, to, PutMode::Create).await
+    }
+
+    async fn put_as(&self, staged: &Path, to: &ObjectPath, mode: PutMode) -> Result<(), SinkError> {
         let payload = PutPayload::from_bytes(map(staged)?);
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        self.store.put_opts(to, payload, options).await?;
+        self.store.put_opts(to, payload, PutOptions { mode, ..PutOptions::default() }).await?;
         Ok(())
     }
 
@@ -204,6 +261,33 @@ fn allow_http() -> AmazonS3ConfigKey {
 
 fn parse(name: &str) -> Result<ObjectPath, SinkError> {
     ObjectPath::parse(name).map_err(|source| SinkError::Name { name: name.to_owned(), source })
+}
+
+/// Gives a staged file the name of an object in a directory, in the place of what has it now. Under a hidden name first,
+/// which readers of tables pass over.
+fn exchange(staged: &Path, to: &Path) -> Result<(), SinkError> {
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = to.with_file_name(format!(".{name}.new"));
+    remove_if_there(&hidden)?;
+    if std::fs::hard_link(staged, &hidden).is_err() {
+        // Another file system, or one without links.
+        std::fs::copy(staged, &hidden).context("copy staged file to", &hidden)?;
+        File::open(&hidden).and_then(|file| file.sync_all()).context("sync", &hidden)?;
+    }
+    RealStorage.rename(&hidden, to)?;
+    // If both were the same file already, nothing was renamed.
+    remove_if_there(&hidden)?;
+    match to.parent() {
+        Some(dir) => Ok(RealStorage.sync_dir(dir)?),
+        None => Ok(()),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), IoError> {
+    match RealStorage.remove(path) {
+        Err(error) if error.source.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A finished file as bytes, without reading it into memory.

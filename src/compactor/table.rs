@@ -78,6 +78,7 @@ pub(super) struct Table {
 struct Span {
     lsns: LsnRange,
     first_received_at: Micros,
+    last_received_at: Micros,
     opened_at: Instant,
     last_at: Instant,
     counts: Counts,
@@ -108,6 +109,14 @@ impl Table {
             bad_bytes: 0,
             late_rescued: 0,
         }
+    }
+
+    /// A table for frames of the past: everything under the rules of now, and no new columns.
+    pub(super) fn again(stream: Arc<Stream>, limits: Limits) -> Self {
+        let mut table = Self::new(stream, Lsn::NONE, limits);
+        table.applied.frozen = true;
+        table.rows = table.rows.take().frozen();
+        table
     }
 
     /// Takes the records of a frame. Says what became of them, and returns a cut if new columns ended the open files.
@@ -316,6 +325,8 @@ impl Table {
         let cut = Cut {
             stream: self.stream.id,
             lsns: span.lsns,
+            first_at: span.first_received_at,
+            last_at: span.last_received_at,
             files,
             counts: span.counts,
             schema_version: self.schema().version,
@@ -417,13 +428,15 @@ impl Span {
     fn of(origin: Origin, counts: Counts) -> Self {
         let (lsn, now) = (Lsn(origin.lsn), Instant::now());
         let lsns = LsnRange { first: lsn, last: lsn };
-        Self { lsns, first_received_at: origin.received_at, opened_at: now, last_at: now, counts }
+        let at = origin.received_at;
+        Self { lsns, first_received_at: at, last_received_at: at, opened_at: now, last_at: now, counts }
     }
 
     fn then(self, next: &Self) -> Self {
         Self {
             lsns: LsnRange { first: self.lsns.first, last: next.lsns.last },
-            first_received_at: self.first_received_at,
+            first_received_at: self.first_received_at.min(next.first_received_at),
+            last_received_at: self.last_received_at.max(next.last_received_at),
             opened_at: self.opened_at,
             last_at: next.last_at,
             counts: self.counts.plus(next.counts),

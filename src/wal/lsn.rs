@@ -41,7 +41,7 @@ impl fmt::Display for SegmentId {
 }
 
 /// An inclusive range of LSNs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LsnRange {
     pub first: Lsn,
     pub last: Lsn,

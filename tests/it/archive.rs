@@ -116,7 +116,13 @@ fn consumed_segments_are_compressed_and_can_be_looked_into() {
     let home = tempfile::tempdir().unwrap();
     copy(&daemon.data_dir(), &home.path().join("data"));
     drop(daemon.kill());
-    check(&small("").start_at(home.path()));
+    let daemon = small("").start_at(home.path());
+    // Segments that waited for their next use are found in the log until they are given up again.
+    eventually("segments to be given up again", || {
+        let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[4])).json();
+        (found["in_log"] == false).then_some(())
+    });
+    check(&daemon);
 }
 
 /// Copies a directory whose daemon is idle.

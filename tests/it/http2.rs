@@ -101,12 +101,20 @@ async fn refused_by(
     of_connection.unwrap_err()
 }
 
+/// A daemon with as many connections as it takes. The limit is the other listener's as well, which is asked for numbers.
+fn full(config: &str) -> (Daemon, Vec<Wire>) {
+    const CONNECTIONS: u8 = 20;
+    let daemon = Setup::dev(&format!("[server]\nconnections_max = {CONNECTIONS}\n{config}")).start();
+    let open = (0..CONNECTIONS).map(|_| Wire::connect(daemon.ingest)).collect();
+    let open_ones = f64::from(CONNECTIONS);
+    eventually("all to be counted", || reads(&daemon, "forebay_http_connections", open_ones));
+    (daemon, open)
+}
+
 #[test]
 fn a_connection_too_many_is_sent_away_with_refused_stream() {
-    let daemon = Setup::dev("[server]\nconnections_max = 2").start();
+    let (daemon, open) = full("");
     let ingest = daemon.ingest;
-    let open: Vec<Wire> = (0..2).map(|_| Wire::connect(ingest)).collect();
-    eventually("both to be counted", || reads(&daemon, "forebay_http_connections", 2.0));
     let error = run_async(async { refused_by(tokio::net::TcpStream::connect(ingest).await.unwrap()).await });
     assert!(error.is_go_away() && error.is_remote(), "{error}");
     assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
@@ -128,9 +136,7 @@ fn a_connection_too_many_is_sent_away_with_refused_stream() {
 #[test]
 fn under_tls_a_connection_too_many_is_told_in_the_protocol_agreed() {
     let (pki, trusted) = Pki::new();
-    let daemon = Setup::dev(&format!("[server]\nconnections_max = 1\n{}", pki.config())).start();
-    let _open = Wire::connect(daemon.ingest);
-    eventually("it to be counted", || reads(&daemon, "forebay_http_connections", 1.0));
+    let (daemon, _open) = full(&pki.config());
     let mut http2 = tls_connect(daemon.ingest, &client(&trusted, &["h2"]));
     http2.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     assert_eq!(goaway(&mut http2), (0, Reason::REFUSED_STREAM));
@@ -144,8 +150,7 @@ fn under_tls_a_connection_too_many_is_told_in_the_protocol_agreed() {
 #[test]
 fn connections_too_many_cannot_be_heaped_up() {
     // Half of them say nothing, half of them begin something and leave it.
-    let daemon = Setup::dev("[server]\nconnections_max = 1").start();
-    let _open = Wire::connect(daemon.ingest);
+    let (daemon, _open) = full("");
     let before = peak_bytes(&daemon);
     let mut many: Vec<Wire> = (0..2000).map(|_| Wire::connect(daemon.ingest)).collect();
     for wire in many.iter_mut().step_by(2) {

@@ -36,6 +36,7 @@ mod proxy;
 mod quarantine;
 mod real;
 mod records;
+mod replay;
 mod s3;
 mod samples;
 mod schema_api;

@@ -1,7 +1,7 @@
 //! Tables in a bucket: published once whatever the server does, and never in the way of accepting.
 
 use crate::bucket::{self, BUCKET, Bucket, Fault, KEY, SECRET};
-use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_parquet, read_table};
+use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_parquet, read_table, request};
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
@@ -56,6 +56,20 @@ fn check_server(endpoint: &str, bucket: &str, key: &str, secret: &str) {
     let found: Vec<Value> = rows.iter().map(fields).collect();
     let expected: Vec<Value> = (0..3).map(|n| json!({"n": n, "city": "Chicago"})).collect();
     assert_eq!(found, expected);
+    // A replay puts other objects in their places: with the column that came since.
+    let response = daemon.post("name=visits&wait=table", "{\"n\":3,\"city\":\"Chicago\",\"late\":true}");
+    assert_eq!(response.status, 200, "{}", response.text());
+    let asked = json!({"stream": "visits", "from": "2020-01-01"}).to_string();
+    let asked = request(daemon.admin, "POST", "/admin/v1/replay", &[], asked.as_bytes()).json();
+    let replay = eventually("the replay's end", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{}", asked["id"])).json();
+        (replay["state"] == "done").then_some(replay)
+    });
+    assert_eq!((&replay["rows"]["done"], &replay["error"]), (&json!(4), &Value::Null), "{replay}");
+    let path = format!("{prefix}/{}", objects[0]).into();
+    let bytes = runtime.block_on(async { store.get(&path).await.unwrap().bytes().await.unwrap() });
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    assert!(reader.schema().column_with_name("late").is_some(), "{:?}", reader.schema());
 }
 
 #[test]

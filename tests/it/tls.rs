@@ -405,3 +405,27 @@ fn the_alias_of_a_certificate_may_be_a_link() {
     link("live.key", &renewed.key());
     eventually("the certificate behind the link", || is_served(&daemon, &trusted).then_some(()));
 }
+
+#[test]
+fn the_limits_of_time_hold_under_tls_and_every_end_is_said() {
+    let (pki, trusted) = Pki::new();
+    let limits = "[server]\nheader_timeout = \"300ms\"\nidle_timeout = \"2s\"";
+    let daemon = Setup::dev(&format!("{limits}\n{}", pki.config())).start();
+    let connected = || {
+        let mut wire = tls_connect(daemon.ingest, &client(&trusted, &["http/1.1"]));
+        wire.write_all(event("name=e", EVENT).as_bytes()).unwrap();
+        assert_eq!(read_response(&mut wire).status, 202);
+        wire
+    };
+    let mut slow = connected();
+    slow.write_all(b"POST /v0/ev").unwrap();
+    assert_eq!(read_response(&mut slow).status, 408);
+    // Without a `close_notify`, reading would fail: nobody could tell the end from an attacker's.
+    assert!(matches!(slow.read(&mut [0]), Ok(0)));
+    let mut idle = connected();
+    assert!(matches!(idle.read(&mut [0]), Ok(0)));
+    let mut drained = connected();
+    signal(daemon.pid(), "TERM");
+    assert!(matches!(drained.read(&mut [0]), Ok(0)));
+    assert!(daemon.wait().status.success());
+}

@@ -7,6 +7,7 @@ mod columns;
 mod health;
 mod keys;
 mod problem;
+mod replay;
 mod sample;
 mod schema;
 mod state;
@@ -70,6 +71,10 @@ pub enum Call {
     Wal,
     Staged,
     Publish,
+    Replay,
+    Replays,
+    ReplayStatus,
+    CancelReplay,
     Receipt,
     Tokens,
     MakeToken,
@@ -125,6 +130,10 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/wal", Call::Wal),
     Route::get("/admin/v1/staged", Call::Staged),
     Route::post("/admin/v1/publish", Call::Publish),
+    Route::post("/admin/v1/replay", Call::Replay),
+    Route::get("/admin/v1/replay", Call::Replays),
+    Route::get("/admin/v1/replay/{id}", Call::ReplayStatus),
+    Route::delete("/admin/v1/replay/{id}", Call::CancelReplay),
     Route::get("/admin/v1/receipts/{lsn}", Call::Receipt),
     Route::get("/admin/v1/tokens", Call::Tokens),
     Route::post("/admin/v1/tokens", Call::MakeToken),
@@ -299,6 +308,10 @@ impl AdminHandler {
             Call::Wal => running.wal_report().await,
             Call::Staged => running.staged().await,
             Call::Publish => running.publish(request).await,
+            Call::Replay => running.replay(request).await,
+            Call::Replays => running.replays(request).await,
+            Call::ReplayStatus => running.replay_status(request).await,
+            Call::CancelReplay => running.cancel_replay(request).await,
             Call::Receipt => running.receipt(request).await,
             Call::Tokens => running.tokens().await,
             Call::MakeToken => running.make_token(request).await,

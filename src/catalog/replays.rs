@@ -1,0 +1,496 @@
+//! Replays: files that are made anew, and what is replaced by what meanwhile.
+//!
+//! A cut (the files of a stream that hold exactly its frames from a first to a last LSN) is replaced as a whole. What is
+//! to be done at the destination is noted first, so that a death in the middle is picked up; the register changes in one
+//! transaction with the counts, between what adds rows to files and what takes rows from them.
+
+use super::files::{FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind};
+use super::{Catalog, CatalogError, Counts};
+use crate::batch::StreamId;
+use crate::clock::Micros;
+use crate::wal::{Lsn, LsnRange};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde_json::{Value, json};
+
+/// Files that belong together: see the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutRecord {
+    pub lsns: LsnRange,
+    /// Receive times of its frames, earliest and latest. Of cuts that were registered before that was kept: when.
+    pub first_at: Micros,
+    pub last_at: Micros,
+    pub files: u64,
+    pub rows: u64,
+    /// What it added to its stream's counts; `None` if it was registered before that was kept.
+    pub counts: Option<Counts>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayState {
+    /// Others come before it.
+    Waiting,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl CutRecord {
+    /// A cut that is left as it is, as users see it. `lost`: numbers that stand in neither log nor archive.
+    pub fn left_as_it_is(&self, lost: &[LsnRange], reason: &str) -> Value {
+        json!({
+            "first_lsn": self.lsns.first,
+            "last_lsn": self.lsns.last,
+            "from": time(self.first_at),
+            "to": time(self.last_at),
+            "files": self.files,
+            "rows": self.rows,
+            "lost": lost,
+            "reason": reason,
+        })
+    }
+}
+
+fn time(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
+
+impl ReplayState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Running)
+    }
+}
+
+/// A replay to be done.
+#[derive(Debug, Clone)]
+pub struct NewReplay {
+    pub stream: StreamId,
+    /// The receive times that were asked for.
+    pub from: Micros,
+    pub to: Micros,
+    pub partial: bool,
+    /// What the files of that time hold.
+    pub lsns: LsnRange,
+    pub first_at: Micros,
+    pub last_at: Micros,
+    /// Cuts that can be made anew, and what they hold.
+    pub cuts: u64,
+    pub files: u64,
+    pub rows: u64,
+    /// What cannot be: for whoever asked.
+    pub missing: Vec<Value>,
+    /// The numbers of the cuts that are left as they are.
+    pub left_out: Vec<LsnRange>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub id: i64,
+    pub asked: NewReplay,
+    pub state: ReplayState,
+    /// Everything up to here is done.
+    pub done_lsn: Lsn,
+    pub cuts_done: u64,
+    pub rows_done: u64,
+    /// Counts of what is done, before and now.
+    pub before: Counts,
+    pub after: Counts,
+    /// Why it failed, or what it is waiting for.
+    pub error: Option<String>,
+    pub created_at: Micros,
+    pub started_at: Option<Micros>,
+    pub ended_at: Option<Micros>,
+}
+
+/// What is done at the destination for one object of a cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    pub file: NewFile,
+    pub action: Action,
+    /// Takes rows from a file, so it comes after the register has changed.
+    pub after_swap: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// There is none of that name.
+    Create,
+    /// There is one of this size.
+    Replace {
+        old_bytes: u64,
+    },
+    Remove,
+}
+
+/// A cut that was made anew.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Swap {
+    pub stream: StreamId,
+    pub lsns: LsnRange,
+    pub counts: Counts,
+    pub schema_version: u32,
+}
+
+const REPLAY: &str = "SELECT id, stream, from_at, to_at, partial, first_lsn, last_lsn, first_at, last_at, cuts, files, rows,
+    missing, left_out, state, done_lsn, cuts_done, rows_done, counts_before, counts_after, error, created_at, started_at,
+    ended_at FROM replays";
+const CUT: &str =
+    "SELECT c.first_lsn, c.last_lsn, c.first_at, c.last_at, c.counts, count(f.id), coalesce(sum(f.rows), 0)
+    FROM cuts c LEFT JOIN files f
+    ON f.stream = c.stream AND f.last_lsn = c.last_lsn AND f.first_lsn = c.first_lsn";
+
+impl Catalog {
+    /// A stream's cuts with frames received in `[from, to)`, in order.
+    pub fn cuts_received(
+        &self,
+        stream: StreamId,
+        from: Micros,
+        to: Micros,
+    ) -> Result<Vec<CutRecord>, CatalogError> {
+        self.read(|db| {
+            let sql = format!(
+                "{CUT} WHERE c.stream = ?1 AND c.last_at >= ?2 AND c.first_at < ?3 GROUP BY c.first_lsn ORDER BY c.first_lsn"
+            );
+            db.prepare(&sql)?.query_map(params![stream.0, from, to], cut_of)?.collect()
+        })
+    }
+
+    /// A stream's first cut above `done` within `lsns`.
+    pub fn next_cut(
+        &self,
+        stream: StreamId,
+        lsns: LsnRange,
+        done: Lsn,
+    ) -> Result<Option<CutRecord>, CatalogError> {
+        self.read(|db| {
+            let sql = format!(
+                "{CUT} WHERE c.stream = ?1 AND c.first_lsn > ?2 AND c.first_lsn >= ?3 AND c.last_lsn <= ?4
+                 GROUP BY c.first_lsn ORDER BY c.first_lsn LIMIT 1"
+            );
+            let numbers = [done, lsns.first, lsns.last].map(|lsn| lsn.0.cast_signed());
+            db.query_row(&sql, params![stream.0, numbers[0], numbers[1], numbers[2]], cut_of).optional()
+        })
+    }
+
+    /// The files of a cut.
+    pub fn cut_files(&self, stream: StreamId, lsns: LsnRange) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let (first, last) = (lsns.first.0.cast_signed(), lsns.last.0.cast_signed());
+        self.files_where(
+            "stream = ?1 AND last_lsn = ?3 AND first_lsn = ?2 ORDER BY id",
+            &[&stream.0, &first, &last],
+        )
+    }
+
+    /// Queues a replay.
+    pub fn add_replay(&self, new: &NewReplay) -> Result<Replay, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql = "INSERT INTO replays (stream, from_at, to_at, partial, first_lsn, last_lsn, first_at, last_at, cuts,
+                           files, rows, missing, left_out, state, created_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'waiting', ?14) RETURNING id";
+            let [cuts, files, rows] = [new.cuts, new.files, new.rows].map(u64::cast_signed);
+            let values = params![
+                new.stream.0,
+                new.from,
+                new.to,
+                new.partial,
+                new.lsns.first.0.cast_signed(),
+                new.lsns.last.0.cast_signed(),
+                new.first_at,
+                new.last_at,
+                cuts,
+                files,
+                rows,
+                to_json(&new.missing),
+                to_json(&new.left_out),
+                now
+            ];
+            let id: i64 = db.query_row(sql, values, |row| row.get(0))?;
+            db.query_row(&format!("{REPLAY} WHERE id = ?1"), [id], replay_of)
+        })
+    }
+
+    pub fn replay(&self, id: i64) -> Result<Option<Replay>, CatalogError> {
+        self.read(|db| db.query_row(&format!("{REPLAY} WHERE id = ?1"), [id], replay_of).optional())
+    }
+
+    /// The latest replays, newest first.
+    pub fn replays(&self, limit: u32) -> Result<Vec<Replay>, CatalogError> {
+        self.read(|db| {
+            let sql = format!("{REPLAY} ORDER BY id DESC LIMIT ?1");
+            db.prepare(&sql)?.query_map([limit], replay_of)?.collect()
+        })
+    }
+
+    /// The replay to go on with, or else to begin.
+    pub fn next_replay(&self) -> Result<Option<Replay>, CatalogError> {
+        self.read(|db| {
+            // What was begun at the destination is brought to an end, also if the rest is not wanted any more.
+            let sql = format!(
+                "{REPLAY} WHERE state IN ('running', 'waiting') OR id IN (SELECT replay FROM replacements)
+                 ORDER BY id NOT IN (SELECT replay FROM replacements), state = 'waiting', id LIMIT 1"
+            );
+            db.query_row(&sql, [], replay_of).optional()
+        })
+    }
+
+    /// Notes that a replay begins, or goes on.
+    pub fn begin_replay(&self, id: i64) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql =
+                "UPDATE replays SET state = 'running', started_at = coalesce(started_at, ?2) WHERE id = ?1
+                       AND state IN ('waiting', 'running')";
+            db.execute(sql, params![id, now]).map(drop)
+        })
+    }
+
+    /// Notes why a replay does not get on; `None`: it does.
+    pub fn note_replay(&self, id: i64, error: Option<&str>) -> Result<(), CatalogError> {
+        self.transaction(|db| {
+            db.execute("UPDATE replays SET error = ?2 WHERE id = ?1", params![id, error]).map(drop)
+        })
+    }
+
+    /// Ends a replay that is not over. Returns whether it was not.
+    pub fn end_replay(&self, id: i64, state: ReplayState, error: Option<&str>) -> Result<bool, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql = "UPDATE replays SET state = ?2, error = ?3, ended_at = ?4 WHERE id = ?1
+                       AND state IN ('waiting', 'running')";
+            Ok(db.execute(sql, params![id, state.name(), error, now])? > 0)
+        })
+    }
+
+    /// Notes that a replay goes on behind a cut that is left as it is, as was known before.
+    pub fn pass_over(&self, id: i64, cut: LsnRange) -> Result<(), CatalogError> {
+        let last = cut.last.0.cast_signed();
+        self.transaction(|db| {
+            db.execute("UPDATE replays SET done_lsn = ?2 WHERE id = ?1", params![id, last]).map(drop)
+        })
+    }
+
+    /// Notes a cut that could not be made anew after all, and that the replay goes on behind it.
+    pub fn leave_out(&self, id: i64, cut: LsnRange, missing: &Value) -> Result<(), CatalogError> {
+        self.transaction(|db| {
+            let sql = "UPDATE replays SET done_lsn = ?2, missing = json_insert(missing, '$[#]', json(?3)) WHERE id = ?1";
+            db.execute(sql, params![id, cut.last.0.cast_signed(), missing.to_string()]).map(drop)
+        })
+    }
+
+    /// Notes what is about to be done at the destination for one cut, in this order, and in the register.
+    pub fn plan_replacements(
+        &self,
+        replay: i64,
+        swap: &Swap,
+        plan: &[Replacement],
+    ) -> Result<(), CatalogError> {
+        self.transaction(|db| {
+            db.execute("UPDATE replays SET swap = ?2 WHERE id = ?1", params![replay, to_json(swap)])?;
+            for (position, replacement) in plan.iter().enumerate() {
+                let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                let (action, old_bytes) = match replacement.action {
+                    Action::Create => ("create", None),
+                    Action::Replace { old_bytes } => ("replace", Some(old_bytes.cast_signed())),
+                    Action::Remove => ("remove", None),
+                };
+                let file = &replacement.file;
+                let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
+                let (kind, after) = (file_kind(file.kind), replacement.after_swap);
+                let position = i64::try_from(position).unwrap_or(i64::MAX);
+                let values =
+                    params![replay, position, file.object, kind, rows, bytes, action, old_bytes, after];
+                db.execute(sql, values)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What was noted by [`Catalog::plan_replacements`] and is not known to be done.
+    pub fn replacements(&self, replay: i64) -> Result<Vec<Replacement>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT object, kind, rows, bytes, action, old_bytes, after_swap FROM replacements
+                       WHERE replay = ?1 ORDER BY position";
+            db.prepare(sql)?.query_map([replay], replacement_of)?.collect()
+        })
+    }
+
+    /// Puts the new files of the cut that was noted in the place of the old ones: one synced transaction, with the counts of
+    /// the stream and the progress of the replay. Does nothing if that is done already.
+    pub fn swap(&self, replay: i64) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        let noted: Option<String> = self
+            .read(|db| db.query_row("SELECT swap FROM replays WHERE id = ?1", [replay], |row| row.get(0)))?;
+        let Some(swap) = noted.and_then(|text| serde_json::from_str::<Swap>(&text).ok()) else {
+            return Ok(());
+        };
+        let old = self.cut_files(swap.stream, swap.lsns)?;
+        let plan = self.replacements(replay)?;
+        self.transaction(|db| {
+            for file in old.iter().filter(|file| file.state == FileState::Expired) {
+                let sql = "UPDATE streams SET expired = expired - ?2 WHERE id = ?1";
+                db.execute(sql, params![swap.stream.0, file.rows.cast_signed()])?;
+            }
+            for replacement in &plan {
+                swap_file(db, &swap, &replacement.file, replacement.action, now)?;
+            }
+            let before = counts_of_cut(db, &swap, &old)?;
+            add_counts(db, swap.stream, before, swap.counts)?;
+            let (first, last) = (swap.lsns.first.0.cast_signed(), swap.lsns.last.0.cast_signed());
+            let sql = "UPDATE cuts SET counts = ?3 WHERE stream = ?1 AND first_lsn = ?2";
+            db.execute(sql, params![swap.stream.0, first, to_json(&swap.counts)])?;
+            let (sum_before, sum_after): (String, String) = db.query_row(
+                "SELECT counts_before, counts_after FROM replays WHERE id = ?1",
+                [replay],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            let sum = |text: &str, counts: Counts| to_json(&parse_counts(text).plus(counts));
+            let sql =
+                "UPDATE replays SET done_lsn = ?2, cuts_done = cuts_done + 1, rows_done = rows_done + ?3,
+                           counts_before = ?4, counts_after = ?5, swap = NULL, error = NULL WHERE id = ?1";
+            let rows = (swap.counts.stored + swap.counts.quarantined).cast_signed();
+            let values = params![replay, last, rows, sum(&sum_before, before), sum(&sum_after, swap.counts)];
+            db.execute(sql, values).map(drop)
+        })
+    }
+
+    /// Everything that was noted is done.
+    pub fn replaced(&self, replay: i64) -> Result<(), CatalogError> {
+        self.transaction(|db| db.execute("DELETE FROM replacements WHERE replay = ?1", [replay]).map(drop))
+    }
+}
+
+pub(super) fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Counts that were not kept yet when they were written are 0.
+fn parse_counts(text: &str) -> Counts {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn swap_file(
+    db: &Transaction<'_>,
+    swap: &Swap,
+    file: &NewFile,
+    action: Action,
+    now: Micros,
+) -> rusqlite::Result<()> {
+    if action == Action::Remove {
+        return db.execute("DELETE FROM files WHERE object = ?1", [&file.object]).map(drop);
+    }
+    let sql = "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
+                   published_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'published', ?9, ?9)
+               ON CONFLICT (object) DO UPDATE SET rows = ?6, bytes = ?7, schema_version = ?8, state = 'published',
+                   published_at = ?9, attempts = 0, last_error = NULL";
+    let values = params![
+        swap.stream.0,
+        file_kind(file.kind),
+        file.object,
+        swap.lsns.first.0.cast_signed(),
+        swap.lsns.last.0.cast_signed(),
+        file.rows.cast_signed(),
+        file.bytes.cast_signed(),
+        swap.schema_version,
+        now
+    ];
+    db.execute(sql, values).map(drop)
+}
+
+/// What the cut added to the counts of its stream. For one that was registered before that was kept: what its files say,
+/// and the rest as if it had not changed.
+fn counts_of_cut(db: &Transaction<'_>, swap: &Swap, old: &[RegisteredFile]) -> rusqlite::Result<Counts> {
+    let sql = "SELECT counts FROM cuts WHERE stream = ?1 AND first_lsn = ?2";
+    let values = params![swap.stream.0, swap.lsns.first.0.cast_signed()];
+    let known: Option<String> = db.query_row(sql, values, |row| row.get(0))?;
+    let rows = |kind| old.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum();
+    Ok(known.map_or_else(
+        || Counts { stored: rows(FileKind::Rows), quarantined: rows(FileKind::Quarantine), ..swap.counts },
+        |text| parse_counts(&text),
+    ))
+}
+
+fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
+    let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    let counts: Option<String> = row.get(4)?;
+    Ok(CutRecord {
+        lsns: LsnRange { first: Lsn(number(0)?), last: Lsn(number(1)?) },
+        first_at: row.get(2)?,
+        last_at: row.get(3)?,
+        counts: counts.map(|text| parse_counts(&text)),
+        files: number(5)?,
+        rows: number(6)?,
+    })
+}
+
+fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
+    let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    let (kind, action): (String, String) = (row.get(1)?, row.get(4)?);
+    Ok(Replacement {
+        file: NewFile {
+            kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
+            object: row.get(0)?,
+            rows: number(2)?,
+            bytes: number(3)?,
+        },
+        action: match action.as_str() {
+            "create" => Action::Create,
+            "remove" => Action::Remove,
+            _ => Action::Replace { old_bytes: number(5)? },
+        },
+        after_swap: row.get(6)?,
+    })
+}
+
+fn replay_of(row: &Row<'_>) -> rusqlite::Result<Replay> {
+    let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    let text = |at: usize| row.get::<_, String>(at);
+    let state = match text(14)?.as_str() {
+        "waiting" => ReplayState::Waiting,
+        "running" => ReplayState::Running,
+        "done" => ReplayState::Done,
+        "cancelled" => ReplayState::Cancelled,
+        _ => ReplayState::Failed,
+    };
+    Ok(Replay {
+        id: row.get(0)?,
+        asked: NewReplay {
+            stream: StreamId(row.get(1)?),
+            from: row.get(2)?,
+            to: row.get(3)?,
+            partial: row.get(4)?,
+            lsns: LsnRange { first: Lsn(number(5)?), last: Lsn(number(6)?) },
+            first_at: row.get(7)?,
+            last_at: row.get(8)?,
+            cuts: number(9)?,
+            files: number(10)?,
+            rows: number(11)?,
+            missing: serde_json::from_str(&text(12)?).unwrap_or_default(),
+            left_out: serde_json::from_str(&text(13)?).unwrap_or_default(),
+        },
+        state,
+        done_lsn: Lsn(number(15)?),
+        cuts_done: number(16)?,
+        rows_done: number(17)?,
+        before: parse_counts(&text(18)?),
+        after: parse_counts(&text(19)?),
+        error: row.get(20)?,
+        created_at: row.get(21)?,
+        started_at: row.get(22)?,
+        ended_at: row.get(23)?,
+    })
+}

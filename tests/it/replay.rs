@@ -1,0 +1,450 @@
+//! Files made anew from log and archive.
+
+use crate::bucket::{Bucket, Fault};
+use crate::support::{Daemon, Response, Setup, eventually, parquet_files, read_parquet, read_table, request};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+impl Daemon {
+    fn admin_request(&self, method: &str, path: &str, body: &Value) -> Response {
+        let authorization = format!("Bearer {}", self.token.clone().unwrap_or_default());
+        request(self.admin, method, path, &[("authorization", &authorization)], body.to_string().as_bytes())
+    }
+
+    fn replay(&self, body: &Value) -> Response {
+        self.admin_request("POST", "/admin/v1/replay", body)
+    }
+
+    /// Waits for the end of a replay.
+    fn replayed(&self, id: &Value) -> Value {
+        eventually("the replay's end", || {
+            let replay = self.get(&format!("/admin/v1/replay/{id}")).json();
+            (!["waiting", "running"].contains(&replay["state"].as_str().unwrap())).then_some(replay)
+        })
+    }
+
+    /// Replays all of a stream, to the end.
+    fn replay_all(&self, stream: &str) -> Value {
+        let asked = self.replay(&json!({"stream": stream, "from": "2020-01-01"}));
+        assert_eq!(asked.status, 202, "{}", asked.text());
+        self.replayed(&asked.json()["id"])
+    }
+
+    fn publish(&self) {
+        let published = self.admin_post("/admin/v1/publish");
+        assert_eq!(published.status, 200, "{}", published.text());
+    }
+
+    fn counts(&self, stream: &str) -> Value {
+        self.get(&format!("/admin/v1/streams/{stream}")).json()["rows"].clone()
+    }
+
+    fn files(&self, stream: &str) -> Vec<Value> {
+        let files = self.get(&format!("/admin/v1/streams/{stream}/files?limit=1000")).json();
+        files["files"].as_array().unwrap().clone()
+    }
+}
+
+/// Two columns and no more: the third field of each record is rescued.
+const NARROW: &str = "[limits]\ncolumns_max = 2\n";
+
+/// Sends records in `cuts` files, under a schema that has no place for all of their fields, and starts the daemon again
+/// under one that has. Returns it and the receipts.
+fn mended(home: &Path, cuts: u64, settings: &str) -> (Daemon, Vec<u64>) {
+    let daemon = Setup::dev(&format!("{NARROW}{settings}")).start_at(home);
+    let mut receipts = Vec::new();
+    for cut in 0..cuts {
+        for n in 0..3 {
+            let n = cut * 3 + n;
+            let day = 1 + n % 2;
+            let body = format!("{{\"n\":{n},\"a\":1,\"day\":\"2026-11-0{day}\"}}\nbad\n");
+            receipts.push(daemon.post("name=t", body).receipt());
+        }
+        daemon.publish();
+    }
+    assert_eq!(daemon.counts("t")["rescued"], json!(cuts * 3));
+    assert!(daemon.stop().status.success());
+    let daemon = Setup::dev(settings).start_at(home);
+    let last = daemon.post("name=t", "{\"n\":-1,\"a\":1,\"day\":\"2026-11-01\"}\n").receipt();
+    daemon.publish();
+    receipts.push(last);
+    (daemon, receipts)
+}
+
+fn numbers(rows: &[Value]) -> Vec<i64> {
+    let mut numbers: Vec<i64> = rows.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Every row of the table, whatever it looks like.
+fn all(cuts: u64) -> Vec<i64> {
+    (-1..i64::try_from(cuts * 3).unwrap()).collect()
+}
+
+#[test]
+fn files_are_made_anew_under_the_schema_of_now_in_their_own_places() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, receipts) = mended(home.path(), 4, "");
+    let tables = daemon.data_dir().join("tables");
+    let (before, files_before) = (parquet_files(&tables), daemon.files("t"));
+    let quarantine = read_table(&tables.join("t_quarantine"));
+    let status = daemon.get("/admin/v1/streams/t").json();
+    assert_eq!(daemon.counts("t")["rescued"], 12);
+
+    let replay = daemon.replay_all("t");
+    assert_eq!((&replay["state"], &replay["error"]), (&json!("done"), &Value::Null), "{replay}");
+    assert_eq!(replay["cuts"], json!({"total": 5, "done": 5}));
+    assert_eq!(replay["rows"], json!({"total": 25, "done": 25}));
+    assert_eq!((&replay["files"], &replay["missing"]), (&json!(9), &json!([])));
+    assert_eq!(replay["range"]["first_lsn"], receipts[0]);
+    assert_eq!(replay["range"]["last_lsn"], *receipts.last().unwrap());
+    assert_eq!((&replay["before"]["rescued"], &replay["after"]["rescued"]), (&json!(12), &json!(0)));
+
+    assert_eq!(parquet_files(&tables), before, "the same files");
+    let rows = read_table(&tables.join("t"));
+    assert_eq!(numbers(&rows), all(4));
+    assert!(rows.iter().all(|row| row["day"].is_string() && row.get("_rescued").is_none()), "{rows:?}");
+    assert_eq!(read_table(&tables.join("t_quarantine")), quarantine);
+    let counts = daemon.counts("t");
+    assert_eq!(
+        (&counts["stored"], &counts["quarantined"], &counts["rescued"]),
+        (&json!(13), &json!(12), &json!(0))
+    );
+    let files = daemon.files("t");
+    assert_eq!(files.len(), files_before.len());
+    for (file, before) in files.iter().zip(&files_before) {
+        for same in ["object", "first_lsn", "last_lsn", "rows", "kind"] {
+            assert_eq!(file[same], before[same]);
+        }
+        assert_eq!(
+            (&file["state"], &file["schema_version"]),
+            (&json!("published"), &status["schema"]["version"])
+        );
+        let path = tables.join(file["object"].as_str().unwrap());
+        assert_eq!(file["bytes"], json!(path.metadata().unwrap().len()), "{file}");
+    }
+    // Receipts lead to the new files.
+    for receipt in &receipts {
+        let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
+        let files = found["files"].as_array().unwrap();
+        assert!(files.iter().all(|file| file["state"] == "published"), "{found}");
+        assert!(!files.is_empty() && found["stream"] == "t", "{found}");
+    }
+    assert_eq!(std::fs::read_dir(daemon.data_dir().join("staged/replay")).unwrap().count(), 0);
+    // Doing it again changes nothing.
+    let again = daemon.replay_all("t");
+    assert_eq!(again["before"], again["after"]);
+    assert_eq!(daemon.counts("t"), counts);
+    assert!((daemon.metric("forebay_compactor_replayed_rows_total") - 50.0).abs() < 0.5);
+}
+
+/// Only the files of the time that was asked for, and all of these.
+#[test]
+fn a_time_is_widened_to_whole_files() {
+    let daemon = Daemon::dev();
+    let mut times = Vec::new();
+    for n in 0..4 {
+        // Each file has two requests.
+        for _ in 0..2 {
+            let receipt = daemon.post("name=t&wait=true", format!("{{\"n\":{n}}}\n")).receipt();
+            let received = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json()["received_at"].clone();
+            times.push((receipt, received.as_str().unwrap().to_owned()));
+        }
+        daemon.publish();
+    }
+    // From the second request of the second file up to, not including, the first of the fourth.
+    let asked = daemon.replay(&json!({"stream": "t", "from": times[3].1, "to": times[6].1}));
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    let asked = asked.json();
+    assert_eq!(
+        (&asked["cuts"]["total"], &asked["files"], &asked["rows"]["total"]),
+        (&json!(2), &json!(2), &json!(4))
+    );
+    let range =
+        json!({"first_lsn": times[2].0, "last_lsn": times[5].0, "from": times[2].1, "to": times[5].1});
+    assert_eq!(asked["range"], range);
+    let before = daemon.files("t");
+    assert_eq!(daemon.replayed(&asked["id"])["state"], "done");
+    let published: Vec<bool> = daemon
+        .files("t")
+        .iter()
+        .zip(&before)
+        .map(|(now, then)| now["published_at"] != then["published_at"])
+        .collect();
+    // Newest first.
+    assert_eq!(published, [false, true, true, false]);
+    assert_eq!(daemon.rows("t").len(), 8);
+}
+
+/// A reader of the directory that lists, opens and reads all the time. What it has opened stays what it was; if a listed file
+/// is gone when it is opened, it lists again. Returns how often it looked.
+fn watch(table: &Path, stop: &AtomicBool, check: impl Fn(Vec<i64>)) -> usize {
+    let mut looks = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let opened: Result<Vec<File>, _> = parquet_files(table).iter().map(File::open).collect();
+        let Ok(opened) = opened else { continue };
+        let path = |file: &File| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let rows: Vec<Value> = opened.iter().flat_map(|file| read_parquet(&path(file))).collect();
+        check(numbers(&rows));
+        looks += 1;
+    }
+    looks
+}
+
+#[test]
+fn a_reader_of_the_directory_sees_every_row_once_at_every_moment() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 8, "");
+    let table = daemon.data_dir().join("tables/t");
+    let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let seen = watch(&table, &stop, |numbers| assert_eq!(numbers, all(8), "each row once"));
+            looks.store(seen, Ordering::Relaxed);
+        });
+        for _ in 0..5 {
+            assert_eq!(daemon.replay_all("t")["state"], "done");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(looks.load(Ordering::Relaxed) > 3);
+}
+
+/// Rows that move to another partition are added there before they are taken from where they were.
+#[test]
+fn rows_that_move_to_another_partition_are_never_in_none() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 6, "[compactor]\npartition_by = \"day\"\n");
+    let table = daemon.data_dir().join("tables/t");
+    let in_default = |files: &[PathBuf]| {
+        files.iter().filter(|file| file.to_str().unwrap().contains("__HIVE_DEFAULT_PARTITION__")).count()
+    };
+    assert_eq!(in_default(&parquet_files(&table)), 6, "no row had a day");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            watch(&table, &stop, |mut numbers| {
+                numbers.dedup();
+                assert_eq!(numbers, all(6), "no row is in no file");
+            })
+        });
+        let replay = daemon.replay_all("t");
+        assert_eq!(replay["state"], "done", "{replay}");
+        stop.store(true, Ordering::Relaxed);
+    });
+    let files = parquet_files(&table);
+    assert_eq!((in_default(&files), files.len()), (0, 13), "{files:?}");
+    assert_eq!(numbers(&read_table(&table)), all(6), "each row once");
+    let mut registered: Vec<PathBuf> = daemon
+        .files("t")
+        .iter()
+        .filter(|file| file["kind"] == "rows")
+        .map(|file| daemon.data_dir().join("tables").join(file["object"].as_str().unwrap()))
+        .collect();
+    registered.sort();
+    assert_eq!(registered, files, "the register has the files that there are");
+}
+
+#[test]
+fn what_is_asked_wrongly_is_a_problem() {
+    let daemon = Daemon::dev();
+    daemon.post("name=t", "{\"n\":1}\n");
+    daemon.publish();
+    let refused = |body: &Value, status: u16, detail: &str| {
+        let response = daemon.replay(body);
+        assert_eq!(response.status, status, "{}", response.text());
+        assert!(response.json()["detail"].as_str().unwrap().contains(detail), "{}", response.text());
+    };
+    refused(&json!({"stream": "t"}), 400, "missing field `from`");
+    refused(&json!({"stream": "t", "from": "yesterday"}), 400, "'from' is a time such as");
+    refused(&json!({"stream": "t", "from": "2026-01-01", "to": "soon"}), 400, "'to' is a time such as");
+    refused(&json!({"stream": "t", "from": "2026-01-02", "to": "2026-01-01"}), 400, "not before");
+    refused(&json!({"stream": "t", "from": "2026-01-01", "form": 1}), 400, "unknown field `form`");
+    refused(&json!({"stream": "u", "from": "2026-01-01"}), 404, "\"u\"");
+    refused(&json!({"stream": "t", "from": "2020-01-01", "to": "2020-01-02"}), 404, "no file of t has rows");
+    refused(&json!([]), 400, "not a replay");
+    for id in ["1", "x", "99999999999999999999", "-1"] {
+        assert_eq!(daemon.get(&format!("/admin/v1/replay/{id}")).status, 404, "{id}");
+    }
+    assert_eq!(daemon.get("/admin/v1/replay").json(), json!({"replays": []}));
+    // Without --dev it takes an administrator's token.
+    let daemon = Setup::with_config("").start();
+    assert_eq!(request(daemon.admin, "POST", "/admin/v1/replay", &[], b"{}").status, 401);
+}
+
+/// Segments that are full after a few requests, and an archive that holds only the last of them.
+const FORGETFUL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nprepared_segments = 1\narchive_bytes_max = \"1MiB\"\n";
+
+#[test]
+fn what_is_partly_beyond_the_archive_is_said_and_the_rest_done_only_if_asked() {
+    let daemon = Setup::dev(FORGETFUL).start();
+    let mut receipts = Vec::new();
+    // Bytes that do not compress, so that the archive is full soon.
+    let mut seed = 1_u64;
+    let mut pad = || -> String {
+        (0..150_000)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                char::from(b'!' + u8::try_from(seed >> 57).unwrap() % 90)
+            })
+            .filter(|c| !matches!(c, '"' | '\\'))
+            .collect()
+    };
+    for n in 0..40 {
+        receipts.push(daemon.post("name=t", format!("{{\"n\":{n},\"pad\":\"{}\"}}\n", pad())).receipt());
+        if n % 4 == 3 {
+            daemon.publish();
+        }
+    }
+    eventually("the oldest to go", || {
+        let archive = daemon.get("/admin/v1/wal").json()["archive"].clone();
+        (archive["waiting"] == 0 && archive["dropped"]["over_bytes_max"].as_u64() > Some(0)).then_some(())
+    });
+    let before = daemon.files("t");
+    let asked = json!({"stream": "t", "from": "2020-01-01"});
+    let refused = daemon.replay(&asked);
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let refused = refused.json();
+    let missing = refused["missing"].as_array().unwrap();
+    assert!(refused["detail"].as_str().unwrap().contains("\"partial\": true"), "{refused}");
+    assert_eq!(missing[0]["first_lsn"], receipts[0]);
+    assert_eq!(missing[0]["lost"][0]["first"], receipts[0], "exactly what is gone");
+    let gone = missing.iter().flat_map(|cut| cut["lost"].as_array().unwrap().clone());
+    let gone: Vec<(u64, u64)> =
+        gone.map(|range| (range["first"].as_u64().unwrap(), range["last"].as_u64().unwrap())).collect();
+    for receipt in &receipts {
+        let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
+        let kept = found["in_log"] == true || found["in_archive"] == true;
+        let said = gone.iter().any(|(first, last)| (first..=last).contains(&receipt));
+        // A consumed segment that waits for its next use may still be read.
+        assert!(kept || said, "{found}");
+        assert!(!(said && found["in_archive"] == true), "{found}");
+    }
+    assert_eq!(daemon.get("/admin/v1/replay").json(), json!({"replays": []}), "nothing was begun");
+
+    let mut partial = asked;
+    partial["partial"] = json!(true);
+    let begun = daemon.replay(&partial);
+    assert_eq!(begun.status, 202, "{}", begun.text());
+    let begun = begun.json();
+    assert_eq!(begun["missing"], refused["missing"]);
+    let done = daemon.replayed(&begun["id"]);
+    assert_eq!(done["state"], "done", "{done}");
+    let cuts = done["cuts"]["done"].as_u64().unwrap();
+    assert_eq!((cuts, cuts + missing.len() as u64), (done["cuts"]["total"].as_u64().unwrap(), 10), "{done}");
+    // Newest first: what is missing stays as it is.
+    let changed: Vec<bool> = daemon
+        .files("t")
+        .iter()
+        .zip(&before)
+        .map(|(now, then)| now["published_at"] != then["published_at"])
+        .collect();
+    let expected: Vec<bool> = (0..10).map(|cut| cut < cuts).collect();
+    assert_eq!(changed, expected);
+    assert_eq!(daemon.rows("t").len(), 40);
+}
+
+#[test]
+fn replays_queue_and_can_be_cancelled() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 6, "");
+    let asked = json!({"stream": "t", "from": "2020-01-01"});
+    let ids: Vec<Value> = (0..4).map(|_| daemon.replay(&asked).json()["id"].clone()).collect();
+    let last = format!("/admin/v1/replay/{}", ids[3]);
+    let cancelled = daemon.admin_request("DELETE", &last, &Value::Null);
+    assert_eq!(
+        (cancelled.status, &cancelled.json()["state"]),
+        (200, &json!("cancelled")),
+        "{}",
+        cancelled.text()
+    );
+    for id in &ids[..3] {
+        assert_eq!(daemon.replayed(id)["state"], "done");
+    }
+    assert_eq!(daemon.get(&last).json()["rows"]["done"], 0);
+    assert_eq!(daemon.admin_request("DELETE", &last, &Value::Null).status, 409);
+    let listed = daemon.get("/admin/v1/replay?limit=2").json();
+    let listed: Vec<&Value> =
+        listed["replays"].as_array().unwrap().iter().map(|replay| &replay["id"]).collect();
+    assert_eq!(listed, [&ids[3], &ids[2]]);
+    assert_eq!(numbers(&daemon.rows("t")), all(6));
+}
+
+fn command(daemon: &Daemon, arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.arg("replay").args(arguments).args(["--admin-url", &format!("http://{}", daemon.admin)]);
+    command.env("FOREBAY_TOKEN", daemon.token.as_deref().unwrap_or("")).output().unwrap()
+}
+
+#[test]
+fn the_command_shows_how_far_it_is_and_what_came_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 3, "");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let done =
+        command(&daemon, &["--stream", "t", "--from", "2020-01-01", "--to", "2100-01-01T00:00:00+01:00"]);
+    assert!(done.status.success(), "{done:?}");
+    let shown = text(&done.stdout);
+    for line in
+        ["replay       1 of t: done", "rows         19 of 19 in 4 of 4 ranges", "rescued      0 (were 9)"]
+    {
+        assert!(shown.contains(line), "{line:?} is not in\n{shown}");
+    }
+    let json = command(&daemon, &["--stream", "t", "--from", "2020-01-01", "--json", "--no-wait"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["id"], 2);
+    assert_eq!(daemon.replayed(&json["id"])["state"], "done");
+    let refused = command(&daemon, &["--stream", "t", "--from", "never"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("'from' is a time such as"), "{refused:?}");
+    let unreachable = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["replay", "--stream", "t", "--from", "2020-01-01", "--admin-url", "http://127.0.0.1:1"])
+        .output()
+        .unwrap();
+    assert_eq!(unreachable.status.code(), Some(69));
+    // Beyond the archive: what exactly, on standard error.
+    assert!(daemon.stop().status.success());
+    let daemon = Setup::dev("[wal]\narchive_retention = \"0s\"\n").start_at(home.path());
+    let refused = command(&daemon, &["--stream", "t", "--from", "2020-01-01"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused.stderr);
+    assert!(said.contains("left as it is") && said.contains("cannot be made anew"), "{said}");
+}
+
+#[test]
+fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
+    let bucket = Bucket::start();
+    let home = tempfile::tempdir().unwrap();
+    let (daemon, _) = mended(home.path(), 3, &bucket.config("p"));
+    let table = bucket.dir("p/t");
+    let rescued = |rows: &[Value]| rows.iter().filter(|row| row.get("_rescued").is_some()).count();
+    let before = parquet_files(&table);
+    assert_eq!(rescued(&read_table(&table)), 9);
+    bucket.set(Fault::LostAnswer);
+    let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"}));
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    bucket.wait_for_puts(2);
+    eventually("a note of why it does not get on", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{}", asked.json()["id"])).json();
+        (replay["error"].is_string() || replay["state"] == "done").then_some(())
+    });
+    bucket.set(Fault::None);
+    let replay = daemon.replayed(&asked.json()["id"]);
+    assert_eq!((&replay["state"], &replay["error"]), (&json!("done"), &Value::Null), "{replay}");
+    assert_eq!(parquet_files(&table), before);
+    let rows = read_table(&table);
+    assert_eq!((numbers(&rows), rescued(&rows)), (all(3), 0));
+    // What somebody else put there is not overwritten.
+    std::fs::write(&before[0], b"somebody else's").unwrap();
+    let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"})).json();
+    let replay = eventually("a conflict", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{}", asked["id"])).json();
+        replay["error"].as_str().is_some_and(|error| error.contains("something else")).then_some(replay)
+    });
+    assert_eq!(replay["state"], "running", "{replay}");
+    assert_eq!(std::fs::read(&before[0]).unwrap(), b"somebody else's");
+}
