@@ -7,6 +7,7 @@ pub use crate::catalog::{
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
+pub use crate::quarantined::Quarantined;
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
@@ -14,6 +15,8 @@ use crate::clock::Clock;
 use crate::progress::Progress;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Everything that management calls work on. All of it may block on the catalog's disk.
@@ -29,12 +32,21 @@ pub struct Control {
     pub public_url: Option<String>,
     /// Whether the ingest listener speaks TLS.
     pub secure: bool,
+    /// The newest records of a stream that became no rows.
+    pub errors: RecentErrors,
     /// Where the events of connections go.
     pub feeds: Feeds,
     /// Held by a management call that changes what it has read.
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,
 }
+
+/// Finds the newest records of a stream that became no rows, newest first.
+pub type RecentErrors = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Quarantined>, String>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// What the configuration says of Imply Polaris' contract.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +60,11 @@ impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
+    }
+
+    /// The newest records of a stream that became no rows, newest first. For where it may block.
+    pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
+        tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
     }
 
     /// Places that declared columns may take: `limits.columns_max`.

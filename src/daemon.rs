@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::Control;
 use crate::error::{IoContext, IoError};
 use crate::feeds::Feeds;
-use crate::http::admin::{AdminHandler, Phase, RecentRecords, Running};
+use crate::http::admin::{AdminHandler, Phase, Running};
 use crate::http::dialect;
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
@@ -287,6 +287,8 @@ impl Parts {
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
         let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
         let auth = open_auth(config, &instance, &catalog, &clock)?;
+        let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
+        let errors = preview.clone().recent_errors(&progress);
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
@@ -295,6 +297,7 @@ impl Parts {
             instance,
             public_url: public_url(config),
             secure: tls.is_some(),
+            errors,
             feeds: Feeds::default(),
             managing: Mutex::default(),
             polaris: config.limits.polaris(),
@@ -303,9 +306,6 @@ impl Parts {
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
-        let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
-        let recent_records: RecentRecords =
-            Arc::new(move |stream, limit| Box::pin(preview.clone().recent(stream, limit)));
         let running = Arc::new(Running {
             wal: log.handle.clone(),
             recovery: report,
@@ -316,7 +316,7 @@ impl Parts {
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
             http_metrics,
-            recent_records,
+            recent_records: preview.recent_records(),
             node,
             destination: destination.url(),
             started,

@@ -21,6 +21,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod preview;
 pub mod progress;
+pub mod quarantined;
 
 pub mod auth;
 pub mod control;

@@ -136,6 +136,7 @@ pub struct Compactor {
     pub published_bytes: Counter,
     pub publish_errors: Counter,
     pub publish_seconds: SharedLatency,
+    pub ingest_seconds: SharedLatency,
     pub expired_rows: Counter,
     pub corrupt_frames: Counter,
     pub torn_frames: Counter,
@@ -159,7 +160,8 @@ impl Compactor {
 }
 
 /// Statuses that are told apart; others count as 0.
-const STATUSES: [u16; 16] = [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+const STATUSES: [u16; 18] =
+    [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 503];
 
 /// Reasons to refuse a request.
 pub const REFUSALS: [&str; 18] = [
@@ -288,6 +290,44 @@ impl Collector for HttpCollector {
     }
 }
 
+/// What became of all records, in the words of those who come from Imply Polaris or Apache Druid.
+#[derive(Debug)]
+struct IngestCollector {
+    stored: Counter,
+    rescued: Counter,
+    quarantined: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl IngestCollector {
+    fn of(compactor: &Compactor) -> Self {
+        Self {
+            stored: compactor.stored_rows.clone(),
+            rescued: compactor.rescued_rows.clone(),
+            quarantined: compactor.quarantined_rows.clone(),
+        }
+    }
+}
+
+impl Collector for IngestCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let of = |kind: ReasonKind| {
+            self.quarantined.get(&[("reason", kind.label())]).map_or(0, |counter| counter.get())
+        };
+        let thrown_away = of(ReasonKind::Late) + of(ReasonKind::Early);
+        let unparseable = ReasonKind::ALL.into_iter().map(of).sum::<u64>() - thrown_away;
+        for (name, help, count) in [
+            ("ingest_events_processed", "Records stored", self.stored.get()),
+            ("ingest_events_processed_with_errors", "Of them, with a value put aside", self.rescued.get()),
+            ("ingest_events_thrown_away", "Records kept aside as too late or too early", thrown_away),
+            ("ingest_events_unparseable", "Records kept aside for another reason", unparseable),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
 /// A number read when it is asked for.
 pub struct Reading {
     pub name: &'static str,
@@ -314,6 +354,25 @@ impl<F: Fn() -> Vec<Reading> + Send + Sync + 'static> Collector for Gauges<F> {
     }
 }
 
+fn register_latencies(registry: &mut Registry, http: &Http, wal: &Wal, compactor: &Compactor) {
+    for (name, help, latency) in [
+        ("http_request", "From the request's head to the answer", &http.request_seconds),
+        ("wal_sync", "One sync of the log", &wal.sync_seconds),
+        (
+            "compactor_publish",
+            "From opening a staged file to seeing it published or failing",
+            &compactor.publish_seconds,
+        ),
+        (
+            "compactor_ingest",
+            "From the arrival of a file's oldest record to the end of the file",
+            &compactor.ingest_seconds,
+        ),
+    ] {
+        registry.register_with_unit(name, help, Unit::Seconds, latency.clone());
+    }
+}
+
 /// All metrics, as `/metrics` shows them.
 pub fn registry(
     http: &Arc<Http>,
@@ -322,13 +381,8 @@ pub fn registry(
     gauges: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
 ) -> Registry {
     let mut registry = Registry::with_prefix("forebay");
-    let seconds = Unit::Seconds;
-    let help = "From the request's head to the answer";
-    registry.register_with_unit("http_request", help, seconds.clone(), http.request_seconds.clone());
+    register_latencies(&mut registry, http, wal, compactor);
     registry.register_collector(Box::new(HttpCollector(Arc::clone(http))));
-    registry.register_with_unit("wal_sync", "One sync of the log", seconds.clone(), wal.sync_seconds.clone());
-    let help = "From opening a staged file to seeing it published or failing";
-    registry.register_with_unit("compactor_publish", help, seconds, compactor.publish_seconds.clone());
     for (name, help, counter) in [
         ("wal_sync_errors", "Failed syncs of the log", &wal.sync_errors),
         ("wal_segments_reused", "Segments written again instead of allocated", &wal.segments_reused),
@@ -385,6 +439,7 @@ pub fn registry(
     }
     let help = "Records put into quarantine by reason";
     registry.register("compactor_quarantined_rows", help, compactor.quarantined_rows.clone());
+    registry.register_collector(Box::new(IngestCollector::of(compactor)));
     registry.register_collector(Box::new(Gauges(gauges)));
     registry
 }

@@ -7,6 +7,8 @@ use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{Kind, Parser, Syntax};
+use crate::progress::Progress;
+use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
 use crate::wal::{Handle, Lsn};
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
@@ -20,10 +22,14 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde_json::{Value, json};
+use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
+/// Files among which those of a quarantine table are looked for.
+const ERROR_FILES_MAX: u32 = 100;
 /// Files looked into at most.
 const FILES_MAX: u32 = 4;
 
@@ -113,6 +119,93 @@ impl Preview {
         let path = self.staged_dir.join(staged_name(object));
         let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
         last_rows(file, limit).await
+    }
+}
+
+/// What a function that looks things up gives back.
+type Found<T> = Pin<Box<dyn Future<Output = Result<Vec<T>, String>> + Send>>;
+
+impl Preview {
+    /// [`Preview::recent`] for those who know nothing of files.
+    pub fn recent_records(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Value> + Send + Sync> {
+        Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
+    }
+
+    /// [`Preview::errors`] for the same.
+    pub fn recent_errors(
+        self,
+        progress: &Arc<Progress>,
+    ) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Quarantined> + Send + Sync> {
+        let progress = Arc::clone(progress);
+        Arc::new(move |stream, limit| {
+            let (preview, progress) = (self.clone(), Arc::clone(&progress));
+            Box::pin(async move { preview.errors(&progress.quarantined, stream, limit).await })
+        })
+    }
+
+    /// The newest records that became no rows, newest first: those of this start, then those in the newest files.
+    pub async fn errors(
+        self,
+        recent: &RecentlyQuarantined,
+        stream: Arc<Stream>,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, String> {
+        let mut errors = recent.newest(stream.id, limit);
+        if errors.len() >= limit {
+            return Ok(errors);
+        }
+        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
+        let files = tokio::task::spawn_blocking(move || catalog.files(id, ERROR_FILES_MAX)).await;
+        let files = files.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
+        let wanted = files
+            .iter()
+            .filter(|file| file.kind == FileKind::Quarantine && file.state != FileState::Expired)
+            .take(FILES_MAX as usize);
+        for file in wanted {
+            let rows = match file.state {
+                FileState::Staged => self.staged_rows(&file.object, limit).await,
+                _ => self.published_rows(&file.object, limit).await,
+            };
+            for error in rows?.iter().rev().map(quarantined_row) {
+                if !errors.iter().any(|known| (known.lsn, known.record) == (error.lsn, error.record)) {
+                    errors.push(error);
+                }
+            }
+            if errors.len() >= limit {
+                break;
+            }
+        }
+        errors.sort_by_key(|error| std::cmp::Reverse((error.lsn, error.record)));
+        errors.truncate(limit);
+        Ok(errors)
+    }
+}
+
+/// A row of a quarantine table, of either layout.
+fn quarantined_row(row: &Value) -> Quarantined {
+    let number = |name: &str| row[name].as_u64().unwrap_or(0);
+    let received_at = row["_received_at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    let reason = match (&row["reason"], &row["c__error"]) {
+        (Value::String(reason), _) => reason.clone(),
+        (_, Value::Array(messages)) => {
+            messages.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
+        }
+        _ => String::new(),
+    };
+    // Bytes are written in hexadecimal digits, two each.
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2).filter_map(|two| std::str::from_utf8(two).ok());
+        digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()
+    };
+    let raw = row["raw"].as_str().map(bytes);
+    let raw = raw.unwrap_or_else(|| row["c__raw"].as_str().unwrap_or_default().as_bytes().to_vec());
+    Quarantined {
+        lsn: number("_lsn"),
+        record: number("_record"),
+        offset: number("offset").max(number("c__offset")),
+        received_at: received_at.map_or(0, jiff::Timestamp::as_microsecond),
+        reason,
+        excerpt: quarantined::excerpt(&raw),
     }
 }
 

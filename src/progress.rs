@@ -2,6 +2,7 @@
 //! wait for it. Neither knows the other.
 
 use crate::batch::StreamId;
+use crate::quarantined::RecentlyQuarantined;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,8 @@ pub struct Progress {
     streams: Mutex<HashMap<StreamId, StreamState>>,
     wanted: Mutex<Wanted>,
     pub compactor: CompactorStatus,
+    /// What became no rows lately.
+    pub quarantined: RecentlyQuarantined,
     /// Notified when something is wanted.
     pub asked: Notify,
     /// Notified when a replay is wanted, or one is not any more.
@@ -29,6 +32,8 @@ struct StreamState {
     checkpoint: Lsn,
     /// Registered files that are not published yet: last number by first number and id.
     staged: BTreeMap<(Lsn, i64), Lsn>,
+    /// From the arrival of the oldest record of the last finished file to its end, in microseconds.
+    latency: Option<u64>,
 }
 
 /// What the compactor shows of itself.
@@ -69,6 +74,16 @@ impl Progress {
         state.staged.extend(files.into_iter().map(|(id, first, last)| ((first, id), last)));
         drop(streams);
         self.moved.send_modify(|n| *n += 1);
+    }
+
+    /// How long the oldest record of a finished file had waited for its end.
+    pub fn took(&self, stream: StreamId, micros: u64) {
+        self.streams.lock().entry(stream).or_default().latency = Some(micros);
+    }
+
+    /// The last time of that; `None` if no file was finished since the start.
+    pub fn latency(&self, stream: StreamId) -> Option<u64> {
+        self.streams.lock().get(&stream).and_then(|state| state.latency)
     }
 
     /// A file became visible at the destination, or was given up.

@@ -105,6 +105,7 @@ impl Compactor {
             scratch_dir,
             node: config.node.clone(),
             catalog: Arc::clone(&handles.catalog),
+            progress: Arc::clone(&handles.progress),
         };
         let replayer = Replayer {
             past: handles.past,
@@ -114,7 +115,12 @@ impl Compactor {
             sink: handles.sink,
             runtime: runtime.clone(),
             stopped: stopped.clone(),
-            table_config: TableConfig { scratch_dir: replay_dir, ..table_config.clone() },
+            // What it puts into quarantine once more is no news.
+            table_config: TableConfig {
+                scratch_dir: replay_dir,
+                progress: Arc::default(),
+                ..table_config.clone()
+            },
             limits: config.limits,
             memory_max: config.memory_max / REPLAY_MEMORY_PART,
         };

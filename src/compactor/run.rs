@@ -326,8 +326,11 @@ impl Running {
     /// this order, each step durable before the next.
     fn commit(&mut self, finished: Vec<FinishedCut>) -> Result<(), RunError> {
         let mut cuts: Vec<Cut> = Vec::new();
-        for FinishedCut { cut, paths, late_rescued } in finished {
+        for FinishedCut { cut, paths, late_rescued, first_received_at } in finished {
             self.metrics.rescued_rows.inc_by(late_rescued);
+            let waited = u64::try_from(self.clock.now() - first_received_at).unwrap_or(0);
+            self.metrics.ingest_seconds.observe(Duration::from_micros(waited));
+            self.progress.took(cut.stream, waited);
             for (file, path) in cut.files.iter().zip(paths) {
                 let staged = self.config.staged_dir.join(name::staged(&file.object));
                 rename(&path, &staged)?;

@@ -9,6 +9,8 @@ use crate::batch::Batch;
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::progress::Progress;
+use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
 use crate::wal::{Lsn, LsnRange};
 use arrow::array::RecordBatch;
@@ -52,6 +54,7 @@ pub(super) struct TableConfig {
     pub(super) node: String,
     /// Where columns that records bring are kept.
     pub(super) catalog: Arc<Catalog>,
+    pub(super) progress: Arc<Progress>,
 }
 
 pub(super) struct Table {
@@ -91,6 +94,8 @@ pub(super) struct FinishedCut {
     pub(super) paths: Vec<PathBuf>,
     /// Part of the cut's counts that [`Table::append`] could not tell yet.
     pub(super) late_rescued: u64,
+    /// When the oldest of its frames was received.
+    pub(super) first_received_at: Micros,
 }
 
 impl Table {
@@ -134,6 +139,7 @@ impl Table {
         }
         let counts = self.rows.append(batch.body, batch.head.kind, origin);
         let bad = self.rows.take_bad();
+        self.show(&bad, config);
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
         let new = Span::of(origin, counts_of(counts, batch));
@@ -223,8 +229,22 @@ impl Table {
         Ok(cuts)
     }
 
+    /// Shows people what became no rows, before the quarantine table does.
+    fn show(&self, bad: &[BadRow], config: &TableConfig) {
+        let shown = bad.iter().map(|bad| Quarantined {
+            lsn: bad.origin.lsn,
+            record: bad.record,
+            offset: bad.offset,
+            received_at: bad.origin.received_at,
+            reason: bad.reason.to_string(),
+            excerpt: quarantined::excerpt(&bad.raw),
+        });
+        config.progress.quarantined.add(self.stream.id, shown);
+    }
+
     fn write_part(&mut self, rows: &mut Rows, config: &TableConfig) -> Result<(), TableError> {
         let bad = rows.take_bad();
+        self.show(&bad, config);
         if !rows.is_empty() {
             let part = rows.finish(self.schema().version)?;
             assert_eq!(part.schema.columns, self.schema().columns, "the columns were learnt before");
@@ -334,7 +354,7 @@ impl Table {
             proposals: self.rows.take_proposals(),
         };
         let late_rescued = std::mem::take(&mut self.late_rescued);
-        Ok(Some(FinishedCut { cut, paths, late_rescued }))
+        Ok(Some(FinishedCut { cut, paths, late_rescued, first_received_at: span.first_received_at }))
     }
 
     fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {

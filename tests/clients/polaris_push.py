@@ -34,7 +34,7 @@ def push(api_host, table_id, token, body):
 
 
 def main(token_host, api_host, table_id, as_form=False):
-    event = {"__time": datetime.datetime.utcnow().isoformat(), "price": 1.5, "city": "Zürich"}
+    event = {"__time": datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None).isoformat(), "price": 1.5, "city": "Zürich"}
     body = event if as_form else json.dumps(event)
     token = None
     statuses = []

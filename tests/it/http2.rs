@@ -329,6 +329,8 @@ fn heads_that_are_too_large_are_refused() {
     // The connection outlives them.
     assert_eq!(statuses, [431, 431, 202]);
     assert_eq!(refusals(&daemon, "malformed"), 5);
+    // One of HTTP/2 is refused by the library, uncounted.
+    assert!(daemon.get("/metrics").text().contains("forebay_http_responses_total{status=\"431\"} 5"));
 }
 
 #[test]

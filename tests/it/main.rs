@@ -25,6 +25,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod notify;
+mod oauth;
 mod openapi;
 mod polaris;
 mod polaris_jobs;

@@ -147,3 +147,100 @@ fn a_job_says_how_late_and_early_events_may_be() {
     assert_eq!(get(&daemon, &format!("{path}/metrics"))["totals"]["numRowsProcessed"], 0);
     assert_eq!(get(&daemon, &path)["health"], json!({"status": "ok"}));
 }
+
+#[test]
+fn the_errors_of_a_table_are_shown_in_detail() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[limits.polaris]\nlate_reject = \"7d\"\n";
+    let daemon = Setup::dev(config).start_at(dir.path());
+    let long = format!("not json {}", "x".repeat(1000));
+    let body = format!("{}{long}\n{}", event(&json!(now(0)), 0), event(&json!(now(-8)), 2));
+    let receipt = push(&daemon, "/v1/events/t", &body).receipt();
+    let check = |daemon: &Daemon| {
+        let shown = daemon.get("/admin/v1/streams/t/errors");
+        assert_eq!(shown.status, 200, "{}", shown.text());
+        let errors = shown.json()["errors"].clone();
+        let errors = errors.as_array().unwrap();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        for (error, record, offset, reason, excerpt) in [
+            (&errors[0], 2, body.len() - event(&json!(now(-8)), 2).len(), "late: '__time'", "{\"__time\":"),
+            (&errors[1], 1, event(&json!(now(0)), 0).len(), "expected a JSON object", "not json x"),
+        ] {
+            assert_eq!((&error["lsn"], &error["record"]), (&json!(receipt), &json!(record)));
+            assert!(error["offset"].as_u64().unwrap().abs_diff(offset as u64) < 4, "{error}");
+            assert!(error["reason"].as_str().unwrap().starts_with(reason), "{error}");
+            assert!(error["excerpt"].as_str().unwrap().starts_with(excerpt), "{error}");
+            assert!(error["excerpt"].as_str().unwrap().len() < 300);
+        }
+        assert_eq!(
+            daemon.get("/admin/v1/streams/t/errors?limit=1").json()["errors"].as_array().unwrap().len(),
+            1
+        );
+        shown.json()
+    };
+    crate::support::eventually("the errors are known", || {
+        let errors = daemon.get("/admin/v1/streams/t/errors").json();
+        (errors["errors"].as_array()?.len() == 2).then_some(())
+    });
+    check(&daemon);
+    daemon.rows("t");
+    let shown = check(&daemon);
+    assert_eq!((&shown["rows"]["quarantined"], &shown["rows"]["late"]), (&json!(2), &json!(1)));
+    assert!(shown["ingest_latency_seconds"].as_f64().unwrap() > 0.0, "{shown}");
+    // From the files, after a restart.
+    daemon.kill();
+    let daemon = Setup::dev(config).start_at(dir.path());
+    check(&daemon);
+    assert_eq!(daemon.get("/admin/v1/streams/none/errors").status, 404);
+}
+
+#[test]
+fn metrics_are_exported_in_the_vendor_s_names() {
+    let daemon = Setup::dev("[limits.polaris]\nlate_reject = \"7d\"\n").start();
+    let connection = json!({"name": "demo", "type": "push_streaming"});
+    assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
+    let spec = json!({
+        "type": "streaming",
+        "source": {"type": "connection", "connectionName": "demo", "inputSchema": [{"name": "n", "dataType": "long"}]},
+        "target": {"type": "table", "tableName": "t"},
+        "createTableIfNotExists": true,
+        "mappings": [
+            {"columnName": "__time", "expression": "TIME_PARSE(\"__time\")"},
+            {"columnName": "n", "expression": "\"n\""},
+        ],
+    });
+    let job = call(&daemon, "POST", "/v1/projects/p/jobs", &spec).json();
+    let id = job["id"].as_str().unwrap();
+    let body = format!("{}{}not json\n", event(&json!(now(0)), 0), event(&json!(now(-31)), 1));
+    assert_eq!(push(&daemon, "/v1/projects/p/events/demo", body).status, 200);
+    assert_eq!(push(&daemon, "/v1/events/own", event(&json!(now(0)), 0)).status, 200);
+    daemon.rows("t");
+    let export = call(&daemon, "GET", "/v1/metrics/export", &Value::Null);
+    assert_eq!(export.status, 200);
+    assert!(export.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let text = export.text();
+    let labels =
+        format!("project_id=\"p\",region=\"local\",table=\"t\",type=\"push_streaming\",job_id=\"{id}\"");
+    for line in [
+        "# TYPE ingest_events_processed gauge".to_owned(),
+        "ingestion_job_count{project_id=\"p\",region=\"local\",table=\"t\",type=\"push_streaming\"} 1"
+            .to_owned(),
+        format!("ingest_events_processed{{{labels}}} 1"),
+        format!("ingest_events_processedWithError{{{labels}}} 0"),
+        format!("ingest_events_thrownAway{{{labels}}} 1"),
+        format!("ingest_events_unparseable{{{labels}}} 1"),
+        "ingest_events_processed{region=\"local\",table=\"own\",type=\"push_streaming\"} 1".to_owned(),
+        "# EOF".to_owned(),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in:\n{text}");
+    }
+    for (name, count) in [("processed", "2"), ("thrown_away", "1"), ("unparseable", "1")] {
+        let metric = format!("forebay_ingest_events_{name}_total");
+        assert_eq!(daemon.metric(&metric).to_string(), count, "{metric}");
+    }
+    assert!(daemon.metric("forebay_compactor_ingest_seconds_count") >= 2.0);
+    // The job's log shows what could not be stored.
+    let logs = get(&daemon, &format!("/v1/projects/p/jobs/{id}/logs"));
+    let codes: Vec<&Value> = logs["logs"].as_array().unwrap().iter().map(|entry| &entry["code"]).collect();
+    assert_eq!(codes, ["created", "invalid_rows_found", "invalid_rows_found"], "{logs}");
+}

@@ -448,3 +448,57 @@ fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
     assert_eq!(replay["state"], "running", "{replay}");
     assert_eq!(std::fs::read(&before[0]).unwrap(), b"somebody else's");
 }
+
+/// Records that broke a column's type are rows under the mended schema, and leave the quarantine table.
+#[test]
+fn quarantined_records_that_are_good_now_become_rows() {
+    let daemon = Daemon::dev();
+    let columns = |kind: &str| json!([{"name": "n", "type": "int64"}, {"name": "v", "type": kind}]);
+    let made = daemon.admin_request(
+        "PUT",
+        "/admin/v1/streams/t",
+        &json!({"policy": "strict", "columns": columns("int64")}),
+    );
+    assert_eq!(made.status, 201, "{}", made.text());
+    let mut receipts = Vec::new();
+    for cut in 0..3 {
+        // The second file has nothing but what breaks the column.
+        let good = if cut == 1 { "" } else { "{\"n\":1,\"v\":1}\n" };
+        let sent = daemon.post("name=t", format!("{good}{{\"n\":2,\"v\":\"two\"}}\nno record\n"));
+        receipts.push(sent.receipt());
+        daemon.publish();
+    }
+    let tables = daemon.data_dir().join("tables");
+    let (table, quarantine) = (tables.join("t"), tables.join("t_quarantine"));
+    assert_eq!((read_table(&table).len(), read_table(&quarantine).len()), (2, 6));
+    let counts = daemon.counts("t");
+    assert_eq!((&counts["stored"], &counts["quarantined"]), (&json!(2), &json!(6)));
+
+    let version = daemon.get("/admin/v1/streams/t/schema").json()["version"].clone();
+    let schema = json!({"version": version, "columns": columns("string")});
+    let changed = daemon.admin_request("PUT", "/admin/v1/streams/t/schema?force=true", &schema);
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let replay = daemon.replay_all("t");
+    assert_eq!(replay["state"], "done", "{replay}");
+    let (before, after) = (&replay["before"], &replay["after"]);
+    assert_eq!((&before["stored"], &before["quarantined"]), (&json!(2), &json!(6)));
+    assert_eq!(
+        (&after["stored"], &after["quarantined"]),
+        (&daemon.counts("t")["stored"], &daemon.counts("t")["quarantined"])
+    );
+
+    let (rows, left) = (read_table(&table), read_table(&quarantine));
+    assert_eq!(rows.len() + left.len(), 8, "no record is lost");
+    let strings = rows.iter().filter(|row| row["v"] == "two").count();
+    assert_eq!(strings, 3, "{rows:?}");
+    assert!(left.iter().all(|row| !row["reason"].as_str().unwrap().is_empty()), "{left:?}");
+    assert_eq!(after["quarantined"], json!(left.len()));
+    // The file that had no rows has some now, and receipts know.
+    let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[1])).json();
+    let kinds: Vec<&Value> = found["files"].as_array().unwrap().iter().map(|file| &file["kind"]).collect();
+    assert!(kinds.contains(&&json!("rows")), "{found}");
+    let mut registered: Vec<PathBuf> =
+        daemon.files("t").iter().map(|file| tables.join(file["object"].as_str().unwrap())).collect();
+    registered.sort();
+    assert_eq!(registered, parquet_files(&tables));
+}

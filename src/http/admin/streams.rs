@@ -67,6 +67,38 @@ impl Running {
         Ok(ok(&answer))
     }
 
+    /// What became no rows: how much of what kind, the newest with their reasons, and how long rows take.
+    pub(super) async fn errors(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
+        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
+        let counts = blocking(move || Ok(catalog.stream_progress(id)?.counts)).await?;
+        let errors = (self.control.errors)(stream, limit).await;
+        let errors = errors.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        let errors: Vec<Value> = errors
+            .iter()
+            .map(|error| {
+                json!({
+                    "lsn": error.lsn,
+                    "record": error.record,
+                    "offset": error.offset,
+                    "received_at": timestamp(error.received_at),
+                    "reason": error.reason,
+                    "excerpt": error.excerpt,
+                })
+            })
+            .collect();
+        let latency = self.progress.latency(id).map(|micros| micros as f64 / 1e6);
+        Ok(ok(&json!({
+            "rows": counts,
+            "ingest_latency_seconds": latency,
+            "errors": errors,
+        })))
+    }
+
     pub(super) async fn records(
         &self,
         request: &AdminRequest<'_>,

@@ -7,13 +7,15 @@ use super::tally::Tally;
 use super::{reply, timestamp};
 use crate::auth::Need;
 use crate::http::dialect::Reply;
-use crate::http::reject::Reject;
+use crate::http::reject::{Kind, Reject};
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 
 const LIMIT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
 
+/// Errors of the table that a job's log has.
+const ERRORS_MAX: usize = 50;
 /// What the contract calls it when there are events that cannot be understood.
 const INVALID_ROWS: &str = "invalid_rows_found";
 
@@ -129,12 +131,27 @@ pub(super) fn metrics(request: &Request<'_>, id: &str) -> Result<Reply, Reject> 
     })))
 }
 
-/// What happened to the job.
+/// What happened to the job, and the newest events of its table that could not be stored.
 pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let entries =
         job.kept.log.iter().map(|entry| (entry.at, "ok", entry.code.clone(), entry.message.clone()));
     let mut entries: Vec<_> = entries.collect();
+    if let Some(table) = request.control.catalog.streams().find(&job.kept.table).cloned() {
+        let errors = request.control.recent_errors(table, ERRORS_MAX);
+        let errors = errors.map_err(|error| Reject {
+            internal: Some(error),
+            ..Reject::new(Kind::Internal, "internal error")
+        })?;
+        let since = job.created_at;
+        for error in errors.into_iter().filter(|error| error.received_at >= since) {
+            let message = format!(
+                "{} (event {} of request {}): {}",
+                error.reason, error.record, error.lsn, error.excerpt
+            );
+            entries.push((error.received_at, "warn", INVALID_ROWS.to_owned(), message));
+        }
+    }
     entries.sort_by_key(|(at, ..)| *at);
     let entries = entries.into_iter().map(|(at, status, code, message)| {
         json!({"timestamp": timestamp(at), "healthStatus": status, "code": code, "message": message})

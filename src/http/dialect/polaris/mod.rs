@@ -6,6 +6,7 @@
 
 mod connections;
 mod events;
+mod export;
 mod expression;
 mod fields;
 mod form;
@@ -83,6 +84,7 @@ pub enum Action {
     UpdateJobStatus,
     JobProgress,
     ResetJob,
+    Export,
 }
 
 pub const ROUTES: &[Route<Action>] = &[
@@ -117,6 +119,7 @@ pub const ROUTES: &[Route<Action>] = &[
     Route::post("/v1/projects/{project}/jobs/{job}/status", Action::UpdateJobStatus),
     Route::get("/v1/projects/{project}/jobs/{job}/progress", Action::JobProgress),
     Route::post("/v1/projects/{project}/jobs/{job}/reset", Action::ResetJob),
+    Route::get("/v1/metrics/export", Action::Export),
 ];
 
 /// Where the paths of this contract begin.
@@ -272,6 +275,7 @@ fn answer(
         Action::UpdateJobStatus => jobs_shown::update_status(&of_project, &name),
         Action::JobProgress => jobs_shown::progress(&of_project, &name),
         Action::ResetJob => jobs::reset(&of_project, &name),
+        Action::Export => export::export(&of_all),
     }
 }
 

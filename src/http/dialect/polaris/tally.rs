@@ -32,6 +32,14 @@ impl Tally {
         }
     }
 
+    pub(super) fn add(&mut self, other: &Self) {
+        self.processed = self.processed.saturating_add(other.processed);
+        self.with_warning = self.with_warning.saturating_add(other.with_warning);
+        self.skipped_by_error = self.skipped_by_error.saturating_add(other.skipped_by_error);
+        self.skipped_by_filter = self.skipped_by_filter.saturating_add(other.skipped_by_filter);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
     pub(super) fn since(&self, before: &Self) -> Self {
         Self {
             processed: self.processed.saturating_sub(before.processed),
