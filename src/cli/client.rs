@@ -1,7 +1,7 @@
 //! A client of the admin listener, for the commands that ask a running daemon.
 
 use super::{EX_UNAVAILABLE, output};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -59,11 +59,32 @@ impl Admin {
         body: Option<&Value>,
         show: impl FnOnce(&Value),
     ) -> ExitCode {
+        self.run_as(method, path, |request| with_json(request, body), show).await
+    }
+
+    /// The same with bytes as the body.
+    pub(super) async fn run_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        show: impl FnOnce(&Value),
+    ) -> ExitCode {
+        self.run_as(method, path, |request| request.body(body), show).await
+    }
+
+    async fn run_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl FnOnce(RequestBuilder) -> RequestBuilder,
+        show: impl FnOnce(&Value),
+    ) -> ExitCode {
         let client = match Self::client() {
             Ok(client) => client,
             Err(error) => return output::fail(&error, 1),
         };
-        match self.ask(&client, method, path, body).await {
+        match self.ask_as(&client, method, path, body).await {
             Ok(answer) if self.json => output::json(&answer),
             Ok(answer) => show(&answer),
             Err(error) => return error.fail(),
@@ -84,14 +105,22 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, AskError> {
+        self.ask_as(client, method, path, |request| with_json(request, body)).await
+    }
+
+    async fn ask_as(
+        &self,
+        client: &reqwest::Client,
+        method: Method,
+        path: &str,
+        body: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Value, AskError> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let mut request = client.request(method, &url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = body(request);
         let unreachable = |source| AskError::Unreachable { url: url.clone(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -107,6 +136,13 @@ impl Admin {
         }
         let detail = body["detail"].as_str().unwrap_or_default().to_owned();
         Err(AskError::Refused { url, status: status.as_u16(), detail, problem: Box::new(body) })
+    }
+}
+
+fn with_json(request: RequestBuilder, body: Option<&Value>) -> RequestBuilder {
+    match body {
+        Some(body) => request.json(body),
+        None => request,
     }
 }
 

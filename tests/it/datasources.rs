@@ -460,3 +460,77 @@ fn what_is_missing_is_the_default_or_the_time_of_receipt() {
         assert!(row["_received_at"].as_str().unwrap().starts_with(row["day"].as_str().unwrap()), "{row}");
     }
 }
+
+#[test]
+fn one_that_was_dropped_is_gone_and_its_name_is_free() {
+    let daemon = Setup::with_config("").start();
+    create(&daemon, "ev", "a Int64");
+    let shown = call(&daemon, "DELETE", "/v0/datasources/ev?force=false&dry_run=true", "");
+    assert_eq!((shown.status, &shown.json()["dependent_pipes"]), (200, &json!([])), "{}", shown.text());
+    assert_eq!(call(&daemon, "GET", "/v0/datasources/ev", "").status, 200);
+    for path in ["/v0/datasources/ev/truncate", "/v1/datasources/ev/replace"] {
+        let refused = call(&daemon, "POST", path, "");
+        assert!(
+            refused.status == 400 && error(&refused).contains("not supported"),
+            "{path}: {}",
+            refused.text()
+        );
+    }
+    let dropped = call(&daemon, "DELETE", "/v0/datasources/ev/?force=true", "");
+    assert_eq!((dropped.status, dropped.body.len()), (204, 0));
+    assert_eq!(call(&daemon, "DELETE", "/v0/datasources/ev", "").status, 404);
+    assert_eq!(call(&daemon, "POST", "/v0/datasources/ev/truncate", "").status, 404);
+    assert_eq!(call(&daemon, "GET", "/v0/datasources", "").json(), json!({"datasources": []}));
+    assert_eq!(create(&daemon, "ev", "b String").status, 200);
+}
+
+/// Rights are for single data sources, in the words of the contract.
+#[test]
+fn a_token_may_what_its_scopes_say() {
+    let daemon = Setup::with_config("").start();
+    create(&daemon, "mine", "a Int64 `json:$.a`");
+    create(&daemon, "other", "a Int64 `json:$.a`");
+    let token = |scope: &str| {
+        let name = scope.replace(':', "_");
+        let made = call(&daemon, "POST", &format!("/v0/tokens?name={name}&scope={scope}"), "");
+        made.json()["token"].as_str().unwrap_or_else(|| panic!("{}", made.text())).to_owned()
+    };
+    let (append, read) = (token("DATASOURCES:APPEND:mine"), token("DATASOURCES:READ:mine"));
+    let (maker, dropper) = (token("DATASOURCES:CREATE"), token("DATASOURCES:DROP:mine"));
+    let status = |token: &str, method: &str, path: &str, body: &str| {
+        let authorization = format!("Bearer {token}");
+        let response =
+            request(daemon.ingest, method, path, &[("authorization", &authorization)], body.as_bytes());
+        if response.status == 403 {
+            assert!(error(&response).starts_with("token lacks "), "{}", response.text());
+        }
+        response.status
+    };
+    let import = |name: &str| format!("/v0/datasources?name={name}&mode=append&format=ndjson");
+    let lines = "{\"a\":1}\n";
+    assert_eq!(status(&append, "POST", &import("mine"), lines), 200);
+    assert_eq!(status(&append, "POST", &import("other"), lines), 403);
+    assert_eq!(status(&append, "POST", "/v1/datasources/other/append?format=ndjson", lines), 403);
+    assert_eq!(status(&read, "POST", &import("mine"), lines), 403);
+    assert_eq!(status(&read, "GET", "/v0/datasources/mine", ""), 200);
+    assert_eq!(status(&append, "GET", "/v0/datasources/other", ""), 403);
+    assert_eq!(status(&append, "POST", "/v0/analyze", lines), 403);
+    assert_eq!(status(&append, "POST", "/v0/datasources?name=third&format=ndjson", lines), 403);
+    assert_eq!(status(&maker, "POST", "/v0/datasources?name=third&format=ndjson", lines), 200);
+    assert_eq!(
+        status(&append, "POST", "/v0/datasources/mine/alter?schema=a%20Int64,b%20Nullable(Int8)", ""),
+        403
+    );
+    assert_eq!(status(&append, "DELETE", "/v0/datasources/mine", ""), 403);
+    let listed = call_as(&daemon, &append, "/v0/datasources");
+    assert_eq!(listed["datasources"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(status(&dropper, "DELETE", "/v0/datasources/mine", ""), 204);
+    // What is not there: told to those who may know of it.
+    assert_eq!(status(&append, "POST", "/v0/events?name=mine", lines), 404);
+    assert_eq!(status(&append, "POST", "/v0/events?name=fourth", lines), 403);
+    assert_eq!(status(&maker, "POST", "/v0/events?name=fourth", lines), 202);
+}
+
+fn call_as(daemon: &Daemon, token: &str, path: &str) -> Value {
+    request(daemon.ingest, "GET", path, &[("authorization", &format!("Bearer {token}"))], b"").json()
+}

@@ -39,6 +39,7 @@ mod real;
 mod records;
 mod replay;
 mod s3;
+mod samples;
 mod schema_api;
 mod streams;
 mod support;

@@ -1,5 +1,6 @@
 //! `forebay stream`: streams, their schemas and their counts.
 
+mod create;
 mod schema;
 
 use super::client::Admin;
@@ -26,6 +27,8 @@ enum Command {
         /// Name or id of the stream.
         stream: String,
     },
+    /// Make a stream, with the columns of a file of records if one is given.
+    Create(create::Create),
     /// Show a stream's columns, or change them.
     Schema(schema::Schema),
     /// Show the fields without a column that came to a stream whose policy is `propose`.
@@ -55,6 +58,7 @@ impl Stream {
                 let path = schema::path_of(&stream);
                 admin.run(Method::GET, &path, None, |answer| output::print(&show(answer))).await
             }
+            Command::Create(create) => create.run(admin).await,
             Command::Schema(schema) => schema.run(admin).await,
             Command::Proposals { stream } => schema::proposals(&stream, admin).await,
             Command::Accept(accept) => accept.run(admin).await,

@@ -8,6 +8,7 @@ mod health;
 mod keys;
 mod problem;
 mod replay;
+mod sample;
 mod schema;
 mod state;
 mod streams;
@@ -56,6 +57,7 @@ pub enum Call {
     Status,
     Streams,
     Stream,
+    SampleStream,
     PutStream,
     PatchStream,
     DeleteStream,
@@ -115,6 +117,7 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/status", Call::Status),
     Route::get("/admin/v1/streams", Call::Streams),
     Route::get("/admin/v1/streams/{id}", Call::Stream),
+    Route::post("/admin/v1/streams", Call::SampleStream),
     Route::put("/admin/v1/streams/{id}", Call::PutStream),
     Route::patch("/admin/v1/streams/{id}", Call::PatchStream),
     Route::delete("/admin/v1/streams/{id}", Call::DeleteStream),
@@ -293,6 +296,7 @@ impl AdminHandler {
             Call::Status => Ok(ok(&running.status(phase).await?)),
             Call::Streams => running.streams().await,
             Call::Stream => running.stream(request).await,
+            Call::SampleStream => running.sample_stream(request).await,
             Call::PutStream => running.put_stream(request).await,
             Call::PatchStream => running.patch_stream(request).await,
             Call::DeleteStream => running.delete_stream(request).await,

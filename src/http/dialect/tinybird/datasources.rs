@@ -1,7 +1,7 @@
 //! Data sources: streams by another name. Made from a schema or from their first records, listed, shown, appended to,
 //! changed, emptied and dropped.
 
-use super::super::{Accepted, Append, Call, Managed, Wait};
+use super::super::{Accepted, Append, Call, Managed, Reply, Wait};
 use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
 use super::reply;
@@ -37,7 +37,7 @@ pub(super) fn post(control: &Control, call: &Call<'_>) -> Result<Managed, Reject
 }
 
 pub(super) fn replace() -> Reject {
-    Reject::malformed("Replacing rows is not supported: truncate the data source, then append")
+    Reject::malformed("Replacing rows is not supported: make another data source, and append to that")
 }
 
 fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
@@ -369,6 +369,30 @@ fn operation(change: &Change, columns: &[Column]) -> String {
         | Change::Redefined { column }
         | Change::Moved { column } => format!("MODIFY COLUMN `{column}` {}", kind(column)),
     }
+}
+
+/// `DELETE /v0/datasources/{name}`: it takes no more records, and its name is free. What is accepted is still written.
+pub(super) fn drop_source(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let stream = find(control, name)?;
+    call.caller.require(Need::Drop(&stream.name))?;
+    if Upload::of(call)?.is_true("dry_run") {
+        let shown = summary(control, &stream);
+        let answer = json!({"dry_run": true, "dependent_pipes": [], "datasource": shown});
+        return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
+    }
+    control.catalog.delete_stream(stream.id).map_err(refused)?;
+    Ok(Managed::Reply(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }))
+}
+
+/// `POST /v0/datasources/{name}/truncate`: refused. What was published stays until whoever owns the destination removes
+/// it: readers of a directory have no moment at which all of its files could go at once.
+pub(super) fn truncate(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let (stream, _) = find_table(control, name)?;
+    call.caller.require(Need::Drop(&stream.name))?;
+    Err(Reject::malformed(
+        "Truncating is not supported: rows that are published stay at the destination. Drop the data source, or make \
+         another one",
+    ))
 }
 
 /// Conditions are SQL, of which there is none here.
