@@ -5,9 +5,10 @@ use crate::common;
 use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use forebay::columns::{Limits, Origin, Rows};
+use forebay::batch::StreamId;
+use forebay::columns::{Limits, Origin, Rows, judge};
 use forebay::json::{BodyKind, records};
-use forebay::schema::Rules;
+use forebay::schema::{Policy, Rules, Schema};
 use serde::de::IgnoredAny;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -74,6 +75,56 @@ pub fn columns(c: &mut Criterion) {
             let reader = arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(8192);
             let batches = reader.build(body.as_bytes()).into_iter().flatten();
             batches.map(|batch| batch.map_or(0, |batch| batch.num_rows())).sum::<usize>()
+        });
+    });
+}
+
+/// A schema that is declared, against one that is found, and what deciding before the answer costs.
+pub fn policies(c: &mut Criterion) {
+    const ROWS: u64 = 200_000;
+    let body = common::events(ROWS, 1);
+    let limits =
+        Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
+    let chunks: Vec<&[u8]> = body.as_bytes().split_inclusive(|byte| *byte == b'\n').collect();
+    let chunks: Vec<Vec<u8>> = chunks.chunks(60).map(<[&[u8]]>::concat).collect();
+    let schema = {
+        let mut rows = Rows::new(&Rules::default(), limits);
+        rows.append(&chunks[0], BodyKind::Lines, Origin { lsn: 0, received_at: 0 });
+        Arc::new(Schema { version: 1, ..rows.finish(1).unwrap().schema })
+    };
+    let mut group = c.benchmark_group("policies");
+    group.sample_size(10).throughput(Throughput::Elements(ROWS));
+    for policy in [Policy::Evolve, Policy::Propose, Policy::Strict] {
+        let columns = if policy == Policy::Evolve { Arc::default() } else { Arc::clone(&schema) };
+        let rules = Rules { policy, schema: columns, time: None };
+        group.bench_function(policy.name(), |b| {
+            b.iter(|| {
+                let mut rows = Rows::new(&rules, limits);
+                let mut stored = 0;
+                for (lsn, chunk) in chunks.iter().enumerate() {
+                    let origin = Origin { lsn: lsn as u64, received_at: 0 };
+                    rows.append(chunk, BodyKind::Lines, origin);
+                    if rows.len() >= 8192 {
+                        stored += rows.finish(1).map_or(0, |batch| batch.batch.num_rows());
+                    }
+                }
+                stored + rows.finish(1).map_or(0, |batch| batch.batch.num_rows())
+            });
+        });
+    }
+    let rules = Rules { policy: Policy::Strict, schema, time: None };
+    group.bench_function("judged before the answer", |b| {
+        b.iter(|| {
+            let judged =
+                |chunk| judge(StreamId(1), &rules, chunk, BodyKind::Lines, 0).map_or(0, |j| j.stored);
+            chunks.iter().map(|chunk| judged(black_box(chunk))).sum::<u64>()
+        });
+    });
+    let bodies: Vec<[Bytes; 1]> = chunks.iter().map(|chunk| [Bytes::from(chunk.clone())]).collect();
+    group.bench_function("checked before the answer", |b| {
+        b.iter(|| {
+            let checked = |body| records::check(body, BodyKind::Lines).map_or(0, |verdict| verdict.good);
+            bodies.iter().map(|body| checked(black_box(body))).sum::<u64>()
         });
     });
 }

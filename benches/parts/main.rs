@@ -8,6 +8,7 @@ mod common;
 mod auth;
 mod decode;
 mod parquet;
+mod times;
 mod wal;
 
 use criterion::{criterion_group, criterion_main};
@@ -17,6 +18,8 @@ criterion_group!(
     auth::identify,
     decode::check,
     decode::columns,
+    decode::policies,
+    times::timestamp,
     parquet::write,
     wal::append,
     wal::commit,

@@ -248,3 +248,39 @@ pub(super) fn policy_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<
 fn unreadable(at: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(n: u32) -> Arc<Stream> {
+        Arc::new(Stream {
+            id: StreamId(n),
+            uuid: uuid::Uuid::from_u128(n.into()).to_string(),
+            name: format!("s{n}"),
+            policy: Policy::Evolve,
+            settings: Arc::default(),
+            schema: Arc::default(),
+            created_at: 0,
+            deleted_at: None,
+        })
+    }
+
+    #[test]
+    fn one_more_of_many_streams_copies_a_small_part_of_them() {
+        let mut streams = Streams::default();
+        for n in 0..10_000 {
+            streams = streams.with(&stream(n));
+        }
+        let more = streams.with(&stream(10_000));
+        assert_eq!((streams.len(), more.len()), (10_000, 10_001));
+        let copied = streams.names.parts.iter().zip(&more.names.parts).filter(|(a, b)| !Arc::ptr_eq(a, b));
+        let copied: Vec<usize> = copied.map(|(_, part)| part.len()).collect();
+        assert!(copied.len() == 1 && copied[0] < 200, "{copied:?}");
+        for key in ["s0", "00000000-0000-0000-0000-00000000270f", "s10000"] {
+            assert!(more.find(key).is_some(), "{key}");
+        }
+        assert_eq!(more.get(StreamId(77)).unwrap().name, "s77");
+        assert_eq!((streams.find("s10000"), more.find("s10001")), (None, None));
+    }
+}

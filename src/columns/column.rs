@@ -61,6 +61,7 @@ impl<'a> Row<'a> {
     }
 
     /// Takes what did not go into its column.
+    #[cold]
     pub(super) fn misfit(&mut self, fit: Fit<'a>) {
         match fit {
             Fit::Stored => {}

@@ -12,6 +12,8 @@ use std::cell::RefCell;
 const KEPT_MAX: usize = 32;
 /// Schemas with more columns are not kept.
 const KEPT_COLUMNS_MAX: usize = 256;
+/// After larger bodies they hold more memory than is worth keeping.
+const KEPT_BODY_BYTES_MAX: usize = 1 << 20;
 /// Rows in memory at a time: what fits the cache.
 const ROWS_MAX: usize = 128;
 
@@ -54,7 +56,7 @@ pub fn judge(
             None => Kept { stream, version, rows: rows(rules) },
         };
         let (counts, first_bad) = judge.rows.judge(body, kind, received_at, ROWS_MAX)?;
-        if rules.schema.columns.len() <= KEPT_COLUMNS_MAX {
+        if rules.schema.columns.len() <= KEPT_COLUMNS_MAX && body.len() <= KEPT_BODY_BYTES_MAX {
             if kept.len() >= KEPT_MAX {
                 kept.remove(0);
             }

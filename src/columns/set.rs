@@ -1,6 +1,6 @@
 //! Columns of an object: the record itself, a struct in it, or an object on the way to columns further down.
 
-use super::column::{Column, Row};
+use super::column::{Column, Fit, Row};
 use super::data::{Data, arrow_field};
 use crate::json::{Field, Fields, Parser, Shape, Str, Syntax};
 use crate::schema::{Column as Definition, Rules};
@@ -293,7 +293,9 @@ impl<'a> Fields<'a> for ObjectFields<'_, 'a> {
         let key = match field {
             Field::Slot(slot) => {
                 let fit = self.set.columns[slot].column.push(self.row, parser, self.seen)?;
-                self.seen.misfit(fit);
+                if fit != Fit::Stored {
+                    self.seen.misfit(fit);
+                }
                 &self.set.columns[slot].key
             }
             Field::Other(key) => {

@@ -1,6 +1,6 @@
 //! One body on its way into the rows: each record read, judged, and stored or put aside.
 
-use super::column::{Misfit, Row};
+use super::column::{Fit, Misfit, Row};
 use super::dedupe;
 use super::reason::{Failure, Reason};
 use super::rows::{BadRow, Origin, Rows};
@@ -224,7 +224,9 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
         let key = match field {
             Field::Slot(slot) => {
                 let fit = self.rows.set.column(slot).push(self.rows.count, parser, self.seen)?;
-                self.seen.misfit(fit);
+                if fit != Fit::Stored {
+                    self.seen.misfit(fit);
+                }
                 if self.seen.misfits.len() == before {
                     return Ok(());
                 }
