@@ -24,6 +24,7 @@ pub mod progress;
 pub mod quarantined;
 
 pub mod auth;
+pub mod console;
 pub mod control;
 pub mod feeds;
 pub mod http;

@@ -179,7 +179,7 @@ fn what_is_asked_wrongly_is_a_problem() {
         "no stream has the name or id",
     );
     for path in
-        ["/", "/nothing", "/admin", "/admin/v1", "/admin/v2/status", "/admin/v1/streams/e/rows", "/v0/events"]
+        ["/nothing", "/admin", "/admin/v1", "/admin/v2/status", "/admin/v1/streams/e/rows", "/v0/events"]
     {
         assert_problem(&daemon.get(path), 404, "no such route");
     }

@@ -11,6 +11,7 @@ mod cli;
 mod columns;
 mod config;
 mod connections;
+mod console;
 mod cors;
 mod damage;
 mod datasources;

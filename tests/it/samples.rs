@@ -34,6 +34,9 @@ const COLUMNS: [&str; 5] =
 #[test]
 fn columns_follow_from_the_sample() {
     let daemon = Setup::with_config("").start();
+    let dry = post(&daemon, "name=ev&dry=true", SAMPLE);
+    assert_eq!((dry.status, columns(&dry.json()["schema"])), (200, COLUMNS.map(str::to_owned).to_vec()));
+    // Nothing was made by that.
     let made = post(&daemon, "name=ev", SAMPLE);
     assert_eq!(made.status, 201, "{}", made.text());
     let made = made.json();

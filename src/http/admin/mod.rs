@@ -6,6 +6,7 @@ mod clients;
 mod columns;
 mod health;
 mod keys;
+mod page;
 mod problem;
 mod replay;
 mod sample;
@@ -23,6 +24,7 @@ use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Need};
 use crate::catalog::{Catalog, Stream};
 use crate::clock::Clock;
+use crate::console;
 use crate::control::Control;
 use crate::metrics;
 use crate::progress::Progress;
@@ -244,6 +246,9 @@ impl AdminHandler {
         body: Incoming,
     ) -> Result<Response<FullBody<Bytes>>, Problem> {
         let phase = Phase::clone(&self.phase.load());
+        if let Some(asset) = console::find(head.uri.path()) {
+            return page::page(head, asset, &self.ingest_url);
+        }
         let found = route::find(ROUTES, &head.method, head.uri.path());
         match found {
             Found::Route(Call::Healthz, _) => return Ok(health::healthz(&phase)),

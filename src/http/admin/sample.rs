@@ -1,7 +1,8 @@
 //! `POST /admin/v1/streams?name=`: a new stream, whose columns follow from a sample of its records if there is one.
 
-use super::columns::{bad, stream_json};
-use super::problem::{Problem, blocking, created, internal, parameter};
+use super::columns::{bad, column_json, stream_json};
+use super::problem::{Problem, blocking, created, internal, ok, parameter};
+use super::schema::flag;
 use super::{AdminRequest, BODY_MAX, Running};
 use crate::catalog::{IfExists, NewStream};
 use crate::http::body::{self, Encoding};
@@ -11,6 +12,7 @@ use crate::schema::{Column, ColumnType, Policy, StreamSettings, system};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full as FullBody;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Records of a sample that are looked at.
@@ -19,7 +21,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 impl Running {
     /// Makes a stream, from a sample if there is one in the body: NDJSON, a JSON document, or gzip of either. The sample is
-    /// not stored.
+    /// not stored. With `dry`, only says which columns there would be.
     pub(super) async fn sample_stream(
         &self,
         request: &AdminRequest<'_>,
@@ -34,6 +36,10 @@ impl Running {
         let fields_max = catalog.columns_max();
         let found = tokio::task::spawn_blocking(move || columns(body, fields_max));
         let columns = found.await.map_err(|error| internal(&error))??;
+        if flag(request.query, "dry")? {
+            let columns: Vec<Value> = columns.iter().map(column_json).collect();
+            return Ok(ok(&json!({"name": name, "policy": policy, "schema": {"columns": columns}})));
+        }
         let new = NewStream {
             name,
             policy,

@@ -241,7 +241,7 @@ fn add_changes(answer: &mut Value, changes: &[Change]) {
 }
 
 /// `?dry=true`, also `?dry`.
-fn flag(query: &str, name: &str) -> Result<bool, Problem> {
+pub(super) fn flag(query: &str, name: &str) -> Result<bool, Problem> {
     match parameter(query, name).as_deref() {
         None | Some("false") => Ok(false),
         Some("true" | "") => Ok(true),

@@ -1,0 +1,47 @@
+// The admin API. The console uses nothing that is not described at /openapi.json.
+
+const KEY = "forebay-admin-token";
+
+export class Unauthorized extends Error {}
+
+export const token = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+};
+
+async function call(method, path, body, headers = {}) {
+  const request = { method, headers: { ...headers } };
+  if (token.get() !== "") request.headers.authorization = `Bearer ${token.get()}`;
+  if (body instanceof Blob) request.body = body;
+  else if (body !== undefined) {
+    request.headers["content-type"] = "application/json";
+    request.body = JSON.stringify(body);
+  }
+  const response = await fetch(path, request);
+  const text = await response.text();
+  let value = null;
+  try {
+    value = text === "" ? null : JSON.parse(text);
+  } catch {
+    value = { detail: text };
+  }
+  if (response.status === 401) throw new Unauthorized(value?.detail ?? "a token is asked for");
+  if (!response.ok) throw new Error(value?.detail ?? `${response.status} ${response.statusText}`);
+  return value;
+}
+
+export const get = (path) => call("GET", path);
+export const post = (path, body, headers) => call("POST", path, body, headers);
+export const put = (path, body) => call("PUT", path, body);
+export const patch = (path, body) => call("PATCH", path, body);
+export const remove = (path) => call("DELETE", path);
+
+/** Like get, but a listener that is starting or gone is an answer as well. */
+export async function ready() {
+  try {
+    const response = await fetch("/readyz");
+    return await response.json();
+  } catch {
+    return { ready: false, reason: "not reachable" };
+  }
+}

@@ -1,0 +1,48 @@
+// New fields of a stream whose schema does not grow by itself: accepted one by one, some, or all, the type adjusted.
+import { get, post } from "./api.js";
+import { alertOf, count, el, table, when } from "./dom.js";
+import { typeInput, typeOf } from "./types.js";
+
+export async function proposals(path, about, redraw) {
+  const { version, proposals } = await get(`${path}/schema/proposals`);
+  if (proposals.length === 0) return el("div");
+  const note = el("div", { "aria-live": "polite" });
+  const rows = proposals.map((proposal) => ({
+    ...proposal,
+    chosen: el("input", { type: "checkbox", checked: true, "aria-label": `accept ${proposal.name}` }),
+    kind: typeInput(proposal.type, `type of ${proposal.name}`),
+  }));
+  const accept = async () => {
+    const chosen = rows.filter((row) => row.chosen.checked);
+    const body = { version, accept: chosen.map((row) => ({ path: row.path, type: typeOf(row.kind) })) };
+    try {
+      await post(`${path}/schema/proposals`, body);
+      await redraw();
+    } catch (error) {
+      note.replaceChildren(alertOf(error));
+    }
+  };
+  return el(
+    "section",
+    { id: "proposals" },
+    el("h2", "Proposed columns"),
+    el("p.quiet", "Fields that came and have no column. From the moment they are accepted, new records fill them; what came before stays in _rescued, and a replay fills it as well."),
+    table(
+      [
+        { name: "", cell: (row) => row.chosen },
+        { name: "Field", cell: (row) => el("code", row.path.join(".")) },
+        { name: "Type", cell: (row) => row.kind },
+        { name: "Values", number: true, cell: (row) => count(row.count) },
+        { name: "First", cell: (row) => when(row.first_at) },
+        { name: "Last", cell: (row) => when(row.last_at) },
+        { name: "Examples", cell: (row) => el("code", row.examples.map((example) => shown(example)).join(", ")) },
+      ],
+      rows,
+      "",
+    ),
+    el("p", el("button", { type: "button", onclick: accept }, "Accept what is chosen")),
+    note,
+  );
+}
+
+const shown = (example) => (typeof example === "string" ? example : JSON.stringify(example));

@@ -1,0 +1,33 @@
+//! The console's files.
+
+use super::problem::{Problem, respond};
+use crate::console::{self, Asset};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Full as FullBody;
+
+/// A file of the console. No token is asked for: it tells nothing.
+pub(super) fn page(
+    head: &http::request::Parts,
+    asset: &Asset,
+    ingest_url: &str,
+) -> Result<Response<FullBody<Bytes>>, Problem> {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        let detail = format!("method {} not allowed", head.method);
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, "GET, HEAD"));
+    }
+    let mut response = respond(StatusCode::OK, asset.content_type, asset.body.to_owned());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // A new version of the daemon brings a new console.
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&console::content_security_policy(ingest_url)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
+}
