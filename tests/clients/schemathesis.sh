@@ -14,6 +14,7 @@ home=$(mktemp -d)
 trap 'kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; rm -rf "$home"' EXIT
 cd "$home"
 
+touch out
 "$forebay" serve --dev --data-dir data --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >out 2>log &
 daemon=$!
 for _ in $(seq 100); do

@@ -189,25 +189,34 @@ fn what_is_asked_wrongly_is_a_problem() {
 fn every_endpoint_names_the_methods_it_has() {
     let daemon = Daemon::dev();
     daemon.post("name=e", EVENT);
-    let reads = [
+    let only_read = [
         "/healthz",
         "/readyz",
         "/metrics",
         "/admin/v1/status",
-        "/admin/v1/streams",
-        "/admin/v1/streams/e",
+        "/openapi.json",
         "/admin/v1/streams/e/records",
         "/admin/v1/streams/e/files",
         "/admin/v1/wal",
         "/admin/v1/staged",
         "/admin/v1/receipts/1",
     ];
-    for path in reads {
+    for path in only_read {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
             let refused = request(daemon.admin, method, path, &[], b"{}");
             assert_problem(&refused, 405, &format!("method {method} not allowed"));
             assert_eq!(refused.header("allow"), Some("GET, HEAD"), "{method} {path}");
         }
+    }
+    for (path, methods) in [
+        ("/admin/v1/streams", "GET, HEAD, POST"),
+        ("/admin/v1/streams/e", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("/admin/v1/tokens", "GET, HEAD, POST"),
+        ("/admin/v1/replay", "POST, GET, HEAD"),
+    ] {
+        let refused = request(daemon.admin, "OPTIONS", path, &[], b"");
+        assert_problem(&refused, 405, "method OPTIONS not allowed");
+        assert_eq!(refused.header("allow"), Some(methods), "{path}");
     }
     for path in ["/admin/v1/publish", "/admin/v1/drain"] {
         for method in ["GET", "HEAD", "PUT", "DELETE"] {
