@@ -31,7 +31,7 @@ class Daemon:
         self.events, self.admin, self.token = said["events"], said["admin"], said["token"]
 
     def command(self, *arguments):
-        command = [self.binary, *arguments, "--url", self.admin]
+        command = [self.binary, *arguments, "--admin-url", self.admin]
         environment = {**os.environ, "FOREBAY_TOKEN": self.token}
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
         return run.stdout.strip()
