@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// Between two requests of the quiet client.
 const PERIOD: Duration = Duration::from_millis(10);
 /// Lets everything in but what a token itself limits.
-const LIMITS: [(&str, &str); 2] = [
+const LIMITS: [(&str, &str); 3] = [
+    ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s"),
     ("FOREBAY_LIMITS__TINYBIRD__REQUESTS_PER_SECOND", "10000000"),
     ("FOREBAY_LIMITS__TINYBIRD__BYTES_PER_SECOND", "100GB"),
 ];

@@ -45,11 +45,13 @@ pub fn run(settings: &Settings) {
     if wanted("convert") {
         convert::run(&scratch(), settings.rounds);
     }
+    // Nobody looks into it.
+    drop(std::fs::remove_dir_all(scratch()));
 }
 
-/// A directory on the disk that the build is on, empty.
+/// A directory of this run on the disk that the build is on, empty.
 fn scratch() -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("ingest");
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ingest-{}", std::process::id()));
     // It may not be there.
     drop(std::fs::remove_dir_all(&dir));
     std::fs::create_dir_all(&dir).expect("a scratch directory");

@@ -10,8 +10,9 @@ mod window;
 
 use crate::batch::Dialect;
 use crate::clock::Clock;
+use hashbrown::DefaultHashBuilder;
 use rates::{Moment, Rates};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Instant;
 use window::Windows;
 
@@ -80,7 +81,7 @@ pub struct Limits {
     bytes: Rates,
     /// When time begins for them.
     epoch: Instant,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Limits {
@@ -93,7 +94,7 @@ impl Limits {
             windows: Windows::default(),
             bytes: Rates::default(),
             epoch: Instant::now(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 

@@ -39,6 +39,10 @@ use target::Target;
 /// After this, a request that waits for its sync is told that it is accepted.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What is over a limit is told so after this long. Who heeds `Retry-After` does not notice; who does not, and asks
+/// again at once on every connection, would otherwise keep a core busy with refusals, and others waiting.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
+
 /// Everything a request needs.
 pub struct IngestHandler {
     pub wal: wal::Handle,
@@ -98,6 +102,9 @@ impl Handler for IngestHandler {
                 self.metrics.refused(reject.kind.index());
                 if let Some(internal) = &reject.internal {
                     tracing::warn!(error = internal, %peer, reason = reject.kind.label(), "request refused");
+                }
+                if reject.kind == Kind::TooManyRequests {
+                    tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
                 (dialect.rejected(&reject), Some(reject))
             }
