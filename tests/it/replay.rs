@@ -156,6 +156,7 @@ fn a_time_is_widened_to_whole_files() {
         }
         daemon.publish();
     }
+    let before = daemon.files("t");
     // From the second request of the second file up to, not including, the first of the fourth.
     let asked = daemon.replay(&json!({"stream": "t", "from": times[3].1, "to": times[6].1}));
     assert_eq!(asked.status, 202, "{}", asked.text());
@@ -167,7 +168,6 @@ fn a_time_is_widened_to_whole_files() {
     let range =
         json!({"first_lsn": times[2].0, "last_lsn": times[5].0, "from": times[2].1, "to": times[5].1});
     assert_eq!(asked["range"], range);
-    let before = daemon.files("t");
     assert_eq!(daemon.replayed(&asked["id"])["state"], "done");
     let published: Vec<bool> = daemon
         .files("t")
