@@ -29,18 +29,30 @@ impl std::fmt::Display for StreamId {
     }
 }
 
-/// Which wire contract a request came by.
+/// Which wire contract a request came by. The numbers are in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     Tinybird = 1,
     Polaris = 2,
+    Amperity = 3,
+    Keboola = 4,
+    KeboolaStream = 5,
+    Foundry = 6,
 }
 
 impl Dialect {
+    pub const ALL: [Self; 6] =
+        [Self::Tinybird, Self::Polaris, Self::Amperity, Self::Keboola, Self::KeboolaStream, Self::Foundry];
+
+    /// As the configuration and people call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tinybird => "tinybird",
             Self::Polaris => "polaris",
+            Self::Amperity => "amperity",
+            Self::Keboola => "keboola",
+            Self::KeboolaStream => "keboola_stream",
+            Self::Foundry => "foundry",
         }
     }
 }
@@ -125,11 +137,7 @@ impl<'a> Batch<'a> {
         let head = (|| {
             Some(BatchHead {
                 stream: StreamId(number(0)?),
-                dialect: match dialect {
-                    1 => Dialect::Tinybird,
-                    2 => Dialect::Polaris,
-                    _ => return None,
-                },
+                dialect: Dialect::ALL.into_iter().find(|known| *known as u8 == *dialect)?,
                 kind: match kind {
                     0 => BodyKind::Lines,
                     1 => BodyKind::Document,

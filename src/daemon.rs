@@ -4,6 +4,7 @@
 //! last sync, last files, exit.
 
 use crate::auth::Auth;
+use crate::batch::Dialect;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
@@ -246,8 +247,7 @@ fn public_url(config: &Config) -> Option<String> {
 /// What requests are held to; may change while the daemon runs.
 fn settings(config: &Config) -> Settings {
     Settings {
-        body_max: config.limits.body_max.0,
-        polaris_body_max: config.limits.polaris.body_max.0,
+        body_max: Dialect::ALL.map(|dialect| config.limits.body_max(dialect)),
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,
@@ -300,7 +300,7 @@ impl Parts {
             errors,
             feeds: Feeds::default(),
             managing: Mutex::default(),
-            polaris: config.limits.polaris(),
+            polaris: config.polaris.settings(),
         });
         dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;

@@ -1,8 +1,8 @@
 //! The section `[limits]`: what requests are held to.
 
-use super::units::{OptionalSpan, Size, Span};
-use crate::control::PolarisSettings;
-use crate::limits::{Profile, Settings};
+use super::units::{Size, Span};
+use crate::batch::Dialect;
+use crate::limits::{self, Profiles, Settings};
 use serde::Deserialize;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,36 +17,41 @@ pub struct Limits {
     pub idempotency_keys_max: usize,
     pub token_requests_per_second: u32,
     pub stream_requests_per_second: u32,
-    pub tinybird: Tinybird,
-    pub polaris: Polaris,
+    tinybird: Profile,
+    polaris: Profile,
+    amperity: Profile,
+    keboola: Profile,
+    keboola_stream: Profile,
+    foundry: Profile,
 }
 
-/// For the paths of Tinybird's API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "settings have their unit in their name")]
-pub struct Tinybird {
+/// For the paths of one contract. What is not given is not limited, or as for every contract.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Instead of `limits.body_max`.
+    pub body_max: Option<Size>,
     pub requests_per_second: u32,
+    pub requests_per_minute: Option<u32>,
     pub stream_requests_per_second: u32,
     pub bytes_per_second: Size,
 }
 
-/// For the paths of Imply Polaris' API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Polaris {
-    pub body_max: Size,
-    pub requests_per_minute: u32,
-    pub bytes_per_second: Size,
-    pub late_reject: OptionalSpan,
-    pub early_reject: OptionalSpan,
-}
-
 impl Limits {
-    /// Which times of events are taken at the paths of Imply Polaris' API.
-    pub fn polaris(&self) -> PolarisSettings {
-        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
-        PolarisSettings { late: seconds(self.polaris.late_reject), early: seconds(self.polaris.early_reject) }
+    pub fn profile(&self, dialect: Dialect) -> &Profile {
+        match dialect {
+            Dialect::Tinybird => &self.tinybird,
+            Dialect::Polaris => &self.polaris,
+            Dialect::Amperity => &self.amperity,
+            Dialect::Keboola => &self.keboola,
+            Dialect::KeboolaStream => &self.keboola_stream,
+            Dialect::Foundry => &self.foundry,
+        }
+    }
+
+    /// Bytes of a body on the wire: never more than may be received at all.
+    pub fn body_max(&self, dialect: Dialect) -> u64 {
+        self.profile(dialect).body_max.unwrap_or(self.body_max).0.min(self.in_flight_max.0)
     }
 
     /// How much may come from whom.
@@ -54,17 +59,15 @@ impl Limits {
         Settings {
             token_per_second: self.token_requests_per_second,
             stream_per_second: self.stream_requests_per_second,
-            tinybird: Profile {
-                per_second: self.tinybird.requests_per_second,
-                stream_per_second: self.tinybird.stream_requests_per_second,
-                bytes_per_second: self.tinybird.bytes_per_second.0,
-                ..Profile::default()
-            },
-            polaris: Profile {
-                per_minute: self.polaris.requests_per_minute,
-                bytes_per_second: self.polaris.bytes_per_second.0,
-                ..Profile::default()
-            },
+            profiles: Profiles::new(|dialect| {
+                let profile = self.profile(dialect);
+                limits::Profile {
+                    stream_per_second: profile.stream_requests_per_second,
+                    per_second: profile.requests_per_second,
+                    per_minute: profile.requests_per_minute,
+                    bytes_per_second: profile.bytes_per_second.0,
+                }
+            }),
         }
     }
 }

@@ -10,8 +10,10 @@ mod units;
 pub use limits::Limits;
 pub use units::{OptionalSpan, Size, Span, UnitError};
 
+use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
+use crate::control::PolarisSettings;
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -74,6 +76,7 @@ pub struct Config {
     pub staging: Staging,
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
+    pub polaris: Polaris,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -97,6 +100,21 @@ pub struct Server {
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
     pub allowed_origins: Vec<String>,
+}
+
+/// What is said of Imply Polaris' API beside its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polaris {
+    late_reject: OptionalSpan,
+    early_reject: OptionalSpan,
+}
+
+impl Polaris {
+    pub fn settings(&self) -> PolarisSettings {
+        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
+        PolarisSettings { late: seconds(self.late_reject), early: seconds(self.early_reject) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -230,10 +248,12 @@ impl Config {
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
-        at_least("limits.polaris.body_max", self.limits.polaris.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
-        let body_max = self.limits.body_max.0.max(self.limits.polaris.body_max.0);
-        at_least("limits.in_flight_max", self.limits.in_flight_max.0, body_max)?;
+        at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
+        for dialect in Dialect::ALL {
+            let key = format!("limits.{}.body_max", dialect.name());
+            at_least(&key, self.limits.body_max(dialect), 1)?;
+        }
         at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
@@ -396,7 +416,8 @@ impl S3 {
 fn dev() -> Table {
     let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"\n\
                 [limits.tinybird]\nrequests_per_second = 0\nbytes_per_second = \"0\"\n\
-                [limits.polaris]\nrequests_per_minute = 0\nbytes_per_second = \"0\"";
+                [limits.polaris]\nrequests_per_minute = 0\nbytes_per_second = \"0\"\n\
+                [limits.amperity]\nrequests_per_second = 0";
     text.parse().unwrap_or_default()
 }
 

@@ -23,8 +23,22 @@ pub struct Settings {
     pub token_per_second: u32,
     /// Requests a second to a stream.
     pub stream_per_second: u32,
-    pub tinybird: Profile,
-    pub polaris: Profile,
+    pub profiles: Profiles,
+}
+
+/// The limits of each contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Profiles([Profile; Dialect::ALL.len()]);
+
+impl Profiles {
+    pub fn new(of: impl Fn(Dialect) -> Profile) -> Self {
+        Self(Dialect::ALL.map(of))
+    }
+
+    fn of(&self, dialect: Dialect) -> &Profile {
+        let at = Dialect::ALL.iter().position(|known| *known == dialect);
+        &self.0[at.unwrap_or(0)]
+    }
 }
 
 /// The limits of one contract.
@@ -34,8 +48,8 @@ pub struct Profile {
     pub stream_per_second: u32,
     /// Requests of a project, evenly spread over time,
     pub per_second: u32,
-    /// or in each minute of the clock.
-    pub per_minute: u32,
+    /// or in each minute of the clock: the contract tells of that, if of anything.
+    pub per_minute: Option<u32>,
     /// Bytes of bodies of a project, as they come over the wire.
     pub bytes_per_second: u64,
 }
@@ -117,14 +131,11 @@ impl Limits {
             let broad = self.projects.take(profile.per_second, project, 1, self.moment(now))?;
             Ok([narrow, broad].into_iter().flatten().min_by_key(|standing| standing.remaining))
         });
-        // A contract that counts in minutes tells of its minute only.
-        if asking.dialect != Dialect::Polaris {
-            return narrow;
-        }
+        let Some(per_minute) = profile.per_minute else { return narrow };
         match narrow {
-            Ok(_) => self.windows.take(profile.per_minute, project, 1, clock.now()),
+            Ok(_) => self.windows.take(per_minute, project, 1, clock.now()),
             Err(refused) => {
-                let standing = self.windows.take(profile.per_minute, project, 0, clock.now());
+                let standing = self.windows.take(per_minute, project, 0, clock.now());
                 Err(Refused { standing: standing.ok().flatten(), ..refused })
             }
         }
@@ -178,10 +189,7 @@ impl Limits {
     }
 
     fn profile(&self, dialect: Dialect) -> &Profile {
-        match dialect {
-            Dialect::Tinybird => &self.settings.tinybird,
-            Dialect::Polaris => &self.settings.polaris,
-        }
+        self.settings.profiles.of(dialect)
     }
 
     fn project(&self, asking: &Asking<'_>) -> u64 {
@@ -237,6 +245,10 @@ mod tests {
         Asking { dialect: Dialect::Tinybird, token, token_per_second: None, project: None }
     }
 
+    fn only(dialect: Dialect, profile: Profile) -> Profiles {
+        Profiles::new(|other| if other == dialect { profile } else { Profile::default() })
+    }
+
     fn standing(limit: u32, remaining: u32, reset_seconds: u32) -> Standing {
         Standing { limit, remaining, reset_seconds }
     }
@@ -253,7 +265,8 @@ mod tests {
     #[test]
     fn a_second_s_worth_comes_at_once_and_the_rest_as_time_goes() {
         let tinybird = Profile { per_second: 10, ..Profile::default() };
-        let mut world = World::new(Settings { tinybird, ..Settings::default() });
+        let mut world =
+            World::new(Settings { profiles: only(Dialect::Tinybird, tinybird), ..Settings::default() });
         for left in (0..10).rev() {
             assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
         }
@@ -269,7 +282,11 @@ mod tests {
     #[test]
     fn what_a_token_is_refused_takes_nothing_from_the_others() {
         let tinybird = Profile { per_second: 20, ..Profile::default() };
-        let world = World::new(Settings { token_per_second: 5, tinybird, ..Settings::default() });
+        let world = World::new(Settings {
+            token_per_second: 5,
+            profiles: only(Dialect::Tinybird, tinybird),
+            ..Settings::default()
+        });
         let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
         assert_eq!(noisy, 5);
         assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower one is told");
@@ -283,7 +300,11 @@ mod tests {
     #[test]
     fn a_stream_has_the_lower_of_its_limits() {
         let tinybird = Profile { stream_per_second: 3, ..Profile::default() };
-        let world = World::new(Settings { stream_per_second: 5, tinybird, ..Settings::default() });
+        let world = World::new(Settings {
+            stream_per_second: 5,
+            profiles: only(Dialect::Tinybird, tinybird),
+            ..Settings::default()
+        });
         let taken =
             |asking: &Asking<'_>, stream| (0..9).filter(|_| world.admit(asking, stream).is_ok()).count();
         assert_eq!(taken(&of(1), 1), 3);
@@ -293,8 +314,9 @@ mod tests {
 
     #[test]
     fn minutes_are_those_of_the_clock() {
-        let polaris = Profile { per_minute: 83_334, ..Profile::default() };
-        let mut world = World::new(Settings { polaris, ..Settings::default() });
+        let polaris = Profile { per_minute: Some(83_334), ..Profile::default() };
+        let mut world =
+            World::new(Settings { profiles: only(Dialect::Polaris, polaris), ..Settings::default() });
         let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 23))));
         world.pass(1500);
@@ -313,8 +335,12 @@ mod tests {
 
     #[test]
     fn a_contract_that_counts_in_minutes_tells_of_its_minute_only() {
-        let polaris = Profile { per_minute: 100, ..Profile::default() };
-        let world = World::new(Settings { token_per_second: 1, polaris, ..Settings::default() });
+        let polaris = Profile { per_minute: Some(100), ..Profile::default() };
+        let world = World::new(Settings {
+            token_per_second: 1,
+            profiles: only(Dialect::Polaris, polaris),
+            ..Settings::default()
+        });
         let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(100, 99, 23))));
         let refused = Refused { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
@@ -324,7 +350,8 @@ mod tests {
     #[test]
     fn bytes_are_counted_to_the_byte_and_large_bodies_may_come_when_nothing_else_does() {
         let tinybird = Profile { bytes_per_second: 20_000_000, ..Profile::default() };
-        let mut world = World::new(Settings { tinybird, ..Settings::default() });
+        let mut world =
+            World::new(Settings { profiles: only(Dialect::Tinybird, tinybird), ..Settings::default() });
         assert_eq!(world.charge(&of(1), 15_000_000), Ok(()));
         assert_eq!(world.charge(&of(1), 5_000_001), Err(Refused { retry_seconds: 1, standing: None }));
         assert_eq!(world.charge(&of(1), 4_999_998), Ok(()));
@@ -338,8 +365,9 @@ mod tests {
     #[test]
     fn who_is_not_heard_of_is_forgotten() {
         let tinybird = Profile { per_second: 10, bytes_per_second: 1000, ..Profile::default() };
-        let polaris = Profile { per_minute: 10, ..Profile::default() };
-        let limits = Settings { token_per_second: 10, stream_per_second: 10, tinybird, polaris };
+        let polaris = Profile { per_minute: Some(10), ..Profile::default() };
+        let profiles = Profiles::new(|dialect| if dialect == Dialect::Polaris { polaris } else { tinybird });
+        let limits = Settings { token_per_second: 10, stream_per_second: 10, profiles };
         let world = World::new(limits);
         let held = || {
             let limits = &world.limits;

@@ -82,7 +82,7 @@ fn an_event_without_a_time_is_kept_aside() {
 
 #[test]
 fn a_late_event_among_good_ones_is_kept_aside_and_counted() {
-    let daemon = Setup::dev("[limits.polaris]\nlate_reject = \"7d\"\nearly_reject = \"1d\"\n").start();
+    let daemon = Setup::dev("[polaris]\nlate_reject = \"7d\"\nearly_reject = \"1d\"\n").start();
     let body: String = [(-1, 0), (-8, 1), (0, 2), (2, 3), (-6, 4)]
         .into_iter()
         .map(|(days, n)| event(&json!(now(days)), n))
@@ -151,7 +151,7 @@ fn a_job_says_how_late_and_early_events_may_be() {
 #[test]
 fn the_errors_of_a_table_are_shown_in_detail() {
     let dir = tempfile::tempdir().unwrap();
-    let config = "[limits.polaris]\nlate_reject = \"7d\"\n";
+    let config = "[polaris]\nlate_reject = \"7d\"\n";
     let daemon = Setup::dev(config).start_at(dir.path());
     let long = format!("not json {}", "x".repeat(1000));
     let body = format!("{}{long}\n{}", event(&json!(now(0)), 0), event(&json!(now(-8)), 2));
@@ -196,7 +196,7 @@ fn the_errors_of_a_table_are_shown_in_detail() {
 
 #[test]
 fn metrics_are_exported_in_the_vendor_s_names() {
-    let daemon = Setup::dev("[limits.polaris]\nlate_reject = \"7d\"\n").start();
+    let daemon = Setup::dev("[polaris]\nlate_reject = \"7d\"\n").start();
     let connection = json!({"name": "demo", "type": "push_streaming"});
     assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
     let spec = json!({

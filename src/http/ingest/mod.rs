@@ -62,8 +62,8 @@ pub struct IngestHandler {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    pub body_max: u64,
-    pub polaris_body_max: u64,
+    /// Bytes of a body on the wire, by [`batch::Dialect::ALL`].
+    pub body_max: [u64; batch::Dialect::ALL.len()],
     pub decoded_max: u64,
     pub body_timeout: Duration,
     /// Bytes of bodies that may be in memory at the same time.
@@ -73,10 +73,8 @@ pub struct Settings {
 impl Settings {
     /// Bytes of a body on the wire.
     fn body_max(&self, dialect: batch::Dialect) -> u64 {
-        match dialect {
-            batch::Dialect::Polaris => self.polaris_body_max,
-            batch::Dialect::Tinybird => self.body_max,
-        }
+        let dialects = batch::Dialect::ALL.into_iter().zip(self.body_max);
+        dialects.filter(|(known, _)| *known == dialect).map(|(_, bytes)| bytes).next().unwrap_or(0)
     }
 }
 
