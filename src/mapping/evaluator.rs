@@ -15,6 +15,7 @@ pub type Outcomes = Vec<Result<Evaluated, Failure>>;
 
 impl Evaluator {
     /// Whether a mapping can be used: unique names, templates that compile and know their variables.
+    #[expect(clippy::unused_async, reason = "workers answer later")]
     pub async fn check(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
         let errors = mapping.check_names();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -22,6 +23,7 @@ impl Evaluator {
 
     /// Values of all columns of type `path` and `template`: for each mapping, for each request. A mapping without such
     /// columns is asked nothing, and one without templates takes no time of a worker.
+    #[expect(clippy::unused_async, reason = "workers answer later")]
     pub async fn evaluate(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
         self.evaluate_here(mappings, requests)
     }

@@ -55,7 +55,9 @@ fn push_string(json: &mut String, text: &str) {
             '\r' => json.push_str("\\r"),
             '\t' => json.push_str("\\t"),
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                json.push_str(&format!("\\u{:04x}", u32::from(character)));
+                json.push_str("\\u");
+                let digit = |shift: u32| char::from_digit((u32::from(character) >> shift) & 15, 16);
+                json.extend([12, 8, 4, 0].into_iter().filter_map(digit));
             }
             other => json.push(other),
         }
