@@ -82,6 +82,8 @@ pub struct Reject {
     pub external: Cow<'static, str>,
     /// What the contract calls this refusal, where it has more names than there are kinds.
     pub code: Option<&'static str>,
+    /// What the contract's error body says besides.
+    pub parameters: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The right that a known token lacks, for contracts that have another word for it.
     pub lacks: Option<Scope>,
     /// For the log.
@@ -100,6 +102,7 @@ impl Reject {
             kind,
             external: external.into(),
             code: None,
+            parameters: None,
             lacks: None,
             internal: None,
             retry_after: None,

@@ -216,9 +216,11 @@ pub trait Dialect: Send + Sync {
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
-    fn accepted(&self, accepted: &Accepted) -> Reply;
+    /// The answer to a request whose records were taken.
+    fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
-    fn rejected(&self, reject: &Reject) -> Reply;
+    /// The answer to a request that was refused.
+    fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply;
 
     /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
     fn tell(&self, reply: &mut Reply, standing: &Standing) {

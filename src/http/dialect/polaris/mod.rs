@@ -192,7 +192,7 @@ impl Dialect for Polaris {
         answer(control, call, action, parameters).map(Managed::Reply)
     }
 
-    fn accepted(&self, accepted: &Accepted) -> Reply {
+    fn accepted(&self, _: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
@@ -200,7 +200,7 @@ impl Dialect for Polaris {
         rates::tell(reply, standing);
     }
 
-    fn rejected(&self, reject: &Reject) -> Reply {
+    fn rejected(&self, _: &RequestHead<'_>, reject: &Reject) -> Reply {
         let status = reject.kind.status();
         let (code, message) = match reject.kind {
             Kind::Unauthenticated => (None, "Unauthorized"),
@@ -288,6 +288,10 @@ fn timestamp(at: Micros) -> String {
 mod tests {
     use super::*;
 
+    fn request() -> http::request::Parts {
+        http::Request::new(()).into_parts().0
+    }
+
     #[test]
     fn its_paths_are_told_from_those_of_others() {
         for path in
@@ -303,7 +307,7 @@ mod tests {
     #[test]
     fn refusals_are_worded_as_the_contract_has_them() {
         let worded = |kind| {
-            let reply = Polaris.rejected(&Reject::new(kind, "why"));
+            let reply = Polaris.rejected(&RequestHead::of(&request()), &Reject::new(kind, "why"));
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             (reply.status.as_u16(), body.to_string())
         };

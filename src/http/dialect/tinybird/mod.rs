@@ -132,7 +132,7 @@ impl Dialect for Tinybird {
         Ok(Parsed::Manage(Manage { need: Some(operation.need()), credential }))
     }
 
-    fn accepted(&self, accepted: &Accepted) -> Reply {
+    fn accepted(&self, _: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
@@ -140,7 +140,7 @@ impl Dialect for Tinybird {
         rates::tell(reply, standing);
     }
 
-    fn rejected(&self, reject: &Reject) -> Reply {
+    fn rejected(&self, _: &RequestHead<'_>, reject: &Reject) -> Reply {
         let status = match reject.kind {
             // The contract knows no 401.
             Kind::Unauthenticated | Kind::TokenExpired => 403,
@@ -220,9 +220,16 @@ fn reply(status: StatusCode, body: &Value) -> Reply {
 mod tests {
     use super::*;
 
+    fn request() -> http::request::Parts {
+        http::Request::new(()).into_parts().0
+    }
+
     #[test]
     fn refusals_have_the_documented_shape() {
-        let reply = Tinybird.rejected(&Reject::new(Kind::Unauthenticated, "invalid authentication token"));
+        let reply = Tinybird.rejected(
+            &RequestHead::of(&request()),
+            &Reject::new(Kind::Unauthenticated, "invalid authentication token"),
+        );
         assert_eq!(reply.status.as_u16(), 403);
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         assert!(body["error"].is_string() && body["documentation"].is_string());
