@@ -20,6 +20,7 @@ use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::limits::Limits;
 use crate::metrics::{self, Reading};
+use crate::offsets::Offsets;
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -222,6 +223,7 @@ fn ingest_handler(
     wal: &wal::Handle,
     control: &Arc<Control>,
     keys: &Arc<idempotency::Index>,
+    offsets: Arc<Offsets>,
 ) -> Result<Arc<IngestHandler>, ConfigError> {
     Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
@@ -231,6 +233,7 @@ fn ingest_handler(
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
         keys: Arc::clone(keys),
+        offsets,
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
         limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
@@ -259,7 +262,7 @@ impl Parts {
         let clock = clock::system();
         let started = Instant::now();
         let wal_metrics = Arc::new(metrics::Wal::default());
-        let Opened { catalog, mut log, keys, journal } = {
+        let Opened { catalog, mut log, keys, journal, offsets } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -278,6 +281,7 @@ impl Parts {
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
             keys: journal,
+            offsets: Arc::clone(&offsets),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
@@ -303,7 +307,7 @@ impl Parts {
             polaris: config.polaris.settings(),
         });
         dialect::begin(&control)?;
-        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
+        let ingest = ingest_handler(config, &log.handle, &control, &keys, offsets)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let running = Arc::new(Running {
@@ -400,6 +404,7 @@ struct Opened {
     log: wal::Wal,
     keys: Arc<idempotency::Index>,
     journal: idempotency::Journal,
+    offsets: Arc<Offsets>,
 }
 
 fn open_log(
@@ -417,7 +422,8 @@ fn open_log(
     let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
     let dir = config.server.data_dir.join("keys");
     let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
-    Ok(Opened { catalog, log, keys, journal })
+    let offsets = Arc::new(Offsets::new(&catalog.end_offsets()?));
+    Ok(Opened { catalog, log, keys, journal, offsets })
 }
 
 /// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.

@@ -20,6 +20,7 @@ pub mod catalog;
 pub mod compactor;
 pub mod idempotency;
 pub mod limits;
+pub mod offsets;
 pub mod preview;
 pub mod progress;
 pub mod quarantined;

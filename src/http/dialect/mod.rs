@@ -12,6 +12,7 @@ use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, NewStream, Stream};
 use crate::json::BodyKind;
 use crate::limits::Standing;
+use crate::offsets::Numbered;
 use crate::schema::{Policy, StreamSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -128,6 +129,8 @@ pub struct Accepted {
     /// Those of the quarantined that are no records at all.
     pub invalid: u64,
     pub state: Durability,
+    /// The offsets of the stored records, if the stream has any.
+    pub numbered: Option<Numbered>,
 }
 
 /// How far the records had come when they were answered.
