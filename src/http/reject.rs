@@ -87,11 +87,11 @@ pub struct Reject {
     /// The right that a known token lacks, for contracts that have another word for it.
     pub lacks: Option<Scope>,
     /// For the log.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
     /// The methods of the path, as the `Allow` header has them.
-    pub allow: Option<Cow<'static, str>>,
+    pub allow: Option<Box<str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
@@ -118,11 +118,11 @@ impl Reject {
     /// The path exists, for other methods.
     pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
         let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
-        Self { allow: Some(allow.into()), ..reject }
+        Self { allow: Some(allow.into().into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let internal = Some(crate::error::chain(error));
+        let internal = Some(crate::error::chain(error).into());
         Self { internal, ..Self::new(Kind::Internal, "internal error") }
     }
 

@@ -9,8 +9,9 @@ mod target;
 
 use super::body::{self, Encoding, Limits};
 use super::cors::{self, Cors, Page};
-use super::dialect::{DIALECTS, Dialect, Parsed, Reply, RequestHead, origin};
+use super::dialect::{DIALECTS, Dialect, Named, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
+use super::request_id::RequestId;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
@@ -81,7 +82,7 @@ impl Settings {
 impl Handler for IngestHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
         let path = head.uri.path();
         let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
@@ -91,10 +92,14 @@ impl Handler for IngestHandler {
             self.metrics.answered(reply.status.as_u16(), started.elapsed());
             return response(reply, None);
         };
-        let mut standing = None;
-        let mut page =
+        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(dialect.id()) };
+        if dialect.names_requests() {
+            head.extensions.insert(named);
+        }
+        let page =
             if dialect.is_for_pages() { self.cors.load().page(&head.headers) } else { Page::Ignored };
-        let answer = self.answer(*dialect, &head, incoming, peer, started, &mut standing, &mut page).await;
+        let mut told = Told { standing: None, page };
+        let answer = self.answer(*dialect, &head, incoming, peer, started, &mut told).await;
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
@@ -108,12 +113,13 @@ impl Handler for IngestHandler {
                 (dialect.rejected(&RequestHead::of(&head), &reject), Some(reject))
             }
         };
-        if let Some(standing) = standing {
+        dialect.name_request(&mut reply, &named);
+        if let Some(standing) = told.standing {
             dialect.tell(&mut reply, &standing);
         }
         self.metrics.answered(reply.status.as_u16(), started.elapsed());
         let mut response = response(reply, reject.as_ref());
-        page.decorate(response.headers_mut());
+        told.page.decorate(response.headers_mut());
         response
     }
 
@@ -128,6 +134,12 @@ impl Handler for IngestHandler {
     fn connections(&self, open: usize) {
         self.metrics.connections(open);
     }
+}
+
+/// What an answer tells besides, whatever becomes of the request.
+struct Told {
+    standing: Option<Standing>,
+    page: Page,
 }
 
 fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
@@ -164,10 +176,9 @@ impl IngestHandler {
         incoming: Incoming,
         peer: SocketAddr,
         now: Instant,
-        standing: &mut Option<Standing>,
-        page: &mut Page,
+        told: &mut Told,
     ) -> Result<Reply, Reject> {
-        if *page == Page::Forbidden {
+        if told.page == Page::Forbidden {
             return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
         }
         let declared =
@@ -179,7 +190,7 @@ impl IngestHandler {
             Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
                 let caller = match manage.need {
-                    Some(need) => self.identify(head, &manage.credential, need, page)?,
+                    Some(need) => self.identify(head, &manage.credential, need, &mut told.page)?,
                     None => Caller::nobody(),
                 };
                 let admission = Admission::new(dialect, &caller, declared, now);
@@ -189,11 +200,11 @@ impl IngestHandler {
                 return self.manage(dialect, head, incoming, &caller, &admission, peer).await;
             }
         };
-        let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
+        let caller = self.identify(head, &ingest.credential, Need::Any, &mut told.page)?;
         let admission = Admission::new(dialect, &caller, declared, now);
         let found = self.find_target(dialect, &ingest, &caller);
         let known = found.as_ref().ok().and_then(Target::stream);
-        self.admit(&admission, known.map(|stream| &**stream), standing)?;
+        self.admit(&admission, known.map(|stream| &**stream), &mut told.standing)?;
         let target = found?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), head, incoming, &admission).await?;
