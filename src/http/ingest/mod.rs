@@ -96,8 +96,7 @@ impl Handler for IngestHandler {
         if dialect.names_requests() {
             head.extensions.insert(named);
         }
-        let page =
-            if dialect.is_for_pages() { self.cors.load().page(&head.headers) } else { Page::Ignored };
+        let page = if dialect.is_for_pages() { self.cors.load().page(&head.headers) } else { Page::Ignored };
         let mut told = Told { standing: None, page };
         let answer = self.answer(*dialect, &head, incoming, peer, started, &mut told).await;
         let (mut reply, reject) = match answer {
