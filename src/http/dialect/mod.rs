@@ -216,9 +216,11 @@ pub trait Dialect: Send + Sync {
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
-    fn accepted(&self, accepted: &Accepted) -> Reply;
+    /// The answer to records that were taken. `head` is the request's.
+    fn accepted(&self, head: RequestHead<'_>, accepted: &Accepted) -> Reply;
 
-    fn rejected(&self, reject: &Reject) -> Reply;
+    /// The answer to a request that was refused.
+    fn rejected(&self, head: RequestHead<'_>, reject: &Reject) -> Reply;
 
     /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
     fn tell(&self, reply: &mut Reply, standing: &Standing) {
@@ -258,4 +260,16 @@ pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
     // One that is no text is nobody's.
     headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::LazyLock;
+
+    /// `POST /`, for what the request does not matter.
+    pub(super) fn head() -> RequestHead<'static> {
+        static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS }
+    }
 }

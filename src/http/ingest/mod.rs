@@ -81,19 +81,20 @@ impl Settings {
 impl Handler for IngestHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let path = request.uri().path();
+        let (head, incoming) = request.into_parts();
+        let path = head.uri.path();
         let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
             // Until a contract owns the path, the first one words the refusal.
-            let reply = DIALECTS[0].rejected(&reject);
+            let reply = DIALECTS[0].rejected(RequestHead::of(&head), &reject);
             self.metrics.answered(reply.status.as_u16(), started.elapsed());
             return response(reply, None);
         };
         let mut standing = None;
         let mut page =
-            if dialect.is_for_pages() { self.cors.load().page(request.headers()) } else { Page::Ignored };
-        let answer = self.answer(*dialect, request, peer, started, &mut standing, &mut page).await;
+            if dialect.is_for_pages() { self.cors.load().page(&head.headers) } else { Page::Ignored };
+        let answer = self.answer(*dialect, &head, incoming, peer, started, &mut standing, &mut page).await;
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
@@ -104,7 +105,7 @@ impl Handler for IngestHandler {
                 if reject.kind == Kind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
-                (dialect.rejected(&reject), Some(reject))
+                (dialect.rejected(RequestHead::of(&head), &reject), Some(reject))
             }
         };
         if let Some(standing) = standing {
@@ -159,7 +160,8 @@ impl IngestHandler {
     async fn answer(
         &self,
         dialect: &'static dyn Dialect,
-        request: Request<Incoming>,
+        head: &http::request::Parts,
+        incoming: Incoming,
         peer: SocketAddr,
         now: Instant,
         standing: &mut Option<Standing>,
@@ -168,34 +170,33 @@ impl IngestHandler {
         if *page == Page::Forbidden {
             return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
         }
-        let (head, incoming) = request.into_parts();
         let declared =
             head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let parsed = dialect.parse(RequestHead::of(&head))?;
+        let parsed = dialect.parse(RequestHead::of(head))?;
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
                 let caller = match manage.need {
-                    Some(need) => self.identify(&head, &manage.credential, need, page)?,
+                    Some(need) => self.identify(head, &manage.credential, need, page)?,
                     None => Caller::nobody(),
                 };
                 let admission = Admission::new(dialect, &caller, declared, now);
                 if manage.need.is_some() {
                     self.admit_call(&admission)?;
                 }
-                return self.manage(dialect, &head, incoming, &caller, &admission, peer).await;
+                return self.manage(dialect, head, incoming, &caller, &admission, peer).await;
             }
         };
-        let caller = self.identify(&head, &ingest.credential, Need::Any, page)?;
+        let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, declared, now);
         let found = self.find_target(dialect, &ingest, &caller);
         let known = found.as_ref().ok().and_then(Target::stream);
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
         let target = found?;
         let key = store::key_of(&head.headers)?;
-        let body = self.receive(dialect.id(), &head, incoming, &admission).await?;
+        let body = self.receive(dialect.id(), head, incoming, &admission).await?;
         let manner = Manner {
             kind: ingest.kind,
             bodies: dialect.bodies(),
@@ -207,7 +208,7 @@ impl IngestHandler {
         let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
-        Ok(outcome.mark(dialect.accepted(&outcome.accepted)))
+        Ok(outcome.mark(dialect.accepted(RequestHead::of(head), &outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.
