@@ -85,6 +85,8 @@ pub struct Reject {
     pub kind: Kind,
     /// For the client.
     pub external: Cow<'static, str>,
+    /// What the contract calls this refusal, where it has more names than there are kinds.
+    pub code: Option<&'static str>,
     /// The right that a known token lacks, for contracts that have another word for it.
     pub lacks: Option<Scope>,
     /// For the log.
@@ -102,6 +104,7 @@ impl Reject {
         Self {
             kind,
             external: external.into(),
+            code: None,
             lacks: None,
             internal: None,
             retry_after: None,
@@ -127,6 +130,11 @@ impl Reject {
 
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// With the contract's own name for it.
+    pub fn code(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
     }
 
     pub fn close(self) -> Self {
