@@ -90,7 +90,7 @@ pub struct Reject {
     /// The right that a known token lacks, for contracts that have another word for it.
     pub lacks: Option<Scope>,
     /// For the log.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
     /// The methods of the path, as the `Allow` header has them.
@@ -124,7 +124,7 @@ impl Reject {
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let internal = Some(crate::error::chain(error));
+        let internal = Some(crate::error::chain(error).into());
         Self { internal, ..Self::new(Kind::Internal, "internal error") }
     }
 
