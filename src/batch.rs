@@ -8,8 +8,9 @@
 use crate::json::BodyKind;
 use std::net::IpAddr;
 
-/// The layout that this code writes, and the newest it reads.
-pub const VERSION: u8 = 1;
+/// The newest layout that this code reads. What has neither targets nor results is written as version 1, which every
+/// release reads; the rest as version 2.
+pub const VERSION: u8 = 2;
 
 const FIXED_BYTES: usize = 20;
 /// Where the length of the tagged fields stands.
@@ -17,6 +18,17 @@ const TAGS_BYTES_AT: usize = 16;
 const TAG_CLIENT_IP: u8 = 1;
 const TAG_SCHEMA_VERSION: u8 = 2;
 const TAG_IDEMPOTENCY_KEY: u8 = 3;
+const TAG_TARGETS: u8 = 4;
+const TAG_REQUEST: u8 = 5;
+const TAG_OFFSETS: u8 = 6;
+const TAG_BODY_BYTES: u8 = 7;
+const TARGET_BYTES: usize = 16;
+const OFFSETS_BYTES: usize = 16;
+
+/// Targets of one frame at most.
+pub const TARGETS_MAX: usize = u16::MAX as usize / TARGET_BYTES;
+/// Bytes of [`BatchHead::request`] at most.
+pub const REQUEST_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Names a stream within one daemon, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -57,9 +69,29 @@ impl Dialect {
     }
 }
 
-/// What stands before the body.
+/// A further stream that the records of a frame go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub stream: StreamId,
+    /// The version of its schema under which its records were told good and bad. `None`: every record that is one is
+    /// good.
+    pub version: Option<u32>,
+    pub good: u32,
+    pub bad: u32,
+}
+
+/// The offsets that the rows of a frame have in one partition of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    pub partition: u32,
+    pub count: u32,
+    pub first: u64,
+}
+
+/// What stands before the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchHead<'a> {
+    /// Where the request was sent. Its records may go to `targets` besides, or to them only.
     pub stream: StreamId,
     pub dialect: Dialect,
     pub kind: BodyKind,
@@ -73,13 +105,24 @@ pub struct BatchHead<'a> {
     pub schema_version: Option<u32>,
     /// What the client calls this request, so that it is stored once however often it is sent.
     pub idempotency_key: Option<&'a str>,
+    /// At most [`TARGETS_MAX`].
+    pub targets: Vec<Target>,
+    /// What a mapping may ask for besides the body, as JSON; at most [`REQUEST_BYTES_MAX`].
+    pub request: Option<&'a str>,
+    /// Where the rows stand in the stream, if its rows are numbered. At most 4095 partitions.
+    pub offsets: Vec<Offsets>,
+    /// Length of the body, if results follow it.
+    pub body_bytes: Option<u32>,
 }
 
 /// A batch read back from a frame's payload.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Batch<'a> {
     pub head: BatchHead<'a>,
     pub body: &'a [u8],
+    /// What mappings made of the records before the answer: for each target that has any, in order, for each record,
+    /// in order, a line with a JSON array.
+    pub results: &'a [u8],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -91,11 +134,41 @@ pub enum BatchError {
 }
 
 impl BatchHead<'_> {
+    /// A head that says nothing but this.
+    pub fn new(stream: StreamId, dialect: Dialect, kind: BodyKind) -> Self {
+        Self {
+            stream,
+            dialect,
+            kind,
+            good: 0,
+            bad: 0,
+            client_ip: None,
+            schema_version: None,
+            idempotency_key: None,
+            targets: Vec::new(),
+            request: None,
+            offsets: Vec::new(),
+            body_bytes: None,
+        }
+    }
+
+    /// What a stream gets of the frame: as its target, or as the stream that the request was sent to.
+    pub fn of(&self, stream: StreamId) -> Option<Target> {
+        let target = self.targets.iter().find(|target| target.stream == stream).copied();
+        let own = Target { stream, version: self.schema_version, good: self.good, bad: self.bad };
+        target.or_else(|| (self.stream == stream).then_some(own))
+    }
+
     /// The bytes that go before the body.
     pub fn encode(&self) -> Vec<u8> {
-        let key_bytes = self.idempotency_key.map_or(0, |key| key.len().saturating_add(3));
-        let mut bytes = Vec::with_capacity(FIXED_BYTES.saturating_add(26).saturating_add(key_bytes));
-        bytes.extend_from_slice(&[VERSION, self.dialect as u8, self.kind as u8, 0]);
+        let text_bytes = |text: Option<&str>| text.map_or(0, |text| text.len().saturating_add(3));
+        let lists = self.targets.len().saturating_add(self.offsets.len()).saturating_mul(TARGET_BYTES);
+        let tags = text_bytes(self.idempotency_key).saturating_add(text_bytes(self.request));
+        let mut bytes =
+            Vec::with_capacity(FIXED_BYTES.saturating_add(40).saturating_add(tags).saturating_add(lists));
+        let is_plain = self.targets.is_empty() && self.body_bytes.is_none();
+        let version = if is_plain { 1 } else { VERSION };
+        bytes.extend_from_slice(&[version, self.dialect as u8, self.kind as u8, 0]);
         bytes.extend_from_slice(&self.stream.0.to_le_bytes());
         bytes.extend_from_slice(&self.good.to_le_bytes());
         bytes.extend_from_slice(&self.bad.to_le_bytes());
@@ -110,6 +183,20 @@ impl BatchHead<'_> {
         }
         if let Some(key) = self.idempotency_key {
             push_tag(&mut bytes, TAG_IDEMPOTENCY_KEY, key.as_bytes());
+        }
+        if !self.targets.is_empty() {
+            let targets = self.targets.iter().take(TARGETS_MAX);
+            push_tag(&mut bytes, TAG_TARGETS, &targets.flat_map(Target::encode).collect::<Vec<u8>>());
+        }
+        if let Some(request) = self.request {
+            push_tag(&mut bytes, TAG_REQUEST, request.as_bytes());
+        }
+        if !self.offsets.is_empty() {
+            let offsets = self.offsets.iter().flat_map(Offsets::encode);
+            push_tag(&mut bytes, TAG_OFFSETS, &offsets.collect::<Vec<u8>>());
+        }
+        if let Some(body_bytes) = self.body_bytes {
+            push_tag(&mut bytes, TAG_BODY_BYTES, &body_bytes.to_le_bytes());
         }
         let tags_bytes = u32::try_from(bytes.len().saturating_sub(FIXED_BYTES)).unwrap_or(0);
         if let Some(to) = bytes.get_mut(TAGS_BYTES_AT..FIXED_BYTES) {
@@ -126,6 +213,45 @@ fn push_tag(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
     bytes.extend_from_slice(value.get(..usize::from(len)).unwrap_or_default());
 }
 
+impl Target {
+    fn encode(&self) -> [u8; TARGET_BYTES] {
+        words([self.stream.0, self.version.unwrap_or(0), self.good, self.bad])
+    }
+
+    fn decode(bytes: [u8; TARGET_BYTES]) -> Self {
+        let [stream, version, good, bad] = unwords(bytes);
+        Self { stream: StreamId(stream), version: Some(version).filter(|version| *version != 0), good, bad }
+    }
+}
+
+impl Offsets {
+    fn encode(&self) -> [u8; OFFSETS_BYTES] {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        words([self.partition, self.count, self.first as u32, (self.first >> 32) as u32])
+    }
+
+    fn decode(bytes: [u8; OFFSETS_BYTES]) -> Self {
+        let [partition, count, low, high] = unwords(bytes);
+        Self { partition, count, first: u64::from(low) | u64::from(high) << 32 }
+    }
+}
+
+fn words(words: [u32; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    bytes
+}
+
+fn unwords(bytes: [u8; 16]) -> [u32; 4] {
+    let mut words = [0; 4];
+    for (word, from) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*from);
+    }
+    words
+}
+
 impl<'a> Batch<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<Self, BatchError> {
         let (fixed, rest) = payload.split_first_chunk::<FIXED_BYTES>().ok_or(BatchError::Damaged)?;
@@ -135,25 +261,21 @@ impl<'a> Batch<'a> {
         }
         let number = |at: usize| Some(u32::from_le_bytes(*numbers.get(at..)?.first_chunk()?));
         let head = (|| {
-            Some(BatchHead {
-                stream: StreamId(number(0)?),
-                dialect: Dialect::ALL.into_iter().find(|known| *known as u8 == *dialect)?,
-                kind: match kind {
-                    0 => BodyKind::Lines,
-                    1 => BodyKind::Document,
-                    _ => return None,
-                },
-                good: number(4)?,
-                bad: number(8)?,
-                client_ip: None,
-                schema_version: None,
-                idempotency_key: None,
-            })
+            let dialect = Dialect::ALL.into_iter().find(|known| *known as u8 == *dialect)?;
+            let kind = BodyKind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
+            let head = BatchHead::new(StreamId(number(0)?), dialect, kind);
+            Some(BatchHead { good: number(4)?, bad: number(8)?, ..head })
         })();
         let tags_bytes = number(12).and_then(|bytes| usize::try_from(bytes).ok());
         let split = tags_bytes.and_then(|bytes| rest.split_at_checked(bytes));
-        let (Some(head), Some((tags, body))) = (head, split) else { return Err(BatchError::Damaged) };
-        Ok(Self { head: with_tags(head, tags)?, body })
+        let (Some(head), Some((tags, rest))) = (head, split) else { return Err(BatchError::Damaged) };
+        let head = with_tags(head, tags)?;
+        let body_bytes = match head.body_bytes {
+            None => rest.len(),
+            Some(bytes) => usize::try_from(bytes).map_err(|_| BatchError::Damaged)?,
+        };
+        let (body, results) = rest.split_at_checked(body_bytes).ok_or(BatchError::Damaged)?;
+        Ok(Self { head, body, results })
     }
 }
 
@@ -175,11 +297,28 @@ fn with_tags<'a>(mut head: BatchHead<'a>, mut tags: &'a [u8]) -> Result<BatchHea
             TAG_IDEMPOTENCY_KEY => {
                 head.idempotency_key = Some(std::str::from_utf8(value).map_err(|_| BatchError::Damaged)?);
             }
+            TAG_TARGETS => head.targets = entries(value)?.iter().copied().map(Target::decode).collect(),
+            TAG_REQUEST => {
+                head.request = Some(std::str::from_utf8(value).map_err(|_| BatchError::Damaged)?);
+            }
+            TAG_OFFSETS => head.offsets = entries(value)?.iter().copied().map(Offsets::decode).collect(),
+            TAG_BODY_BYTES => {
+                let bytes = value.try_into().map_err(|_| BatchError::Damaged)?;
+                head.body_bytes = Some(u32::from_le_bytes(bytes));
+            }
             _ => {}
         }
         tags = rest;
     }
     Ok(head)
+}
+
+/// A tag's value as entries of one length.
+fn entries<const BYTES: usize>(value: &[u8]) -> Result<&[[u8; BYTES]], BatchError> {
+    match value.as_chunks() {
+        (entries, []) => Ok(entries),
+        _ => Err(BatchError::Damaged),
+    }
 }
 
 #[cfg(test)]
@@ -188,15 +327,13 @@ mod tests {
 
     fn head<'a>(client_ip: Option<&str>, idempotency_key: Option<&'a str>) -> BatchHead<'a> {
         BatchHead {
-            stream: StreamId(7),
-            dialect: Dialect::Tinybird,
-            kind: BodyKind::Document,
             good: 3,
             bad: 1,
             client_ip: client_ip.map(|ip| ip.parse().unwrap()),
             // With one and without.
             schema_version: client_ip.map(|_| 0x0102_0304),
             idempotency_key,
+            ..BatchHead::new(StreamId(7), Dialect::Tinybird, BodyKind::Document)
         }
     }
 
@@ -211,6 +348,34 @@ mod tests {
                 assert_eq!((batch.head, batch.body), (head(ip, key), &b"body"[..]));
             }
         }
+    }
+
+    #[test]
+    fn targets_and_results_survive_the_round_trip() {
+        let target = |stream, version| Target { stream: StreamId(stream), version, good: 1, bad: u32::MAX };
+        let mut head = BatchHead {
+            targets: vec![target(8, Some(3)), target(u32::MAX, None)],
+            request: Some(r#"{"headers":{"Accept":"*/*"}}"#),
+            offsets: vec![Offsets { partition: 2, count: 5, first: 0x0102_0304_0506_0708 }],
+            body_bytes: Some(4),
+            ..BatchHead::new(StreamId(7), Dialect::Keboola, BodyKind::Opaque)
+        };
+        let payload = [&head.encode()[..], b"body[\"a\"]\n"].concat();
+        let batch = Batch::decode(&payload).unwrap();
+        assert_eq!((&batch.head, batch.body, batch.results), (&head, &b"body"[..], &b"[\"a\"]\n"[..]));
+        assert_eq!(batch.head.of(StreamId(8)), Some(target(8, Some(3))));
+        assert_eq!(batch.head.of(StreamId(9)), None);
+        // A body cannot be longer than what there is.
+        head.body_bytes = Some(100);
+        let payload = [&head.encode()[..], b"body"].concat();
+        assert_eq!(Batch::decode(&payload).unwrap_err(), BatchError::Damaged);
+    }
+
+    #[test]
+    fn what_is_not_new_is_written_as_it_always_was() {
+        assert_eq!(head(None, None).encode()[0], 1);
+        let target = Target { stream: StreamId(1), version: None, good: 0, bad: 0 };
+        assert_eq!(BatchHead { targets: vec![target], ..head(None, None) }.encode()[0], 2);
     }
 
     #[test]

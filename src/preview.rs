@@ -52,7 +52,7 @@ impl Preview {
             let mut lowest: Option<Lsn> = None;
             wal.look_back(
                 |lsn, ts, payload| {
-                    let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == id)?;
+                    let batch = Batch::decode(payload).ok().filter(|batch| batch.head.of(id).is_some())?;
                     Some((lsn, records(lsn, ts, &batch, limit)))
                 },
                 |frames| {

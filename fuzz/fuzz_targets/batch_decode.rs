@@ -8,6 +8,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(batch) = Batch::decode(data) else { return };
     let mut again = batch.head.encode();
     again.extend_from_slice(batch.body);
+    again.extend_from_slice(batch.results);
     let decoded = Batch::decode(&again).expect("what was encoded can be decoded");
-    assert_eq!((decoded.head, decoded.body), (batch.head, batch.body));
+    assert_eq!((decoded.head, decoded.body, decoded.results), (batch.head, batch.body, batch.results));
 });

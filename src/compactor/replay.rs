@@ -231,7 +231,7 @@ impl Replayer {
                 self.check_stopped()?;
             }
             let Some(batch) =
-                Batch::decode(frame.payload).ok().filter(|batch| batch.head.stream == stream.id)
+                Batch::decode(frame.payload).ok().filter(|batch| batch.head.of(stream.id).is_some())
             else {
                 continue;
             };

@@ -87,8 +87,10 @@ pub struct Reject {
     pub external: Cow<'static, str>,
     /// What the contract calls this refusal, where it has more names than there are kinds.
     pub code: Option<&'static str>,
+    /// What the contract's error body says besides.
+    pub parameters: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The right that a known token lacks, for contracts that have another word for it.
-    pub lacks: Option<Scope>,
+    pub lacks: Option<Box<Scope>>,
     /// For the log.
     pub internal: Option<Box<str>>,
     /// Seconds after which it may be tried again.
@@ -105,6 +107,7 @@ impl Reject {
             kind,
             external: external.into(),
             code: None,
+            parameters: None,
             lacks: None,
             internal: None,
             retry_after: None,
@@ -151,7 +154,7 @@ impl From<AuthError> for Reject {
         };
         let reject = Self::new(kind, error.to_string());
         match error {
-            AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
+            AuthError::Lacks(scope) => Self { lacks: Some(Box::new(scope)), ..reject },
             _ => reject,
         }
     }

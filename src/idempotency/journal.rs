@@ -294,16 +294,12 @@ mod tests {
     fn pass(journal: &mut Journal, n: u64, now: Micros) {
         let name = n.to_string();
         let head = BatchHead {
-            stream: StreamId(1),
-            dialect: Dialect::Tinybird,
-            kind: BodyKind::Lines,
             good: 2,
             bad: 1,
-            client_ip: None,
-            schema_version: None,
             idempotency_key: Some(&name),
+            ..BatchHead::new(StreamId(1), Dialect::Tinybird, BodyKind::Lines)
         };
-        journal.passed(Lsn(n), now, &Batch { head, body: b"{}" }, now).unwrap();
+        journal.passed(Lsn(n), now, &Batch { head, body: b"{}", results: b"" }, now).unwrap();
     }
 
     /// What the index says of frame `n`'s key.

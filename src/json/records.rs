@@ -12,6 +12,10 @@ pub enum BodyKind {
     Lines = 0,
     /// One object, or an array with an object an element.
     Document = 1,
+    /// One XML document.
+    Xml = 2,
+    /// One record of any bytes.
+    Opaque = 3,
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -40,6 +44,8 @@ pub struct BadRecord<'a> {
 }
 
 impl BodyKind {
+    pub const ALL: [Self; 4] = [Self::Lines, Self::Document, Self::Xml, Self::Opaque];
+
     /// By the first byte that is not white space: an array is a document whatever was asked for.
     pub fn of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: Self) -> Self {
         let mut behind_mark = body.clone();
@@ -47,7 +53,7 @@ impl BodyKind {
             body = behind_mark;
         }
         match body.find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'[') => Self::Document,
+            Some(b'[') if matches!(asked, Self::Lines) => Self::Document,
             _ => asked,
         }
     }
@@ -66,6 +72,12 @@ pub fn walk<'a, S: RecordSink<'a>>(
     match kind {
         BodyKind::Lines => Ok(walk_lines(body, mark_bytes(body), first, sink)),
         BodyKind::Document => walk_document(body, first, sink),
+        BodyKind::Xml | BodyKind::Opaque => {
+            // Whoever knows what it is has made rows of it before.
+            let reason = Syntax::ExpectedObject;
+            sink.reject(BadRecord { index: first, offset: 0, raw: body, reason });
+            Ok(first + 1)
+        }
     }
 }
 
@@ -189,8 +201,8 @@ pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
         checker.learning = true;
         match (pieces, kind) {
             ([whole], _) => walk(whole, kind, 0, checker).map(drop)?,
-            (_, BodyKind::Document) => walk(&pieces.concat(), kind, 0, checker).map(drop)?,
             (_, BodyKind::Lines) => checker.lines(pieces),
+            _ => walk(&pieces.concat(), kind, 0, checker).map(drop)?,
         }
         Ok(checker.verdict)
     })

@@ -79,8 +79,10 @@ impl Dump {
         };
         let lsn = frame.header.lsn.0;
         let batch = (frame.header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload));
-        let stream = batch.and_then(Result::ok).map(|batch| batch.head.stream);
-        if lsn < self.from || lsn > self.to || only.is_some_and(|only| stream != Some(only)) {
+        let head = batch.as_ref().and_then(|batch| batch.as_ref().ok()).map(|batch| &batch.head);
+        let stream = head.map(|head| head.stream);
+        let is_of = |only: StreamId| head.is_some_and(|head| head.of(only).is_some());
+        if lsn < self.from || lsn > self.to || only.is_some_and(|only| !is_of(only)) {
             return Ok(());
         }
         let named = stream.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
@@ -126,6 +128,11 @@ fn json_line(
 ) -> io::Result<()> {
     let header = &frame.header;
     let batch = (header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload).ok()).flatten();
+    let head = batch.as_ref().map(|batch| &batch.head);
+    let targets = head.filter(|head| !head.targets.is_empty()).map(|head| {
+        let targets = head.targets.iter();
+        targets.map(|t| json!({"stream": t.stream, "records": t.good, "bad": t.bad})).collect::<Vec<_>>()
+    });
     let value = json!({
         "file": file,
         "offset": offset,
@@ -135,11 +142,12 @@ fn json_line(
         "durable": header.durable,
         "bytes": header.body_bytes,
         "stream": stream,
-        "dialect": batch.map(|batch| batch.head.dialect.name()),
-        "records": batch.map(|batch| batch.head.good),
-        "bad": batch.map(|batch| batch.head.bad),
-        "client_ip": batch.and_then(|batch| batch.head.client_ip),
-        "idempotency_key": batch.and_then(|batch| batch.head.idempotency_key),
+        "dialect": head.map(|head| head.dialect.name()),
+        "records": head.map(|head| head.good),
+        "bad": head.map(|head| head.bad),
+        "client_ip": head.and_then(|head| head.client_ip),
+        "idempotency_key": head.and_then(|head| head.idempotency_key),
+        "targets": targets,
     });
     writeln!(out, "{value}")
 }

@@ -181,7 +181,7 @@ impl Running {
             .as_ref()
             .and_then(|(ts, payload)| Batch::decode(payload).ok().map(|batch| (*ts, batch.head)));
         let of_stream =
-            |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.stream == file.stream);
+            |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.of(file.stream).is_some());
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();
         if frame.is_none() && files.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, format!("no request has the receipt {lsn}")));

@@ -217,10 +217,10 @@ pub trait Dialect: Send + Sync {
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
     /// The answer to records that were taken. `head` is the request's.
-    fn accepted(&self, head: RequestHead<'_>, accepted: &Accepted) -> Reply;
+    fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
     /// The answer to a request that was refused.
-    fn rejected(&self, head: RequestHead<'_>, reject: &Reject) -> Reply;
+    fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply;
 
     /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
     fn tell(&self, reply: &mut Reply, standing: &Standing) {

@@ -87,7 +87,7 @@ impl Handler for IngestHandler {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
             // Until a contract owns the path, the first one words the refusal.
-            let reply = DIALECTS[0].rejected(arrival.head(), &reject);
+            let reply = DIALECTS[0].rejected(&arrival.head(), &reject);
             self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
             return response(reply, None);
         };
@@ -105,7 +105,7 @@ impl Handler for IngestHandler {
                 if reject.kind == Kind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
-                (dialect.rejected(arrival.head(), &reject), Some(reject))
+                (dialect.rejected(&arrival.head(), &reject), Some(reject))
             }
         };
         if let Some(standing) = standing {
@@ -223,7 +223,7 @@ impl IngestHandler {
         let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
-        Ok(outcome.mark(dialect.accepted(arrival.head(), &outcome.accepted)))
+        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.

@@ -125,14 +125,12 @@ impl IngestHandler {
 
     async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<Lsn, Reject> {
         let batch = BatchHead {
-            stream: origin.stream.id,
-            dialect: origin.dialect,
-            kind: body.kind,
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
             schema_version: body.verdict.judged.map(|judged| judged.version),
             idempotency_key: origin.key,
+            ..BatchHead::new(origin.stream.id, origin.dialect, body.kind)
         };
         // What was judged for a time of receipt was received then.
         let ts = body.verdict.judged.map_or_else(|| self.clock.now(), |judged| judged.received_at);

@@ -192,7 +192,7 @@ impl Dialect for Polaris {
         answer(control, call, action, parameters).map(Managed::Reply)
     }
 
-    fn accepted(&self, _head: RequestHead<'_>, accepted: &Accepted) -> Reply {
+    fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
@@ -200,7 +200,7 @@ impl Dialect for Polaris {
         rates::tell(reply, standing);
     }
 
-    fn rejected(&self, _head: RequestHead<'_>, reject: &Reject) -> Reply {
+    fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
         let status = reject.kind.status();
         let (code, message) = match reject.kind {
             Kind::Unauthenticated => (None, "Unauthorized"),
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn refusals_are_worded_as_the_contract_has_them() {
         let worded = |kind| {
-            let reply = Polaris.rejected(crate::http::dialect::tests::head(), &Reject::new(kind, "why"));
+            let reply = Polaris.rejected(&crate::http::dialect::tests::head(), &Reject::new(kind, "why"));
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             (reply.status.as_u16(), body.to_string())
         };
