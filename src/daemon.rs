@@ -20,7 +20,7 @@ use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::limits::Limits;
 use crate::metrics::{self, Reading};
-use crate::offsets::Offsets;
+use crate::offsets::{self, Offsets, Records};
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -293,6 +293,14 @@ impl Parts {
         let auth = open_auth(config, &instance, &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let errors = preview.clone().recent_errors(&progress);
+        let records = Records {
+            offsets: Arc::clone(&offsets),
+            wal: log.handle.clone(),
+            catalog: Arc::clone(&catalog),
+            sink: preview.sink.clone(),
+            staged_dir: preview.staged_dir.clone(),
+            cache: offsets::Cache::default(),
+        };
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
@@ -302,6 +310,7 @@ impl Parts {
             public_url: public_url(config),
             secure: tls.is_some(),
             errors,
+            records,
             feeds: Feeds::default(),
             managing: Mutex::default(),
             polaris: config.polaris.settings(),

@@ -323,7 +323,8 @@ impl Catalog {
     /// What was noted by [`Catalog::plan_replacements`] and is not known to be done.
     pub fn replacements(&self, replay: i64) -> Result<Vec<Replacement>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT object, kind, rows, bytes, action, old_bytes, after_swap, offsets FROM replacements
+            let sql =
+                "SELECT object, kind, rows, bytes, action, old_bytes, after_swap, offsets FROM replacements
                        WHERE replay = ?1 ORDER BY position";
             db.prepare(sql)?.query_map([replay], replacement_of)?.collect()
         })

@@ -308,7 +308,8 @@ mod tests {
             let (numbering, next) = (offsets.of(STREAM, 2), Arc::clone(&next));
             std::thread::spawn(move || {
                 let one = |_| {
-                    let append = |_: &[Range]| Ok(Lsn(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+                    let append =
+                        |_: &[Range]| Ok(Lsn(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
                     let (lsn, numbered) = numbering.append(&Division::Turn(3), append).unwrap();
                     (lsn, numbered.each())
                 };

@@ -131,11 +131,7 @@ impl IngestHandler {
         }
     }
 
-    async fn append(
-        &self,
-        origin: &Origin<'_>,
-        body: &Checked,
-    ) -> Result<(Lsn, Option<Numbered>), Reject> {
+    async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<(Lsn, Option<Numbered>), Reject> {
         let batch = BatchHead {
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
