@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod batch;
 pub mod columns;
 pub mod json;
+pub mod mapping;
 pub mod sample;
 pub mod schema;
 

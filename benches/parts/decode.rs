@@ -96,7 +96,7 @@ pub fn policies(c: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(ROWS));
     for policy in [Policy::Evolve, Policy::Propose, Policy::Strict] {
         let columns = if policy == Policy::Evolve { Arc::default() } else { Arc::clone(&schema) };
-        let rules = Rules { policy, schema: columns, time: None };
+        let rules = Rules { policy, schema: columns, ..Rules::default() };
         group.bench_function(policy.name(), |b| {
             b.iter(|| {
                 let mut rows = Rows::new(&rules, limits);
@@ -112,7 +112,7 @@ pub fn policies(c: &mut Criterion) {
             });
         });
     }
-    let rules = Rules { policy: Policy::Strict, schema, time: None };
+    let rules = Rules { policy: Policy::Strict, schema, ..Rules::default() };
     group.bench_function("judged before the answer", |b| {
         b.iter(|| {
             let judged =

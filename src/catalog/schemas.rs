@@ -153,6 +153,7 @@ impl Catalog {
         let settings = alter.settings.as_ref().unwrap_or(&stream.settings);
         let next = rules(policy, found.saturating_add(1), columns.clone(), settings);
         self.check_rules(&next)?;
+        stream.rules().keeps_placement(&next)?;
         // The one column of a raw stream holds what all the others did.
         let changes = if policy == Policy::Raw && stream.policy != policy {
             Vec::new()
@@ -223,7 +224,9 @@ impl Catalog {
     /// A version of a stream's schema. `None` if there never was one of that number.
     pub fn rules(&self, stream: StreamId, version: u32) -> Result<Option<Rules>, CatalogError> {
         let versions = self.versions_where("stream = ?1 AND version = ?2", &[&stream.0, &version])?;
-        Ok(versions.into_iter().next().map(|version| version.rules))
+        // It is the same for all versions.
+        let placement = self.streams().get(stream).and_then(|stream| stream.settings.placement());
+        Ok(versions.into_iter().next().map(|version| Rules { placement, ..version.rules }))
     }
 
     /// Every version of a stream's schema, oldest first.
@@ -243,7 +246,8 @@ impl Catalog {
             let version = |row: &rusqlite::Row<'_>| {
                 let schema = Schema { version: row.get(1)?, columns: json_at(row, 2)? };
                 let time = row.get::<_, Option<String>>(3)?.map(|_| json_at(row, 3)).transpose()?;
-                let rules = Rules { policy: policy_at(row, 0)?, schema: Arc::new(schema), time };
+                let (policy, schema) = (policy_at(row, 0)?, Arc::new(schema));
+                let rules = Rules { policy, schema, time, placement: None };
                 Ok(SchemaVersion { rules, created_at: row.get(4)? })
             };
             db.prepare(&sql)?.query_map(values, version)?.collect()
@@ -297,7 +301,8 @@ impl From<CatalogError> for Refused {
 fn rules(policy: Policy, version: u32, columns: Vec<Column>, settings: &StreamSettings) -> Rules {
     let columns =
         if policy == Policy::Raw { vec![Column::new(RAW_COLUMN, ColumnType::Json)] } else { columns };
-    Rules { policy, schema: Arc::new(Schema { version, columns }), time: settings.time.clone() }
+    let (schema, time) = (Arc::new(Schema { version, columns }), settings.time.clone());
+    Rules { policy, schema, time, placement: settings.placement() }
 }
 
 /// The time rule belongs to the versions.

@@ -44,7 +44,8 @@ impl Stream {
 
     /// How its records become rows.
     pub fn rules(&self) -> Rules {
-        Rules { policy: self.policy, schema: Arc::clone(&self.schema), time: self.settings.time.clone() }
+        let (schema, time) = (Arc::clone(&self.schema), self.settings.time.clone());
+        Rules { policy: self.policy, schema, time, placement: self.settings.placement() }
     }
 }
 

@@ -164,10 +164,15 @@ impl Column {
         if let Data::Branch(set) = &mut self.data { Some(set) } else { None }
     }
 
+    /// Its values, if the one of this row is there and not null.
+    pub(super) fn value_at(&self, row: usize) -> Option<&Data> {
+        (row < self.len && self.valid.is_valid(row)).then_some(&self.data)
+    }
+
     /// The time in a row of a column of timestamps.
     pub(super) fn timestamp_at(&self, row: usize) -> Option<i64> {
-        let Data::Timestamp(values) = &self.data else { return None };
-        values.get(row).copied().filter(|_| row < self.len && self.valid.is_valid(row))
+        let Data::Timestamp(values) = self.value_at(row)? else { return None };
+        values.get(row).copied()
     }
 
     /// Makes the column `row` rows long.

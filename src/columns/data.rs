@@ -96,6 +96,13 @@ impl Text {
         self.close();
     }
 
+    /// The text of a row, empty where there is none.
+    pub(super) fn get(&self, row: usize) -> &[u8] {
+        let end = |row: usize| self.ends.get(row).and_then(|end| usize::try_from(*end).ok());
+        let from = row.checked_sub(1).and_then(end).unwrap_or(0);
+        end(row).and_then(|to| self.bytes.get(from..to)).unwrap_or_default()
+    }
+
     #[inline(always)]
     fn close(&mut self) {
         // A batch is closed long before its text has 2 GiB; one request has at most `limits.decoded_max` bytes.

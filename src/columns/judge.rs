@@ -18,12 +18,14 @@ const KEPT_BODY_BYTES_MAX: usize = 1 << 20;
 const ROWS_MAX: usize = 128;
 
 /// What would become of the records of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     pub stored: u64,
     pub quarantined: ReasonCounts,
     /// The first record that is no JSON object: its number and what is wrong with it.
     pub first_bad: Option<(u64, Syntax)>,
+    /// The partition of each record that would be stored, if the stream has a key.
+    pub partitions: Vec<u32>,
 }
 
 struct Kept {
@@ -56,13 +58,14 @@ pub fn judge(
             None => Kept { stream, version, rows: rows(rules) },
         };
         let (counts, first_bad) = judge.rows.judge(body, kind, received_at, ROWS_MAX)?;
+        let partitions = judge.rows.take_partitions();
         if rules.schema.columns.len() <= KEPT_COLUMNS_MAX && body.len() <= KEPT_BODY_BYTES_MAX {
             if kept.len() >= KEPT_MAX {
                 kept.remove(0);
             }
             kept.push(judge);
         }
-        Ok(Judged { stored: counts.stored, quarantined: counts.quarantined, first_bad })
+        Ok(Judged { stored: counts.stored, quarantined: counts.quarantined, first_bad, partitions })
     })
 }
 

@@ -6,7 +6,6 @@ use super::infer::Inferred;
 use super::set::ColumnSet;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Field, Fields, Parser, Shape, Str, Syntax};
-use crate::schema::system;
 
 /// The columns that a body would add, at most `room`, in the order in which they come.
 pub(super) fn new_columns(
@@ -83,7 +82,7 @@ impl<'a> Fields<'a> for Seen<'_> {
             return Some(base + place);
         }
         let name = std::str::from_utf8(&text).ok()?;
-        if system::is_reserved(name) || self.new.len() >= self.room {
+        if self.known.is_reserved(name) || self.new.len() >= self.room {
             return None;
         }
         let place = self.new.len();

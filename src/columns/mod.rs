@@ -12,6 +12,7 @@ mod dedupe;
 mod infer;
 mod judge;
 mod learn;
+mod placement;
 mod proposal;
 mod reason;
 mod receipt;

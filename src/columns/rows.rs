@@ -2,12 +2,14 @@
 
 use super::column::{Column, Misfit};
 use super::learn;
+use super::placement::Placing;
 use super::proposal::{Proposal, Proposals};
 use super::reason::{Reason, ReasonCounts};
 use super::receipt;
 use super::rescue::{self, Rescue};
 use super::set::{ColumnSet, Location};
 use super::walk::Sink;
+use crate::batch::Offsets;
 use crate::clock::Micros;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Syntax};
@@ -66,6 +68,9 @@ pub struct Rows {
     received_at: Vec<Micros>,
     lsn: Vec<i64>,
     record: Vec<i32>,
+    pub(super) placing: Option<Placing>,
+    /// Of rows that are only judged, where the partition follows from the row.
+    partitions: Vec<u32>,
     rescues: Vec<Rescue>,
     pub(super) bad: Vec<BadRow>,
     /// By path and kind: how many, and the first of them.
@@ -151,6 +156,8 @@ impl Rows {
             limits,
             leaves: rules.schema.leaves(),
             ways: Ways::of(rules, &set),
+            placing: Placing::of(rules, &set),
+            partitions: Vec::new(),
             set,
             count: 0,
             received_at: Vec::new(),
@@ -199,6 +206,13 @@ impl Rows {
     /// The columns with a type.
     pub fn columns(&self) -> Vec<crate::schema::Column> {
         self.set.definitions()
+    }
+
+    /// The next body is that of a frame with these offsets.
+    pub fn begin(&mut self, offsets: &[Offsets]) {
+        if let Some(placing) = &mut self.placing {
+            placing.begin(offsets);
+        }
     }
 
     /// Takes the records of one body. Says what became of them.
@@ -274,6 +288,7 @@ impl Rows {
         rows_max: usize,
     ) -> Result<(RowCounts, Option<(u64, Syntax)>), Syntax> {
         self.ways.forgets_bad = true;
+        self.partitions.clear();
         let mut forget = Self::clear;
         let mut sink = Sink::new(self, body, Origin { lsn: 0, received_at }, rows_max, &mut forget);
         let walked = walk(body, kind, 0, &mut sink);
@@ -281,6 +296,11 @@ impl Rows {
         self.clear();
         let counts = std::mem::take(&mut self.counts);
         walked.map(|_| (counts, first_bad))
+    }
+
+    /// The partition of each row that was judged good, where it follows from the row.
+    pub(super) fn take_partitions(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.partitions)
     }
 
     /// Forgets the rows, and what was learnt from them besides their columns.
@@ -349,6 +369,10 @@ impl Rows {
         if self.limits.record_column {
             add(system::RECORD, DataType::Int32, false, Arc::new(Int32Array::from(record)));
         }
+        if let Some((partition, offset)) = self.placing.as_mut().map(Placing::finish) {
+            add(system::PARTITION, DataType::Int32, true, partition);
+            add(system::OFFSET, DataType::Int64, true, offset);
+        }
         // Nothing but nulls came for them: their places are free for others.
         self.leaves -= self.set.remove_untyped();
         self.count = 0;
@@ -403,6 +427,13 @@ impl Rows {
         self.received_at.push(origin.received_at);
         self.lsn.push(origin.lsn.cast_signed());
         self.record.push(i32::try_from(index).unwrap_or(i32::MAX));
+        if let Some(placing) = &mut self.placing {
+            if !self.ways.forgets_bad {
+                placing.push(&self.set, self.count);
+            } else if placing.is_keyed() {
+                self.partitions.push(placing.partition_of(&self.set, self.count));
+            }
+        }
         self.count += 1;
         self.counts.stored += 1;
     }

@@ -3,7 +3,7 @@
 use super::column::{Column, Fit, Row};
 use super::data::{Data, arrow_field};
 use crate::json::{Field, Fields, Parser, Shape, Str, Syntax};
-use crate::schema::{Column as Definition, Rules};
+use crate::schema::{Column as Definition, Rules, system};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};
 use arrow::error::ArrowError;
@@ -18,6 +18,8 @@ pub(super) struct ColumnSet {
     next_place: usize,
     /// Slots of columns that may not be null, and of objects with such columns in them.
     required: Vec<usize>,
+    /// Rows have a partition and an offset.
+    numbered: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,13 @@ impl ColumnSet {
             );
         }
         set.next_place = rules.schema.columns.len();
+        set.numbered = rules.placement.is_some();
         set
+    }
+
+    /// Whether a field of this name cannot be a column of a record.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        system::is_reserved(name) || (self.numbered && system::is_of_placement(name))
     }
 
     /// The fields of a struct.

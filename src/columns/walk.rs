@@ -6,7 +6,7 @@ use super::reason::{Failure, Reason};
 use super::rows::{BadRow, Origin, Rows};
 use crate::json::records::{BadRecord, RecordSink};
 use crate::json::{Field, Fields, Parser, Str, Syntax};
-use crate::schema::{Policy, system};
+use crate::schema::Policy;
 
 pub(super) struct Sink<'r, 'a> {
     rows: &'r mut Rows,
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
         }
         let name = std::str::from_utf8(&text).ok()?;
         let full = self.rows.leaves >= self.rows.limits.columns_max;
-        if system::is_reserved(name) || full || !self.rows.ways.grows {
+        if self.rows.set.is_reserved(name) || full || !self.rows.ways.grows {
             return None;
         }
         self.rows.leaves += 1;

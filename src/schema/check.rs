@@ -1,6 +1,6 @@
 //! Whether declared columns make a table.
 
-use super::{Column, ColumnType, DECIMAL_DIGITS_MAX, TimeRule, system};
+use super::{Column, ColumnType, DECIMAL_DIGITS_MAX, PARTITIONS_MAX, Placement, TimeRule, system};
 use std::collections::{HashMap, HashSet};
 
 /// Longest name of a declared column.
@@ -35,6 +35,12 @@ pub enum SchemaError {
     Empty,
     #[error("the time rule's column '{0}' is no declared column of timestamps")]
     Time(String),
+    #[error("a stream has 1 to {PARTITIONS_MAX} partitions")]
+    Partitions,
+    #[error("column '{column}' cannot be a key: {reason}")]
+    Key { column: String, reason: &'static str },
+    #[error("partitions, keys and the types of keys stay as they were when the stream was made")]
+    Placement,
 }
 
 impl SchemaError {
@@ -134,10 +140,47 @@ impl super::Rules {
         if self.policy.is_declared() && self.schema.columns.is_empty() {
             return Err(SchemaError::Empty);
         }
+        if let Some(placement) = &self.placement {
+            self.check_placement(placement)?;
+        }
         match &self.time {
             Some(rule) => self.check_time(rule),
             None => Ok(()),
         }
+    }
+
+    fn check_placement(&self, placement: &Placement) -> Result<(), SchemaError> {
+        if !(1..=PARTITIONS_MAX).contains(&placement.partitions) {
+            return Err(SchemaError::Partitions);
+        }
+        let columns = &self.schema.columns;
+        if let Some(column) = columns.iter().find(|column| system::is_of_placement(&column.name)) {
+            return Err(SchemaError::Reserved(column.name.clone()));
+        }
+        for (at, key) in placement.key.iter().enumerate() {
+            let reason = match self.schema.named(key) {
+                _ if !self.policy.is_declared() => "the policy of the stream has no declared columns",
+                None => "there is no such column",
+                Some(_) if placement.key[..at].contains(key) => "it is one already",
+                Some(column) if !column.kind.is_key() => "values of its type cannot be keys",
+                Some(column) if column.default.is_some() => "it has a default",
+                Some(_) => continue,
+            };
+            return Err(SchemaError::Key { column: key.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// Whether every row would be in the same partition under `next`.
+    ///
+    /// # Errors
+    /// If it would not.
+    pub fn keeps_placement(&self, next: &Self) -> Result<(), SchemaError> {
+        let key = self.placement.iter().flat_map(|placement| &placement.key);
+        let kind = |rules: &Self, name: &str| rules.schema.named(name).map(|column| column.kind.clone());
+        let same = self.placement == next.placement
+            && key.into_iter().all(|name| kind(self, name) == kind(next, name));
+        if same { Ok(()) } else { Err(SchemaError::Placement) }
     }
 
     fn check_time(&self, rule: &TimeRule) -> Result<(), SchemaError> {

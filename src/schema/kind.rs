@@ -70,6 +70,13 @@ impl ColumnType {
         }
     }
 
+    /// Whether its values may decide a row's partition: scalars that are equal if and only if they are written alike.
+    pub fn is_key(&self) -> bool {
+        let exact = [Self::String, Self::Uuid, Self::Bool, Self::Timestamp, Self::Date];
+        let sized = matches!(self, Self::FixedString(_) | Self::Decimal { .. });
+        sized || self.integer_bits().is_some() || exact.contains(self)
+    }
+
     /// Sign and bits of an integer type.
     pub fn integer_bits(&self) -> Option<(bool, u8)> {
         Some(match self {

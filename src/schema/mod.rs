@@ -11,7 +11,10 @@ mod tests;
 pub use change::{Change, change};
 pub use check::SchemaError;
 pub use kind::{ColumnType, DECIMAL_DIGITS_MAX, TypeError};
-pub use settings::{OnBadLine, Policy, QuarantineLayout, RAW_COLUMN, Rules, StreamSettings, TimeRule};
+pub use settings::{
+    OnBadLine, PARTITIONS_MAX, Placement, Policy, QuarantineLayout, RAW_COLUMN, Rules, StreamSettings,
+    TimeRule,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,10 +103,19 @@ pub mod system {
     pub const LSN: &str = "_lsn";
     /// Number of the record in its request, from 0.
     pub const RECORD: &str = "_record";
+    /// Where rows are numbered: the row's partition,
+    pub const PARTITION: &str = "_partition";
+    /// and its number there, from 0.
+    pub const OFFSET: &str = "_offset";
 
     /// A field of that name in a record goes to [`RESCUED`].
     pub fn is_reserved(name: &str) -> bool {
         [RESCUED, RECEIVED_AT, LSN, RECORD].contains(&name)
+    }
+
+    /// The same for the names that only streams with numbered rows have.
+    pub fn is_of_placement(name: &str) -> bool {
+        [PARTITION, OFFSET].contains(&name)
     }
 }
 

@@ -108,8 +108,33 @@ pub struct StreamSettings {
     pub quarantine: QuarantineLayout,
     /// Which of a vendor's projects it belongs to.
     pub project: Option<String>,
+    /// Partitions in which its rows are numbered. 0: they are not. Never changes.
+    pub partitions: u32,
+    /// Declared columns whose values decide a row's partition. None: each request's rows go round. Never changes.
+    pub key: Vec<String>,
     /// What a contract must echo: engine, granularity, and so on.
     pub vendor: Map<String, Value>,
+}
+
+impl StreamSettings {
+    /// How rows are divided among partitions, if they are.
+    pub fn placement(&self) -> Option<Arc<Placement>> {
+        let Self { partitions, key, .. } = self;
+        (*partitions > 0 || !key.is_empty())
+            .then(|| Arc::new(Placement { partitions: *partitions, key: key.clone() }))
+    }
+}
+
+/// Partitions of a stream at most: each takes 16 bytes of a frame.
+pub const PARTITIONS_MAX: u32 = 1024;
+
+/// Which partition of its stream a row is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// How many there are.
+    pub partitions: u32,
+    /// The columns whose values decide. None: each request's rows go round.
+    pub key: Vec<String>,
 }
 
 /// How records become rows: all that a version of a schema stands for.
@@ -118,6 +143,8 @@ pub struct Rules {
     pub policy: Policy,
     pub schema: Arc<Schema>,
     pub time: Option<TimeRule>,
+    /// If rows are numbered within partitions.
+    pub placement: Option<Arc<Placement>>,
 }
 
 impl Rules {

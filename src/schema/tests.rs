@@ -59,7 +59,7 @@ fn columns_of_older_catalogs_are_read() {
 fn columns_that_make_no_table_are_refused() {
     let check = |columns: Vec<Column>, expected: &str| {
         let schema = std::sync::Arc::new(Schema { version: 1, columns });
-        let rules = Rules { policy: Policy::Strict, schema, time: None };
+        let rules = Rules { policy: Policy::Strict, schema, ..Rules::default() };
         assert_eq!(rules.check(5).unwrap_err().to_string(), expected);
     };
     let int = |name: &str| Column::new(name, ColumnType::Int64);
@@ -85,6 +85,51 @@ fn columns_that_make_no_table_are_refused() {
     );
     let digits = Column { epoch_digits: Some(3), ..int("n") };
     check(vec![digits], "column 'n': epoch_digits is for timestamps");
+}
+
+#[test]
+fn keys_are_exact_and_stay_as_they_are() {
+    let rules = |policy, partitions, key: &[&str], columns: &[(&str, &str)]| {
+        let columns = columns.iter().map(|(name, kind)| Column::new(*name, kind.parse().unwrap())).collect();
+        let key = key.iter().map(|name| (*name).to_owned()).collect();
+        let settings = StreamSettings { partitions, key, ..StreamSettings::default() };
+        let schema = std::sync::Arc::new(Schema { version: 1, columns });
+        Rules { policy, schema, placement: settings.placement(), ..Rules::default() }
+    };
+    let columns = [("a", "int64"), ("b", "decimal(38, 2)"), ("c", "float64"), ("d", "list<int8>")];
+    let check = |rules: Rules, expected: &str| {
+        assert_eq!(rules.check(9).map_or_else(|error| error.to_string(), |()| String::new()), expected);
+    };
+    let of_key = |partitions, key: &[&str]| rules(Policy::Strict, partitions, key, &columns);
+    check(of_key(4, &["a", "b"]), "");
+    check(of_key(1024, &[]), "");
+    check(of_key(1025, &[]), "a stream has 1 to 1024 partitions");
+    check(of_key(0, &["a"]), "a stream has 1 to 1024 partitions");
+    check(of_key(4, &["a", "a"]), "column 'a' cannot be a key: it is one already");
+    check(of_key(4, &["x"]), "column 'x' cannot be a key: there is no such column");
+    for float in ["c", "d"] {
+        let expected = format!("column '{float}' cannot be a key: values of its type cannot be keys");
+        check(of_key(4, &[float]), &expected);
+    }
+    check(rules(Policy::Evolve, 4, &[], &[]), "");
+    let expected = "column 'a' cannot be a key: the policy of the stream has no declared columns";
+    check(rules(Policy::Evolve, 4, &["a"], &columns), expected);
+    check(
+        rules(Policy::Strict, 1, &[], &[("_offset", "int64")]),
+        "the name '_offset' belongs to a system column",
+    );
+    check(rules(Policy::Strict, 0, &[], &[("_offset", "int64")]), "");
+    let before = of_key(4, &["a"]);
+    for (changed, kept) in [
+        (of_key(4, &["a"]), true),
+        (rules(Policy::Strict, 4, &["a"], &[("a", "int64"), ("z", "string")]), true),
+        (rules(Policy::Strict, 4, &["a"], &[("a", "string")]), false),
+        (of_key(5, &["a"]), false),
+        (of_key(4, &["a", "b"]), false),
+        (of_key(0, &[]), false),
+    ] {
+        assert_eq!(before.keeps_placement(&changed).is_ok(), kept, "{changed:?}");
+    }
 }
 
 #[test]

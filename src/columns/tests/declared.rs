@@ -19,7 +19,7 @@ fn columns(text: &str) -> Vec<Column> {
 }
 
 fn rules(policy: Policy, columns: Vec<Column>) -> Rules {
-    let rules = Rules { policy, schema: Arc::new(Schema { version: 1, columns }), time: None };
+    let rules = Rules { policy, schema: Arc::new(Schema { version: 1, columns }), ..Rules::default() };
     rules.check(1000).unwrap();
     check_defaults(&rules.schema.columns).unwrap();
     rules

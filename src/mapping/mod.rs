@@ -1,0 +1,280 @@
+//! Mappings: what the columns of a row are made of, in the terms of Keboola's contracts. A request becomes one row, and
+//! every value of it is a text.
+//!
+//! Columns of type `path` and `template` depend on what is in the body and can fail, so they are *evaluated* before
+//! the answer ([`Evaluator`]) and their values are stored with the request. The other columns follow from the request
+//! itself and from where it stands in the log ([`row`]); nothing about them can fail.
+//!
+//! Templates are programs that strangers wrote. They run in processes of their own , under limits of
+//! memory and time, and never in this one.
+
+mod body;
+mod evaluator;
+mod form;
+mod headers;
+mod path;
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, ParseError};
+pub use evaluator::{Evaluator, Outcomes};
+pub use headers::{canonical_name, go_json, headers};
+pub use path::Path;
+
+use crate::clock::Micros;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// Columns of a mapping.
+pub const COLUMNS_MAX: usize = 100;
+/// Characters of a template.
+pub const TEMPLATE_MAX: usize = 4096;
+/// Bytes of a row's values.
+pub const ROW_MAX: usize = 1 << 20;
+
+/// What the columns of a row are made of. A version of it never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mapping {
+    pub columns: Vec<MappedColumn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MappedColumn {
+    /// Whether it is part of the table's key. `None` where the contract knows no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_key: Option<bool>,
+    #[serde(flatten)]
+    pub kind: ColumnKind,
+    pub name: String,
+}
+
+/// What makes the values of a column.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+pub enum ColumnKind {
+    /// The number of the row in its table, from 1.
+    Id,
+    /// A UUID of version 7: it begins with the time of arrival.
+    Uuid,
+    /// When the request arrived, in UTC, to the millisecond.
+    Datetime,
+    /// Where it came from.
+    Ip,
+    /// The body as it came.
+    Body,
+    /// The headers as a JSON object.
+    Headers,
+    /// The JSON of what stands at a place in the body.
+    Path {
+        /// The empty one is the whole body.
+        path: String,
+        /// In the place of what is missing; without it, a record without the value is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default_value: Option<String>,
+        /// Strings without their quotes and escapes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        raw_string: bool,
+    },
+    /// The JSON of what a program makes of the request.
+    Template {
+        template: Template,
+        /// Strings without their quotes and escapes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        raw_string: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Template {
+    pub language: Language,
+    pub content: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    Jsonnet,
+}
+
+/// What a mapping may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub body: &'a [u8],
+    /// The `Content-Type` header; `None` if there is none.
+    pub content_type: Option<&'a str>,
+    /// As [`headers`] makes them: canonical names, first values, sorted.
+    pub headers: &'a [(String, String)],
+    pub ip: IpAddr,
+    pub received_at: Micros,
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowId {
+    /// The number of the row in its table, from 1.
+    pub number: u64,
+    /// Different for every row there is, and the same whenever this row is made again; see [`RowId::unique`].
+    pub unique: [u8; 10],
+}
+
+/// Values of a mapping's columns of type `path` and `template`, in their order. Kept with the request as an array of
+/// JSON.
+pub type Evaluated = Vec<String>;
+
+/// Why a mapping cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    #[error("column \"{column}\" template is invalid: {message}")]
+    Template { column: String, message: String },
+    #[error("column name \"{0}\" is not unique")]
+    RepeatedName(String),
+}
+
+/// Why a request does not become a row. The texts are for those who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A column asks for what is in the body, which is of a type that has no fields. 415 in Keboola's contract.
+    #[error(
+        "unsupported content type \"{0}\", supported types: application/json and application/x-www-form-urlencoded"
+    )]
+    ContentType(String),
+    /// A column asks for what is in the body, which is not what its type says.
+    #[error("{0}")]
+    Body(String),
+    /// A path or a header that is not there, an error of a template.
+    #[error("{message}")]
+    Column { column: String, message: String },
+    /// More than [`ROW_MAX`] bytes.
+    #[error("the row would have more than 1 MiB")]
+    TooLarge,
+    /// A template was stopped, because it took too much time or memory.
+    #[error("{message}")]
+    Stopped { column: String, message: String },
+    /// Not the fault of the request: it may be sent again.
+    #[error("templates cannot be evaluated now: {0}")]
+    Unavailable(String),
+}
+
+impl Mapping {
+    /// Whether there are values to be decided before the answer.
+    pub fn is_evaluated(&self) -> bool {
+        self.columns.iter().any(|column| column.kind.is_evaluated())
+    }
+
+    /// Whether there are programs to be run.
+    pub fn has_templates(&self) -> bool {
+        self.templates().next().is_some()
+    }
+
+    /// Columns made by programs.
+    pub fn templates(&self) -> impl Iterator<Item = (&MappedColumn, &Template)> {
+        self.columns.iter().filter_map(|column| match &column.kind {
+            ColumnKind::Template { template, .. } => Some((column, template)),
+            _ => None,
+        })
+    }
+
+    /// What is wrong, but for the templates themselves.
+    pub fn check_names(&self) -> Vec<CheckError> {
+        let mut names = HashSet::new();
+        let repeated = self.columns.iter().filter(|column| !names.insert(&column.name));
+        repeated.map(|column| CheckError::RepeatedName(column.name.clone())).collect()
+    }
+}
+
+impl ColumnKind {
+    /// Whether its values are decided before the answer.
+    pub fn is_evaluated(&self) -> bool {
+        matches!(self, Self::Path { .. } | Self::Template { .. })
+    }
+}
+
+impl RowId {
+    /// What makes a row different from every other one: the log's identity, its frame, the record in it and its table.
+    pub fn unique(log: &[u8; 16], lsn: u64, record: u32, table: u32) -> [u8; 10] {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update(log);
+        hash.update(lsn.to_le_bytes());
+        hash.update(record.to_le_bytes());
+        hash.update(table.to_le_bytes());
+        let hash = hash.finalize();
+        std::array::from_fn(|at| hash[at])
+    }
+}
+
+/// The values of all columns, in order. `evaluated` is what [`Evaluator::evaluate`] gave for this request; a value that
+/// is not there becomes the empty text.
+pub fn row<'a>(
+    mapping: &'a Mapping,
+    request: &Request<'a>,
+    evaluated: &'a [String],
+    id: RowId,
+) -> Vec<Cow<'a, str>> {
+    let mut evaluated = evaluated.iter();
+    let values = mapping.columns.iter().map(|column| match &column.kind {
+        ColumnKind::Id => Cow::Owned(id.number.to_string()),
+        ColumnKind::Uuid => Cow::Owned(uuid_v7(request.received_at, id.unique)),
+        ColumnKind::Datetime => Cow::Owned(datetime(request.received_at)),
+        ColumnKind::Ip => Cow::Owned(request.ip.to_canonical().to_string()),
+        ColumnKind::Body => String::from_utf8_lossy(request.body),
+        ColumnKind::Headers => Cow::Owned(go_json(request.headers)),
+        ColumnKind::Path { .. } | ColumnKind::Template { .. } => {
+            evaluated.next().map_or(Cow::Borrowed(""), |value| Cow::Borrowed(value.as_str()))
+        }
+    });
+    values.collect()
+}
+
+/// A time as the contract writes it: `2006-01-02T15:04:05.000Z`.
+pub fn datetime(at: Micros) -> String {
+    static PRINTER: jiff::fmt::temporal::DateTimePrinter =
+        jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+    let at = at - at.rem_euclid(1000);
+    jiff::Timestamp::from_microsecond(at)
+        .map_or_else(|_| at.to_string(), |at| PRINTER.timestamp_to_string(&at))
+}
+
+fn uuid_v7(at: Micros, unique: [u8; 10]) -> String {
+    let millis = u64::try_from(at.div_euclid(1000)).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &unique).into_uuid().to_string()
+}
+
+/// The value of a column of type `path`.
+pub fn path_value(
+    column: &str,
+    (path, default, raw): (&str, Option<&str>, bool),
+    body: &Body<'_>,
+) -> Result<String, Failure> {
+    let found = body.at(&Path::parse(path));
+    let json = match (found, default) {
+        (Some(json), _) => json,
+        (None, Some(default)) if raw => return Ok(default.to_owned()),
+        (None, Some(default)) => return Ok(serde_json::Value::from(default).to_string()),
+        (None, None) => {
+            let message = not_found(path);
+            return Err(Failure::Column { column: column.to_owned(), message });
+        }
+    };
+    match json.as_bytes() {
+        [b'"', ..] if raw => Ok(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())),
+        _ => Ok(json.to_owned()),
+    }
+}
+
+/// What those read who ask for a value that the body does not have.
+pub(crate) fn not_found(path: &str) -> String {
+    format!("path \"{path}\" not found in the body")
+}
+
+impl From<ParseError> for Failure {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::ContentType(of) => Self::ContentType(of),
+            ParseError::Invalid(message) => Self::Body(message),
+        }
+    }
+}
