@@ -85,7 +85,7 @@ pub struct Reject {
     /// What the contract's error body says besides.
     pub parameters: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The right that a known token lacks, for contracts that have another word for it.
-    pub lacks: Option<Scope>,
+    pub lacks: Option<Box<Scope>>,
     /// For the log.
     pub internal: Option<String>,
     /// Seconds after which it may be tried again.
@@ -149,7 +149,7 @@ impl From<AuthError> for Reject {
         };
         let reject = Self::new(kind, error.to_string());
         match error {
-            AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
+            AuthError::Lacks(scope) => Self { lacks: Some(Box::new(scope)), ..reject },
             _ => reject,
         }
     }
