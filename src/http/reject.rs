@@ -27,10 +27,14 @@ pub enum Kind {
     Unprocessable,
     /// Over the rate.
     TooManyRequests,
+    /// The contract wants the body's length to be announced.
+    LengthRequired,
     /// The body is larger than allowed, as it came or once decompressed.
     TooLarge,
     /// The content-encoding is not known.
     UnsupportedEncoding,
+    /// The content-type is none that the path takes.
+    UnsupportedType,
     /// Header or body did not come in time.
     TooSlow,
     /// The log or the disk is full, or slower than the clients.
@@ -64,8 +68,9 @@ impl Kind {
             Self::MethodNotAllowed => 405,
             Self::TooSlow => 408,
             Self::Conflict => 409,
+            Self::LengthRequired => 411,
             Self::TooLarge => 413,
-            Self::UnsupportedEncoding => 415,
+            Self::UnsupportedEncoding | Self::UnsupportedType => 415,
             Self::Unprocessable => 422,
             Self::TooManyRequests => 429,
             Self::Full | Self::Unavailable => 503,
@@ -87,7 +92,7 @@ pub struct Reject {
     /// The right that a known token lacks, for contracts that have another word for it.
     pub lacks: Option<Box<Scope>>,
     /// For the log.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
     /// The methods of the path, as the `Allow` header has them.
@@ -122,7 +127,7 @@ impl Reject {
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let internal = Some(crate::error::chain(error));
+        let internal = Some(crate::error::chain(error).into());
         Self { internal, ..Self::new(Kind::Internal, "internal error") }
     }
 

@@ -216,7 +216,7 @@ pub trait Dialect: Send + Sync {
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
-    /// The answer to a request whose records were taken.
+    /// The answer to records that were taken. `head` is the request's.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
     /// The answer to a request that was refused.
@@ -260,4 +260,16 @@ pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
     // One that is no text is nobody's.
     headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::LazyLock;
+
+    /// `POST /`, for what the request does not matter.
+    pub(super) fn head() -> RequestHead<'static> {
+        static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS }
+    }
 }

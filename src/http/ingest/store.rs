@@ -214,7 +214,7 @@ fn append_refused(error: &AppendError) -> Reject {
             Reject::new(Kind::Unavailable, "the daemon is shutting down").retry_after(5).close()
         }
         AppendError::Unknown(_) => {
-            let internal = Some(crate::error::chain(error));
+            let internal = Some(crate::error::chain(error).into());
             Reject {
                 internal,
                 ..Reject::new(Kind::Unknown, "it is not known whether the records were stored")
