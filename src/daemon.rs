@@ -218,12 +218,41 @@ fn open_auth(
     Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
 }
 
+/// The identity of the log, as people see it.
+fn instance(wal: &wal::Handle) -> String {
+    uuid::Uuid::from_bytes(wal.uuid()).to_string()
+}
+
+fn open_control(
+    config: &Config,
+    auth: &Arc<Auth>,
+    preview: &Preview,
+    offsets: Arc<Offsets>,
+    progress: &Arc<Progress>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<Control> {
+    let Preview { wal, catalog, sink, staged_dir } = preview.clone();
+    Arc::new(Control {
+        catalog: Arc::clone(&catalog),
+        auth: Arc::clone(auth),
+        progress: Arc::clone(progress),
+        clock: Arc::clone(clock),
+        instance: instance(&wal),
+        public_url: public_url(config),
+        secure: config.certificate().is_some(),
+        errors: preview.clone().recent_errors(progress),
+        records: Records { offsets, wal, catalog, sink, staged_dir, cache: offsets::Cache::default() },
+        feeds: Feeds::default(),
+        managing: Mutex::default(),
+        polaris: config.polaris.settings(),
+    })
+}
+
 fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
     control: &Arc<Control>,
     keys: &Arc<idempotency::Index>,
-    offsets: Arc<Offsets>,
 ) -> Result<Arc<IngestHandler>, ConfigError> {
     Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
@@ -233,7 +262,6 @@ fn ingest_handler(
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
         keys: Arc::clone(keys),
-        offsets,
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
         limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
@@ -289,34 +317,11 @@ impl Parts {
         let compactor_config = config.compactor(node.clone(), options.discard);
         let staged_dir = compactor_config.staged_dir.clone();
         let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
-        let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
-        let auth = open_auth(config, &instance, &catalog, &clock)?;
+        let auth = open_auth(config, &instance(&log.handle), &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
-        let errors = preview.clone().recent_errors(&progress);
-        let records = Records {
-            offsets: Arc::clone(&offsets),
-            wal: log.handle.clone(),
-            catalog: Arc::clone(&catalog),
-            sink: preview.sink.clone(),
-            staged_dir: preview.staged_dir.clone(),
-            cache: offsets::Cache::default(),
-        };
-        let control = Arc::new(Control {
-            catalog: Arc::clone(&catalog),
-            auth: Arc::clone(&auth),
-            progress: Arc::clone(&progress),
-            clock: Arc::clone(&clock),
-            instance,
-            public_url: public_url(config),
-            secure: tls.is_some(),
-            errors,
-            records,
-            feeds: Feeds::default(),
-            managing: Mutex::default(),
-            polaris: config.polaris.settings(),
-        });
+        let control = open_control(config, &auth, &preview, offsets, &progress, &clock);
         dialect::begin(&control)?;
-        let ingest = ingest_handler(config, &log.handle, &control, &keys, offsets)?;
+        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
         let http_metrics = Arc::clone(&ingest.metrics);
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let running = Arc::new(Running {

@@ -235,8 +235,11 @@ impl NumberedFile {
     }
 }
 
-/// Partition and offset of each row of a batch.
-pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<(Option<i32>, Option<i64>)>, ParquetError> {
+/// Partition and offset of a row, if it has them.
+type Number = (Option<i32>, Option<i64>);
+
+/// Those of each row of a batch.
+pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<Number>, ParquetError> {
     let column = |name: &str| {
         let found = batch.column_by_name(name);
         found.ok_or_else(|| ParquetError::General(format!("there is no column {name}")))

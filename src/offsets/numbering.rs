@@ -52,16 +52,12 @@ impl Numbered {
             range.first += 1;
             Some((range.partition, range.first - 1))
         };
-        match &self.partitions {
-            Some(partitions) => {
-                let at = |partition: &u32| self.ranges.binary_search_by_key(partition, |r| r.partition);
-                partitions.iter().filter_map(|partition| take(at(partition).ok()?)).collect()
-            }
-            None => {
-                let rows: u32 = self.ranges.iter().map(|range| range.count).sum();
-                (0..rows as usize).filter_map(|row| take(row % self.ranges.len())).collect()
-            }
+        if let Some(partitions) = &self.partitions {
+            let at = |partition: &u32| self.ranges.binary_search_by_key(partition, |range| range.partition);
+            return partitions.iter().filter_map(|partition| take(at(partition).ok()?)).collect();
         }
+        let rows: u32 = self.ranges.iter().map(|range| range.count).sum();
+        (0..rows as usize).filter_map(|row| take(row % self.ranges.len())).collect()
     }
 }
 

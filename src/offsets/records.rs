@@ -124,11 +124,11 @@ impl Records {
         range: Range,
     ) -> Result<Vec<Record>, ReadError> {
         for _ in 0..STEPS_MAX {
-            if let Some(records) = self.from_files(stream, range).await? {
+            if let Some(records) = self.read_files(stream, range).await? {
                 return Ok(records);
             }
             let Some(start) = numbering.locate(range.partition, range.from) else { return Ok(Vec::new()) };
-            let records = self.from_log(stream, range, start)?;
+            let records = self.read_log(stream, range, start)?;
             // What is not in the log any more has come into a file meanwhile.
             let gap = records.first().is_none_or(|first| first.offset > range.from);
             if !gap || self.files(stream, range)?.is_empty() {
@@ -144,7 +144,7 @@ impl Records {
     }
 
     /// `None` if the files have nothing from there on.
-    async fn from_files(&self, stream: &Arc<Stream>, range: Range) -> Result<Option<Vec<Record>>, ReadError> {
+    async fn read_files(&self, stream: &Arc<Stream>, range: Range) -> Result<Option<Vec<Record>>, ReadError> {
         let mut failure = None;
         // A staged file goes when it is published, a published one when it is made anew.
         for _ in 0..3 {
@@ -152,7 +152,7 @@ impl Records {
             if files.is_empty() {
                 return Ok(None);
             }
-            match self.from_cut(stream, range, &files).await {
+            match self.read_cut(stream, range, &files).await {
                 Ok(records) => return Ok(Some(records)),
                 Err(error) => failure = Some(error),
             }
@@ -160,7 +160,7 @@ impl Records {
         Err(failure.unwrap_or(ReadError::NotReady))
     }
 
-    async fn from_cut(
+    async fn read_cut(
         &self,
         stream: &Stream,
         range: Range,
@@ -189,23 +189,18 @@ impl Records {
     }
 
     async fn open(&self, file: &RegisteredFile) -> Result<(Source, ArrowReaderMetadata), ReadError> {
-        let source = match file.state {
-            FileState::Staged => {
-                let path = self.staged_dir.join(staged_name(&file.object));
-                Source::open(&path).map_err(|error| ReadError::failed(&error))?
-            }
-            _ => {
-                let path = self.sink.local_path(&file.object).map_err(|error| ReadError::failed(&error))?;
-                match path {
-                    Some(path) => Source::open(&path).map_err(|error| ReadError::failed(&error))?,
-                    None => {
-                        let object = self.sink.object(&file.object);
-                        let (store, path) = object.map_err(|error| ReadError::failed(&error))?;
-                        // Its length is in the register: one question less for the bucket.
-                        Source::Object { store, path, bytes: file.bytes }
-                    }
-                }
-            }
+        let local = if file.state == FileState::Staged {
+            Some(self.staged_dir.join(staged_name(&file.object)))
+        } else {
+            self.sink.local_path(&file.object).map_err(|error| ReadError::failed(&error))?
+        };
+        let source = if let Some(path) = local {
+            Source::open(&path).map_err(|error| ReadError::failed(&error))?
+        } else {
+            let object = self.sink.object(&file.object);
+            let (store, path) = object.map_err(|error| ReadError::failed(&error))?;
+            // Its length is in the register: one question less for the bucket.
+            Source::Object { store, path, bytes: file.bytes }
         };
         // What is made anew has the name of what it replaces.
         let key = (file.object.clone(), file.published_at.unwrap_or(0), file.bytes);
@@ -218,7 +213,7 @@ impl Records {
     }
 
     /// Records from a frame on, as the files will have them.
-    fn from_log(&self, stream: &Stream, range: Range, start: Lsn) -> Result<Vec<Record>, ReadError> {
+    fn read_log(&self, stream: &Stream, range: Range, start: Lsn) -> Result<Vec<Record>, ReadError> {
         let past = self.wal.past();
         let last = self.wal.watch().borrow().lsn;
         let mut frames = past.read(LsnRange { first: start, last });

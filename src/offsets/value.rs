@@ -39,8 +39,7 @@ fn write_object<'a>(
 }
 
 fn write_text(out: &mut String, text: &str) {
-    // The text of a string value is its JSON.
-    out.push_str(&serde_json::Value::from(text).to_string());
+    out.push_str(&json_text(&text));
 }
 
 fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType) {
@@ -48,53 +47,7 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
         out.push_str("null");
         return;
     }
-    macro_rules! number {
-        ($of:ty) => {
-            show(out, array.as_primitive::<$of>().value(row))
-        };
-    }
     match (array.data_type(), kind) {
-        (DataType::Boolean, _) => show(out, array.as_boolean().value(row)),
-        (DataType::Int8, _) => number!(Int8Type),
-        (DataType::Int16, _) => number!(Int16Type),
-        (DataType::Int32, _) => number!(Int32Type),
-        (DataType::Int64, _) => number!(Int64Type),
-        (DataType::UInt8, _) => number!(UInt8Type),
-        (DataType::UInt16, _) => number!(UInt16Type),
-        (DataType::UInt32, _) => number!(UInt32Type),
-        (DataType::UInt64, _) => number!(UInt64Type),
-        // `serde_json` writes the shortest text that reads as the same number.
-        (DataType::Float32, _) => {
-            out.push_str(
-                &serde_json::Value::from(array.as_primitive::<Float32Type>().value(row)).to_string(),
-            );
-        }
-        (DataType::Float64, _) => {
-            out.push_str(
-                &serde_json::Value::from(array.as_primitive::<Float64Type>().value(row)).to_string(),
-            );
-        }
-        (DataType::Decimal128(precision, scale), _) => {
-            let value = array.as_primitive::<Decimal128Type>().value(row);
-            write_text(out, &Decimal128Type::format_decimal(value, *precision, *scale));
-        }
-        (DataType::Decimal256(precision, scale), _) => {
-            let value = array.as_primitive::<Decimal256Type>().value(row);
-            write_text(out, &Decimal256Type::format_decimal(value, *precision, *scale));
-        }
-        (DataType::Timestamp(..), _) => {
-            show(out, array.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1000));
-        }
-        (DataType::Date32, _) => {
-            let days = array.as_primitive::<Date32Type>().value(row);
-            let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(days));
-            write_text(out, &date.map_or_else(|_| days.to_string(), |date| date.to_string()));
-        }
-        (DataType::Binary, _) => {
-            write_text(out, &BASE64_STANDARD.encode(array.as_binary::<i32>().value(row)))
-        }
-        (DataType::Utf8, ColumnType::Json) => out.push_str(array.as_string::<i32>().value(row)),
-        (DataType::Utf8, _) => write_text(out, array.as_string::<i32>().value(row)),
         (DataType::List(_), ColumnType::List(item)) => {
             let items = array.as_list::<i32>().value(row);
             out.push('[');
@@ -124,9 +77,56 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
             let value = array.as_struct();
             write_object(out, fields.iter().map(|field| (field, value.column_by_name(&field.name))), row);
         }
+        (DataType::Utf8, ColumnType::Json) => out.push_str(array.as_string::<i32>().value(row)),
+        _ => write_scalar(out, array, row),
+    }
+}
+
+fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
+    macro_rules! number {
+        ($of:ty) => {
+            show(out, array.as_primitive::<$of>().value(row))
+        };
+    }
+    match array.data_type() {
+        // The shortest text that reads as the same number.
+        DataType::Float32 => out.push_str(&json_text(&array.as_primitive::<Float32Type>().value(row))),
+        DataType::Float64 => out.push_str(&json_text(&array.as_primitive::<Float64Type>().value(row))),
+        DataType::Boolean => show(out, array.as_boolean().value(row)),
+        DataType::Int8 => number!(Int8Type),
+        DataType::Int16 => number!(Int16Type),
+        DataType::Int32 => number!(Int32Type),
+        DataType::Int64 => number!(Int64Type),
+        DataType::UInt8 => number!(UInt8Type),
+        DataType::UInt16 => number!(UInt16Type),
+        DataType::UInt32 => number!(UInt32Type),
+        DataType::UInt64 => number!(UInt64Type),
+        DataType::Decimal128(precision, scale) => {
+            let value = array.as_primitive::<Decimal128Type>().value(row);
+            write_text(out, &Decimal128Type::format_decimal(value, *precision, *scale));
+        }
+        DataType::Decimal256(precision, scale) => {
+            let value = array.as_primitive::<Decimal256Type>().value(row);
+            write_text(out, &Decimal256Type::format_decimal(value, *precision, *scale));
+        }
+        DataType::Timestamp(..) => {
+            show(out, array.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(1000));
+        }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(days));
+            write_text(out, &date.map_or_else(|_| days.to_string(), |date| date.to_string()));
+        }
+        DataType::Binary => write_text(out, &BASE64_STANDARD.encode(array.as_binary::<i32>().value(row))),
+        DataType::Utf8 => write_text(out, array.as_string::<i32>().value(row)),
         // No column is of another type.
         _ => out.push_str("null"),
     }
+}
+
+fn json_text(value: &impl serde::Serialize) -> String {
+    // A number that is none, which no column has, is null.
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 fn show(out: &mut String, value: impl std::fmt::Display) {

@@ -21,7 +21,6 @@ use crate::control::Control;
 use crate::idempotency;
 use crate::limits::{self, Standing};
 use crate::metrics;
-use crate::offsets::Offsets;
 use crate::progress::Progress;
 use crate::wal;
 use admit::Admission;
@@ -54,7 +53,6 @@ pub struct IngestHandler {
     pub auth: Arc<Auth>,
     pub control: Arc<Control>,
     pub keys: Arc<idempotency::Index>,
-    pub offsets: Arc<Offsets>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
     pub limits: ArcSwap<limits::Limits>,

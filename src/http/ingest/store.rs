@@ -182,11 +182,12 @@ impl IngestHandler {
 
     /// The counters of a stream whose rows are numbered.
     async fn numbering(&self, stream: &Stream) -> Result<Arc<Numbering>, Reject> {
-        if !self.offsets.ready(OFFSETS_PATIENCE).await {
+        let offsets = &self.control.records.offsets;
+        if !offsets.ready(OFFSETS_PATIENCE).await {
             let message = "it is not yet known which offsets were given before";
             return Err(Reject::new(Kind::Unavailable, message).retry_after(1));
         }
-        Ok(self.offsets.of(stream.id, stream.settings.partitions))
+        Ok(offsets.of(stream.id, stream.settings.partitions))
     }
 
     /// The offsets that the records of an earlier request got, which was the same as this one.
