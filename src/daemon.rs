@@ -19,9 +19,11 @@ use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::limits::Limits;
+use crate::mapping::Evaluator;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
+use crate::receivers::Receivers;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{self, Health, Lsn, OpenError};
@@ -272,6 +274,7 @@ impl Parts {
         let sink = Sink::open(&destination)?;
         let progress = Arc::new(Progress::default());
         let reader = log.take_reader();
+        let evaluator = Arc::new(Evaluator::default());
         let handles = Handles {
             reader,
             past: log.handle.past(),
@@ -281,6 +284,8 @@ impl Parts {
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
+            evaluator: Arc::clone(&evaluator),
+            log: log.handle.uuid(),
         };
         let compactor_config = config.compactor(node.clone(), options.discard);
         let staged_dir = compactor_config.staged_dir.clone();
@@ -299,6 +304,8 @@ impl Parts {
             secure: tls.is_some(),
             errors,
             feeds: Feeds::default(),
+            receivers: Receivers::default(),
+            evaluator,
             managing: Mutex::default(),
             polaris: config.polaris.settings(),
         });

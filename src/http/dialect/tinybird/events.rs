@@ -162,8 +162,17 @@ mod tests {
 
     #[test]
     fn replies_have_the_documented_shape() {
-        let accepted =
-            |state| super::accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, invalid: 1, state });
+        let accepted = |state| {
+            super::accepted(&Accepted {
+                lsn: 7,
+                stored: 2,
+                quarantined: 1,
+                invalid: 1,
+                state,
+                exports: Vec::new(),
+                refused: Vec::new(),
+            })
+        };
         let reply = accepted(Durability::Appended);
         assert_eq!(
             (reply.status.as_u16(), &reply.body[..]),
