@@ -169,11 +169,11 @@ impl Compactor {
 }
 
 /// Statuses that are told apart; others count as 0.
-const STATUSES: [u16; 18] =
-    [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 503];
+const STATUSES: [u16; 20] =
+    [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431, 500, 503, 507];
 
 /// Reasons to refuse a request.
-pub const REFUSALS: [&str; 18] = [
+pub const REFUSALS: [&str; 20] = [
     "malformed",
     "unauthenticated",
     "token_expired",
@@ -185,8 +185,10 @@ pub const REFUSALS: [&str; 18] = [
     "conflict",
     "unprocessable",
     "too_many_requests",
+    "length_required",
     "too_large",
     "unsupported_encoding",
+    "unsupported_type",
     "too_slow",
     "full",
     "unavailable",

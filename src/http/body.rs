@@ -133,7 +133,7 @@ pub(super) async fn read(
             }
             Some(Err(error)) => {
                 let reject = Reject::malformed("the request body ended early").close();
-                return Err(Reject { internal: Some(crate::error::chain(&error)), ..reject });
+                return Err(Reject { internal: Some(crate::error::chain(&error).into()), ..reject });
             }
         }
     }

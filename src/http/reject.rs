@@ -27,10 +27,14 @@ pub enum Kind {
     Unprocessable,
     /// Over the rate.
     TooManyRequests,
+    /// The contract wants the body's length to be announced.
+    LengthRequired,
     /// The body is larger than allowed, as it came or once decompressed.
     TooLarge,
     /// The content-encoding is not known.
     UnsupportedEncoding,
+    /// The content-type is none that the path takes.
+    UnsupportedType,
     /// Header or body did not come in time.
     TooSlow,
     /// The log or the disk is full, or slower than the clients.
@@ -64,8 +68,9 @@ impl Kind {
             Self::MethodNotAllowed => 405,
             Self::TooSlow => 408,
             Self::Conflict => 409,
+            Self::LengthRequired => 411,
             Self::TooLarge => 413,
-            Self::UnsupportedEncoding => 415,
+            Self::UnsupportedEncoding | Self::UnsupportedType => 415,
             Self::Unprocessable => 422,
             Self::TooManyRequests => 429,
             Self::Full | Self::Unavailable => 503,
@@ -85,13 +90,13 @@ pub struct Reject {
     /// What the contract's error body says besides.
     pub parameters: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The right that a known token lacks, for contracts that have another word for it.
-    pub lacks: Option<Scope>,
+    pub lacks: Option<Box<Scope>>,
     /// For the log.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
     /// The methods of the path, as the `Allow` header has them.
-    pub allow: Option<Cow<'static, str>>,
+    pub allow: Option<Box<str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
@@ -118,11 +123,11 @@ impl Reject {
     /// The path exists, for other methods.
     pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
         let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
-        Self { allow: Some(allow.into()), ..reject }
+        Self { allow: Some(allow.into().into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let internal = Some(crate::error::chain(error));
+        let internal = Some(crate::error::chain(error).into());
         Self { internal, ..Self::new(Kind::Internal, "internal error") }
     }
 
@@ -149,7 +154,7 @@ impl From<AuthError> for Reject {
         };
         let reject = Self::new(kind, error.to_string());
         match error {
-            AuthError::Lacks(scope) => Self { lacks: Some(scope), ..reject },
+            AuthError::Lacks(scope) => Self { lacks: Some(Box::new(scope)), ..reject },
             _ => reject,
         }
     }

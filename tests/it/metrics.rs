@@ -5,7 +5,7 @@ use crate::wire::{count, post_chunked, refusals};
 use std::collections::HashMap;
 
 /// The reasons for which requests are refused.
-const REASONS: [&str; 18] = [
+const REASONS: [&str; 20] = [
     "malformed",
     "unauthenticated",
     "token_expired",
@@ -17,8 +17,10 @@ const REASONS: [&str; 18] = [
     "conflict",
     "unprocessable",
     "too_many_requests",
+    "length_required",
     "too_large",
     "unsupported_encoding",
+    "unsupported_type",
     "too_slow",
     "full",
     "unavailable",

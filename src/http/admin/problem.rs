@@ -45,7 +45,7 @@ impl From<ManageError> for Problem {
 impl From<Reject> for Problem {
     fn from(reject: Reject) -> Self {
         if let Some(internal) = &reject.internal {
-            tracing::error!(error = internal, "an admin request failed");
+            tracing::error!(error = %internal, "an admin request failed");
         }
         let status = StatusCode::from_u16(reject.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let problem = Self::new(status, reject.external);

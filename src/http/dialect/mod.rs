@@ -7,6 +7,7 @@ pub mod polaris;
 pub mod tinybird;
 
 use super::reject::{Kind, Reject};
+use super::request_id::RequestId;
 use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, NewStream, Receiver, Stream};
@@ -28,6 +29,16 @@ pub struct RequestHead<'a> {
     /// Behind the `?`, as it came.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+    /// For dialects that [name their requests](Dialect::names_requests).
+    pub named: Named,
+}
+
+/// What answers may tell of a request beside what came of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named {
+    pub id: RequestId,
+    /// Bytes that its body may have.
+    pub body_max: u64,
 }
 
 impl<'a> RequestHead<'a> {
@@ -37,6 +48,7 @@ impl<'a> RequestHead<'a> {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
+            named: parts.extensions.get().copied().unwrap_or_default(),
         }
     }
 }
@@ -224,6 +236,16 @@ pub trait Dialect: Send + Sync {
     /// The routes it serves, as method and template.
     fn routes(&self) -> Vec<(&'static str, &'static str)>;
 
+    /// Whether its answers say which request they are of, see [`RequestHead::named`].
+    fn names_requests(&self) -> bool {
+        false
+    }
+
+    /// Says it in an answer.
+    fn name_request(&self, reply: &mut Reply, named: &Named) {
+        let _ = (reply, named);
+    }
+
     /// Whether web pages may call it: its answers carry the headers that browsers ask for.
     fn is_for_pages(&self) -> bool {
         false
@@ -256,7 +278,7 @@ pub trait Dialect: Send + Sync {
         false
     }
 
-    /// The answer to a request whose records were taken.
+    /// The answer to records that were taken. `head` is the request's.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
     /// The answer to a request that was refused.
@@ -300,4 +322,17 @@ pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
     // One that is no text is nobody's.
     headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::LazyLock;
+
+    /// `POST /`, for what the request does not matter.
+    pub(super) fn head() -> RequestHead<'static> {
+        static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        let named = Named::default();
+        RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS, named }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::super::dialect::Dialect;
 use super::super::reject::{Kind, Reject};
-use super::IngestHandler;
+use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::catalog::Stream;
 use crate::limits::{Asking, Refused, Standing};
@@ -20,19 +20,14 @@ pub(super) struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn new(
-        dialect: &dyn Dialect,
-        caller: &'a Caller,
-        declared: Option<u64>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(dialect: &dyn Dialect, caller: &'a Caller, arrival: &Arrival) -> Self {
         let asking = Asking {
             dialect: dialect.id(),
             token: caller.id.0,
             token_per_second: caller.rps,
             project: caller.project.as_deref(),
         };
-        Self { asking, declared, asked_at: now }
+        Self { asking, declared: arrival.declared(), asked_at: arrival.at }
     }
 
     /// The refusal. `standing` is told to the client besides.

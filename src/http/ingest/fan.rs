@@ -1,12 +1,12 @@
 //! Requests to receivers: each record becomes a row of every export, or the request is refused and nothing is stored. One
 //! frame, however many exports there are.
 
-use super::super::dialect::{Dialect, Reply, RequestHead, Wait};
+use super::super::dialect::{Dialect, Reply, Wait};
 use super::super::reject::{Kind, Reject};
-use super::IngestHandler;
 use super::admit::Admission;
 use super::received::{Checked, Fan, Judged, Received, Verdict};
 use super::store::{self, Origin};
+use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::batch::{REQUEST_BYTES_MAX, Target};
 use crate::catalog::Stream;
@@ -19,9 +19,8 @@ use crate::receivers::Receiver;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// How records came.
 pub(super) struct Come<'a> {
@@ -48,16 +47,15 @@ impl IngestHandler {
     pub(super) async fn take_for_receiver(
         &self,
         dialect: &'static dyn Dialect,
-        head: &http::request::Parts,
+        arrival: &Arrival,
         incoming: Incoming,
-        (wait, declared, now): (Wait, Option<u64>, Instant),
-        peer: SocketAddr,
+        wait: Wait,
         standing: &mut Option<Standing>,
     ) -> Result<Reply, Reject> {
-        let request = RequestHead::of(head);
-        let receiver = dialect.receiver(&self.control, &request).map_err(Reject::close)?;
+        let (head, ip) = (&arrival.head, arrival.peer.ip());
+        let receiver = dialect.receiver(&self.control, &arrival.head()).map_err(Reject::close)?;
         let caller = Caller::nobody();
-        let admission = Admission::new(dialect, &caller, declared, now);
+        let admission = Admission::new(dialect, &caller, arrival);
         let own = self.catalog.streams().get(receiver.stream).cloned();
         self.admit(&admission, own.as_deref(), standing)?;
         let key = store::key_of(&head.headers)?;
@@ -68,12 +66,12 @@ impl IngestHandler {
             let decoded = tokio::task::spawn_blocking(move || body.decode().map(|()| body)).await;
             body = decoded.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
         }
-        let come = Come { headers: &head.headers, ip: peer.ip(), received_at: self.clock.now() };
+        let come = Come { headers: &head.headers, ip, received_at: self.clock.now() };
         let records = Records { kind: BodyKind::Opaque, partly: false };
         let (stream, body) = self.fan_out(dialect, &receiver, body, records, &come).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: come.ip, key };
         let outcome = self.store(&origin, &body, wait).await?;
-        Ok(outcome.mark(dialect.accepted(&request, &outcome.accepted)))
+        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
     }
 
     /// Makes of a body for a receiver what goes into its frame: decides for every export what becomes of every record.

@@ -3,28 +3,27 @@
 use super::super::body::{self, Encoding};
 use super::super::dialect::{Call, Destination, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
-use super::IngestHandler;
 use super::admit::Admission;
 use super::fan::{Come, Records};
 use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
+use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 impl IngestHandler {
     pub(super) async fn manage(
         &self,
         dialect: &'static dyn Dialect,
-        head: &http::request::Parts,
+        arrival: &Arrival,
         incoming: Incoming,
         caller: &Caller,
         admission: &Admission<'_>,
-        peer: SocketAddr,
     ) -> Result<Reply, Reject> {
+        let (head, peer) = (&arrival.head, arrival.peer);
         let key = store::key_of(&head.headers)?;
         let mut body = self.receive(dialect.id(), head, incoming, admission).await?;
         let control = Arc::clone(&self.control);

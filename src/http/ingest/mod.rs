@@ -10,8 +10,9 @@ mod target;
 
 use super::body::{self, Encoding, Limits};
 use super::cors::{self, Cors, Page};
-use super::dialect::{DIALECTS, Dialect, Parsed, Reply, RequestHead, origin};
+use super::dialect::{DIALECTS, Dialect, Named, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
+use super::request_id::RequestId;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
@@ -81,38 +82,43 @@ impl Settings {
 
 impl Handler for IngestHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let started = Instant::now();
         let (head, incoming) = request.into_parts();
-        let path = head.uri.path();
+        let mut arrival = Arrival { head, peer, at: Instant::now() };
+        let path = arrival.head.uri.path();
         let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
             // Until a contract owns the path, the first one words the refusal.
-            let reply = DIALECTS[0].rejected(&RequestHead::of(&head), &reject);
-            self.metrics.answered(reply.status.as_u16(), started.elapsed());
+            let reply = DIALECTS[0].rejected(&arrival.head(), &reject);
+            self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
             return response(reply, None);
         };
+        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(dialect.id()) };
+        if dialect.names_requests() {
+            arrival.head.extensions.insert(named);
+        }
         let mut standing = None;
         let mut page =
-            if dialect.is_for_pages() { self.cors.load().page(&head.headers) } else { Page::Ignored };
-        let answer = self.answer(*dialect, &head, incoming, peer, started, &mut standing, &mut page).await;
+            if dialect.is_for_pages() { self.cors.load().page(&arrival.head.headers) } else { Page::Ignored };
+        let answer = self.answer(*dialect, &arrival, incoming, &mut standing, &mut page).await;
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
                 self.metrics.refused(reject.kind.index());
                 if let Some(internal) = &reject.internal {
-                    tracing::warn!(error = internal, %peer, reason = reject.kind.label(), "request refused");
+                    tracing::warn!(error = %internal, %peer, reason = reject.kind.label(), "request refused");
                 }
                 if reject.kind == Kind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
-                (dialect.rejected(&RequestHead::of(&head), &reject), Some(reject))
+                (dialect.rejected(&arrival.head(), &reject), Some(reject))
             }
         };
+        dialect.name_request(&mut reply, &named);
         if let Some(standing) = standing {
             dialect.tell(&mut reply, &standing);
         }
-        self.metrics.answered(reply.status.as_u16(), started.elapsed());
+        self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
         let mut response = response(reply, reject.as_ref());
         page.decorate(response.headers_mut());
         response
@@ -152,6 +158,24 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
     response
 }
 
+/// A request whose body is still to come.
+struct Arrival {
+    head: http::request::Parts,
+    peer: SocketAddr,
+    at: Instant,
+}
+
+impl Arrival {
+    fn head(&self) -> RequestHead<'_> {
+        RequestHead::of(&self.head)
+    }
+
+    /// Length of the body that the head announces.
+    fn declared(&self) -> Option<u64> {
+        self.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
 /// A refusal before the body was read.
 fn unread(error: AuthError) -> Reject {
     Reject::from(error).close()
@@ -161,25 +185,20 @@ impl IngestHandler {
     async fn answer(
         &self,
         dialect: &'static dyn Dialect,
-        head: &http::request::Parts,
+        arrival: &Arrival,
         incoming: Incoming,
-        peer: SocketAddr,
-        now: Instant,
         standing: &mut Option<Standing>,
         page: &mut Page,
     ) -> Result<Reply, Reject> {
         if *page == Page::Forbidden {
             return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
         }
-        let declared =
-            head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let parsed = dialect.parse(RequestHead::of(head))?;
+        let head = &arrival.head;
+        let parsed = dialect.parse(arrival.head())?;
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
             Parsed::Receive(wait) => {
-                return self
-                    .take_for_receiver(dialect, head, incoming, (wait, declared, now), peer, standing)
-                    .await;
+                return self.take_for_receiver(dialect, arrival, incoming, wait, standing).await;
             }
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
@@ -188,15 +207,15 @@ impl IngestHandler {
                     Some(need) => self.identify(head, &manage.credential, need, page)?,
                     None => Caller::nobody(),
                 };
-                let admission = Admission::new(dialect, &caller, declared, now);
+                let admission = Admission::new(dialect, &caller, arrival);
                 if manage.need.is_some() {
                     self.admit_call(&admission)?;
                 }
-                return self.manage(dialect, head, incoming, &caller, &admission, peer).await;
+                return self.manage(dialect, arrival, incoming, &caller, &admission).await;
             }
         };
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
-        let admission = Admission::new(dialect, &caller, declared, now);
+        let admission = Admission::new(dialect, &caller, arrival);
         let found = self.find_target(dialect, &ingest, &caller);
         let known = found.as_ref().ok().and_then(Target::stream);
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
@@ -213,9 +232,9 @@ impl IngestHandler {
         let body = received::check(body, manner.clone()).await?;
         let stream = self.stream_of(dialect, target).await?;
         let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
-        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
-        Ok(outcome.mark(dialect.accepted(&RequestHead::of(head), &outcome.accepted)))
+        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.

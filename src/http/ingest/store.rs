@@ -144,7 +144,7 @@ impl IngestHandler {
         let pieces = if body.fan.results.is_empty() {
             &body.pieces
         } else {
-            with_results = [&body.pieces[..], &[body.fan.results.clone()]].concat();
+            with_results = [&body.pieces[..], std::slice::from_ref(&body.fan.results)].concat();
             &with_results
         };
         let frame = NewFrame { ts, ext: &[], head: &batch.encode(), body: pieces };
@@ -184,7 +184,9 @@ impl IngestHandler {
         }
         let published = async {
             // All at once: each is asked for before the first is waited for.
-            streams.iter().for_each(|stream| self.progress.ask(*stream, lsn));
+            for stream in streams {
+                self.progress.ask(*stream, lsn);
+            }
             for stream in streams {
                 self.progress.published(*stream, lsn).await;
             }
@@ -244,7 +246,7 @@ fn append_refused(error: &AppendError) -> Reject {
             Reject::new(Kind::Unavailable, "the daemon is shutting down").retry_after(5).close()
         }
         AppendError::Unknown(_) => {
-            let internal = Some(crate::error::chain(error));
+            let internal = Some(crate::error::chain(error).into());
             Reject {
                 internal,
                 ..Reject::new(Kind::Unknown, "it is not known whether the records were stored")

@@ -25,7 +25,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             let message = format!("the content type is application/json, not {essence:?}");
-            return Err(Reject::new(Kind::UnsupportedEncoding, message));
+            return Err(Reject::new(Kind::UnsupportedType, message));
         }
     }
     serde_json::from_slice(&call.body).map_err(|error| wrong(format!("the body is not JSON: {error}")))

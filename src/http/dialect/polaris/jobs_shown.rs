@@ -140,7 +140,7 @@ pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     if let Some(table) = request.control.catalog.streams().find(&job.kept.table).cloned() {
         let errors = request.control.recent_errors(table, ERRORS_MAX);
         let errors = errors.map_err(|error| Reject {
-            internal: Some(error),
+            internal: Some(error.into()),
             ..Reject::new(Kind::Internal, "internal error")
         })?;
         let since = job.created_at;

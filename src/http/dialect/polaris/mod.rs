@@ -192,7 +192,7 @@ impl Dialect for Polaris {
         answer(control, call, action, parameters).map(Managed::Reply)
     }
 
-    fn accepted(&self, _: &RequestHead<'_>, accepted: &Accepted) -> Reply {
+    fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
@@ -200,13 +200,13 @@ impl Dialect for Polaris {
         rates::tell(reply, standing);
     }
 
-    fn rejected(&self, _: &RequestHead<'_>, reject: &Reject) -> Reply {
+    fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
         let status = reject.kind.status();
         let (code, message) = match reject.kind {
             Kind::Unauthenticated => (None, "Unauthorized"),
             Kind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
             Kind::NoSuchRoute => (None, NO_ROUTE),
-            Kind::MethodNotAllowed => (None, &*reject.external),
+            Kind::MethodNotAllowed | Kind::LengthRequired => (None, &*reject.external),
             Kind::TooLarge => (None, "Request size limit exceeded"),
             Kind::TooManyRequests => (None, "API rate limit exceeded"),
             Kind::Malformed => (Some("BadRequest"), &*reject.external),
@@ -214,7 +214,9 @@ impl Dialect for Polaris {
             Kind::NoSuchStream | Kind::NotFound => (Some("NotFound"), &*reject.external),
             Kind::Conflict => (Some("Conflict"), &*reject.external),
             Kind::Unprocessable => (Some("UnprocessableEntity"), &*reject.external),
-            Kind::UnsupportedEncoding => (Some("UnsupportedMediaType"), &*reject.external),
+            Kind::UnsupportedEncoding | Kind::UnsupportedType => {
+                (Some("UnsupportedMediaType"), &*reject.external)
+            }
             Kind::TooSlow => (Some("RequestTimeout"), &*reject.external),
             Kind::Full | Kind::Unavailable => (Some("ServiceUnavailable"), &*reject.external),
             Kind::Unknown | Kind::Internal => (Some("InternalServerError"), &*reject.external),
@@ -288,10 +290,6 @@ fn timestamp(at: Micros) -> String {
 mod tests {
     use super::*;
 
-    fn request() -> http::request::Parts {
-        http::Request::new(()).into_parts().0
-    }
-
     #[test]
     fn its_paths_are_told_from_those_of_others() {
         for path in
@@ -307,7 +305,7 @@ mod tests {
     #[test]
     fn refusals_are_worded_as_the_contract_has_them() {
         let worded = |kind| {
-            let reply = Polaris.rejected(&RequestHead::of(&request()), &Reject::new(kind, "why"));
+            let reply = Polaris.rejected(&crate::http::dialect::tests::head(), &Reject::new(kind, "why"));
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             (reply.status.as_u16(), body.to_string())
         };

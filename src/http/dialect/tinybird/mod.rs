@@ -132,7 +132,7 @@ impl Dialect for Tinybird {
         Ok(Parsed::Manage(Manage { need: Some(operation.need()), credential }))
     }
 
-    fn accepted(&self, _: &RequestHead<'_>, accepted: &Accepted) -> Reply {
+    fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
@@ -140,7 +140,7 @@ impl Dialect for Tinybird {
         rates::tell(reply, standing);
     }
 
-    fn rejected(&self, _: &RequestHead<'_>, reject: &Reject) -> Reply {
+    fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
         let status = match reject.kind {
             // The contract knows no 401.
             Kind::Unauthenticated | Kind::TokenExpired => 403,
@@ -197,7 +197,7 @@ fn credential<'a>(head: &RequestHead<'a>, token: Option<Cow<'a, str>>) -> Creden
 
 /// The refusal of a credential. The contract tells missing, unknown and expired tokens with one text.
 fn message(reject: &Reject) -> Cow<'_, str> {
-    match (reject.kind, &reject.lacks) {
+    match (reject.kind, reject.lacks.as_deref()) {
         (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),
         (_, Some(scope)) => {
             let words = words::to_tinybird(std::slice::from_ref(scope));
@@ -220,16 +220,10 @@ fn reply(status: StatusCode, body: &Value) -> Reply {
 mod tests {
     use super::*;
 
-    fn request() -> http::request::Parts {
-        http::Request::new(()).into_parts().0
-    }
-
     #[test]
     fn refusals_have_the_documented_shape() {
-        let reply = Tinybird.rejected(
-            &RequestHead::of(&request()),
-            &Reject::new(Kind::Unauthenticated, "invalid authentication token"),
-        );
+        let reject = Reject::new(Kind::Unauthenticated, "invalid authentication token");
+        let reply = Tinybird.rejected(&crate::http::dialect::tests::head(), &reject);
         assert_eq!(reply.status.as_u16(), 403);
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         assert!(body["error"].is_string() && body["documentation"].is_string());
