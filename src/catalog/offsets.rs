@@ -106,6 +106,8 @@ mod tests {
             files: files.iter().map(file).collect(),
             counts: Counts::default(),
             schema_version: 1,
+            first_number: None,
+            given: false,
             misfits: Vec::new(),
             proposals: Vec::new(),
         }

@@ -4,7 +4,7 @@ use super::super::dialect::{Accepted, Durability, Reply, Wait};
 use super::super::reject::{Kind, Reject};
 use super::IngestHandler;
 use super::received::{Checked, Verdict};
-use crate::batch::{self, Batch, BatchHead};
+use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
 use crate::offsets::{Division, Numbered, Numbering};
@@ -96,9 +96,11 @@ impl IngestHandler {
             }
         };
         // A repeat waits as it asks itself: what it is told of durability is true now.
-        let state = self.wait(wait, origin.stream, lsn).await?;
+        let state = self.wait(wait, &lands_in(origin.stream, body), lsn).await?;
+        let (exports, refused) = (body.fan.exports.clone(), body.fan.refused.clone());
         let invalid = verdict.invalid();
-        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid, state, numbered };
+        let accepted =
+            Accepted { lsn: lsn.0, stored, quarantined, invalid, state, exports, refused, numbered };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 
@@ -132,17 +134,28 @@ impl IngestHandler {
     }
 
     async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<(Lsn, Option<Numbered>), Reject> {
+        let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
         let batch = BatchHead {
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
             schema_version: body.verdict.judged.map(|judged| judged.version),
             idempotency_key: origin.key,
+            targets: body.fan.targets.clone(),
+            request: body.fan.request.as_deref(),
+            body_bytes: (!body.fan.results.is_empty()).then(|| count(bytes)),
             ..BatchHead::new(origin.stream.id, origin.dialect, body.kind)
         };
         // What was judged for a time of receipt was received then.
         let ts = body.verdict.judged.map_or_else(|| self.clock.now(), |judged| judged.received_at);
-        let append = |head: &[u8]| self.wal.append(&NewFrame { ts, ext: &[], head, body: &body.pieces });
+        let with_results;
+        let pieces = if body.fan.results.is_empty() {
+            &body.pieces
+        } else {
+            with_results = [&body.pieces[..], std::slice::from_ref(&body.fan.results)].concat();
+            &with_results
+        };
+        let append = |head: &[u8]| self.wal.append(&NewFrame { ts, ext: &[], head, body: pieces });
         if origin.stream.settings.partitions == 0 {
             let head = batch.encode();
             return Ok((self.append_patiently(|| append(&head)).await?, None));
@@ -202,7 +215,7 @@ impl IngestHandler {
         Some(Numbered::new(ranges, &body.verdict.partitions))
     }
 
-    async fn wait(&self, wait: Wait, stream: &Stream, lsn: Lsn) -> Result<Durability, Reject> {
+    async fn wait(&self, wait: Wait, streams: &[StreamId], lsn: Lsn) -> Result<Durability, Reject> {
         if wait == Wait::Append {
             return Ok(Durability::Appended);
         }
@@ -216,11 +229,24 @@ impl IngestHandler {
         if wait == Wait::Sync {
             return Ok(Durability::Synced);
         }
-        if tokio::time::timeout(TABLE_DEADLINE, self.progress.published(stream.id, lsn)).await.is_err() {
+        let published = async {
+            // All at once: each is asked for before the first is waited for.
+            for stream in streams {
+                self.progress.ask(*stream, lsn);
+            }
+            for stream in streams {
+                self.progress.published(*stream, lsn).await;
+            }
+        };
+        if tokio::time::timeout(TABLE_DEADLINE, published).await.is_err() {
             return Ok(Durability::PublishPending);
         }
-        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
-        match tokio::task::spawn_blocking(move || catalog.files_with(id, lsn)).await {
+        let (catalog, streams) = (Arc::clone(&self.catalog), streams.to_vec());
+        let files = move || {
+            let files = streams.iter().map(|stream| catalog.files_with(*stream, lsn));
+            files.collect::<Result<Vec<_>, _>>().map(|files| files.concat())
+        };
+        match tokio::task::spawn_blocking(files).await {
             Ok(Ok(files)) => Ok(Durability::Published(files.into_iter().map(|file| file.object).collect())),
             // The rows are published; only their address is not at hand.
             _ => Ok(Durability::Published(Vec::new())),
@@ -234,6 +260,12 @@ fn division(stream: &Stream, verdict: &Verdict) -> Division {
         [] => Division::Turn(count(verdict.good)),
         _ => Division::Keyed(verdict.partitions.clone()),
     }
+}
+
+/// The streams whose tables get the records.
+fn lands_in(stream: &Stream, body: &Checked) -> Vec<StreamId> {
+    let own = stream.settings.landing.table.then_some(stream.id);
+    own.into_iter().chain(body.fan.targets.iter().map(|target| target.stream)).collect()
 }
 
 fn count(records: u64) -> u32 {

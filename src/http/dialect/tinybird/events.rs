@@ -130,7 +130,7 @@ mod tests {
                 may_be_connection: false,
                 ..ingest
             }),
-            Parsed::Answer(_) | Parsed::Manage(_) | Parsed::Preflight(_) => panic!("no answer expected"),
+            _ => panic!("no answer expected"),
         }
     }
 
@@ -176,6 +176,8 @@ mod tests {
                 invalid: 1,
                 state,
                 numbered: None,
+                exports: Vec::new(),
+                refused: Vec::new(),
             })
         };
         let reply = accepted(Durability::Appended);
