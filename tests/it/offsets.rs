@@ -57,12 +57,11 @@ fn rows_without_a_key_go_round() {
 fn equal_keys_are_in_one_partition() {
     let daemon = Setup::dev(PATIENT).start();
     assert_eq!(make(&daemon, "s", &json!({"partitions": 4, "key": ["id"]})).status, 201);
-    let body: String = (0..200)
-        .map(|n| {
-            let id = if n % 20 == 7 { Value::Null } else { json!(format!("sensor{}", n % 20)) };
-            format!("{}\n", json!({"id": id, "n": n}))
-        })
-        .collect();
+    let record = |n: u64| {
+        let id = if n % 20 == 7 { Value::Null } else { json!(format!("sensor{}", n % 20)) };
+        json!({"id": id, "n": n}).to_string()
+    };
+    let body = (0..200).map(record).collect::<Vec<_>>().join("\n");
     assert_eq!(post(daemon.ingest, "s", &body), 202);
     // A key that is not there is null.
     assert_eq!(post(daemon.ingest, "s", "{\"n\":200}"), 202);
@@ -95,7 +94,9 @@ fn concurrent_senders_get_each_offset_once_and_keep_their_order() {
         })
     };
     let senders: Vec<_> = (0..8).map(send).collect();
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
     let rows = daemon.rows("s");
     assert_eq!(assert_dense(&rows).values().sum::<u64>(), 8 * 60);
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
