@@ -12,7 +12,7 @@ use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
-use crate::control::Control;
+use crate::control::{Control, Datasets};
 use crate::error::{IoContext, IoError};
 use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, Running};
@@ -27,8 +27,7 @@ use crate::offsets::{self, Offsets, Records};
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::receivers::Receivers;
-use crate::storage::Storage;
-use crate::storage::real::RealStorage;
+use crate::storage::{Storage, real::RealStorage};
 use crate::wal::{self, Health, OpenError};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -246,6 +245,7 @@ fn open_control(
         errors: preview.clone().recent_errors(progress),
         records: Records { offsets, wal, catalog, sink, staged_dir, cache: offsets::Cache::default() },
         feeds: Feeds::default(),
+        datasets: Datasets::default(),
         receivers: Receivers::default(),
         evaluator,
         managing: Mutex::default(),
@@ -303,8 +303,7 @@ impl Parts {
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
-        let progress = Arc::new(Progress::default());
-        let evaluator = Arc::new(Evaluator::default());
+        let (progress, evaluator) = (Arc::new(Progress::default()), Arc::new(Evaluator::default()));
         let handles = Handles {
             reader: log.take_reader(),
             past: log.handle.past(),

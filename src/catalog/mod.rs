@@ -13,6 +13,7 @@ mod offsets;
 mod peek;
 mod proposals;
 mod replays;
+mod revoked;
 mod schemas;
 mod streams;
 #[cfg(test)]
