@@ -116,7 +116,8 @@ impl Rows<'_> {
             None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
             None => {
                 let mappings = [Arc::clone(self.mapping)];
-                let outcomes = self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
+                let outcomes =
+                    self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
                 let outcomes = outcomes.unwrap_or_default();
                 let outcomes = outcomes.into_iter().flatten();
                 outcomes.map(|outcome| outcome.map_err(|failure| failure.to_string())).collect()

@@ -57,10 +57,15 @@ impl Preview {
                 |lsn, ts, payload| {
                     let batch = Batch::decode(payload).ok()?;
                     let target = batch.head.of(id)?;
-                    Some((lsn, match mapping_of(&catalog, &of, target.version) {
-                        Some(mapping) => mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit),
-                        None => records(lsn, ts, &batch, limit),
-                    }))
+                    Some((
+                        lsn,
+                        match mapping_of(&catalog, &of, target.version) {
+                            Some(mapping) => {
+                                mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit)
+                            }
+                            None => records(lsn, ts, &batch, limit),
+                        },
+                    ))
                 },
                 |frames| {
                     for (lsn, records) in frames.into_iter().rev() {

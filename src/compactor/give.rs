@@ -138,11 +138,11 @@ impl Replayer {
             return Err(ReplayError::Incomplete("more records became rows than at first".to_owned()));
         }
         made.cut.given = true;
-        self.register(replay, made)
+        self.register(replay, &made)
     }
 
     /// Stages and registers what was made, and hands it to the publisher.
-    fn register(&self, replay: i64, made: FinishedCut) -> Result<(), ReplayError> {
+    fn register(&self, replay: i64, made: &FinishedCut) -> Result<(), ReplayError> {
         let (stream, rows) = (made.cut.stream, made.cut.counts.stored + made.cut.counts.quarantined);
         let files = {
             let _staging = self.staging.lock();

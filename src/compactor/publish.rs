@@ -119,17 +119,27 @@ impl Publisher {
         loop {
             released.mark_unchanged();
             let (catalog, id) = (Arc::clone(&self.catalog), file.id);
-            let looked = tokio::task::spawn_blocking(move || look(&catalog, id)).await;
-            match looked {
-                Ok(Ok(Some(Some(reason)))) => {
+            match tokio::task::spawn_blocking(move || look(&catalog, id)).await {
+                Ok(Ok(Looked::Good)) => return Held::Not,
+                Ok(Ok(Looked::Gone)) => return Held::Replaced,
+                Ok(Ok(Looked::Misfit(reason))) => {
                     if file.held.is_none() {
                         tracing::warn!(reason, object = file.object, "a file is held back");
                     }
                 }
-                Ok(Ok(Some(None))) => return Held::Not,
-                Ok(Ok(None)) => return Held::Replaced,
-                // Whatever hinders the catalog hinders what follows too, and is told there.
-                Ok(Err(_)) | Err(_) => return Held::Not,
+                failed => {
+                    let error = failed.map_or_else(
+                        |error| error.to_string(),
+                        |looked| looked.err().map_or_else(String::new, |error| chain(&error)),
+                    );
+                    tracing::error!(
+                        error,
+                        object = file.object,
+                        "it is not known whether a file fits its table"
+                    );
+                    tokio::time::sleep(BACKOFF_MIN).await;
+                    continue;
+                }
             }
             tokio::select! {
                 // The sender lives as long as `progress`.
@@ -197,19 +207,25 @@ enum Held {
     TooLong,
 }
 
-/// Why a file is held back: the reason noted, or one found now, which is noted. `None` if it is not staged any more.
-fn look(catalog: &Catalog, id: i64) -> Result<Option<Option<String>>, CatalogError> {
+/// What the catalog says of a file that is to be published.
+enum Looked {
+    Good,
+    Misfit(String),
+    /// It is not staged any more.
+    Gone,
+}
+
+/// Whether a file is held back: for the reason noted, or for one found now, which is noted.
+fn look(catalog: &Catalog, id: i64) -> Result<Looked, CatalogError> {
     let Some(file) = catalog.file(id)?.filter(|file| file.state == FileState::Staged) else {
-        return Ok(None);
+        return Ok(Looked::Gone);
     };
-    if file.held.is_some() {
-        return Ok(Some(file.held));
+    if let Some(reason) = file.held {
+        return Ok(Looked::Misfit(reason));
     }
-    let reason = misfit(catalog, &file)?;
-    if reason.is_some() {
-        catalog.hold(id, reason.as_deref())?;
-    }
-    Ok(Some(reason))
+    let Some(reason) = misfit(catalog, &file)? else { return Ok(Looked::Good) };
+    catalog.hold(id, Some(&reason))?;
+    Ok(Looked::Misfit(reason))
 }
 
 /// Why a file has not the columns of its table; `None` if it has.

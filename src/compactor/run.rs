@@ -331,7 +331,7 @@ impl Running {
                 table.numbered = number + count - 1;
             }
             // Whoever asked may have gone: then nobody has these numbers.
-            let _ = first.send(number);
+            first.send(number).ok();
         }
         Ok(())
     }

@@ -195,7 +195,7 @@ fn the_events_of_a_connection_go_to_every_job_that_runs() {
     assert_eq!(set(&daemon, &narrow, "canceled").status, 200);
     daemon.kill();
     let daemon = crate::support::Setup::dev("").start_at(dir.path());
-    assert_eq!(push(&daemon, "/v1/projects/p/events/demo", &event("Austin", "3")).status, 200);
+    assert_eq!(push(&daemon, "/v1/projects/p/events/demo", event("Austin", "3")).status, 200);
     assert_eq!(daemon.rows("wide").len(), 3);
     assert_eq!(daemon.rows("strict").len(), 1);
     assert_eq!(get(&daemon, &path(&wide))["executionStatus"], "running");

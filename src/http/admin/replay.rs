@@ -65,7 +65,8 @@ impl Running {
         let (waiting, cuts, range, missing) = planned.await?;
         // An export may be given events that came before there was one: how many, the replay finds out.
         let may_be_given = stream.settings.receiver.is_some();
-        let nothing = may_be_given.then_some((LsnRange { first: Lsn::NONE, last: Lsn::NONE }, Ok(Vec::new())));
+        let nothing =
+            may_be_given.then_some((LsnRange { first: Lsn::NONE, last: Lsn::NONE }, Ok(Vec::new())));
         let Some((range, missing)) = range.zip(missing).or(nothing) else {
             let (from, to) = (timestamp(from), timestamp(to));
             let detail = format!("no file of {} has rows received from {from} to {to}", stream.name);

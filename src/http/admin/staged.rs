@@ -6,12 +6,12 @@ use super::state::file;
 use super::{AdminRequest, Running};
 use crate::batch::StreamId;
 use crate::catalog::{Catalog, CatalogError, NewReplay, RegisteredFile, Stream};
-use crate::wal::LsnRange;
+use crate::wal::{Lsn, LsnRange};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full as FullBody;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 const REPLAYS_LOOKED_AT: u32 = 1000;
@@ -50,13 +50,10 @@ impl Running {
 
 fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogError> {
     let replays = catalog.replays(REPLAYS_LOOKED_AT)?;
-    let mut under_way: HashMap<StreamId, i64> = replays
-        .iter()
-        .filter(|replay| !replay.state.is_over())
-        .map(|replay| (replay.asked.stream, replay.id))
-        .collect();
-    let busy = under_way.clone();
-    let mut made_anew: HashMap<(StreamId, LsnRange), i64> = HashMap::new();
+    let under_way = replays.iter().filter(|replay| !replay.state.is_over());
+    let busy: HashMap<StreamId, i64> = under_way.map(|replay| (replay.asked.stream, replay.id)).collect();
+    // A cut is made anew as a whole.
+    let mut made_anew: HashSet<(StreamId, Lsn)> = HashSet::new();
     let (mut published, mut held, mut begun) = (Vec::new(), Vec::new(), Vec::new());
     let staged = catalog.staged()?;
     let of_it = |file: &&RegisteredFile| only.is_none_or(|only| only == file.stream) && file.held.is_some();
@@ -81,15 +78,11 @@ fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogEr
             continue;
         }
         let lsns = LsnRange { first: file.first_lsn, last: file.last_lsn };
-        if made_anew.contains_key(&(file.stream, lsns)) {
+        if !made_anew.insert((file.stream, lsns.first)) {
             continue;
         }
         match replay_of(catalog, &stream, lsns)? {
-            Some(replay) => {
-                made_anew.insert((file.stream, lsns), replay);
-                under_way.insert(file.stream, replay);
-                begun.push(replay);
-            }
+            Some(replay) => begun.push(replay),
             None => hold(reason),
         }
     }
