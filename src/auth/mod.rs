@@ -150,7 +150,10 @@ impl Auth {
                 // Its rights are those that the client has now, and end with it.
                 Some(id) => {
                     let client = snapshot.clients.get(id.as_str()).ok_or(AuthError::Unknown)?;
-                    Ok(client.caller.clone())
+                    if claims.jti.as_deref().is_some_and(|jti| snapshot.revoked.contains_key(jti)) {
+                        return Err(AuthError::Unknown);
+                    }
+                    Ok(clients::narrowed(&client.caller, &claims))
                 }
                 None => Ok(claims.caller(&key.stored.kid, |_| true)),
             };

@@ -93,7 +93,7 @@ pub fn to_tinybird(scopes: &[Scope]) -> Vec<TinybirdScope> {
     scopes.iter().filter_map(word).collect()
 }
 
-/// What a role of a Polaris client means; Forebay's own scopes are taken as well.
+/// What a role of a Polaris client or of a Foundry application means; Forebay's own scopes are taken as well.
 pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
     use Scope::{Create, Drop, Ingest, Metrics, Read};
     Ok(match role {
@@ -104,8 +104,29 @@ pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
         "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
         "AccessMetrics" => vec![Metrics],
+        word if of_foundry(word).is_some() => of_foundry(word).unwrap_or_default(),
         other => vec![other.parse()?],
     })
+}
+
+/// What Foundry's contract calls rights for streams, of a token or of an application.
+pub const FOUNDRY: [&str; 4] =
+    ["api:streams-write", "api:streams-read", "api:use-streams-write", "api:use-streams-read"];
+
+/// What one of them means.
+pub fn of_foundry(word: &str) -> Option<Vec<Scope>> {
+    match word {
+        "api:streams-write" | "api:use-streams-write" => {
+            Some(vec![Scope::Create, Scope::Ingest(Target::All)])
+        }
+        "api:streams-read" | "api:use-streams-read" => Some(vec![Scope::Read(Target::All)]),
+        _ => None,
+    }
+}
+
+/// Those of several words, separated by blanks, that mean something here. Clients ask for others by default.
+pub fn foundry_scopes(words: &str) -> Vec<&'static str> {
+    FOUNDRY.into_iter().filter(|known| words.split_ascii_whitespace().any(|word| word == *known)).collect()
 }
 
 /// What several roles, separated by blanks, mean together.
@@ -167,5 +188,7 @@ mod tests {
         assert_eq!(join("ManageConnections ManageTables").unwrap(), "create ingest:* read:* drop:*");
         assert_eq!(join("AccessMetrics ingest:visits").unwrap(), "metrics ingest:visits");
         assert!(join("ManageNothing").is_err());
+        assert_eq!(join("api:streams-write api:streams-read").unwrap(), "create ingest:* read:*");
+        assert_eq!(foundry_scopes("offline_access api:streams-read"), ["api:streams-read"]);
     }
 }

@@ -36,7 +36,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use store::Origin;
-use target::Target;
 
 /// After this, a request that waits for its sync is told that it is accepted.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -216,10 +215,10 @@ impl IngestHandler {
         };
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, arrival);
-        let found = self.find_target(dialect, &ingest, &caller);
-        let known = found.as_ref().ok().and_then(Target::stream);
+        let found = self.find_target(dialect, &arrival.head(), &ingest, &caller);
+        let known = found.as_ref().ok().and_then(|(target, _)| target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
-        let target = found?;
+        let (target, open) = found?;
         let key = store::key_of(&head.headers)?;
         let body = self.receive(dialect.id(), head, incoming, &admission).await?;
         let manner = Manner {
@@ -228,6 +227,7 @@ impl IngestHandler {
             stream: target.stream().cloned(),
             others: target.others().to_vec(),
             received_at: self.clock.now(),
+            open,
         };
         let body = received::check(body, manner.clone()).await?;
         let stream = self.stream_of(dialect, target).await?;

@@ -137,7 +137,7 @@ impl Dialect for Polaris {
     }
 
     fn bodies(&self) -> Bodies {
-        Bodies { all_bad: true, transcribe: Some(form::event) }
+        Bodies { all_bad: true, transcribe: Some(form::event), ..Bodies::default() }
     }
 
     fn noun(&self) -> &'static str {
