@@ -4,6 +4,9 @@
 //! last sync, last files, exit.
 
 mod gauges;
+mod process;
+
+pub use process::lock;
 
 use crate::auth::Auth;
 use crate::batch::Dialect;
@@ -13,7 +16,7 @@ use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
 use crate::control::{Control, Datasets};
-use crate::error::{IoContext, IoError};
+use crate::error::IoError;
 use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, Running};
 use crate::http::dialect;
@@ -32,10 +35,7 @@ use crate::wal::{self, Health, OpenError};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,7 +104,7 @@ pub async fn run(
     ready: impl FnOnce(Addresses, Option<String>),
 ) -> Result<(), DaemonError> {
     let signals = Signals::listen()?;
-    raise_open_files();
+    process::raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
     let tls = tls(&config)?;
@@ -525,40 +525,5 @@ impl Signals {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager was not told");
-    }
-}
-
-/// Takes the data directory for this process. The lock goes with the process.
-pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
-    let path = data_dir.join("LOCK");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = file.context("open lock file", &path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message.
-            drop(file.read_to_string(&mut holder));
-            return Err(DaemonError::Locked { path: data_dir.to_owned(), holder: holder.trim().to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(IoError::new("lock", &path, source).into()),
-    }
-    let process = std::process::id().to_string();
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
-    if let Err(error) = written {
-        // It says who holds the lock, for a message only. A full disk must not keep the daemon from starting.
-        tracing::warn!(%error, "the lock file does not say which process holds it");
-    }
-    Ok(file)
-}
-
-/// Thousands of connections need as many descriptors; the soft limit is usually 1024.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -1,12 +1,14 @@
 //! The newest records of a stream: from the log as long as it has them, then from the newest files.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{Kind, Parser, Syntax};
+use crate::mapped;
+use crate::mapping::{ColumnKind, Mapping};
 use crate::offsets::source::Source;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
@@ -39,13 +41,23 @@ impl Preview {
     /// `_received_at`.
     pub async fn recent(self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
         let (wal, id) = (self.wal.clone(), stream.id);
+        let (catalog, of) = (Arc::clone(&self.catalog), Arc::clone(&stream));
         let from_log = tokio::task::spawn_blocking(move || {
             let mut newest_first: Vec<Value> = Vec::new();
             let mut lowest: Option<Lsn> = None;
             wal.look_back(
                 |lsn, ts, payload| {
-                    let batch = Batch::decode(payload).ok().filter(|batch| batch.head.of(id).is_some())?;
-                    Some((lsn, records(lsn, ts, &batch, limit)))
+                    let batch = Batch::decode(payload).ok()?;
+                    let target = batch.head.of(id)?;
+                    Some((
+                        lsn,
+                        match mapping_of(&catalog, &of, target.version) {
+                            Some(mapping) => {
+                                mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit)
+                            }
+                            None => records(lsn, ts, &batch, limit),
+                        },
+                    ))
                 },
                 |frames| {
                     for (lsn, records) in frames.into_iter().rev() {
@@ -215,6 +227,43 @@ async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
     writer.write_batches(&batches).and_then(|()| writer.finish()).map_err(|error| chain(&error))?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
+}
+
+/// The mapping under which a frame was answered.
+fn mapping_of(catalog: &Catalog, stream: &Stream, version: Option<u32>) -> Option<Arc<Mapping>> {
+    let now = &stream.settings.mapping;
+    match version {
+        Some(version) if version != stream.schema.version => {
+            catalog.rules(stream.id, version).ok().flatten().and_then(|rules| rules.mapping)
+        }
+        _ => now.clone(),
+    }
+}
+
+/// The last `limit` rows that a mapping makes of a batch. Their numbers are given with their files.
+fn mapped_records(
+    lsn: Lsn,
+    ts: i64,
+    batch: &Batch<'_>,
+    (stream, log, mapping): (StreamId, [u8; 16], &Arc<Mapping>),
+    limit: usize,
+) -> Vec<Value> {
+    let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
+    let mut rows = Vec::new();
+    let mapped = mapped::Rows { stream, mapping, log, evaluator: None };
+    mapped.each(lsn.0, ts, batch, true, 0, |record, _, made| {
+        let Ok(values) = made else { return };
+        let named = mapping.columns.iter().zip(values).map(|(column, value)| {
+            let numbered = matches!(column.kind, ColumnKind::Id);
+            (column.name.clone(), if numbered { Value::Null } else { json!(value) })
+        });
+        let mut row: serde_json::Map<String, Value> = named.collect();
+        row.insert("_lsn".to_owned(), json!(lsn));
+        row.insert("_record".to_owned(), json!(record));
+        row.insert("_received_at".to_owned(), json!(received_at));
+        rows.push(Value::Object(row));
+    });
+    rows.split_off(rows.len().saturating_sub(limit))
 }
 
 /// The last `limit` good records of a batch.

@@ -212,6 +212,16 @@ impl Catalog {
         })
     }
 
+    /// Takes `count` numbers of a stream's rows. Returns the first.
+    pub fn take_numbers(&self, stream: StreamId, count: u64) -> Result<u64, CatalogError> {
+        self.transaction(|db| {
+            let sql = "UPDATE streams SET numbered = numbered + ?2 WHERE id = ?1 RETURNING numbered";
+            let values = params![stream.0, count.cast_signed()];
+            let last: i64 = db.query_row(sql, values, |row| row.get(0))?;
+            Ok(last.cast_unsigned().saturating_sub(count).saturating_add(1))
+        })
+    }
+
     /// Gives a file up; its rows count as expired from now on.
     pub fn mark_expired(&self, id: i64) -> Result<(), CatalogError> {
         self.transaction(|db| {
@@ -325,7 +335,7 @@ impl Catalog {
     }
 }
 
-fn register_cut(
+pub(super) fn register_cut(
     db: &Transaction<'_>,
     cut: &Cut,
     now: Micros,

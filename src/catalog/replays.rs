@@ -4,7 +4,7 @@
 //! to be done at the destination is noted first, so that a death in the middle is picked up; the register changes in one
 //! transaction with the counts, between what adds rows to files and what takes rows from them.
 
-use super::files::{FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind};
+use super::files::{Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, register_cut};
 use super::{Catalog, CatalogError, Counts, offsets};
 use crate::batch::StreamId;
 use crate::clock::Micros;
@@ -169,6 +169,37 @@ impl Catalog {
                 "{CUT} WHERE c.stream = ?1 AND c.last_at >= ?2 AND c.first_at < ?3 GROUP BY c.first_lsn ORDER BY c.first_lsn"
             );
             db.prepare(&sql)?.query_map(params![stream.0, from, to], cut_of)?.collect()
+        })
+    }
+
+    /// What a stream was given of the frames of its receiver: numbers, in order.
+    pub fn given(&self, stream: StreamId) -> Result<Vec<LsnRange>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT first_lsn, last_lsn FROM cuts WHERE stream = ?1 AND given ORDER BY first_lsn";
+            let range = |row: &Row<'_>| {
+                let number = |at: usize| row.get::<_, i64>(at).map(|lsn| Lsn(lsn.cast_unsigned()));
+                Ok(LsnRange { first: number(0)?, last: number(1)? })
+            };
+            db.prepare(sql)?.query_map([stream.0], range)?.collect()
+        })
+    }
+
+    /// Registers what a replay gave to a stream: one synced transaction. Returns the files with their ids.
+    pub fn register_given(&self, replay: i64, cut: &Cut) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let mut registered = Vec::new();
+            register_cut(db, cut, now, &mut registered)?;
+            let sum: String =
+                db.query_row("SELECT counts_after FROM replays WHERE id = ?1", [replay], |row| row.get(0))?;
+            let sql = "UPDATE replays SET cuts = cuts + 1, cuts_done = cuts_done + 1, rows = rows + ?2,
+                           rows_done = rows_done + ?2, files = files + ?3, counts_after = ?4, error = NULL
+                       WHERE id = ?1";
+            let rows = (cut.counts.stored + cut.counts.quarantined).cast_signed();
+            let files = i64::try_from(cut.files.len()).unwrap_or(i64::MAX);
+            let sum = to_json(&parse_counts(&sum).plus(cut.counts));
+            db.execute(sql, params![replay, rows, files, sum])?;
+            Ok(registered)
         })
     }
 

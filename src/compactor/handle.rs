@@ -115,12 +115,16 @@ impl Compactor {
             evaluator: handles.evaluator,
             log: handles.log,
         };
+        let staging = Arc::default();
         let replayer = Replayer {
             past: handles.past,
             catalog: Arc::clone(&handles.catalog),
             progress: Arc::clone(&handles.progress),
             metrics: Arc::clone(&handles.metrics),
             sink: handles.sink,
+            to_publish: to_publish.clone(),
+            staged_dir: config.staged_dir.clone(),
+            staging: Arc::clone(&staging),
             runtime: runtime.clone(),
             stopped: stopped.clone(),
             // What it puts into quarantine once more is no news.
@@ -144,6 +148,7 @@ impl Compactor {
             runtime: runtime.clone(),
             stopped,
             to_publish,
+            staging,
             tables: HashMap::new(),
             checkpoints: HashMap::new(),
             config,

@@ -10,8 +10,9 @@ use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
 use crate::metrics;
 use crate::offsets::Offsets;
-use crate::progress::Progress;
+use crate::progress::{Numbers, Progress};
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
+use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,8 @@ pub(super) struct Running {
     pub(super) stopped: watch::Receiver<Stop>,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) tables: HashMap<StreamId, Table>,
+    /// Held while files are staged and not yet registered by somebody else.
+    pub(super) staging: Arc<Mutex<()>>,
     /// Of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
 }
@@ -133,7 +136,10 @@ impl Running {
             self.learn();
         }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
-        remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+        {
+            let _staging = self.staging.lock();
+            remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+        }
         for progress in self.catalog.progress()? {
             self.checkpoints.insert(progress.stream, progress.checkpoint);
             self.progress.registered(progress.stream, progress.checkpoint, []);
@@ -176,6 +182,7 @@ impl Running {
                     self.reader.trim(self.reader.position());
                 }
                 self.cut_due(idle)?;
+                self.give_numbers()?;
                 self.relieve_memory()?;
                 self.show_status(idle);
                 looked_at = Instant::now();
@@ -314,6 +321,22 @@ impl Running {
         let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
         self.cut(|id, table| asked(id) || in_the_way(table) || is_due(table, &config, now))?;
         self.progress.has_closed(&close);
+        Ok(())
+    }
+
+    /// Gives numbers away to who asks. Rows of open files come before them.
+    fn give_numbers(&mut self) -> Result<(), RunError> {
+        for Numbers { stream, count, first } in
+            self.progress.with_wanted(|wanted| std::mem::take(&mut wanted.numbers))
+        {
+            self.cut(|id, _| id == stream)?;
+            let number = self.catalog.take_numbers(stream, count)?;
+            if let Some(table) = self.tables.get_mut(&stream) {
+                table.numbered = number + count - 1;
+            }
+            // Whoever asked may have gone: then nobody has these numbers.
+            first.send(number).ok();
+        }
         Ok(())
     }
 

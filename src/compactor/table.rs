@@ -151,7 +151,7 @@ impl Table {
                 stream: self.stream.id,
                 mapping: &mapping,
                 log: config.log,
-                evaluator: &config.evaluator,
+                evaluator: Some(&config.evaluator),
             };
             return self.append_mapped(origin, batch, as_stored, &rows, config);
         }

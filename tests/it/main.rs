@@ -39,6 +39,7 @@ mod proposals;
 mod proxy;
 mod quarantine;
 mod real;
+mod receivers;
 mod records;
 mod replay;
 mod s3;

@@ -11,6 +11,7 @@ mod problem;
 mod replay;
 mod sample;
 mod schema;
+mod staged;
 mod state;
 mod streams;
 mod tokens;
@@ -73,6 +74,7 @@ pub enum Call {
     Files,
     Wal,
     Staged,
+    Recover,
     Publish,
     Replay,
     Replays,
@@ -133,6 +135,7 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/streams/{id}/files", Call::Files),
     Route::get("/admin/v1/wal", Call::Wal),
     Route::get("/admin/v1/staged", Call::Staged),
+    Route::post("/admin/v1/staged/recover", Call::Recover),
     Route::post("/admin/v1/publish", Call::Publish),
     Route::post("/admin/v1/replay", Call::Replay),
     Route::get("/admin/v1/replay", Call::Replays),
@@ -315,6 +318,7 @@ impl AdminHandler {
             Call::Files => running.files(request).await,
             Call::Wal => running.wal_report().await,
             Call::Staged => running.staged().await,
+            Call::Recover => running.recover(request).await,
             Call::Publish => running.publish(request).await,
             Call::Replay => running.replay(request).await,
             Call::Replays => running.replays(request).await,

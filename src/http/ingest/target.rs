@@ -6,6 +6,7 @@ use super::super::reject::{Kind, Reject};
 use super::{IngestHandler, unread};
 use crate::auth::{AuthError, Caller, Need};
 use crate::catalog::{CatalogError, Stream, check_name};
+use crate::schema::Policy;
 use std::sync::Arc;
 
 pub(super) enum Target {
@@ -82,6 +83,7 @@ impl IngestHandler {
         }
         // Rights are for names, also if the request has the id.
         found.iter().try_for_each(|stream| caller.require(Need::Ingest(&stream.name))).map_err(unread)?;
+        found.iter().try_for_each(|stream| check_takes_requests(stream)).map_err(Reject::close)?;
         if !found.is_empty() {
             return Ok(Target::Streams(found.remove(0), found));
         }
@@ -115,6 +117,18 @@ impl IngestHandler {
             Err(error) => Err(Reject::internal(&error)),
         }
     }
+}
+
+/// Refuses what would be stored and land nowhere, and what only a receiver makes rows of.
+pub(super) fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
+    let landing = stream.settings.landing;
+    let lands = landing.table || landing.raw.is_some();
+    if lands && stream.policy != Policy::Mapped {
+        return Ok(());
+    }
+    let name = &stream.name;
+    let what = format!("\"{name}\" takes events through its receiver only");
+    Err(Reject::new(Kind::Unprocessable, what))
 }
 
 /// Whether a project sees the stream. What was made without a project is in all of them.
