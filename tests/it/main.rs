@@ -25,6 +25,7 @@ mod idempotency;
 mod identity;
 mod idle;
 mod limits;
+mod mapping;
 mod memory;
 mod metrics;
 mod notify;
