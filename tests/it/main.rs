@@ -19,6 +19,8 @@ mod durability;
 mod faults;
 mod first;
 mod foundry;
+mod foundry_read;
+mod foundry_subscribers;
 mod http2;
 mod idempotency;
 mod identity;
