@@ -14,7 +14,8 @@ pub fn schema() -> Value {
 
 /// A dataset with so many partitions.
 pub fn create_with(daemon: &Daemon, name: &str, schema: &Value, partitions: u64) -> String {
-    let body = json!({"name": name, "parentFolderRid": FOLDER, "schema": schema, "partitionsCount": partitions});
+    let body =
+        json!({"name": name, "parentFolderRid": FOLDER, "schema": schema, "partitionsCount": partitions});
     let dataset = good(&call(daemon, "POST", "/api/v2/streams/datasets/create", &body));
     dataset["rid"].as_str().unwrap().to_owned()
 }
@@ -51,7 +52,8 @@ fn publish_files(daemon: &Daemon) {
 fn records_are_read_from_log_and_files_alike() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create(&daemon, "s", &schema());
-    let records = |from: i64, to: i64| json!((from..to).map(|n| json!({"id": "a", "n": n})).collect::<Vec<_>>());
+    let records =
+        |from: i64, to: i64| json!((from..to).map(|n| json!({"id": "a", "n": n})).collect::<Vec<_>>());
     assert_eq!(good(&get(&daemon, &dataset, "getEndOffsets")), json!({"0": 0}));
     assert_eq!(read(&daemon, &dataset, "partitionId=0&limit=5"), json!([]));
     publish(&daemon, &dataset, &records(0, 5));
@@ -176,8 +178,13 @@ fn answers_are_bounded_and_bad_questions_are_told() {
         publish_files(&daemon);
     }
     for query in [
-        "limit=1", "partitionId=0", "partitionId=0&limit=0", "partitionId=0&limit=x", "partitionId=2&limit=1",
-        "partitionId=-1&limit=1", "partitionId=0&limit=1&startOffset=-1",
+        "limit=1",
+        "partitionId=0",
+        "partitionId=0&limit=0",
+        "partitionId=0&limit=x",
+        "partitionId=2&limit=1",
+        "partitionId=-1&limit=1",
+        "partitionId=0&limit=1&startOffset=-1",
     ] {
         let answer = get(&daemon, &dataset, &format!("getRecords?{query}"));
         refused(&answer, 400, "INVALID_ARGUMENT", "Default:InvalidArgument");
@@ -199,7 +206,8 @@ fn reading_takes_the_right_to_read() {
         let body = json!({"name": scopes.join(" "), "scopes": scopes}).to_string();
         let authorization = format!("Bearer {}", daemon.token.as_ref().unwrap());
         let headers = [("authorization", authorization.as_str())];
-        let made = crate::support::request(daemon.admin, "POST", "/admin/v1/tokens", &headers, body.as_bytes());
+        let made =
+            crate::support::request(daemon.admin, "POST", "/admin/v1/tokens", &headers, body.as_bytes());
         made.json()["token"].as_str().unwrap().to_owned()
     };
     let (reader, writer) = (token(&["read:s"]), token(&["ingest:s"]));
@@ -248,7 +256,8 @@ fn the_older_proxy_reads_and_tells_offsets() {
         let stored = good(&call(&daemon, "POST", &format!("{base}/branches/master/jsonRecords"), &many));
         let at = |offset: u64, partition: u64| json!({"offset": offset, "partitionId": partition});
         assert_eq!(stored["offsetAndPartitionIds"], json!([at(first, 0), at(first, 1), at(first + 1, 0)]));
-        let stored = good(&call(&daemon, "POST", &format!("{base}/views/{view}/jsonRecord"), &json!({"n": 4})));
+        let stored =
+            good(&call(&daemon, "POST", &format!("{base}/views/{view}/jsonRecord"), &json!({"n": 4})));
         assert_eq!(stored["offsetAndPartitionIds"], json!([at(first + 1, 1)]));
         let path = format!("{base}/views/{view}/partition/1/recordsV2?limit=2&startOffset={first}");
         let records = good(&call(&daemon, "GET", &path, &Value::Null));
@@ -257,7 +266,10 @@ fn the_older_proxy_reads_and_tells_offsets() {
         for of in ["branches/master".to_owned(), format!("views/{view}")] {
             let path = format!("{base}/{of}/records?limit=4");
             let newest = good(&call(&daemon, "GET", &path, &Value::Null));
-            assert_eq!(newest, json!([{"value": {"n": 1}}, {"value": {"n": 3}}, {"value": {"n": 2}}, {"value": {"n": 4}}]));
+            assert_eq!(
+                newest,
+                json!([{"value": {"n": 1}}, {"value": {"n": 3}}, {"value": {"n": 2}}, {"value": {"n": 4}}])
+            );
         }
     }
     let path = format!("/stream-proxy/api/streams/{dataset}/views/nope/partition/0/recordsV2");

@@ -43,7 +43,13 @@ fn a_subscriber_reads_commits_and_goes_on() {
     publish(&daemon, &dataset, &records(0, 10));
     let made = good(&register(&daemon, &dataset, &json!({"subscriberId": "sub-1"})));
     assert_eq!(
-        (&made["subscriberId"], &made["datasetRid"], &made["branchName"], &made["startOffsets"], &made["readPosition"]),
+        (
+            &made["subscriberId"],
+            &made["datasetRid"],
+            &made["branchName"],
+            &made["startOffsets"],
+            &made["readPosition"]
+        ),
         (&json!("sub-1"), &json!(dataset), &json!("master"), &json!({"0": 0}), &json!({"type": "earliest"}))
     );
     let created = made["createdTime"].as_str().unwrap();
@@ -58,7 +64,10 @@ fn a_subscriber_reads_commits_and_goes_on() {
     for _ in 0..2 {
         assert_eq!(read(&daemon, &json!({"limit": 4})), [0, 1, 2, 3]);
     }
-    assert_eq!(good(&post(&daemon, &dataset, "commitOffsets", &json!({"offsets": {"0": 3}}))), json!({"0": 4}));
+    assert_eq!(
+        good(&post(&daemon, &dataset, "commitOffsets", &json!({"offsets": {"0": 3}}))),
+        json!({"0": 4})
+    );
     assert_eq!(position(&daemon, &dataset), json!({"0": 4}));
     assert_eq!(read(&daemon, &json!({"limit": 3, "autoCommit": true})), [4, 5, 6]);
     daemon.kill();
@@ -89,7 +98,8 @@ fn what_a_subscriber_may_not_say_is_told() {
     publish(&daemon, &dataset, &records(0, 5));
     good(&register(&daemon, &dataset, &json!({"subscriberId": "sub-1"})));
     let taken = register(&daemon, &other, &json!({"subscriberId": "sub-1"}));
-    let expected = json!({"subscriberId": "sub-1", "existingDatasetRid": dataset, "existingBranchName": "master"});
+    let expected =
+        json!({"subscriberId": "sub-1", "existingDatasetRid": dataset, "existingBranchName": "master"});
     assert_eq!(refused(&taken, 409, "CONFLICT", "SubscriberAlreadyExists"), expected);
     // It is none of the other stream.
     refused(&post(&daemon, &other, "readRecords", &json!({})), 404, "NOT_FOUND", "SubscriberNotFound");
@@ -112,7 +122,10 @@ fn what_a_subscriber_may_not_say_is_told() {
     invalid(reset(json!({"type": "tomorrow"})), "earliest");
     let read = |body: Value| post(&daemon, &dataset, "readRecords", &body);
     for body in [
-        json!({"limit": 0}), json!({"limit": "x"}), json!({"partitionIds": ["7"]}), json!({"partitionIds": "0"}),
+        json!({"limit": 0}),
+        json!({"limit": "x"}),
+        json!({"partitionIds": ["7"]}),
+        json!({"partitionIds": "0"}),
         json!({"autoCommit": "yes"}),
     ] {
         invalid(read(body), "");
@@ -141,7 +154,8 @@ fn what_a_subscriber_may_not_say_is_told() {
 #[test]
 fn limits_are_over_all_partitions() {
     let daemon = Setup::with_config(PATIENT).start();
-    let dataset = create_with(&daemon, "s", &json!({"fields": [crate::foundry::field("n", "long", true)]}), 3);
+    let dataset =
+        create_with(&daemon, "s", &json!({"fields": [crate::foundry::field("n", "long", true)]}), 3);
     let all: Vec<Value> = (0..3000).map(|n| json!({"n": n})).collect();
     publish(&daemon, &dataset, &json!(all));
     good(&register(&daemon, &dataset, &json!({"subscriberId": "sub-1"})));
@@ -150,9 +164,14 @@ fn limits_are_over_all_partitions() {
         let partitions = answer["recordsByPartition"].as_object().unwrap().clone();
         partitions.into_iter().map(|(name, records)| (name, records.as_array().unwrap().len())).collect()
     };
-    let counts = |expected: [(&str, usize); 3]| expected.map(|(name, count)| (name.to_owned(), count)).to_vec();
+    let counts =
+        |expected: [(&str, usize); 3]| expected.map(|(name, count)| (name.to_owned(), count)).to_vec();
     assert_eq!(read(json!({})), counts([("0", 34), ("1", 34), ("2", 32)]));
-    assert_eq!(read(json!({"limit": 5000})), counts([("0", 334), ("1", 334), ("2", 332)]), "1000 are the most");
+    assert_eq!(
+        read(json!({"limit": 5000})),
+        counts([("0", 334), ("1", 334), ("2", 332)]),
+        "1000 are the most"
+    );
     assert_eq!(read(json!({"partitionIds": ["1"], "limit": 700})), [("1".to_owned(), 700)]);
     // What others lack, one may have more of.
     let to = json!({"position": {"type": "specific", "offsets": {"0": 1000, "1": 990}}});
@@ -171,7 +190,12 @@ fn positions_are_by_view() {
     let made = good(&register(&daemon, &dataset, &latest));
     assert_eq!(made["startOffsets"], json!({"0": 3}));
     let view = made["viewRid"].as_str().unwrap();
-    good(&call(&daemon, "POST", &format!("/api/v2/streams/datasets/{dataset}/streams/master/reset"), &json!({})));
+    good(&call(
+        &daemon,
+        "POST",
+        &format!("/api/v2/streams/datasets/{dataset}/streams/master/reset"),
+        &json!({}),
+    ));
     publish(&daemon, &dataset, &records(7, 9));
     let read = good(&post(&daemon, &dataset, "readRecords", &json!({"autoCommit": true})));
     assert_eq!(numbers(&read["recordsByPartition"]["0"]), [7, 8], "a new view is new as a whole");
@@ -195,15 +219,31 @@ fn rights_are_those_of_the_contract() {
         body.as_bytes(),
     );
     let reader = made.json()["token"].as_str().unwrap().to_owned();
-    let as_reader = |method: &str, path: &str, body: Value| call_as(&daemon, Some(&reader), method, path, &body);
+    let as_reader =
+        |method: &str, path: &str, body: Value| call_as(&daemon, Some(&reader), method, path, &body);
     good(&as_reader("POST", &of(&dataset, "sub-1", "readRecords"), json!({})));
     good(&as_reader("GET", &of(&dataset, "sub-1", "getReadPosition"), Value::Null));
     let parameters =
         json!({"datasetRid": dataset, "streamBranchName": "master", "subscriberSubscriberId": "sub-1"});
     for (method, path, body, name) in [
-        ("POST", of(&dataset, "sub-1", "commitOffsets"), json!({"offsets": {}}), "CommitSubscriberOffsetsPermissionDenied"),
-        ("POST", of(&dataset, "sub-1", "resetOffsets"), json!({"position": {"type": "earliest"}}), "ResetSubscriberOffsetsPermissionDenied"),
-        ("DELETE", format!("{}/sub-1", subscribers(&dataset, "master")), Value::Null, "DeleteSubscriberPermissionDenied"),
+        (
+            "POST",
+            of(&dataset, "sub-1", "commitOffsets"),
+            json!({"offsets": {}}),
+            "CommitSubscriberOffsetsPermissionDenied",
+        ),
+        (
+            "POST",
+            of(&dataset, "sub-1", "resetOffsets"),
+            json!({"position": {"type": "earliest"}}),
+            "ResetSubscriberOffsetsPermissionDenied",
+        ),
+        (
+            "DELETE",
+            format!("{}/sub-1", subscribers(&dataset, "master")),
+            Value::Null,
+            "DeleteSubscriberPermissionDenied",
+        ),
     ] {
         assert_eq!(refused(&as_reader(method, &path, body), 403, "PERMISSION_DENIED", name), parameters);
     }
