@@ -21,6 +21,7 @@ pub mod compactor;
 pub mod idempotency;
 pub mod limits;
 pub mod mapped;
+pub mod offsets;
 pub mod preview;
 pub mod progress;
 pub mod quarantined;

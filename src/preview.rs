@@ -9,23 +9,15 @@ use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{Kind, Parser, Syntax};
 use crate::mapped;
 use crate::mapping::{ColumnKind, Mapping};
+use crate::offsets::source::Source;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
 use crate::wal::{Handle, Lsn};
 use arrow::json::LineDelimitedWriter;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt, TryStreamExt};
-use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use futures_util::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde_json::{Value, json};
 use std::future::Future;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -123,13 +115,13 @@ impl Preview {
 
     async fn published_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let (store, path) = self.sink.object(object).map_err(|error| chain(&error))?;
-        let size = store.head(&path).await.map_err(|error| chain(&error))?.size;
-        last_rows(ObjectReader { store, path, size }, limit).await
+        let object = Source::of_object(store, path).await.map_err(|error| chain(&error))?;
+        last_rows(object, limit).await
     }
 
     async fn staged_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let path = self.staged_dir.join(staged_name(object));
-        let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
+        let file = Source::open(&path).map_err(|error| error.to_string())?;
         last_rows(file, limit).await
     }
 }
@@ -221,33 +213,8 @@ fn quarantined_row(row: &Value) -> Quarantined {
     }
 }
 
-/// A Parquet file at the destination.
-struct ObjectReader {
-    store: Arc<dyn ObjectStore>,
-    path: ObjectPath,
-    size: u64,
-}
-
-impl AsyncFileReader for ObjectReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        let bytes = async move { self.store.get_range(&self.path, range).await };
-        bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let size = self.size;
-        async move { ParquetMetaDataReader::new().load_and_finish(self, size).await.map(Arc::new) }.boxed()
-    }
-}
-
 /// The last rows of the last row group.
-async fn last_rows<R>(reader: R, limit: usize) -> Result<Vec<Value>, String>
-where
-    R: AsyncFileReader + Unpin + Send + 'static,
-{
+async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| chain(&error))?;
     let Some(last) = builder.metadata().num_row_groups().checked_sub(1) else { return Ok(Vec::new()) };
     let rows = usize::try_from(builder.metadata().row_group(last).num_rows()).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The register of files, and the checkpoints that go with them.
 
 use super::replays::to_json;
-use super::{Catalog, CatalogError, proposals, put};
+use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns::Proposal;
@@ -35,6 +35,8 @@ pub struct NewFile {
     pub object: String,
     pub rows: u64,
     pub bytes: u64,
+    /// What it holds of each partition, where rows are numbered.
+    pub offsets: Vec<OffsetRange>,
 }
 
 /// What one cut of a stream writes to the catalog, all or nothing.
@@ -155,7 +157,7 @@ pub struct KnownMisfit {
     pub example: String,
 }
 
-const COLUMNS: &str =
+pub(super) const FILE_COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error, held";
 
@@ -258,7 +260,7 @@ impl Catalog {
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Vec<RegisteredFile>, CatalogError> {
         self.read(|db| {
-            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM files WHERE {condition}"))?;
+            let mut statement = db.prepare(&format!("SELECT {FILE_COLUMNS} FROM files WHERE {condition}"))?;
             statement.query_map(values, file_of)?.collect()
         })
     }
@@ -365,13 +367,15 @@ pub(super) fn register_cut(
     for file in &cut.files {
         let sql = format!(
             "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {FILE_COLUMNS}"
         );
         let kind = file_kind(file.kind);
         let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
         let version = cut.schema_version;
         let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
-        registered.push(db.query_row(&sql, values, file_of)?);
+        let made = db.query_row(&sql, values, file_of)?;
+        offsets::note(db, cut.stream, made.id, &file.offsets)?;
+        registered.push(made);
     }
     Ok(())
 }
@@ -409,7 +413,7 @@ pub(super) fn file_kind(kind: FileKind) -> &'static str {
     }
 }
 
-fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
+pub(super) fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
     let kind: String = row.get(2)?;
     let state: String = row.get(9)?;
     Ok(RegisteredFile {

@@ -13,6 +13,7 @@ use crate::error::IoError;
 use crate::idempotency::Journal;
 use crate::mapping::Evaluator;
 use crate::metrics;
+use crate::offsets::Offsets;
 use crate::progress::Progress;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
@@ -63,6 +64,7 @@ pub struct Handles {
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
     pub keys: Journal,
+    pub offsets: Arc<Offsets>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<metrics::Compactor>,
@@ -139,6 +141,7 @@ impl Compactor {
             reader: handles.reader,
             catalog: handles.catalog,
             keys: handles.keys,
+            offsets: handles.offsets,
             clock: handles.clock,
             progress: handles.progress,
             metrics: handles.metrics,

@@ -242,7 +242,11 @@ impl Replayer {
             let Ok(batch) = Batch::decode(frame.payload) else { continue };
             let Some(target) = taken_as(&batch, stream, cut.given) else { continue };
             records += u64::from(target.good) + u64::from(target.bad);
-            let (_, cuts) = table.append(frame.lsn, frame.ts, (&batch, &target), config)?;
+            let (counts, cuts) = table.append(frame.lsn, frame.ts, (&batch, &target), config)?;
+            if stream.settings.partitions > 0 && counts.stored != u64::from(target.good) {
+                let text = format!("rows of {} would have other offsets than they were given", frame.lsn);
+                return Err(ReplayError::Incomplete(text));
+            }
             if !cuts.is_empty() {
                 return Err(ReplayError::Incomplete("the schema grew while it was applied".to_owned()));
             }
@@ -377,7 +381,8 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
     }
     for file in old.iter().filter(|old| !new.iter().any(|new| new.object == old.object)) {
         let RegisteredFile { kind, object, rows, bytes, .. } = file;
-        let file = NewFile { kind: *kind, object: object.clone(), rows: *rows, bytes: *bytes };
+        let (rows, bytes) = (*rows, *bytes);
+        let file = NewFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
         plan.push((i128::MIN, Replacement { file, action: Action::Remove, after_swap: true }));
     }
     // Stable: what moves nothing stays in its order.
@@ -425,7 +430,8 @@ mod tests {
     }
 
     fn new(object: &str, rows: u64) -> NewFile {
-        NewFile { kind: FileKind::Rows, object: object.to_owned(), rows, bytes: rows * 11 }
+        let (object, bytes) = (object.to_owned(), rows * 11);
+        NewFile { kind: FileKind::Rows, object, rows, bytes, offsets: Vec::new() }
     }
 
     #[test]

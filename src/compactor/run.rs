@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
 use crate::metrics;
+use crate::offsets::Offsets;
 use crate::progress::{Numbers, Progress};
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
 use parking_lot::Mutex;
@@ -82,6 +83,7 @@ pub(super) struct Running {
     pub(super) reader: Reader,
     pub(super) catalog: Arc<Catalog>,
     pub(super) keys: Journal,
+    pub(super) offsets: Arc<Offsets>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<metrics::Compactor>,
@@ -131,7 +133,7 @@ impl Running {
         self.reader.trim(consumed);
         self.keys.rewind();
         if !self.keys.is_complete() {
-            self.learn_keys();
+            self.learn();
         }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         {
@@ -152,17 +154,19 @@ impl Running {
         Ok(())
     }
 
-    /// Looks through what earlier starts left in the log for idempotency keys: requests with one wait for this, and
-    /// reading frames is much quicker than turning them into rows.
-    fn learn_keys(&mut self) {
+    /// Looks through what earlier starts left in the log for idempotency keys and for offsets: requests that need them
+    /// wait for this, and reading frames is much quicker than turning them into rows.
+    fn learn(&mut self) {
         let now = self.clock.now();
         self.reader.look_ahead(|lsn, ts, payload| {
             if let Ok(batch) = Batch::decode(payload) {
                 self.keys.found(lsn, ts, &batch, now);
+                self.offsets.found(lsn, batch.head.stream, &batch.head.offsets);
             }
             *self.stopped.borrow() != Stop::Now
         });
         self.keys.complete();
+        self.offsets.complete();
     }
 
     /// Follows the log until told to stop.
@@ -380,6 +384,7 @@ impl Running {
                 files.iter().filter(|file| file.stream == cut.stream && file.first_lsn == cut.lsns.first);
             let staged = staged.map(|file| (file.id, file.first_lsn, file.last_lsn));
             self.progress.registered(cut.stream, cut.lsns.last, staged);
+            self.offsets.registered(cut.stream, cut.lsns.last);
         }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         *self.progress.compactor.last_error.lock() = None;

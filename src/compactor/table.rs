@@ -155,6 +155,8 @@ impl Table {
             };
             return self.append_mapped(origin, batch, as_stored, &rows, config);
         }
+        let own = batch.head.stream == self.stream.id;
+        self.rows.begin(if own { &batch.head.offsets } else { &[] });
         let records = u64::from(target.good) + u64::from(target.bad);
         if records > self.batch_rows() as u64 {
             return self.append_in_parts(origin, batch, config);
@@ -388,7 +390,8 @@ impl Table {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let path = scratch_path(&config.scratch_dir);
-                entry.insert(FileWriter::create(path, rows)?)
+                let numbered = kind == FileKind::Rows && self.applied.rules.placement.is_some();
+                entry.insert(FileWriter::create(path, rows, numbered)?)
             }
         };
         debug_assert_eq!(file.schema(), &rows.schema(), "a file's columns are fixed");
@@ -411,11 +414,11 @@ impl Table {
         let mut files = Vec::new();
         let mut paths = Vec::new();
         for ((kind, partition), writer) in std::mem::take(&mut self.files) {
-            let rows = writer.rows();
+            let (rows, offsets) = (writer.rows(), writer.offsets());
             let about = self.about(kind, span.lsns, config);
             let (path, bytes) = writer.finish(&about)?;
             let object = name::object(self.directory(), kind, &partition, &config.node, span.lsns);
-            files.push(NewFile { kind, object, rows, bytes });
+            files.push(NewFile { kind, object, rows, bytes, offsets });
             paths.push(path);
         }
         let misfits = self.rows.take_misfits().into_iter();

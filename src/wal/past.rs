@@ -188,7 +188,8 @@ impl PastFrames {
                     if segment.base > self.last {
                         return Ok(false);
                     }
-                    self.source = Some(Source::Log { segment, offset: Segment::FIRST_OFFSET });
+                    let offset = segment.near(self.next);
+                    self.source = Some(Source::Log { segment, offset });
                     return Ok(true);
                 }
                 Some(Place::Archive(name)) if name.base > self.last => return Ok(false),

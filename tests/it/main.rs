@@ -28,6 +28,7 @@ mod memory;
 mod metrics;
 mod notify;
 mod oauth;
+mod offsets;
 mod openapi;
 mod polaris;
 mod polaris_jobs;
