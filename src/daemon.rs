@@ -303,7 +303,7 @@ impl Parts {
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
-        let (progress, evaluator) = (Arc::new(Progress::default()), Arc::new(Evaluator::default()));
+        let (progress, evaluator) = (Arc::default(), Arc::new(Evaluator::new(config.mapping.settings())));
         let handles = Handles {
             reader: log.take_reader(),
             past: log.handle.past(),
@@ -322,10 +322,10 @@ impl Parts {
         let compactor = Compactor::start(compacting, handles, &tokio::runtime::Handle::current())?;
         let auth = open_auth(config, &instance(&log.handle), &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
-        let control = open_control(config, &auth, &preview, offsets, &progress, evaluator);
+        let control = open_control(config, &auth, &preview, offsets, &progress, Arc::clone(&evaluator));
         dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
-        let http_metrics = Arc::clone(&ingest.metrics);
+        let (http_metrics, mapping) = (Arc::clone(&ingest.metrics), evaluator.metrics());
         let gauges =
             gauges::gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let running = Arc::new(Running {
@@ -336,7 +336,7 @@ impl Parts {
             auth: Arc::clone(&auth),
             control,
             clock,
-            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
+            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
             http_metrics,
             recent_records: preview.recent_records(),
             node,

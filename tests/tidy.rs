@@ -190,7 +190,8 @@ fn every_metric_and_setting_is_documented() {
     for file in ["src/metrics.rs", "src/daemon/gauges.rs"] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for word in text.split('"').filter(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-            let metric = ["wal_", "http_", "compactor_"].iter().any(|prefix| word.starts_with(prefix));
+            let metric =
+                ["wal_", "http_", "compactor_", "mapping_"].iter().any(|prefix| word.starts_with(prefix));
             if metric && !operations.contains(&format!("forebay_{word}")) {
                 missing.push(word.to_owned());
             }

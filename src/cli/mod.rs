@@ -5,6 +5,7 @@ mod client;
 mod identity;
 mod load;
 mod manual;
+mod mapping_worker;
 mod output;
 mod recover;
 mod replay;
@@ -53,6 +54,8 @@ enum Command {
     Completions(manual::Completions),
     /// Write the manual pages to a directory.
     Man(manual::Man),
+    #[command(hide = true)]
+    MappingWorker(mapping_worker::MappingWorker),
 }
 
 /// Where settings come from, for the commands that need them.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Wal(wal) => wal.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
+        Command::MappingWorker(worker) => worker.run(),
     }
 }
 

@@ -24,6 +24,7 @@ mod idempotency;
 mod identity;
 mod idle;
 mod limits;
+mod mapping;
 mod memory;
 mod metrics;
 mod notify;
