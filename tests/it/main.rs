@@ -19,6 +19,7 @@ mod durability;
 mod faults;
 mod first;
 mod foundry;
+mod foundry_auth;
 mod http2;
 mod idempotency;
 mod identity;

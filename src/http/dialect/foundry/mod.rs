@@ -4,7 +4,7 @@
 
 mod catalog;
 mod datasets;
-mod envelope;
+pub mod envelope;
 mod errors;
 mod fields;
 mod manage;
