@@ -262,6 +262,7 @@ CREATE TABLE replacements (
 /// Mappings and their rows' numbers; files that are held back.
 const V7: &str = "
 ALTER TABLE schemas ADD COLUMN mapping TEXT;
+ALTER TABLE schemas ADD COLUMN directory TEXT;
 -- The number of the last row in a registered file, of a stream whose rows are numbered.
 ALTER TABLE streams ADD COLUMN numbered INTEGER NOT NULL DEFAULT 0;
 -- The number of its first row; 0: its rows have none.
