@@ -6,6 +6,7 @@ use crate::dialects;
 use crate::fairness;
 use crate::load::{self, Answers, Head, WORKLOADS, Workload};
 use crate::many;
+use crate::offsets;
 use crate::process::{Server, Usage};
 use crate::streams;
 use std::collections::BTreeMap;
@@ -39,6 +40,10 @@ pub fn run(settings: &Settings) {
     if settings.sections.iter().any(|section| section == "streams") {
         // Not unless it is asked for: it takes minutes.
         streams::run(settings, &scratch());
+    }
+    if settings.sections.iter().any(|section| section == "offsets") {
+        // The same.
+        offsets::run(settings, &scratch());
     }
     if wanted("dialects") {
         dialects::run(settings, &scratch());
