@@ -88,7 +88,8 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     check("e", &strict(json!([{"name": "a", "type": "int8", "x": 1}])), 400, "unknown field");
     check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is no int8");
     check("e", &strict(json!([{"name": "a", "type": "int8", "path": []}])), 400, "1 to 32 keys");
-    check("e", &json!({"policy": "mapped"}), 400, "unknown variant");
+    check("e", &json!({"policy": "freestyle"}), 400, "unknown variant");
+    check("e", &json!({"policy": "mapped"}), 400, "a mapped stream has a mapping");
     check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "no declared column of timestamps");
     check("e", &json!({"settings": {"colour": "red"}}), 400, "unknown field");
     check("e", &json!([]), 400, "the body is not as it should be");
