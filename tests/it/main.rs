@@ -20,6 +20,8 @@ mod faults;
 mod first;
 mod foundry;
 mod foundry_auth;
+mod foundry_read;
+mod foundry_subscribers;
 mod http2;
 mod idempotency;
 mod identity;
