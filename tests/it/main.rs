@@ -28,6 +28,7 @@ mod identity;
 mod idle;
 mod keboola;
 mod keboola_errors;
+mod keboola_import;
 mod limits;
 mod mapping;
 mod memory;
