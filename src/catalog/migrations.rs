@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 8;
+pub(super) const LATEST: u32 = 9;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -295,6 +295,11 @@ CREATE INDEX file_offsets_by_file ON file_offsets (file);
 
 -- The offsets of the file, as JSON.
 ALTER TABLE replacements ADD COLUMN offsets TEXT NOT NULL DEFAULT '[]';
+";
+
+/// Fields that somebody does not want to have proposed.
+const V9: &str = "
+ALTER TABLE proposals ADD COLUMN dismissed INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// An empty catalog as the first version made it.

@@ -38,6 +38,8 @@ enum Command {
     },
     /// Make columns of proposed fields: new records fill them from now on.
     Accept(schema::Accept),
+    /// Propose fields no more. Their values go on being kept in `_rescued`.
+    Dismiss(schema::Dismiss),
     /// Change what becomes of records that do not fit a stream's columns.
     SetPolicy(schema::SetPolicy),
     /// Print ready code that sends a record to a stream, with its own address and fields.
@@ -90,6 +92,7 @@ impl Stream {
             Command::Schema(schema) => schema.run(admin).await,
             Command::Proposals { stream } => schema::proposals(&stream, admin).await,
             Command::Accept(accept) => accept.run(admin).await,
+            Command::Dismiss(dismiss) => dismiss.run(admin).await,
             Command::SetPolicy(set) => set.run(admin).await,
             Command::Snippet { stream, language } => {
                 let path = format!("{}/snippets", schema::path_of(&stream));
