@@ -300,7 +300,12 @@ mod tests {
         let writer = writer.unwrap();
         let ranges = writer.offsets();
         assert_eq!(ranges.iter().map(|range| range.partition).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(ranges.iter().zip(next).all(|(range, end)| (range.first, range.last + 1) == (0, end as u64)));
+        assert!(
+            ranges
+                .iter()
+                .zip(next)
+                .all(|(range, end)| (range.first, range.last + 1) == (0, end.cast_unsigned()))
+        );
         writer.finish(&[]).unwrap();
         numbers
     }
