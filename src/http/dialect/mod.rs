@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod foundry;
+pub mod keboola;
 pub mod polaris;
 pub mod tinybird;
 
@@ -325,7 +326,8 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 3] = [&tinybird::Tinybird, &polaris::Polaris, &foundry::Foundry];
+pub static DIALECTS: [&dyn Dialect; 4] =
+    [&tinybird::Tinybird, &polaris::Polaris, &keboola::Keboola, &foundry::Foundry];
 
 /// Lets every contract read what it keeps in the catalog, before there are requests.
 pub fn begin(control: &Control) -> Result<(), CatalogError> {
