@@ -251,3 +251,101 @@ pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<Number>, ParquetErro
     };
     Ok(partitions.iter().zip(offsets).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compactor::parquet::FileWriter;
+    use arrow::array::{ArrayRef, Int32Array, Int64Array};
+    use std::sync::Arc;
+
+    const ROWS: usize = 60_000;
+
+    /// The partition of a row: most are in 0, some in 1, and 2 has rows at the beginning and at the end only.
+    fn partition(row: usize) -> i32 {
+        match row {
+            _ if !(50..ROWS - 50).contains(&row) && row.is_multiple_of(2) => 2,
+            _ if row.is_multiple_of(97) => 1,
+            _ => 0,
+        }
+    }
+
+    /// A file of several row groups; partition and offset of each of its rows.
+    fn write(path: &std::path::Path) -> Vec<(i32, i64)> {
+        let mut next = [0_i64; 3];
+        let mut numbers = Vec::new();
+        for row in 0..ROWS {
+            let partition = partition(row);
+            let end = &mut next[usize::try_from(partition).unwrap()];
+            numbers.push((partition, *end));
+            *end += 1;
+        }
+        let mut writer = None;
+        for (at, part) in numbers.chunks(8192).enumerate() {
+            let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+            let partitions = Int32Array::from_iter_values(part.iter().map(|(partition, _)| *partition));
+            let batch = RecordBatch::try_from_iter([
+                ("n", column((at * 8192..).take(part.len()).map(|n| i64::try_from(n).unwrap()).collect())),
+                (system::PARTITION, Arc::new(partitions) as ArrayRef),
+                (system::OFFSET, column(part.iter().map(|(_, offset)| *offset).collect())),
+            ]);
+            let batch = batch.unwrap();
+            let writer =
+                writer.get_or_insert_with(|| FileWriter::create(path.to_owned(), &batch, true).unwrap());
+            writer.write(&batch).unwrap();
+            if at == 2 {
+                writer.end_row_group().unwrap();
+            }
+        }
+        let writer = writer.unwrap();
+        let ranges = writer.offsets();
+        assert_eq!(ranges.iter().map(|range| range.partition).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(
+            ranges
+                .iter()
+                .zip(next)
+                .all(|(range, end)| (range.first, range.last + 1) == (0, end.cast_unsigned()))
+        );
+        writer.finish(&[]).unwrap();
+        numbers
+    }
+
+    #[tokio::test]
+    async fn rows_are_found_however_unevenly_partitions_fill() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.parquet");
+        let numbers = write(&path);
+        let source = Source::open(&path).unwrap();
+        let metadata = load(source.clone()).await.unwrap();
+        assert_eq!(metadata.metadata().num_row_groups(), 2);
+        let file = NumberedFile::new(source, metadata).unwrap();
+        assert!(file.pages(1).len() > 10);
+        for partition in 0..4_u32 {
+            let of_it = || numbers.iter().enumerate().filter(|(_, (p, _))| p.cast_unsigned() == partition);
+            let end = of_it().count() as u64;
+            for from in (0..8).map(|eighth| end * eighth / 8).chain([1, end.saturating_sub(1), end, end + 9])
+            {
+                let wanted = Wanted { partition, from, limit: 20, bytes_max: 1 << 20 };
+                let (batches, more) = file.rows(wanted).await.unwrap();
+                let mut found = Vec::new();
+                for batch in &batches {
+                    let rows = batch.column_by_name("n").unwrap().as_primitive::<Int64Type>();
+                    let rows = rows.values().iter().copied();
+                    found.extend(
+                        rows.zip(numbers_of(batch).unwrap()).map(|(row, (_, offset))| (row, offset.unwrap())),
+                    );
+                }
+                let all: Vec<(i64, i64)> = of_it()
+                    .map(|(row, (_, offset))| (i64::try_from(row).unwrap(), *offset))
+                    .filter(|(_, offset)| offset.cast_unsigned() >= from)
+                    .collect();
+                assert_eq!(found, all[..all.len().min(20)], "partition {partition} from {from}");
+                assert!(more || all.len() == found.len());
+            }
+        }
+        // Few bytes are few rows, but never none.
+        let wanted = Wanted { partition: 0, from: 7, limit: 1000, bytes_max: 1 };
+        let (batches, more) = file.rows(wanted).await.unwrap();
+        assert_eq!((batches.iter().map(RecordBatch::num_rows).sum::<usize>(), more), (1, true));
+    }
+}

@@ -89,6 +89,37 @@ def publish(streams, dataset):
     check("no such branch", type(missing), errors.StreamNotFound)
 
 
+def read_back(streams, dataset):
+    stream = streams.Stream
+    check("end offsets", stream.get_end_offsets(dataset, "master", preview=True), {"0": 3})
+    records = stream.get_records(dataset, "master", partition_id="0", limit=2, start_offset=1, preview=True)
+    check("by offset", [(record.offset, record.value["sensor_id"]) for record in records], [(1, "s2"), (2, "s3")])
+    first = stream.get_records(dataset, "master", partition_id="0", limit=1, preview=True)[0].value
+    values = (first["temperature"], first["n"], first["at"], first["price"])
+    check("values by offset", values, (4.132, 12345678901234567, 1731426022784, "12.30"))
+
+
+def subscribe(streams, dataset):
+    reader, to = streams.Stream.Subscriber, (dataset, "master", "reader")
+    made = reader.create(dataset, "master", subscriber_id="reader", preview=True)
+    check("subscriber", (made.subscriber_id, made.start_offsets), ("reader", {"0": 0}))
+
+    def read(**named):
+        records = reader.read_records(*to, preview=True, **named).records_by_partition
+        return [record.value["sensor_id"] for record in records.get("0", [])]
+
+    check("its records", read(limit=2), ["s1", "s2"])
+    check("not committed", read(limit=1, auto_commit=True), ["s1"])
+    check("committed", reader.commit_offsets(*to, offsets={"0": 1}, preview=True), {"0": 2})
+    check("the rest", read(), ["s3"])
+    beyond = refusal(reader.commit_offsets, *to, offsets={"0": 99}, preview=True)
+    check("beyond the end", beyond.name, "Default:InvalidArgument")
+    latest = reader.reset_offsets(*to, position=models.LatestPosition(type="latest"), preview=True)
+    check("latest", latest, reader.get_read_position(*to, preview=True))
+    reader.delete(*to, preview=True)
+    check("deleted", type(refusal(reader.get_read_position, *to, preview=True)), errors.SubscriberNotFound)
+
+
 def branches(streams, dataset):
     fields = [field("payload", core.BinaryType())]
     schema, new = core.StreamSchema(fields=fields), models.CreateStreamRequestStreamSchema(fields=fields)
@@ -184,6 +215,8 @@ def main():
             streams = client(daemon, UserTokenAuth(token=daemon.token)).streams.Dataset
             dataset = make(streams)
             publish(streams, dataset)
+            read_back(streams, dataset)
+            subscribe(streams, dataset)
             branches(streams, dataset)
             reads(streams, dataset)
             application(daemon, dataset)

@@ -1,6 +1,6 @@
 //! Palantir Foundry's contract: records read back by partition and offset, wherever they are.
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Fault};
 use crate::foundry::{FOLDER, call, call_as, create, field, good, publish_path, refused};
 use crate::support::{Daemon, Response, Setup, eventually};
 use serde_json::{Value, json};
@@ -312,13 +312,34 @@ fn records_in_a_bucket_are_read_by_offset() {
         let expected: Vec<u64> = (from..(from + 10).min(end)).collect();
         assert_eq!(offsets(&read_at(from)), expected);
     }
-    // The bucket goes away: what is not in a file yet can be read, the rest is an error that can be tried again.
+    // While the bucket cannot be reached, a reader is told so, and nothing is passed over.
     let before = read_at(0);
-    publish(&daemon, &dataset, &json!([{"id": "1", "n": -1}, {"id": "2", "n": -1}]));
-    eventually("the record", || {
-        let ends = good(&get(&daemon, &dataset, "getEndOffsets"));
-        let total: u64 = ends.as_object().unwrap().values().map(|end| end.as_u64().unwrap()).sum();
-        (total == 25_002).then_some(())
-    });
+    bucket.set(Fault::Status(403));
+    let answer = get(&daemon, &dataset, "getRecords?partitionId=1&limit=10&startOffset=0");
+    refused(&answer, 500, "INTERNAL", "Default:Internal");
+    bucket.set(Fault::None);
     assert_eq!(read_at(0), before);
+}
+
+#[test]
+fn staged_records_are_read_while_the_bucket_is_away() {
+    let bucket = Bucket::start();
+    bucket.set(Fault::Down);
+    let config = format!("[compactor]\nmax_idle = \"100ms\"\n{}", bucket.config("t"));
+    let daemon = Setup::with_config(&config).start();
+    let dataset = create(&daemon, "s", &schema());
+    let all = || read(&daemon, &dataset, "partitionId=0&limit=100");
+    for part in 0..3_i64 {
+        publish(&daemon, &dataset, &json!([{"id": "a", "n": 2 * part}, {"id": "b", "n": 2 * part + 1}]));
+        eventually("a staged file", || {
+            let staged = daemon.get("/admin/v1/staged").json();
+            i64::try_from(staged["staged"].as_array().unwrap().len()).ok().filter(|files| *files > part)
+        });
+    }
+    let staged = all();
+    assert_eq!((numbers(&staged), offsets(&staged)), ((0..6).collect(), (0..6).collect()));
+    bucket.set(Fault::None);
+    publish_files(&daemon);
+    assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
+    assert_eq!(all(), staged);
 }
