@@ -12,6 +12,7 @@ pub mod json;
 pub mod mapping;
 pub mod sample;
 pub mod schema;
+pub mod xml;
 
 pub mod storage;
 pub mod wal;
