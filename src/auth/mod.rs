@@ -24,6 +24,7 @@ pub use keys::KeyInfo;
 pub use manage::ManageError;
 pub use origin::OriginError;
 pub use scope::{Need, Scope, ScopeError, Target};
+pub use secret::{alphanumeric, is_same};
 pub use tokens::{Form, TokenInfo, TokenRequest};
 
 pub use crate::catalog::TokenKind;

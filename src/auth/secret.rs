@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasherDefault, Hasher};
+use subtle::ConstantTimeEq;
 
 /// SHA-256 of a secret. Secrets have 256 random bits, so the hash needs no salt, and a lookup by hash tells nothing
 /// by its time about the secret.
@@ -34,6 +35,21 @@ pub fn random<const N: usize>() -> [u8; N] {
 /// 256 random bits as text, behind what they are.
 pub fn make(prefix: &str) -> String {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
+}
+
+/// So many random letters and digits, for secrets that a contract gives a form.
+pub fn alphanumeric(length: usize) -> String {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    // Of a byte, the values that all letters have equally many of.
+    let fair = u8::MAX - u8::MAX % 62;
+    let bytes = std::iter::repeat_with(random::<64>).flatten();
+    let letters = bytes.filter(|byte| *byte < fair).map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
+    letters.take(length).collect()
+}
+
+/// Compares what somebody says with a secret. How long it takes tells nothing of how much of it is right.
+pub fn is_same(said: &str, secret: &str) -> bool {
+    said.as_bytes().ct_eq(secret.as_bytes()).into()
 }
 
 /// What it is and its end, by which people tell secrets apart: `fb_…x1Y2`.
@@ -80,6 +96,17 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(hint("fb_0123456789"), "fb_…6789");
         assert_eq!(hint("ab"), "…");
+    }
+
+    #[test]
+    fn secrets_of_letters_and_digits() {
+        let (one, other) = (alphanumeric(48), alphanumeric(48));
+        assert!(one.len() == 48 && one.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{one}");
+        assert!(is_same(&one, &one) && !is_same(&one, &other) && !is_same(&one, ""));
+        let many = alphanumeric(10_000);
+        for letter in (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z') {
+            assert!(many.bytes().any(|byte| byte == letter), "{letter}");
+        }
     }
 
     #[test]

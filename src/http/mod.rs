@@ -10,6 +10,7 @@ pub mod dialect;
 pub mod ingest;
 pub mod openapi;
 pub mod reject;
+pub mod request_id;
 pub mod route;
 pub mod transport;
 

@@ -96,7 +96,7 @@ pub struct Reject {
     /// Seconds after which it may be tried again.
     pub retry_after: Option<u32>,
     /// The methods of the path, as the `Allow` header has them.
-    pub allow: Option<Cow<'static, str>>,
+    pub allow: Option<Box<str>>,
     /// The rest of the request was not read, so the connection cannot be used further.
     pub close: bool,
 }
@@ -123,7 +123,7 @@ impl Reject {
     /// The path exists, for other methods.
     pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
         let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
-        Self { allow: Some(allow.into()), ..reject }
+        Self { allow: Some(allow.into().into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {

@@ -2,15 +2,17 @@
 //! crate, with a second's worth as burst.
 
 use super::{Refused, Standing};
+use arc_swap::ArcSwap;
 use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
-use hashbrown::HashMap;
-use parking_lot::RwLock;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use parking_lot::Mutex;
 use std::cell::Cell;
+use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +27,11 @@ pub(super) struct Moment(pub(super) u64);
 
 /// For each number of cells a second, those who are held to it: every token may have a limit of its own.
 #[derive(Default)]
-pub(super) struct Rates(RwLock<HashMap<u32, Arc<Limiter>>>);
+pub(super) struct Rates {
+    limiters: ArcSwap<HashMap<u32, Arc<Limiter>>>,
+    /// Held while they are replaced.
+    changing: Mutex<()>,
+}
 
 type Limiter = RateLimiter<u64, Store, Asked, StateInformationMiddleware>;
 
@@ -42,11 +48,10 @@ impl Rates {
             return Ok(None);
         };
         Asked::at(now);
-        let checked = if let Some(limiter) = self.0.read().get(&per_second) {
-            limiter.check_key_n(&key, cells)
-        } else {
-            let limiter = Arc::clone(self.0.write().entry(per_second).or_insert_with(|| limiter(limit)));
-            limiter.check_key_n(&key, cells)
+        let known = self.limiters.load();
+        let checked = match known.get(&per_second) {
+            Some(limiter) => limiter.check_key_n(&key, cells),
+            None => self.begin(limit).check_key_n(&key, cells),
         };
         match checked {
             Ok(Ok(state)) => {
@@ -66,22 +71,31 @@ impl Rates {
         }
     }
 
+    /// The limiter of a limit that nobody was held to.
+    fn begin(&self, limit: NonZeroU32) -> Arc<Limiter> {
+        let _changing = self.changing.lock();
+        let mut limiters = HashMap::clone(&self.limiters.load());
+        let limiter = Arc::clone(limiters.entry(limit.get()).or_insert_with(|| limiter(limit)));
+        self.limiters.store(Arc::new(limiters));
+        limiter
+    }
+
     /// Forgets whose burst is whole again, and limits that nobody is held to.
     pub(super) fn forget_idle(&self, now: Moment) {
         Asked::at(now);
-        let limiters: Vec<Arc<Limiter>> = self.0.read().values().cloned().collect();
-        for limiter in &limiters {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
+        let _changing = self.changing.lock();
+        let known = self.limiters.load();
+        known.values().for_each(|limiter| limiter.retain_recent());
+        if known.values().any(|limiter| limiter.is_empty()) {
+            let held = known.iter().filter(|(_, limiter)| !limiter.is_empty());
+            let held = held.map(|(limit, limiter)| (*limit, Arc::clone(limiter))).collect();
+            self.limiters.store(Arc::new(held));
         }
-        drop(limiters);
-        // One that is in use at this moment is shared and stays.
-        self.0.write().retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_empty());
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.read().values().map(|limiter| limiter.len()).sum()
+        self.limiters.load().values().map(|limiter| limiter.len()).sum()
     }
 }
 
@@ -111,10 +125,38 @@ impl Clock for Asked {
     }
 }
 
-/// Who is held to a limit, with the time at which each one's next cell is due. Those who are known are looked up under
-/// a shared lock.
+/// Who is held to a limit, with the time at which each one's next cell is due.
+///
+/// Every request asks, on every core, so asking writes nothing that others read, but the time itself: with a lock,
+/// even a shared one, its state goes back and forth between the cores. A new one copies the part that it goes to.
+struct Store {
+    hasher: DefaultHashBuilder,
+    parts: Box<[Part]>,
+}
+
 #[derive(Default)]
-struct Store(RwLock<HashMap<u64, AtomicU64>>);
+struct Part {
+    known: ArcSwap<HashMap<u64, Arc<AtomicU64>>>,
+    /// Held while it is replaced.
+    changing: Mutex<()>,
+}
+
+/// With 10,000 tokens each part has about 40.
+const PARTS: usize = 256;
+
+impl Default for Store {
+    fn default() -> Self {
+        let parts = std::iter::repeat_with(Part::default).take(PARTS).collect();
+        Self { hasher: DefaultHashBuilder::default(), parts }
+    }
+}
+
+impl Store {
+    fn part(&self, key: u64) -> &Part {
+        let at = usize::try_from(self.hasher.hash_one(key) % PARTS as u64).unwrap_or(0);
+        &self.parts[at]
+    }
+}
 
 impl StateStore for Store {
     type Key = u64;
@@ -123,10 +165,21 @@ impl StateStore for Store {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        if let Some(due) = self.0.read().get(key) {
+        let part = self.part(*key);
+        if let Some(due) = part.known.load().get(key) {
             return measure(due, decide);
         }
-        measure(self.0.write().entry(*key).or_default(), decide)
+        let _changing = part.changing.lock();
+        let known = part.known.load_full();
+        if let Some(due) = known.get(key) {
+            return measure(due, decide);
+        }
+        let due = Arc::default();
+        let outcome = measure(&due, decide)?;
+        let mut more = HashMap::clone(&known);
+        more.insert(*key, due);
+        part.known.store(Arc::new(more));
+        Ok(outcome)
     }
 }
 
@@ -142,23 +195,29 @@ fn measure<T, E>(due: &AtomicU64, decide: impl Fn(Option<Nanos>) -> Result<(T, N
 }
 
 impl ShrinkableKeyedStateStore<u64> for Store {
+    /// One that asks at this very moment after a second of silence may be forgotten with what it took.
     fn retain_recent(&self, drop_below: Nanos) {
-        self.0.write().retain(|_, due| due.load(Ordering::Relaxed) > drop_below.as_u64());
-    }
-
-    fn shrink_to_fit(&self) {
-        let mut known = self.0.write();
-        let len = known.len();
-        if len < known.capacity() / 4 {
-            known.shrink_to(len * 2);
+        let is_recent = |due: &AtomicU64| due.load(Ordering::Relaxed) > drop_below.as_u64();
+        for part in &self.parts {
+            let _changing = part.changing.lock();
+            let known = part.known.load();
+            if known.values().all(|due| is_recent(due)) {
+                continue;
+            }
+            let recent = known.iter().filter(|(_, due)| is_recent(due));
+            let recent = recent.map(|(key, due)| (*key, Arc::clone(due))).collect();
+            part.known.store(Arc::new(recent));
         }
     }
 
+    /// What is forgotten takes no space.
+    fn shrink_to_fit(&self) {}
+
     fn len(&self) -> usize {
-        self.0.read().len()
+        self.parts.iter().map(|part| part.known.load().len()).sum()
     }
 
     fn is_empty(&self) -> bool {
-        self.0.read().is_empty()
+        self.len() == 0
     }
 }

@@ -7,6 +7,7 @@ pub mod polaris;
 pub mod tinybird;
 
 use super::reject::{Kind, Reject};
+use super::request_id::RequestId;
 use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, NewStream, Stream};
@@ -27,6 +28,16 @@ pub struct RequestHead<'a> {
     /// Behind the `?`, as it came.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+    /// For dialects that [name their requests](Dialect::names_requests).
+    pub named: Named,
+}
+
+/// What answers may tell of a request beside what came of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named {
+    pub id: RequestId,
+    /// Bytes that its body may have.
+    pub body_max: u64,
 }
 
 impl<'a> RequestHead<'a> {
@@ -36,6 +47,7 @@ impl<'a> RequestHead<'a> {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
+            named: parts.extensions.get().copied().unwrap_or_default(),
         }
     }
 }
@@ -209,6 +221,16 @@ pub trait Dialect: Send + Sync {
     /// The routes it serves, as method and template.
     fn routes(&self) -> Vec<(&'static str, &'static str)>;
 
+    /// Whether its answers say which request they are of, see [`RequestHead::named`].
+    fn names_requests(&self) -> bool {
+        false
+    }
+
+    /// Says it in an answer.
+    fn name_request(&self, reply: &mut Reply, named: &Named) {
+        let _ = (reply, named);
+    }
+
     /// Whether web pages may call it: its answers carry the headers that browsers ask for.
     fn is_for_pages(&self) -> bool {
         false
@@ -270,6 +292,7 @@ mod tests {
     /// `POST /`, for what the request does not matter.
     pub(super) fn head() -> RequestHead<'static> {
         static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-        RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS }
+        let named = Named::default();
+        RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS, named }
     }
 }

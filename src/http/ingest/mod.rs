@@ -9,8 +9,9 @@ mod target;
 
 use super::body::{self, Encoding, Limits};
 use super::cors::{self, Cors, Page};
-use super::dialect::{DIALECTS, Dialect, Parsed, Reply, RequestHead, origin};
+use super::dialect::{DIALECTS, Dialect, Named, Parsed, Reply, RequestHead, origin};
 use super::reject::{Kind, Reject};
+use super::request_id::RequestId;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
@@ -81,7 +82,7 @@ impl Settings {
 impl Handler for IngestHandler {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let (head, incoming) = request.into_parts();
-        let arrival = Arrival { head, peer, at: Instant::now() };
+        let mut arrival = Arrival { head, peer, at: Instant::now() };
         let path = arrival.head.uri.path();
         let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
@@ -91,6 +92,10 @@ impl Handler for IngestHandler {
             self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
             return response(reply, None);
         };
+        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(dialect.id()) };
+        if dialect.names_requests() {
+            arrival.head.extensions.insert(named);
+        }
         let mut standing = None;
         let mut page =
             if dialect.is_for_pages() { self.cors.load().page(&arrival.head.headers) } else { Page::Ignored };
@@ -108,6 +113,7 @@ impl Handler for IngestHandler {
                 (dialect.rejected(&arrival.head(), &reject), Some(reject))
             }
         };
+        dialect.name_request(&mut reply, &named);
         if let Some(standing) = standing {
             dialect.tell(&mut reply, &standing);
         }

@@ -112,7 +112,13 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        let head = RequestHead { method, path: PATH, query, headers: &headers };
+        let head = RequestHead {
+            method,
+            path: PATH,
+            query,
+            headers: &headers,
+            named: crate::http::dialect::Named::default(),
+        };
         match super::parse(head)? {
             Parsed::Ingest(ingest) => Ok(Ingest {
                 stream: ingest.stream.into_owned().into(),
