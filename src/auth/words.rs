@@ -93,9 +93,9 @@ pub fn to_tinybird(scopes: &[Scope]) -> Vec<TinybirdScope> {
     scopes.iter().filter_map(word).collect()
 }
 
-/// What a role of a Polaris client means; Forebay's own scopes are taken as well.
+/// What a role of a client of Polaris, or a right of an API key of Amperity, means; Forebay's own scopes are taken as well.
 pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
-    use Scope::{Create, Drop, Ingest, Metrics, Read};
+    use Scope::{Create, Drop, Ingest, Metrics, Read, Tokens};
     Ok(match role {
         // The role of 2022: to push events to every table.
         "ManageStreams" => vec![Ingest(Target::All)],
@@ -104,6 +104,9 @@ pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
         "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
         "AccessMetrics" => vec![Metrics],
+        // Of Amperity's API keys.
+        "streaming-ingest-api:write" | "profile-events:write" => vec![Ingest(Target::All)],
+        "api-token-issuer" => vec![Tokens],
         other => vec![other.parse()?],
     })
 }
@@ -166,6 +169,7 @@ mod tests {
         assert_eq!(join("ManageStreams").unwrap(), "ingest:*");
         assert_eq!(join("ManageConnections ManageTables").unwrap(), "create ingest:* read:* drop:*");
         assert_eq!(join("AccessMetrics ingest:visits").unwrap(), "metrics ingest:visits");
+        assert_eq!(join("streaming-ingest-api:write api-token-issuer").unwrap(), "ingest:* tokens");
         assert!(join("ManageNothing").is_err());
     }
 }

@@ -130,6 +130,7 @@ pub struct Tls {
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     pub jwt_grace: Span,
+    pub client_secret_grace: Span,
     pub client_token_lifetime: Span,
 }
 
@@ -335,6 +336,7 @@ impl Config {
             instance,
             open: self.dev,
             jwt_grace: self.auth.jwt_grace.0,
+            client_secret_grace: self.auth.client_secret_grace.0,
             client_token_lifetime: self.auth.client_token_lifetime.0,
         }
     }

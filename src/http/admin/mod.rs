@@ -87,6 +87,10 @@ pub enum Call {
     Clients,
     MakeClient,
     DeleteClient,
+    RotateClient,
+    RevokeClient,
+    ClientTokens,
+    MakeClientToken,
     Keys,
     RotateKey,
     DeleteKey,
@@ -105,7 +109,11 @@ impl Call {
             | Self::RefreshToken
             | Self::Clients
             | Self::MakeClient
-            | Self::DeleteClient => Need::Tokens,
+            | Self::DeleteClient
+            | Self::RotateClient
+            | Self::RevokeClient
+            | Self::ClientTokens
+            | Self::MakeClientToken => Need::Tokens,
             _ => Need::Admin,
         }
     }
@@ -147,6 +155,10 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/clients", Call::Clients),
     Route::post("/admin/v1/clients", Call::MakeClient),
     Route::delete("/admin/v1/clients/{id}", Call::DeleteClient),
+    Route::post("/admin/v1/clients/{id}/secrets", Call::RotateClient),
+    Route::delete("/admin/v1/clients/{id}/secrets", Call::RevokeClient),
+    Route::get("/admin/v1/clients/{id}/tokens", Call::ClientTokens),
+    Route::post("/admin/v1/clients/{id}/tokens", Call::MakeClientToken),
     Route::get("/admin/v1/keys", Call::Keys),
     Route::post("/admin/v1/keys/rotate", Call::RotateKey),
     Route::delete("/admin/v1/keys/{id}", Call::DeleteKey),
@@ -329,6 +341,10 @@ impl AdminHandler {
             Call::Clients => running.clients().await,
             Call::MakeClient => running.make_client(request).await,
             Call::DeleteClient => running.delete_client(request).await,
+            Call::RotateClient => running.rotate_client(request).await,
+            Call::RevokeClient => running.revoke_client(request).await,
+            Call::ClientTokens => running.client_tokens(request).await,
+            Call::MakeClientToken => running.make_client_token(request).await,
             Call::Keys => Ok(running.keys()),
             Call::RotateKey => running.rotate_key(request).await,
             Call::DeleteKey => running.delete_key(request).await,
