@@ -120,8 +120,8 @@ pub struct BatchHead<'a> {
 pub struct Batch<'a> {
     pub head: BatchHead<'a>,
     pub body: &'a [u8],
-    /// What mappings made of the records before the answer: for each target that has any, in order, for each record,
-    /// in order, a line with a JSON array.
+    /// What mappings made of the records before the answer: for each target, in order, for each record, in order, a line
+    /// with a JSON array. Empty if none was asked.
     pub results: &'a [u8],
 }
 

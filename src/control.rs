@@ -7,7 +7,9 @@ pub use crate::catalog::{
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
+pub use crate::mapping::Evaluator;
 pub use crate::quarantined::Quarantined;
+pub use crate::receivers::{Export, Receiver, Receivers};
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
@@ -36,6 +38,9 @@ pub struct Control {
     pub errors: RecentErrors,
     /// Where the events of connections go.
     pub feeds: Feeds,
+    /// Endpoints whose requests go to several streams.
+    pub receivers: Receivers,
+    pub evaluator: Arc<Evaluator>,
     /// Held by a management call that changes what it has read.
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,

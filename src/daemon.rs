@@ -19,9 +19,11 @@ use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::limits::Limits;
+use crate::mapping::Evaluator;
 use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
+use crate::receivers::Receivers;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{self, Health, Lsn, OpenError};
@@ -256,24 +258,21 @@ fn settings(config: &Config) -> Settings {
 
 impl Parts {
     async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
-        let clock = clock::system();
-        let started = Instant::now();
+        let (clock, started) = (clock::system(), Instant::now());
         let wal_metrics = Arc::new(metrics::Wal::default());
         let Opened { catalog, mut log, keys, journal } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
-        let report = log.report.clone();
         say_open(&log, started);
         let compactor_metrics = Arc::new(metrics::Compactor::default());
-        record_losses(&report, &catalog, &compactor_metrics)?;
-        let node = node_name(config, log.handle.uuid());
-        let destination = config.destination()?;
+        record_losses(&log.report, &catalog, &compactor_metrics)?;
+        let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
         let progress = Arc::new(Progress::default());
-        let reader = log.take_reader();
+        let evaluator = Arc::new(Evaluator::default());
         let handles = Handles {
-            reader,
+            reader: log.take_reader(),
             past: log.handle.past(),
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
@@ -281,10 +280,12 @@ impl Parts {
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
+            evaluator: Arc::clone(&evaluator),
+            log: log.handle.uuid(),
         };
-        let compactor_config = config.compactor(node.clone(), options.discard);
-        let staged_dir = compactor_config.staged_dir.clone();
-        let compactor = Compactor::start(compactor_config, handles, &tokio::runtime::Handle::current())?;
+        let compacting = config.compactor(node.clone(), options.discard);
+        let staged_dir = compacting.staged_dir.clone();
+        let compactor = Compactor::start(compacting, handles, &tokio::runtime::Handle::current())?;
         let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
         let auth = open_auth(config, &instance, &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
@@ -299,6 +300,8 @@ impl Parts {
             secure: tls.is_some(),
             errors,
             feeds: Feeds::default(),
+            receivers: Receivers::default(),
+            evaluator,
             managing: Mutex::default(),
             polaris: config.polaris.settings(),
         });
@@ -308,7 +311,7 @@ impl Parts {
         let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let running = Arc::new(Running {
             wal: log.handle.clone(),
-            recovery: report,
+            recovery: log.report.clone(),
             catalog: Arc::clone(&catalog),
             progress: Arc::clone(&progress),
             auth: Arc::clone(&auth),
@@ -321,9 +324,8 @@ impl Parts {
             destination: destination.url(),
             started,
         });
-        let wal = log.handle.clone();
-        let (log, compactor) = (Some(log), Some(compactor));
-        Ok(Self { wal, log, catalog, progress, auth, ingest, running, compactor, tls })
+        let (wal, compactor) = (log.handle.clone(), Some(compactor));
+        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor, tls })
     }
 
     /// Puts the settings into force that may change while the daemon runs.

@@ -21,6 +21,7 @@ pub mod catalog;
 pub mod compactor;
 pub mod idempotency;
 pub mod limits;
+pub mod mapped;
 pub mod preview;
 pub mod progress;
 pub mod quarantined;
@@ -30,6 +31,7 @@ pub mod console;
 pub mod control;
 pub mod feeds;
 pub mod http;
+pub mod receivers;
 
 pub mod clock;
 pub mod error;

@@ -3,7 +3,7 @@
 //! What is counted on the accept path is spread over cells, one for each of a few threads, so that cores do not
 //! fight for a cache line; a scrape adds them up.
 
-use crate::columns::{ReasonCounts, ReasonKind};
+use crate::columns::{ReasonCounts, ReasonKind, RowCounts};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -149,7 +149,16 @@ pub struct Compactor {
 
 impl Compactor {
     /// Records put into quarantine, by reason.
-    pub fn quarantined(&self, counts: &ReasonCounts) {
+    /// Counts what became of the records of a frame in one stream.
+    pub fn took(&self, counts: &RowCounts) {
+        self.stored_rows.inc_by(counts.stored);
+        self.quarantined(&counts.quarantined);
+        self.ignored_fields.inc_by(counts.ignored_fields);
+        self.rescued_rows.inc_by(counts.rescued);
+        self.duplicate_keys.inc_by(counts.duplicate_keys);
+    }
+
+    fn quarantined(&self, counts: &ReasonCounts) {
         for kind in ReasonKind::ALL {
             let count = counts.of(kind);
             if count > 0 {

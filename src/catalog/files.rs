@@ -51,6 +51,10 @@ pub struct Cut {
     pub schema_version: u32,
     pub misfits: Vec<Misfit>,
     pub proposals: Vec<Proposal>,
+    /// The number of its first row, if rows are numbered.
+    pub first_number: Option<u64>,
+    /// It holds frames that do not name the stream.
+    pub given: bool,
 }
 
 /// Values of one field and kind that did not fit their column.
@@ -112,6 +116,8 @@ pub struct RegisteredFile {
     pub published_at: Option<Micros>,
     pub attempts: u32,
     pub last_error: Option<String>,
+    /// Why it is not published until somebody asks for it.
+    pub held: Option<String>,
 }
 
 /// How far a stream is, and what it counted.
@@ -151,7 +157,7 @@ pub struct KnownMisfit {
 
 const COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
-    published_at, attempts, last_error";
+    published_at, attempts, last_error, held";
 
 const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
@@ -174,7 +180,7 @@ impl Catalog {
         let now = self.clock.now();
         self.transaction(|db| {
             let sql =
-                "UPDATE files SET state = 'published', published_at = ?2, last_error = NULL WHERE id = ?1";
+                "UPDATE files SET state = 'published', published_at = ?2, last_error = NULL, held = NULL WHERE id = ?1";
             let mut statement = db.prepare(sql)?;
             ids.iter().try_for_each(|id| statement.execute(params![id, now]).map(drop))
         })
@@ -183,6 +189,25 @@ impl Catalog {
     pub fn mark_failed(&self, id: i64, error: &str) -> Result<(), CatalogError> {
         let sql = "UPDATE files SET attempts = attempts + 1, last_error = ?2 WHERE id = ?1";
         self.transaction(|db| db.execute(sql, params![id, error]).map(drop))
+    }
+
+    /// Holds a file back, with the reason; or no longer.
+    pub fn hold(&self, id: i64, reason: Option<&str>) -> Result<(), CatalogError> {
+        let sql = "UPDATE files SET held = ?2 WHERE id = ?1 AND state = 'staged'";
+        self.transaction(|db| db.execute(sql, params![id, reason]).map(drop))
+    }
+
+    /// A file of the register.
+    pub fn file(&self, id: i64) -> Result<Option<RegisteredFile>, CatalogError> {
+        Ok(self.files_where("id = ?1", &[&id])?.into_iter().next())
+    }
+
+    /// The number of the last row of a stream in a registered file.
+    pub fn numbered(&self, stream: StreamId) -> Result<u64, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT numbered FROM streams WHERE id = ?1";
+            db.query_row(sql, [stream.0], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+        })
     }
 
     /// Gives a file up; its rows count as expired from now on.
@@ -305,11 +330,20 @@ fn register_cut(
     registered: &mut Vec<RegisteredFile>,
 ) -> rusqlite::Result<()> {
     let (first, last) = (cut.lsns.first.0.cast_signed(), cut.lsns.last.0.cast_signed());
-    db.execute("UPDATE streams SET checkpoint_lsn = ?2 WHERE id = ?1", params![cut.stream.0, last])?;
+    if !cut.given {
+        db.execute("UPDATE streams SET checkpoint_lsn = ?2 WHERE id = ?1", params![cut.stream.0, last])?;
+    }
+    if let Some(first) = cut.first_number {
+        let numbered = first.saturating_add(cut.counts.stored).saturating_sub(1).cast_signed();
+        let sql = "UPDATE streams SET numbered = max(numbered, ?2) WHERE id = ?1";
+        db.execute(sql, params![cut.stream.0, numbered])?;
+    }
     add_counts(db, cut.stream, Counts::default(), cut.counts)?;
-    let sql = "INSERT INTO cuts (stream, first_lsn, last_lsn, first_at, last_at, counts)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    db.execute(sql, params![cut.stream.0, first, last, cut.first_at, cut.last_at, to_json(&cut.counts)])?;
+    let sql = "INSERT INTO cuts (stream, first_lsn, last_lsn, first_at, last_at, counts, first_number, given)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let (counts, number) = (to_json(&cut.counts), cut.first_number.unwrap_or(0).cast_signed());
+    let values = params![cut.stream.0, first, last, cut.first_at, cut.last_at, counts, number, cut.given];
+    db.execute(sql, values)?;
     proposals::add(db, cut.stream, &cut.proposals)?;
     for misfit in &cut.misfits {
         let sql = "INSERT INTO misfits (stream, column_path, kind, count, example, first_at, last_at)
@@ -387,6 +421,7 @@ fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
         published_at: row.get(11)?,
         attempts: row.get(12)?,
         last_error: row.get(13)?,
+        held: row.get(14)?,
     })
 }
 

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 7;
+pub(super) const LATEST: u32 = 8;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -259,8 +259,21 @@ CREATE TABLE replacements (
 ) STRICT;
 ";
 
-/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+/// Mappings and their rows' numbers; files that are held back.
 const V7: &str = "
+ALTER TABLE schemas ADD COLUMN mapping TEXT;
+-- The number of the last row in a registered file, of a stream whose rows are numbered.
+ALTER TABLE streams ADD COLUMN numbered INTEGER NOT NULL DEFAULT 0;
+-- The number of its first row; 0: its rows have none.
+ALTER TABLE cuts ADD COLUMN first_number INTEGER NOT NULL DEFAULT 0;
+-- 1: it holds frames of the stream's receiver that do not name the stream.
+ALTER TABLE cuts ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
+-- Why it is not to be published until somebody asks for it.
+ALTER TABLE files ADD COLUMN held TEXT;
+";
+
+/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+const V8: &str = "
 CREATE TABLE client_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     -- Its id, which stands in the tokens that it stands for.

@@ -23,6 +23,10 @@ pub struct CutRecord {
     pub rows: u64,
     /// What it added to its stream's counts; `None` if it was registered before that was kept.
     pub counts: Option<Counts>,
+    /// The number of its first row; 0 if its rows have none.
+    pub first_number: u64,
+    /// It holds frames of the stream's receiver that do not name the stream, instead of those that do.
+    pub given: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -147,7 +151,8 @@ const REPLAY: &str = "SELECT id, stream, from_at, to_at, partial, first_lsn, las
     missing, left_out, state, done_lsn, cuts_done, rows_done, counts_before, counts_after, error, created_at, started_at,
     ended_at FROM replays";
 const CUT: &str =
-    "SELECT c.first_lsn, c.last_lsn, c.first_at, c.last_at, c.counts, count(f.id), coalesce(sum(f.rows), 0)
+    "SELECT c.first_lsn, c.last_lsn, c.first_at, c.last_at, c.counts, count(f.id), coalesce(sum(f.rows), 0),
+        c.first_number, c.given
     FROM cuts c LEFT JOIN files f
     ON f.stream = c.stream AND f.last_lsn = c.last_lsn AND f.first_lsn = c.first_lsn";
 
@@ -396,7 +401,7 @@ fn swap_file(
                    published_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'published', ?9, ?9)
                ON CONFLICT (object) DO UPDATE SET rows = ?6, bytes = ?7, schema_version = ?8, state = 'published',
-                   published_at = ?9, attempts = 0, last_error = NULL";
+                   published_at = ?9, attempts = 0, last_error = NULL, held = NULL";
     let values = params![
         swap.stream.0,
         file_kind(file.kind),
@@ -434,6 +439,8 @@ fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
         counts: counts.map(|text| parse_counts(&text)),
         files: number(5)?,
         rows: number(6)?,
+        first_number: number(7)?,
+        given: row.get(8)?,
     })
 }
 

@@ -1,17 +1,20 @@
 //! Making, changing and deleting streams, and the versions of their schemas.
 //!
-//! A version stands for all that decides what becomes of a record: policy, columns, time rule. Versions are never
+//! A version stands for all that decides what becomes of a record: policy, columns, time rule, mapping. Versions are never
 //! changed and never removed: frames in the log and files in the register name them.
 
 #[cfg(test)]
 mod tests;
 
-use super::streams::{STREAM, json_at, policy_at, stream_of};
+use super::streams::{STREAM, json_at, mapping_at, policy_at, stream_of};
 use super::{Catalog, CatalogError, Stream, check_name, proposals};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns;
-use crate::schema::{Change, Column, ColumnType, Policy, RAW_COLUMN, Rules, Schema, StreamSettings, change};
+use crate::schema::{
+    Change, Column, ColumnType, Policy, RAW_COLUMN, Rules, Schema, SchemaError, StreamSettings, change,
+    check_directory, mapped_columns,
+};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::Arc;
 
@@ -75,6 +78,7 @@ impl Catalog {
         let version = version.max(u32::from(new.settings.time.is_some()));
         let rules = rules(new.policy, version, new.columns, &new.settings);
         self.check_rules(&rules)?;
+        new.settings.directory.as_deref().map_or(Ok(()), check_directory)?;
         let (now, uuid) = (self.clock.now(), uuid::Uuid::now_v7().to_string());
         self.change_stream(|db| {
             let named =
@@ -90,6 +94,7 @@ impl Catalog {
                        RETURNING id";
             let values = params![uuid, new.name, new.policy.name(), settings_json(&new.settings), now];
             let id = StreamId(db.query_row(sql, values, |row| row.get(0))?);
+            check_directory_free(db, id, &new.name, &new.settings)?;
             if version > 0 {
                 save_version(db, id, &rules, now)?;
             }
@@ -119,6 +124,7 @@ impl Catalog {
                 save_version(db, id, rules, now)?;
             }
             if let Some(settings) = &alter.settings {
+                check_directory_free(db, id, &stream.name, settings)?;
                 let sql = "UPDATE streams SET settings = ?2 WHERE id = ?1";
                 db.execute(sql, params![id.0, settings_json(settings)])?;
             }
@@ -151,6 +157,7 @@ impl Catalog {
         let policy = alter.policy.unwrap_or(stream.policy);
         let columns = alter.columns.as_ref().unwrap_or(&stream.schema.columns);
         let settings = alter.settings.as_ref().unwrap_or(&stream.settings);
+        settings.directory.as_deref().map_or(Ok(()), check_directory)?;
         let next = rules(policy, found.saturating_add(1), columns.clone(), settings);
         self.check_rules(&next)?;
         stream.rules().keeps_placement(&next)?;
@@ -163,7 +170,8 @@ impl Catalog {
         let before = stream.rules();
         let same = next.policy == before.policy
             && next.schema.columns == before.schema.columns
-            && next.time == before.time;
+            && next.time == before.time
+            && next.mapping == before.mapping;
         Ok(Planned { changes, rules: (!same).then_some(next) })
     }
 
@@ -241,13 +249,13 @@ impl Catalog {
     ) -> Result<Vec<SchemaVersion>, CatalogError> {
         self.read(|db| {
             let sql = format!(
-                "SELECT policy, version, columns, time_rule, created_at FROM schemas WHERE {condition}"
+                "SELECT policy, version, columns, time_rule, created_at, mapping FROM schemas WHERE {condition}"
             );
             let version = |row: &rusqlite::Row<'_>| {
                 let schema = Schema { version: row.get(1)?, columns: json_at(row, 2)? };
                 let time = row.get::<_, Option<String>>(3)?.map(|_| json_at(row, 3)).transpose()?;
-                let (policy, schema) = (policy_at(row, 0)?, Arc::new(schema));
-                let rules = Rules { policy, schema, time, placement: None };
+                let (policy, schema, mapping) = (policy_at(row, 0)?, Arc::new(schema), mapping_at(row, 5)?);
+                let rules = Rules { policy, schema, time, placement: None, mapping };
                 Ok(SchemaVersion { rules, created_at: row.get(4)? })
             };
             db.prepare(&sql)?.query_map(values, version)?.collect()
@@ -299,15 +307,36 @@ impl From<CatalogError> for Refused {
 }
 
 fn rules(policy: Policy, version: u32, columns: Vec<Column>, settings: &StreamSettings) -> Rules {
-    let columns =
-        if policy == Policy::Raw { vec![Column::new(RAW_COLUMN, ColumnType::Json)] } else { columns };
+    let mapping = settings.mapping.clone();
+    let columns = match (policy, &mapping) {
+        (Policy::Raw, _) => vec![Column::new(RAW_COLUMN, ColumnType::Json)],
+        (Policy::Mapped, Some(mapping)) if columns.is_empty() => mapped_columns(mapping),
+        _ => columns,
+    };
     let (schema, time) = (Arc::new(Schema { version, columns }), settings.time.clone());
-    Rules { policy, schema, time, placement: settings.placement() }
+    Rules { policy, schema, time, placement: settings.placement(), mapping }
 }
 
-/// The time rule belongs to the versions.
+/// Files of two streams in one directory could have the same name.
+fn check_directory_free(
+    db: &Transaction<'_>,
+    id: StreamId,
+    name: &str,
+    settings: &StreamSettings,
+) -> Result<(), Refused> {
+    let directory = settings.directory.as_deref().unwrap_or(name);
+    let sql = "SELECT count(*) FROM streams WHERE id != ?1 AND deleted_at IS NULL
+               AND coalesce(json_extract(settings, '$.directory'), name) = ?2";
+    let taken: u32 = db.query_row(sql, params![id.0, directory], |row| row.get(0))?;
+    if taken > 0 {
+        return Err(CatalogError::from(SchemaError::DirectoryTaken(directory.to_owned())).into());
+    }
+    Ok(())
+}
+
+/// The time rule and the mapping belong to the versions.
 fn settings_json(settings: &StreamSettings) -> String {
-    let settings = StreamSettings { time: None, ..settings.clone() };
+    let settings = StreamSettings { time: None, mapping: None, ..settings.clone() };
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
@@ -324,10 +353,12 @@ pub(super) fn save_version(
 ) -> rusqlite::Result<()> {
     let columns = serde_json::to_string(&rules.schema.columns).unwrap_or_default();
     let time = rules.time.as_ref().map(|time| serde_json::to_string(time).unwrap_or_default());
-    let sql = "INSERT INTO schemas (stream, version, policy, columns, time_rule, first_lsn, created_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
+    let mapping = rules.mapping.as_deref().map(|mapping| serde_json::to_string(mapping).unwrap_or_default());
+    let sql =
+        "INSERT INTO schemas (stream, version, policy, columns, time_rule, mapping, first_lsn, created_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)";
     let (version, policy) = (rules.schema.version, rules.policy.name());
-    db.execute(sql, params![stream.0, version, policy, columns, time, now])?;
+    db.execute(sql, params![stream.0, version, policy, columns, time, mapping, now])?;
     proposals::forget_columns(db, stream, &rules.schema)?;
     db.execute("UPDATE streams SET policy = ?2 WHERE id = ?1", params![stream.0, policy]).map(drop)
 }

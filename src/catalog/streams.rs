@@ -3,6 +3,7 @@
 use super::Catalog;
 use crate::batch::StreamId;
 use crate::clock::Micros;
+use crate::mapping::Mapping;
 use crate::schema::{Column, Policy, Rules, Schema, StreamSettings};
 use rusqlite::Connection;
 use std::borrow::Borrow;
@@ -39,13 +40,19 @@ impl Stream {
     /// Whether frames note the version that they were answered under: also where it decides nothing about the answer
     /// but what the rows are.
     pub fn is_versioned(&self) -> bool {
-        self.is_judged() || self.policy == Policy::Raw
+        self.is_judged() || matches!(self.policy, Policy::Raw | Policy::Mapped)
+    }
+
+    /// The directory of its table at the destination.
+    pub fn directory(&self) -> &str {
+        self.settings.directory.as_deref().unwrap_or(&self.name)
     }
 
     /// How its records become rows.
     pub fn rules(&self) -> Rules {
         let (schema, time) = (Arc::clone(&self.schema), self.settings.time.clone());
-        Rules { policy: self.policy, schema, time, placement: self.settings.placement() }
+        let (placement, mapping) = (self.settings.placement(), self.settings.mapping.clone());
+        Rules { policy: self.policy, schema, time, placement, mapping }
     }
 }
 
@@ -196,7 +203,7 @@ impl Catalog {
 /// A stream with the latest version of its schema.
 pub(super) const STREAM: &str = "
     SELECT s.id, s.uuid, coalesce(s.deleted_name, s.name), s.settings, s.created_at, s.deleted_at,
-        coalesce(v.policy, s.policy), v.time_rule, coalesce(v.version, 0), v.columns
+        coalesce(v.policy, s.policy), v.time_rule, coalesce(v.version, 0), v.columns, v.mapping
     FROM streams s LEFT JOIN schemas v ON v.stream = s.id
         AND v.version = (SELECT max(version) FROM schemas WHERE stream = s.id)";
 
@@ -217,6 +224,7 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Streams> {
 pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
     let mut settings: StreamSettings = json_at(row, 3)?;
     settings.time = row.get::<_, Option<String>>(7)?.map(|_| json_at(row, 7)).transpose()?;
+    settings.mapping = mapping_at(row, 10)?;
     let columns = match row.get::<_, Option<String>>(9)? {
         Some(_) => json_at::<Vec<Column>>(row, 9)?,
         None => Vec::new(),
@@ -231,6 +239,10 @@ pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
         created_at: row.get(4)?,
         deleted_at: row.get(5)?,
     })
+}
+
+pub(super) fn mapping_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Arc<Mapping>>> {
+    row.get::<_, Option<String>>(at)?.map(|_| json_at(row, at).map(Arc::new)).transpose()
 }
 
 /// A JSON text in a row.

@@ -25,6 +25,8 @@ fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
         schema_version: version,
         misfits: Vec::new(),
         proposals: Vec::new(),
+        first_number: None,
+        given: false,
     }
 }
 

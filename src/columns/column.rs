@@ -207,6 +207,16 @@ impl Column {
         self.data.truncate(row);
     }
 
+    /// Takes a text for row number `row` of a column of strings.
+    pub(super) fn push_text(&mut self, row: usize, value: &[u8]) {
+        self.pad(row);
+        if let Data::String(text) = &mut self.data {
+            text.push(value);
+            self.valid.push(self.len, true, 1);
+            self.len += 1;
+        }
+    }
+
     /// Takes the value at the parser for row number `row`.
     #[inline(always)]
     pub(super) fn push<'a>(

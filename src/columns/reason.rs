@@ -20,6 +20,8 @@ pub enum Reason {
     Early { column: String, at: Micros, by_max: u64 },
     /// It has no time.
     NoTime { column: String },
+    /// Its stream's mapping makes no row of it.
+    Unmapped(String),
 }
 
 /// One column that a record does not fit.
@@ -60,11 +62,12 @@ pub enum ReasonKind {
     Late,
     Early,
     NoTime,
+    Unmapped,
 }
 
 impl ReasonKind {
-    pub const ALL: [Self; 6] =
-        [Self::Record, Self::Misfit, Self::Missing, Self::Late, Self::Early, Self::NoTime];
+    pub const ALL: [Self; 7] =
+        [Self::Record, Self::Misfit, Self::Missing, Self::Late, Self::Early, Self::NoTime, Self::Unmapped];
 
     /// The value of the label `reason`.
     pub fn label(self) -> &'static str {
@@ -75,6 +78,7 @@ impl ReasonKind {
             Self::Late => "late",
             Self::Early => "early",
             Self::NoTime => "no_time",
+            Self::Unmapped => "unmapped",
         }
     }
 }
@@ -99,6 +103,11 @@ impl ReasonCounts {
         self.0[kind as usize] += 1;
     }
 
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|kind| self.0[kind] + other.0[kind]))
+    }
+
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -113,6 +122,7 @@ impl Reason {
             Self::Late { .. } => ReasonKind::Late,
             Self::Early { .. } => ReasonKind::Early,
             Self::NoTime { .. } => ReasonKind::NoTime,
+            Self::Unmapped(_) => ReasonKind::Unmapped,
         }
     }
 
@@ -124,7 +134,7 @@ impl Reason {
                 let missing = matches!(self, Self::NoTime { .. });
                 vec![Failure { column: column.clone(), message: self.to_string(), missing }]
             }
-            Self::Record(_) => {
+            Self::Record(_) | Self::Unmapped(_) => {
                 vec![Failure { column: String::new(), message: self.to_string(), missing: false }]
             }
         }
@@ -147,6 +157,7 @@ impl fmt::Display for Reason {
             Self::Early { column, at, by_max } => {
                 write!(f, "early: '{column}' is {}, more than {by_max} s after its arrival", time(at))
             }
+            Self::Unmapped(reason) => f.write_str(reason),
             Self::NoTime { column } => write!(f, "no time in column '{column}'"),
         }
     }

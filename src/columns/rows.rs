@@ -49,6 +49,19 @@ pub struct RowCounts {
     pub ignored_fields: u64,
 }
 
+impl RowCounts {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            stored: self.stored + other.stored,
+            quarantined: self.quarantined.plus(other.quarantined),
+            rescued: self.rescued + other.rescued,
+            duplicate_keys: self.duplicate_keys + other.duplicate_keys,
+            ignored_fields: self.ignored_fields + other.ignored_fields,
+        }
+    }
+}
+
 /// A record that is no row, on its way to the quarantine table.
 #[derive(Debug, Clone)]
 pub struct BadRow {
@@ -436,6 +449,26 @@ impl Rows {
         }
         self.count += 1;
         self.counts.stored += 1;
+    }
+
+    /// Takes a row of a table whose columns are all texts: one for each, in order.
+    pub fn append_texts<T: AsRef<str>>(&mut self, origin: Origin, record: u64, values: &[T]) -> RowCounts {
+        let before = std::mem::take(&mut self.counts);
+        for (slot, value) in (0..self.set.len()).zip(values) {
+            self.bytes += value.as_ref().len();
+            self.set.column(slot).push_text(self.count, value.as_ref().as_bytes());
+        }
+        self.push_row(origin, record, &mut Vec::new());
+        std::mem::replace(&mut self.counts, before)
+    }
+
+    /// Puts a record aside that no row can be made of.
+    pub fn append_unmapped(&mut self, origin: Origin, record: u64, raw: &[u8], reason: String) -> RowCounts {
+        let before = std::mem::take(&mut self.counts);
+        let reason = Reason::Unmapped(reason);
+        self.counts.quarantined.add(reason.kind());
+        self.bad.push(BadRow { origin, record, offset: 0, reason, raw: raw.to_owned() });
+        std::mem::replace(&mut self.counts, before)
     }
 
     #[cold]

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::columns::Limits;
 use crate::error::IoError;
 use crate::idempotency::Journal;
+use crate::mapping::Evaluator;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -65,6 +66,9 @@ pub struct Handles {
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<metrics::Compactor>,
+    pub evaluator: Arc<Evaluator>,
+    /// Identity of the log.
+    pub log: [u8; 16],
 }
 
 /// A running compactor.
@@ -106,6 +110,8 @@ impl Compactor {
             node: config.node.clone(),
             catalog: Arc::clone(&handles.catalog),
             progress: Arc::clone(&handles.progress),
+            evaluator: handles.evaluator,
+            log: handles.log,
         };
         let replayer = Replayer {
             past: handles.past,

@@ -10,7 +10,7 @@ use super::name;
 use super::run::Stop;
 use super::sink::{Sink, SinkError};
 use super::table::{FinishedCut, Table, TableConfig, TableError};
-use crate::batch::Batch;
+use crate::batch::{Batch, Target};
 use crate::catalog::{
     Action, Catalog, CatalogError, CutRecord, FileState, NewFile, RegisteredFile, Replacement, Replay,
     ReplayState, Stream, Swap,
@@ -209,6 +209,7 @@ impl Replayer {
     /// Writes the files of a cut anew.
     fn make(&self, stream: &Arc<Stream>, cut: &CutRecord) -> Result<FinishedCut, ReplayError> {
         let mut table = Table::again(Arc::clone(stream), self.limits);
+        table.numbered = cut.first_number.saturating_sub(1);
         let made = self.fill(&mut table, stream, cut);
         if made.is_err() {
             table.abandon();
@@ -230,13 +231,10 @@ impl Replayer {
             if read % FRAMES_PER_LOOK == 0 {
                 self.check_stopped()?;
             }
-            let Some(batch) =
-                Batch::decode(frame.payload).ok().filter(|batch| batch.head.of(stream.id).is_some())
-            else {
-                continue;
-            };
-            records += u64::from(batch.head.good) + u64::from(batch.head.bad);
-            let (_, cuts) = table.append(frame.lsn, frame.ts, &batch, config)?;
+            let Ok(batch) = Batch::decode(frame.payload) else { continue };
+            let Some(target) = taken_as(&batch, stream, cut.given) else { continue };
+            records += u64::from(target.good) + u64::from(target.bad);
+            let (_, cuts) = table.append(frame.lsn, frame.ts, (&batch, &target), config)?;
             if !cuts.is_empty() {
                 return Err(ReplayError::Incomplete("the schema grew while it was applied".to_owned()));
             }
@@ -340,6 +338,18 @@ impl Replayer {
     }
 }
 
+/// What a stream gets of a frame of the past: as it was named, or, for frames that came before there was such an export,
+/// as its receiver's.
+fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Option<Target> {
+    let named = batch.head.of(stream.id);
+    if !given {
+        return named;
+    }
+    let is_given = named.is_none() && stream.settings.receiver == Some(batch.head.stream);
+    let (good, bad) = (batch.head.good, batch.head.bad);
+    is_given.then_some(Target { stream: stream.id, version: None, good, bad })
+}
+
 /// What becomes of each object, in the order in which it is done: what adds rows to files comes before what takes rows
 /// from them, so that a row that moves is never in none.
 fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
@@ -400,6 +410,7 @@ mod tests {
             published_at: None,
             attempts: 0,
             last_error: None,
+            held: None,
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) struct Applied {
 impl Applied {
     /// What the stream says now.
     pub(super) fn now(stream: &Stream) -> Self {
-        Self { rules: stream.rules(), frozen: false, quarantine: stream.settings.quarantine }
+        Self { rules: stream.rules().of_rows(), frozen: false, quarantine: stream.settings.quarantine }
     }
 
     /// For a frame that notes this version, or none. A frame without one was answered as if every record with a right
@@ -39,7 +39,7 @@ impl Applied {
         Ok(if then.policy == Policy::Evolve {
             now.leniently(Some(&then))
         } else {
-            Self { rules: then, ..now }
+            Self { rules: then.of_rows(), ..now }
         })
     }
 

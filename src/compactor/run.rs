@@ -11,6 +11,7 @@ use crate::idempotency::Journal;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -223,35 +224,40 @@ impl Running {
         if batch.head.idempotency_key.is_some() {
             self.keys.passed(lsn, frame.ts, &batch, self.clock.now())?;
         }
-        let id = batch.head.stream;
-        let streams = self.catalog.streams();
-        let Some(stream) = streams.get(id) else {
-            self.metrics.unreadable_frames.inc();
-            tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
-            self.reader.put_aside_frame();
-            return Ok(Vec::new());
-        };
-        let table = self.tables.entry(id).or_insert_with(|| {
-            let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
-            Table::new(Arc::clone(stream), checkpoint, self.config.limits)
-        });
-        if lsn <= table.checkpoint {
-            return Ok(Vec::new());
-        }
-        let mut cuts =
-            table.follow(stream, batch.head.schema_version, &self.table_config, self.config.limits)?;
-        let (counts, ended) = table.append(lsn, frame.ts, &batch, &self.table_config)?;
-        cuts.extend(ended);
-        self.metrics.stored_rows.inc_by(counts.stored);
-        self.metrics.quarantined(&counts.quarantined);
-        self.metrics.ignored_fields.inc_by(counts.ignored_fields);
-        self.metrics.rescued_rows.inc_by(counts.rescued);
-        self.metrics.duplicate_keys.inc_by(counts.duplicate_keys);
-        if counts.stored != u64::from(batch.head.good)
-            || counts.quarantined.total() != u64::from(batch.head.bad)
-        {
-            self.metrics.verdict_mismatches.inc();
-            tracing::error!(%lsn, ?counts, head = ?batch.head, "records were judged differently than when they were answered");
+        let mut cuts = Vec::new();
+        let own = batch.head.of(batch.head.stream).filter(|own| !batch.head.targets.contains(own));
+        for target in own.iter().chain(&batch.head.targets) {
+            let (id, streams) = (target.stream, self.catalog.streams());
+            let Some(stream) = streams.get(id) else {
+                self.metrics.unreadable_frames.inc();
+                tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
+                self.reader.put_aside_frame();
+                return Ok(cuts);
+            };
+            if !stream.settings.landing.table {
+                continue;
+            }
+            let table = match self.tables.entry(id) {
+                Entry::Occupied(table) => table.into_mut(),
+                Entry::Vacant(place) => {
+                    let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
+                    let mut table = Table::new(Arc::clone(stream), checkpoint, self.config.limits);
+                    table.numbered = self.catalog.numbered(id)?;
+                    place.insert(table)
+                }
+            };
+            if lsn <= table.checkpoint {
+                continue;
+            }
+            cuts.extend(table.follow(stream, target.version, &self.table_config, self.config.limits)?);
+            let (counts, ended) = table.append(lsn, frame.ts, (&batch, target), &self.table_config)?;
+            cuts.extend(ended);
+            self.metrics.took(&counts);
+            if counts.stored != u64::from(target.good) || counts.quarantined.total() != u64::from(target.bad)
+            {
+                self.metrics.verdict_mismatches.inc();
+                tracing::error!(%lsn, ?counts, ?target, "records were judged differently than when they were answered");
+            }
         }
         Ok(cuts)
     }
@@ -448,10 +454,22 @@ impl Running {
 /// Whether a stream's file is to be closed by its own conditions: the first that holds.
 fn is_due(table: &Table, config: &Config, now: Instant) -> bool {
     let (Some(opened_at), Some(last_at)) = (table.opened_at(), table.last_at()) else { return false };
-    now.duration_since(opened_at) >= config.max_age
+    let age = now.duration_since(opened_at);
+    let of_stream = table.stream.settings.conditions;
+    let is_full = match of_stream {
+        Some(own) => {
+            own.age_seconds.is_some_and(|seconds| age >= Duration::from_secs(seconds))
+                || own.count.is_some_and(|count| table.open_rows() >= count)
+                || own.bytes.is_some_and(|bytes| table.source_bytes() >= bytes)
+        }
+        None => {
+            age >= config.max_age
+                || table.open_rows() >= config.max_rows
+                || table.largest_file_bytes() >= config.max_bytes
+        }
+    };
+    is_full
         || config.max_idle.is_some_and(|idle| now.duration_since(last_at) >= idle)
-        || table.open_rows() >= config.max_rows
-        || table.largest_file_bytes() >= config.max_bytes
         || table.has_too_many_files()
 }
 

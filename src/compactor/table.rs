@@ -5,10 +5,12 @@ use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
 use super::quarantine;
 use super::rules::Applied;
-use crate::batch::Batch;
+use crate::batch::{Batch, Target};
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::mapped;
+use crate::mapping::{Evaluator, Mapping};
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
@@ -55,6 +57,10 @@ pub(super) struct TableConfig {
     /// Where columns that records bring are kept.
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
+    /// For frames that were answered before a mapping was what it is.
+    pub(super) evaluator: Arc<Evaluator>,
+    /// Identity of the log.
+    pub(super) log: [u8; 16],
 }
 
 pub(super) struct Table {
@@ -74,6 +80,10 @@ pub(super) struct Table {
     bad_bytes: usize,
     /// Rows of the open files that were found to be rescued after they were counted.
     late_rescued: u64,
+    /// The number of the last row, where rows are numbered.
+    pub(super) numbered: u64,
+    /// An older version of the schema, and whether it has the mapping of this one.
+    answered: Option<(u32, bool)>,
 }
 
 /// Consecutive frames of one stream.
@@ -113,6 +123,8 @@ impl Table {
             bad: Vec::new(),
             bad_bytes: 0,
             late_rescued: 0,
+            numbered: 0,
+            answered: None,
         }
     }
 
@@ -129,20 +141,84 @@ impl Table {
         &mut self,
         lsn: Lsn,
         received_at: Micros,
-        batch: &Batch<'_>,
+        (batch, target): (&Batch<'_>, &Target),
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let origin = Origin { lsn: lsn.0, received_at };
-        let records = u64::from(batch.head.good) + u64::from(batch.head.bad);
+        if let Some(mapping) = self.applied.rules.mapping.clone() {
+            let as_stored = self.is_as_answered(target, &mapping, config)?;
+            let rows = mapped::Rows {
+                stream: self.stream.id,
+                mapping: &mapping,
+                log: config.log,
+                evaluator: &config.evaluator,
+            };
+            return self.append_mapped(origin, batch, as_stored, &rows, config);
+        }
+        let records = u64::from(target.good) + u64::from(target.bad);
         if records > self.batch_rows() as u64 {
             return self.append_in_parts(origin, batch, config);
         }
         let counts = self.rows.append(batch.body, batch.head.kind, origin);
+        self.took(origin, counts, counts_of(counts, batch.body.len()), config)
+    }
+
+    /// Whether a frame was answered under this mapping.
+    fn is_as_answered(
+        &mut self,
+        target: &Target,
+        mapping: &Mapping,
+        config: &TableConfig,
+    ) -> Result<bool, TableError> {
+        let Some(version) = target.version else { return Ok(false) };
+        match self.answered {
+            _ if version == self.schema().version => Ok(true),
+            Some((known, is_same)) if known == version => Ok(is_same),
+            _ => {
+                let then = config.catalog.rules(self.stream.id, version)?;
+                let is_same = then.is_some_and(|then| then.mapping.as_deref() == Some(mapping));
+                self.answered = Some((version, is_same));
+                Ok(is_same)
+            }
+        }
+    }
+
+    /// Takes the records of a frame as its mapping makes rows of them.
+    fn append_mapped(
+        &mut self,
+        origin: Origin,
+        batch: &Batch<'_>,
+        as_stored: bool,
+        mapped: &mapped::Rows<'_>,
+        config: &TableConfig,
+    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
+        let mut counts = RowCounts::default();
+        let before = self.rows.bytes();
+        let (rows, first) = (&mut self.rows, self.numbered + 1);
+        mapped.each(origin.lsn, origin.received_at, batch, as_stored, first, |record, raw, made| {
+            counts = counts.plus(match made {
+                Ok(values) => rows.append_texts(origin, record, values),
+                Err(reason) => rows.append_unmapped(origin, record, raw, reason),
+            });
+        });
+        self.numbered += counts.stored;
+        let bytes = self.rows.bytes() - before;
+        self.took(origin, counts, counts_of(counts, bytes), config)
+    }
+
+    /// Rows of a frame were added to those that wait.
+    fn took(
+        &mut self,
+        origin: Origin,
+        counts: RowCounts,
+        of_cut: Counts,
+        config: &TableConfig,
+    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let bad = self.rows.take_bad();
         self.show(&bad, config);
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        let new = Span::of(origin, counts_of(counts, batch));
+        let new = Span::of(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
         if full || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
@@ -177,7 +253,7 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
-        let new = Span::of(origin, counts_of(counts, batch));
+        let new = Span::of(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
     }
@@ -335,7 +411,7 @@ impl Table {
             let rows = writer.rows();
             let about = self.about(kind, span.lsns, config);
             let (path, bytes) = writer.finish(&about)?;
-            let object = name::object(&self.stream.name, kind, &partition, &config.node, span.lsns);
+            let object = name::object(self.stream.directory(), kind, &partition, &config.node, span.lsns);
             files.push(NewFile { kind, object, rows, bytes });
             paths.push(path);
         }
@@ -352,6 +428,9 @@ impl Table {
             schema_version: self.schema().version,
             misfits: misfits.collect(),
             proposals: self.rows.take_proposals(),
+            // All rows so far are in it: they are encoded before.
+            first_number: self.is_numbered().then(|| self.numbered + 1 - span.counts.stored),
+            given: false,
         };
         let late_rescued = std::mem::take(&mut self.late_rescued);
         Ok(Some(FinishedCut { cut, paths, late_rescued, first_received_at: span.first_received_at }))
@@ -360,12 +439,16 @@ impl Table {
     fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {
         [
             ("forebay.stream", self.stream.name.clone()),
-            ("forebay.table", name::table(&self.stream.name, kind)),
+            ("forebay.table", name::table(self.stream.directory(), kind)),
             ("forebay.node", config.node.clone()),
             ("forebay.first_lsn", lsns.first.to_string()),
             ("forebay.last_lsn", lsns.last.to_string()),
             ("forebay.schema_version", self.schema().version.to_string()),
         ]
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.applied.rules.mapping.is_some()
     }
 
     /// The first frame that is in no registered file.
@@ -394,6 +477,12 @@ impl Table {
     pub(super) fn open_rows(&self) -> u64 {
         let stored = |span: Option<Span>| span.map_or(0, |span| span.counts.stored);
         stored(self.written) + stored(self.waiting)
+    }
+
+    /// Bytes of the source of the open rows.
+    pub(super) fn source_bytes(&self) -> u64 {
+        let bytes = |span: Option<Span>| span.map_or(0, |span| span.counts.source_bytes);
+        bytes(self.written) + bytes(self.waiting)
     }
 
     /// Encoded size of the largest open file.
@@ -465,11 +554,11 @@ impl Span {
 }
 
 /// What is kept of the counts of a frame.
-fn counts_of(counts: RowCounts, batch: &Batch<'_>) -> Counts {
+fn counts_of(counts: RowCounts, source_bytes: usize) -> Counts {
     let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
     let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));
     let quarantined = quarantined.total();
-    let source_bytes = batch.body.len() as u64;
+    let source_bytes = source_bytes as u64;
     Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes }
 }
 

@@ -3,6 +3,8 @@
 use super::{Column, ColumnType, DECIMAL_DIGITS_MAX, PARTITIONS_MAX, Placement, TimeRule, system};
 use std::collections::{HashMap, HashSet};
 
+/// Longest directory of a stream.
+const DIRECTORY_BYTES_MAX: usize = 512;
 /// Longest name of a declared column.
 const NAME_BYTES_MAX: usize = 255;
 /// Keys from the record to a value at most.
@@ -33,6 +35,14 @@ pub enum SchemaError {
     TooMany { found: usize, max: usize },
     #[error("a schema of this policy needs at least one column")]
     Empty,
+    #[error("a mapped stream has a mapping, and no other stream has one")]
+    Mapping,
+    #[error(
+        "'{0}' is no directory: it has letters, digits, '_', '.', '-', '=' and '/' only, and none of its parts is empty, '.' or '..'"
+    )]
+    Directory(String),
+    #[error("the directory '{0}' is that of another stream")]
+    DirectoryTaken(String),
     #[error("the time rule's column '{0}' is no declared column of timestamps")]
     Time(String),
     #[error("a stream has 1 to {PARTITIONS_MAX} partitions")]
@@ -132,6 +142,14 @@ fn kind(of: &ColumnType, depth: usize) -> Result<(), String> {
     }
 }
 
+/// Whether files may stand there.
+pub fn check_directory(path: &str) -> Result<(), SchemaError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'=');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(is_plain);
+    let good = path.len() <= DIRECTORY_BYTES_MAX && path.split('/').all(is_part);
+    if good { Ok(()) } else { Err(SchemaError::Directory(path.to_owned())) }
+}
+
 impl super::Rules {
     /// Whether these rules can be kept; `places_max` is `limits.columns_max`. Defaults are checked where values are
     /// read: `columns::check_defaults`.
@@ -139,6 +157,12 @@ impl super::Rules {
         columns(&self.schema.columns, places_max)?;
         if self.policy.is_declared() && self.schema.columns.is_empty() {
             return Err(SchemaError::Empty);
+        }
+        if (self.policy == super::Policy::Mapped) != self.mapping.is_some() {
+            return Err(SchemaError::Mapping);
+        }
+        if let Some(mapping) = &self.mapping {
+            columns(&super::mapped_columns(mapping), places_max)?;
         }
         if let Some(placement) = &self.placement {
             self.check_placement(placement)?;

@@ -9,11 +9,11 @@ mod settings;
 mod tests;
 
 pub use change::{Change, change};
-pub use check::SchemaError;
+pub use check::{SchemaError, check_directory};
 pub use kind::{ColumnType, DECIMAL_DIGITS_MAX, TypeError};
 pub use settings::{
-    OnBadLine, PARTITIONS_MAX, Placement, Policy, QuarantineLayout, RAW_COLUMN, Rules, StreamSettings,
-    TimeRule,
+    Conditions, Landing, OnBadLine, PARTITIONS_MAX, Placement, Policy, QuarantineLayout, RAW_COLUMN,
+    RawFormat, Rules, StreamSettings, TimeRule, mapped_columns,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,8 @@
 //! What a stream does with its records, besides their columns.
 
-use super::Schema;
+use super::{Column, ColumnType, Schema};
+use crate::batch::StreamId;
+use crate::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::str::FromStr;
@@ -19,13 +21,15 @@ pub enum Policy {
     Strict,
     /// One column with the record as it came.
     Raw,
+    /// The texts that a [`Mapping`] makes of a request.
+    Mapped,
 }
 
 /// The name of the one column of a `raw` stream.
 pub const RAW_COLUMN: &str = "data";
 
 impl Policy {
-    pub const ALL: [Self; 4] = [Self::Evolve, Self::Propose, Self::Strict, Self::Raw];
+    pub const ALL: [Self; 5] = [Self::Evolve, Self::Propose, Self::Strict, Self::Raw, Self::Mapped];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +37,7 @@ impl Policy {
             Self::Propose => "propose",
             Self::Strict => "strict",
             Self::Raw => "raw",
+            Self::Mapped => "mapped",
         }
     }
 
@@ -53,8 +58,9 @@ impl FromStr for Policy {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|policy| policy.name() == text);
-        found
-            .ok_or_else(|| format!("no policy is called {text:?}; there are evolve, propose, strict and raw"))
+        found.ok_or_else(|| {
+            format!("no policy is called {text:?}; there are evolve, propose, strict, raw and mapped")
+        })
     }
 }
 
@@ -98,6 +104,42 @@ pub struct TimeRule {
     pub required: bool,
 }
 
+/// What a stream's records become, besides frames of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Landing {
+    /// Rows of its table.
+    pub table: bool,
+    /// Files of the records as they came.
+    pub raw: Option<RawFormat>,
+}
+
+impl Default for Landing {
+    fn default() -> Self {
+        Self { table: true, raw: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawFormat {
+    Ndjson,
+    Cbor,
+}
+
+/// When a stream's file is written: when the first of these holds. In the place of `compactor.max_age`, `max_bytes` and
+/// `max_rows`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conditions {
+    /// Rows.
+    pub count: Option<u64>,
+    /// Bytes of their source: of the records, or of the values that a mapping made.
+    pub bytes: Option<u64>,
+    /// Age of the first row.
+    pub age_seconds: Option<u64>,
+}
+
 /// What may be said of a stream besides its name, policy and columns. Fields that are not given have their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -112,6 +154,15 @@ pub struct StreamSettings {
     pub partitions: u32,
     /// Declared columns whose values decide a row's partition. None: each request's rows go round. Never changes.
     pub key: Vec<String>,
+    pub landing: Landing,
+    pub conditions: Option<Conditions>,
+    /// The table's directory at the destination, if it is not the stream's name. No two streams have the same.
+    pub directory: Option<String>,
+    /// Of a `mapped` stream: what its columns are made of. It belongs to the versions of its schema.
+    #[serde(with = "shared")]
+    pub mapping: Option<Arc<Mapping>>,
+    /// The receiver that it is an export of: it may be given events that came before there was an export.
+    pub receiver: Option<StreamId>,
     /// What a contract must echo: engine, granularity, and so on.
     pub vendor: Map<String, Value>,
 }
@@ -145,9 +196,61 @@ pub struct Rules {
     pub time: Option<TimeRule>,
     /// If rows are numbered within partitions.
     pub placement: Option<Arc<Placement>>,
+    /// Of the policy `mapped`.
+    pub mapping: Option<Arc<Mapping>>,
+}
+
+/// What is shared is written as what it is.
+mod shared {
+    use super::{Arc, Mapping};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde asks for a reference")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<Arc<Mapping>>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Mapping>>, D::Error> {
+        Ok(Option::<Mapping>::deserialize(from)?.map(Arc::new))
+    }
+}
+
+/// The columns of a table of this mapping.
+pub fn mapped_columns(mapping: &Mapping) -> Vec<Column> {
+    mapping.columns.iter().map(|column| Column::new(&column.name, ColumnType::String)).collect()
 }
 
 impl Rules {
+    /// The same with the columns that rows have: those of the mapping, also where the table has others.
+    #[must_use]
+    pub fn of_rows(self) -> Self {
+        match &self.mapping {
+            Some(mapping) => {
+                let columns = mapped_columns(mapping);
+                let version = self.schema.version;
+                Self { schema: Arc::new(Schema { version, columns }), ..self }
+            }
+            None => self,
+        }
+    }
+
+    /// Why rows of these rules are no rows of a table with these columns; `None` if they are.
+    pub fn misfit(&self, table: &Schema) -> Option<String> {
+        let mapping = self.mapping.as_deref()?;
+        let fits = table.columns.len() == mapping.columns.len()
+            && table
+                .columns
+                .iter()
+                .zip(&mapping.columns)
+                .all(|(column, mapped)| column.name == mapped.name && column.kind == ColumnType::String);
+        let names = |names: Vec<&str>| serde_json::to_string(&names).unwrap_or_default();
+        (!fits).then(|| {
+            let found = table.columns.iter().map(|column| column.name.as_str()).collect();
+            let made = mapping.columns.iter().map(|column| column.name.as_str()).collect();
+            format!("the columns of the table are {}, those of the mapping {}", names(found), names(made))
+        })
+    }
+
     /// Whether what becomes of a record can be told only with the columns at hand, so that it is decided before the
     /// answer and noted in the frame.
     pub fn are_judged(&self) -> bool {

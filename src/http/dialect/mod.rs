@@ -10,9 +10,10 @@ use super::reject::{Kind, Reject};
 use super::request_id::RequestId;
 use crate::auth::{Caller, Credential, Need};
 use crate::batch;
-use crate::control::{CatalogError, Control, IfExists, NewStream, Stream};
+use crate::control::{CatalogError, Control, IfExists, NewStream, Receiver, Stream};
 use crate::json::BodyKind;
 use crate::limits::Standing;
+use crate::mapping::Failure;
 use crate::schema::{Policy, StreamSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -82,6 +83,8 @@ pub struct Ingest<'a> {
 pub enum Parsed<'a> {
     /// Records follow in the body.
     Ingest(Ingest<'a>),
+    /// The body is a record for a receiver: see [`Dialect::receiver`].
+    Receive(Wait),
     /// Answered by the dialect itself.
     Answer(Reply),
     /// A browser asks what a page may send; these are the methods of the path.
@@ -121,9 +124,17 @@ pub enum Managed {
 /// Words the answer to records that a management call brought.
 pub type Answer = Box<dyn FnOnce(&Control, &Accepted) -> Reply + Send>;
 
+/// Where records that a management call brought go.
+pub enum Destination {
+    Stream(Arc<Stream>),
+    /// Every export of a receiver. A record that does not become a row of each of them is left out, and told of in
+    /// [`Accepted::refused`]; without any record left, the call is refused.
+    Receiver(Arc<Receiver>),
+}
+
 /// Records that a management call found in its body.
 pub struct Append {
-    pub stream: Arc<Stream>,
+    pub to: Destination,
     pub body: Bytes,
     pub kind: BodyKind,
     pub wait: Wait,
@@ -140,6 +151,10 @@ pub struct Accepted {
     /// Those of the quarantined that are no records at all.
     pub invalid: u64,
     pub state: Durability,
+    /// Labels of the exports they went to, if they came to a receiver.
+    pub exports: Vec<String>,
+    /// Why records were left out, one for each.
+    pub refused: Vec<String>,
 }
 
 /// How far the records had come when they were answered.
@@ -237,6 +252,31 @@ pub trait Dialect: Send + Sync {
     }
 
     fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
+
+    /// The receiver of a request that [`Dialect::parse`] found to be for one: whether it knows the secret, and whatever
+    /// else can be told before the body is read.
+    fn receiver(&self, control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+        let _ = control;
+        Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path)))
+    }
+
+    /// The refusal of a record that does not become a row of every export: labels of those, and why.
+    fn unmapped(&self, failures: &[(String, Failure)]) -> Reject {
+        let reasons: Vec<String> =
+            failures.iter().map(|(label, failure)| format!("{label}: {failure}")).collect();
+        let kind = match failures {
+            [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,
+            [(_, Failure::TooLarge), ..] => Kind::TooLarge,
+            _ => Kind::Malformed,
+        };
+        Reject::new(kind, reasons.join("; "))
+    }
+
+    /// Whether mappings do not see a header, and frames do not keep it. In lower case.
+    fn hides_header(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 
     /// The answer to records that were taken. `head` is the request's.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;

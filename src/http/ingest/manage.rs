@@ -1,9 +1,10 @@
 //! A management call: the whole body, then the dialect's own work, which may end in records for the log.
 
 use super::super::body::{self, Encoding};
-use super::super::dialect::{Call, Dialect, Managed, Reply, RequestHead};
+use super::super::dialect::{Call, Destination, Dialect, Managed, Reply, RequestHead};
 use super::super::reject::Reject;
 use super::admit::Admission;
+use super::fan::{Come, Records};
 use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
 use super::{Arrival, IngestHandler};
@@ -57,15 +58,22 @@ impl IngestHandler {
             Managed::Reply(reply) => Ok(reply),
             Managed::Append(append) => {
                 let body = Received { pieces: vec![append.body], ..body };
-                let manner = Manner {
-                    kind: append.kind,
-                    bodies: dialect.bodies(),
-                    stream: Some(Arc::clone(&append.stream)),
-                    received_at: self.clock.now(),
+                let received_at = self.clock.now();
+                let (stream, body) = match &append.to {
+                    Destination::Stream(stream) => {
+                        let (kind, bodies) = (append.kind, dialect.bodies());
+                        let stream = Arc::clone(stream);
+                        let known = Some(Arc::clone(&stream));
+                        let manner = Manner { kind, bodies, stream: known, others: Vec::new(), received_at };
+                        (stream, received::check(body, manner).await?)
+                    }
+                    Destination::Receiver(receiver) => {
+                        let come = Come { headers: &head.headers, ip: peer.ip(), received_at };
+                        let records = Records { kind: append.kind, partly: true };
+                        self.fan_out(dialect, receiver, body, records, &come).await?
+                    }
                 };
-                let body = received::check(body, manner).await?;
-                let origin =
-                    Origin { stream: &append.stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+                let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;
                 let (control, accepted) = (Arc::clone(&self.control), outcome.accepted.clone());
                 let reply = tokio::task::spawn_blocking(move || (append.reply)(&control, &accepted));

@@ -2,6 +2,7 @@
 //! serves is a management call: head, body, and the dialect's own answer.
 
 mod admit;
+mod fan;
 mod manage;
 mod received;
 mod store;
@@ -196,6 +197,9 @@ impl IngestHandler {
         let parsed = dialect.parse(arrival.head())?;
         let ingest = match parsed {
             Parsed::Ingest(ingest) => ingest,
+            Parsed::Receive(wait) => {
+                return self.take_for_receiver(dialect, arrival, incoming, wait, standing).await;
+            }
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
@@ -222,6 +226,7 @@ impl IngestHandler {
             kind: ingest.kind,
             bodies: dialect.bodies(),
             stream: target.stream().cloned(),
+            others: target.others().to_vec(),
             received_at: self.clock.now(),
         };
         let body = received::check(body, manner.clone()).await?;

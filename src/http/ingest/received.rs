@@ -3,6 +3,7 @@
 use super::super::body::{self, Encoding};
 use super::super::dialect::Bodies;
 use super::super::reject::{Kind, Reject};
+use crate::batch::Target;
 use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
@@ -85,8 +86,22 @@ pub(super) struct Checked {
     pub(super) pieces: Vec<Bytes>,
     pub(super) kind: BodyKind,
     pub(super) verdict: Verdict,
+    /// What goes into the frame besides, if the records go to several streams.
+    pub(super) fan: Fan,
     /// Counted until the records are in the log.
     pub(super) _in_flight: InFlight,
+}
+
+/// What a frame says of further streams.
+#[derive(Default)]
+pub(super) struct Fan {
+    pub(super) targets: Vec<Target>,
+    /// See [`crate::batch::BatchHead::request`].
+    pub(super) request: Option<String>,
+    pub(super) results: Bytes,
+    /// See [`Accepted::exports`](super::super::dialect::Accepted::exports) and what follows it.
+    pub(super) exports: Vec<String>,
+    pub(super) refused: Vec<String>,
 }
 
 impl Checked {
@@ -111,9 +126,9 @@ pub(super) struct Verdict {
     pub(super) good: u64,
     pub(super) bad: u64,
     /// Records that are JSON objects, whether they fit their stream or not.
-    objects: u64,
+    pub(super) objects: u64,
     /// The first that is none: its number and what is wrong with it.
-    first_bad: Option<(u64, Syntax)>,
+    pub(super) first_bad: Option<(u64, Syntax)>,
     /// If it was told under the stream's rules.
     pub(super) judged: Option<Judged>,
 }
@@ -140,13 +155,35 @@ pub(super) struct Manner {
     pub(super) bodies: Bodies,
     /// Where its records go, if there is such a stream yet.
     pub(super) stream: Option<Arc<Stream>>,
+    /// Further ones.
+    pub(super) others: Vec<Arc<Stream>>,
     pub(super) received_at: Micros,
 }
 
 impl Manner {
-    /// Says what becomes of the records, by the code that makes rows of them.
+    /// Says what becomes of the records in the first stream, by the code that makes rows of them.
     fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
-        let versioned = self.stream.as_ref().filter(|stream| stream.is_versioned());
+        self.look_for(self.stream.as_ref(), pieces, kind)
+    }
+
+    /// Says what becomes of them in the others.
+    fn targets(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Vec<Target>, Syntax> {
+        let judged = self.others.iter().map(|stream| {
+            let verdict = self.look_for(Some(stream), pieces, kind)?;
+            let count = |records| u32::try_from(records).unwrap_or(u32::MAX);
+            let version = verdict.judged.map(|judged| judged.version);
+            Ok(Target { stream: stream.id, version, good: count(verdict.good), bad: count(verdict.bad) })
+        });
+        judged.collect()
+    }
+
+    fn look_for(
+        &self,
+        stream: Option<&Arc<Stream>>,
+        pieces: &[Bytes],
+        kind: BodyKind,
+    ) -> Result<Verdict, Syntax> {
+        let versioned = stream.filter(|stream| stream.is_versioned());
         let judged =
             versioned.map(|stream| Judged { version: stream.schema.version, received_at: self.received_at });
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
@@ -213,5 +250,7 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
         }
         None => return Err(Reject::malformed("The body has no records")),
     }
-    Ok(Checked { pieces: body.pieces, kind, verdict, _in_flight: body.in_flight })
+    let targets = manner.targets(&body.pieces, kind).map_err(|error| Reject::internal(&error))?;
+    let fan = Fan { targets, ..Fan::default() };
+    Ok(Checked { pieces: body.pieces, kind, verdict, fan, _in_flight: body.in_flight })
 }

@@ -4,7 +4,7 @@ use super::super::dialect::{Accepted, Durability, Reply, Wait};
 use super::super::reject::{Kind, Reject};
 use super::IngestHandler;
 use super::received::Checked;
-use crate::batch::{self, BatchHead};
+use crate::batch::{self, BatchHead, StreamId};
 use crate::catalog::Stream;
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
@@ -89,8 +89,10 @@ impl IngestHandler {
             }
         };
         // A repeat waits as it asks itself: what it is told of durability is true now.
-        let state = self.wait(wait, origin.stream, lsn).await?;
-        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid: verdict.invalid(), state };
+        let state = self.wait(wait, &lands_in(origin.stream, body), lsn).await?;
+        let (exports, refused) = (body.fan.exports.clone(), body.fan.refused.clone());
+        let invalid = verdict.invalid();
+        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid, state, exports, refused };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 
@@ -124,17 +126,28 @@ impl IngestHandler {
     }
 
     async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<Lsn, Reject> {
+        let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
         let batch = BatchHead {
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
             schema_version: body.verdict.judged.map(|judged| judged.version),
             idempotency_key: origin.key,
+            targets: body.fan.targets.clone(),
+            request: body.fan.request.as_deref(),
+            body_bytes: (!body.fan.results.is_empty()).then(|| count(bytes)),
             ..BatchHead::new(origin.stream.id, origin.dialect, body.kind)
         };
         // What was judged for a time of receipt was received then.
         let ts = body.verdict.judged.map_or_else(|| self.clock.now(), |judged| judged.received_at);
-        let frame = NewFrame { ts, ext: &[], head: &batch.encode(), body: &body.pieces };
+        let with_results;
+        let pieces = if body.fan.results.is_empty() {
+            &body.pieces
+        } else {
+            with_results = [&body.pieces[..], std::slice::from_ref(&body.fan.results)].concat();
+            &with_results
+        };
+        let frame = NewFrame { ts, ext: &[], head: &batch.encode(), body: pieces };
         let mut refused = match self.wal.append(&frame) {
             Ok(lsn) => return Ok(lsn),
             Err(error) => error,
@@ -155,7 +168,7 @@ impl IngestHandler {
         }
     }
 
-    async fn wait(&self, wait: Wait, stream: &Stream, lsn: Lsn) -> Result<Durability, Reject> {
+    async fn wait(&self, wait: Wait, streams: &[StreamId], lsn: Lsn) -> Result<Durability, Reject> {
         if wait == Wait::Append {
             return Ok(Durability::Appended);
         }
@@ -169,16 +182,35 @@ impl IngestHandler {
         if wait == Wait::Sync {
             return Ok(Durability::Synced);
         }
-        if tokio::time::timeout(TABLE_DEADLINE, self.progress.published(stream.id, lsn)).await.is_err() {
+        let published = async {
+            // All at once: each is asked for before the first is waited for.
+            for stream in streams {
+                self.progress.ask(*stream, lsn);
+            }
+            for stream in streams {
+                self.progress.published(*stream, lsn).await;
+            }
+        };
+        if tokio::time::timeout(TABLE_DEADLINE, published).await.is_err() {
             return Ok(Durability::PublishPending);
         }
-        let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
-        match tokio::task::spawn_blocking(move || catalog.files_with(id, lsn)).await {
+        let (catalog, streams) = (Arc::clone(&self.catalog), streams.to_vec());
+        let files = move || {
+            let files = streams.iter().map(|stream| catalog.files_with(*stream, lsn));
+            files.collect::<Result<Vec<_>, _>>().map(|files| files.concat())
+        };
+        match tokio::task::spawn_blocking(files).await {
             Ok(Ok(files)) => Ok(Durability::Published(files.into_iter().map(|file| file.object).collect())),
             // The rows are published; only their address is not at hand.
             _ => Ok(Durability::Published(Vec::new())),
         }
     }
+}
+
+/// The streams whose tables get the records.
+fn lands_in(stream: &Stream, body: &Checked) -> Vec<StreamId> {
+    let own = stream.settings.landing.table.then_some(stream.id);
+    own.into_iter().chain(body.fan.targets.iter().map(|target| target.stream)).collect()
 }
 
 fn count(records: u64) -> u32 {

@@ -9,7 +9,8 @@ use crate::catalog::{CatalogError, Stream, check_name};
 use std::sync::Arc;
 
 pub(super) enum Target {
-    Stream(Arc<Stream>),
+    /// A stream, and others that the same records go to.
+    Streams(Arc<Stream>, Vec<Arc<Stream>>),
     /// To be made once there is a record for it.
     New(NewTarget),
 }
@@ -18,8 +19,16 @@ impl Target {
     /// The stream, if there is one yet.
     pub(super) fn stream(&self) -> Option<&Arc<Stream>> {
         match self {
-            Self::Stream(stream) => Some(stream),
+            Self::Streams(stream, _) => Some(stream),
             Self::New(_) => None,
+        }
+    }
+
+    /// Further streams.
+    pub(super) fn others(&self) -> &[Arc<Stream>] {
+        match self {
+            Self::Streams(_, others) => others,
+            Self::New(_) => &[],
         }
     }
 }
@@ -44,14 +53,16 @@ impl IngestHandler {
             None
         };
         let streams = self.catalog.streams();
-        let found = match feeds.as_deref() {
-            Some([id, ..]) => streams.get(*id).filter(|stream| stream.deleted_at.is_none()),
-            _ => streams.find(name).filter(|stream| is_in(stream, project)),
-        };
-        if let Some(stream) = found {
-            // Rights are for names, also if the request has the id.
-            caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
-            return Ok(Target::Stream(Arc::clone(stream)));
+        let fed = feeds.as_deref().unwrap_or_default();
+        let fed = fed.iter().filter_map(|id| streams.get(*id)).filter(|stream| stream.deleted_at.is_none());
+        let mut found: Vec<Arc<Stream>> = fed.cloned().collect();
+        if feeds.as_deref().unwrap_or_default().is_empty() {
+            found.extend(streams.find(name).filter(|stream| is_in(stream, project)).cloned());
+        }
+        // Rights are for names, also if the request has the id.
+        found.iter().try_for_each(|stream| caller.require(Need::Ingest(&stream.name))).map_err(unread)?;
+        if !found.is_empty() {
+            return Ok(Target::Streams(found.remove(0), found));
         }
         caller.require(Need::Ingest(name)).map_err(unread)?;
         let may_make =
@@ -71,7 +82,7 @@ impl IngestHandler {
         target: Target,
     ) -> Result<Arc<Stream>, Reject> {
         let new = match target {
-            Target::Stream(stream) => return Ok(stream),
+            Target::Streams(stream, _) => return Ok(stream),
             Target::New(new) => new,
         };
         let control = Arc::clone(&self.control);

@@ -1,7 +1,7 @@
 //! Data sources: streams by another name. Made from a schema or from their first records, listed, shown, appended to,
 //! changed, emptied and dropped.
 
-use super::super::{Accepted, Append, Call, Managed, Reply, Wait};
+use super::super::{Accepted, Append, Call, Destination, Managed, Reply, Wait};
 use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
 use super::reply;
@@ -126,7 +126,13 @@ fn import(stream: Arc<Stream>, body: Bytes, kind: BodyKind, upload: &Upload) -> 
         job.save(control);
         reply(StatusCode::OK, &imported(control, &of, &job, blocks))
     };
-    Managed::Append(Append { stream, body, kind, wait: Wait::Table, reply: Box::new(reply) })
+    Managed::Append(Append {
+        to: Destination::Stream(stream),
+        body,
+        kind,
+        wait: Wait::Table,
+        reply: Box::new(reply),
+    })
 }
 
 /// `POST /v1/datasources/{name}/append`: answered at once, with the id of a job to ask for.
@@ -143,7 +149,13 @@ pub(super) fn append_job(control: &Control, call: &Call<'_>, name: &str) -> Resu
         job.save(control);
         reply(StatusCode::OK, &jobs::json(control, &job, &url))
     };
-    Ok(Managed::Append(Append { stream, body, kind, wait: Wait::Sync, reply: Box::new(reply) }))
+    Ok(Managed::Append(Append {
+        to: Destination::Stream(stream),
+        body,
+        kind,
+        wait: Wait::Sync,
+        reply: Box::new(reply),
+    }))
 }
 
 /// The answer to an import.

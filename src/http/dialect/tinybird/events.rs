@@ -130,7 +130,7 @@ mod tests {
                 may_be_connection: false,
                 ..ingest
             }),
-            Parsed::Answer(_) | Parsed::Manage(_) | Parsed::Preflight(_) => panic!("no answer expected"),
+            _ => panic!("no answer expected"),
         }
     }
 
@@ -168,8 +168,17 @@ mod tests {
 
     #[test]
     fn replies_have_the_documented_shape() {
-        let accepted =
-            |state| super::accepted(&Accepted { lsn: 7, stored: 2, quarantined: 1, invalid: 1, state });
+        let accepted = |state| {
+            super::accepted(&Accepted {
+                lsn: 7,
+                stored: 2,
+                quarantined: 1,
+                invalid: 1,
+                state,
+                exports: Vec::new(),
+                refused: Vec::new(),
+            })
+        };
         let reply = accepted(Durability::Appended);
         assert_eq!(
             (reply.status.as_u16(), &reply.body[..]),

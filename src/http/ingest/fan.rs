@@ -1,0 +1,173 @@
+//! Requests to receivers: each record becomes a row of every export, or the request is refused and nothing is stored. One
+//! frame, however many exports there are.
+
+use super::super::dialect::{Dialect, Reply, Wait};
+use super::super::reject::{Kind, Reject};
+use super::admit::Admission;
+use super::received::{Checked, Fan, Judged, Received, Verdict};
+use super::store::{self, Origin};
+use super::{Arrival, IngestHandler};
+use crate::auth::Caller;
+use crate::batch::{REQUEST_BYTES_MAX, Target};
+use crate::catalog::Stream;
+use crate::clock::Micros;
+use crate::json::BodyKind;
+use crate::limits::Standing;
+use crate::mapped;
+use crate::mapping::{self, Evaluated, Failure, Mapping, Request};
+use crate::receivers::Receiver;
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How records came.
+pub(super) struct Come<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) ip: IpAddr,
+    pub(super) received_at: Micros,
+}
+
+/// What is in a body for a receiver.
+pub(super) struct Records {
+    pub(super) kind: BodyKind,
+    /// Records that are no rows are left out; otherwise the request is refused for the first of them.
+    pub(super) partly: bool,
+}
+
+/// An export as it is now.
+struct Live {
+    label: String,
+    stream: Arc<Stream>,
+    mapping: Arc<Mapping>,
+}
+
+impl IngestHandler {
+    pub(super) async fn take_for_receiver(
+        &self,
+        dialect: &'static dyn Dialect,
+        arrival: &Arrival,
+        incoming: Incoming,
+        wait: Wait,
+        standing: &mut Option<Standing>,
+    ) -> Result<Reply, Reject> {
+        let (head, ip) = (&arrival.head, arrival.peer.ip());
+        let receiver = dialect.receiver(&self.control, &arrival.head()).map_err(Reject::close)?;
+        let caller = Caller::nobody();
+        let admission = Admission::new(dialect, &caller, arrival);
+        let own = self.catalog.streams().get(receiver.stream).cloned();
+        self.admit(&admission, own.as_deref(), standing)?;
+        let key = store::key_of(&head.headers)?;
+        let mut body = self.receive(dialect.id(), head, incoming, &admission).await?;
+        if body.is_quick() {
+            body.decode()?;
+        } else {
+            let decoded = tokio::task::spawn_blocking(move || body.decode().map(|()| body)).await;
+            body = decoded.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
+        }
+        let come = Come { headers: &head.headers, ip, received_at: self.clock.now() };
+        let records = Records { kind: BodyKind::Opaque, partly: false };
+        let (stream, body) = self.fan_out(dialect, &receiver, body, records, &come).await?;
+        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: come.ip, key };
+        let outcome = self.store(&origin, &body, wait).await?;
+        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
+    }
+
+    /// Makes of a body for a receiver what goes into its frame: decides for every export what becomes of every record.
+    pub(super) async fn fan_out(
+        &self,
+        dialect: &'static dyn Dialect,
+        receiver: &Receiver,
+        body: Received,
+        records: Records,
+        come: &Come<'_>,
+    ) -> Result<(Arc<Stream>, Checked), Reject> {
+        let (stream, exports) = self.live(receiver)?;
+        let headers = come.headers.iter().filter(|(name, _)| !dialect.hides_header(name.as_str()));
+        let headers = mapping::headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
+        let kept = mapped::keep(&headers);
+        if kept.len() > REQUEST_BYTES_MAX {
+            return Err(Reject::new(Kind::TooLarge, "the headers of the request are too large"));
+        }
+        let mut whole = match &body.pieces[..] {
+            [one] => one.clone(),
+            pieces => Bytes::from(pieces.concat()),
+        };
+        let from = mapped::Origin { headers, ip: come.ip, received_at: come.received_at, kind: records.kind };
+        let found = mapped::records(&whole, records.kind);
+        let requests: Vec<Request<'_>> = found.iter().map(|record| from.request(record)).collect();
+        let mappings: Vec<Arc<Mapping>> = exports.iter().map(|export| Arc::clone(&export.mapping)).collect();
+        let outcomes = self.control.evaluator.evaluate(&mappings, &requests).await;
+        let failures: Vec<Vec<(String, Failure)>> =
+            (0..found.len()).map(|record| failures(&exports, &outcomes, record)).collect();
+        let bad = failures.iter().filter(|failures| !failures.is_empty()).count();
+        let mut refused = Vec::new();
+        if bad > 0 {
+            let first = failures.iter().find(|failures| !failures.is_empty()).map_or(&[][..], Vec::as_slice);
+            if !records.partly || bad == found.len() {
+                return Err(dialect.unmapped(first));
+            }
+            let good = found.iter().zip(&failures).filter(|(_, failures)| failures.is_empty());
+            let mut left = good.map(|(record, _)| *record).collect::<Vec<_>>().join(&b'\n');
+            left.push(b'\n');
+            let why = failures.iter().filter_map(|failures| failures.first());
+            refused = why.map(|(label, failure)| format!("{label}: {failure}")).collect();
+            whole = Bytes::from(left);
+        }
+        let good = (failures.len() - bad) as u64;
+        let results: Vec<Vec<Evaluated>> = outcomes
+            .into_iter()
+            .map(|outcomes| {
+                let good = outcomes.into_iter().zip(&failures).filter(|(_, failures)| failures.is_empty());
+                good.filter_map(|(outcome, _)| outcome.ok()).collect()
+            })
+            .collect();
+        let is_evaluated = exports.iter().any(|export| export.mapping.is_evaluated());
+        let results = if is_evaluated { mapped::write_results(&results) } else { Vec::new() };
+        let count = u32::try_from(good).unwrap_or(u32::MAX);
+        let target = |export: &Live| Target {
+            stream: export.stream.id,
+            version: Some(export.stream.schema.version),
+            good: count,
+            bad: 0,
+        };
+        let fan = Fan {
+            targets: exports.iter().map(target).collect(),
+            request: Some(kept),
+            results: Bytes::from(results),
+            exports: exports.iter().map(|export| export.label.clone()).collect(),
+            refused,
+        };
+        let judged = Some(Judged { version: stream.schema.version, received_at: come.received_at });
+        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, judged };
+        let checked =
+            Checked { pieces: vec![whole], kind: records.kind, verdict, fan, _in_flight: body.in_flight };
+        Ok((stream, checked))
+    }
+
+    /// The receiver's own stream and its exports as they are now.
+    fn live(&self, receiver: &Receiver) -> Result<(Arc<Stream>, Vec<Live>), Reject> {
+        let streams = self.catalog.streams();
+        let find = |id| streams.get(id).filter(|stream| stream.deleted_at.is_none()).cloned();
+        // It was deleted between two looks.
+        let gone = || Reject::new(Kind::NoSuchStream, "the receiver does not exist");
+        let own = find(receiver.stream).ok_or_else(gone)?;
+        let exports = receiver.exports.iter().filter_map(|export| {
+            let stream = find(export.stream)?;
+            let mapping = stream.settings.mapping.clone()?;
+            Some(Live { label: export.label.clone(), stream, mapping })
+        });
+        Ok((own, exports.collect()))
+    }
+}
+
+/// Why a record is no row of some exports.
+fn failures(exports: &[Live], outcomes: &[mapping::Outcomes], record: usize) -> Vec<(String, Failure)> {
+    let of_exports = exports.iter().zip(outcomes);
+    let failed = of_exports.filter_map(|(export, outcomes)| {
+        let failure = outcomes.get(record)?.as_ref().err()?;
+        Some((export.label.clone(), failure.clone()))
+    });
+    failed.collect()
+}

@@ -1,0 +1,101 @@
+//! Receivers: endpoints whose requests go to several streams at once, each with a mapping of its own. What they are
+//! follows from the documents that their dialects keep; this is what requests look into, in memory.
+
+use crate::auth::is_same;
+use crate::batch::{Dialect, StreamId};
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receiver {
+    /// The stream that its requests are frames of. It has no table (`landing.table = false`), and its frames are kept as
+    /// long as log and archive reach back.
+    pub stream: StreamId,
+    /// What a request must know to be taken.
+    pub secret: String,
+    /// Where its requests go, in the order in which answers tell of them. Their mappings are in their settings.
+    pub exports: Vec<Export>,
+    /// What the dialect wants to know when a request comes.
+    pub about: Value,
+}
+
+/// One destination of a receiver's requests: a stream of the policy `mapped`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    pub stream: StreamId,
+    /// What its contract calls it, in answers.
+    pub label: String,
+}
+
+type Name = (Dialect, String, String);
+
+/// Every receiver, by dialect, project and id.
+#[derive(Debug, Default)]
+pub struct Receivers(ArcSwap<HashMap<Name, Arc<Receiver>>>);
+
+fn name(dialect: Dialect, project: &str, id: &str) -> Name {
+    (dialect, project.to_owned(), id.to_owned())
+}
+
+impl Receivers {
+    pub fn find(&self, dialect: Dialect, project: &str, id: &str) -> Option<Arc<Receiver>> {
+        self.0.load().get(&name(dialect, project, id)).cloned()
+    }
+
+    /// Puts a receiver in, or in the place of what it was.
+    pub fn set(&self, dialect: Dialect, project: &str, id: &str, receiver: Receiver) {
+        let receiver = Arc::new(receiver);
+        self.0.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.insert(name(dialect, project, id), Arc::clone(&receiver));
+            all
+        });
+    }
+
+    pub fn remove(&self, dialect: Dialect, project: &str, id: &str) {
+        self.0.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.remove(&name(dialect, project, id));
+            all
+        });
+    }
+}
+
+impl Receiver {
+    /// Whether the secret is right.
+    pub fn knows(&self, secret: &str) -> bool {
+        is_same(secret, &self.secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_is_one_of_its_contract_and_project() {
+        let receivers = Receivers::default();
+        let receiver = |id| Receiver {
+            stream: StreamId(id),
+            secret: "s3cret".to_owned(),
+            exports: Vec::new(),
+            about: Value::Null,
+        };
+        receivers.set(Dialect::Keboola, "1", "a", receiver(1));
+        receivers.set(Dialect::KeboolaStream, "1", "a", receiver(2));
+        receivers.set(Dialect::Keboola, "2", "a", receiver(3));
+        let find = |dialect, project| receivers.find(dialect, project, "a").map(|found| found.stream.0);
+        assert_eq!(find(Dialect::Keboola, "1"), Some(1));
+        assert_eq!(find(Dialect::KeboolaStream, "1"), Some(2));
+        assert_eq!(find(Dialect::Keboola, "2"), Some(3));
+        receivers.remove(Dialect::Keboola, "1", "a");
+        assert_eq!((find(Dialect::Keboola, "1"), find(Dialect::Keboola, "2")), (None, Some(3)));
+        let known = receivers.find(Dialect::Keboola, "2", "a").unwrap();
+        assert!(
+            known.knows("s3cret") && !known.knows("s3creT") && !known.knows("s3cret2") && !known.knows("")
+        );
+    }
+}
