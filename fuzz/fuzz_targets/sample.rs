@@ -1,0 +1,17 @@
+//! Samples of any bytes: what is told of them holds for the records in them.
+#![no_main]
+
+use forebay::json::{BodyKind, records};
+use forebay::sample::{Limits, Sample};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let limits = Limits { records: 1000, fields: 100 };
+    for kind in [BodyKind::Lines, BodyKind::Document] {
+        let Ok(sample) = Sample::of(data, kind, limits) else { continue };
+        assert!(sample.records > 0 && sample.first.len() as u64 <= sample.records);
+        let verdict = records::check(&[bytes::Bytes::copy_from_slice(data)], kind);
+        let verdict = verdict.expect("what has records is a body");
+        assert!(sample.records <= verdict.good, "{} of {}", sample.records, verdict.good);
+    }
+});
