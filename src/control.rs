@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::progress::Progress;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Control {
     pub public_url: Option<String>,
     /// Whether the ingest listener speaks TLS.
     pub secure: bool,
+    /// The newest records of a stream.
+    pub records: RecentRecords,
     /// The newest records of a stream that became no rows.
     pub errors: RecentErrors,
     /// Where the events of connections go.
@@ -44,7 +47,15 @@ pub struct Control {
     /// Held by a management call that changes what it has read.
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,
+    pub amperity: AmperitySettings,
 }
+
+/// Finds the newest records of a stream, newest last.
+pub type RecentRecords = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// Finds the newest records of a stream that became no rows, newest first.
 pub type RecentErrors = Arc<
@@ -61,10 +72,26 @@ pub struct PolarisSettings {
     pub early: Option<u64>,
 }
 
+/// What the configuration says of Amperity's contract.
+#[derive(Debug, Clone, Copy)]
+pub struct AmperitySettings {
+    /// Records for a stream that there is not make it.
+    pub makes_streams: bool,
+    /// A request whose `X-Request-Id` came before is stored once.
+    pub deduplicates: bool,
+    /// Bytes of an event at the newer routes.
+    pub event_max: u64,
+}
+
 impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
+    }
+
+    /// The newest records of a stream, newest last. For where it may block.
+    pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
+        tokio::runtime::Handle::current().block_on((self.records)(stream, limit))
     }
 
     /// The newest records of a stream that became no rows, newest first. For where it may block.

@@ -296,6 +296,7 @@ impl Parts {
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             instance,
+            records: preview.clone().recent_records(),
             public_url: public_url(config),
             secure: tls.is_some(),
             errors,
@@ -304,6 +305,7 @@ impl Parts {
             evaluator,
             managing: Mutex::default(),
             polaris: config.polaris.settings(),
+            amperity: config.amperity.settings(),
         });
         dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;

@@ -68,6 +68,11 @@ impl Auth {
         self.catalog.clients()?.iter().map(info).collect()
     }
 
+    /// A client by its id, or its name.
+    pub fn client(&self, id: &str) -> Result<Option<ClientInfo>, ManageError> {
+        self.catalog.client(id)?.as_ref().map(info).transpose()
+    }
+
     /// Makes a client and returns its secret, which is shown this once.
     pub fn create_client(
         &self,

@@ -97,15 +97,15 @@ pub fn to_tinybird(scopes: &[Scope]) -> Vec<TinybirdScope> {
 pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
     use Scope::{Create, Drop, Ingest, Metrics, Read, Tokens};
     Ok(match role {
-        // The role of 2022: to push events to every table.
-        "ManageStreams" => vec![Ingest(Target::All)],
+        // Of Polaris the role of 2022: to push events to every table; and of Amperity's API keys.
+        "ManageStreams" | "streaming-ingest-api:write" | "profile-events:write" => {
+            vec![Ingest(Target::All)]
+        }
         // Connections are made, and pushed to.
         "ManageConnections" => vec![Create, Ingest(Target::All)],
         "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
         "AccessMetrics" => vec![Metrics],
-        // Of Amperity's API keys.
-        "streaming-ingest-api:write" | "profile-events:write" => vec![Ingest(Target::All)],
         "api-token-issuer" => vec![Tokens],
         other => vec![other.parse()?],
     })

@@ -13,7 +13,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::control::PolarisSettings;
+use crate::control::{AmperitySettings, PolarisSettings};
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -77,6 +77,7 @@ pub struct Config {
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
     pub polaris: Polaris,
+    pub amperity: Amperity,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -114,6 +115,33 @@ impl Polaris {
     pub fn settings(&self) -> PolarisSettings {
         let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
         PolarisSettings { late: seconds(self.late_reject), early: seconds(self.early_reject) }
+    }
+}
+
+/// What is said of Amperity's API beside its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amperity {
+    unknown_stream: UnknownStream,
+    deduplicate: bool,
+    event_max: Size,
+}
+
+/// What becomes of records for a stream that there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum UnknownStream {
+    Accept,
+    Reject,
+}
+
+impl Amperity {
+    pub fn settings(&self) -> AmperitySettings {
+        AmperitySettings {
+            makes_streams: self.unknown_stream == UnknownStream::Accept,
+            deduplicates: self.deduplicate,
+            event_max: self.event_max.0,
+        }
     }
 }
 

@@ -23,16 +23,12 @@ fn without_mark(body: &[u8], content_type: Option<&str>) -> Result<&'static Enco
         [0, b'<', ..] => Some(UTF_16BE),
         _ => None,
     };
-    let declared = match content_type.and_then(charset) {
-        Some(label) => Some(label.to_owned()),
-        None => {
-            let head = body.get(..DECLARATION_BYTES_MAX).unwrap_or(body);
-            match wide {
-                Some(encoding) => declaration(&encoding.decode_without_bom_handling(head).0),
-                None => declaration(&String::from_utf8_lossy(head)),
-            }
-        }
+    let head = body.get(..DECLARATION_BYTES_MAX).unwrap_or(body);
+    let own = || match wide {
+        Some(encoding) => declaration(&encoding.decode_without_bom_handling(head).0),
+        None => declaration(&String::from_utf8_lossy(head)),
     };
+    let declared = content_type.and_then(charset).map(str::to_owned).or_else(own);
     let Some(label) = declared else {
         return if wide.is_some() { Err(XmlError::Undeclared) } else { Ok(UTF_8) };
     };
