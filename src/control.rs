@@ -7,6 +7,7 @@ pub use crate::catalog::{
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
+pub use crate::foundry::Datasets;
 pub use crate::mapping::Evaluator;
 pub use crate::quarantined::Quarantined;
 pub use crate::receivers::{Export, Receiver, Receivers};
@@ -41,6 +42,8 @@ pub struct Control {
     pub errors: RecentErrors,
     /// Where the events of connections go.
     pub feeds: Feeds,
+    /// The data sets of Foundry's contract.
+    pub datasets: Datasets,
     /// Endpoints whose requests go to several streams.
     pub receivers: Receivers,
     pub evaluator: Arc<Evaluator>,

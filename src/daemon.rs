@@ -10,7 +10,7 @@ use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
-use crate::control::Control;
+use crate::control::{Control, Datasets};
 use crate::error::{IoContext, IoError};
 use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, Running};
@@ -24,8 +24,7 @@ use crate::metrics::{self, Reading};
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::receivers::Receivers;
-use crate::storage::Storage;
-use crate::storage::real::RealStorage;
+use crate::storage::{Storage, real::RealStorage};
 use crate::wal::{self, Health, Lsn, OpenError};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -34,8 +33,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -269,8 +267,7 @@ impl Parts {
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
-        let progress = Arc::new(Progress::default());
-        let evaluator = Arc::new(Evaluator::default());
+        let (progress, evaluator) = (Arc::new(Progress::default()), Arc::new(Evaluator::default()));
         let handles = Handles {
             reader: log.take_reader(),
             past: log.handle.past(),
@@ -301,6 +298,7 @@ impl Parts {
             secure: tls.is_some(),
             errors,
             feeds: Feeds::default(),
+            datasets: Datasets::default(),
             receivers: Receivers::default(),
             evaluator,
             managing: Mutex::default(),

@@ -30,6 +30,7 @@ pub mod auth;
 pub mod console;
 pub mod control;
 pub mod feeds;
+pub mod foundry;
 pub mod http;
 pub mod receivers;
 

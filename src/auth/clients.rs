@@ -3,7 +3,7 @@
 
 use super::manage::{ManageError, check_name};
 use super::scope::Scope;
-use super::{Auth, Caller, jwt, secret, words};
+use super::{Auth, Caller, Identity, jwt, secret, words};
 use crate::catalog::{Client, ClientSecret};
 use crate::clock::Micros;
 use std::time::Duration;
@@ -198,6 +198,32 @@ impl Auth {
 
     /// A short-lived token for a client that shows a secret of its own.
     pub fn client_token(&self, client_id: &str, client_secret: &str) -> Result<IssuedToken, ClientError> {
+        self.client_token_for(client_id, client_secret, &[])
+    }
+
+    /// The same for no more than what these words of [`words::FOUNDRY`] mean; none of them: for all that it may.
+    pub fn client_token_for(
+        &self,
+        client_id: &str,
+        client_secret: &str,
+        words: &[&str],
+    ) -> Result<IssuedToken, ClientError> {
+        let (caller, secret) = self.known_client(client_id, client_secret)?;
+        let claims = jwt::Claims {
+            scopes: words.iter().map(|word| jwt::ScopeClaim::Text((*word).to_owned())).collect(),
+            ..claims(client_id, &caller.name, &secret)
+        };
+        let expires_in = self.config.client_token_lifetime;
+        let jwt = self.sign(claims, self.clock.now().saturating_add(micros(expires_in)))?;
+        Ok(IssuedToken { jwt, expires_in })
+    }
+
+    /// Who shows this id and secret, and which of the client's secrets it is.
+    fn known_client(
+        &self,
+        client_id: &str,
+        client_secret: &str,
+    ) -> Result<(Caller, ClientSecret), ClientError> {
         let given = secret::hash(client_secret);
         let snapshot = self.snapshot.load();
         let known = snapshot.clients.get(client_id).ok_or(ClientError::Unknown)?;
@@ -205,10 +231,53 @@ impl Auth {
             bool::from(given.ct_eq(&secret.hash)) && self.check_expiry(secret.retires_at).is_ok()
         };
         let secret = known.secrets.iter().find(is_good).ok_or(ClientError::Unknown)?;
-        let claims = claims(client_id, &known.caller.name, secret);
-        let expires_in = self.config.client_token_lifetime;
-        let jwt = self.sign(claims, self.clock.now().saturating_add(micros(expires_in)))?;
-        Ok(IssuedToken { jwt, expires_in })
+        Ok((known.caller.clone(), secret.clone()))
+    }
+
+    /// Makes a token that a client was given good for nothing. One that is not the client's is none of its business,
+    /// and stays as it is.
+    pub fn revoke_client_token(
+        &self,
+        client_id: &str,
+        client_secret: &str,
+        token: &str,
+    ) -> Result<(), ClientError> {
+        let (client, _) = self.known_client(client_id, client_secret)?;
+        let Some((jti, exp)) = self.issued_to(client_id, token) else { return Ok(()) };
+        let now = self.clock.now();
+        let _changing = self.changing.lock();
+        // What has expired need not be remembered.
+        let over: Vec<Box<str>> = self
+            .snapshot
+            .load()
+            .revoked
+            .iter()
+            .filter(|(_, exp)| **exp <= now)
+            .map(|(jti, _)| jti.clone())
+            .collect();
+        for jti in &over {
+            self.catalog.forget_revoked(jti).map_err(ManageError::from)?;
+        }
+        if exp > now {
+            self.catalog.add_revoked(&jti, exp).map_err(ManageError::from)?;
+        }
+        self.change(|snapshot| {
+            snapshot.revoked.retain(|jti, _| !over.contains(jti));
+            snapshot.revoked.insert(jti.into(), exp);
+        });
+        tracing::info!(client = %client.name, "a token was revoked");
+        Ok(())
+    }
+
+    /// The id and the end of a token that this client was given.
+    fn issued_to(&self, client_id: &str, token: &str) -> Option<(String, Micros)> {
+        let snapshot = self.snapshot.load();
+        let mut scratch = Vec::new();
+        let unverified = jwt::parse(token, &mut scratch)?;
+        let key = snapshot.keys.iter().find(|key| Some(key.stored.kid.as_str()) == unverified.kid())?;
+        let claims = if unverified.is_signed_by(&key.verifier) { unverified.claims()? } else { return None };
+        let own = claims.client_id.as_deref() == Some(client_id);
+        own.then_some((claims.jti?, claims.exp?.0))
     }
 
     fn new_secret(&self) -> (String, ClientSecret) {
@@ -255,6 +324,33 @@ fn claims(client_id: &str, name: &str, secret: &ClientSecret) -> jwt::Claims {
         sid: Some(secret.sid.clone()),
         ..jwt::Claims::default()
     }
+}
+
+/// A caller with no more rights than a token's words of Foundry's contract mean. Without any, all that it has.
+pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims) -> Caller {
+    if claims.scopes.is_empty() {
+        return caller.clone();
+    }
+    let text = |claim: &jwt::ScopeClaim| match claim {
+        jwt::ScopeClaim::Text(text) => words::of_foundry(text),
+        jwt::ScopeClaim::Tinybird { .. } => None,
+    };
+    let allowed: Vec<Scope> = claims.scopes.iter().filter_map(text).flatten().collect();
+    let of_own = |own: &Scope| {
+        if allowed.iter().any(|allowed| allowed.covers(own)) {
+            return vec![own.clone()];
+        }
+        allowed.iter().filter(|allowed| own.covers(allowed)).cloned().collect()
+    };
+    let scopes = caller.scopes.iter().flat_map(of_own).collect();
+    Caller::new(Identity {
+        id: caller.id,
+        name: caller.name.clone(),
+        scopes,
+        origins: caller.origins.clone(),
+        rps: caller.rps,
+        project: caller.project.clone(),
+    })
 }
 
 fn info(client: &Client) -> Result<ClientInfo, ManageError> {

@@ -152,10 +152,13 @@ impl Auth {
                 // Its rights are those that the client has now, and end with it.
                 Some(id) => {
                     let client = snapshot.clients.get(id.as_str()).ok_or(AuthError::Unknown)?;
+                    if claims.jti.as_deref().is_some_and(|jti| snapshot.revoked.contains_key(jti)) {
+                        return Err(AuthError::Unknown);
+                    }
                     let by = claims.sid.as_ref();
                     let secret = client.secrets.iter().find(|secret| Some(&secret.sid) == by);
                     self.check_expiry(secret.ok_or(AuthError::Unknown)?.retires_at)?;
-                    Ok(client.caller.clone())
+                    Ok(clients::narrowed(&client.caller, &claims))
                 }
                 None => Ok(claims.caller(&key.stored.kid, |_| true)),
             };

@@ -18,6 +18,8 @@ pub(super) struct Snapshot {
     pub(super) signers: Vec<Arc<Signer>>,
     pub(super) clients: HashMap<Box<str>, KnownClient>,
     pub(super) keys: Vec<Arc<Key>>,
+    /// Tokens of clients that are good for nothing any more, by their ids, with their ends.
+    pub(super) revoked: HashMap<Box<str>, Micros>,
 }
 
 #[derive(Clone)]
@@ -50,6 +52,7 @@ impl Snapshot {
         catalog.tokens()?.iter().for_each(|token| snapshot.put_token(token));
         catalog.clients()?.iter().for_each(|client| snapshot.put_client(client));
         snapshot.put_keys(catalog.signing_keys()?);
+        snapshot.revoked = catalog.revoked()?.into_iter().collect();
         Ok(snapshot)
     }
 

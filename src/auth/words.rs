@@ -93,7 +93,8 @@ pub fn to_tinybird(scopes: &[Scope]) -> Vec<TinybirdScope> {
     scopes.iter().filter_map(word).collect()
 }
 
-/// What a role of a client of Polaris, or a right of an API key of Amperity, means; Forebay's own scopes are taken as well.
+/// What a role of a client of Polaris, of an application of Foundry, or a right of an API key of Amperity, means;
+/// Forebay's own scopes are taken as well.
 pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
     use Scope::{Create, Drop, Ingest, Metrics, Read, Tokens};
     Ok(match role {
@@ -107,8 +108,29 @@ pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
         "AccessMetrics" => vec![Metrics],
         "api-token-issuer" => vec![Tokens],
+        word if of_foundry(word).is_some() => of_foundry(word).unwrap_or_default(),
         other => vec![other.parse()?],
     })
+}
+
+/// What Foundry's contract calls rights for streams, of a token or of an application.
+pub const FOUNDRY: [&str; 4] =
+    ["api:streams-write", "api:streams-read", "api:use-streams-write", "api:use-streams-read"];
+
+/// What one of them means.
+pub fn of_foundry(word: &str) -> Option<Vec<Scope>> {
+    match word {
+        "api:streams-write" | "api:use-streams-write" => {
+            Some(vec![Scope::Create, Scope::Ingest(Target::All)])
+        }
+        "api:streams-read" | "api:use-streams-read" => Some(vec![Scope::Read(Target::All)]),
+        _ => None,
+    }
+}
+
+/// Those of several words, separated by blanks, that mean something here. Clients ask for others by default.
+pub fn foundry_scopes(words: &str) -> Vec<&'static str> {
+    FOUNDRY.into_iter().filter(|known| words.split_ascii_whitespace().any(|word| word == *known)).collect()
 }
 
 /// What several roles, separated by blanks, mean together.
@@ -171,5 +193,7 @@ mod tests {
         assert_eq!(join("AccessMetrics ingest:visits").unwrap(), "metrics ingest:visits");
         assert_eq!(join("streaming-ingest-api:write api-token-issuer").unwrap(), "ingest:* tokens");
         assert!(join("ManageNothing").is_err());
+        assert_eq!(join("api:streams-write api:streams-read").unwrap(), "create ingest:* read:*");
+        assert_eq!(foundry_scopes("offline_access api:streams-read"), ["api:streams-read"]);
     }
 }

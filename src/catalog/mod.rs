@@ -12,6 +12,7 @@ mod objects;
 mod peek;
 mod proposals;
 mod replays;
+mod revoked;
 mod schemas;
 mod streams;
 #[cfg(test)]

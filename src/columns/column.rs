@@ -108,9 +108,14 @@ impl Column {
     /// `declared`: values are taken as the contracts of declared schemas have it, where a column that was found takes
     /// only what it can give back.
     pub(super) fn new(kind: &ColumnType, declared: bool) -> Self {
-        let terms = Terms { declared, ..Terms::default() };
+        Self::typed(kind, declared, None)
+    }
+
+    /// The same, where integers may be times.
+    pub(super) fn typed(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
+        let terms = Terms { declared, epoch_digits, ..Terms::default() };
         Self {
-            data: Data::new(kind, declared),
+            data: Data::new(kind, declared, epoch_digits),
             kind: Some(kind.clone()),
             valid: Validity::default(),
             len: 0,
@@ -125,7 +130,7 @@ impl Column {
         let fill = constant.map(|value| value.to_string().into_bytes().into_boxed_slice());
         let required = strict && !definition.nullable && definition.default.is_none();
         let terms = Terms { declared, required, epoch_digits: definition.epoch_digits, fill };
-        Self { terms, ..Self::new(&definition.kind, declared) }
+        Self { terms, ..Self::typed(&definition.kind, declared, definition.epoch_digits) }
     }
 
     pub(super) fn undecided() -> Self {

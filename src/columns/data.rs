@@ -145,8 +145,8 @@ fn item_count(ends: &[i32]) -> usize {
 }
 
 impl Data {
-    /// `declared`: see [`Column::new`].
-    pub(super) fn new(kind: &ColumnType, declared: bool) -> Self {
+    /// `declared`: see [`Column::new`]. `epoch_digits` is for the times within.
+    pub(super) fn new(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
         if let Some((signed, bits)) = kind.integer_bits() {
             return match (signed, bits) {
                 (true, 64) => Self::Int64(Vec::new()),
@@ -169,9 +169,11 @@ impl Data {
             ColumnType::Uuid => Self::Uuid(Text::default()),
             ColumnType::Binary => Self::Binary(Text::default()),
             ColumnType::Json => Self::Json(Text::default()),
-            ColumnType::List(item) => Self::List(Vec::new(), Box::new(Column::new(item, declared))),
+            ColumnType::List(item) => {
+                Self::List(Vec::new(), Box::new(Column::typed(item, declared, epoch_digits)))
+            }
             ColumnType::Map(value) => {
-                Self::Map(Vec::new(), Text::default(), Box::new(Column::new(value, declared)))
+                Self::Map(Vec::new(), Text::default(), Box::new(Column::typed(value, declared, epoch_digits)))
             }
             ColumnType::Struct(fields) => Self::Struct(Box::new(ColumnSet::of_struct(fields, declared))),
             _ => Self::String(Text::default()),

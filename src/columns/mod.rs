@@ -31,5 +31,6 @@ pub use judge::{Judged, judge};
 pub use proposal::{EXAMPLES_MAX, Proposal};
 pub use reason::{Failure, Reason, ReasonCounts, ReasonKind};
 pub use rows::{BadRow, Batch, Limits, MisfitSummary, Origin, RowCounts, Rows};
+pub(crate) use scalar::{decimal, int64};
 
 use column::Column;

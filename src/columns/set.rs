@@ -75,7 +75,7 @@ impl ColumnSet {
     pub(super) fn of_struct(fields: &[Definition], declared: bool) -> Self {
         let mut set = Self::default();
         for field in fields {
-            set.add(&field.name, Column::new(&field.kind, declared));
+            set.add(&field.name, Column::typed(&field.kind, declared, field.epoch_digits));
         }
         set
     }

@@ -55,7 +55,7 @@ pub fn declared_timestamp(text: &[u8]) -> Option<i64> {
 }
 
 /// Microseconds of an integer that counts units of 10^-`digits` seconds since the epoch.
-pub(super) fn epoch(count: i64, digits: u8) -> Option<i64> {
+pub fn epoch(count: i64, digits: u8) -> Option<i64> {
     let shift = i32::from(digits) - 6;
     let factor = 10_i64.checked_pow(shift.unsigned_abs())?;
     within_years(if shift <= 0 { count.checked_mul(factor)? } else { count.div_euclid(factor) })

@@ -1,5 +1,7 @@
 //! One stream in the compactor: rows that wait, files that are open, and what they cover.
 
+mod xml;
+
 use super::name;
 use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
@@ -9,12 +11,14 @@ use crate::batch::{Batch, Target};
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::json::BodyKind;
 use crate::mapped;
 use crate::mapping::{Evaluator, Mapping};
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
 use crate::wal::{Lsn, LsnRange};
+use crate::xml::Known;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
@@ -82,6 +86,8 @@ pub(super) struct Table {
     late_rescued: u64,
     /// The number of the last row, where rows are numbered.
     pub(super) numbered: u64,
+    /// What the columns of a version say of XML.
+    known: Option<(u32, Known)>,
     /// An older version of the schema, and whether it has the mapping of this one.
     answered: Option<(u32, bool)>,
 }
@@ -124,6 +130,7 @@ impl Table {
             bad_bytes: 0,
             late_rescued: 0,
             numbered: 0,
+            known: None,
             answered: None,
         }
     }
@@ -154,6 +161,9 @@ impl Table {
                 evaluator: &config.evaluator,
             };
             return self.append_mapped(origin, batch, as_stored, &rows, config);
+        }
+        if batch.head.kind == BodyKind::Xml {
+            return self.append_xml(origin, batch, config);
         }
         let records = u64::from(target.good) + u64::from(target.bad);
         if records > self.batch_rows() as u64 {

@@ -86,7 +86,7 @@ pub(super) fn columns(columns: &[Column], places_max: usize) -> Result<(), Schem
             let reason = format!("epoch_digits is {EPOCH_DIGITS_MAX} at most");
             return Err(SchemaError::column(column, reason));
         }
-        if column.epoch_digits.is_some() && column.kind != ColumnType::Timestamp {
+        if column.epoch_digits.is_some() && !has_times(&column.kind) {
             return Err(SchemaError::column(column, "epoch_digits is for timestamps"));
         }
     }
@@ -111,6 +111,15 @@ fn paths(columns: &[Column]) -> Result<(), SchemaError> {
         }
     }
     Ok(())
+}
+
+/// Whether it is one of times, or of lists or maps of them.
+fn has_times(kind: &ColumnType) -> bool {
+    match kind {
+        ColumnType::Timestamp => true,
+        ColumnType::List(item) | ColumnType::Map(item) => has_times(item),
+        _ => false,
+    }
 }
 
 fn kind(of: &ColumnType, depth: usize) -> Result<(), String> {

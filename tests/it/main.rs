@@ -18,6 +18,7 @@ mod datasources;
 mod durability;
 mod faults;
 mod first;
+mod foundry;
 mod http2;
 mod idempotency;
 mod identity;

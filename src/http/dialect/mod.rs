@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod amperity;
+pub mod foundry;
 pub mod polaris;
 pub mod tinybird;
 
@@ -200,6 +201,18 @@ pub struct Bodies {
     pub one_payload: bool,
     /// Makes records of a body that has none but is of another form that the contract's clients send.
     pub transcribe: Option<Transcribe>,
+    /// A body with a record that does not fit its stream is refused as a whole, under this name of the contract's.
+    pub misfit: Option<&'static str>,
+}
+
+/// Takes the records out of a body in which they are wrapped: NDJSON, of records that may be stored.
+pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
+
+/// Where the records of a request go, in a contract that has other names for streams than theirs.
+pub struct Wrapped {
+    /// Or what is to be made.
+    pub stream: Result<Arc<Stream>, NewTarget>,
+    pub open: Open,
 }
 
 pub trait Dialect: Send + Sync {
@@ -249,6 +262,18 @@ pub trait Dialect: Send + Sync {
             settings: StreamSettings::default(),
             if_exists: IfExists::Return,
         }
+    }
+
+    /// Where records go, in a contract that has other names for streams than theirs; `None` in the others. Also looks
+    /// whether the caller may send there. In memory: requests wait for it.
+    fn target(
+        &self,
+        control: &Control,
+        head: &RequestHead<'_>,
+        caller: &Caller,
+    ) -> Option<Result<Wrapped, Reject>> {
+        let _ = (control, head, caller);
+        None
     }
 
     /// What it calls a stream, where one does not exist.
@@ -327,7 +352,8 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 3] = [&tinybird::Tinybird, &polaris::Polaris, &amperity::Amperity];
+pub static DIALECTS: [&dyn Dialect; 4] =
+    [&tinybird::Tinybird, &polaris::Polaris, &amperity::Amperity, &foundry::Foundry];
 
 /// Lets every contract read what it keeps in the catalog, before there are requests.
 pub fn begin(control: &Control) -> Result<(), CatalogError> {

@@ -64,7 +64,14 @@ impl IngestHandler {
                         let (kind, bodies) = (append.kind, dialect.bodies());
                         let stream = Arc::clone(stream);
                         let known = Some(Arc::clone(&stream));
-                        let manner = Manner { kind, bodies, stream: known, others: Vec::new(), received_at };
+                        let manner = Manner {
+                            kind,
+                            bodies,
+                            stream: known,
+                            others: Vec::new(),
+                            received_at,
+                            open: None,
+                        };
                         (stream, received::check(body, manner).await?)
                     }
                     Destination::Receiver(receiver) => {

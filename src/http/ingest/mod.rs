@@ -38,7 +38,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use store::Origin;
-use target::Target;
 
 /// After this, a request that waits for its sync is told that it is accepted.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -219,9 +218,9 @@ impl IngestHandler {
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, arrival);
         let found = self.find_target(dialect, &arrival.head(), &ingest, &caller);
-        let known = found.as_ref().ok().and_then(Target::stream);
+        let known = found.as_ref().ok().and_then(|(target, _)| target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
-        let target = found?;
+        let (target, open) = found?;
         let mode = target.stream().map(|stream| stream.settings.mode).unwrap_or_default();
         if mode == Mode::Reject {
             let message = format!("Stream {} is not accepting events", ingest.stream);
@@ -235,6 +234,7 @@ impl IngestHandler {
             stream: target.stream().cloned(),
             others: target.others().to_vec(),
             received_at: self.clock.now(),
+            open,
         };
         let body = received::check(body, manner.clone()).await?;
         if mode == Mode::Drop {

@@ -1,7 +1,7 @@
 //! A body that has arrived: counted while it is in memory, decompressed, its records checked.
 
 use super::super::body::{self, Encoding};
-use super::super::dialect::Bodies;
+use super::super::dialect::{Bodies, Open};
 use super::super::reject::{Kind, Reject};
 use crate::batch::Target;
 use crate::catalog::Stream;
@@ -158,6 +158,8 @@ pub(super) struct Manner {
     /// Further ones.
     pub(super) others: Vec<Arc<Stream>>,
     pub(super) received_at: Micros,
+    /// Takes the records out of what they are wrapped in.
+    pub(super) open: Option<Open>,
 }
 
 impl Manner {
@@ -220,6 +222,13 @@ pub(super) async fn check(body: Received, manner: Manner) -> Result<Checked, Rej
 
 fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
     body.decode()?;
+    if let Some(open) = &manner.open {
+        let whole = match body.pieces.as_slice() {
+            [one] => one.clone(),
+            pieces => Bytes::from(pieces.concat()),
+        };
+        body.pieces = vec![open(whole)?];
+    }
     let mut bytes = body.pieces.iter().flatten();
     let mut kind = match manner.kind {
         BodyKind::Xml => BodyKind::Xml,
@@ -252,6 +261,11 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
             let message =
                 format!("Record {first} of the body is not a JSON object: {reason}; nothing is stored");
             return Err(Reject::malformed(message));
+        }
+        _ if verdict.bad > 0 && manner.bodies.misfit.is_some() => {
+            let (bad, all) = (verdict.bad, verdict.good + verdict.bad);
+            let message = format!("{bad} of the {all} records do not fit the stream; nothing is stored");
+            return Err(Reject { code: manner.bodies.misfit, ..Reject::malformed(message) });
         }
         _ if verdict.objects > 0 || (kind == BodyKind::Xml && first.is_some()) => {}
         Some(_) if manner.bodies.all_bad => {}

@@ -1,7 +1,7 @@
 //! Where the records of a request go: the stream it names, the stream that a connection stands for, or one that its
 //! first record makes.
 
-use super::super::dialect::{Dialect, Ingest, NewTarget, RequestHead};
+use super::super::dialect::{Dialect, Ingest, NewTarget, Open, RequestHead, Wrapped};
 use super::super::reject::{Kind, Reject};
 use super::{IngestHandler, unread};
 use crate::auth::{AuthError, Caller, Need};
@@ -37,6 +37,27 @@ impl Target {
 impl IngestHandler {
     /// Finds the target and checks that the caller may send there. Before the body is read.
     pub(super) fn find_target(
+        &self,
+        dialect: &dyn Dialect,
+        head: &RequestHead<'_>,
+        ingest: &Ingest<'_>,
+        caller: &Caller,
+    ) -> Result<(Target, Option<Open>), Reject> {
+        if let Some(target) = dialect.target(&self.control, head, caller) {
+            let Wrapped { stream, open } = target.map_err(Reject::close)?;
+            return match stream {
+                Ok(stream) => Ok((Target::Streams(stream, Vec::new()), Some(open))),
+                Err(new) if self.auth.is_open() => Ok((Target::New(new), Some(open))),
+                Err(_) => {
+                    let message = format!("{} does not exist", dialect.noun());
+                    Err(Reject::new(Kind::NoSuchStream, message).close())
+                }
+            };
+        }
+        self.find_named(dialect, head, ingest, caller).map(|target| (target, None))
+    }
+
+    fn find_named(
         &self,
         dialect: &dyn Dialect,
         head: &RequestHead<'_>,

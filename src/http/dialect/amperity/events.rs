@@ -80,8 +80,8 @@ pub(super) fn name(head: &RequestHead<'_>) -> String {
 /// Headers that are kept with the records.
 pub(super) fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
     let content_type = content_type(head.headers).map(str::to_owned);
-    let content_type = content_type.map(|value| ("content-type".to_owned(), value));
-    content_type.into_iter().chain([("x-request-id".to_owned(), name(head))]).collect()
+    let content_type = content_type.map(|value| ("Content-Type".to_owned(), value));
+    content_type.into_iter().chain([("X-Request-Id".to_owned(), name(head))]).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,37 @@
+//! Tokens of OAuth clients that were revoked before their end. Kept with the documents: there are few of them, and only
+//! until they would have ended.
+
+use super::{Catalog, CatalogError, ObjectError, ObjectKey};
+use crate::clock::Micros;
+use serde_json::json;
+
+const KIND: &str = "revoked";
+
+/// Names no contract's documents.
+const DIALECT: &str = "auth";
+
+fn key(jti: &str) -> ObjectKey<'_> {
+    ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: jti }
+}
+
+impl Catalog {
+    /// All that are noted, with their ends.
+    pub fn revoked(&self) -> Result<Vec<(Box<str>, Micros)>, CatalogError> {
+        let objects = self.objects(DIALECT, "", KIND)?.into_iter();
+        Ok(objects
+            .map(|object| (object.name.into(), object.document.as_i64().unwrap_or(Micros::MAX)))
+            .collect())
+    }
+
+    /// Notes one.
+    pub fn add_revoked(&self, jti: &str, ends_at: Micros) -> Result<(), CatalogError> {
+        match self.create_object(key(jti), &json!(ends_at)) {
+            Ok(_) | Err(ObjectError::Exists | ObjectError::Missing | ObjectError::Stale(_)) => Ok(()),
+            Err(ObjectError::Catalog(error)) => Err(error),
+        }
+    }
+
+    pub fn forget_revoked(&self, jti: &str) -> Result<(), CatalogError> {
+        self.delete_object(key(jti)).map(drop)
+    }
+}

@@ -1,0 +1,43 @@
+//! What can be wrong with a schema. All of it is found at once.
+
+/// Which part of a schema is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One field.
+    Field,
+    /// The fields together, or the keys.
+    Schema,
+    ChangeDataCapture,
+}
+
+/// One thing that is wrong with a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    pub place: Place,
+    /// The field, with those that it is in before it: `address.city`.
+    pub field: Option<String>,
+    pub message: String,
+}
+
+impl Wrong {
+    pub(super) fn field(name: &str, message: impl Into<String>) -> Self {
+        Self { place: Place::Field, field: Some(name.to_owned()), message: message.into() }
+    }
+
+    pub(super) fn schema(message: impl Into<String>) -> Self {
+        Self { place: Place::Schema, field: None, message: message.into() }
+    }
+
+    pub(super) fn capture(message: impl Into<String>) -> Self {
+        Self { place: Place::ChangeDataCapture, field: None, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "field '{field}': {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The schema, in the contract's words, of columns that came about some other way, and of a sample of records.
+
+use super::schema::{Field, FieldType, Item, StreamSchema};
+use crate::sample;
+use crate::schema::{Column, ColumnType, system};
+
+/// Digits of a decimal that the contract has a word for.
+const DECIMAL_DIGITS_MAX: u8 = 38;
+
+/// The schema nearest to a table's columns. `None` while it has none.
+pub fn schema_of(columns: &[Column]) -> Option<StreamSchema> {
+    let fields: Vec<Field> = columns.iter().map(field).collect();
+    (!fields.is_empty()).then_some(StreamSchema { fields, keys: Vec::new(), capture: None })
+}
+
+/// A schema that takes the records of a sample.
+pub fn schema_of_sample(fields: &[sample::Field]) -> Option<StreamSchema> {
+    let column = |field: &sample::Field| {
+        let name = field.path.first().filter(|name| !system::is_reserved(name))?;
+        let kind = match &field.kind {
+            // Nothing of the contract's has 64 bits without a sign.
+            ColumnType::Int64 if field.integers.unsigned => ColumnType::Decimal { precision: 20, scale: 0 },
+            kind => kind.clone(),
+        };
+        Some(Column::new(name.clone(), kind))
+    };
+    let columns: Vec<Column> = fields.iter().filter_map(column).collect();
+    schema_of(&columns)
+}
+
+fn field(column: &Column) -> Field {
+    let item = Item { nullable: column.nullable, kind: kind(&column.kind) };
+    Field { name: column.name.clone(), item, metadata: None }
+}
+
+fn kind(of: &ColumnType) -> FieldType {
+    let item = |of: &ColumnType| Box::new(Item { nullable: true, kind: kind(of) });
+    match of {
+        ColumnType::Bool => FieldType::Boolean,
+        ColumnType::Int8 => FieldType::Byte,
+        ColumnType::Int16 | ColumnType::UInt8 => FieldType::Short,
+        ColumnType::Int32 | ColumnType::UInt16 => FieldType::Integer,
+        ColumnType::Int64 | ColumnType::UInt32 => FieldType::Long,
+        ColumnType::UInt64 => FieldType::Decimal { precision: 20, scale: 0 },
+        ColumnType::Float32 => FieldType::Float,
+        ColumnType::Float64 => FieldType::Double,
+        ColumnType::Decimal { precision, scale } if *precision <= DECIMAL_DIGITS_MAX => {
+            FieldType::Decimal { precision: *precision, scale: *scale }
+        }
+        ColumnType::Timestamp => FieldType::Timestamp,
+        ColumnType::Date => FieldType::Date,
+        ColumnType::Binary => FieldType::Binary,
+        ColumnType::List(of) => FieldType::Array(item(of)),
+        ColumnType::Map(of) => FieldType::Map(item(of)),
+        ColumnType::Struct(fields) => FieldType::Struct(fields.iter().map(field).collect()),
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Json
+        | ColumnType::Decimal { .. } => FieldType::String,
+    }
+}
