@@ -286,7 +286,6 @@ impl Parts {
         let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
         let auth = open_auth(config, &instance, &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
-        let errors = preview.clone().recent_errors(&progress);
         let control = Arc::new(Control {
             catalog: Arc::clone(&catalog),
             auth: Arc::clone(&auth),
@@ -296,7 +295,7 @@ impl Parts {
             records: preview.clone().recent_records(),
             public_url: public_url(config),
             secure: tls.is_some(),
-            errors,
+            errors: preview.recent_errors(&progress),
             feeds: Feeds::default(),
             datasets: Datasets::default(),
             receivers: Receivers::default(),
@@ -319,7 +318,6 @@ impl Parts {
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
             http_metrics,
-            recent_records: preview.recent_records(),
             node,
             destination: destination.url(),
             started,

@@ -6,10 +6,12 @@ use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
-use crate::json::{Kind, Parser, Syntax};
+use crate::json::{BodyKind, Kind, Parser, Syntax};
+use crate::mapped;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
 use crate::wal::{Handle, Lsn};
+use crate::xml::{self, XmlError};
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -46,14 +48,14 @@ impl Preview {
     /// The last `limit` records that were accepted as good, oldest first, each with its `_lsn`, `_record` and
     /// `_received_at`.
     pub async fn recent(self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
-        let (wal, id) = (self.wal.clone(), stream.id);
+        let (wal, id, own) = (self.wal.clone(), stream.id, Arc::clone(&stream));
         let from_log = tokio::task::spawn_blocking(move || {
             let mut newest_first: Vec<Value> = Vec::new();
             let mut lowest: Option<Lsn> = None;
             wal.look_back(
                 |lsn, ts, payload| {
                     let batch = Batch::decode(payload).ok().filter(|batch| batch.head.of(id).is_some())?;
-                    Some((lsn, records(lsn, ts, &batch, limit)))
+                    Some((lsn, of_batch(lsn, ts, &batch, &own, limit)))
                 },
                 |frames| {
                     for (lsn, records) in frames.into_iter().rev() {
@@ -250,7 +252,27 @@ where
     lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
 }
 
-/// The last `limit` good records of a batch.
+/// The last `limit` good records of a batch, whatever the form of its body.
+fn of_batch(lsn: Lsn, ts: i64, batch: &Batch<'_>, stream: &Stream, limit: usize) -> Vec<Value> {
+    if batch.head.kind != BodyKind::Xml {
+        return records(lsn, ts, batch, limit);
+    }
+    // What cannot be read is among the errors.
+    let Ok(lines) = lines_of(batch, stream) else { return Vec::new() };
+    let mut batch = Batch { body: &lines, ..batch.clone() };
+    batch.head.kind = BodyKind::Lines;
+    records(lsn, ts, &batch, limit)
+}
+
+/// The records of an XML document as NDJSON, as the columns of now say.
+fn lines_of(batch: &Batch<'_>, stream: &Stream) -> Result<Vec<u8>, XmlError> {
+    let content_type = mapped::kept(&batch.head, "Content-Type");
+    let row_tag = stream.settings.row_tag.as_deref();
+    let about = xml::About { content_type: content_type.as_deref(), row_tag };
+    xml::transcribe(batch.body, about, &xml::Known::of(&stream.schema.columns))
+}
+
+/// The last `limit` good records of a batch of JSON.
 fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
     struct Collect<'a> {
         raw: &'a [u8],

@@ -22,7 +22,7 @@ use super::reject::Reject;
 use super::route::{self, Found, Route};
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Need};
-use crate::catalog::{Catalog, Stream};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::console;
 use crate::control::Control;
@@ -36,11 +36,8 @@ use http_body_util::Full as FullBody;
 use hyper::body::Incoming;
 use problem::{Problem, ok, respond};
 use prometheus_client::registry::Registry;
-use serde_json::Value;
 use std::borrow::Cow;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -165,13 +162,6 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::post("/admin/v1/drain", Call::Drain),
 ];
 
-/// The newest records of a stream, as JSON, newest last.
-pub type RecentRecords = Arc<
-    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
-        + Send
-        + Sync,
->;
-
 /// What the daemon is doing.
 #[derive(Clone)]
 pub enum Phase {
@@ -193,7 +183,6 @@ pub struct Running {
     pub clock: Arc<dyn Clock>,
     pub http_metrics: Arc<metrics::Http>,
     pub registry: Registry,
-    pub recent_records: RecentRecords,
     pub node: String,
     pub destination: String,
     pub started: Instant,

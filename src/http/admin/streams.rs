@@ -105,7 +105,7 @@ impl Running {
     ) -> Result<Response<FullBody<Bytes>>, Problem> {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
-        let records = (self.recent_records)(stream, limit).await;
+        let records = (self.control.records)(stream, limit).await;
         let records = records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
         Ok(ok(&json!({"records": records})))
     }

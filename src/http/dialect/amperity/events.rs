@@ -87,6 +87,7 @@ pub(super) fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::dialect::Named;
     use http::{HeaderName, HeaderValue, Method};
 
     fn headers(text: &str) -> HeaderMap {
@@ -105,7 +106,7 @@ mod tests {
             path,
             query: "",
             headers: &headers,
-            named: Default::default(),
+            named: Named::default(),
         };
         let ingest = parse(&head, id.to_owned().into()).map_err(|reject| reject.kind)?;
         Ok((ingest.kind, ingest.project.unwrap().into_owned()))
