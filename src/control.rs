@@ -15,6 +15,7 @@ pub use crate::receivers::{Export, Receiver, Receivers};
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::offsets::{Range, ReadError, Record, Records};
 use crate::progress::Progress;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
@@ -37,9 +38,13 @@ pub struct Control {
     /// Whether the ingest listener speaks TLS.
     pub secure: bool,
     /// The newest records of a stream.
-    pub records: RecentRecords,
+    pub newest: RecentRecords,
+    /// The newest requests to a stream as they came, each as CBOR, newest last.
+    pub requests: RecentRequests,
     /// The newest records of a stream that became no rows.
     pub errors: RecentErrors,
+    /// Records by their offsets.
+    pub records: Records,
     /// Where the events of connections go.
     pub feeds: Feeds,
     /// The data sets of Foundry's contract.
@@ -56,6 +61,13 @@ pub struct Control {
 /// Finds the newest records of a stream, newest last.
 pub type RecentRecords = Arc<
     dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Finds the newest requests to a stream.
+pub type RecentRequests = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<u8>>, String>> + Send>>
         + Send
         + Sync,
 >;
@@ -94,12 +106,22 @@ impl Control {
 
     /// The newest records of a stream, newest last. For where it may block.
     pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
-        tokio::runtime::Handle::current().block_on((self.records)(stream, limit))
+        tokio::runtime::Handle::current().block_on((self.newest)(stream, limit))
     }
 
     /// The newest records of a stream that became no rows, newest first. For where it may block.
     pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
         tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    }
+
+    /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.
+    pub fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
+        tokio::runtime::Handle::current().block_on(self.records.end_offsets(stream))
+    }
+
+    /// Records of a partition. For where it may block. See [`Records::read`].
+    pub fn read_records(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
+        tokio::runtime::Handle::current().block_on(self.records.read(stream, range))
     }
 
     /// Places that declared columns may take: `limits.columns_max`.

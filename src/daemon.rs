@@ -3,6 +3,11 @@
 //! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
 //! last sync, last files, exit.
 
+mod gauges;
+mod process;
+
+pub use process::lock;
+
 use crate::auth::Auth;
 use crate::batch::Dialect;
 use crate::catalog::{Catalog, CatalogError};
@@ -11,7 +16,7 @@ use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
 use crate::control::{Control, Datasets};
-use crate::error::{IoContext, IoError};
+use crate::error::IoError;
 use crate::feeds::Feeds;
 use crate::http::admin::{AdminHandler, Phase, Running};
 use crate::http::dialect;
@@ -20,20 +25,18 @@ use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::limits::Limits;
 use crate::mapping::Evaluator;
-use crate::metrics::{self, Reading};
+use crate::metrics;
+use crate::offsets::{self, Offsets, Records};
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::receivers::Receivers;
 use crate::storage::{Storage, real::RealStorage};
-use crate::wal::{self, Health, Lsn, OpenError};
+use crate::wal::{self, Health, OpenError};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -101,7 +104,7 @@ pub async fn run(
     ready: impl FnOnce(Addresses, Option<String>),
 ) -> Result<(), DaemonError> {
     let signals = Signals::listen()?;
-    raise_open_files();
+    process::raise_open_files();
     RealStorage.create_dir(&config.server.data_dir)?;
     let _lock = lock(&config.server.data_dir)?;
     let tls = tls(&config)?;
@@ -217,6 +220,42 @@ fn open_auth(
     Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
 }
 
+/// The identity of the log, as people see it.
+fn instance(wal: &wal::Handle) -> String {
+    uuid::Uuid::from_bytes(wal.uuid()).to_string()
+}
+
+fn open_control(
+    config: &Config,
+    auth: &Arc<Auth>,
+    preview: &Preview,
+    offsets: Arc<Offsets>,
+    progress: &Arc<Progress>,
+    evaluator: Arc<Evaluator>,
+) -> Arc<Control> {
+    let Preview { wal, catalog, sink, staged_dir } = preview.clone();
+    Arc::new(Control {
+        catalog: Arc::clone(&catalog),
+        auth: Arc::clone(auth),
+        progress: Arc::clone(progress),
+        clock: clock::system(),
+        instance: instance(&wal),
+        public_url: public_url(config),
+        secure: config.certificate().is_some(),
+        errors: preview.clone().recent_errors(progress),
+        newest: preview.clone().recent_records(),
+        requests: preview.clone().recent_requests(),
+        records: Records { offsets, wal, catalog, sink, staged_dir, cache: offsets::Cache::default() },
+        feeds: Feeds::default(),
+        datasets: Datasets::default(),
+        receivers: Receivers::default(),
+        evaluator,
+        managing: Mutex::default(),
+        polaris: config.polaris.settings(),
+        amperity: config.amperity.settings(),
+    })
+}
+
 fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
@@ -258,7 +297,7 @@ impl Parts {
     async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
         let (clock, started) = (clock::system(), Instant::now());
         let wal_metrics = Arc::new(metrics::Wal::default());
-        let Opened { catalog, mut log, keys, journal } = {
+        let Opened { catalog, mut log, keys, journal, offsets } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -267,13 +306,14 @@ impl Parts {
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
-        let (progress, evaluator) = (Arc::new(Progress::default()), Arc::new(Evaluator::default()));
+        let (progress, evaluator) = (Arc::default(), Arc::new(Evaluator::new(config.mapping.settings())));
         let handles = Handles {
             reader: log.take_reader(),
             past: log.handle.past(),
             sink: sink.clone(),
             catalog: Arc::clone(&catalog),
             keys: journal,
+            offsets: Arc::clone(&offsets),
             progress: Arc::clone(&progress),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&compactor_metrics),
@@ -283,31 +323,14 @@ impl Parts {
         let compacting = config.compactor(node.clone(), options.discard);
         let staged_dir = compacting.staged_dir.clone();
         let compactor = Compactor::start(compacting, handles, &tokio::runtime::Handle::current())?;
-        let instance = uuid::Uuid::from_bytes(log.handle.uuid()).to_string();
-        let auth = open_auth(config, &instance, &catalog, &clock)?;
+        let auth = open_auth(config, &instance(&log.handle), &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
-        let control = Arc::new(Control {
-            catalog: Arc::clone(&catalog),
-            auth: Arc::clone(&auth),
-            progress: Arc::clone(&progress),
-            clock: Arc::clone(&clock),
-            instance,
-            records: preview.clone().recent_records(),
-            public_url: public_url(config),
-            secure: tls.is_some(),
-            errors: preview.recent_errors(&progress),
-            feeds: Feeds::default(),
-            datasets: Datasets::default(),
-            receivers: Receivers::default(),
-            evaluator,
-            managing: Mutex::default(),
-            polaris: config.polaris.settings(),
-            amperity: config.amperity.settings(),
-        });
+        let control = open_control(config, &auth, &preview, offsets, &progress, Arc::clone(&evaluator));
         dialect::begin(&control)?;
         let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
-        let http_metrics = Arc::clone(&ingest.metrics);
-        let gauges = gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
+        let (http_metrics, mapping) = (Arc::clone(&ingest.metrics), evaluator.metrics());
+        let gauges =
+            gauges::gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
         let running = Arc::new(Running {
             wal: log.handle.clone(),
             recovery: log.report.clone(),
@@ -316,7 +339,7 @@ impl Parts {
             auth: Arc::clone(&auth),
             control,
             clock,
-            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, gauges),
+            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
             http_metrics,
             node,
             destination: destination.url(),
@@ -400,6 +423,7 @@ struct Opened {
     log: wal::Wal,
     keys: Arc<idempotency::Index>,
     journal: idempotency::Journal,
+    offsets: Arc<Offsets>,
 }
 
 fn open_log(
@@ -417,7 +441,8 @@ fn open_log(
     let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
     let dir = config.server.data_dir.join("keys");
     let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
-    Ok(Opened { catalog, log, keys, journal })
+    let offsets = Arc::new(Offsets::new(&catalog.end_offsets()?));
+    Ok(Opened { catalog, log, keys, journal, offsets })
 }
 
 /// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
@@ -435,102 +460,6 @@ fn record_losses(
         catalog.record_loss(*range, "torn")?;
     }
     Ok(())
-}
-
-/// The archive's part of what `/metrics` reads.
-fn archive_gauges(archive: &wal::archive::Status) -> [Reading; 4] {
-    let reading = |name, help, value| Reading { name, help, value };
-    [
-        reading("wal_archive_bytes", "Size of the archive on disk", archive.bytes as f64),
-        reading("wal_archive_segments", "Archived segments", archive.segments as f64),
-        reading(
-            "wal_archive_waiting_segments",
-            "Consumed segments that are not archived yet",
-            archive.waiting as f64,
-        ),
-        reading(
-            "wal_archive_dropped_segments",
-            "Segments gone from the archive before their time, or never archived, since the start",
-            archive.dropped.segments() as f64,
-        ),
-    ]
-}
-
-/// What `/metrics` reads at each scrape.
-fn gauges(
-    wal: wal::Handle,
-    progress: Arc<Progress>,
-    clock: Arc<dyn Clock>,
-    keys: Arc<idempotency::Index>,
-    tls: Option<Arc<Tls>>,
-) -> impl Fn() -> Vec<Reading> + Send + Sync + 'static {
-    move || {
-        let status = wal.status();
-        let compactor = &progress.compactor;
-        let checkpoint = Lsn(compactor.checkpoint_lsn.load(Ordering::Relaxed));
-        let oldest = compactor.oldest_open.load(Ordering::Relaxed);
-        let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
-        let reading = |name, help, value| Reading { name, help, value };
-        let mut readings = vec![
-            reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
-            reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
-            reading(
-                "compactor_checkpoint_lsn",
-                "Everything up to here is in registered files",
-                checkpoint.0 as f64,
-            ),
-            reading(
-                "compactor_published_lsn",
-                "Everything up to here is published",
-                progress.published_through(checkpoint).0 as f64,
-            ),
-            reading("compactor_lag_seconds", "Age of the oldest request in no registered file", lag),
-            reading(
-                "compactor_staged_files",
-                "Files that wait to be published",
-                progress.staged_files() as f64,
-            ),
-            reading(
-                "compactor_memory_bytes",
-                "Rows and unfinished files in memory",
-                compactor.memory_bytes.load(Ordering::Relaxed) as f64,
-            ),
-            reading(
-                "compactor_open_files",
-                "Unfinished files",
-                compactor.open_files.load(Ordering::Relaxed) as f64,
-            ),
-            reading("http_idempotency_keys", "Idempotency keys that are remembered", keys.count() as f64),
-            reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
-            reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
-            reading("wal_segments", "Segments with requests", status.segments.len() as f64),
-            reading("wal_prepared_segments", "Segments ready to be used", status.prepared as f64),
-            reading(
-                "wal_refusing",
-                "1 while requests are refused for lack of room",
-                f64::from(u8::from(status.refusing.is_some())),
-            ),
-            reading(
-                "wal_poisoned",
-                "1 after a failed sync that could not be made good",
-                f64::from(u8::from(status.health == Health::Poisoned)),
-            ),
-        ];
-        readings.extend(archive_gauges(&status.archive));
-        if let Some(tls) = &tls {
-            readings.push(reading(
-                "http_certificate_not_after_seconds",
-                "When the certificate ends, in seconds since 1970",
-                tls.not_after() as f64,
-            ));
-            readings.push(reading(
-                "http_certificate_stale",
-                "1 while the files hold a certificate that cannot be used",
-                f64::from(u8::from(tls.is_stale())),
-            ));
-        }
-        readings
-    }
 }
 
 /// Why the daemon ends, and the signals that may still come.
@@ -598,40 +527,5 @@ impl Signals {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager was not told");
-    }
-}
-
-/// Takes the data directory for this process. The lock goes with the process.
-pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
-    let path = data_dir.join("LOCK");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = file.context("open lock file", &path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message.
-            drop(file.read_to_string(&mut holder));
-            return Err(DaemonError::Locked { path: data_dir.to_owned(), holder: holder.trim().to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(IoError::new("lock", &path, source).into()),
-    }
-    let process = std::process::id().to_string();
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
-    if let Err(error) = written {
-        // It says who holds the lock, for a message only. A full disk must not keep the daemon from starting.
-        tracing::warn!(%error, "the lock file does not say which process holds it");
-    }
-    Ok(file)
-}
-
-/// Thousands of connections need as many descriptors; the soft limit is usually 1024.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -95,8 +95,9 @@ pub struct Rows<'a> {
     pub mapping: &'a Arc<Mapping>,
     /// Identity of the log, which makes rows of several daemons different.
     pub log: [u8; 16],
-    /// For frames that do not name the stream, or name another version of its mapping.
-    pub evaluator: &'a Evaluator,
+    /// For frames that do not name the stream, or name another version of its mapping. Without it, their records are passed
+    /// over.
+    pub evaluator: Option<&'a Evaluator>,
 }
 
 impl Rows<'_> {
@@ -119,7 +120,10 @@ impl Rows<'_> {
             Some(stored) => stored.into_iter().map(Ok).collect(),
             None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
             None => {
-                let outcomes = self.evaluator.evaluate_blocking(&[Arc::clone(self.mapping)], &requests);
+                let mappings = [Arc::clone(self.mapping)];
+                let outcomes =
+                    self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
+                let outcomes = outcomes.unwrap_or_default();
                 let outcomes = outcomes.into_iter().flatten();
                 outcomes.map(|outcome| outcome.map_err(|failure| failure.to_string())).collect()
             }

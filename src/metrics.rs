@@ -123,6 +123,39 @@ pub struct Wal {
     pub archive_errors: Counter,
 }
 
+/// What evaluating mappings counts.
+#[derive(Debug, Default)]
+pub struct Mapping {
+    pub evaluations: Counter,
+    failures: Family<[(&'static str, &'static str); 1], Counter>,
+    pub seconds: SharedLatency,
+    pub worker_starts: Counter,
+    worker_ends: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Mapping {
+    pub fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let help = "Requests whose columns of type path and template were evaluated, by mapping";
+        registry.register("mapping_evaluations", help, self.evaluations.clone());
+        let help = "Those among them that became no row, by reason";
+        registry.register("mapping_failures", help, self.failures.clone());
+        let help = "From the request for values to having them";
+        registry.register_with_unit("mapping_evaluation", help, Unit::Seconds, self.seconds.clone());
+        let help = "Processes started to evaluate templates";
+        registry.register("mapping_worker_starts", help, self.worker_starts.clone());
+        let help = "Processes that a template ended, by reason";
+        registry.register("mapping_worker_ends", help, self.worker_ends.clone());
+    }
+
+    pub fn worker_ended(&self, reason: &'static str) {
+        self.worker_ends.get_or_create(&[("reason", reason)]).inc();
+    }
+}
+
 /// What the compactor and the publisher count.
 #[derive(Debug, Default)]
 pub struct Compactor {
@@ -396,6 +429,7 @@ pub fn registry(
     http: &Arc<Http>,
     wal: &Wal,
     compactor: &Compactor,
+    mapping: &Mapping,
     gauges: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
 ) -> Registry {
     let mut registry = Registry::with_prefix("forebay");
@@ -457,6 +491,7 @@ pub fn registry(
     }
     let help = "Records put into quarantine by reason";
     registry.register("compactor_quarantined_rows", help, compactor.quarantined_rows.clone());
+    mapping.register(&mut registry);
     registry.register_collector(Box::new(IngestCollector::of(compactor)));
     registry.register_collector(Box::new(Gauges(gauges)));
     registry

@@ -1,31 +1,25 @@
 //! The newest records of a stream: from the log as long as it has them, then from the newest files.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
 use crate::json::{BodyKind, Kind, Parser, Syntax};
+use crate::landing;
 use crate::mapped;
+use crate::mapping::{ColumnKind, Mapping};
+use crate::offsets::source::Source;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
 use crate::wal::{Handle, Lsn};
-use crate::xml::{self, XmlError};
+use crate::xml::Known;
 use arrow::json::LineDelimitedWriter;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt, TryStreamExt};
-use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use futures_util::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde_json::{Value, json};
 use std::future::Future;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,14 +42,24 @@ impl Preview {
     /// The last `limit` records that were accepted as good, oldest first, each with its `_lsn`, `_record` and
     /// `_received_at`.
     pub async fn recent(self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
-        let (wal, id, own) = (self.wal.clone(), stream.id, Arc::clone(&stream));
+        let (wal, id) = (self.wal.clone(), stream.id);
+        let (catalog, of) = (Arc::clone(&self.catalog), Arc::clone(&stream));
         let from_log = tokio::task::spawn_blocking(move || {
             let mut newest_first: Vec<Value> = Vec::new();
             let mut lowest: Option<Lsn> = None;
             wal.look_back(
                 |lsn, ts, payload| {
-                    let batch = Batch::decode(payload).ok().filter(|batch| batch.head.of(id).is_some())?;
-                    Some((lsn, of_batch(lsn, ts, &batch, &own, limit)))
+                    let batch = Batch::decode(payload).ok()?;
+                    let target = batch.head.of(id)?;
+                    Some((
+                        lsn,
+                        match mapping_of(&catalog, &of, target.version) {
+                            Some(mapping) => {
+                                mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit)
+                            }
+                            None => of_batch(lsn, ts, &batch, &of, limit),
+                        },
+                    ))
                 },
                 |frames| {
                     for (lsn, records) in frames.into_iter().rev() {
@@ -113,13 +117,13 @@ impl Preview {
 
     async fn published_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let (store, path) = self.sink.object(object).map_err(|error| chain(&error))?;
-        let size = store.head(&path).await.map_err(|error| chain(&error))?.size;
-        last_rows(ObjectReader { store, path, size }, limit).await
+        let object = Source::of_object(store, path).await.map_err(|error| chain(&error))?;
+        last_rows(object, limit).await
     }
 
     async fn staged_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let path = self.staged_dir.join(staged_name(object));
-        let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
+        let file = Source::open(&path).map_err(|error| error.to_string())?;
         last_rows(file, limit).await
     }
 }
@@ -131,6 +135,32 @@ impl Preview {
     /// [`Preview::recent`] for those who know nothing of files.
     pub fn recent_records(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Value> + Send + Sync> {
         Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
+    }
+
+    /// The last requests that are still in the log, as [`landing::cbor`] has them, for the same. The newest is the last.
+    pub fn recent_requests(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Vec<u8>> + Send + Sync> {
+        Arc::new(move |stream, limit| {
+            let (wal, id) = (self.wal.clone(), stream.id);
+            let read = move || {
+                let mut newest_first: Vec<Vec<u8>> = Vec::new();
+                wal.look_back(
+                    |_, ts, payload| {
+                        let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == id)?;
+                        let mut bytes = Vec::new();
+                        landing::cbor(&batch, ts, &mut bytes);
+                        Some(bytes)
+                    },
+                    |requests| {
+                        newest_first.extend(requests.into_iter().rev());
+                        newest_first.len() < limit
+                    },
+                );
+                newest_first.truncate(limit);
+                newest_first.reverse();
+                newest_first
+            };
+            Box::pin(async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string()) })
+        })
     }
 
     /// [`Preview::errors`] for the same.
@@ -211,33 +241,8 @@ fn quarantined_row(row: &Value) -> Quarantined {
     }
 }
 
-/// A Parquet file at the destination.
-struct ObjectReader {
-    store: Arc<dyn ObjectStore>,
-    path: ObjectPath,
-    size: u64,
-}
-
-impl AsyncFileReader for ObjectReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        let bytes = async move { self.store.get_range(&self.path, range).await };
-        bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let size = self.size;
-        async move { ParquetMetaDataReader::new().load_and_finish(self, size).await.map(Arc::new) }.boxed()
-    }
-}
-
 /// The last rows of the last row group.
-async fn last_rows<R>(reader: R, limit: usize) -> Result<Vec<Value>, String>
-where
-    R: AsyncFileReader + Unpin + Send + 'static,
-{
+async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| chain(&error))?;
     let Some(last) = builder.metadata().num_row_groups().checked_sub(1) else { return Ok(Vec::new()) };
     let rows = usize::try_from(builder.metadata().row_group(last).num_rows()).unwrap_or(0);
@@ -252,24 +257,54 @@ where
     lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
 }
 
+/// The mapping under which a frame was answered.
+fn mapping_of(catalog: &Catalog, stream: &Stream, version: Option<u32>) -> Option<Arc<Mapping>> {
+    let now = &stream.settings.mapping;
+    match version {
+        Some(version) if version != stream.schema.version => {
+            catalog.rules(stream.id, version).ok().flatten().and_then(|rules| rules.mapping)
+        }
+        _ => now.clone(),
+    }
+}
+
+/// The last `limit` rows that a mapping makes of a batch. Their numbers are given with their files.
+fn mapped_records(
+    lsn: Lsn,
+    ts: i64,
+    batch: &Batch<'_>,
+    (stream, log, mapping): (StreamId, [u8; 16], &Arc<Mapping>),
+    limit: usize,
+) -> Vec<Value> {
+    let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
+    let mut rows = Vec::new();
+    let mapped = mapped::Rows { stream, mapping, log, evaluator: None };
+    mapped.each(lsn.0, ts, batch, true, 0, |record, _, made| {
+        let Ok(values) = made else { return };
+        let named = mapping.columns.iter().zip(values).map(|(column, value)| {
+            let numbered = matches!(column.kind, ColumnKind::Id);
+            (column.name.clone(), if numbered { Value::Null } else { json!(value) })
+        });
+        let mut row: serde_json::Map<String, Value> = named.collect();
+        row.insert("_lsn".to_owned(), json!(lsn));
+        row.insert("_record".to_owned(), json!(record));
+        row.insert("_received_at".to_owned(), json!(received_at));
+        rows.push(Value::Object(row));
+    });
+    rows.split_off(rows.len().saturating_sub(limit))
+}
+
 /// The last `limit` good records of a batch, whatever the form of its body.
 fn of_batch(lsn: Lsn, ts: i64, batch: &Batch<'_>, stream: &Stream, limit: usize) -> Vec<Value> {
     if batch.head.kind != BodyKind::Xml {
         return records(lsn, ts, batch, limit);
     }
     // What cannot be read is among the errors.
-    let Ok(lines) = lines_of(batch, stream) else { return Vec::new() };
+    let known = Known::of(&stream.schema.columns);
+    let Ok(lines) = landing::xml_lines(batch, stream, &known) else { return Vec::new() };
     let mut batch = Batch { body: &lines, ..batch.clone() };
     batch.head.kind = BodyKind::Lines;
     records(lsn, ts, &batch, limit)
-}
-
-/// The records of an XML document as NDJSON, as the columns of now say.
-fn lines_of(batch: &Batch<'_>, stream: &Stream) -> Result<Vec<u8>, XmlError> {
-    let content_type = mapped::kept(&batch.head, "Content-Type");
-    let row_tag = stream.settings.row_tag.as_deref();
-    let about = xml::About { content_type: content_type.as_deref(), row_tag };
-    xml::transcribe(batch.body, about, &xml::Known::of(&stream.schema.columns))
 }
 
 /// The last `limit` good records of a batch of JSON.

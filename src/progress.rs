@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Instant;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Shared by the compactor, the publisher and the HTTP side.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Progress {
     pub replay_asked: Notify,
     /// Changes whenever a stream moves on.
     moved: watch::Sender<u64>,
+    /// Changes whenever files that are held back should be looked at.
+    released: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,16 @@ pub struct Wanted {
     pub streams: HashMap<StreamId, (Lsn, Instant)>,
     /// Close every open file, or that of one stream, once everything up to this number was read.
     pub close: HashMap<Option<StreamId>, Lsn>,
+    /// Numbers for rows that do not come through the compactor.
+    pub numbers: Vec<Numbers>,
+}
+
+/// Asks for so many numbers of a stream's rows. The answer is the first of them.
+#[derive(Debug)]
+pub struct Numbers {
+    pub stream: StreamId,
+    pub count: u64,
+    pub first: oneshot::Sender<u64>,
 }
 
 impl Progress {
@@ -118,6 +130,24 @@ impl Progress {
         let first =
             streams.values().filter_map(|state| state.staged.keys().next()).map(|(first, _)| *first).min();
         first.map_or(consumed, |first| first.previous().min(consumed))
+    }
+
+    /// Asks for files that are held back to be looked at.
+    pub fn release(&self) {
+        self.released.send_modify(|n| *n += 1);
+    }
+
+    /// Follows [`Progress::release`].
+    pub fn released(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
+    }
+
+    /// Asks the compactor for `count` numbers of a stream's rows that nobody else gets. `None` if it stops.
+    pub async fn take_numbers(&self, stream: StreamId, count: u64) -> Option<u64> {
+        let (first, answer) = oneshot::channel();
+        self.with_wanted(|wanted| wanted.numbers.push(Numbers { stream, count, first }));
+        self.asked.notify_one();
+        answer.await.ok()
     }
 
     /// Follows changes.

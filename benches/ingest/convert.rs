@@ -47,8 +47,8 @@ pub fn child(from: &Path, to: &Path) {
         lsn += 1;
         if rows.len() >= BATCH_ROWS || at == text.len() {
             let batch = rows.finish(1).expect("a batch").batch;
-            let file =
-                file.get_or_insert_with(|| FileWriter::create(to.to_owned(), &batch).expect("a new file"));
+            let file = file
+                .get_or_insert_with(|| FileWriter::create(to.to_owned(), &batch, false).expect("a new file"));
             file.write(&batch).expect("a batch written");
         }
     }

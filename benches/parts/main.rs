@@ -10,6 +10,7 @@ mod decode;
 mod parquet;
 mod times;
 mod wal;
+mod xml;
 
 use criterion::{criterion_group, criterion_main};
 
@@ -23,6 +24,7 @@ criterion_group!(
     parquet::write,
     wal::append,
     wal::commit,
-    wal::replay
+    wal::replay,
+    xml::records
 );
 criterion_main!(benches);

@@ -25,7 +25,7 @@ pub fn write(c: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(ROWS / BATCH * BATCH));
     group.bench_function("write", |b| {
         b.iter(|| {
-            let mut file = FileWriter::create(dir.path().join("bench.parquet"), &batches[0]).unwrap();
+            let mut file = FileWriter::create(dir.path().join("bench.parquet"), &batches[0], false).unwrap();
             for batch in &batches {
                 file.write(batch).unwrap();
             }

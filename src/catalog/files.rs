@@ -1,7 +1,7 @@
 //! The register of files, and the checkpoints that go with them.
 
 use super::replays::to_json;
-use super::{Catalog, CatalogError, proposals, put};
+use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns::Proposal;
@@ -14,6 +14,8 @@ use rusqlite::{Row, Transaction, params};
 pub enum FileKind {
     Rows,
     Quarantine,
+    /// Records as they came, beside its rows or in their place.
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -35,6 +37,15 @@ pub struct NewFile {
     pub object: String,
     pub rows: u64,
     pub bytes: u64,
+    /// What it holds of each partition, where rows are numbered.
+    pub offsets: Vec<OffsetRange>,
+}
+
+impl NewFile {
+    /// One with records as they came.
+    pub fn raw(object: String, bytes: u64) -> Self {
+        Self { kind: FileKind::Raw, object, rows: 0, bytes, offsets: Vec::new() }
+    }
 }
 
 /// What one cut of a stream writes to the catalog, all or nothing.
@@ -155,7 +166,7 @@ pub struct KnownMisfit {
     pub example: String,
 }
 
-const COLUMNS: &str =
+pub(super) const FILE_COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error, held";
 
@@ -210,6 +221,16 @@ impl Catalog {
         })
     }
 
+    /// Takes `count` numbers of a stream's rows. Returns the first.
+    pub fn take_numbers(&self, stream: StreamId, count: u64) -> Result<u64, CatalogError> {
+        self.transaction(|db| {
+            let sql = "UPDATE streams SET numbered = numbered + ?2 WHERE id = ?1 RETURNING numbered";
+            let values = params![stream.0, count.cast_signed()];
+            let last: i64 = db.query_row(sql, values, |row| row.get(0))?;
+            Ok(last.cast_unsigned().saturating_sub(count).saturating_add(1))
+        })
+    }
+
     /// Gives a file up; its rows count as expired from now on.
     pub fn mark_expired(&self, id: i64) -> Result<(), CatalogError> {
         self.transaction(|db| {
@@ -248,7 +269,7 @@ impl Catalog {
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Vec<RegisteredFile>, CatalogError> {
         self.read(|db| {
-            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM files WHERE {condition}"))?;
+            let mut statement = db.prepare(&format!("SELECT {FILE_COLUMNS} FROM files WHERE {condition}"))?;
             statement.query_map(values, file_of)?.collect()
         })
     }
@@ -271,7 +292,8 @@ impl Catalog {
     /// Files of a stream by state: how many, and their rows and bytes.
     pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT state, kind, count(*), sum(rows), sum(bytes) FROM files WHERE stream = ?1 GROUP BY 1, 2";
+            let sql = "SELECT state, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
+                       FROM files WHERE stream = ?1 GROUP BY 1, 2";
             let totals = |row: &Row<'_>| {
                 let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
                 let (files, rows, bytes) = (number(2)?, number(3)?, number(4)?);
@@ -323,7 +345,7 @@ impl Catalog {
     }
 }
 
-fn register_cut(
+pub(super) fn register_cut(
     db: &Transaction<'_>,
     cut: &Cut,
     now: Micros,
@@ -355,13 +377,15 @@ fn register_cut(
     for file in &cut.files {
         let sql = format!(
             "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {FILE_COLUMNS}"
         );
         let kind = file_kind(file.kind);
         let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
         let version = cut.schema_version;
         let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
-        registered.push(db.query_row(&sql, values, file_of)?);
+        let made = db.query_row(&sql, values, file_of)?;
+        offsets::note(db, cut.stream, made.id, &file.offsets)?;
+        registered.push(made);
     }
     Ok(())
 }
@@ -394,19 +418,29 @@ pub(super) fn add_counts(
 /// As the register has it.
 pub(super) fn file_kind(kind: FileKind) -> &'static str {
     match kind {
-        FileKind::Rows => "rows",
+        // Told from them by its name, see `kind_of`.
+        FileKind::Rows | FileKind::Raw => "rows",
         FileKind::Quarantine => "quarantine",
     }
 }
 
-fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
-    let kind: String = row.get(2)?;
+/// Of a file in the register.
+pub(super) fn kind_of(kind: &str, object: &str) -> FileKind {
+    match kind {
+        _ if !object.ends_with(".parquet") => FileKind::Raw,
+        "rows" => FileKind::Rows,
+        _ => FileKind::Quarantine,
+    }
+}
+
+pub(super) fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
+    let (kind, object): (String, String) = (row.get(2)?, row.get(3)?);
     let state: String = row.get(9)?;
     Ok(RegisteredFile {
         id: row.get(0)?,
         stream: StreamId(row.get(1)?),
-        kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
-        object: row.get(3)?,
+        kind: kind_of(&kind, &object),
+        object,
         first_lsn: Lsn(row.get::<_, i64>(4)?.cast_unsigned()),
         last_lsn: Lsn(row.get::<_, i64>(5)?.cast_unsigned()),
         rows: row.get::<_, i64>(6)?.cast_unsigned(),

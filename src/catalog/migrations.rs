@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 8;
+pub(super) const LATEST: u32 = 9;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -272,8 +272,32 @@ ALTER TABLE cuts ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN held TEXT;
 ";
 
-/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+/// Where the rows of streams are that are numbered.
 const V8: &str = "
+-- Of each partition, the offset behind the last one in a file that was ever registered.
+CREATE TABLE partitions (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    partition INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL,
+    PRIMARY KEY (stream, partition)
+) STRICT;
+
+CREATE TABLE file_offsets (
+    stream INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    last_offset INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL,
+    file INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    PRIMARY KEY (stream, partition, last_offset, file)
+) STRICT;
+CREATE INDEX file_offsets_by_file ON file_offsets (file);
+
+-- The offsets of the file, as JSON.
+ALTER TABLE replacements ADD COLUMN offsets TEXT NOT NULL DEFAULT '[]';
+";
+
+/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+const V9: &str = "
 CREATE TABLE client_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     -- Its id, which stands in the tokens that it stands for.

@@ -9,6 +9,7 @@ mod files;
 mod keys;
 mod migrations;
 mod objects;
+mod offsets;
 mod peek;
 mod proposals;
 mod replays;
@@ -26,6 +27,7 @@ pub use files::{
 };
 pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
+pub use offsets::{EndOffset, OffsetRange};
 pub use peek::{consumed, stream_names, wal_uuid};
 pub use proposals::Accept;
 pub use replays::{Action, CutRecord, NewReplay, Replacement, Replay, ReplayState, Swap};

@@ -4,8 +4,10 @@
 //! to be done at the destination is noted first, so that a death in the middle is picked up; the register changes in one
 //! transaction with the counts, between what adds rows to files and what takes rows from them.
 
-use super::files::{FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind};
-use super::{Catalog, CatalogError, Counts};
+use super::files::{
+    Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
+};
+use super::{Catalog, CatalogError, Counts, offsets};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::wal::{Lsn, LsnRange};
@@ -172,6 +174,37 @@ impl Catalog {
         })
     }
 
+    /// What a stream was given of the frames of its receiver: numbers, in order.
+    pub fn given(&self, stream: StreamId) -> Result<Vec<LsnRange>, CatalogError> {
+        self.read(|db| {
+            let sql = "SELECT first_lsn, last_lsn FROM cuts WHERE stream = ?1 AND given ORDER BY first_lsn";
+            let range = |row: &Row<'_>| {
+                let number = |at: usize| row.get::<_, i64>(at).map(|lsn| Lsn(lsn.cast_unsigned()));
+                Ok(LsnRange { first: number(0)?, last: number(1)? })
+            };
+            db.prepare(sql)?.query_map([stream.0], range)?.collect()
+        })
+    }
+
+    /// Registers what a replay gave to a stream: one synced transaction. Returns the files with their ids.
+    pub fn register_given(&self, replay: i64, cut: &Cut) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let mut registered = Vec::new();
+            register_cut(db, cut, now, &mut registered)?;
+            let sum: String =
+                db.query_row("SELECT counts_after FROM replays WHERE id = ?1", [replay], |row| row.get(0))?;
+            let sql = "UPDATE replays SET cuts = cuts + 1, cuts_done = cuts_done + 1, rows = rows + ?2,
+                           rows_done = rows_done + ?2, files = files + ?3, counts_after = ?4, error = NULL
+                       WHERE id = ?1";
+            let rows = (cut.counts.stored + cut.counts.quarantined).cast_signed();
+            let files = i64::try_from(cut.files.len()).unwrap_or(i64::MAX);
+            let sum = to_json(&parse_counts(&sum).plus(cut.counts));
+            db.execute(sql, params![replay, rows, files, sum])?;
+            Ok(registered)
+        })
+    }
+
     /// A stream's first cut above `done` within `lsns`.
     pub fn next_cut(
         &self,
@@ -305,8 +338,8 @@ impl Catalog {
         self.transaction(|db| {
             db.execute("UPDATE replays SET swap = ?2 WHERE id = ?1", params![replay, to_json(swap)])?;
             for (position, replacement) in plan.iter().enumerate() {
-                let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap, offsets)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
                 let (action, old_bytes) = match replacement.action {
                     Action::Create => ("create", None),
                     Action::Replace { old_bytes } => ("replace", Some(old_bytes.cast_signed())),
@@ -316,8 +349,9 @@ impl Catalog {
                 let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
                 let (kind, after) = (file_kind(file.kind), replacement.after_swap);
                 let position = i64::try_from(position).unwrap_or(i64::MAX);
+                let (object, offsets) = (&file.object, to_json(&file.offsets));
                 let values =
-                    params![replay, position, file.object, kind, rows, bytes, action, old_bytes, after];
+                    params![replay, position, object, kind, rows, bytes, action, old_bytes, after, offsets];
                 db.execute(sql, values)?;
             }
             Ok(())
@@ -327,7 +361,8 @@ impl Catalog {
     /// What was noted by [`Catalog::plan_replacements`] and is not known to be done.
     pub fn replacements(&self, replay: i64) -> Result<Vec<Replacement>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT object, kind, rows, bytes, action, old_bytes, after_swap FROM replacements
+            let sql =
+                "SELECT object, kind, rows, bytes, action, old_bytes, after_swap, offsets FROM replacements
                        WHERE replay = ?1 ORDER BY position";
             db.prepare(sql)?.query_map([replay], replacement_of)?.collect()
         })
@@ -401,7 +436,8 @@ fn swap_file(
                    published_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'published', ?9, ?9)
                ON CONFLICT (object) DO UPDATE SET rows = ?6, bytes = ?7, schema_version = ?8, state = 'published',
-                   published_at = ?9, attempts = 0, last_error = NULL, held = NULL";
+                   published_at = ?9, attempts = 0, last_error = NULL, held = NULL
+               RETURNING id";
     let values = params![
         swap.stream.0,
         file_kind(file.kind),
@@ -413,7 +449,8 @@ fn swap_file(
         swap.schema_version,
         now
     ];
-    db.execute(sql, values).map(drop)
+    let id = db.query_row(sql, values, |row| row.get(0))?;
+    offsets::note(db, swap.stream, id, &file.offsets)
 }
 
 /// What the cut added to the counts of its stream. For one that was registered before that was kept: what its files say,
@@ -446,13 +483,15 @@ fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
 
 fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
     let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    let (kind, action): (String, String) = (row.get(1)?, row.get(4)?);
+    let (kind, action, offsets): (String, String, String) = (row.get(1)?, row.get(4)?, row.get(7)?);
+    let object: String = row.get(0)?;
     Ok(Replacement {
         file: NewFile {
-            kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
-            object: row.get(0)?,
+            kind: kind_of(&kind, &object),
+            object,
             rows: number(2)?,
             bytes: number(3)?,
+            offsets: serde_json::from_str(&offsets).unwrap_or_default(),
         },
         action: match action.as_str() {
             "create" => Action::Create,

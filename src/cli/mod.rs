@@ -5,7 +5,9 @@ mod client;
 mod identity;
 mod load;
 mod manual;
+mod mapping_worker;
 mod output;
+mod recover;
 mod replay;
 mod serve;
 mod status;
@@ -44,12 +46,16 @@ enum Command {
     Load(load::Load),
     /// Make a stream's files of a time anew, under its schema of now.
     Replay(replay::Replay),
+    /// Publish files that were held back, after what held them back was mended.
+    Recover(recover::Recover),
     /// Look at a write-ahead log, running or not, and mend one that is not.
     Wal(wal::Wal),
     /// Print the completions for a shell.
     Completions(manual::Completions),
     /// Write the manual pages to a directory.
     Man(manual::Man),
+    #[command(hide = true)]
+    MappingWorker(mapping_worker::MappingWorker),
 }
 
 /// Where settings come from, for the commands that need them.
@@ -77,9 +83,11 @@ pub fn main() -> ExitCode {
         Command::Key(key) => block_on(key.run()),
         Command::Load(load) => block_on(load.run()),
         Command::Replay(replay) => block_on(replay.run()),
+        Command::Recover(recover) => block_on(recover.run()),
         Command::Wal(wal) => wal.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
+        Command::MappingWorker(worker) => worker.run(),
     }
 }
 

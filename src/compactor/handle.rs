@@ -13,6 +13,7 @@ use crate::error::IoError;
 use crate::idempotency::Journal;
 use crate::mapping::Evaluator;
 use crate::metrics;
+use crate::offsets::Offsets;
 use crate::progress::Progress;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
@@ -63,6 +64,7 @@ pub struct Handles {
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
     pub keys: Journal,
+    pub offsets: Arc<Offsets>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<metrics::Compactor>,
@@ -113,12 +115,16 @@ impl Compactor {
             evaluator: handles.evaluator,
             log: handles.log,
         };
+        let staging = Arc::default();
         let replayer = Replayer {
             past: handles.past,
             catalog: Arc::clone(&handles.catalog),
             progress: Arc::clone(&handles.progress),
             metrics: Arc::clone(&handles.metrics),
             sink: handles.sink,
+            to_publish: to_publish.clone(),
+            staged_dir: config.staged_dir.clone(),
+            staging: Arc::clone(&staging),
             runtime: runtime.clone(),
             stopped: stopped.clone(),
             // What it puts into quarantine once more is no news.
@@ -135,12 +141,14 @@ impl Compactor {
             reader: handles.reader,
             catalog: handles.catalog,
             keys: handles.keys,
+            offsets: handles.offsets,
             clock: handles.clock,
             progress: handles.progress,
             metrics: handles.metrics,
             runtime: runtime.clone(),
             stopped,
             to_publish,
+            staging,
             tables: HashMap::new(),
             checkpoints: HashMap::new(),
             config,

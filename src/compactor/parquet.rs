@@ -1,5 +1,7 @@
 //! Batches to one Parquet file: zstd, dictionaries where they pay, statistics, and what the file is in its metadata.
 
+use crate::catalog::OffsetRange;
+use crate::schema::system;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -8,6 +10,8 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hash};
 use std::path::{Path, PathBuf};
@@ -19,6 +23,8 @@ const SAMPLE_ROWS: usize = 4096;
 const DICTIONARY_BYTES_MAX: f64 = 512.0 * 1024.0;
 /// Rows in a row group at most.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Rows in a page at most, where they are looked for by number.
+const NUMBERED_PAGE_ROWS: usize = 2048;
 
 /// A Parquet file being written.
 pub struct FileWriter {
@@ -26,6 +32,8 @@ pub struct FileWriter {
     schema: Arc<Schema>,
     writer: ArrowWriter<File>,
     rows: u64,
+    /// Where rows are numbered: the first and the last offset of each partition.
+    offsets: Option<BTreeMap<i32, (i64, i64)>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +50,12 @@ pub enum WriteError {
         #[source]
         source: ParquetError,
     },
+    #[error("cannot write {}", .path.display())]
+    Raw {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot sync {}", .path.display())]
     Sync {
         path: PathBuf,
@@ -53,14 +67,16 @@ pub enum WriteError {
 }
 
 impl FileWriter {
-    /// Begins a file for batches like `first`, whose values decide the encodings. `first` is not written yet.
-    pub fn create(path: PathBuf, first: &RecordBatch) -> Result<Self, WriteError> {
+    /// Begins a file for batches like `first`, whose values decide the encodings. `first` is not written yet. `numbered`:
+    /// its rows have partitions and offsets, by which they will be looked for.
+    pub fn create(path: PathBuf, first: &RecordBatch, numbered: bool) -> Result<Self, WriteError> {
         let write_error = |source| WriteError::Write { path: path.clone(), source };
-        let properties = properties(first).map_err(write_error)?;
+        let properties = properties(first, numbered).map_err(write_error)?;
         let file = File::create(&path).map_err(|source| WriteError::Create { path: path.clone(), source })?;
         let writer = ArrowWriter::try_new(file, first.schema(), Some(properties));
         let writer = writer.map_err(|source| WriteError::Write { path: path.clone(), source })?;
-        Ok(Self { path, schema: first.schema(), writer, rows: 0 })
+        let offsets = numbered.then(BTreeMap::new);
+        Ok(Self { path, schema: first.schema(), writer, rows: 0, offsets })
     }
 
     pub fn schema(&self) -> &Arc<Schema> {
@@ -73,7 +89,20 @@ impl FileWriter {
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         self.rows += batch.num_rows() as u64;
+        if let Some(offsets) = &mut self.offsets {
+            note_offsets(batch, offsets);
+        }
         self.writer.write(batch).map_err(|source| WriteError::Write { path: self.path.clone(), source })
+    }
+
+    /// The offsets in it, by partition.
+    pub fn offsets(&self) -> Vec<OffsetRange> {
+        let ranges = self.offsets.iter().flatten().map(|(partition, (first, last))| OffsetRange {
+            partition: partition.cast_unsigned(),
+            first: first.cast_unsigned(),
+            last: last.cast_unsigned(),
+        });
+        ranges.collect()
     }
 
     /// Encoded bytes so far, with those that wait in memory.
@@ -109,12 +138,30 @@ impl FileWriter {
     }
 }
 
-fn properties(first: &RecordBatch) -> Result<WriterProperties, ParquetError> {
+fn note_offsets(batch: &RecordBatch, ranges: &mut BTreeMap<i32, (i64, i64)>) {
+    let partitions = batch.column_by_name(system::PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let offsets = batch.column_by_name(system::OFFSET).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    for (partition, offset) in partitions.into_iter().flatten().zip(offsets.into_iter().flatten()) {
+        let (Some(partition), Some(offset)) = (partition, offset) else { continue };
+        let (first, last) = ranges.entry(partition).or_insert((offset, offset));
+        (*first, *last) = ((*first).min(offset), (*last).max(offset));
+    }
+}
+
+fn properties(first: &RecordBatch, numbered: bool) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_created_by(concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::Chunk);
+    if numbered {
+        // What is looked for by its offset costs a page to read: smaller ones, and bounds for each.
+        properties = properties.set_data_page_row_count_limit(NUMBERED_PAGE_ROWS);
+        for column in [system::PARTITION, system::OFFSET] {
+            properties =
+                properties.set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
+        }
+    }
     let parquet = ArrowSchemaConverter::new().convert(&first.schema())?;
     let mut leaves = Vec::new();
     for column in first.columns() {

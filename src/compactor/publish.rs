@@ -5,11 +5,12 @@
 
 use super::name;
 use super::sink::{Sink, SinkError};
-use crate::catalog::{Catalog, RegisteredFile};
+use crate::catalog::{Catalog, CatalogError, FileKind, FileState, RegisteredFile};
 use crate::clock::{Clock, Micros};
 use crate::error::{IoContext, chain};
 use crate::metrics;
 use crate::progress::Progress;
+use crate::schema::Policy;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +71,15 @@ impl Publisher {
         let mut backoff = BACKOFF_MIN;
         let give_up_at = Instant::now() + self.patience(file.staged_at);
         loop {
+            match self.hold(&file, give_up_at).await {
+                Held::Not => {}
+                Held::Replaced => {
+                    remove(&staged);
+                    self.progress.settled(file.stream, file.id);
+                    return;
+                }
+                Held::TooLong => return self.expire(&file, &staged).await,
+            }
             let started = Instant::now();
             let outcome = {
                 // Closed never: the publisher owns it.
@@ -100,6 +110,42 @@ impl Publisher {
             let jitter = backoff.mul_f64(0.5 + fastrand::f64());
             tokio::time::sleep(jitter).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Holds a file back that does not fit its table, until somebody has mended that and says so.
+    async fn hold(&self, file: &RegisteredFile, give_up_at: Instant) -> Held {
+        let mut released = self.progress.released();
+        loop {
+            released.mark_unchanged();
+            let (catalog, id) = (Arc::clone(&self.catalog), file.id);
+            match tokio::task::spawn_blocking(move || look(&catalog, id)).await {
+                Ok(Ok(Looked::Good)) => return Held::Not,
+                Ok(Ok(Looked::Gone)) => return Held::Replaced,
+                Ok(Ok(Looked::Misfit(reason))) => {
+                    if file.held.is_none() {
+                        tracing::warn!(reason, object = file.object, "a file is held back");
+                    }
+                }
+                failed => {
+                    let error = failed.map_or_else(
+                        |error| error.to_string(),
+                        |looked| looked.err().map_or_else(String::new, |error| chain(&error)),
+                    );
+                    tracing::error!(
+                        error,
+                        object = file.object,
+                        "it is not known whether a file fits its table"
+                    );
+                    tokio::time::sleep(BACKOFF_MIN).await;
+                    continue;
+                }
+            }
+            tokio::select! {
+                // The sender lives as long as `progress`.
+                _ = released.changed() => {}
+                () = tokio::time::sleep_until(give_up_at.into()) => return Held::TooLong,
+            }
         }
     }
 
@@ -151,6 +197,45 @@ impl Publisher {
             Err(error) => tracing::error!(%error, "a file past its retention cannot be recorded"),
         }
     }
+}
+
+/// Whether a file is held back.
+enum Held {
+    Not,
+    /// It is not staged any more: others took its place.
+    Replaced,
+    TooLong,
+}
+
+/// What the catalog says of a file that is to be published.
+enum Looked {
+    Good,
+    Misfit(String),
+    /// It is not staged any more.
+    Gone,
+}
+
+/// Whether a file is held back: for the reason noted, or for one found now, which is noted.
+fn look(catalog: &Catalog, id: i64) -> Result<Looked, CatalogError> {
+    let Some(file) = catalog.file(id)?.filter(|file| file.state == FileState::Staged) else {
+        return Ok(Looked::Gone);
+    };
+    if let Some(reason) = file.held {
+        return Ok(Looked::Misfit(reason));
+    }
+    let Some(reason) = misfit(catalog, &file)? else { return Ok(Looked::Good) };
+    catalog.hold(id, Some(&reason))?;
+    Ok(Looked::Misfit(reason))
+}
+
+/// Why a file has not the columns of its table; `None` if it has.
+fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, CatalogError> {
+    let Some(stream) = catalog.streams().get(file.stream).cloned() else { return Ok(None) };
+    if stream.policy != Policy::Mapped || file.kind != FileKind::Rows {
+        return Ok(None);
+    }
+    let then = catalog.rules(file.stream, file.schema_version)?;
+    Ok(then.and_then(|then| then.misfit(&stream.schema)))
 }
 
 fn remove(staged: &Path) {

@@ -22,11 +22,12 @@ use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;
 use crate::wal::{LsnRange, Past};
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// As `nice` counts: what comes in goes first.
 const PRIORITY: i32 = 10;
@@ -43,7 +44,7 @@ pub(super) fn replay_dir(staged_dir: &Path) -> PathBuf {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ReplayError {
+pub(super) enum ReplayError {
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -76,6 +77,10 @@ pub(super) struct Replayer {
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<metrics::Compactor>,
     pub(super) sink: Sink,
+    pub(super) to_publish: mpsc::Sender<RegisteredFile>,
+    pub(super) staged_dir: PathBuf,
+    /// Held while files are staged and not yet registered.
+    pub(super) staging: Arc<Mutex<()>>,
     pub(super) runtime: Runtime,
     pub(super) stopped: watch::Receiver<Stop>,
     /// Its scratch directory is that of replays.
@@ -155,6 +160,9 @@ impl Replayer {
                 outcome => outcome?,
             }
         }
+        if stream.settings.receiver.is_some() {
+            self.give(replay)?;
+        }
         self.catalog.end_replay(id, ReplayState::Done, None)?;
         tracing::info!(replay = id, stream = stream.name, "a replay is done");
         Ok(())
@@ -188,7 +196,7 @@ impl Replayer {
         let mut moved = self.progress.moved();
         loop {
             let files = self.catalog.cut_files(stream.id, cut.lsns)?;
-            if files.iter().all(|file| file.state != FileState::Staged) {
+            if files.iter().all(|file| file.state != FileState::Staged || file.held.is_some()) {
                 return Ok(());
             }
             let mut stopped = self.stopped.clone();
@@ -208,7 +216,7 @@ impl Replayer {
     }
 
     /// Writes the files of a cut anew.
-    fn make(&self, stream: &Arc<Stream>, cut: &CutRecord) -> Result<FinishedCut, ReplayError> {
+    pub(super) fn make(&self, stream: &Arc<Stream>, cut: &CutRecord) -> Result<FinishedCut, ReplayError> {
         let mut table = Table::again(Arc::clone(stream), self.limits);
         table.numbered = cut.first_number.saturating_sub(1);
         let made = self.fill(&mut table, stream, cut);
@@ -218,7 +226,7 @@ impl Replayer {
         made
     }
 
-    fn fill(
+    pub(super) fn fill(
         &self,
         table: &mut Table,
         stream: &Arc<Stream>,
@@ -240,6 +248,10 @@ impl Replayer {
                 BodyKind::Xml => counts.stored + counts.quarantined.total(),
                 _ => u64::from(target.good) + u64::from(target.bad),
             };
+            if stream.settings.partitions > 0 && counts.stored != u64::from(target.good) {
+                let text = format!("rows of {} would have other offsets than they were given", frame.lsn);
+                return Err(ReplayError::Incomplete(text));
+            }
             if !cuts.is_empty() {
                 return Err(ReplayError::Incomplete("the schema grew while it was applied".to_owned()));
             }
@@ -297,10 +309,12 @@ impl Replayer {
         self.catalog.swap(replay)?;
         self.put(replay, true)?;
         self.catalog.replaced(replay)?;
+        // Who held some of them back has nothing more to do.
+        self.progress.release();
         Ok(())
     }
 
-    fn staged(&self, object: &str) -> PathBuf {
+    pub(super) fn staged(&self, object: &str) -> PathBuf {
         self.table_config.scratch_dir.join(name::staged(object))
     }
 
@@ -318,7 +332,7 @@ impl Replayer {
         *self.stopped.borrow() != Stop::Run
     }
 
-    fn check_stopped(&self) -> Result<(), ReplayError> {
+    pub(super) fn check_stopped(&self) -> Result<(), ReplayError> {
         if self.is_stopped() { Err(ReplayError::Stopped) } else { Ok(()) }
     }
 
@@ -345,7 +359,7 @@ impl Replayer {
 
 /// What a stream gets of a frame of the past: as it was named, or, for frames that came before there was such an export,
 /// as its receiver's.
-fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Option<Target> {
+pub(super) fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Option<Target> {
     let named = batch.head.of(stream.id);
     if !given {
         return named;
@@ -372,7 +386,8 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
     }
     for file in old.iter().filter(|old| !new.iter().any(|new| new.object == old.object)) {
         let RegisteredFile { kind, object, rows, bytes, .. } = file;
-        let file = NewFile { kind: *kind, object: object.clone(), rows: *rows, bytes: *bytes };
+        let (rows, bytes) = (*rows, *bytes);
+        let file = NewFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
         plan.push((i128::MIN, Replacement { file, action: Action::Remove, after_swap: true }));
     }
     // Stable: what moves nothing stays in its order.
@@ -384,11 +399,11 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
     clippy::disallowed_methods,
     reason = "within the directory of replays, which is synced before it counts"
 )]
-fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
     std::fs::rename(from, to).context("stage file", from)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), IoError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), IoError> {
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
 }
 
@@ -420,7 +435,8 @@ mod tests {
     }
 
     fn new(object: &str, rows: u64) -> NewFile {
-        NewFile { kind: FileKind::Rows, object: object.to_owned(), rows, bytes: rows * 11 }
+        let (object, bytes) = (object.to_owned(), rows * 11);
+        NewFile { kind: FileKind::Rows, object, rows, bytes, offsets: Vec::new() }
     }
 
     #[test]

@@ -10,8 +10,10 @@ use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
 use crate::json::BodyKind;
 use crate::metrics;
-use crate::progress::Progress;
+use crate::offsets::Offsets;
+use crate::progress::{Numbers, Progress};
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
+use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -82,6 +84,7 @@ pub(super) struct Running {
     pub(super) reader: Reader,
     pub(super) catalog: Arc<Catalog>,
     pub(super) keys: Journal,
+    pub(super) offsets: Arc<Offsets>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<metrics::Compactor>,
@@ -89,6 +92,8 @@ pub(super) struct Running {
     pub(super) stopped: watch::Receiver<Stop>,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) tables: HashMap<StreamId, Table>,
+    /// Held while files are staged and not yet registered by somebody else.
+    pub(super) staging: Arc<Mutex<()>>,
     /// Of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
 }
@@ -129,10 +134,13 @@ impl Running {
         self.reader.trim(consumed);
         self.keys.rewind();
         if !self.keys.is_complete() {
-            self.learn_keys();
+            self.learn();
         }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
-        remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+        {
+            let _staging = self.staging.lock();
+            remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+        }
         for progress in self.catalog.progress()? {
             self.checkpoints.insert(progress.stream, progress.checkpoint);
             self.progress.registered(progress.stream, progress.checkpoint, []);
@@ -147,17 +155,19 @@ impl Running {
         Ok(())
     }
 
-    /// Looks through what earlier starts left in the log for idempotency keys: requests with one wait for this, and
-    /// reading frames is much quicker than turning them into rows.
-    fn learn_keys(&mut self) {
+    /// Looks through what earlier starts left in the log for idempotency keys and for offsets: requests that need them
+    /// wait for this, and reading frames is much quicker than turning them into rows.
+    fn learn(&mut self) {
         let now = self.clock.now();
         self.reader.look_ahead(|lsn, ts, payload| {
             if let Ok(batch) = Batch::decode(payload) {
                 self.keys.found(lsn, ts, &batch, now);
+                self.offsets.found(lsn, batch.head.stream, &batch.head.offsets);
             }
             *self.stopped.borrow() != Stop::Now
         });
         self.keys.complete();
+        self.offsets.complete();
     }
 
     /// Follows the log until told to stop.
@@ -173,6 +183,7 @@ impl Running {
                     self.reader.trim(self.reader.position());
                 }
                 self.cut_due(idle)?;
+                self.give_numbers()?;
                 self.relieve_memory()?;
                 self.show_status(idle);
                 looked_at = Instant::now();
@@ -235,7 +246,8 @@ impl Running {
                 self.reader.put_aside_frame();
                 return Ok(cuts);
             };
-            if !stream.settings.landing.table {
+            let landing = stream.settings.landing;
+            if !landing.table && landing.raw.is_none() {
                 continue;
             }
             let table = match self.tables.entry(id) {
@@ -315,6 +327,22 @@ impl Running {
         Ok(())
     }
 
+    /// Gives numbers away to who asks. Rows of open files come before them.
+    fn give_numbers(&mut self) -> Result<(), RunError> {
+        for Numbers { stream, count, first } in
+            self.progress.with_wanted(|wanted| std::mem::take(&mut wanted.numbers))
+        {
+            self.cut(|id, _| id == stream)?;
+            let number = self.catalog.take_numbers(stream, count)?;
+            if let Some(table) = self.tables.get_mut(&stream) {
+                table.numbered = number + count - 1;
+            }
+            // Whoever asked may have gone: then nobody has these numbers.
+            first.send(number).ok();
+        }
+        Ok(())
+    }
+
     /// Finishes the files of the streams that `which` picks, and registers them.
     fn cut(&mut self, which: impl Fn(StreamId, &Table) -> bool) -> Result<(), RunError> {
         let mut finished = Vec::new();
@@ -359,6 +387,7 @@ impl Running {
                 files.iter().filter(|file| file.stream == cut.stream && file.first_lsn == cut.lsns.first);
             let staged = staged.map(|file| (file.id, file.first_lsn, file.last_lsn));
             self.progress.registered(cut.stream, cut.lsns.last, staged);
+            self.offsets.registered(cut.stream, cut.lsns.last);
         }
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         *self.progress.compactor.last_error.lock() = None;

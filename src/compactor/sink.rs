@@ -240,6 +240,12 @@ impl Sink {
         if at == ours.len() { Ok(()) } else { Err(conflict()) }
     }
 
+    /// Where an object is in the file system, if it is there.
+    pub fn local_path(&self, object: &str) -> Result<Option<PathBuf>, SinkError> {
+        let path = self.path(object)?;
+        Ok(self.local.as_ref().map(|store| store.path_to_filesystem(&path)).transpose()?)
+    }
+
     /// The store and the full path of an object, to read it.
     pub fn object(&self, object: &str) -> Result<(Arc<dyn ObjectStore>, ObjectPath), SinkError> {
         Ok((Arc::clone(&self.store), self.path(object)?))

@@ -4,10 +4,12 @@
 //! names the source, the key and what is allowed. Everything is checked before a port is bound.
 
 mod limits;
+mod mapping;
 mod transport;
 mod units;
 
 pub use limits::Limits;
+pub use mapping::Mapping;
 pub use units::{OptionalSpan, Size, Span, UnitError};
 
 use crate::batch::Dialect;
@@ -74,6 +76,7 @@ pub struct Config {
     pub wal: Wal,
     pub compactor: Compactor,
     pub staging: Staging,
+    pub mapping: Mapping,
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
     pub polaris: Polaris,
@@ -329,6 +332,7 @@ impl Config {
         if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
             return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));
         }
+        self.mapping.check()?;
         self.check_transport()?;
         self.destination().map(drop)
     }

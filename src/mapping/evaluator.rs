@@ -1,73 +1,248 @@
-//! Evaluates mappings: paths here, templates in worker processes.
+//! Evaluates mappings for requests: paths here, templates by worker processes.
 
+use super::message::{encode_check, encode_evaluation};
+use super::pool::{Answer, Cause, Pool, Settings, Task, Trouble};
+use super::process::Ending;
 use super::{
-    Body, CheckError, ColumnKind, Evaluated, Failure, Mapping, ROW_MAX, Request, go_json, path_value,
+    Body, CheckError, ColumnKind, Evaluated, Failure, MappedColumn, Mapping, Problem, ROW_MAX, Request,
+    go_json, path_value,
 };
+use crate::metrics;
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
 
-/// Evaluates mappings for requests before they are answered.
-#[derive(Debug, Default)]
-pub struct Evaluator {}
+/// What the other columns of a row take, each.
+const SHORT_VALUE_BYTES: usize = 40;
+/// Requests of one caller that are with the workers at a time.
+const UNDER_WAY_MAX: usize = 256;
+
+/// Evaluates mappings for requests before they are answered. Its worker processes end with it.
+pub struct Evaluator {
+    pool: Arc<Pool>,
+    metrics: Arc<metrics::Mapping>,
+}
 
 /// For each request, what became of it.
 pub type Outcomes = Vec<Result<Evaluated, Failure>>;
 
+/// One request under one mapping, under way.
+enum State {
+    Done(Result<Evaluated, Failure>),
+    Waiting { paths: Vec<String>, bytes: usize, answer: oneshot::Receiver<Answer> },
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
 impl Evaluator {
-    /// Whether a mapping can be used: unique names, templates that compile and know their variables.
-    #[expect(clippy::unused_async, reason = "workers answer later")]
+    pub fn new(settings: Settings) -> Self {
+        let metrics = Arc::<metrics::Mapping>::default();
+        Self { pool: Pool::new(settings, Arc::clone(&metrics)), metrics }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &metrics::Mapping {
+        &self.metrics
+    }
+
+    /// Whether a mapping can be used: unique names, templates that compile and know their variables. All that is wrong.
     pub async fn check(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
-        let errors = mapping.check_names();
+        let mut errors = mapping.check_names();
+        let templates = mapping.templates().map(|(column, template)| {
+            let (job, templates) = (encode_check(&template.content), Vec::new());
+            (column, self.submit(job, templates, 1))
+        });
+        for (column, answer) in templates.collect::<Vec<_>>() {
+            if let Err(trouble) = received(answer.await) {
+                errors.push(self.check_error(column, trouble.cause));
+            }
+        }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Values of all columns of type `path` and `template`: for each mapping, for each request. A mapping without such
-    /// columns is asked nothing, and one without templates takes no time of a worker.
-    #[expect(clippy::unused_async, reason = "workers answer later")]
+    fn check_error(&self, column: &MappedColumn, cause: Cause) -> CheckError {
+        let message = match cause {
+            Cause::Unavailable(why) => return CheckError::Unavailable(why.to_owned()),
+            Cause::Problem(Problem::Template(message)) => message,
+            Cause::Problem(_) => String::new(),
+            Cause::Stopped(ending) => self.stopped(ending),
+        };
+        CheckError::Template { column: column.name.clone(), message }
+    }
+
+    /// Values of all columns of type `path` and `template`: for each mapping, for each request. A mapping without
+    /// templates takes no time of a worker. It is over when all are done, and no earlier than the slowest.
     pub async fn evaluate(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
-        self.evaluate_here(mappings, requests)
+        let since = Instant::now();
+        let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
+        for requests in requests.chunks(UNDER_WAY_MAX) {
+            let begun = self.begin(mappings, requests);
+            for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
+                for state in states {
+                    outcomes.push(match state {
+                        State::Done(outcome) => outcome,
+                        State::Waiting { paths, bytes, answer } => {
+                            self.finish(mapping, paths, bytes, received(answer.await))
+                        }
+                    });
+                }
+            }
+        }
+        self.count(&all, since);
+        all
     }
 
-    /// The same for a thread that may wait.
+    /// The same, for a thread that may wait.
     pub fn evaluate_blocking(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
-        self.evaluate_here(mappings, requests)
+        let since = Instant::now();
+        let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
+        for requests in requests.chunks(UNDER_WAY_MAX) {
+            let begun = self.begin(mappings, requests);
+            for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
+                outcomes.extend(states.into_iter().map(|state| match state {
+                    State::Done(outcome) => outcome,
+                    State::Waiting { paths, bytes, answer } => {
+                        self.finish(mapping, paths, bytes, received(answer.blocking_recv()))
+                    }
+                }));
+            }
+        }
+        self.count(&all, since);
+        all
     }
 
-    #[expect(clippy::unused_self, reason = "templates need it")]
-    fn evaluate_here(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
-        let mut all: Vec<Outcomes> = mappings.iter().map(|_| Vec::with_capacity(requests.len())).collect();
+    /// Decides what can be decided here, and gives the rest to the workers.
+    fn begin(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Vec<State>> {
+        let mut all: Vec<_> = mappings.iter().map(|_| Vec::with_capacity(requests.len())).collect();
         for request in requests {
             let body = OnceCell::new();
-            for (mapping, outcomes) in mappings.iter().zip(&mut all) {
-                outcomes.push(one(mapping, request, &body));
+            for (mapping, states) in mappings.iter().zip(&mut all) {
+                let state = self.begin_one(mapping, request, &body);
+                states.push(state.unwrap_or_else(|failure| State::Done(Err(failure))));
             }
         }
         all
     }
-}
 
-fn one<'a>(
-    mapping: &Mapping,
-    request: &Request<'a>,
-    body: &OnceCell<Result<Body<'a>, Failure>>,
-) -> Result<Evaluated, Failure> {
-    let mut values = Vec::new();
-    let mut bytes = 0;
-    for column in &mapping.columns {
-        match &column.kind {
-            ColumnKind::Path { path, default_value, raw_string } => {
-                let parse = || Body::parse(request.body, request.content_type).map_err(Failure::from);
-                let body = body.get_or_init(parse).as_ref().map_err(Clone::clone)?;
-                values.push(path_value(&column.name, (path, default_value.as_deref(), *raw_string), body)?);
-                bytes += values.last().map_or(0, String::len);
+    fn begin_one<'a>(
+        &self,
+        mapping: &Mapping,
+        request: &Request<'a>,
+        body: &OnceCell<Result<Body<'a>, Failure>>,
+    ) -> Result<State, Failure> {
+        let (mut paths, mut bytes) = (Vec::new(), 0);
+        for column in &mapping.columns {
+            bytes += match &column.kind {
+                ColumnKind::Path { path, default_value, raw_string } => {
+                    let parse = || Body::parse(request.body, request.content_type).map_err(Failure::from);
+                    let body = body.get_or_init(parse).as_ref().map_err(Clone::clone)?;
+                    let value =
+                        path_value(&column.name, (path, default_value.as_deref(), *raw_string), body)?;
+                    let bytes = value.len();
+                    paths.push(value);
+                    bytes
+                }
+                ColumnKind::Template { .. } => 0,
+                ColumnKind::Body => request.body.len(),
+                ColumnKind::Headers => go_json(request.headers).len(),
+                _ => SHORT_VALUE_BYTES,
+            };
+        }
+        if bytes > ROW_MAX {
+            return Err(Failure::TooLarge);
+        }
+        if !mapping.has_templates() {
+            return Ok(State::Done(Ok(paths)));
+        }
+        let (mut named, mut wanted) = (Vec::new(), Vec::new());
+        for column in &mapping.columns {
+            if let ColumnKind::Template { template, raw_string } = &column.kind {
+                let (id, text) = self.pool.name(&template.content);
+                named.push((id, text));
+                wanted.push((id, *raw_string));
             }
-            ColumnKind::Template { .. } => {
-                return Err(Failure::Unavailable("there are no workers".to_owned()));
-            }
-            ColumnKind::Body => bytes += request.body.len(),
-            ColumnKind::Headers => bytes += go_json(request.headers).len(),
-            ColumnKind::Id | ColumnKind::Uuid | ColumnKind::Datetime | ColumnKind::Ip => bytes += 40,
+        }
+        let values = wanted.len();
+        let answer = self.submit(encode_evaluation(request, &wanted), named, values);
+        Ok(State::Waiting { paths, bytes, answer })
+    }
+
+    fn submit(
+        &self,
+        job: Vec<u8>,
+        templates: Vec<(u32, Arc<str>)>,
+        values: usize,
+    ) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        self.pool.submit(Task { job, templates, values, since: Instant::now(), answer });
+        receiver
+    }
+
+    /// Puts the values into the order of their columns.
+    fn finish(
+        &self,
+        mapping: &Mapping,
+        paths: Vec<String>,
+        bytes: usize,
+        answer: Answer,
+    ) -> Result<Evaluated, Failure> {
+        let values = answer.map_err(|trouble| self.failure(mapping, trouble))?;
+        if bytes + values.iter().map(String::len).sum::<usize>() > ROW_MAX {
+            return Err(Failure::TooLarge);
+        }
+        let (mut paths, mut values) = (paths.into_iter(), values.into_iter());
+        let in_order = mapping.columns.iter().filter_map(|column| match &column.kind {
+            ColumnKind::Path { .. } => paths.next(),
+            ColumnKind::Template { .. } => values.next(),
+            _ => None,
+        });
+        Ok(in_order.collect())
+    }
+
+    fn failure(&self, mapping: &Mapping, trouble: Trouble) -> Failure {
+        let column = mapping.templates().nth(trouble.at).map(|(column, _)| column.name.clone());
+        let column = column.unwrap_or_default();
+        match trouble.cause {
+            Cause::Problem(Problem::Template(message)) => Failure::Column { column, message },
+            Cause::Problem(Problem::ContentType(of)) => Failure::ContentType(of),
+            Cause::Problem(Problem::Body(message)) => Failure::Body(message),
+            Cause::Problem(Problem::TooLarge) => Failure::TooLarge,
+            Cause::Stopped(ending) => Failure::Stopped { column, message: self.stopped(ending) },
+            Cause::Unavailable(why) => Failure::Unavailable(why.to_owned()),
         }
     }
-    if bytes > ROW_MAX { Err(Failure::TooLarge) } else { Ok(values) }
+
+    /// What those read whose template was too much.
+    fn stopped(&self, ending: Ending) -> String {
+        let settings = &self.pool.settings;
+        match ending {
+            Ending::Late => format!("template was stopped, it took more than {:?}", settings.deadline),
+            Ending::Memory => {
+                let mebibytes = settings.memory_max >> 20;
+                format!("template was stopped, it took more than {mebibytes} MiB of memory")
+            }
+            Ending::Stack => "template was stopped, it nests too deep".to_owned(),
+            Ending::Gone => "template was stopped, it cannot be evaluated".to_owned(),
+        }
+    }
+
+    fn count(&self, all: &[Outcomes], since: Instant) {
+        for outcome in all.iter().flatten() {
+            self.metrics.evaluations.inc();
+            if let Err(failure) = outcome {
+                self.metrics.failed(failure.reason());
+            }
+        }
+        self.metrics.seconds.observe(since.elapsed());
+    }
+}
+
+fn received(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
+    let closed = |_| Err(Trouble { at: 0, cause: Cause::Unavailable("the daemon is stopping") });
+    answer.unwrap_or_else(closed)
 }

@@ -12,16 +12,23 @@ mod body;
 mod evaluator;
 mod form;
 mod headers;
+mod jsonnet;
+mod message;
 mod path;
+mod pool;
+mod process;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
 pub use body::{Body, ParseError};
 pub use evaluator::{Evaluator, Outcomes};
 pub use headers::{canonical_name, go_json, headers};
 pub use path::Path;
+pub use pool::Settings;
 
 use crate::clock::Micros;
+use jsonnet::Problem;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -131,6 +138,9 @@ pub enum CheckError {
     Template { column: String, message: String },
     #[error("column name \"{0}\" is not unique")]
     RepeatedName(String),
+    /// Not the fault of the mapping: it may be tried again.
+    #[error("templates cannot be checked now: {0}")]
+    Unavailable(String),
 }
 
 /// Why a request does not become a row. The texts are for those who sent it.
@@ -156,6 +166,25 @@ pub enum Failure {
     /// Not the fault of the request: it may be sent again.
     #[error("templates cannot be evaluated now: {0}")]
     Unavailable(String),
+}
+
+impl Failure {
+    /// Whether the same may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// The label of the metric.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::ContentType(_) => "content_type",
+            Self::Body(_) => "body",
+            Self::Column { .. } => "column",
+            Self::TooLarge => "too_large",
+            Self::Stopped { .. } => "stopped",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 impl Mapping {

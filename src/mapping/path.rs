@@ -19,6 +19,11 @@ impl<'a> Path<'a> {
         Self(parts.map(Step::parse).collect())
     }
 
+    /// Whether it is the whole document.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The source text of what stands here. `json` has been checked. Of a key that is repeated it is the last one.
     pub fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let mut found = json.trim_matches([' ', '\t', '\r', '\n']);

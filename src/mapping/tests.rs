@@ -18,6 +18,12 @@ fn body(text: &str) -> Body<'_> {
     Body::parse(text.as_bytes(), Some("application/json")).unwrap()
 }
 
+/// For mappings that need none.
+fn no_workers() -> Settings {
+    let program = "/nonexistent".into();
+    Settings { program, workers: 1, memory_max: 0, deadline: std::time::Duration::ZERO }
+}
+
 #[test]
 fn a_path_finds_values_as_they_stand_in_the_source() {
     let json =
@@ -182,7 +188,7 @@ fn a_row_over_one_mebibyte_is_refused() {
     let evaluate = |bytes: usize| {
         let text = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes));
         let request = request(&text, "application/json", &[]);
-        let evaluator = Evaluator::default();
+        let evaluator = Evaluator::new(no_workers());
         evaluator.evaluate_blocking(&[Arc::new(mapping.clone())], &[request])[0][0]
             .as_ref()
             .map(Vec::len)
@@ -190,4 +196,60 @@ fn a_row_over_one_mebibyte_is_refused() {
     };
     assert_eq!(evaluate(500_000), Ok(2));
     assert_eq!(evaluate(600_000), Err(Failure::TooLarge));
+}
+
+#[test]
+fn messages_between_daemon_and_worker_are_read_as_they_were_written() {
+    use message::{Batch, Evaluation, Job, Reply};
+    let headers = [("A".to_owned(), "ü".to_owned())];
+    let request = request("body", "text/plain", &headers);
+    let jobs =
+        [message::encode_evaluation(&request, &[(7, true), (8, false)]), message::encode_check("1 + 1")];
+    let encoded = message::encode_batch(true, &[(7, "seven"), (8, "eight")], jobs.iter().map(Vec::as_slice));
+    let expected = Batch {
+        hasty: true,
+        new: vec![(7, "seven"), (8, "eight")],
+        jobs: vec![
+            Job::Evaluate(Evaluation {
+                templates: vec![(7, true), (8, false)],
+                body: b"body",
+                content_type: Some("text/plain"),
+                headers: headers.to_vec(),
+                ip: request.ip,
+                received_at: request.received_at,
+            }),
+            Job::Check("1 + 1"),
+        ],
+    };
+    assert_eq!(encoded[..4], u32::try_from(encoded.len() - 4).unwrap().to_le_bytes());
+    assert_eq!(message::decode_batch(&encoded[4..]), Ok(expected));
+    for len in 4..encoded.len() {
+        assert!(message::decode_batch(&encoded[4..len]).is_err(), "cut at {len}");
+    }
+    for reply in [
+        Reply::Value("é".to_owned()),
+        Reply::Failed(Problem::Template("x".to_owned())),
+        Reply::Failed(Problem::ContentType("x".to_owned())),
+        Reply::Failed(Problem::Body("x".to_owned())),
+        Reply::Failed(Problem::TooLarge),
+        Reply::Done { retiring: false },
+        Reply::Done { retiring: true },
+    ] {
+        assert_eq!(message::decode_reply(&message::encode_reply(&reply)[4..]), Ok(reply));
+    }
+    assert!(message::decode_reply(&[]).is_err());
+    assert!(message::decode_reply(&[0, 0xff]).is_err());
+    assert!(message::decode_reply(&[9]).is_err());
+}
+
+#[test]
+fn without_workers_templates_are_not_available() {
+    let mapping: Mapping = serde_json::from_str(
+        r#"{"columns":[{"type":"template","name":"t","template":{"language":"jsonnet","content":"1"}}]}"#,
+    )
+    .unwrap();
+    let evaluator = Evaluator::new(no_workers());
+    let request = request("{}", "application/json", &[]);
+    let outcomes = evaluator.evaluate_blocking(&[Arc::new(mapping)], &[request]);
+    assert_eq!(outcomes, [[Err(Failure::Unavailable("a worker cannot be started".to_owned()))]]);
 }

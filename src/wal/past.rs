@@ -40,9 +40,16 @@ impl Past {
         self.shared.missing(range)
     }
 
+    /// Everything that may be received in `[from, to)`, with frames around it, in order.
+    pub fn received(&self, from: Micros, to: Micros) -> PastFrames {
+        let all = LsnRange { first: Lsn(1), last: Lsn(u64::MAX) };
+        PastFrames { times: Some((from, to)), ..self.read(all) }
+    }
+
     /// The frames of `range` in order. What is missing or damaged is passed over.
     pub fn read(&self, range: LsnRange) -> PastFrames {
         PastFrames {
+            times: None,
             shared: Arc::clone(&self.shared),
             next: range.first,
             last: range.last,
@@ -80,6 +87,8 @@ pub struct PastFrames {
     /// The number to go on from, and the last one wanted.
     next: Lsn,
     last: Lsn,
+    /// Archived segments without frames of this time are passed over.
+    times: Option<(Micros, Micros)>,
     source: Option<Source>,
     buffer: Vec<u8>,
     at: usize,
@@ -179,12 +188,18 @@ impl PastFrames {
                     if segment.base > self.last {
                         return Ok(false);
                     }
-                    self.source = Some(Source::Log { segment, offset: Segment::FIRST_OFFSET });
+                    let offset = segment.near(self.next);
+                    self.source = Some(Source::Log { segment, offset });
                     return Ok(true);
                 }
                 Some(Place::Archive(name)) if name.base > self.last => return Ok(false),
                 Some(Place::Archive(name)) => {
                     if let Some(segment) = self.shared.archive.read(self.shared.storage.as_ref(), name)? {
+                        let index = &segment.index;
+                        if self.times.is_some_and(|(from, to)| index.last_ts < from || index.first_ts >= to) {
+                            self.next = index.last.next();
+                            continue;
+                        }
                         let block = segment.block_with(self.next);
                         self.source = Some(Source::Archive { segment: Box::new(segment), block });
                         return Ok(true);

@@ -4,7 +4,7 @@ use super::Shared;
 use super::durable::Durable;
 use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
 use super::lsn::{Lsn, LsnRange, SegmentId};
-use super::segment::Segment;
+use super::segment::{MARK_BYTES, Segment};
 use crate::clock::Micros;
 use crate::error::chain;
 use std::borrow::Cow;
@@ -23,6 +23,8 @@ pub struct Reader {
     segment: Option<Arc<Segment>>,
     offset: u64,
     released: u64,
+    /// From here on a frame's place is worth remembering.
+    marked: u64,
     /// The number that is to come next.
     next: Lsn,
     current: Option<(u64, FrameHeader)>,
@@ -71,6 +73,7 @@ impl Reader {
             segment: None,
             offset: 0,
             released: 0,
+            marked: 0,
             next: consumed.next(),
             current: None,
             looks_only: false,
@@ -170,6 +173,10 @@ impl Reader {
                         return Polled::Damage(damage);
                     }
                     self.current = Some((self.offset, header));
+                    if self.offset >= self.marked {
+                        segment.mark(header.lsn, self.offset);
+                        self.marked = self.offset + MARK_BYTES;
+                    }
                     self.offset += header.frame_bytes() as u64;
                     self.next = header.lsn.next();
                     self.release_behind(&segment);
@@ -206,6 +213,7 @@ impl Reader {
     fn enter(&mut self, segment: Arc<Segment>) -> Arc<Segment> {
         self.offset = Segment::FIRST_OFFSET;
         self.released = 0;
+        self.marked = 0;
         // Only here may numbers jump: a start goes on far above the highest number seen.
         self.next = self.next.max(segment.base);
         self.segment = Some(Arc::clone(&segment));

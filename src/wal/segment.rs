@@ -22,7 +22,12 @@ pub(super) struct Segment {
     end_last: AtomicU64,
     /// All its frames were written again in a newer segment, after a failed sync.
     pub(super) superseded: AtomicBool,
+    /// Some frames that were read, with their offsets, in their order: so that one is found without reading all before it.
+    marks: Mutex<Vec<(Lsn, u64)>>,
 }
+
+/// Between two frames whose places are remembered, at least.
+pub(super) const MARK_BYTES: u64 = 64 << 10;
 
 /// Where a segment's frames stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +58,23 @@ impl Segment {
             end_offset: AtomicU64::new(u64::MAX),
             end_last: AtomicU64::new(0),
             superseded: AtomicBool::new(false),
+            marks: Mutex::default(),
         }
+    }
+
+    /// Remembers where a frame is, if none is remembered nearby.
+    pub(super) fn mark(&self, lsn: Lsn, offset: u64) {
+        let mut marks = self.marks.lock();
+        if marks.last().is_none_or(|(_, last)| offset >= last + MARK_BYTES) {
+            marks.push((lsn, offset));
+        }
+    }
+
+    /// Where to begin to look for a frame.
+    pub(super) fn near(&self, lsn: Lsn) -> u64 {
+        let marks = self.marks.lock();
+        let above = marks.partition_point(|(marked, _)| *marked <= lsn);
+        above.checked_sub(1).and_then(|at| marks.get(at)).map_or(Self::FIRST_OFFSET, |(_, offset)| *offset)
     }
 
     pub(super) fn id(&self) -> SegmentId {

@@ -269,7 +269,7 @@ fn a_repeated_request_id_is_stored_once_if_that_is_configured() {
 
 #[test]
 fn what_came_lately_can_be_looked_at() {
-    let daemon = Daemon::dev();
+    let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\n").start();
     for n in 0..60 {
         let kind = if n % 2 == 0 { "even" } else { "odd" };
         accepted(&json_to(&daemon, STREAM, &json!({"n": n, "name": kind, "type": kind}).to_string()));
@@ -305,4 +305,119 @@ fn too_many_requests_of_a_tenant_are_told_when_to_come_again() {
     let limited = answers.iter().find(|answer| answer.status == 429).expect("more than two a second");
     refused(limited, 429, "rate limit");
     assert_eq!(limited.header("retry-after"), Some("1"));
+}
+
+/// Files below a stream's directory whose names end so.
+fn raw_files(daemon: &Daemon, stream: &str, extension: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let days =
+        std::fs::read_dir(daemon.data_dir().join("tables").join(stream)).into_iter().flatten().flatten();
+    for day in days {
+        let files = std::fs::read_dir(day.path()).into_iter().flatten().flatten();
+        found
+            .extend(files.map(|file| file.path()).filter(|path| path.to_string_lossy().ends_with(extension)));
+    }
+    found.sort();
+    found
+}
+
+fn landing(daemon: &Daemon, stream: &str, landing: &Value) {
+    let settings = json!({"settings": {"project": "acme", "landing": landing}});
+    let answer = daemon.administer("PUT", &format!("/admin/v1/streams/{stream}"), &settings);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+/// `…/2026-11-21/13-00000000000016777218.cbor`
+fn named_by_the_hour(path: &std::path::Path, extension: &str) {
+    let day = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    assert!(day.parse::<jiff::civil::Date>().is_ok(), "{day}");
+    let name = path.file_name().unwrap().to_str().unwrap().strip_suffix(extension).unwrap();
+    let (hour, lsn) = name.split_once('-').unwrap();
+    assert!(hour.len() == 2 && hour.parse::<u8>().unwrap() < 24, "{name}");
+    assert!(lsn.len() == 20 && lsn.parse::<u64>().unwrap() > 0, "{name}");
+}
+
+#[test]
+fn records_land_as_they_came_beside_the_table_or_instead() {
+    let daemon = Daemon::dev();
+    landing(&daemon, STREAM, &json!({"raw": "ndjson"}));
+    landing(&daemon, "is-OnlyCbor", &json!({"table": false, "raw": "cbor"}));
+    for n in 0..3 {
+        accepted(&json_to(&daemon, STREAM, &format!("{{\"n\":\n {n}}}")));
+    }
+    let good = "<r><a><v>1</v></a><a><v>2</v></a></r>";
+    accepted(&xml_to(&daemon, "is-OnlyCbor", good));
+    accepted(&xml_to(&daemon, "is-OnlyCbor", "<r>"));
+    assert_eq!(rows(&daemon, STREAM, 3).len(), 3);
+    let files =
+        eventually("the file", || Some(raw_files(&daemon, STREAM, ".ndjson.zst")).filter(|f| !f.is_empty()));
+    files.iter().for_each(|file| named_by_the_hour(file, ".ndjson.zst"));
+    let text: Vec<u8> =
+        files.iter().flat_map(|file| zstd::decode_all(std::fs::File::open(file).unwrap()).unwrap()).collect();
+    assert_eq!(String::from_utf8(text).unwrap(), "{\"n\":  0}\n{\"n\":  1}\n{\"n\":  2}\n");
+    let bad = rows(&daemon, "is-OnlyCbor_quarantine", 1);
+    assert_eq!(bad.len(), 1);
+    let files =
+        eventually("the file", || Some(raw_files(&daemon, "is-OnlyCbor", ".cbor")).filter(|f| !f.is_empty()));
+    files.iter().for_each(|file| named_by_the_hour(file, ".cbor"));
+    let bytes: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let bodies = |bytes: &[u8]| {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let mut bodies = Vec::new();
+        while decoder.position() < bytes.len() {
+            assert_eq!(decoder.map().unwrap(), Some(4));
+            for key in ["received_at", "request_id", "content_type"] {
+                assert_eq!(decoder.str().unwrap(), key);
+                assert!(!decoder.str().unwrap().is_empty());
+            }
+            assert_eq!(decoder.str().unwrap(), "body");
+            bodies.push(String::from_utf8(decoder.bytes().unwrap().to_vec()).unwrap());
+        }
+        bodies
+    };
+    assert_eq!(bodies(&bytes), [good, "<r>"]);
+    // Nothing but the quarantine is Parquet.
+    assert_eq!(daemon.rows("is-OnlyCbor").len(), 0);
+    let counts = daemon.get("/admin/v1/streams/is-OnlyCbor").json();
+    assert_eq!((&counts["rows"]["stored"], &counts["rows"]["quarantined"]), (&json!(2), &json!(1)));
+    // The same as samples.
+    let sample =
+        |stream: &str, query: &str| daemon.get(&format!("/admin/v1/streams/{stream}/sample?{query}"));
+    assert_eq!(sample(STREAM, "n=2").json(), json!([{"n": 1}, {"n": 2}]));
+    assert_eq!(sample(STREAM, "format=ndjson&n=1").text(), "{\"n\":2}\n");
+    assert_eq!(bodies(&sample("is-OnlyCbor", "format=cbor").body), [good, "<r>"]);
+    assert_eq!(sample("is-OnlyCbor", "format=json").json(), json!([{"v": "1"}, {"v": "2"}]));
+    assert_eq!(sample(STREAM, "format=x").status, 400);
+    assert_eq!(sample(STREAM, "n=0").status, 400);
+}
+
+#[test]
+fn raw_files_are_exact_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    landing(&daemon, STREAM, &json!({"raw": "ndjson"}));
+    for n in 0..20 {
+        accepted(&json_to(&daemon, STREAM, &json!({"n": n}).to_string()));
+    }
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    for n in 20..30 {
+        accepted(&json_to(&daemon, STREAM, &json!({"n": n}).to_string()));
+    }
+    assert_eq!(rows(&daemon, STREAM, 30).len(), 30);
+    let found = eventually("all files", || {
+        let files = raw_files(&daemon, STREAM, ".ndjson.zst");
+        let text: Vec<u8> = files
+            .iter()
+            .flat_map(|file| zstd::decode_all(std::fs::File::open(file).unwrap()).unwrap())
+            .collect();
+        let text = String::from_utf8(text).unwrap();
+        (text.lines().count() >= 30).then_some(text)
+    });
+    let mut numbers: Vec<i64> = found
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_i64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..30).collect::<Vec<i64>>());
 }

@@ -236,6 +236,24 @@ fn keys_on_the_command_line() {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
+    let made = {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.args(["stream", "create", "Web orders", "--dialect", "amperity", "--project", "acme"]);
+        command.args([
+            "--description",
+            "from the shop",
+            "--admin-url",
+            &format!("http://{}", world.daemon.admin),
+        ]);
+        command.env("FOREBAY_TOKEN", world.daemon.token.as_deref().unwrap());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let id = made.split_whitespace().next().unwrap();
+    assert!(id.starts_with("is-") && id.len() == 12, "{made}");
+    let stream = world.daemon.administer("GET", &format!("/admin/v1/streams/{id}"), &json!({})).json();
+    let settings = &stream["settings"];
+    assert_eq!((&settings["vendor"]["name"], &settings["project"]), (&json!("Web orders"), &json!("acme")));
+    assert_eq!(settings["description"], "from the shop");
     run(&["create", "writer", "--role", "streaming-ingest-api:write", "--project", "acme"]);
     let first = run(&["issue", "writer", "--days", "7"]);
     assert_eq!(world.status(&first), 202);

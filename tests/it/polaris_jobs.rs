@@ -144,9 +144,6 @@ fn a_table_has_one_running_job() {
     let second = create(&daemon, &replacing);
     assert_eq!(get(&daemon, &path(&first))["executionStatus"], "canceled");
     assert_eq!(get(&daemon, &path(&second))["executionStatus"], "running");
-    // Its connection has one, too: a second one would get nothing.
-    let other = refused(&call(&daemon, "POST", JOBS, &spec("other")), 400);
-    assert!(other.contains("go to one table"), "{other}");
     assert_eq!(set(&daemon, &second, "canceled").status, 200);
     // Of eight at once for a new table, one is made.
     let mut statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -156,6 +153,52 @@ fn a_table_has_one_running_job() {
     });
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![201], vec![400; 7]].concat());
+}
+
+#[test]
+fn the_events_of_a_connection_go_to_every_job_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = crate::support::Setup::dev("").start_at(dir.path());
+    let connection = json!({"name": "demo", "type": "push_streaming"});
+    assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
+    let strict = json!({
+        "type": "detail", "name": "strict", "schemaMode": "strict",
+        "schema": [{"name": "__time", "dataType": "timestamp"}, {"name": "n", "dataType": "long"}],
+    });
+    assert_eq!(call(&daemon, "POST", "/v1/projects/p/tables", &strict).status, 201);
+    let wide = create(&daemon, &spec("wide"));
+    let mut narrow = spec("strict");
+    narrow["mappings"] = json!([
+        {"columnName": "__time", "expression": "TIME_PARSE(\"__time\")"},
+        {"columnName": "n", "expression": "\"n\""},
+    ]);
+    narrow["source"]["inputSchema"][1] = json!({"dataType": "string", "name": "n"});
+    let narrow = create(&daemon, &narrow);
+    let event = |city: &str, n: &str| {
+        format!("{{\"__time\":\"2024-01-01T00:00:00Z\",\"city\":\"{city}\",\"n\":{n}}}\n")
+    };
+    let body = event("Chicago", "1") + &event("Boston", "\"none\"");
+    let answer = push(&daemon, "/v1/projects/p/events/demo", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Both tables have the first event; the second fits one of them.
+    let n = |table: &str| daemon.rows(table).iter().map(|row| row["n"].clone()).collect::<Vec<_>>();
+    assert_eq!(daemon.rows("wide").len(), 2);
+    assert_eq!(n("strict"), [json!(1)]);
+    assert_eq!(daemon.rows("strict_quarantine").len(), 1);
+    let receipt = answer.header("forebay-receipt").unwrap().to_owned();
+    let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
+    let files = found["files"].as_array().unwrap();
+    let tables = ["wide/", "strict/", "strict_quarantine/"];
+    let held = |table: &str| files.iter().any(|file| file["object"].as_str().unwrap().starts_with(table));
+    assert!(tables.into_iter().all(held), "{found}");
+    // One that is canceled gets nothing more; the others go on, also after a restart.
+    assert_eq!(set(&daemon, &narrow, "canceled").status, 200);
+    daemon.kill();
+    let daemon = crate::support::Setup::dev("").start_at(dir.path());
+    assert_eq!(push(&daemon, "/v1/projects/p/events/demo", event("Austin", "3")).status, 200);
+    assert_eq!(daemon.rows("wide").len(), 3);
+    assert_eq!(daemon.rows("strict").len(), 1);
+    assert_eq!(get(&daemon, &path(&wide))["executionStatus"], "running");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::Batch;
 use crate::columns::{Origin, Reason, RowCounts};
 use crate::json::BodyKind;
-use crate::mapped;
-use crate::xml::{About, Known, transcribe};
+use crate::landing::xml_lines;
+use crate::wal::Lsn;
+use crate::xml::Known;
 
 impl Table {
     pub(super) fn append_xml(
@@ -19,11 +20,10 @@ impl Table {
             Some((of, known)) if of == version => known,
             _ => Known::of(&self.schema().columns),
         };
-        let content_type = mapped::kept(&batch.head, "Content-Type");
-        let about =
-            About { content_type: content_type.as_deref(), row_tag: self.stream.settings.row_tag.as_deref() };
-        let lines = transcribe(batch.body, about, &known);
+        let lines = xml_lines(batch, &self.stream, &known);
         self.known = Some((version, known));
+        let readable = lines.as_ref().ok().map(Vec::as_slice);
+        self.keep_raw(Lsn(origin.lsn), origin.received_at, batch, readable);
         let source_bytes = batch.body.len();
         let lines = match lines {
             Ok(lines) => lines,

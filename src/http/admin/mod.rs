@@ -11,6 +11,7 @@ mod problem;
 mod replay;
 mod sample;
 mod schema;
+mod staged;
 mod state;
 mod streams;
 mod tokens;
@@ -67,9 +68,11 @@ pub enum Call {
     AcceptProposals,
     Records,
     Errors,
+    Sample,
     Files,
     Wal,
     Staged,
+    Recover,
     Publish,
     Replay,
     Replays,
@@ -135,9 +138,11 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::post("/admin/v1/streams/{id}/schema/proposals", Call::AcceptProposals),
     Route::get("/admin/v1/streams/{id}/records", Call::Records),
     Route::get("/admin/v1/streams/{id}/errors", Call::Errors),
+    Route::get("/admin/v1/streams/{id}/sample", Call::Sample),
     Route::get("/admin/v1/streams/{id}/files", Call::Files),
     Route::get("/admin/v1/wal", Call::Wal),
     Route::get("/admin/v1/staged", Call::Staged),
+    Route::post("/admin/v1/staged/recover", Call::Recover),
     Route::post("/admin/v1/publish", Call::Publish),
     Route::post("/admin/v1/replay", Call::Replay),
     Route::get("/admin/v1/replay", Call::Replays),
@@ -313,9 +318,11 @@ impl AdminHandler {
             Call::AcceptProposals => running.accept_proposals(request).await,
             Call::Records => running.records(request).await,
             Call::Errors => running.errors(request).await,
+            Call::Sample => running.sample(request).await,
             Call::Files => running.files(request).await,
             Call::Wal => running.wal_report().await,
             Call::Staged => running.staged().await,
+            Call::Recover => running.recover(request).await,
             Call::Publish => running.publish(request).await,
             Call::Replay => running.replay(request).await,
             Call::Replays => running.replays(request).await,

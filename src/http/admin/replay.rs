@@ -6,7 +6,7 @@ use super::{AdminRequest, Running};
 use crate::catalog::{CutRecord, NewReplay, Replay, ReplayState, Stream};
 use crate::clock::Micros;
 use crate::error::chain;
-use crate::wal::LsnRange;
+use crate::wal::{Lsn, LsnRange};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full as FullBody;
@@ -63,7 +63,11 @@ impl Running {
             Ok((waiting, cuts, range, missing))
         });
         let (waiting, cuts, range, missing) = planned.await?;
-        let (Some(range), Some(missing)) = (range, missing) else {
+        // An export may be given events that came before there was one: how many, the replay finds out.
+        let may_be_given = stream.settings.receiver.is_some();
+        let nothing =
+            may_be_given.then_some((LsnRange { first: Lsn::NONE, last: Lsn::NONE }, Ok(Vec::new())));
+        let Some((range, missing)) = range.zip(missing).or(nothing) else {
             let (from, to) = (timestamp(from), timestamp(to));
             let detail = format!("no file of {} has rows received from {from} to {to}", stream.name);
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
@@ -79,7 +83,8 @@ impl Running {
             );
         }
         let plan = Plan::new(&cuts, &missing);
-        if plan.made.is_empty() || !(plan.left.is_empty() || asked.partial) {
+        let has_work = !plan.made.is_empty() || (may_be_given && cuts.is_empty());
+        if !has_work || !(plan.left.is_empty() || asked.partial) {
             return Ok(plan.refusal());
         }
         let new = plan.replay(&stream, (from, to), asked.partial, range);

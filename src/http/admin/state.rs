@@ -104,21 +104,6 @@ impl Running {
         })))
     }
 
-    pub(super) async fn staged(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
-        let catalog = Arc::clone(&self.catalog);
-        let files = blocking(move || catalog.staged()).await?;
-        let streams = self.catalog.streams();
-        let files: Vec<Value> = files
-            .iter()
-            .map(|staged| {
-                let mut value = file(staged);
-                value["stream"] = json!(streams.get(staged.stream).map(|stream| &stream.name));
-                value
-            })
-            .collect();
-        Ok(ok(&json!({"staged": files})))
-    }
-
     /// Closes the open files and waits until everything accepted so far is published.
     pub(super) async fn publish(
         &self,
@@ -217,5 +202,6 @@ pub(super) fn file(file: &RegisteredFile) -> Value {
         "published_at": file.published_at.map(timestamp),
         "attempts": (file.state == FileState::Staged).then_some(file.attempts),
         "last_error": file.last_error,
+        "held": file.held,
     })
 }

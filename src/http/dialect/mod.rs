@@ -16,6 +16,7 @@ use crate::control::{CatalogError, Control, IfExists, NewStream, Receiver, Strea
 use crate::json::BodyKind;
 use crate::limits::Standing;
 use crate::mapping::Failure;
+use crate::offsets::Numbered;
 use crate::schema::{Policy, StreamSettings};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -157,6 +158,8 @@ pub struct Accepted {
     pub exports: Vec<String>,
     /// Why records were left out, one for each.
     pub refused: Vec<String>,
+    /// The offsets of the stored records, if the stream has any.
+    pub numbered: Option<Numbered>,
 }
 
 /// How far the records had come when they were answered.

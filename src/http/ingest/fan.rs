@@ -140,7 +140,8 @@ impl IngestHandler {
             refused,
         };
         let judged = Some(Judged { version: stream.schema.version, received_at: come.received_at });
-        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, judged };
+        let partitions = Vec::new();
+        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, judged, partitions };
         let checked =
             Checked { pieces: vec![whole], kind: records.kind, verdict, fan, _in_flight: body.in_flight };
         Ok((stream, checked))

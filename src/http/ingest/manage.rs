@@ -7,6 +7,7 @@ use super::admit::Admission;
 use super::fan::{Come, Records};
 use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
+use super::target::check_takes_requests;
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use bytes::Bytes;
@@ -62,6 +63,7 @@ impl IngestHandler {
                 let (stream, body) = match &append.to {
                     Destination::Stream(stream) => {
                         let (kind, bodies) = (append.kind, dialect.bodies());
+                        check_takes_requests(stream)?;
                         let stream = Arc::clone(stream);
                         let known = Some(Arc::clone(&stream));
                         let manner = Manner {

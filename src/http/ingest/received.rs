@@ -121,7 +121,7 @@ impl Checked {
 }
 
 /// What becomes of the records of a body.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Verdict {
     pub(super) good: u64,
     pub(super) bad: u64,
@@ -131,6 +131,8 @@ pub(super) struct Verdict {
     pub(super) first_bad: Option<(u64, Syntax)>,
     /// If it was told under the stream's rules.
     pub(super) judged: Option<Judged>,
+    /// The partition of each good record, if the stream has a key.
+    pub(super) partitions: Vec<u32>,
 }
 
 impl Verdict {
@@ -190,11 +192,18 @@ impl Manner {
             versioned.map(|stream| Judged { version: stream.schema.version, received_at: self.received_at });
         if kind == BodyKind::Xml {
             // What is in it is for the compactor to see.
-            return Ok(Verdict { good: 0, bad: 0, objects: 0, first_bad: None, judged });
+            return Ok(Verdict {
+                good: 0,
+                bad: 0,
+                objects: 0,
+                first_bad: None,
+                judged,
+                partitions: Vec::new(),
+            });
         }
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
             let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
-            return Ok(Verdict { good, bad, objects: good, first_bad, judged });
+            return Ok(Verdict { good, bad, objects: good, first_bad, judged, partitions: Vec::new() });
         };
         let whole;
         let body: &[u8] = match pieces {
@@ -207,7 +216,8 @@ impl Manner {
         let found = columns::judge(stream.id, &stream.rules(), body, kind, self.received_at)?;
         let (good, bad) = (found.stored, found.quarantined.total());
         let objects = good + bad - found.quarantined.of(ReasonKind::Record);
-        Ok(Verdict { good, bad, objects, first_bad: found.first_bad, judged })
+        let (first_bad, partitions) = (found.first_bad, found.partitions);
+        Ok(Verdict { good, bad, objects, first_bad, judged, partitions })
     }
 }
 

@@ -3,10 +3,11 @@
 use super::super::dialect::{Accepted, Durability, Reply, Wait};
 use super::super::reject::{Kind, Reject};
 use super::IngestHandler;
-use super::received::Checked;
-use crate::batch::{self, BatchHead, StreamId};
+use super::received::{Checked, Verdict};
+use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
+use crate::offsets::{Division, Numbered, Numbering};
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ const SPACE_WAIT: Duration = Duration::from_millis(250);
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a repeat waits for a first request that is on its way, and for the keys of earlier starts.
 const KEY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request for a stream with numbered rows waits, after a start, until its offsets are known.
+const OFFSETS_PATIENCE: Duration = Duration::from_secs(5);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where a batch goes and whom it comes from.
@@ -77,22 +80,27 @@ impl IngestHandler {
             Some(key) => self.append_once(origin, body, key).await?,
         };
         let verdict = &body.verdict;
-        let (lsn, stored, quarantined) = match found {
-            Ok(lsn) => {
+        let (lsn, stored, quarantined, numbered) = match &found {
+            Ok((lsn, numbered)) => {
                 let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
                 self.metrics.appended(verdict.good, verdict.bad, bytes);
-                (lsn, verdict.good, verdict.bad)
+                (*lsn, verdict.good, verdict.bad, numbered.clone())
             }
             Err(first) => {
                 self.metrics.replayed();
-                (first.lsn, first.good.into(), first.bad.into())
+                let numbered = match origin.stream.settings.partitions {
+                    0 => None,
+                    _ => self.numbered_before(first.lsn, body).await,
+                };
+                (first.lsn, first.good.into(), first.bad.into(), numbered)
             }
         };
         // A repeat waits as it asks itself: what it is told of durability is true now.
         let state = self.wait(wait, &lands_in(origin.stream, body), lsn).await?;
         let (exports, refused) = (body.fan.exports.clone(), body.fan.refused.clone());
         let invalid = verdict.invalid();
-        let accepted = Accepted { lsn: lsn.0, stored, quarantined, invalid, state, exports, refused };
+        let accepted =
+            Accepted { lsn: lsn.0, stored, quarantined, invalid, state, exports, refused, numbered };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 
@@ -102,7 +110,7 @@ impl IngestHandler {
         origin: &Origin<'_>,
         body: &Checked,
         key: &str,
-    ) -> Result<Result<Lsn, Stored>, Reject> {
+    ) -> Result<Result<(Lsn, Option<Numbered>), Stored>, Reject> {
         let fingerprint = Fingerprint::of(body.pieces.iter().map(|piece| &piece[..]));
         let hash = KeyHash::new(origin.stream.id, key);
         let ticket = match self.keys.claim(hash, fingerprint, self.clock.now(), KEY_PATIENCE).await {
@@ -112,9 +120,9 @@ impl IngestHandler {
         };
         // No wait between the append and the word of it: a client that hangs up has stored both or none.
         match self.append(origin, body).await {
-            Ok(lsn) => {
+            Ok((lsn, numbered)) => {
                 ticket.stored(lsn, count(body.verdict.good), count(body.verdict.bad));
-                Ok(Ok(lsn))
+                Ok(Ok((lsn, numbered)))
             }
             Err(reject) => {
                 if reject.kind == Kind::Unknown {
@@ -125,7 +133,7 @@ impl IngestHandler {
         }
     }
 
-    async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<Lsn, Reject> {
+    async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<(Lsn, Option<Numbered>), Reject> {
         let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
         let batch = BatchHead {
             good: count(body.verdict.good),
@@ -147,9 +155,26 @@ impl IngestHandler {
             with_results = [&body.pieces[..], std::slice::from_ref(&body.fan.results)].concat();
             &with_results
         };
-        let frame = NewFrame { ts, ext: &[], head: &batch.encode(), body: pieces };
-        let mut refused = match self.wal.append(&frame) {
-            Ok(lsn) => return Ok(lsn),
+        let append = |head: &[u8]| self.wal.append(&NewFrame { ts, ext: &[], head, body: pieces });
+        if origin.stream.settings.partitions == 0 {
+            let head = batch.encode();
+            return Ok((self.append_patiently(|| append(&head)).await?, None));
+        }
+        let numbering = self.numbering(origin.stream).await?;
+        let division = division(origin.stream, &body.verdict);
+        let numbered = self.append_patiently(|| {
+            numbering.append(&division, |offsets| {
+                append(&BatchHead { offsets: offsets.to_vec(), ..batch.clone() }.encode())
+            })
+        });
+        let (lsn, numbered) = numbered.await?;
+        Ok((lsn, Some(numbered)))
+    }
+
+    /// Appends, and tries again for a moment if there is no room.
+    async fn append_patiently<T>(&self, append: impl Fn() -> Result<T, AppendError>) -> Result<T, Reject> {
+        let mut refused = match append() {
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let deadline = tokio::time::Instant::now() + SPACE_WAIT;
@@ -157,8 +182,8 @@ impl IngestHandler {
             let AppendError::Full(full) = refused else { return Err(append_refused(&refused)) };
             let space = self.wal.space();
             let waited = tokio::time::timeout_at(deadline, space).await;
-            refused = match self.wal.append(&frame) {
-                Ok(lsn) => return Ok(lsn),
+            refused = match append() {
+                Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             if waited.is_err() {
@@ -166,6 +191,28 @@ impl IngestHandler {
                 return Err(Reject::new(Kind::Full, full.to_string()).retry_after(seconds));
             }
         }
+    }
+
+    /// The counters of a stream whose rows are numbered.
+    async fn numbering(&self, stream: &Stream) -> Result<Arc<Numbering>, Reject> {
+        let offsets = &self.control.records.offsets;
+        if !offsets.ready(OFFSETS_PATIENCE).await {
+            let message = "it is not yet known which offsets were given before";
+            return Err(Reject::new(Kind::Unavailable, message).retry_after(1));
+        }
+        Ok(offsets.of(stream.id, stream.settings.partitions))
+    }
+
+    /// The offsets that the records of an earlier request got, which was the same as this one.
+    async fn numbered_before(&self, lsn: Lsn, body: &Checked) -> Option<Numbered> {
+        let past = self.wal.past();
+        let found = tokio::task::spawn_blocking(move || {
+            let (_, _, payload) = past.find(lsn).ok()??;
+            Some(Batch::decode(&payload).ok()?.head.offsets)
+        });
+        // Without them the answer says less.
+        let ranges = found.await.ok()??;
+        Some(Numbered::new(ranges, &body.verdict.partitions))
     }
 
     async fn wait(&self, wait: Wait, streams: &[StreamId], lsn: Lsn) -> Result<Durability, Reject> {
@@ -204,6 +251,14 @@ impl IngestHandler {
             // The rows are published; only their address is not at hand.
             _ => Ok(Durability::Published(Vec::new())),
         }
+    }
+}
+
+/// How the rows of a body are divided among the partitions of its stream.
+fn division(stream: &Stream, verdict: &Verdict) -> Division {
+    match stream.settings.key.as_slice() {
+        [] => Division::Turn(count(verdict.good)),
+        _ => Division::Keyed(verdict.partitions.clone()),
     }
 }
 

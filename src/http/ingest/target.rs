@@ -6,7 +6,7 @@ use super::super::reject::{Kind, Reject};
 use super::{IngestHandler, unread};
 use crate::auth::{AuthError, Caller, Need};
 use crate::catalog::{Alter, CatalogError, Stream, check_name};
-use crate::schema::{Payload, StreamSettings};
+use crate::schema::{Payload, Policy, StreamSettings};
 use std::sync::Arc;
 
 pub(super) enum Target {
@@ -84,6 +84,7 @@ impl IngestHandler {
         }
         // Rights are for names, also if the request has the id.
         found.iter().try_for_each(|stream| caller.require(Need::Ingest(&stream.name))).map_err(unread)?;
+        found.iter().try_for_each(|stream| check_takes_requests(stream)).map_err(Reject::close)?;
         if !found.is_empty() {
             return Ok(Target::Streams(found.remove(0), found));
         }
@@ -133,6 +134,13 @@ impl IngestHandler {
             let (takes, came) = (known.name(), payload.name());
             Err(Reject::malformed(format!("The stream {} takes {takes}, not {came}", stream.name)))
         };
+        // Rows of XML are known only after the answer, and offsets are given with it.
+        if payload == Payload::Xml && stream.settings.partitions > 0 {
+            return Err(Reject::malformed(format!(
+                "The stream {} has partitions, so it takes no XML",
+                stream.name
+            )));
+        }
         if let Some(known) = stream.settings.payload {
             return fits(stream, known);
         }
@@ -153,6 +161,18 @@ impl IngestHandler {
         let known = stream.settings.payload.unwrap_or(payload);
         fits(stream, known)
     }
+}
+
+/// Refuses what would be stored and land nowhere, and what only a receiver makes rows of.
+pub(super) fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
+    let landing = stream.settings.landing;
+    let lands = landing.table || landing.raw.is_some();
+    if lands && stream.policy != Policy::Mapped {
+        return Ok(());
+    }
+    let name = &stream.name;
+    let what = format!("\"{name}\" takes events through its receiver only");
+    Err(Reject::new(Kind::Unprocessable, what))
 }
 
 /// Whether a project sees the stream. What was made without a project is in all of them.

@@ -180,9 +180,6 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         )));
     }
     let running = running(request)?;
-    check_connection_free(&running, &spec.connection, |job| {
-        spec.replace_running && job.table_name() == spec.table
-    })?;
     let replaced = running.into_iter().find(|job| job.table_name() == spec.table);
     if let Some(job) = replaced.as_ref().filter(|_| !spec.replace_running) {
         let message =
@@ -225,20 +222,6 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     refresh(request.control)?;
     let location = format!("/v1/projects/{}/jobs/{}", job.project, job.id);
     Ok(reply::created(&location, &super::jobs_shown::whole(request, &job)?))
-}
-
-/// Refuses a second job of a connection: its events go to one table, and a job that got none would be a trap.
-fn check_connection_free(
-    running: &[Job],
-    connection: &str,
-    is_replaced: impl Fn(&Job) -> bool,
-) -> Result<(), Reject> {
-    let taken = running.iter().find(|job| job.connection() == connection && !is_replaced(job));
-    let Some(job) = taken else { return Ok(()) };
-    Err(wrong(format!(
-        "the connection {connection:?} has the running job {}; events of a connection go to one table",
-        job.id
-    )))
 }
 
 /// Says to a table that exists what the job says of it.
@@ -309,7 +292,6 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
         (_, Desired::Canceled) => return end(request, job, "canceled"),
         (Desired::Suspended, Desired::Running) => {
             let running = running(request)?;
-            check_connection_free(&running, job.connection(), |_| false)?;
             let taken = running.into_iter().find(|other| other.table_name() == job.table_name());
             if let Some(other) = taken {
                 return Err(wrong(format!(

@@ -175,6 +175,7 @@ mod tests {
                 quarantined: 1,
                 invalid: 1,
                 state,
+                numbered: None,
                 exports: Vec::new(),
                 refused: Vec::new(),
             })

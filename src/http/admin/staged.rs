@@ -1,0 +1,111 @@
+//! `/admin/v1/staged`: files that wait to be published; and those that are held back, since they do not fit their table:
+//! let go, or made anew, once that was mended.
+
+use super::problem::{Problem, blocking, ok, parameter};
+use super::state::file;
+use super::{AdminRequest, Running};
+use crate::batch::StreamId;
+use crate::catalog::{Catalog, CatalogError, NewReplay, RegisteredFile, Stream};
+use crate::wal::{Lsn, LsnRange};
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full as FullBody;
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+const REPLAYS_LOOKED_AT: u32 = 1000;
+
+impl Running {
+    pub(super) async fn staged(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let catalog = Arc::clone(&self.catalog);
+        let files = blocking(move || catalog.staged()).await?;
+        let streams = self.catalog.streams();
+        let files: Vec<Value> = files
+            .iter()
+            .map(|staged| {
+                let mut value = file(staged);
+                value["stream"] = json!(streams.get(staged.stream).map(|stream| &stream.name));
+                value
+            })
+            .collect();
+        Ok(ok(&json!({"staged": files})))
+    }
+
+    /// Looks again at files that are held back: those that fit their table now are published, those that its mapping of
+    /// now would make fit are made anew.
+    pub(super) async fn recover(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
+        let only = only.map(|stream| stream.id);
+        let catalog = Arc::clone(&self.catalog);
+        let recovered = blocking(move || recover(&catalog, only)).await?;
+        self.progress.release();
+        self.progress.replay_asked.notify_one();
+        Ok(ok(&recovered))
+    }
+}
+
+fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogError> {
+    let replays = catalog.replays(REPLAYS_LOOKED_AT)?;
+    let under_way = replays.iter().filter(|replay| !replay.state.is_over());
+    let busy: HashMap<StreamId, i64> = under_way.map(|replay| (replay.asked.stream, replay.id)).collect();
+    // A cut is made anew as a whole.
+    let mut made_anew: HashSet<(StreamId, Lsn)> = HashSet::new();
+    let (mut published, mut held, mut begun) = (Vec::new(), Vec::new(), Vec::new());
+    let staged = catalog.staged()?;
+    let of_it = |file: &&RegisteredFile| only.is_none_or(|only| only == file.stream) && file.held.is_some();
+    for file in staged.iter().filter(of_it) {
+        let Some(stream) = catalog.streams().get(file.stream).cloned() else { continue };
+        let mut hold = |reason: String| {
+            held.push(json!({"object": file.object, "stream": stream.name, "reason": reason}));
+        };
+        if let Some(replay) = busy.get(&file.stream) {
+            hold(format!("replay {replay} is making files of the stream anew"));
+            continue;
+        }
+        let then = catalog.rules(file.stream, file.schema_version)?;
+        let Some(reason) = then.and_then(|then| then.misfit(&stream.schema)) else {
+            catalog.hold(file.id, None)?;
+            published.push(file.object.clone());
+            continue;
+        };
+        if stream.rules().misfit(&stream.schema).is_some() {
+            catalog.hold(file.id, Some(&reason))?;
+            hold(reason);
+            continue;
+        }
+        let lsns = LsnRange { first: file.first_lsn, last: file.last_lsn };
+        if !made_anew.insert((file.stream, lsns.first)) {
+            continue;
+        }
+        match replay_of(catalog, &stream, lsns)? {
+            Some(replay) => begun.push(replay),
+            None => hold(reason),
+        }
+    }
+    Ok(json!({"published": published, "replays": begun, "held": held}))
+}
+
+/// Queues the making anew of one cut.
+fn replay_of(catalog: &Catalog, stream: &Stream, lsns: LsnRange) -> Result<Option<i64>, CatalogError> {
+    let Some(cut) = catalog.next_cut(stream.id, lsns, lsns.first.previous())? else { return Ok(None) };
+    let replay = catalog.add_replay(&NewReplay {
+        stream: stream.id,
+        from: cut.first_at,
+        // Nothing is received in no time, so nothing more is given.
+        to: cut.first_at,
+        partial: false,
+        lsns,
+        first_at: cut.first_at,
+        last_at: cut.last_at,
+        cuts: 1,
+        files: cut.files,
+        rows: cut.rows,
+        missing: Vec::new(),
+        left_out: Vec::new(),
+    })?;
+    Ok(Some(replay.id))
+}

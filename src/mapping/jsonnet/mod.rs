@@ -1,0 +1,149 @@
+//! Jsonnet: compiles templates and evaluates them for requests. For worker processes only: a program can take any
+//! amount of time and memory.
+//!
+//! A template is the body of a function without parameters, in front of which the functions of the contract are bound.
+//! They stand on the template's own first line, so positions are shifted by their length.
+
+mod natives;
+mod problem;
+
+use super::{ROW_MAX, Request};
+use natives::Natives;
+use problem::Source;
+use rsjsonnet_lang::arena::Arena;
+use rsjsonnet_lang::interner::StrInterner;
+use rsjsonnet_lang::lexer::Lexer;
+use rsjsonnet_lang::program::{Program, Thunk};
+use rsjsonnet_lang::span::{SpanContextId, SpanManager};
+use rsjsonnet_lang::token::{STokenKind, TokenKind};
+
+/// What stands in front of every template. A default that is a function means that there is none.
+const PRELUDE: &str = "local Ip() = std.native('Ip')(), \
+     Now(format='%Y-%m-%dT%H:%M:%S.%fZ') = std.native('Now')(format), \
+     Body(path='', default=function() null) = std.native('Body')(path, default), \
+     BodyStr() = std.native('BodyStr')(), \
+     Header(name='', default=function() null) = std.native('Header')(name, default), \
+     HeaderStr() = std.native('HeaderStr')(); function() ";
+
+/// The functions in it, and what they are called with.
+const NATIVES: [(&str, &[&str]); 6] = [
+    ("Ip", &[]),
+    ("Now", &["format"]),
+    ("Body", &["path", "default"]),
+    ("BodyStr", &[]),
+    ("Header", &["name", "default"]),
+    ("HeaderStr", &[]),
+];
+
+/// Calls and values within one another.
+const STACK_MAX: usize = 500;
+
+/// Why there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The template failed, or does not compile. Without full stop.
+    Template(String),
+    /// The body is of a type that has no fields.
+    ContentType(String),
+    /// The body is not what its type says.
+    Body(String),
+    /// The value has more than [`ROW_MAX`] bytes.
+    TooLarge,
+}
+
+/// An interpreter, with what it has compiled. Its memory is never given back: some of what it makes lives as long as
+/// it does.
+pub(super) struct Engine<'p> {
+    program: Program<'p>,
+    /// `std.manifestJsonMinified`.
+    minify: Thunk<'p>,
+}
+
+/// A compiled template.
+pub(super) struct Compiled<'p> {
+    function: Thunk<'p>,
+    context: SpanContextId,
+    text: String,
+}
+
+impl<'p> Engine<'p> {
+    pub(super) fn new(arena: &'p Arena) -> Self {
+        let mut program = Program::new(arena);
+        program.set_max_stack(STACK_MAX);
+        for (name, parameters) in NATIVES {
+            let parameters: Vec<_> =
+                parameters.iter().map(|parameter| program.intern_str(parameter)).collect();
+            program.register_native_func(program.intern_str(name), &parameters);
+        }
+        let source = b"std.manifestJsonMinified";
+        let (context, _) = program.span_manager_mut().insert_source_context(source.len());
+        let minify = program.load_source(context, source, true, "").expect("it is a valid program");
+        Self { program, minify }
+    }
+
+    /// Compiles a template; unknown variables are found here.
+    pub(super) fn compile(&mut self, text: &str) -> Result<Compiled<'p>, String> {
+        refuse_imports(text)?;
+        let source = [PRELUDE, text].concat();
+        let (context, _) = self.program.span_manager_mut().insert_source_context(source.len());
+        let loaded = self.program.load_source(context, source.as_bytes(), true, "");
+        let at = Source { spans: self.program.span_manager(), context, prelude: PRELUDE.len(), text };
+        let function = loaded.map_err(|error| problem::of_load(&error, &at))?;
+        Ok(Compiled { function, context, text: text.to_owned() })
+    }
+
+    /// The value that a template has for a request, as compact JSON; a text as it is if `raw`.
+    pub(super) fn evaluate(
+        &mut self,
+        template: &Compiled<'p>,
+        natives: &mut Natives<'_, 'p>,
+        raw: bool,
+    ) -> Result<String, Problem> {
+        let value = self.program.eval_call(&template.function, &[], &[], natives);
+        let json = value.and_then(|value| match value.to_string() {
+            Some(text) if raw => Ok(text),
+            _ => {
+                let value = self.program.value_to_thunk(&value);
+                let json = self.program.eval_call(&self.minify, &[value], &[], natives)?;
+                Ok(json.to_string().unwrap_or_default())
+            }
+        });
+        match json {
+            Ok(json) if json.len() > ROW_MAX => Err(Problem::TooLarge),
+            Ok(json) => Ok(json),
+            Err(error) => Err(natives.take_problem().unwrap_or_else(|| {
+                let at = Source {
+                    spans: self.program.span_manager(),
+                    context: template.context,
+                    prelude: PRELUDE.len(),
+                    text: &template.text,
+                };
+                Problem::Template(problem::of_evaluation(&error, &at))
+            })),
+        }
+    }
+}
+
+/// What templates may ask of a request.
+pub(super) fn natives<'a, 'p>(request: &'a Request<'a>) -> Natives<'a, 'p> {
+    Natives::new(request)
+}
+
+/// There is nothing to import, so nobody need find out at the first request.
+fn refuse_imports(text: &str) -> Result<(), String> {
+    let (arena, interner, mut spans) = (Arena::new(), StrInterner::new(), SpanManager::new());
+    let (context, _) = spans.insert_source_context(text.len());
+    let lexer = Lexer::new(&arena, &arena, &interner, &mut spans, context, text.as_bytes());
+    // What is no token is told by the compiler.
+    let Ok(tokens) = lexer.lex_to_eof(false) else { return Ok(()) };
+    let import = tokens.iter().find(|token| {
+        use STokenKind::{Import, Importbin, Importstr};
+        matches!(token.kind, TokenKind::Simple(Import | Importstr | Importbin))
+    });
+    let Some(import) = import else { return Ok(()) };
+    let at = Source { spans: &spans, context, prelude: 0, text };
+    Err(at.said(Some(import.span), "Imports are not allowed"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! What goes through the pipes between the daemon and a worker process: messages with their length in front, in
+//! little-endian.
+//!
+//! To the worker goes a [`Batch`]. Back come, for each of its jobs, the values of its templates, in order, up to the
+//! first that fails; and at the end [`Reply::Done`].
+
+use super::{Problem, Request};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Bytes of a message to the worker: the largest body, and as much for what goes with it.
+pub(super) const BATCH_MAX: usize = 1 << 30;
+/// Bytes of a message from it: one value.
+pub(super) const REPLY_MAX: usize = 2 << 20;
+
+/// Names a template for as long as the daemon runs.
+pub(super) type TemplateId = u32;
+
+/// Work for a worker.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch<'a> {
+    /// Whether every answer is wanted at once, so that it is known which template a worker died of.
+    pub(super) hasty: bool,
+    /// Templates that it has not seen.
+    pub(super) new: Vec<(TemplateId, &'a str)>,
+    pub(super) jobs: Vec<Job<'a>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Job<'a> {
+    /// Whether a template compiles.
+    Check(&'a str),
+    Evaluate(Evaluation<'a>),
+}
+
+/// One request under one mapping.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Evaluation<'a> {
+    /// Templates, and whether texts are wanted without their quotes.
+    pub(super) templates: Vec<(TemplateId, bool)>,
+    pub(super) body: &'a [u8],
+    pub(super) content_type: Option<&'a str>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) ip: IpAddr,
+    pub(super) received_at: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    Value(String),
+    Failed(Problem),
+    /// All jobs are answered. The worker wants another one in its place if it is `retiring`.
+    Done {
+        retiring: bool,
+    },
+}
+
+/// A message that cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message between daemon and worker cannot be read")]
+pub(super) struct Unreadable;
+
+/// One job, encoded by itself: what a batch is put together from.
+pub(super) fn encode_evaluation(request: &Request<'_>, templates: &[(TemplateId, bool)]) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(request.body.len() + 512));
+    out.byte(1);
+    out.number(templates.len());
+    for (id, raw) in templates {
+        out.0.extend_from_slice(&id.to_le_bytes());
+        out.byte(u8::from(*raw));
+    }
+    out.bytes(request.body);
+    out.byte(u8::from(request.content_type.is_some()));
+    out.bytes(request.content_type.unwrap_or_default().as_bytes());
+    out.number(request.headers.len());
+    for (name, value) in request.headers {
+        out.bytes(name.as_bytes());
+        out.bytes(value.as_bytes());
+    }
+    let ip = match request.ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    out.0.extend_from_slice(&ip.octets());
+    out.0.extend_from_slice(&request.received_at.to_le_bytes());
+    out.0
+}
+
+pub(super) fn encode_check(text: &str) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(text.len() + 8));
+    out.byte(0);
+    out.bytes(text.as_bytes());
+    out.0
+}
+
+/// A batch of jobs that are encoded, with its length in front.
+pub(super) fn encode_batch<'a>(
+    hasty: bool,
+    new: &[(TemplateId, &str)],
+    jobs: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let mut out = Writer(vec![0; 4]);
+    out.byte(u8::from(hasty));
+    out.number(new.len());
+    for (id, text) in new {
+        out.0.extend_from_slice(&id.to_le_bytes());
+        out.bytes(text.as_bytes());
+    }
+    out.number(jobs.len());
+    jobs.for_each(|job| out.0.extend_from_slice(job));
+    out.finish()
+}
+
+pub(super) fn decode_batch(message: &[u8]) -> Result<Batch<'_>, Unreadable> {
+    let mut from = Reader(message);
+    let hasty = from.byte()? == 1;
+    let new = (0..from.number()?).map(|_| Ok((from.number()?, from.text()?))).collect::<Result<_, _>>()?;
+    let jobs = (0..from.number()?).map(|_| decode_job(&mut from)).collect::<Result<_, _>>()?;
+    if from.0.is_empty() { Ok(Batch { hasty, new, jobs }) } else { Err(Unreadable) }
+}
+
+fn decode_job<'a>(from: &mut Reader<'a>) -> Result<Job<'a>, Unreadable> {
+    if from.byte()? == 0 {
+        return Ok(Job::Check(from.text()?));
+    }
+    let templates =
+        (0..from.number()?).map(|_| Ok((from.number()?, from.byte()? == 1))).collect::<Result<_, _>>()?;
+    let body = from.bytes()?;
+    let has_type = from.byte()? == 1;
+    let content_type = Some(from.text()?).filter(|_| has_type);
+    let headers = (0..from.number()?)
+        .map(|_| Ok((from.text()?.to_owned(), from.text()?.to_owned())))
+        .collect::<Result<_, _>>()?;
+    let ip = IpAddr::V6(Ipv6Addr::from(from.array::<16>()?)).to_canonical();
+    let received_at = i64::from_le_bytes(from.array()?);
+    Ok(Job::Evaluate(Evaluation { templates, body, content_type, headers, ip, received_at }))
+}
+
+/// A reply, with its length in front.
+pub(super) fn encode_reply(reply: &Reply) -> Vec<u8> {
+    let (tag, text) = match reply {
+        Reply::Value(text) => (0, text.as_str()),
+        Reply::Failed(Problem::Template(text)) => (1, text.as_str()),
+        Reply::Failed(Problem::ContentType(text)) => (2, text.as_str()),
+        Reply::Failed(Problem::Body(text)) => (3, text.as_str()),
+        Reply::Failed(Problem::TooLarge) => (4, ""),
+        Reply::Done { retiring: false } => (5, ""),
+        Reply::Done { retiring: true } => (6, ""),
+    };
+    let mut out = Writer(vec![0; 4]);
+    out.byte(tag);
+    out.0.extend_from_slice(text.as_bytes());
+    out.finish()
+}
+
+pub(super) fn decode_reply(message: &[u8]) -> Result<Reply, Unreadable> {
+    let (tag, text) = message.split_first().ok_or(Unreadable)?;
+    let text = || std::str::from_utf8(text).map(str::to_owned).map_err(|_| Unreadable);
+    Ok(match tag {
+        0 => Reply::Value(text()?),
+        1 => Reply::Failed(Problem::Template(text()?)),
+        2 => Reply::Failed(Problem::ContentType(text()?)),
+        3 => Reply::Failed(Problem::Body(text()?)),
+        4 => Reply::Failed(Problem::TooLarge),
+        5 => Reply::Done { retiring: false },
+        6 => Reply::Done { retiring: true },
+        _ => return Err(Unreadable),
+    })
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    /// A count or length. What is longer than 4 GiB is cut, and the message then refused by its reader.
+    fn number(&mut self, number: usize) {
+        self.0.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Puts the length into the four bytes that were left for it.
+    fn finish(mut self) -> Vec<u8> {
+        let len = u32::try_from(self.0.len() - 4).unwrap_or(u32::MAX);
+        self.0[..4].copy_from_slice(&len.to_le_bytes());
+        self.0
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(Unreadable)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn byte(&mut self) -> Result<u8, Unreadable> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Result<u32, Unreadable> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
+        let len = self.number()? as usize;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(Unreadable)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Unreadable> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable)
+    }
+}

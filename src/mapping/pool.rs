@@ -1,0 +1,363 @@
+//! Worker processes, and the threads that talk to them: one thread for each process, since a process dies with the
+//! thread that started it. None is started before there is a template to evaluate.
+//!
+//! Tasks that wait go to a process together. If it ends before it has answered them all, each of the others is tried
+//! once more alone, so that only the one that it died of is refused. Its template is under suspicion from then on: it
+//! is never again in one batch with others, and one process is kept free of such ones, if there are two.
+
+use super::Problem;
+use super::message::{Reply, TemplateId, encode_batch};
+use super::process::{Ending, Process};
+use crate::metrics;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Tasks that go to a worker at a time, and their bytes.
+const BATCH_TASKS: usize = 64;
+const BATCH_BYTES: usize = 4 << 20;
+/// Tasks that wait, and their bytes, at which more are refused.
+const WAITING_MAX: usize = 10_000;
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// How long a task may wait for a worker.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// For a machine that has other things to do, beside the deadline.
+const SLACK: Duration = Duration::from_millis(100);
+/// Templates that have a name at a time.
+const NAMES_MAX: usize = 10_000;
+
+/// How templates are evaluated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is started with `mapping-worker` as its first argument.
+    pub program: PathBuf,
+    /// Processes at a time; 0: one for each core, at least two.
+    pub workers: usize,
+    /// Memory of a process, beyond what it has when it starts.
+    pub memory_max: u64,
+    /// What one template may take for one request.
+    pub deadline: Duration,
+}
+
+/// Why a task has no values: at which of its templates, and what happened there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) at: usize,
+    pub(super) cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    Problem(Problem),
+    Stopped(Ending),
+    Unavailable(&'static str),
+}
+
+pub(super) type Answer = Result<Vec<String>, Trouble>;
+
+/// Templates to be evaluated for one request, or one to be checked.
+pub(super) struct Task {
+    /// The job as it goes to the worker.
+    pub(super) job: Vec<u8>,
+    /// What it names.
+    pub(super) templates: Vec<(TemplateId, Arc<str>)>,
+    /// Values that are expected.
+    pub(super) values: usize,
+    pub(super) since: Instant,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+pub(super) struct Pool {
+    pub(super) settings: Settings,
+    metrics: Arc<metrics::Mapping>,
+    queue: Mutex<Queue>,
+    /// There is a task, or the end.
+    ready: Condvar,
+    names: Mutex<Names>,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: VecDeque<Task>,
+    suspects: VecDeque<Task>,
+    bytes: usize,
+    threads: usize,
+    idle: usize,
+    suspects_running: usize,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Names {
+    templates: HashMap<Arc<str>, TemplateId>,
+    next: TemplateId,
+    suspects: HashSet<TemplateId>,
+}
+
+/// What a thread takes from the queue.
+struct Batch {
+    tasks: Vec<Task>,
+    suspect: bool,
+}
+
+impl Pool {
+    pub(super) fn new(mut settings: Settings, metrics: Arc<metrics::Mapping>) -> Arc<Self> {
+        if settings.workers == 0 {
+            settings.workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        }
+        let (queue, names) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { settings, metrics, queue, ready: Condvar::new(), names })
+    }
+
+    /// The name of a template: the same for the same text, until there are too many.
+    pub(super) fn name(&self, text: &str) -> (TemplateId, Arc<str>) {
+        let mut names = self.names.lock();
+        if let Some((text, id)) = names.templates.get_key_value(text) {
+            return (*id, Arc::clone(text));
+        }
+        if names.templates.len() >= NAMES_MAX {
+            names.templates.clear();
+            names.suspects.clear();
+        }
+        let (id, text) = (names.next, Arc::from(text));
+        // Four billion changes of mappings.
+        names.next = names.next.wrapping_add(1);
+        names.templates.insert(Arc::clone(&text), id);
+        (id, text)
+    }
+
+    /// Has a task done. The answer comes, or its sender is dropped.
+    pub(super) fn submit(self: &Arc<Self>, task: Task) {
+        let suspect = {
+            let names = self.names.lock();
+            task.templates.iter().any(|(id, _)| names.suspects.contains(id))
+        };
+        let mut queue = self.queue.lock();
+        let waiting = queue.tasks.len() + queue.suspects.len();
+        if waiting >= WAITING_MAX || queue.bytes + task.job.len() > WAITING_BYTES_MAX && waiting > 0 {
+            drop(queue);
+            task.unavailable("too many requests wait for a template");
+            return;
+        }
+        queue.bytes += task.job.len();
+        if suspect {
+            queue.suspects.push_back(task);
+        } else {
+            queue.tasks.push_back(task);
+        }
+        if queue.idle == 0 && queue.threads < self.settings.workers {
+            let pool = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("mapping".to_owned());
+            match thread.spawn(move || pool.run()) {
+                Ok(_) => queue.threads += 1,
+                Err(error) => tracing::error!(%error, "no thread for a worker of templates"),
+            }
+        }
+        self.ready.notify_one();
+    }
+
+    /// Ends the threads, and with them the processes.
+    pub(super) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    fn run(&self) {
+        let mut process = None;
+        while let Some(batch) = self.next() {
+            if let Err(unanswered) = self.attempt(&mut process, batch.tasks, batch.suspect) {
+                if batch.suspect {
+                    self.condemn(unanswered);
+                } else {
+                    self.try_again(&mut process, unanswered.tasks);
+                }
+            }
+            if batch.suspect {
+                self.queue.lock().suspects_running -= 1;
+                self.ready.notify_one();
+            }
+        }
+    }
+
+    /// Waits for tasks. `None` at the end.
+    fn next(&self) -> Option<Batch> {
+        let mut queue = self.queue.lock();
+        queue.idle += 1;
+        while !queue.closed {
+            if let Some(batch) = queue.take(self.settings.workers) {
+                queue.idle -= 1;
+                return Some(batch);
+            }
+            self.ready.wait(&mut queue);
+        }
+        None
+    }
+
+    /// Has a process do tasks; starts one if there is none. What it did not answer comes back, and the process is gone.
+    fn attempt(
+        &self,
+        process: &mut Option<Process>,
+        tasks: Vec<Task>,
+        hasty: bool,
+    ) -> Result<(), Unanswered> {
+        let Settings { program, memory_max, deadline, .. } = &self.settings;
+        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !task.answer.is_closed()).collect();
+        let worker = match process {
+            Some(worker) => worker,
+            None => match Process::start(program, *memory_max, *deadline) {
+                Ok(started) => {
+                    self.metrics.worker_starts.inc();
+                    process.insert(started)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a worker for templates cannot be started");
+                    for task in tasks {
+                        task.unavailable("a worker cannot be started");
+                    }
+                    return Ok(());
+                }
+            },
+        };
+        let done = converse(worker, tasks, hasty, *deadline + SLACK);
+        match &done {
+            Ok(retiring) if !retiring => {}
+            Ok(_) => *process = None,
+            Err(unanswered) => {
+                self.metrics.worker_ended(unanswered.ending.reason());
+                *process = None;
+            }
+        }
+        done.map(drop)
+    }
+
+    /// Each by itself what a process has left unanswered.
+    fn try_again(&self, process: &mut Option<Process>, tasks: Vec<Task>) {
+        for task in tasks {
+            if let Err(unanswered) = self.attempt(process, vec![task], true) {
+                self.condemn(unanswered);
+            }
+        }
+    }
+
+    /// A process ended over this template, while it did nothing else.
+    fn condemn(&self, unanswered: Unanswered) {
+        let Unanswered { tasks, at, ending } = unanswered;
+        for task in tasks {
+            if let Some((id, _)) = task.templates.get(at) {
+                self.names.lock().suspects.insert(*id);
+            }
+            task.answer(Err(Trouble { at, cause: Cause::Stopped(ending) }));
+        }
+    }
+}
+
+impl Queue {
+    /// What a thread may do now.
+    fn take(&mut self, workers: usize) -> Option<Batch> {
+        let suspect_is_older = match (self.tasks.front(), self.suspects.front()) {
+            (Some(task), Some(suspect)) => suspect.since < task.since,
+            (task, _) => task.is_none(),
+        };
+        if suspect_is_older && self.suspects_running < (workers - 1).max(1) {
+            let task = self.suspects.pop_front()?;
+            self.bytes -= task.job.len();
+            self.suspects_running += 1;
+            return Batch::of(vec![task], true);
+        }
+        // Threads that are idle get their part.
+        let tasks_max = self.tasks.len().div_ceil(self.idle.max(1)).min(BATCH_TASKS);
+        let (mut tasks, mut bytes) = (Vec::new(), 0);
+        while let Some(task) = self.tasks.front() {
+            let full = tasks.len() >= tasks_max || bytes + task.job.len() > BATCH_BYTES;
+            if full && !tasks.is_empty() {
+                break;
+            }
+            bytes += task.job.len();
+            tasks.extend(self.tasks.pop_front());
+        }
+        self.bytes -= bytes;
+        Batch::of(tasks, false)
+    }
+}
+
+impl Batch {
+    /// What has waited for too long is told so, and does not go further.
+    fn of(tasks: Vec<Task>, suspect: bool) -> Option<Self> {
+        if tasks.is_empty() {
+            return None;
+        }
+        let (late, tasks): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| task.since.elapsed() > WAIT_MAX);
+        for task in late {
+            task.unavailable("too many requests wait for a template");
+        }
+        Some(Self { tasks, suspect })
+    }
+}
+
+impl Task {
+    fn unavailable(self, why: &'static str) {
+        self.answer(Err(Trouble { at: 0, cause: Cause::Unavailable(why) }));
+    }
+
+    fn answer(self, answer: Answer) {
+        // Who asked may have gone.
+        drop(self.answer.send(answer));
+    }
+}
+
+/// What a process did not answer before it ended.
+struct Unanswered {
+    tasks: Vec<Task>,
+    /// Values that it gave for the first of them.
+    at: usize,
+    ending: Ending,
+}
+
+/// Sends tasks to a process and hands its answers on. Whether it wants to retire.
+fn converse(
+    process: &mut Process,
+    tasks: Vec<Task>,
+    hasty: bool,
+    deadline: Duration,
+) -> Result<bool, Unanswered> {
+    let mut new: Vec<(TemplateId, &str)> = Vec::new();
+    for (id, text) in tasks.iter().flat_map(|task| &task.templates) {
+        if process.knows.insert(*id) {
+            new.push((*id, text));
+        }
+    }
+    let message = encode_batch(hasty, &new, tasks.iter().map(|task| task.job.as_slice()));
+    if let Err(ending) = process.send(&message, deadline) {
+        return Err(Unanswered { tasks, at: 0, ending });
+    }
+    let mut tasks = tasks.into_iter();
+    while let Some(task) = tasks.next() {
+        let mut values = Vec::with_capacity(task.values);
+        let mut problem = None;
+        while values.len() < task.values && problem.is_none() {
+            match process.receive(deadline) {
+                Ok(Reply::Value(value)) => values.push(value),
+                Ok(Reply::Failed(why)) => problem = Some(why),
+                other => {
+                    let ending = other.err().unwrap_or(Ending::Gone);
+                    let tasks = std::iter::once(task).chain(tasks).collect();
+                    return Err(Unanswered { tasks, at: values.len(), ending });
+                }
+            }
+        }
+        let at = values.len();
+        task.answer(match problem {
+            None => Ok(values),
+            Some(problem) => Err(Trouble { at, cause: Cause::Problem(problem) }),
+        });
+    }
+    match process.receive(deadline) {
+        Ok(Reply::Done { retiring }) => Ok(retiring),
+        // Everything is answered; the next ones get another process.
+        _ => Ok(true),
+    }
+}

@@ -1,0 +1,253 @@
+//! The rows of a partition from an offset on, out of one file: by the bounds of row groups and pages, then by halving,
+//! since within a file the offsets of a partition only grow.
+
+use super::source::Source;
+use crate::schema::system;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use futures_util::TryStreamExt;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::statistics::Statistics;
+use std::ops::Range;
+
+/// Pages whose numbers are looked at together at most, where a partition has few rows.
+const PAGES_MAX: usize = 64;
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) partition: u32,
+    pub(super) from: u64,
+    /// Rows at most.
+    pub(super) limit: usize,
+    /// Bytes of rows, decoded, at which no more are read.
+    pub(super) bytes_max: u64,
+}
+
+/// A file with numbered rows.
+pub(super) struct NumberedFile {
+    source: Source,
+    metadata: ArrowReaderMetadata,
+    partition_column: usize,
+    offset_column: usize,
+}
+
+/// Rows of a row group that share a page of offsets.
+#[derive(Debug, Clone)]
+struct Page {
+    rows: Range<usize>,
+    /// The highest offset of any partition in it, if that is known.
+    highest: Option<i64>,
+}
+
+pub(super) async fn load(mut source: Source) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    ArrowReaderMetadata::load_async(&mut source, options).await
+}
+
+impl NumberedFile {
+    pub(super) fn new(source: Source, metadata: ArrowReaderMetadata) -> Result<Self, ParquetError> {
+        let columns = metadata.metadata().file_metadata().schema_descr().columns();
+        let find = |name: &str| {
+            let found = columns.iter().position(|column| column.path().parts() == [name]);
+            found.ok_or_else(|| ParquetError::General(format!("the file has no column {name}")))
+        };
+        let (partition_column, offset_column) = (find(system::PARTITION)?, find(system::OFFSET)?);
+        Ok(Self { source, metadata, partition_column, offset_column })
+    }
+
+    /// The wanted rows in their order, with their offsets, and whether the file may have more of them.
+    pub(super) async fn rows(&self, wanted: Wanted) -> Result<(Vec<RecordBatch>, bool), ParquetError> {
+        let mut batches = Vec::new();
+        let mut left = wanted.limit;
+        for group in 0..self.metadata.metadata().num_row_groups() {
+            if !self.may_have(group, wanted) {
+                continue;
+            }
+            if left == 0 {
+                return Ok((batches, true));
+            }
+            let most = left.min(self.rows_within(group, wanted.bytes_max));
+            let rows = self.find(group, wanted, most).await?;
+            if !rows.is_empty() {
+                batches.extend(self.read(group, &rows).await?);
+            }
+            if rows.len() >= most {
+                return Ok((batches, true));
+            }
+            left -= rows.len();
+        }
+        Ok((batches, false))
+    }
+
+    /// Whether a row group may have wanted rows, by its bounds.
+    fn may_have(&self, group: usize, wanted: Wanted) -> bool {
+        let group = self.metadata.metadata().row_group(group);
+        let offsets = group.column(self.offset_column).statistics();
+        let partitions = group.column(self.partition_column).statistics();
+        let reaches = match offsets {
+            Some(Statistics::Int64(bounds)) => {
+                bounds.max_opt().is_none_or(|max| max.cast_unsigned() >= wanted.from)
+            }
+            _ => true,
+        };
+        let has_partition = match partitions {
+            Some(Statistics::Int32(bounds)) => {
+                let within = |min: &i32, max: &i32| {
+                    (min.cast_unsigned()..=max.cast_unsigned()).contains(&wanted.partition)
+                };
+                bounds.min_opt().zip(bounds.max_opt()).is_none_or(|(min, max)| within(min, max))
+            }
+            _ => true,
+        };
+        reaches && has_partition
+    }
+
+    /// How many rows of a row group take so many bytes, about.
+    fn rows_within(&self, group: usize, bytes: u64) -> usize {
+        let group = self.metadata.metadata().row_group(group);
+        let rows = u64::try_from(group.num_rows()).unwrap_or(1).max(1);
+        let row_bytes = u64::try_from(group.total_byte_size()).unwrap_or(0) / rows;
+        usize::try_from(bytes / row_bytes.max(1)).unwrap_or(usize::MAX).max(1)
+    }
+
+    fn pages(&self, group: usize) -> Vec<Page> {
+        let metadata = self.metadata.metadata();
+        let rows = usize::try_from(metadata.row_group(group).num_rows()).unwrap_or(0);
+        let index = metadata.page_index_for_row_group(group);
+        let Some(locations) = index.page_locations(self.offset_column) else {
+            return vec![Page { rows: 0..rows, highest: None }];
+        };
+        let firsts = locations.iter().map(|page| usize::try_from(page.first_row_index).unwrap_or(0));
+        let ends = firsts.clone().skip(1).chain([rows]);
+        let highest = |page: usize| match index.column_index(self.offset_column) {
+            Some(ColumnIndexMetaData::INT64(bounds)) => bounds.max_value(page).copied(),
+            _ => None,
+        };
+        firsts
+            .zip(ends)
+            .enumerate()
+            .map(|(at, (from, to))| Page { rows: from..to, highest: highest(at) })
+            .collect()
+    }
+
+    /// Up to `limit` wanted rows of a row group.
+    async fn find(&self, group: usize, wanted: Wanted, limit: usize) -> Result<Vec<usize>, ParquetError> {
+        let pages = self.pages(group);
+        let mut at = self.first_page(group, &pages, wanted).await?;
+        let (mut found, mut step) = (Vec::new(), 1);
+        while at < pages.len() && found.len() < limit {
+            let end = (at + step).min(pages.len());
+            let numbers = self.numbers(group, pages[at].rows.start..pages[end - 1].rows.end, wanted).await?;
+            let above = numbers.into_iter().filter(|(_, offset)| *offset >= wanted.from);
+            found.extend(above.map(|(row, _)| row).take(limit - found.len()));
+            (at, step) = (end, (step * 2).min(PAGES_MAX));
+        }
+        Ok(found)
+    }
+
+    /// A page at or before the first one with a wanted row, with none of the partition between them.
+    async fn first_page(&self, group: usize, pages: &[Page], wanted: Wanted) -> Result<usize, ParquetError> {
+        let reaches = |page: &Page| page.highest.is_none_or(|highest| highest.cast_unsigned() >= wanted.from);
+        let first = pages.iter().position(reaches).unwrap_or(pages.len());
+        let Some(page) = pages.get(first) else { return Ok(first) };
+        // Where partitions fill alike, it is this one.
+        let numbers = self.numbers(group, page.rows.clone(), wanted).await?;
+        if numbers.iter().any(|(_, offset)| *offset >= wanted.from) {
+            return Ok(first);
+        }
+        let (mut low, mut high) = (first + 1, pages.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let (mut at, mut last) = (middle, None);
+            while at < high && last.is_none() {
+                let numbers = self.numbers(group, pages[at].rows.clone(), wanted).await?;
+                last = numbers.last().map(|(_, offset)| *offset);
+                at += 1;
+            }
+            match last {
+                Some(last) if last < wanted.from => low = at,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// The rows of the partition among these of a row group, with their offsets.
+    async fn numbers(
+        &self,
+        group: usize,
+        rows: Range<usize>,
+        wanted: Wanted,
+    ) -> Result<Vec<(usize, u64)>, ParquetError> {
+        let columns = ProjectionMask::leaves(
+            self.metadata.metadata().file_metadata().schema_descr(),
+            [self.partition_column, self.offset_column],
+        );
+        let first = rows.start;
+        let batches = self.select(group, [rows].into_iter(), columns).await?;
+        let mut numbers = Vec::new();
+        let mut row = first;
+        for batch in &batches {
+            for (partition, offset) in numbers_of(batch)? {
+                if partition == Some(wanted.partition.cast_signed())
+                    && let Some(offset) = offset
+                {
+                    numbers.push((row, offset.cast_unsigned()));
+                }
+                row += 1;
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// These rows of a row group, with the columns of their records and their offsets.
+    async fn read(&self, group: usize, rows: &[usize]) -> Result<Vec<RecordBatch>, ParquetError> {
+        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let roots = schema.root_schema().get_fields().iter().enumerate();
+        let wanted = roots.filter(|(_, field)| !system::is_reserved(field.name())).map(|(root, _)| root);
+        let columns = ProjectionMask::roots(schema, wanted.collect::<Vec<_>>());
+        self.select(
+            group,
+            rows.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1),
+            columns,
+        )
+        .await
+    }
+
+    async fn select(
+        &self,
+        group: usize,
+        rows: impl Iterator<Item = Range<usize>>,
+        columns: ProjectionMask,
+    ) -> Result<Vec<RecordBatch>, ParquetError> {
+        let total = usize::try_from(self.metadata.metadata().row_group(group).num_rows()).unwrap_or(0);
+        let selection = RowSelection::from_consecutive_ranges(rows, total);
+        let builder =
+            ParquetRecordBatchStreamBuilder::new_with_metadata(self.source.clone(), self.metadata.clone());
+        let stream =
+            builder.with_row_groups(vec![group]).with_row_selection(selection).with_projection(columns);
+        stream.build()?.try_collect().await
+    }
+}
+
+/// Partition and offset of a row, if it has them.
+type Number = (Option<i32>, Option<i64>);
+
+/// Those of each row of a batch.
+pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<Number>, ParquetError> {
+    let column = |name: &str| {
+        let found = batch.column_by_name(name);
+        found.ok_or_else(|| ParquetError::General(format!("there is no column {name}")))
+    };
+    let partitions = column(system::PARTITION)?.as_primitive_opt::<Int32Type>();
+    let offsets = column(system::OFFSET)?.as_primitive_opt::<Int64Type>();
+    let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
+        return Err(ParquetError::General("partitions or offsets are of another type".to_owned()));
+    };
+    Ok(partitions.iter().zip(offsets).collect())
+}

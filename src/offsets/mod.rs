@@ -1,0 +1,16 @@
+//! Rows with numbers: partitions, offsets, and reading by them.
+//!
+//! Where a stream has partitions, each of its rows is in one of them and has an offset there, from 0 without gaps. They
+//! are given when the request is appended ([`Numbering`]), noted in its frame, and kept by whatever the frame becomes:
+//! the table has them in `_partition` and `_offset`, the register of files knows which file has which. So counters are
+//! found again from files and log, and a row can be read by its offset wherever it is.
+
+mod file;
+mod index;
+mod numbering;
+mod records;
+pub mod source;
+mod value;
+
+pub use numbering::{Division, Numbered, Numbering, Offsets};
+pub use records::{Cache, Range, ReadError, Record, Records};
