@@ -9,13 +9,14 @@ pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
 pub use crate::foundry::Datasets;
 pub use crate::mapping::Evaluator;
+pub use crate::offsets::{PositionError, Positions, Range, ReadError, ReadPosition, Record, Subscriber};
 pub use crate::quarantined::Quarantined;
 pub use crate::receivers::{Export, Receiver, Receivers};
 
 use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::offsets::{Range, ReadError, Record, Records};
+use crate::offsets::Records;
 use crate::progress::Progress;
 use crate::wal::Lsn;
 use parking_lot::Mutex;

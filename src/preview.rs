@@ -131,6 +131,9 @@ impl Preview {
 /// What a function that looks things up gives back.
 type Found<T> = Pin<Box<dyn Future<Output = Result<Vec<T>, String>> + Send>>;
 
+/// Such a function.
+type Finder<T> = Arc<dyn Fn(Arc<Stream>, usize) -> Found<T> + Send + Sync>;
+
 impl Preview {
     /// [`Preview::recent`] for those who know nothing of files.
     pub fn recent_records(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Value> + Send + Sync> {
@@ -138,7 +141,7 @@ impl Preview {
     }
 
     /// The last requests that are still in the log, as [`landing::cbor`] has them, for the same. The newest is the last.
-    pub fn recent_requests(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Vec<u8>> + Send + Sync> {
+    pub fn recent_requests(self) -> Finder<Vec<u8>> {
         Arc::new(move |stream, limit| {
             let (wal, id) = (self.wal.clone(), stream.id);
             let read = move || {

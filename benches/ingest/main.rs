@@ -4,7 +4,7 @@
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`, `many`, `fairness`; `streams` if it is named).
+//! `convert`, `many`, `fairness`; `streams` and `offsets` if they are named).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +13,7 @@ mod fairness;
 mod load;
 mod many;
 mod null;
+mod offsets;
 mod process;
 mod sections;
 mod streams;

@@ -5,6 +5,7 @@ use crate::convert;
 use crate::fairness;
 use crate::load::{self, Answers, Head, WORKLOADS, Workload};
 use crate::many;
+use crate::offsets;
 use crate::process::{Server, Usage};
 use crate::streams;
 use std::collections::BTreeMap;
@@ -38,6 +39,10 @@ pub fn run(settings: &Settings) {
     if settings.sections.iter().any(|section| section == "streams") {
         // Not unless it is asked for: it takes minutes.
         streams::run(settings, &scratch());
+    }
+    if settings.sections.iter().any(|section| section == "offsets") {
+        // The same.
+        offsets::run(settings, &scratch());
     }
     if wanted("fairness") {
         fairness::run(settings, &scratch());

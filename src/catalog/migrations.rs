@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 9;
+pub(super) const LATEST: u32 = 10;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -262,6 +262,7 @@ CREATE TABLE replacements (
 /// Mappings and their rows' numbers; files that are held back.
 const V7: &str = "
 ALTER TABLE schemas ADD COLUMN mapping TEXT;
+ALTER TABLE schemas ADD COLUMN directory TEXT;
 -- The number of the last row in a registered file, of a stream whose rows are numbered.
 ALTER TABLE streams ADD COLUMN numbered INTEGER NOT NULL DEFAULT 0;
 -- The number of its first row; 0: its rows have none.
@@ -296,8 +297,13 @@ CREATE INDEX file_offsets_by_file ON file_offsets (file);
 ALTER TABLE replacements ADD COLUMN offsets TEXT NOT NULL DEFAULT '[]';
 ";
 
-/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+/// Fields that somebody does not want to have proposed.
 const V9: &str = "
+ALTER TABLE proposals ADD COLUMN dismissed INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+const V10: &str = "
 CREATE TABLE client_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     -- Its id, which stands in the tokens that it stands for.

@@ -29,11 +29,34 @@ pub struct Accept {
 }
 
 impl Catalog {
-    /// The fields without a column that came to a stream, most often first.
+    /// The fields without a column that came to a stream, most often first; those that were dismissed are left out.
     pub fn proposals(&self, stream: StreamId) -> Result<Vec<Proposal>, CatalogError> {
         self.read(|db| {
-            let sql = format!("SELECT {COLUMNS} FROM proposals WHERE stream = ?1 ORDER BY count DESC, path");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM proposals WHERE stream = ?1 AND dismissed = 0 ORDER BY count DESC, path"
+            );
             db.prepare(&sql)?.query_map([stream.0], proposal_of)?.collect()
+        })
+    }
+
+    /// Offers a field no more, whose keys are joined with `.` here, or all that are offered now. They go on being
+    /// rescued and counted, and can still be accepted. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If no such field is offered.
+    pub fn dismiss_proposals(&self, id: StreamId, field: Option<&str>) -> Result<(), CatalogError> {
+        let offered = self.proposals(id)?.into_iter().map(|proposal| proposal.path);
+        let dismissed: Vec<_> =
+            offered.filter(|path| field.is_none_or(|field| path.join(".") == field)).collect();
+        if let Some(field) = field.filter(|_| dismissed.is_empty()) {
+            return Err(CatalogError::NoSuchProposal(vec![field.to_owned()]));
+        }
+        self.transaction(|db| {
+            for path in &dismissed {
+                let sql = "UPDATE proposals SET dismissed = 1 WHERE stream = ?1 AND path = ?2";
+                db.execute(sql, params![id.0, json(path)])?;
+            }
+            Ok(())
         })
     }
 
@@ -126,8 +149,11 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
             break;
         }
         let all = known.map_or_else(|| new.clone(), |known| known.and(new.clone()));
-        let sql = "INSERT OR REPLACE INTO proposals (stream, path, type, count, first_at, last_at, examples)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        // What was dismissed stays so.
+        let sql = "INSERT INTO proposals (stream, path, type, count, first_at, last_at, examples)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT DO UPDATE SET type = excluded.type, count = excluded.count,
+                   first_at = excluded.first_at, last_at = excluded.last_at, examples = excluded.examples";
         let (path, kind, examples) = (json(&all.path), json(&all.kind), json(&all.examples));
         let count = all.count.cast_signed();
         db.execute(sql, params![stream.0, path, kind, count, all.first_at, all.last_at, examples])?;

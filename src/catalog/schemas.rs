@@ -1,6 +1,6 @@
 //! Making, changing and deleting streams, and the versions of their schemas.
 //!
-//! A version stands for all that decides what becomes of a record: policy, columns, time rule, mapping. Versions are never
+//! A version stands for all that decides what becomes of a record: policy, columns, time rule, mapping, directory. Versions are never
 //! changed and never removed: frames in the log and files in the register name them.
 
 #[cfg(test)]
@@ -155,8 +155,11 @@ impl Catalog {
             return Err(CatalogError::StaleVersion { expected, found });
         }
         let policy = alter.policy.unwrap_or(stream.policy);
-        let columns = alter.columns.as_ref().unwrap_or(&stream.schema.columns);
         let settings = alter.settings.as_ref().unwrap_or(&stream.settings);
+        // A mapped table that begins elsewhere has the columns of its mapping.
+        let is_another = policy == Policy::Mapped && settings.directory != stream.settings.directory;
+        let kept = if is_another { &Vec::new() } else { &stream.schema.columns };
+        let columns = alter.columns.as_ref().unwrap_or(kept);
         settings.directory.as_deref().map_or(Ok(()), check_directory)?;
         let next = rules(policy, found.saturating_add(1), columns.clone(), settings);
         self.check_rules(&next)?;
@@ -171,7 +174,8 @@ impl Catalog {
         let same = next.policy == before.policy
             && next.schema.columns == before.schema.columns
             && next.time == before.time
-            && next.mapping == before.mapping;
+            && next.mapping == before.mapping
+            && next.directory == before.directory;
         Ok(Planned { changes, rules: (!same).then_some(next) })
     }
 
@@ -249,13 +253,14 @@ impl Catalog {
     ) -> Result<Vec<SchemaVersion>, CatalogError> {
         self.read(|db| {
             let sql = format!(
-                "SELECT policy, version, columns, time_rule, created_at, mapping FROM schemas WHERE {condition}"
+                "SELECT policy, version, columns, time_rule, created_at, mapping, directory FROM schemas WHERE {condition}"
             );
             let version = |row: &rusqlite::Row<'_>| {
                 let schema = Schema { version: row.get(1)?, columns: json_at(row, 2)? };
                 let time = row.get::<_, Option<String>>(3)?.map(|_| json_at(row, 3)).transpose()?;
                 let (policy, schema, mapping) = (policy_at(row, 0)?, Arc::new(schema), mapping_at(row, 5)?);
-                let rules = Rules { policy, schema, time, placement: None, mapping };
+                let directory = row.get(6)?;
+                let rules = Rules { policy, schema, time, placement: None, mapping, directory };
                 Ok(SchemaVersion { rules, created_at: row.get(4)? })
             };
             db.prepare(&sql)?.query_map(values, version)?.collect()
@@ -314,7 +319,8 @@ fn rules(policy: Policy, version: u32, columns: Vec<Column>, settings: &StreamSe
         _ => columns,
     };
     let (schema, time) = (Arc::new(Schema { version, columns }), settings.time.clone());
-    Rules { policy, schema, time, placement: settings.placement(), mapping }
+    let (placement, directory) = (settings.placement(), settings.directory.clone());
+    Rules { policy, schema, time, placement, mapping, directory }
 }
 
 /// Files of two streams in one directory could have the same name.
@@ -355,10 +361,10 @@ pub(super) fn save_version(
     let time = rules.time.as_ref().map(|time| serde_json::to_string(time).unwrap_or_default());
     let mapping = rules.mapping.as_deref().map(|mapping| serde_json::to_string(mapping).unwrap_or_default());
     let sql =
-        "INSERT INTO schemas (stream, version, policy, columns, time_rule, mapping, first_lsn, created_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)";
+        "INSERT INTO schemas (stream, version, policy, columns, time_rule, mapping, directory, first_lsn, created_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)";
     let (version, policy) = (rules.schema.version, rules.policy.name());
-    db.execute(sql, params![stream.0, version, policy, columns, time, mapping, now])?;
+    db.execute(sql, params![stream.0, version, policy, columns, time, mapping, rules.directory, now])?;
     proposals::forget_columns(db, stream, &rules.schema)?;
     db.execute("UPDATE streams SET policy = ?2 WHERE id = ?1", params![stream.0, policy]).map(drop)
 }

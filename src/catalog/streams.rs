@@ -43,16 +43,12 @@ impl Stream {
         self.is_judged() || matches!(self.policy, Policy::Raw | Policy::Mapped)
     }
 
-    /// The directory of its table at the destination.
-    pub fn directory(&self) -> &str {
-        self.settings.directory.as_deref().unwrap_or(&self.name)
-    }
-
     /// How its records become rows.
     pub fn rules(&self) -> Rules {
         let (schema, time) = (Arc::clone(&self.schema), self.settings.time.clone());
         let (placement, mapping) = (self.settings.placement(), self.settings.mapping.clone());
-        Rules { policy: self.policy, schema, time, placement, mapping }
+        let directory = self.settings.directory.clone();
+        Rules { policy: self.policy, schema, time, placement, mapping, directory }
     }
 }
 

@@ -235,7 +235,7 @@ fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, Ca
         return Ok(None);
     }
     let then = catalog.rules(file.stream, file.schema_version)?;
-    Ok(then.and_then(|then| then.misfit(&stream.schema)))
+    Ok(then.and_then(|then| then.misfit(&stream.rules())))
 }
 
 fn remove(staged: &Path) {

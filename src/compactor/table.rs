@@ -309,7 +309,10 @@ impl Table {
         (self.stream, self.version) = (Arc::clone(stream), version);
         let alike = |a: &Applied, b: &Applied| {
             let of = |applied: &Applied| (applied.frozen, applied.quarantine, applied.rules.policy);
-            of(a) == of(b) && a.rules.time == b.rules.time && a.rules.schema.columns == b.rules.schema.columns
+            of(a) == of(b)
+                && a.rules.directory == b.rules.directory
+                && a.rules.time == b.rules.time
+                && a.rules.schema.columns == b.rules.schema.columns
         };
         if alike(&applied, &self.applied) {
             self.applied = applied;
@@ -433,7 +436,7 @@ impl Table {
         let mut paths = Vec::new();
         let landing = self.stream.settings.landing;
         for raw in self.raw.finish()? {
-            let object = format!("{}/{}", self.stream.directory(), raw.name);
+            let object = format!("{}/{}", self.directory(), raw.name);
             // What is in the table as well is counted there.
             let rows = if landing.table { 0 } else { raw.records };
             files.push(NewFile { rows, ..NewFile::raw(object, raw.bytes) });
@@ -443,7 +446,7 @@ impl Table {
             let (rows, offsets) = (writer.rows(), writer.offsets());
             let about = self.about(kind, span.lsns, config);
             let (path, bytes) = writer.finish(&about)?;
-            let object = name::object(self.stream.directory(), kind, &partition, &config.node, span.lsns);
+            let object = name::object(self.directory(), kind, &partition, &config.node, span.lsns);
             files.push(NewFile { kind, object, rows, bytes, offsets });
             paths.push(path);
         }
@@ -471,12 +474,17 @@ impl Table {
     fn about(&self, kind: FileKind, lsns: LsnRange, config: &TableConfig) -> [(&'static str, String); 6] {
         [
             ("forebay.stream", self.stream.name.clone()),
-            ("forebay.table", name::table(self.stream.directory(), kind)),
+            ("forebay.table", name::table(self.directory(), kind)),
             ("forebay.node", config.node.clone()),
             ("forebay.first_lsn", lsns.first.to_string()),
             ("forebay.last_lsn", lsns.last.to_string()),
             ("forebay.schema_version", self.schema().version.to_string()),
         ]
+    }
+
+    /// Where the table stands at the destination.
+    fn directory(&self) -> &str {
+        self.applied.rules.directory.as_deref().unwrap_or(&self.stream.name)
     }
 
     fn is_numbered(&self) -> bool {

@@ -1,8 +1,7 @@
-//! The schema, in the contract's words, of columns that came about some other way, and of a sample of records.
+//! The schema, in the contract's words, of columns that came about some other way, such as from a sample of records.
 
 use super::schema::{Field, FieldType, Item, StreamSchema};
-use crate::sample;
-use crate::schema::{Column, ColumnType, system};
+use crate::schema::{Column, ColumnType};
 
 /// Digits of a decimal that the contract has a word for.
 const DECIMAL_DIGITS_MAX: u8 = 38;
@@ -11,21 +10,6 @@ const DECIMAL_DIGITS_MAX: u8 = 38;
 pub fn schema_of(columns: &[Column]) -> Option<StreamSchema> {
     let fields: Vec<Field> = columns.iter().map(field).collect();
     (!fields.is_empty()).then_some(StreamSchema { fields, keys: Vec::new(), capture: None })
-}
-
-/// A schema that takes the records of a sample.
-pub fn schema_of_sample(fields: &[sample::Field]) -> Option<StreamSchema> {
-    let column = |field: &sample::Field| {
-        let name = field.path.first().filter(|name| !system::is_reserved(name))?;
-        let kind = match &field.kind {
-            // Nothing of the contract's has 64 bits without a sign.
-            ColumnType::Int64 if field.integers.unsigned => ColumnType::Decimal { precision: 20, scale: 0 },
-            kind => kind.clone(),
-        };
-        Some(Column::new(name.clone(), kind))
-    };
-    let columns: Vec<Column> = fields.iter().filter_map(column).collect();
-    schema_of(&columns)
 }
 
 fn field(column: &Column) -> Field {

@@ -13,5 +13,5 @@ mod tests;
 pub use check::Mismatch;
 pub use dataset::{Branch, DEFAULT_BRANCH, Dataset, Datasets, StreamType, View};
 pub use error::{Place, Wrong};
-pub use fields::{schema_of, schema_of_sample};
+pub use fields::schema_of;
 pub use schema::{ChangeDataCapture, Field, FieldType, Item, StreamSchema};

@@ -10,7 +10,9 @@ mod index;
 mod numbering;
 mod records;
 pub mod source;
+mod subscriber;
 mod value;
 
 pub use numbering::{Division, Numbered, Numbering, Offsets};
 pub use records::{Cache, Range, ReadError, Record, Records};
+pub use subscriber::{PositionError, Positions, ReadPosition, Subscriber};

@@ -237,6 +237,8 @@ pub struct Rules {
     pub placement: Option<Arc<Placement>>,
     /// Of the policy `mapped`.
     pub mapping: Option<Arc<Mapping>>,
+    /// The table's directory at the destination, if it is not the stream's name.
+    pub directory: Option<String>,
 }
 
 /// What is shared is written as what it is.
@@ -273,9 +275,10 @@ impl Rules {
         }
     }
 
-    /// Why rows of these rules are no rows of a table with these columns; `None` if they are.
-    pub fn misfit(&self, table: &Schema) -> Option<String> {
-        let mapping = self.mapping.as_deref()?;
+    /// Why rows of these rules are no rows of the table as it is `now`; `None` if they are, or belong to another table.
+    pub fn misfit(&self, now: &Self) -> Option<String> {
+        let mapping = self.mapping.as_deref().filter(|_| self.directory == now.directory)?;
+        let table = &now.schema;
         let fits = table.columns.len() == mapping.columns.len()
             && table
                 .columns

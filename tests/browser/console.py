@@ -75,6 +75,12 @@ def accept_proposal(page, said):
     page.get_by_role("button", name="Accept what is chosen").click()
     expect(page.locator("#proposals")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("float64")
+    check("records with an unwanted field are taken", post(said, said["token"], [{"n": 2, "noise": 1}]), 200)
+    ask(said, "POST", "/admin/v1/publish")
+    page.reload()
+    expect(page.locator("#proposals")).to_contain_text("noise")
+    page.get_by_role("button", name="Dismiss what is chosen").click()
+    expect(page.locator("#proposals")).to_have_count(0)
     check("records with the accepted field are taken", post(said, said["token"], [{"n": 2, "temperature": 21.5}]), 200)
     check("the title was not changed by a value", page.title(), "Forebay")
 
@@ -113,7 +119,7 @@ def run(binary):
             query = """SELECT count(*), count(DISTINCT city), sum(n), max(temperature), typeof(any_value(n))
                        FROM read_parquet(?, union_by_name = true)"""
             check("what is stored", duckdb.execute(query, [files]).fetchone(),
-                  (1003, 1, sum(range(1000)) + 6, 21.5, "INTEGER"))
+                  (1004, 1, sum(range(1000)) + 8, 21.5, "INTEGER"))
         finally:
             browser.close()
             daemon.terminate()

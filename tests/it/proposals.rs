@@ -79,6 +79,50 @@ fn accepted_fields_are_filled_from_then_on() {
 }
 
 #[test]
+fn dismissed_fields_are_offered_no_more_and_can_still_be_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; o struct<x: int8>")}));
+    let record = r#"{"a":1,"n":7,"s":"x","t":5,"o":{"y/z":true}}"#;
+    daemon.post("name=e&wait=table", record);
+    let names = |daemon: &Daemon| {
+        let all = proposals(daemon);
+        let mut names: Vec<String> =
+            all.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(&daemon), ["n", "o_y/z", "s", "t"]);
+    let dismiss = |daemon: &Daemon, rest: &str| {
+        let response = admin(daemon, "DELETE", &format!("e/schema/proposals{rest}"), &Value::Null);
+        (response.status, response.text())
+    };
+    assert_eq!(dismiss(&daemon, "/o.y%2Fz").0, 204);
+    assert_eq!(names(&daemon), ["n", "s", "t"]);
+    let (status, text) = dismiss(&daemon, "/o.y%2Fz");
+    assert!(status == 404 && text.contains("no field is proposed"), "{text}");
+    assert_eq!(dismiss(&daemon, "/m").0, 404);
+    // Neither more of its values nor a restart brings it back.
+    drop(daemon.kill());
+    let daemon = Setup::dev("").start_at(dir.path());
+    daemon.post("name=e&wait=table", record);
+    assert_eq!(names(&daemon), ["n", "s", "t"]);
+    assert_eq!(daemon.get("/admin/v1/streams/e").json()["proposals"], 3);
+    assert_eq!(dismiss(&daemon, "").0, 204);
+    assert_eq!(proposals(&daemon), json!([]));
+    assert_eq!(dismiss(&daemon, "").0, 204, "there is nothing left to dismiss");
+    // Their values are kept as before, new ones of other fields are offered, and a dismissed one can be a column.
+    daemon.post("name=e&wait=table", r#"{"n":8,"u":1}"#);
+    assert_eq!(names(&daemon), ["u"]);
+    let rows: Vec<Value> = daemon.rows("e").iter().map(fields).collect();
+    assert_eq!(rows[2], json!({"_rescued": {"n": 8, "u": 1}}));
+    let accepted = admin(&daemon, "POST", "e/schema/proposals", &json!({"accept": [{"path": ["n"]}]}));
+    assert_eq!(accepted.status, 200, "{}", accepted.text());
+    daemon.post("name=e&wait=table", r#"{"n":9}"#);
+    assert_eq!(fields(&daemon.rows("e")[3]), json!({"n": 9}));
+}
+
+#[test]
 fn what_cannot_be_accepted_is_refused() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; b_c int8")}));

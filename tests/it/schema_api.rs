@@ -88,7 +88,8 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     check("e", &strict(json!([{"name": "a", "type": "int8", "x": 1}])), 400, "unknown field");
     check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is no int8");
     check("e", &strict(json!([{"name": "a", "type": "int8", "path": []}])), 400, "1 to 32 keys");
-    check("e", &json!({"policy": "mapped"}), 400, "unknown variant");
+    check("e", &json!({"policy": "freestyle"}), 400, "unknown variant");
+    check("e", &json!({"policy": "mapped"}), 400, "a mapped stream has a mapping");
     check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "no declared column of timestamps");
     check("e", &json!({"settings": {"colour": "red"}}), 400, "unknown field");
     check("e", &json!([]), 400, "the body is not as it should be");
@@ -251,6 +252,14 @@ fn the_command_line_shows_and_changes_schemas() {
     let failed = forebay(&daemon, &["accept", "e", "n"]);
     assert!(String::from_utf8_lossy(&failed.stderr).contains("no field \"n\" is proposed"));
     printed(&daemon, &["accept", "e", "--all"]);
+    daemon.post("name=e&wait=table", r#"{"y":1,"z/z":2}"#);
+    printed(&daemon, &["dismiss", "e", "z/z"]);
+    let left = printed(&daemon, &["proposals", "e"]);
+    assert!(left.contains("\ny ") && !left.contains("z/z"), "{left}");
+    let failed = forebay(&daemon, &["dismiss", "e", "z/z"]);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("no field is proposed"), "{failed:?}");
+    printed(&daemon, &["dismiss", "e", "--all"]);
+    assert_eq!(printed(&daemon, &["proposals", "e"]).lines().count(), 1);
     let schema = printed(&daemon, &["schema", "e", "--json"]);
     let schema: Value = serde_json::from_str(&schema).unwrap();
     assert_eq!(names(&schema), ["a", "b", "n", "o", "p q"]);

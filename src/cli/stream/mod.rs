@@ -38,13 +38,43 @@ enum Command {
     },
     /// Make columns of proposed fields: new records fill them from now on.
     Accept(schema::Accept),
+    /// Propose fields no more. Their values go on being kept in `_rescued`.
+    Dismiss(schema::Dismiss),
     /// Change what becomes of records that do not fit a stream's columns.
     SetPolicy(schema::SetPolicy),
+    /// Print ready code that sends a record to a stream, with its own address and fields.
+    Snippet {
+        /// Name or id of the stream.
+        stream: String,
+        /// The language of the code.
+        #[arg(long, value_enum, default_value_t = Language::Curl)]
+        language: Language,
+    },
     /// Delete a stream. What the log has of it is still written; files that are published stay.
     Delete {
         /// Name or id of the stream.
         stream: String,
     },
+}
+
+/// What code may be written in.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Language {
+    Curl,
+    Python,
+    Javascript,
+    Java,
+}
+
+impl Language {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Python => "python",
+            Self::Javascript => "javascript",
+            Self::Java => "java",
+        }
+    }
 }
 
 impl Stream {
@@ -62,7 +92,13 @@ impl Stream {
             Command::Schema(schema) => schema.run(admin).await,
             Command::Proposals { stream } => schema::proposals(&stream, admin).await,
             Command::Accept(accept) => accept.run(admin).await,
+            Command::Dismiss(dismiss) => dismiss.run(admin).await,
             Command::SetPolicy(set) => set.run(admin).await,
+            Command::Snippet { stream, language } => {
+                let path = format!("{}/snippets", schema::path_of(&stream));
+                let print = |answer: &Value| output::print(&word(&answer[language.key()]));
+                admin.run(Method::GET, &path, None, print).await
+            }
             Command::Delete { stream } => schema::delete(&stream, admin).await,
         }
     }

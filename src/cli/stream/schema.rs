@@ -1,4 +1,4 @@
-//! `forebay stream schema|proposals|accept|set-policy|delete`: what a stream's records become.
+//! `forebay stream schema|proposals|accept|dismiss|set-policy|delete`: what a stream's records become.
 
 use super::items;
 use crate::cli::client::{Admin, path_segment};
@@ -53,6 +53,18 @@ pub(super) struct Accept {
     #[arg(required_unless_present = "all")]
     fields: Vec<String>,
     /// All that are proposed.
+    #[arg(long, conflicts_with = "fields")]
+    all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Dismiss {
+    /// Name or id of the stream.
+    stream: String,
+    /// Proposed fields; `o.a` for one within `o`.
+    #[arg(required_unless_present = "all")]
+    fields: Vec<String>,
+    /// All that are proposed now.
     #[arg(long, conflicts_with = "fields")]
     all: bool,
 }
@@ -138,6 +150,23 @@ impl Accept {
         }
         let body = json!({"version": answer["version"], "accept": accept});
         admin.run(Method::POST, &path, Some(&body), |answer| output::print(&columns(answer))).await
+    }
+}
+
+impl Dismiss {
+    pub(super) async fn run(self, admin: &Admin) -> ExitCode {
+        let path = format!("{}/schema/proposals", path_of(&self.stream));
+        if self.all {
+            return admin.run(Method::DELETE, &path, None, |_| {}).await;
+        }
+        for field in &self.fields {
+            let path = format!("{path}/{}", path_segment(field));
+            let ended = admin.run(Method::DELETE, &path, None, |_| {}).await;
+            if ended != ExitCode::SUCCESS {
+                return ended;
+            }
+        }
+        ExitCode::SUCCESS
     }
 }
 

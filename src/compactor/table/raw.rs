@@ -133,7 +133,6 @@ impl RawFile {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a scratch file, which is synced before it counts")]
 fn write(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes)
 }

@@ -1,5 +1,5 @@
 // New fields of a stream whose schema does not grow by itself: accepted one by one, some, or all, the type adjusted.
-import { get, post } from "./api.js";
+import { get, post, remove } from "./api.js";
 import { alertOf, count, el, table, when } from "./dom.js";
 import { typeInput, typeOf } from "./types.js";
 
@@ -9,7 +9,7 @@ export async function proposals(path, about, redraw) {
   const note = el("div", { "aria-live": "polite" });
   const rows = proposals.map((proposal) => ({
     ...proposal,
-    chosen: el("input", { type: "checkbox", checked: true, "aria-label": `accept ${proposal.name}` }),
+    chosen: el("input", { type: "checkbox", checked: true, "aria-label": `choose ${proposal.name}` }),
     kind: typeInput(proposal.type, `type of ${proposal.name}`),
   }));
   const accept = async () => {
@@ -17,6 +17,16 @@ export async function proposals(path, about, redraw) {
     const body = { version, accept: chosen.map((row) => ({ path: row.path, type: typeOf(row.kind) })) };
     try {
       await post(`${path}/schema/proposals`, body);
+      await redraw();
+    } catch (error) {
+      note.replaceChildren(alertOf(error));
+    }
+  };
+  const dismiss = async () => {
+    try {
+      for (const row of rows.filter((row) => row.chosen.checked)) {
+        await remove(`${path}/schema/proposals/${encodeURIComponent(row.path.join("."))}`);
+      }
       await redraw();
     } catch (error) {
       note.replaceChildren(alertOf(error));
@@ -40,7 +50,12 @@ export async function proposals(path, about, redraw) {
       rows,
       "",
     ),
-    el("p", el("button", { type: "button", onclick: accept }, "Accept what is chosen")),
+    el(
+      "p",
+      el("button", { type: "button", onclick: accept }, "Accept what is chosen"),
+      " ",
+      el("button", { type: "button", onclick: dismiss }, "Dismiss what is chosen"),
+    ),
     note,
   );
 }

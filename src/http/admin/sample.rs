@@ -5,6 +5,7 @@ use super::problem::{Problem, blocking, created, internal, ok, parameter};
 use super::schema::flag;
 use super::{AdminRequest, BODY_MAX, Running};
 use crate::catalog::{IfExists, NewStream};
+use crate::foundry::schema_of;
 use crate::http::body::{self, Encoding};
 use crate::http::request_id::RequestId;
 use crate::json::BodyKind;
@@ -38,8 +39,15 @@ impl Running {
         let found = tokio::task::spawn_blocking(move || columns(body, fields_max));
         let columns = found.await.map_err(|error| internal(&error))??;
         if flag(request.query, "dry")? {
+            let foundry = schema_of(&columns);
             let columns: Vec<Value> = columns.iter().map(column_json).collect();
-            return Ok(ok(&json!({"name": name, "policy": policy, "schema": {"columns": columns}})));
+            return Ok(ok(&json!({
+                "name": name,
+                "policy": policy,
+                "schema": {"columns": columns},
+                // To be sent to Foundry's own route.
+                "foundry_schema": foundry.map(|schema| schema.to_json()),
+            })));
         }
         let (name, settings) = named(request.query, name)?;
         let new = NewStream { name, policy, columns, settings, if_exists: IfExists::Error };

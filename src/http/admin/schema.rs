@@ -209,6 +209,14 @@ impl Running {
         });
         Ok(ok(&rules_json(&stream.await?.rules())))
     }
+
+    /// Offers one field, or all that are offered, no more.
+    pub(super) async fn dismiss_proposals(&self, request: &AdminRequest<'_>) -> Answer {
+        let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
+        let field = request.parameters.get(1).map(|field| field.clone().into_owned());
+        blocking(move || catalog.dismiss_proposals(id, field.as_deref())).await?;
+        Ok(respond(StatusCode::NO_CONTENT, "application/json", String::new()))
+    }
 }
 
 fn all_of(catalog: &Catalog, id: crate::batch::StreamId) -> Result<Vec<Accept>, CatalogError> {

@@ -67,12 +67,12 @@ fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogEr
             continue;
         }
         let then = catalog.rules(file.stream, file.schema_version)?;
-        let Some(reason) = then.and_then(|then| then.misfit(&stream.schema)) else {
+        let Some(reason) = then.and_then(|then| then.misfit(&stream.rules())) else {
             catalog.hold(file.id, None)?;
             published.push(file.object.clone());
             continue;
         };
-        if stream.rules().misfit(&stream.schema).is_some() {
+        if stream.rules().misfit(&stream.rules()).is_some() {
             catalog.hold(file.id, Some(&reason))?;
             hold(reason);
             continue;

@@ -5,6 +5,7 @@ use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
 use super::{AdminRequest, Running};
 use crate::catalog::{KnownMisfit, Stream};
+use crate::http::dialect::foundry::snippets;
 use crate::schema::{Schema, system};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -146,6 +147,26 @@ impl Running {
         let mut response = Response::new(FullBody::new(Bytes::from(body)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         Ok(response)
+    }
+
+    /// Ready code that sends a record to the stream, in some languages.
+    pub(super) fn snippets(
+        &self,
+        request: &AdminRequest<'_>,
+        ingest_url: &str,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let base = self.control.public_url.as_deref().unwrap_or(ingest_url);
+        let code = snippets::of(&self.control, &stream, base);
+        Ok(ok(&json!({
+            "dataset_rid": code.dataset,
+            "branch": code.branch,
+            "url": code.url,
+            "curl": code.curl,
+            "python": code.python,
+            "javascript": code.javascript,
+            "java": code.java,
+        })))
     }
 
     pub(super) async fn files(

@@ -120,6 +120,13 @@ fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, 
         Some(Action::CreateStream | Action::CatalogDelete) => of(vec![("datasetRid", path(0))]),
         _ => of(vec![("datasetRid", path(0)), ("streamBranchName", path(1))]),
     };
+    let denied = || {
+        let mut parameters = stream();
+        if action.is_some_and(Action::is_of_subscriber) {
+            parameters.insert("subscriberSubscriberId".to_owned(), path(2));
+        }
+        parameters
+    };
     if let Some(name) = reject.code {
         let given = reject.parameters.as_deref().cloned();
         let parameters = given.unwrap_or_else(|| of(vec![("datasetRid", path(0)), ("branchName", path(1))]));
@@ -130,7 +137,7 @@ fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, 
         Kind::Unauthenticated => ("Default:Unauthorized", of(vec![("error", json!("INVALID"))])),
         Kind::TokenExpired => ("Default:Unauthorized", of(vec![("error", json!("EXPIRED"))])),
         Kind::Forbidden => match action.and_then(Action::denied) {
-            Some(name) => (name, stream()),
+            Some(name) => (name, denied()),
             None => ("Default:PermissionDenied", Map::new()),
         },
         Kind::NoSuchStream => ("StreamNotFound", stream()),

@@ -1,7 +1,7 @@
 //! The management calls, by what is asked for.
 
 use super::routes::Action;
-use super::{catalog, datasets, oauth, trash};
+use super::{catalog, datasets, oauth, read, subscribers, trash};
 use crate::auth::Need;
 use crate::control::Control;
 use crate::http::dialect::{Call, Reply};
@@ -41,11 +41,23 @@ pub(super) fn answer(
     let mut parameters = parameters.into_iter();
     let mut next = || parameters.next().unwrap_or_default();
     let request = Request { control, call, dataset: next(), branch: next() };
+    // A subscriber, or a partition.
+    let third = next();
     match action {
         Action::CreateDataset => datasets::create(&request),
         Action::CreateStream => datasets::create_stream(&request),
         Action::GetStream => datasets::get(&request),
         Action::ResetStream => datasets::reset(&request),
+        Action::GetRecords => read::get_records(&request),
+        Action::GetEndOffsets => read::end_offsets(&request),
+        Action::Records | Action::ViewRecords => read::newest(&request, action),
+        Action::RecordsV2 => read::records_v2(&request, &third),
+        Action::CreateSubscriber => subscribers::create(&request),
+        Action::DeleteSubscriber => subscribers::delete(&request, &third),
+        Action::ReadRecords => subscribers::read_records(&request, &third),
+        Action::CommitOffsets => subscribers::commit(&request, &third),
+        Action::ReadPosition => subscribers::position(&request, &third),
+        Action::ResetOffsets => subscribers::reset(&request, &third),
         Action::CatalogCreate => catalog::create(&request),
         Action::CatalogLatest => catalog::latest(&request),
         Action::CatalogDelete => trash::delete(&request),

@@ -4,15 +4,17 @@
 
 mod catalog;
 mod datasets;
-mod envelope;
+pub mod envelope;
 mod errors;
 mod fields;
 mod manage;
 mod oauth;
 mod publish;
+mod read;
 mod rid;
 mod routes;
 pub mod snippets;
+mod subscribers;
 mod trash;
 
 use super::{
@@ -132,6 +134,11 @@ fn reply(status: StatusCode, body: &Value) -> Reply {
 
 fn ok(body: &Value) -> Reply {
     reply(StatusCode::OK, body)
+}
+
+/// 200 with JSON that is written already.
+fn text(json: String) -> Reply {
+    Reply { status: StatusCode::OK, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: json.into() }
 }
 
 /// 204: the contract's clients take an empty answer for no other status.

@@ -12,9 +12,10 @@ use crate::auth::{AuthError, Caller, Need};
 use crate::control::{Control, Stream};
 use crate::foundry::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, schema_of};
 use crate::http::reject::{Kind, Reject};
+use crate::offsets::Numbered;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -215,7 +216,12 @@ pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
     let mut reply = match proxied {
         Some((_, parameters)) => {
             let dataset = parameters.first().map_or("", |dataset| &**dataset);
-            ok(&json!({"topic": rid::topic(dataset), "offsetAndPartitionIds": []}))
+            let each = accepted.numbered.as_ref().map(Numbered::each).unwrap_or_default();
+            let each: Vec<Value> = each
+                .into_iter()
+                .map(|(partition, offset)| json!({"offset": offset, "partitionId": partition}))
+                .collect();
+            ok(&json!({"topic": rid::topic(dataset), "offsetAndPartitionIds": each}))
         }
         None => no_content(),
     };
