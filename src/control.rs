@@ -20,6 +20,7 @@ use crate::offsets::Records;
 use crate::progress::Progress;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub struct Control {
     pub public_url: Option<String>,
     /// Whether the ingest listener speaks TLS.
     pub secure: bool,
+    /// The newest records of a stream.
+    pub newest: RecentRecords,
+    /// The newest requests to a stream as they came, each as CBOR, newest last.
+    pub requests: RecentRequests,
     /// The newest records of a stream that became no rows.
     pub errors: RecentErrors,
     /// Records by their offsets.
@@ -52,7 +57,22 @@ pub struct Control {
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,
     pub keboola: KeboolaSettings,
+    pub amperity: AmperitySettings,
 }
+
+/// Finds the newest records of a stream, newest last.
+pub type RecentRecords = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Finds the newest requests to a stream.
+pub type RecentRequests = Arc<
+    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<u8>>, String>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// Finds the newest records of a stream that became no rows, newest first.
 pub type RecentErrors = Arc<
@@ -78,10 +98,26 @@ pub struct KeboolaSettings {
     pub branches: Vec<u64>,
 }
 
+/// What the configuration says of Amperity's contract.
+#[derive(Debug, Clone, Copy)]
+pub struct AmperitySettings {
+    /// Records for a stream that there is not make it.
+    pub makes_streams: bool,
+    /// A request whose `X-Request-Id` came before is stored once.
+    pub deduplicates: bool,
+    /// Bytes of an event at the newer routes.
+    pub event_max: u64,
+}
+
 impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
+    }
+
+    /// The newest records of a stream, newest last. For where it may block.
+    pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
+        tokio::runtime::Handle::current().block_on((self.newest)(stream, limit))
     }
 
     /// The newest records of a stream that became no rows, newest first. For where it may block.

@@ -243,6 +243,8 @@ fn open_control(
         public_url: public_url(config),
         secure: config.certificate().is_some(),
         errors: preview.clone().recent_errors(progress),
+        newest: preview.clone().recent_records(),
+        requests: preview.clone().recent_requests(),
         records: Records { offsets, wal, catalog, sink, staged_dir, cache: offsets::Cache::default() },
         feeds: Feeds::default(),
         datasets: Datasets::default(),
@@ -251,6 +253,7 @@ fn open_control(
         managing: Mutex::default(),
         polaris: config.polaris.settings(),
         keboola: config.keboola.settings(),
+        amperity: config.amperity.settings(),
     })
 }
 
@@ -339,7 +342,6 @@ impl Parts {
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
             http_metrics,
-            recent_records: preview.recent_records(),
             node,
             destination: destination.url(),
             started,

@@ -9,10 +9,12 @@ pub mod daemon;
 pub mod batch;
 pub mod columns;
 pub mod json;
+pub mod landing;
 pub mod mapping;
 pub mod otlp;
 pub mod sample;
 pub mod schema;
+pub mod xml;
 
 pub mod storage;
 pub mod wal;

@@ -23,6 +23,11 @@ pub fn keep(headers: &[(String, String)]) -> String {
     serde_json::to_string(&kept).unwrap_or_default()
 }
 
+/// A header that was kept of a request.
+pub fn kept(head: &BatchHead<'_>, name: &str) -> Option<String> {
+    serde_json::from_str::<Kept>(head.request?).ok()?.headers.remove(name)
+}
+
 /// The records of a body. One of any bytes is itself the record.
 pub fn records(body: &[u8], kind: BodyKind) -> Vec<&[u8]> {
     match kind {

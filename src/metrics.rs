@@ -240,6 +240,7 @@ pub struct Http {
     handshake_errors: Spread,
     connections: AtomicUsize,
     replayed_requests: Spread,
+    dropped_requests: Spread,
     request_seconds: SharedLatency,
 }
 
@@ -287,6 +288,11 @@ impl Http {
         self.replayed_requests.inc_by(1);
     }
 
+    /// A request to a stream that drops what comes.
+    pub fn dropped(&self) {
+        self.dropped_requests.inc_by(1);
+    }
+
     pub fn accepted_rows(&self) -> u64 {
         self.accepted_rows.get()
     }
@@ -323,6 +329,7 @@ impl Collector for HttpCollector {
                 "Repeats of a request with the same idempotency key",
                 &self.0.replayed_requests,
             ),
+            ("http_dropped_requests", "Requests to streams that drop what comes", &self.0.dropped_requests),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;

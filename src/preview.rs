@@ -6,13 +6,15 @@ use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::json::records::{BadRecord, RecordSink, walk};
-use crate::json::{Kind, Parser, Syntax};
+use crate::json::{BodyKind, Kind, Parser, Syntax};
+use crate::landing;
 use crate::mapped;
 use crate::mapping::{ColumnKind, Mapping};
 use crate::offsets::source::Source;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
 use crate::wal::{Handle, Lsn};
+use crate::xml::Known;
 use arrow::json::LineDelimitedWriter;
 use futures_util::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
@@ -55,7 +57,7 @@ impl Preview {
                             Some(mapping) => {
                                 mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit)
                             }
-                            None => records(lsn, ts, &batch, limit),
+                            None => of_batch(lsn, ts, &batch, &of, limit),
                         },
                     ))
                 },
@@ -129,10 +131,39 @@ impl Preview {
 /// What a function that looks things up gives back.
 type Found<T> = Pin<Box<dyn Future<Output = Result<Vec<T>, String>> + Send>>;
 
+/// Such a function.
+type Finder<T> = Arc<dyn Fn(Arc<Stream>, usize) -> Found<T> + Send + Sync>;
+
 impl Preview {
     /// [`Preview::recent`] for those who know nothing of files.
     pub fn recent_records(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Value> + Send + Sync> {
         Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
+    }
+
+    /// The last requests that are still in the log, as [`landing::cbor`] has them, for the same. The newest is the last.
+    pub fn recent_requests(self) -> Finder<Vec<u8>> {
+        Arc::new(move |stream, limit| {
+            let (wal, id) = (self.wal.clone(), stream.id);
+            let read = move || {
+                let mut newest_first: Vec<Vec<u8>> = Vec::new();
+                wal.look_back(
+                    |_, ts, payload| {
+                        let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == id)?;
+                        let mut bytes = Vec::new();
+                        landing::cbor(&batch, ts, &mut bytes);
+                        Some(bytes)
+                    },
+                    |requests| {
+                        newest_first.extend(requests.into_iter().rev());
+                        newest_first.len() < limit
+                    },
+                );
+                newest_first.truncate(limit);
+                newest_first.reverse();
+                newest_first
+            };
+            Box::pin(async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string()) })
+        })
     }
 
     /// [`Preview::errors`] for the same.
@@ -266,7 +297,20 @@ fn mapped_records(
     rows.split_off(rows.len().saturating_sub(limit))
 }
 
-/// The last `limit` good records of a batch.
+/// The last `limit` good records of a batch, whatever the form of its body.
+fn of_batch(lsn: Lsn, ts: i64, batch: &Batch<'_>, stream: &Stream, limit: usize) -> Vec<Value> {
+    if batch.head.kind != BodyKind::Xml {
+        return records(lsn, ts, batch, limit);
+    }
+    // What cannot be read is among the errors.
+    let known = Known::of(&stream.schema.columns);
+    let Ok(lines) = landing::xml_lines(batch, stream, &known) else { return Vec::new() };
+    let mut batch = Batch { body: &lines, ..batch.clone() };
+    batch.head.kind = BodyKind::Lines;
+    records(lsn, ts, &batch, limit)
+}
+
+/// The last `limit` good records of a batch of JSON.
 fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
     struct Collect<'a> {
         raw: &'a [u8],

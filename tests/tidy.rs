@@ -31,6 +31,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("sample", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
     ("columns", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
+    ("xml", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
     ("storage", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::batch"]),
     (
         "wal",

@@ -11,6 +11,7 @@ mod jsonnet;
 mod parquet;
 mod times;
 mod wal;
+mod xml;
 
 use criterion::{criterion_group, criterion_main};
 
@@ -25,6 +26,7 @@ criterion_group!(
     parquet::write,
     wal::append,
     wal::commit,
-    wal::replay
+    wal::replay,
+    xml::records
 );
 criterion_main!(benches);

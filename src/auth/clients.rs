@@ -1,9 +1,10 @@
-//! OAuth clients (RFC 6749, client credentials): who may ask for short-lived tokens, and the tokens they get.
+//! OAuth clients (RFC 6749, client credentials), which are API keys in other contracts' words: who may ask for short-lived
+//! tokens, the tokens they get, and the secrets by which tokens are made.
 
 use super::manage::{ManageError, check_name};
 use super::scope::Scope;
 use super::{Auth, Caller, Identity, jwt, secret, words};
-use crate::catalog::Client;
+use crate::catalog::{Client, ClientSecret};
 use crate::clock::Micros;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -29,7 +30,20 @@ pub struct ClientInfo {
     pub scopes: Vec<Scope>,
     pub project: Option<String>,
     pub created_at: Micros,
+    /// The newest first.
+    pub secrets: Vec<SecretInfo>,
 }
+
+/// A client's secret, without what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretInfo {
+    pub id: String,
+    pub created_at: Micros,
+    /// From when on neither it nor tokens made by it are good; `None` for the one in use.
+    pub retires_at: Option<Micros>,
+}
+
+pub use crate::catalog::ClientToken as MadeToken;
 
 /// A token that a client was given.
 #[derive(Debug, Clone)]
@@ -54,6 +68,11 @@ impl Auth {
         self.catalog.clients()?.iter().map(info).collect()
     }
 
+    /// A client by its id, or its name.
+    pub fn client(&self, id: &str) -> Result<Option<ClientInfo>, ManageError> {
+        self.catalog.client(id)?.as_ref().map(info).transpose()
+    }
+
     /// Makes a client and returns its secret, which is shown this once.
     pub fn create_client(
         &self,
@@ -73,18 +92,21 @@ impl Auth {
                 return Err(ManageError::NotYours(scope));
             }
         }
-        let value = secret::make(secret::CLIENT_SECRET_PREFIX);
+        if maker.project.is_some() && maker.project.as_deref() != request.project.as_deref() {
+            return Err(ManageError::Invalid("who is of a project makes clients of that project".to_owned()));
+        }
+        let (value, secret) = self.new_secret();
         let client = Client {
             id: 0,
             client_id: uuid::Uuid::now_v7().to_string(),
             name: request.name.clone(),
-            secret_hash: secret::hash(&value),
+            secrets: Vec::new(),
             roles: request.roles.join(" "),
             project: request.project.clone(),
             created_at: 0,
         };
         let _changing = self.changing.lock();
-        let added = self.catalog.add_client(&client)?;
+        let added = self.catalog.add_client(&client, &secret)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: client.name })?;
         self.change(|snapshot| snapshot.put_client(&added));
         tracing::info!(client = added.name, roles = added.roles, by = %maker.name, "a client was made");
@@ -94,19 +116,87 @@ impl Auth {
     /// Deletes a client by its id or name. The tokens it got cease at once.
     pub fn delete_client(&self, maker: &Caller, id: &str) -> Result<ClientInfo, ManageError> {
         let _changing = self.changing.lock();
-        let found = self.catalog.client(id)?;
-        let found = found.ok_or_else(|| ManageError::Missing { what: WHAT, id: id.to_owned() })?;
-        let scopes = words::of_roles(&found.roles).unwrap_or_else(|_| vec![Scope::Admin]);
-        if let Some(scope) = scopes.into_iter().find(|scope| !maker.may_grant(scope)) {
-            return Err(ManageError::NotYours(scope));
-        }
+        let found = self.own_client(maker, id)?;
         self.catalog.delete_client(found.id)?;
         self.change(|snapshot| drop(snapshot.clients.remove(found.client_id.as_str())));
         tracing::info!(client = found.name, by = %maker.name, "a client was deleted");
         info(&found)
     }
 
-    /// A short-lived token for a client that shows its secret.
+    /// Puts a new secret of a client into use, which is shown this once. The one before it, and the tokens made by it, are
+    /// good for `grace` (by default, what is configured); those before that cease at once.
+    pub fn rotate_client_secret(
+        &self,
+        maker: &Caller,
+        id: &str,
+        grace: Option<Duration>,
+    ) -> Result<(ClientInfo, String), ManageError> {
+        let _changing = self.changing.lock();
+        let found = self.own_client(maker, id)?;
+        let (value, secret) = self.new_secret();
+        let grace = micros(grace.unwrap_or(self.config.client_secret_grace));
+        self.catalog.rotate_client_secret(found.id, &secret, secret.created_at.saturating_add(grace))?;
+        tracing::info!(client = found.name, by = %maker.name, "a client has a new secret");
+        Ok((self.reload_client(&found)?, value))
+    }
+
+    /// Forgets at once the secrets of a client that are not in use any more, or all: tokens that were made by them cease.
+    pub fn revoke_client_secrets(
+        &self,
+        maker: &Caller,
+        id: &str,
+        all: bool,
+    ) -> Result<ClientInfo, ManageError> {
+        let _changing = self.changing.lock();
+        let found = self.own_client(maker, id)?;
+        self.catalog.revoke_client_secrets(found.id, all)?;
+        tracing::info!(client = found.name, all, by = %maker.name, "secrets of a client were revoked");
+        self.reload_client(&found)
+    }
+
+    /// A token for a client that is good until `expires_at`, or as long as the secret in use now is. It is shown this
+    /// once: what is kept is that there is one.
+    pub fn make_client_token(
+        &self,
+        maker: &Caller,
+        id: &str,
+        expires_at: Micros,
+    ) -> Result<(MadeToken, String), ManageError> {
+        let client = self.own_client(maker, id)?;
+        let now = self.clock.now();
+        if expires_at <= now {
+            return Err(ManageError::Invalid("the token would have expired already".to_owned()));
+        }
+        let Some(secret) = client.secrets.iter().find(|secret| secret.retires_at.is_none()) else {
+            let message = "all secrets of the client were revoked; rotate it first".to_owned();
+            return Err(ManageError::Invalid(message));
+        };
+        let jti = uuid::Uuid::new_v4().to_string();
+        let claims = jwt::Claims {
+            jti: Some(jti.clone()),
+            iss: Some("forebay".to_owned()),
+            sub: Some(client.client_id.clone()),
+            tenant: client.project.clone(),
+            scope: Some(client.roles.clone()),
+            ..claims(&client.client_id, &client.name, secret)
+        };
+        // Tokens end with a whole second.
+        let expires_at = expires_at.div_euclid(SECOND) * SECOND;
+        let signed = self.sign(claims, expires_at)?;
+        let sid = secret.sid.clone();
+        let made = MadeToken { jti, sid, made_by: maker.name.to_string(), created_at: now, expires_at };
+        self.catalog.add_client_token(client.id, &made)?;
+        tracing::info!(client = client.name, jti = made.jti, by = %maker.name, "a token of a client was made");
+        Ok((made, signed))
+    }
+
+    /// The tokens that were made for a client and have not expired, the newest first.
+    pub fn client_tokens(&self, maker: &Caller, id: &str) -> Result<Vec<MadeToken>, ManageError> {
+        let client = self.own_client(maker, id)?;
+        Ok(self.catalog.client_tokens(client.id)?)
+    }
+
+    /// A short-lived token for a client that shows a secret of its own.
     pub fn client_token(&self, client_id: &str, client_secret: &str) -> Result<IssuedToken, ClientError> {
         self.client_token_for(client_id, client_secret, &[])
     }
@@ -118,30 +208,30 @@ impl Auth {
         client_secret: &str,
         words: &[&str],
     ) -> Result<IssuedToken, ClientError> {
-        let name = self.known_client(client_id, client_secret)?.name.to_string();
+        let (caller, secret) = self.known_client(client_id, client_secret)?;
         let claims = jwt::Claims {
-            client_id: Some(client_id.to_owned()),
-            name: Some(name),
             scopes: words.iter().map(|word| jwt::ScopeClaim::Text((*word).to_owned())).collect(),
-            ..jwt::Claims::default()
+            ..claims(client_id, &caller.name, &secret)
         };
         let expires_in = self.config.client_token_lifetime;
-        let micros = Micros::try_from(expires_in.as_micros()).unwrap_or(Micros::MAX);
-        let jwt = self.sign(claims, self.clock.now().saturating_add(micros))?;
+        let jwt = self.sign(claims, self.clock.now().saturating_add(micros(expires_in)))?;
         Ok(IssuedToken { jwt, expires_in })
     }
-}
 
-impl Auth {
-    /// Who shows this id and secret.
-    fn known_client(&self, client_id: &str, client_secret: &str) -> Result<Caller, ClientError> {
+    /// Who shows this id and secret, and which of the client's secrets it is.
+    fn known_client(
+        &self,
+        client_id: &str,
+        client_secret: &str,
+    ) -> Result<(Caller, ClientSecret), ClientError> {
         let given = secret::hash(client_secret);
         let snapshot = self.snapshot.load();
         let known = snapshot.clients.get(client_id).ok_or(ClientError::Unknown)?;
-        if !bool::from(given.ct_eq(&known.secret_hash)) {
-            return Err(ClientError::Unknown);
-        }
-        Ok(known.caller.clone())
+        let is_good = |secret: &&ClientSecret| {
+            bool::from(given.ct_eq(&secret.hash)) && self.check_expiry(secret.retires_at).is_ok()
+        };
+        let secret = known.secrets.iter().find(is_good).ok_or(ClientError::Unknown)?;
+        Ok((known.caller.clone(), secret.clone()))
     }
 
     /// Makes a token that a client was given good for nothing. One that is not the client's is none of its business,
@@ -152,7 +242,7 @@ impl Auth {
         client_secret: &str,
         token: &str,
     ) -> Result<(), ClientError> {
-        let client = self.known_client(client_id, client_secret)?;
+        let (client, _) = self.known_client(client_id, client_secret)?;
         let Some((jti, exp)) = self.issued_to(client_id, token) else { return Ok(()) };
         let now = self.clock.now();
         let _changing = self.changing.lock();
@@ -188,6 +278,51 @@ impl Auth {
         let claims = if unverified.is_signed_by(&key.verifier) { unverified.claims()? } else { return None };
         let own = claims.client_id.as_deref() == Some(client_id);
         own.then_some((claims.jti?, claims.exp?.0))
+    }
+
+    fn new_secret(&self) -> (String, ClientSecret) {
+        let value = secret::make(secret::CLIENT_SECRET_PREFIX);
+        let sid = uuid::Uuid::new_v4().simple().to_string();
+        let (hash, created_at) = (secret::hash(&value), self.clock.now());
+        (value, ClientSecret { sid, hash, created_at, retires_at: None })
+    }
+
+    /// A client whose rights `maker` has, or may give.
+    fn own_client(&self, maker: &Caller, id: &str) -> Result<Client, ManageError> {
+        let missing = || ManageError::Missing { what: WHAT, id: id.to_owned() };
+        let found = self.catalog.client(id)?.ok_or_else(missing)?;
+        // What is another project's is not even there.
+        if maker.project.is_some() && maker.project.as_deref() != found.project.as_deref() {
+            return Err(missing());
+        }
+        let scopes = words::of_roles(&found.roles).unwrap_or_else(|_| vec![Scope::Admin]);
+        match scopes.into_iter().find(|scope| !maker.may_grant(scope)) {
+            Some(scope) => Err(ManageError::NotYours(scope)),
+            None => Ok(found),
+        }
+    }
+
+    /// The lock must be held.
+    fn reload_client(&self, client: &Client) -> Result<ClientInfo, ManageError> {
+        let missing = || ManageError::Missing { what: WHAT, id: client.client_id.clone() };
+        let client = self.catalog.client(&client.client_id)?.ok_or_else(missing)?;
+        self.change(|snapshot| snapshot.put_client(&client));
+        info(&client)
+    }
+}
+
+const SECOND: Micros = 1_000_000;
+
+fn micros(time: Duration) -> Micros {
+    Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
+}
+
+fn claims(client_id: &str, name: &str, secret: &ClientSecret) -> jwt::Claims {
+    jwt::Claims {
+        client_id: Some(client_id.to_owned()),
+        name: Some(name.to_owned()),
+        sid: Some(secret.sid.clone()),
+        ..jwt::Claims::default()
     }
 }
 
@@ -226,5 +361,10 @@ fn info(client: &Client) -> Result<ClientInfo, ManageError> {
         scopes: words::of_roles(&client.roles)?,
         project: client.project.clone(),
         created_at: client.created_at,
+        secrets: client.secrets.iter().map(shown).collect(),
     })
+}
+
+fn shown(secret: &ClientSecret) -> SecretInfo {
+    SecretInfo { id: secret.sid.clone(), created_at: secret.created_at, retires_at: secret.retires_at }
 }

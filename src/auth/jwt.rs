@@ -44,6 +44,19 @@ pub struct Claims {
     /// The OAuth client it was issued to, whose rights it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// The client's secret by which it was made, and with which it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// The same in the words that whoever looks into a token expects: who made it, for which client of which project,
+    /// and for what. Nothing follows from these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// When it ends, in seconds since the epoch.
     pub exp: Option<Seconds>,
     /// From when on it is good.

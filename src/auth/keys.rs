@@ -61,7 +61,7 @@ impl Auth {
                 workspace_id: Some(self.config.instance.clone()),
                 exp: Some(Seconds(expires_at)),
                 iat: Some(Seconds(self.clock.now())),
-                jti: Some(uuid::Uuid::new_v4().to_string()),
+                jti: claims.jti.or_else(|| Some(uuid::Uuid::new_v4().to_string())),
                 ..claims
             };
             jwt::sign(&claims, &key.stored.kid, &key.stored.secret)

@@ -18,7 +18,7 @@ mod tokens;
 pub mod words;
 
 pub use caller::{Caller, CallerId, Identity};
-pub use clients::{ClientError, ClientInfo, ClientRequest, IssuedToken};
+pub use clients::{ClientError, ClientInfo, ClientRequest, IssuedToken, MadeToken, SecretInfo};
 pub use credential::{Credential, user_and_password};
 pub use keys::KeyInfo;
 pub use manage::ManageError;
@@ -68,6 +68,8 @@ pub struct Config {
     pub open: bool,
     /// How long what a key signed is good after another took its place.
     pub jwt_grace: Duration,
+    /// How long a client's secret is good after another took its place.
+    pub client_secret_grace: Duration,
     /// How long the tokens of OAuth clients live.
     pub client_token_lifetime: Duration,
 }
@@ -153,6 +155,9 @@ impl Auth {
                     if claims.jti.as_deref().is_some_and(|jti| snapshot.revoked.contains_key(jti)) {
                         return Err(AuthError::Unknown);
                     }
+                    let by = claims.sid.as_ref();
+                    let secret = client.secrets.iter().find(|secret| Some(&secret.sid) == by);
+                    self.check_expiry(secret.ok_or(AuthError::Unknown)?.retires_at)?;
                     Ok(clients::narrowed(&client.caller, &claims))
                 }
                 None => Ok(claims.caller(&key.stored.kid, |_| true)),

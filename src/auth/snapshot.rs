@@ -4,9 +4,9 @@
 use super::caller::{Caller, CallerId, Identity};
 use super::jwt::{ALGORITHM_NAME, Verifier};
 use super::scope::{self, Scope};
-use super::secret::{ByHash, Hash};
+use super::secret::ByHash;
 use super::words;
-use crate::catalog::{Catalog, CatalogError, Client, SigningKey, Token};
+use crate::catalog::{Catalog, CatalogError, Client, ClientSecret, SigningKey, Token};
 use crate::clock::Micros;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) struct Signer {
 #[derive(Clone)]
 pub(super) struct KnownClient {
     pub(super) caller: Caller,
-    pub(super) secret_hash: Hash,
+    pub(super) secrets: Vec<ClientSecret>,
 }
 
 /// A key of the daemon's own.
@@ -91,7 +91,7 @@ impl Snapshot {
             rps: None,
             project: client.project.as_deref().map(Box::from),
         });
-        let known = KnownClient { caller, secret_hash: client.secret_hash };
+        let known = KnownClient { caller, secrets: client.secrets.clone() };
         self.clients.insert(client.client_id.as_str().into(), known);
     }
 

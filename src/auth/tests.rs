@@ -23,6 +23,7 @@ fn open(dir: &Path, clock: &Arc<FakeClock>) -> Auth {
         instance: INSTANCE.to_owned(),
         open: false,
         jwt_grace: Duration::from_hours(1),
+        client_secret_grace: Duration::from_hours(720),
         client_token_lifetime: Duration::from_mins(5),
     };
     let catalog = Arc::new(Catalog::open(dir, Arc::clone(clock) as Arc<dyn Clock>).unwrap());
@@ -422,6 +423,69 @@ fn keys_that_are_good_are_not_too_many() {
     world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
     assert_eq!(world.auth.keys().len(), 1);
     world.auth.rotate_key(None).unwrap();
+}
+
+#[test]
+fn secrets_of_clients_are_rotated_and_tokens_end_with_theirs() {
+    const DAY: Micros = 86_400 * SECOND;
+    let world = World::new();
+    let roles = vec!["streaming-ingest-api:write".to_owned()];
+    let new = ClientRequest { name: "k".to_owned(), roles, project: Some("acme".to_owned()) };
+    let (client, secret) = world.auth.create_client(&admin(), &new).unwrap();
+    let id = &*client.client_id;
+    let issue =
+        |days: Micros| world.auth.make_client_token(&admin(), "k", world.clock.now() + days * DAY).unwrap().1;
+    let first = issue(90);
+    let caller = world.who(&first).unwrap();
+    assert!(caller.may(Need::Ingest("is-x")) && caller.project.as_deref() == Some("acme"));
+    // A new secret deposes the first for 30 days.
+    let (rotated, second_secret) = world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
+    assert_eq!(rotated.secrets[1].retires_at, Some(START + 30 * DAY));
+    let second = issue(90);
+    assert!(world.auth.client_token(id, &secret).is_ok());
+    world.later(30 * DAY - SECOND);
+    assert!(world.who(&first).is_ok() && world.who(&second).is_ok());
+    world.later(SECOND);
+    assert_eq!(world.who(&first), Err(AuthError::Expired { at: START + 30 * DAY }));
+    assert!(matches!(world.auth.client_token(id, &secret), Err(ClientError::Unknown)));
+    assert!(world.who(&second).is_ok() && world.auth.client_token(id, &second_secret).is_ok());
+    // One more drops what was deposed before, also after a start.
+    world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
+    let third = issue(1);
+    world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
+    let again = open(world.dir.path(), &world.clock);
+    for auth in [&world.auth, &again] {
+        let who = |token: &str| auth.identify(&Credential::Bearer(token.to_owned().into()));
+        assert_eq!(who(&second), Err(AuthError::Unknown));
+        assert!(who(&third).is_ok());
+    }
+    let fourth = issue(1);
+    assert_eq!(world.auth.client_tokens(&admin(), "k").unwrap().len(), 2);
+    world.auth.revoke_client_secrets(&admin(), "k", false).unwrap();
+    assert_eq!(world.who(&third), Err(AuthError::Unknown));
+    assert!(world.who(&fourth).is_ok());
+    world.auth.revoke_client_secrets(&admin(), "k", true).unwrap();
+    assert_eq!(world.who(&fourth), Err(AuthError::Unknown));
+    let refused = world.auth.make_client_token(&admin(), "k", world.clock.now() + DAY).unwrap_err();
+    assert!(refused.to_string().contains("rotate it first"), "{refused}");
+    world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
+    // It ends to the second.
+    let fifth = issue(1);
+    world.later(DAY - 1);
+    assert!(world.who(&fifth).is_ok());
+    world.later(1);
+    assert!(matches!(world.who(&fifth), Err(AuthError::Expired { .. })));
+    // Who is of one project does not see another's.
+    let other = ClientRequest {
+        name: "o".to_owned(),
+        roles: vec!["tokens".to_owned()],
+        project: Some("b".to_owned()),
+    };
+    world.auth.create_client(&admin(), &other).unwrap();
+    let issuer =
+        world.who(&world.auth.make_client_token(&admin(), "o", world.clock.now() + DAY).unwrap().1).unwrap();
+    let refused = world.auth.make_client_token(&issuer, "k", world.clock.now() + DAY).unwrap_err();
+    assert!(matches!(refused, ManageError::Missing { .. }), "{refused}");
 }
 
 proptest::proptest! {

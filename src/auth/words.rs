@@ -93,17 +93,21 @@ pub fn to_tinybird(scopes: &[Scope]) -> Vec<TinybirdScope> {
     scopes.iter().filter_map(word).collect()
 }
 
-/// What a role of a Polaris client or of a Foundry application means; Forebay's own scopes are taken as well.
+/// What a role of a client of Polaris, of an application of Foundry, or a right of an API key of Amperity, means;
+/// Forebay's own scopes are taken as well.
 pub fn of_role(role: &str) -> Result<Vec<Scope>, ScopeError> {
-    use Scope::{Create, Drop, Ingest, Metrics, Read};
+    use Scope::{Create, Drop, Ingest, Metrics, Read, Tokens};
     Ok(match role {
-        // The role of 2022: to push events to every table.
-        "ManageStreams" => vec![Ingest(Target::All)],
+        // Of Polaris the role of 2022: to push events to every table; and of Amperity's API keys.
+        "ManageStreams" | "streaming-ingest-api:write" | "profile-events:write" => {
+            vec![Ingest(Target::All)]
+        }
         // Connections are made, and pushed to.
         "ManageConnections" => vec![Create, Ingest(Target::All)],
         "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
         "AccessMetrics" => vec![Metrics],
+        "api-token-issuer" => vec![Tokens],
         word if of_foundry(word).is_some() => of_foundry(word).unwrap_or_default(),
         other => vec![other.parse()?],
     })
@@ -187,6 +191,7 @@ mod tests {
         assert_eq!(join("ManageStreams").unwrap(), "ingest:*");
         assert_eq!(join("ManageConnections ManageTables").unwrap(), "create ingest:* read:* drop:*");
         assert_eq!(join("AccessMetrics ingest:visits").unwrap(), "metrics ingest:visits");
+        assert_eq!(join("streaming-ingest-api:write api-token-issuer").unwrap(), "ingest:* tokens");
         assert!(join("ManageNothing").is_err());
         assert_eq!(join("api:streams-write api:streams-read").unwrap(), "create ingest:* read:*");
         assert_eq!(foundry_scopes("offline_access api:streams-read"), ["api:streams-read"]);

@@ -1,8 +1,8 @@
-//! OAuth clients: who may ask for short-lived tokens.
+//! OAuth clients, which are API keys in other contracts' words: who may have tokens made, by which secrets.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// An OAuth client.
 #[derive(Debug, Clone)]
@@ -11,35 +11,63 @@ pub struct Client {
     /// Its id as users and the protocol see it.
     pub client_id: String,
     pub name: String,
-    /// SHA-256.
-    pub secret_hash: [u8; 32],
+    /// The newest first. None: all were revoked.
+    pub secrets: Vec<ClientSecret>,
     /// Roles, separated by blanks, in the words in which they were given.
     pub roles: String,
     pub project: Option<String>,
     pub created_at: Micros,
 }
 
-const COLUMNS: &str = "id, client_id, name, secret_hash, roles, project, created_at";
+/// What is kept of a client's secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSecret {
+    /// Its id: tokens say by which secret they were made.
+    pub sid: String,
+    /// SHA-256.
+    pub hash: [u8; 32],
+    pub created_at: Micros,
+    /// From when on neither it nor its tokens are good any more; `None` for the one in use.
+    pub retires_at: Option<Micros>,
+}
+
+/// What is kept of a token that was made for a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientToken {
+    pub jti: String,
+    /// The secret it was made by.
+    pub sid: String,
+    /// The name of whoever asked for it.
+    pub made_by: String,
+    pub created_at: Micros,
+    pub expires_at: Micros,
+}
+
+const COLUMNS: &str = "id, client_id, name, roles, project, created_at";
 
 impl Catalog {
     /// All of them, the oldest first.
     pub fn clients(&self) -> Result<Vec<Client>, CatalogError> {
         self.read(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM clients ORDER BY id"))?;
-            statement.query_map([], client_of)?.collect()
+            let clients: Vec<Client> = statement.query_map([], client_of)?.collect::<Result<_, _>>()?;
+            clients.into_iter().map(|client| with_secrets(db, client)).collect()
         })
     }
 
-    /// Makes a client; its `id` and `created_at` are set here. `None` if its id or name is taken.
-    pub fn add_client(&self, client: &Client) -> Result<Option<Client>, CatalogError> {
+    /// Makes a client with a first secret; its `id` and `created_at` are set here. `None` if its id or name is taken.
+    pub fn add_client(&self, client: &Client, secret: &ClientSecret) -> Result<Option<Client>, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
-            let sql = "INSERT INTO clients (client_id, name, secret_hash, roles, project, created_at)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
-            let Client { client_id, name, secret_hash, roles, project, .. } = client;
-            let added = db.execute(sql, params![client_id, name, secret_hash, roles, project, now])?;
+            let sql = "INSERT INTO clients (client_id, name, roles, project, created_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let Client { client_id, name, roles, project, .. } = client;
+            if db.execute(sql, params![client_id, name, roles, project, now])? == 0 {
+                return Ok(None);
+            }
             let id = db.last_insert_rowid();
-            Ok((added > 0).then(|| Client { id, created_at: now, ..client.clone() }))
+            add_secret(db, id, secret)?;
+            with_secrets(db, Client { id, created_at: now, ..client.clone() }).map(Some)
         })
     }
 
@@ -49,7 +77,63 @@ impl Catalog {
             let sql = format!(
                 "SELECT {COLUMNS} FROM clients WHERE client_id = ?1 OR name = ?1 ORDER BY client_id <> ?1"
             );
-            db.query_row(&sql, [id_or_name], client_of).optional()
+            let found = db.query_row(&sql, [id_or_name], client_of).optional()?;
+            found.map(|client| with_secrets(db, client)).transpose()
+        })
+    }
+
+    /// Puts a new secret into use. The one before it is good until `retires_at`, if that is yet to come; older ones are
+    /// forgotten.
+    pub fn rotate_client_secret(
+        &self,
+        client: i64,
+        secret: &ClientSecret,
+        retires_at: Micros,
+    ) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            db.execute("DELETE FROM client_secrets WHERE client = ?1 AND retires_at IS NOT NULL", [client])?;
+            let sql = "UPDATE client_secrets SET retires_at = ?2 WHERE client = ?1";
+            db.execute(sql, params![client, retires_at])?;
+            db.execute("DELETE FROM client_secrets WHERE client = ?1 AND retires_at <= ?2", [client, now])?;
+            add_secret(db, client, secret)
+        })
+    }
+
+    /// Forgets the secrets of a client that are not in use any more, or all.
+    pub fn revoke_client_secrets(&self, client: i64, all: bool) -> Result<(), CatalogError> {
+        let sql = "DELETE FROM client_secrets WHERE client = ?1 AND (?2 OR retires_at IS NOT NULL)";
+        self.transaction(|db| db.execute(sql, params![client, all]).map(drop))
+    }
+
+    /// Notes that a token was made for a client; forgets those that have expired.
+    pub fn add_client_token(&self, client: i64, token: &ClientToken) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            db.execute("DELETE FROM client_tokens WHERE expires_at <= ?1", [now])?;
+            let sql = "INSERT INTO client_tokens (jti, client, sid, made_by, created_at, expires_at)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let ClientToken { jti, sid, made_by, created_at, expires_at } = token;
+            db.execute(sql, params![jti, client, sid, made_by, created_at, expires_at]).map(drop)
+        })
+    }
+
+    /// The tokens that were made for a client and have not expired, the newest first.
+    pub fn client_tokens(&self, client: i64) -> Result<Vec<ClientToken>, CatalogError> {
+        let now = self.clock.now();
+        self.read(|db| {
+            let sql = "SELECT jti, sid, made_by, created_at, expires_at FROM client_tokens
+                       WHERE client = ?1 AND expires_at > ?2 ORDER BY created_at DESC, jti";
+            let token = |row: &Row<'_>| {
+                Ok(ClientToken {
+                    jti: row.get(0)?,
+                    sid: row.get(1)?,
+                    made_by: row.get(2)?,
+                    created_at: row.get(3)?,
+                    expires_at: row.get(4)?,
+                })
+            };
+            db.prepare(sql)?.query_map([client, now], token)?.collect()
         })
     }
 
@@ -58,14 +142,34 @@ impl Catalog {
     }
 }
 
+fn add_secret(db: &Connection, client: i64, secret: &ClientSecret) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO client_secrets (sid, client, hash, created_at) VALUES (?1, ?2, ?3, ?4)";
+    db.execute(sql, params![secret.sid, client, secret.hash, secret.created_at]).map(drop)
+}
+
+fn with_secrets(db: &Connection, client: Client) -> rusqlite::Result<Client> {
+    let sql =
+        "SELECT sid, hash, created_at, retires_at FROM client_secrets WHERE client = ?1 ORDER BY id DESC";
+    let secret = |row: &Row<'_>| {
+        Ok(ClientSecret {
+            sid: row.get(0)?,
+            hash: row.get(1)?,
+            created_at: row.get(2)?,
+            retires_at: row.get(3)?,
+        })
+    };
+    let secrets = db.prepare_cached(sql)?.query_map([client.id], secret)?.collect::<Result<_, _>>()?;
+    Ok(Client { secrets, ..client })
+}
+
 fn client_of(row: &Row<'_>) -> rusqlite::Result<Client> {
     Ok(Client {
         id: row.get(0)?,
         client_id: row.get(1)?,
         name: row.get(2)?,
-        secret_hash: row.get(3)?,
-        roles: row.get(4)?,
-        project: row.get(5)?,
-        created_at: row.get(6)?,
+        secrets: Vec::new(),
+        roles: row.get(3)?,
+        project: row.get(4)?,
+        created_at: row.get(5)?,
     })
 }

@@ -14,6 +14,8 @@ use rusqlite::{Row, Transaction, params};
 pub enum FileKind {
     Rows,
     Quarantine,
+    /// Records as they came, beside its rows or in their place.
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -37,6 +39,13 @@ pub struct NewFile {
     pub bytes: u64,
     /// What it holds of each partition, where rows are numbered.
     pub offsets: Vec<OffsetRange>,
+}
+
+impl NewFile {
+    /// One with records as they came.
+    pub fn raw(object: String, bytes: u64) -> Self {
+        Self { kind: FileKind::Raw, object, rows: 0, bytes, offsets: Vec::new() }
+    }
 }
 
 /// What one cut of a stream writes to the catalog, all or nothing.
@@ -283,7 +292,8 @@ impl Catalog {
     /// Files of a stream by state: how many, and their rows and bytes.
     pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT state, kind, count(*), sum(rows), sum(bytes) FROM files WHERE stream = ?1 GROUP BY 1, 2";
+            let sql = "SELECT state, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
+                       FROM files WHERE stream = ?1 GROUP BY 1, 2";
             let totals = |row: &Row<'_>| {
                 let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
                 let (files, rows, bytes) = (number(2)?, number(3)?, number(4)?);
@@ -408,19 +418,29 @@ pub(super) fn add_counts(
 /// As the register has it.
 pub(super) fn file_kind(kind: FileKind) -> &'static str {
     match kind {
-        FileKind::Rows => "rows",
+        // Told from them by its name, see `kind_of`.
+        FileKind::Rows | FileKind::Raw => "rows",
         FileKind::Quarantine => "quarantine",
     }
 }
 
+/// Of a file in the register.
+pub(super) fn kind_of(kind: &str, object: &str) -> FileKind {
+    match kind {
+        _ if !object.ends_with(".parquet") => FileKind::Raw,
+        "rows" => FileKind::Rows,
+        _ => FileKind::Quarantine,
+    }
+}
+
 pub(super) fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
-    let kind: String = row.get(2)?;
+    let (kind, object): (String, String) = (row.get(2)?, row.get(3)?);
     let state: String = row.get(9)?;
     Ok(RegisteredFile {
         id: row.get(0)?,
         stream: StreamId(row.get(1)?),
-        kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
-        object: row.get(3)?,
+        kind: kind_of(&kind, &object),
+        object,
         first_lsn: Lsn(row.get::<_, i64>(4)?.cast_unsigned()),
         last_lsn: Lsn(row.get::<_, i64>(5)?.cast_unsigned()),
         rows: row.get::<_, i64>(6)?.cast_unsigned(),

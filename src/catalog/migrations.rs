@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 9;
+pub(super) const LATEST: u32 = 10;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -300,6 +300,35 @@ ALTER TABLE replacements ADD COLUMN offsets TEXT NOT NULL DEFAULT '[]';
 /// Fields that somebody does not want to have proposed.
 const V9: &str = "
 ALTER TABLE proposals ADD COLUMN dismissed INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+const V10: &str = "
+CREATE TABLE client_secrets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Its id, which stands in the tokens that it stands for.
+    sid TEXT NOT NULL UNIQUE,
+    client INTEGER NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    -- SHA-256.
+    hash BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- From when on neither it nor its tokens are good; null for the one in use.
+    retires_at INTEGER
+) STRICT;
+INSERT INTO client_secrets (sid, client, hash, created_at)
+    SELECT lower(hex(randomblob(16))), id, secret_hash, created_at FROM clients;
+ALTER TABLE clients DROP COLUMN secret_hash;
+
+-- What is kept of tokens that were made for clients: not the tokens.
+CREATE TABLE client_tokens (
+    jti TEXT PRIMARY KEY,
+    client INTEGER NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    sid TEXT NOT NULL REFERENCES client_secrets (sid) ON DELETE CASCADE,
+    made_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX client_tokens_by_client ON client_tokens (client);
 ";
 
 /// An empty catalog as the first version made it.

@@ -20,7 +20,7 @@ mod streams;
 mod tests;
 mod tokens;
 
-pub use clients::Client;
+pub use clients::{Client, ClientSecret, ClientToken};
 pub use files::{
     Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, NewFile, RegisteredFile,
     StreamProgress,

@@ -4,7 +4,9 @@
 //! to be done at the destination is noted first, so that a death in the middle is picked up; the register changes in one
 //! transaction with the counts, between what adds rows to files and what takes rows from them.
 
-use super::files::{Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, register_cut};
+use super::files::{
+    Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
+};
 use super::{Catalog, CatalogError, Counts, offsets};
 use crate::batch::StreamId;
 use crate::clock::Micros;
@@ -482,10 +484,11 @@ fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
 fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
     let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
     let (kind, action, offsets): (String, String, String) = (row.get(1)?, row.get(4)?, row.get(7)?);
+    let object: String = row.get(0)?;
     Ok(Replacement {
         file: NewFile {
-            kind: if kind == "rows" { FileKind::Rows } else { FileKind::Quarantine },
-            object: row.get(0)?,
+            kind: kind_of(&kind, &object),
+            object,
             rows: number(2)?,
             bytes: number(3)?,
             offsets: serde_json::from_str(&offsets).unwrap_or_default(),

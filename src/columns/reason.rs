@@ -20,6 +20,8 @@ pub enum Reason {
     Early { column: String, at: Micros, by_max: u64 },
     /// It has no time.
     NoTime { column: String },
+    /// It is a document of another form than JSON, and cannot be read.
+    Document(String),
     /// Its stream's mapping makes no row of it.
     Unmapped(String),
 }
@@ -116,7 +118,7 @@ impl ReasonCounts {
 impl Reason {
     pub fn kind(&self) -> ReasonKind {
         match self {
-            Self::Record(_) => ReasonKind::Record,
+            Self::Record(_) | Self::Document(_) => ReasonKind::Record,
             Self::Columns(failures) if failures.iter().all(|failure| failure.missing) => ReasonKind::Missing,
             Self::Columns(_) => ReasonKind::Misfit,
             Self::Late { .. } => ReasonKind::Late,
@@ -134,7 +136,7 @@ impl Reason {
                 let missing = matches!(self, Self::NoTime { .. });
                 vec![Failure { column: column.clone(), message: self.to_string(), missing }]
             }
-            Self::Record(_) | Self::Unmapped(_) => {
+            Self::Record(_) | Self::Document(_) | Self::Unmapped(_) => {
                 vec![Failure { column: String::new(), message: self.to_string(), missing: false }]
             }
         }
@@ -157,7 +159,7 @@ impl fmt::Display for Reason {
             Self::Early { column, at, by_max } => {
                 write!(f, "early: '{column}' is {}, more than {by_max} s after its arrival", time(at))
             }
-            Self::Unmapped(reason) => f.write_str(reason),
+            Self::Document(reason) | Self::Unmapped(reason) => f.write_str(reason),
             Self::NoTime { column } => write!(f, "no time in column '{column}'"),
         }
     }

@@ -464,8 +464,12 @@ impl Rows {
 
     /// Puts a record aside that no row can be made of.
     pub fn append_unmapped(&mut self, origin: Origin, record: u64, raw: &[u8], reason: String) -> RowCounts {
+        self.append_bad(origin, record, raw, Reason::Unmapped(reason))
+    }
+
+    /// Puts aside what is no record.
+    pub fn append_bad(&mut self, origin: Origin, record: u64, raw: &[u8], reason: Reason) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
-        let reason = Reason::Unmapped(reason);
         self.counts.quarantined.add(reason.kind());
         self.bad.push(BadRow { origin, record, offset: 0, reason, raw: raw.to_owned() });
         std::mem::replace(&mut self.counts, before)

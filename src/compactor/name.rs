@@ -14,7 +14,7 @@ pub(super) fn object(stream: &str, kind: FileKind, partition: &str, node: &str, 
 /// The table that readers see: a directory.
 pub(super) fn table(stream: &str, kind: FileKind) -> String {
     match kind {
-        FileKind::Rows => stream.to_owned(),
+        FileKind::Rows | FileKind::Raw => stream.to_owned(),
         FileKind::Quarantine => format!("{stream}{}", crate::catalog::QUARANTINE_SUFFIX),
     }
 }

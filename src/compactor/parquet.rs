@@ -50,6 +50,12 @@ pub enum WriteError {
         #[source]
         source: ParquetError,
     },
+    #[error("cannot write {}", .path.display())]
+    Raw {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot sync {}", .path.display())]
     Sync {
         path: PathBuf,

@@ -8,6 +8,7 @@ use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
+use crate::json::BodyKind;
 use crate::metrics;
 use crate::offsets::Offsets;
 use crate::progress::{Numbers, Progress};
@@ -245,7 +246,8 @@ impl Running {
                 self.reader.put_aside_frame();
                 return Ok(cuts);
             };
-            if !stream.settings.landing.table {
+            let landing = stream.settings.landing;
+            if !landing.table && landing.raw.is_none() {
                 continue;
             }
             let table = match self.tables.entry(id) {
@@ -264,8 +266,9 @@ impl Running {
             let (counts, ended) = table.append(lsn, frame.ts, (&batch, target), &self.table_config)?;
             cuts.extend(ended);
             self.metrics.took(&counts);
-            if counts.stored != u64::from(target.good) || counts.quarantined.total() != u64::from(target.bad)
-            {
+            let is_judged = batch.head.kind != BodyKind::Xml;
+            let (good, bad) = (u64::from(target.good), u64::from(target.bad));
+            if is_judged && (counts.stored != good || counts.quarantined.total() != bad) {
                 self.metrics.verdict_mismatches.inc();
                 tracing::error!(%lsn, ?counts, ?target, "records were judged differently than when they were answered");
             }

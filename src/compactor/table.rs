@@ -1,5 +1,8 @@
 //! One stream in the compactor: rows that wait, files that are open, and what they cover.
 
+mod raw;
+mod xml;
+
 use super::name;
 use super::parquet::{FileWriter, WriteError};
 use super::partition::{self, PartitionBy};
@@ -9,12 +12,14 @@ use crate::batch::{Batch, Target};
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::json::BodyKind;
 use crate::mapped;
 use crate::mapping::{Evaluator, Mapping};
 use crate::progress::{OpenRows, Progress};
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
 use crate::wal::{Lsn, LsnRange};
+use crate::xml::Known;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
@@ -76,12 +81,15 @@ pub(super) struct Table {
     /// What the waiting rows cover: the frames after `written`.
     waiting: Option<Span>,
     files: BTreeMap<(FileKind, String), FileWriter>,
+    raw: raw::RawFiles,
     bad: Vec<BadRow>,
     bad_bytes: usize,
     /// Rows of the open files that were found to be rescued after they were counted.
     late_rescued: u64,
     /// The number of the last row, where rows are numbered.
     pub(super) numbered: u64,
+    /// What the columns of a version say of XML.
+    known: Option<(u32, Known)>,
     /// An older version of the schema, and whether it has the mapping of this one.
     answered: Option<(u32, bool)>,
 }
@@ -120,10 +128,12 @@ impl Table {
             written: None,
             waiting: None,
             files: BTreeMap::new(),
+            raw: raw::RawFiles::default(),
             bad: Vec::new(),
             bad_bytes: 0,
             late_rescued: 0,
             numbered: 0,
+            known: None,
             answered: None,
         }
     }
@@ -157,6 +167,10 @@ impl Table {
         }
         let own = batch.head.stream == self.stream.id;
         self.rows.begin(if own { &batch.head.offsets } else { &[] });
+        if batch.head.kind == BodyKind::Xml {
+            return self.append_xml(origin, batch, config);
+        }
+        self.keep_raw(lsn, received_at, batch, None);
         let records = u64::from(target.good) + u64::from(target.bad);
         if records > self.batch_rows() as u64 {
             return self.append_in_parts(origin, batch, config);
@@ -220,10 +234,11 @@ impl Table {
         self.show(&bad, config);
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
+        self.raw.took();
         let new = Span::of(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
-        if full || self.rows.bytes() + self.bad_bytes >= BATCH_BYTES {
+        if full || self.rows.bytes() + self.bad_bytes + self.raw.waiting_bytes() >= BATCH_BYTES {
             return Ok((counts, self.encode(config)?.into_iter().collect()));
         }
         Ok((counts, Vec::new()))
@@ -255,6 +270,8 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
+        self.raw.took();
+        self.raw.write(config)?;
         let new = Span::of(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
@@ -369,6 +386,7 @@ impl Table {
             self.write(FileKind::Quarantine, partition, &rows, config)?;
         }
         self.bad_bytes = 0;
+        self.raw.write(config)?;
         self.written = Some(self.written.map_or(waiting, |written| written.then(&waiting)));
         Ok(finished)
     }
@@ -386,6 +404,9 @@ impl Table {
         rows: &RecordBatch,
         config: &TableConfig,
     ) -> Result<(), TableError> {
+        if kind == FileKind::Rows && !self.stream.settings.landing.table {
+            return Ok(());
+        }
         let file = match self.files.entry((kind, partition)) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -413,6 +434,14 @@ impl Table {
         let Some(span) = self.written.take() else { return Ok(None) };
         let mut files = Vec::new();
         let mut paths = Vec::new();
+        let landing = self.stream.settings.landing;
+        for raw in self.raw.finish()? {
+            let object = format!("{}/{}", self.directory(), raw.name);
+            // What is in the table as well is counted there.
+            let rows = if landing.table { 0 } else { raw.records };
+            files.push(NewFile { rows, ..NewFile::raw(object, raw.bytes) });
+            paths.push(raw.path);
+        }
         for ((kind, partition), writer) in std::mem::take(&mut self.files) {
             let (rows, offsets) = (writer.rows(), writer.offsets());
             let about = self.about(kind, span.lsns, config);
@@ -513,17 +542,17 @@ impl Table {
     }
 
     pub(super) fn has_too_many_files(&self) -> bool {
-        self.files.len() > PARTITIONS_MAX
+        self.open_files() > PARTITIONS_MAX
     }
 
     pub(super) fn open_files(&self) -> usize {
-        self.files.len()
+        self.files.len() + self.raw.open_files()
     }
 
     /// Memory held, roughly. `written`: by open files, which ending their row groups would free.
     pub(super) fn memory(&self) -> Memory {
         Memory {
-            waiting: self.rows.bytes() * 2 + self.bad_bytes,
+            waiting: self.rows.bytes() * 2 + self.bad_bytes + self.raw.waiting_bytes(),
             written: self.files.values().map(FileWriter::memory).sum(),
         }
     }
@@ -535,9 +564,9 @@ impl Table {
 
     /// Removes unfinished files, when everything is given up to be read from the log again.
     pub(super) fn abandon(self) {
-        for file in self.files.values() {
+        for path in self.files.values().map(FileWriter::path).chain(self.raw.paths()) {
             // What stays behind is removed at the next start.
-            drop(std::fs::remove_file(file.path()));
+            drop(std::fs::remove_file(path));
         }
     }
 }

@@ -15,7 +15,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::control::{KeboolaSettings, PolarisSettings};
+use crate::control::{AmperitySettings, KeboolaSettings, PolarisSettings};
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -81,6 +81,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     pub polaris: Polaris,
     pub keboola: Keboola,
+    pub amperity: Amperity,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -135,6 +136,33 @@ impl Keboola {
     }
 }
 
+/// What is said of Amperity's API beside its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amperity {
+    unknown_stream: UnknownStream,
+    deduplicate: bool,
+    event_max: Size,
+}
+
+/// What becomes of records for a stream that there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum UnknownStream {
+    Accept,
+    Reject,
+}
+
+impl Amperity {
+    pub fn settings(&self) -> AmperitySettings {
+        AmperitySettings {
+            makes_streams: self.unknown_stream == UnknownStream::Accept,
+            deduplicates: self.deduplicate,
+            event_max: self.event_max.0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -148,6 +176,7 @@ pub struct Tls {
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     pub jwt_grace: Span,
+    pub client_secret_grace: Span,
     pub client_token_lifetime: Span,
 }
 
@@ -354,6 +383,7 @@ impl Config {
             instance,
             open: self.dev,
             jwt_grace: self.auth.jwt_grace.0,
+            client_secret_grace: self.auth.client_secret_grace.0,
             client_token_lifetime: self.auth.client_token_lifetime.0,
         }
     }

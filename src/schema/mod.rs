@@ -12,8 +12,8 @@ pub use change::{Change, change};
 pub use check::{SchemaError, check_directory};
 pub use kind::{ColumnType, DECIMAL_DIGITS_MAX, TypeError};
 pub use settings::{
-    Conditions, Landing, OnBadLine, PARTITIONS_MAX, Placement, Policy, QuarantineLayout, RAW_COLUMN,
-    RawFormat, Rules, StreamSettings, TimeRule, mapped_columns,
+    Conditions, Landing, Mode, OnBadLine, PARTITIONS_MAX, Payload, Placement, Policy, QuarantineLayout,
+    RAW_COLUMN, RawFormat, Rules, StreamSettings, TimeRule, mapped_columns,
 };
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 use super::{Column, ColumnType, Schema};
 use crate::batch::StreamId;
+use crate::json::BodyKind;
 use crate::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -120,11 +121,44 @@ impl Default for Landing {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RawFormat {
     Ndjson,
     Cbor,
+}
+
+/// Whether a stream takes records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Active,
+    /// They are answered as if they were taken, and counted.
+    Drop,
+    /// They are refused.
+    Reject,
+}
+
+/// What the bodies of a stream are, where a contract has streams of one kind only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payload {
+    Json,
+    Xml,
+}
+
+impl Payload {
+    pub fn of(kind: BodyKind) -> Self {
+        if kind == BodyKind::Xml { Self::Xml } else { Self::Json }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Xml => "XML",
+        }
+    }
 }
 
 /// When a stream's file is written: when the first of these holds. In the place of `compactor.max_age`, `max_bytes` and
@@ -155,6 +189,11 @@ pub struct StreamSettings {
     /// Declared columns whose values decide a row's partition. None: each request's rows go round. Never changes.
     pub key: Vec<String>,
     pub landing: Landing,
+    pub mode: Mode,
+    /// `None`: what comes first decides, in contracts where it matters.
+    pub payload: Option<Payload>,
+    /// Of XML: the name of the elements that are records. `None`: the children of the root are.
+    pub row_tag: Option<String>,
     pub conditions: Option<Conditions>,
     /// The table's directory at the destination, if it is not the stream's name. No two streams have the same.
     pub directory: Option<String>,

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod amperity;
+mod amperity_keys;
 mod analyze;
 mod archive;
 mod body;

@@ -40,6 +40,15 @@ pub(super) struct Create {
     /// What becomes of records that do not fit: evolve, propose, strict or raw. By default evolve, with a sample propose.
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
+    /// Of a contract whose streams have ids of their own: amperity. The id is printed.
+    #[arg(long, value_name = "DIALECT")]
+    dialect: Option<String>,
+    /// The project, or tenant, it belongs to.
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
 }
 
 impl Create {
@@ -62,6 +71,13 @@ impl Create {
         let mut path = format!("/admin/v1/streams?name={}", path_segment(&self.name));
         if let Some(policy) = &self.policy {
             path = format!("{path}&policy={}", path_segment(policy));
+        }
+        let more =
+            [("dialect", &self.dialect), ("project", &self.project), ("description", &self.description)];
+        for (name, value) in more {
+            if let Some(value) = value {
+                path = format!("{path}&{name}={}", path_segment(value));
+            }
         }
         admin.run_with(Method::POST, &path, sample, made).await
     }

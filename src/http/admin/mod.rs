@@ -23,7 +23,7 @@ use super::reject::Reject;
 use super::route::{self, Found, Route};
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Need};
-use crate::catalog::{Catalog, Stream};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::console;
 use crate::control::Control;
@@ -37,11 +37,8 @@ use http_body_util::Full as FullBody;
 use hyper::body::Incoming;
 use problem::{Problem, ok, respond};
 use prometheus_client::registry::Registry;
-use serde_json::Value;
 use std::borrow::Cow;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -72,6 +69,7 @@ pub enum Call {
     DismissProposals,
     Records,
     Errors,
+    Sample,
     Snippets,
     Files,
     Wal,
@@ -91,6 +89,10 @@ pub enum Call {
     Clients,
     MakeClient,
     DeleteClient,
+    RotateClient,
+    RevokeClient,
+    ClientTokens,
+    MakeClientToken,
     Keys,
     RotateKey,
     DeleteKey,
@@ -109,7 +111,11 @@ impl Call {
             | Self::RefreshToken
             | Self::Clients
             | Self::MakeClient
-            | Self::DeleteClient => Need::Tokens,
+            | Self::DeleteClient
+            | Self::RotateClient
+            | Self::RevokeClient
+            | Self::ClientTokens
+            | Self::MakeClientToken => Need::Tokens,
             _ => Need::Admin,
         }
     }
@@ -136,6 +142,7 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::delete("/admin/v1/streams/{id}/schema/proposals/{field}", Call::DismissProposals),
     Route::get("/admin/v1/streams/{id}/records", Call::Records),
     Route::get("/admin/v1/streams/{id}/errors", Call::Errors),
+    Route::get("/admin/v1/streams/{id}/sample", Call::Sample),
     Route::get("/admin/v1/streams/{id}/snippets", Call::Snippets),
     Route::get("/admin/v1/streams/{id}/files", Call::Files),
     Route::get("/admin/v1/wal", Call::Wal),
@@ -155,18 +162,15 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/clients", Call::Clients),
     Route::post("/admin/v1/clients", Call::MakeClient),
     Route::delete("/admin/v1/clients/{id}", Call::DeleteClient),
+    Route::post("/admin/v1/clients/{id}/secrets", Call::RotateClient),
+    Route::delete("/admin/v1/clients/{id}/secrets", Call::RevokeClient),
+    Route::get("/admin/v1/clients/{id}/tokens", Call::ClientTokens),
+    Route::post("/admin/v1/clients/{id}/tokens", Call::MakeClientToken),
     Route::get("/admin/v1/keys", Call::Keys),
     Route::post("/admin/v1/keys/rotate", Call::RotateKey),
     Route::delete("/admin/v1/keys/{id}", Call::DeleteKey),
     Route::post("/admin/v1/drain", Call::Drain),
 ];
-
-/// The newest records of a stream, as JSON, newest last.
-pub type RecentRecords = Arc<
-    dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send>>
-        + Send
-        + Sync,
->;
 
 /// What the daemon is doing.
 #[derive(Clone)]
@@ -189,7 +193,6 @@ pub struct Running {
     pub clock: Arc<dyn Clock>,
     pub http_metrics: Arc<metrics::Http>,
     pub registry: Registry,
-    pub recent_records: RecentRecords,
     pub node: String,
     pub destination: String,
     pub started: Instant,
@@ -321,6 +324,7 @@ impl AdminHandler {
             Call::DismissProposals => running.dismiss_proposals(request).await,
             Call::Records => running.records(request).await,
             Call::Errors => running.errors(request).await,
+            Call::Sample => running.sample(request).await,
             Call::Snippets => running.snippets(request, &self.ingest_url),
             Call::Files => running.files(request).await,
             Call::Wal => running.wal_report().await,
@@ -340,6 +344,10 @@ impl AdminHandler {
             Call::Clients => running.clients().await,
             Call::MakeClient => running.make_client(request).await,
             Call::DeleteClient => running.delete_client(request).await,
+            Call::RotateClient => running.rotate_client(request).await,
+            Call::RevokeClient => running.revoke_client(request).await,
+            Call::ClientTokens => running.client_tokens(request).await,
+            Call::MakeClientToken => running.make_client_token(request).await,
             Call::Keys => Ok(running.keys()),
             Call::RotateKey => running.rotate_key(request).await,
             Call::DeleteKey => running.delete_key(request).await,

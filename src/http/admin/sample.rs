@@ -7,6 +7,7 @@ use super::{AdminRequest, BODY_MAX, Running};
 use crate::catalog::{IfExists, NewStream};
 use crate::foundry::schema_of;
 use crate::http::body::{self, Encoding};
+use crate::http::request_id::RequestId;
 use crate::json::BodyKind;
 use crate::sample::{Field, Limits, Sample};
 use crate::schema::{Column, ColumnType, Policy, StreamSettings, system};
@@ -48,15 +49,31 @@ impl Running {
                 "foundry_schema": foundry.map(|schema| schema.to_json()),
             })));
         }
-        let new = NewStream {
-            name,
-            policy,
-            columns,
-            settings: StreamSettings::default(),
-            if_exists: IfExists::Error,
-        };
+        let (name, settings) = named(request.query, name)?;
+        let new = NewStream { name, policy, columns, settings, if_exists: IfExists::Error };
         let stream = blocking(move || catalog.create_stream_with(new)).await?;
         Ok(created(&stream_json(&stream)))
+    }
+}
+
+/// The name and the settings of a new stream: in Amperity's contract clients know it by an id that is made here, and what
+/// it was named is for people.
+fn named(query: &str, name: String) -> Result<(String, StreamSettings), Problem> {
+    let settings = StreamSettings {
+        description: parameter(query, "description").unwrap_or_default(),
+        project: parameter(query, "project").filter(|project| !project.is_empty()),
+        ..StreamSettings::default()
+    };
+    match parameter(query, "dialect").as_deref() {
+        None => Ok((name, settings)),
+        Some("amperity") => {
+            let id = format!("is-{}", RequestId::next().letters(9));
+            let vendor = [("name".to_owned(), Value::from(name))].into_iter().collect();
+            Ok((id, StreamSettings { vendor, ..settings }))
+        }
+        Some(other) => {
+            Err(bad(format!("'dialect' is amperity, where a stream has an id of its own, not {other:?}")))
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! `/admin/v1/streams`: what streams there are, their columns, newest records and files.
 
 use super::columns::stream_json;
-use super::problem::{Problem, blocking, limit, ok, timestamp};
+use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
 use super::{AdminRequest, Running};
 use crate::catalog::{KnownMisfit, Stream};
 use crate::http::dialect::foundry::snippets;
-use crate::schema::Schema;
+use crate::schema::{Schema, system};
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full as FullBody;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -106,9 +106,47 @@ impl Running {
     ) -> Result<Response<FullBody<Bytes>>, Problem> {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
-        let records = (self.recent_records)(stream, limit).await;
+        let records = (self.control.newest)(stream, limit).await;
         let records = records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
         Ok(ok(&json!({"records": records})))
+    }
+
+    /// The newest records in the forms in which they land as they came.
+    pub(super) async fn sample(
+        &self,
+        request: &AdminRequest<'_>,
+    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+        let stream = self.find(request.id())?;
+        let bad = |message| Problem::new(StatusCode::BAD_REQUEST, message);
+        let n = match parameter(request.query, "n") {
+            None => RECORDS_DEFAULT,
+            Some(text) => {
+                let n = text.parse().ok().filter(|n| (1..=RECORDS_MAX).contains(n));
+                n.ok_or_else(|| bad(format!("'n' is a number from 1 to {RECORDS_MAX}")))?
+            }
+        };
+        let failed = |error: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error);
+        let format = parameter(request.query, "format");
+        let (kind, body) = match format.as_deref().unwrap_or("json") {
+            "cbor" => {
+                let requests = (self.control.requests)(stream, n).await.map_err(failed)?;
+                ("application/cbor-seq", requests.concat())
+            }
+            format @ ("json" | "ndjson") => {
+                let records = (self.control.newest)(stream, n).await.map_err(failed)?;
+                let records: Vec<Value> = records.into_iter().map(without_system_columns).collect();
+                if format == "json" {
+                    ("application/json", Value::Array(records).to_string().into_bytes())
+                } else {
+                    let lines = records.iter().flat_map(|record| [record.to_string(), "\n".to_owned()]);
+                    ("application/x-ndjson", lines.collect::<String>().into_bytes())
+                }
+            }
+            other => return Err(bad(format!("'format' is json, ndjson or cbor, not {other:?}"))),
+        };
+        let mut response = Response::new(FullBody::new(Bytes::from(body)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        Ok(response)
     }
 
     /// Ready code that sends a record to the stream, in some languages.
@@ -142,6 +180,13 @@ impl Running {
         let files = blocking(move || catalog.files(stream.id, limit)).await?;
         Ok(ok(&json!({"files": files.iter().map(file).collect::<Vec<_>>()})))
     }
+}
+
+fn without_system_columns(mut record: Value) -> Value {
+    if let Some(fields) = record.as_object_mut() {
+        fields.retain(|name, _| !system::is_reserved(name));
+    }
+    record
 }
 
 /// A misfit with the type that would hold it.

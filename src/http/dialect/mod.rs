@@ -3,6 +3,7 @@
 //! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod amperity;
 pub mod foundry;
 pub mod keboola;
 pub mod keboola_stream;
@@ -201,6 +202,10 @@ pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
 pub struct Bodies {
     /// A body without one good record is accepted, for quarantine, instead of refused.
     pub all_bad: bool,
+    /// A body is one JSON object, and nothing else.
+    pub one_object: bool,
+    /// A stream takes bodies of one [`Payload`](crate::schema::Payload) only.
+    pub one_payload: bool,
     /// Makes records of a body that has none but is of another form that the contract's clients send.
     pub transcribe: Option<Transcribe>,
     /// A body with a record that does not fit its stream is refused as a whole, under this name of the contract's.
@@ -230,9 +235,28 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
-    /// Whether the first event makes a stream, if the token may make streams. Under `--dev` it always does.
-    fn makes_streams(&self) -> bool {
-        true
+    /// Whether the first event makes a stream.
+    fn makes_stream(&self, control: &Control, head: &RequestHead<'_>, caller: &Caller) -> bool {
+        let _ = head;
+        control.auth.is_open() || caller.may(Need::Create)
+    }
+
+    /// Bytes that the body of this request may have on the wire; `configured` are those of the contract.
+    fn body_max(&self, control: &Control, head: &RequestHead<'_>, configured: u64) -> u64 {
+        let _ = (control, head);
+        configured
+    }
+
+    /// What the client calls this request, if the contract has a word of its own for `Idempotency-Key`.
+    fn key<'h>(&self, control: &Control, head: &RequestHead<'h>) -> Option<&'h str> {
+        let _ = (control, head);
+        None
+    }
+
+    /// Headers that are kept with the records.
+    fn keeps(&self, head: &RequestHead<'_>) -> Vec<(String, String)> {
+        let _ = head;
+        Vec::new()
     }
 
     /// The stream that a first event makes.
@@ -319,6 +343,12 @@ pub trait Dialect: Send + Sync {
     /// The answer to records that were taken. `head` is the request's.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
+    /// The answer to records that were dropped, as the stream is set to.
+    fn dropped(&self, head: &RequestHead<'_>) -> Reply {
+        let _ = head;
+        Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+    }
+
     /// The answer to a request that was refused.
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply;
 
@@ -335,9 +365,10 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 5] = [
+pub static DIALECTS: [&dyn Dialect; 6] = [
     &tinybird::Tinybird,
     &polaris::Polaris,
+    &amperity::Amperity,
     &foundry::Foundry,
     &keboola::Keboola,
     &keboola_stream::KeboolaStream,

@@ -59,7 +59,7 @@ impl IngestHandler {
         let own = self.catalog.streams().get(receiver.stream).cloned();
         self.admit(&admission, own.as_deref(), standing)?;
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(dialect.id(), head, incoming, &admission).await?;
+        let mut body = self.receive(dialect, head, incoming, &admission).await?;
         if body.is_quick() {
             body.decode()?;
         } else {

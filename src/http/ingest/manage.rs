@@ -26,7 +26,7 @@ impl IngestHandler {
     ) -> Result<Reply, Reject> {
         let (head, peer) = (&arrival.head, arrival.peer);
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(dialect.id(), head, incoming, admission).await?;
+        let mut body = self.receive(dialect, head, incoming, admission).await?;
         let control = Arc::clone(&self.control);
         let (moved, caller) = (head.clone(), caller.clone());
         // It may touch the catalog's disk.

@@ -21,8 +21,10 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::idempotency;
 use crate::limits::{self, Standing};
+use crate::mapped;
 use crate::metrics;
 use crate::progress::Progress;
+use crate::schema::{Mode, Payload};
 use crate::wal;
 use admit::Admission;
 use arc_swap::ArcSwap;
@@ -220,8 +222,13 @@ impl IngestHandler {
         let known = found.as_ref().ok().and_then(|(target, _)| target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
         let (target, open) = found?;
-        let key = store::key_of(&head.headers)?;
-        let body = self.receive(dialect.id(), head, incoming, &admission).await?;
+        let mode = target.stream().map(|stream| stream.settings.mode).unwrap_or_default();
+        if mode == Mode::Reject {
+            let message = format!("Stream {} is not accepting events", ingest.stream);
+            return Err(Reject::new(Kind::Conflict, message).code("stream-rejected").close());
+        }
+        let key = store::key_of(&head.headers)?.or_else(|| dialect.key(&self.control, &arrival.head()));
+        let body = self.receive(dialect, head, incoming, &admission).await?;
         let manner = Manner {
             kind: ingest.kind,
             bodies: dialect.bodies(),
@@ -231,8 +238,19 @@ impl IngestHandler {
             open,
         };
         let body = received::check(body, manner.clone()).await?;
-        let stream = self.stream_of(dialect, target).await?;
-        let body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
+        if mode == Mode::Drop {
+            self.metrics.dropped();
+            return Ok(dialect.dropped(&arrival.head()));
+        }
+        let mut stream = self.stream_of(dialect, target).await?;
+        if manner.bodies.one_payload {
+            stream = self.of_payload(stream, Payload::of(ingest.kind)).await?;
+        }
+        let mut body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
+        let kept = dialect.keeps(&arrival.head());
+        if !kept.is_empty() {
+            body.fan.request = Some(mapped::keep(&kept));
+        }
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
         Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
@@ -241,7 +259,7 @@ impl IngestHandler {
     /// Reads a request's body, within what may be in memory.
     async fn receive(
         &self,
-        dialect: batch::Dialect,
+        dialect: &dyn Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
         admission: &Admission<'_>,
@@ -249,7 +267,8 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
-        let body_max = settings.body_max(dialect);
+        let configured = settings.body_max(dialect.id());
+        let body_max = dialect.body_max(&self.control, &RequestHead::of(head), configured);
         // One that is too large is refused for that.
         in_flight.grow_to(admission.declared.unwrap_or(0).min(body_max))?;
         if let Some(declared) = admission.declared.filter(|declared| *declared <= body_max) {

@@ -192,6 +192,17 @@ impl Manner {
         let versioned = stream.filter(|stream| stream.is_versioned());
         let judged =
             versioned.map(|stream| Judged { version: stream.schema.version, received_at: self.received_at });
+        if kind == BodyKind::Xml {
+            // What is in it is for the compactor to see.
+            return Ok(Verdict {
+                good: 0,
+                bad: 0,
+                objects: 0,
+                first_bad: None,
+                judged,
+                partitions: Vec::new(),
+            });
+        }
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
             let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
             return Ok(Verdict { good, bad, objects: good, first_bad, judged, partitions: Vec::new() });
@@ -230,7 +241,15 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
         };
         body.pieces = vec![open(whole)?];
     }
-    let mut kind = BodyKind::of(body.pieces.iter().flatten(), manner.kind);
+    let mut bytes = body.pieces.iter().flatten();
+    let mut kind = match manner.kind {
+        BodyKind::Xml => BodyKind::Xml,
+        asked => BodyKind::of(bytes.clone(), asked),
+    };
+    let first = bytes.find(|byte| !byte.is_ascii_whitespace()).copied();
+    if manner.bodies.one_object && kind != BodyKind::Xml && first.is_some_and(|first| first != b'{') {
+        return Err(Reject::malformed("Request body must be a single JSON object."));
+    }
     let mut looked = manner.look(&body.pieces, kind);
     if looked.is_err() && manner.bodies.all_bad {
         // Each line of what is no document is a record that is none.
@@ -260,7 +279,7 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
             let message = format!("{bad} of the {all} records do not fit the stream; nothing is stored");
             return Err(Reject { code: manner.bodies.misfit, ..Reject::malformed(message) });
         }
-        _ if verdict.objects > 0 => {}
+        _ if verdict.objects > 0 || (kind == BodyKind::Xml && first.is_some()) => {}
         Some(_) if manner.bodies.all_bad => {}
         Some((record, reason)) => {
             let first = record + 1;

@@ -5,8 +5,8 @@ use super::super::dialect::{Dialect, Ingest, NewTarget, Open, RequestHead, Wrapp
 use super::super::reject::{Kind, Reject};
 use super::{IngestHandler, unread};
 use crate::auth::{AuthError, Caller, Need};
-use crate::catalog::{CatalogError, Stream, check_name};
-use crate::schema::Policy;
+use crate::catalog::{Alter, CatalogError, Stream, check_name};
+use crate::schema::{Payload, Policy, StreamSettings};
 use std::sync::Arc;
 
 pub(super) enum Target {
@@ -54,12 +54,13 @@ impl IngestHandler {
                 }
             };
         }
-        self.find_named(dialect, ingest, caller).map(|target| (target, None))
+        self.find_named(dialect, head, ingest, caller).map(|target| (target, None))
     }
 
     fn find_named(
         &self,
         dialect: &dyn Dialect,
+        head: &RequestHead<'_>,
         ingest: &Ingest<'_>,
         caller: &Caller,
     ) -> Result<Target, Reject> {
@@ -88,9 +89,9 @@ impl IngestHandler {
             return Ok(Target::Streams(found.remove(0), found));
         }
         caller.require(Need::Ingest(name)).map_err(unread)?;
-        let may_make =
-            feeds.is_some() || self.auth.is_open() || (dialect.makes_streams() && caller.may(Need::Create));
-        if !may_make {
+        let may_make = feeds.is_some() || dialect.makes_stream(&self.control, head, caller);
+        // One of another project is not seen, and not made again.
+        if !may_make || streams.named(name).is_some() {
             let message = format!("{} \"{name}\" does not exist", dialect.noun());
             return Err(Reject::new(Kind::NoSuchStream, message).close());
         }
@@ -116,6 +117,49 @@ impl IngestHandler {
             Ok(Err(error)) => Err(Reject::internal(&error)),
             Err(error) => Err(Reject::internal(&error)),
         }
+    }
+}
+
+impl IngestHandler {
+    /// Fixes which bodies a stream takes, if nothing has yet; refuses others.
+    pub(super) async fn of_payload(
+        &self,
+        stream: Arc<Stream>,
+        payload: Payload,
+    ) -> Result<Arc<Stream>, Reject> {
+        let fits = |stream: Arc<Stream>, known: Payload| {
+            if known == payload {
+                return Ok(stream);
+            }
+            let (takes, came) = (known.name(), payload.name());
+            Err(Reject::malformed(format!("The stream {} takes {takes}, not {came}", stream.name)))
+        };
+        // Rows of XML are known only after the answer, and offsets are given with it.
+        if payload == Payload::Xml && stream.settings.partitions > 0 {
+            return Err(Reject::malformed(format!(
+                "The stream {} has partitions, so it takes no XML",
+                stream.name
+            )));
+        }
+        if let Some(known) = stream.settings.payload {
+            return fits(stream, known);
+        }
+        let control = Arc::clone(&self.control);
+        let fix = move || {
+            let _managing = control.managing.lock();
+            let stream = control.catalog.streams().get(stream.id).cloned().unwrap_or(stream);
+            if stream.settings.payload.is_some() {
+                return Ok(stream);
+            }
+            let settings = StreamSettings { payload: Some(payload), ..(*stream.settings).clone() };
+            let alter = Alter { settings: Some(settings), ..Alter::default() };
+            control.catalog.alter_stream(stream.id, None, &alter)
+        };
+        let fixed = tokio::task::spawn_blocking(fix).await;
+        let stream = fixed.map_err(|error| Reject::internal(&error))?;
+        let stream = stream.map_err(|error| Reject::internal(&error))?;
+        let known = stream.settings.payload.unwrap_or(payload);
+        fits(stream, known)
     }
 }
 

@@ -69,8 +69,8 @@ impl Dialect for Foundry {
     }
 
     /// Data sets are made by management calls.
-    fn makes_streams(&self) -> bool {
-        false
+    fn makes_stream(&self, control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
+        control.auth.is_open()
     }
 
     fn target(

@@ -22,7 +22,7 @@ pub mod tasks;
 pub mod validate;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Named, Parsed, Reply, RequestHead, Wait};
-use crate::auth::{Credential, Need};
+use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{self, CatalogError, Control};
 use crate::http::reject::{Kind, Reject};
@@ -146,7 +146,7 @@ impl Dialect for Keboola {
     }
 
     /// Streams are made by management calls.
-    fn makes_streams(&self) -> bool {
+    fn makes_stream(&self, _control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
         false
     }
 

@@ -23,7 +23,7 @@ mod test_call;
 mod words;
 
 use super::{Accepted, Call, Dialect, Manage, Managed, Named, Parsed, Reply, RequestHead, Wait};
-use crate::auth::{Credential, Need};
+use crate::auth::{Caller, Credential, Need};
 use crate::batch;
 use crate::control::{CatalogError, Control, Receiver};
 use crate::http::dialect::keboola::reply;
@@ -194,7 +194,7 @@ impl Dialect for KeboolaStream {
     }
 
     /// Sources and sinks are made by management calls.
-    fn makes_streams(&self) -> bool {
+    fn makes_stream(&self, _control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
         false
     }
 

@@ -26,7 +26,7 @@ mod types;
 use super::{
     Accepted, Bodies, Call, Dialect, Manage, Managed, NewTarget, Parsed, Reply, RequestHead, credential,
 };
-use crate::auth::Need;
+use crate::auth::{Caller, Need};
 use crate::batch;
 use crate::control::{CatalogError, Control, IfExists, Micros, NewStream};
 use crate::http::reject::{Kind, Reject};
@@ -153,8 +153,8 @@ impl Dialect for Polaris {
     }
 
     /// Tables and connections are made by management calls.
-    fn makes_streams(&self) -> bool {
-        false
+    fn makes_stream(&self, control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
+        control.auth.is_open()
     }
 
     fn new_stream(&self, control: &Control, target: &NewTarget) -> NewStream {

@@ -1,0 +1,16 @@
+//! XML of any bytes: what becomes records is JSON, one object a line; nothing panics or grows without bound.
+#![no_main]
+
+use forebay::json::{BodyKind, records};
+use forebay::xml::{About, Known, transcribe};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    for row_tag in [None, Some("a")] {
+        let about = About { content_type: None, row_tag };
+        let Ok(lines) = transcribe(data, about, &Known::of(&[])) else { continue };
+        let verdict = records::check(&[bytes::Bytes::from(lines)], BodyKind::Lines);
+        let verdict = verdict.expect("lines are never refused as a whole");
+        assert!(verdict.good > 0 && verdict.bad == 0, "{verdict:?}");
+    }
+});

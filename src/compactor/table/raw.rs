@@ -1,0 +1,195 @@
+//! Files with records as they came, beside a stream's Parquet files or in their place: of the same frames, finished,
+//! staged and registered with them.
+//!
+//! What a frame brings waits with its rows, and is written when they are: a cut ends both in the same place.
+
+use super::{Table, TableConfig, scratch_path};
+use crate::batch::Batch;
+use crate::clock::Micros;
+use crate::compactor::parquet::WriteError;
+use crate::json::BodyKind;
+use crate::landing;
+use crate::schema::RawFormat;
+use crate::wal::Lsn;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const ZSTD_LEVEL: i32 = 3;
+
+/// What one frame brings.
+pub(super) struct Chunk {
+    lsn: Lsn,
+    /// `2026-11-21/13`, of the receive time in UTC.
+    hour: String,
+    format: RawFormat,
+    bytes: Vec<u8>,
+    records: u64,
+}
+
+/// Chunks that wait, and files that are open.
+#[derive(Default)]
+pub(super) struct RawFiles {
+    /// That of the frame under way.
+    next: Option<Chunk>,
+    waiting: Vec<Chunk>,
+    waiting_bytes: usize,
+    open: BTreeMap<(String, RawFormat), RawFile>,
+}
+
+struct RawFile {
+    path: PathBuf,
+    first: Lsn,
+    to: Sink,
+    records: u64,
+}
+
+enum Sink {
+    Plain(BufWriter<File>),
+    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+/// A finished file.
+pub(super) struct Finished {
+    /// Its name below the stream's directory.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+impl RawFiles {
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    pub(super) fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.open.values().map(|file| file.path.as_path())
+    }
+
+    /// The frame under way is among those that wait.
+    pub(super) fn took(&mut self) {
+        if let Some(chunk) = self.next.take() {
+            self.waiting_bytes += chunk.bytes.len();
+            self.waiting.push(chunk);
+        }
+    }
+
+    /// Writes what waits.
+    pub(super) fn write(&mut self, config: &TableConfig) -> Result<(), WriteError> {
+        self.waiting_bytes = 0;
+        for chunk in std::mem::take(&mut self.waiting) {
+            let key = (chunk.hour, chunk.format);
+            let file = match self.open.entry(key) {
+                std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    place.insert(RawFile::create(scratch_path(&config.scratch_dir), chunk.lsn, chunk.format)?)
+                }
+            };
+            file.records += chunk.records;
+            let written = match &mut file.to {
+                Sink::Plain(to) => write(to, &chunk.bytes),
+                Sink::Zstd(to) => write(to, &chunk.bytes),
+            };
+            written.map_err(|source| WriteError::Raw { path: file.path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Finishes and syncs the open files.
+    pub(super) fn finish(&mut self) -> Result<Vec<Finished>, WriteError> {
+        let finish = |((hour, format), file): ((String, RawFormat), RawFile)| {
+            let RawFile { path, first, to, records } = file;
+            let synced = (|| {
+                let to = match to {
+                    Sink::Plain(to) => to,
+                    Sink::Zstd(to) => to.finish()?,
+                };
+                let file = to.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+                file.sync_all()?;
+                Ok(file.metadata()?.len())
+            })();
+            let bytes = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?;
+            Ok(Finished { name: name(&hour, first, format), path, records, bytes })
+        };
+        std::mem::take(&mut self.open).into_iter().map(finish).collect()
+    }
+}
+
+impl RawFile {
+    fn create(path: PathBuf, first: Lsn, format: RawFormat) -> Result<Self, WriteError> {
+        let create_error = |source| WriteError::Create { path: path.clone(), source };
+        let file = BufWriter::new(File::create(&path).map_err(create_error)?);
+        let to = match format {
+            RawFormat::Cbor => Sink::Plain(file),
+            RawFormat::Ndjson => Sink::Zstd(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(create_error)?),
+        };
+        Ok(Self { path, first, to, records: 0 })
+    }
+}
+
+fn write(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes)
+}
+
+/// `2026-11-21/13-00000000000016777218.ndjson.zst`
+fn name(hour: &str, first: Lsn, format: RawFormat) -> String {
+    let extension = match format {
+        RawFormat::Ndjson => "ndjson.zst",
+        RawFormat::Cbor => "cbor",
+    };
+    format!("{hour}-{:020}.{extension}", first.0)
+}
+
+fn hour(at: Micros) -> String {
+    let at = jiff::Timestamp::from_microsecond(at).unwrap_or_default();
+    at.strftime("%Y-%m-%d/%H").to_string()
+}
+
+impl Table {
+    /// Notes what the frame under way brings to files as it came; `lines` are its records if it is XML that can be read.
+    pub(super) fn keep_raw(
+        &mut self,
+        lsn: Lsn,
+        received_at: Micros,
+        batch: &Batch<'_>,
+        lines: Option<&[u8]>,
+    ) {
+        let Some(format) = self.stream.settings.landing.raw else { return };
+        let mut bytes = Vec::new();
+        let records = match (format, lines) {
+            (RawFormat::Cbor, lines) => {
+                landing::cbor(batch, received_at, &mut bytes);
+                match batch.head.kind {
+                    BodyKind::Xml => memchr::memchr_iter(b'\n', lines.unwrap_or_default()).count() as u64,
+                    _ => batch.head.good.into(),
+                }
+            }
+            (RawFormat::Ndjson, Some(lines)) => landing::ndjson(lines, BodyKind::Lines, &mut bytes),
+            (RawFormat::Ndjson, None) if batch.head.kind == BodyKind::Xml => 0,
+            (RawFormat::Ndjson, None) => landing::ndjson(batch.body, batch.head.kind, &mut bytes),
+        };
+        if !bytes.is_empty() {
+            self.raw.next = Some(Chunk { lsn, hour: hour(received_at), format, bytes, records });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_by_the_hour_in_utc() {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_microsecond();
+        let found = name(&hour(at("2026-11-21T23:59:59.999999-02:00")), Lsn(7), RawFormat::Cbor);
+        assert_eq!(found, "2026-11-22/01-00000000000000000007.cbor");
+        let found = name(&hour(at("2026-11-21T00:00:00Z")), Lsn(16_777_218), RawFormat::Ndjson);
+        assert_eq!(found, "2026-11-21/00-00000000000016777218.ndjson.zst");
+    }
+}

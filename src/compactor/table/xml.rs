@@ -1,0 +1,45 @@
+//! A frame with an XML document: its records are as if JSON had come. Nobody has looked into it before.
+
+use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
+use crate::batch::Batch;
+use crate::columns::{Origin, Reason, RowCounts};
+use crate::json::BodyKind;
+use crate::landing::xml_lines;
+use crate::wal::Lsn;
+use crate::xml::Known;
+
+impl Table {
+    pub(super) fn append_xml(
+        &mut self,
+        origin: Origin,
+        batch: &Batch<'_>,
+        config: &TableConfig,
+    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
+        let version = self.schema().version;
+        let known = match self.known.take() {
+            Some((of, known)) if of == version => known,
+            _ => Known::of(&self.schema().columns),
+        };
+        let lines = xml_lines(batch, &self.stream, &known);
+        self.known = Some((version, known));
+        let readable = lines.as_ref().ok().map(Vec::as_slice);
+        self.keep_raw(Lsn(origin.lsn), origin.received_at, batch, readable);
+        let source_bytes = batch.body.len();
+        let lines = match lines {
+            Ok(lines) => lines,
+            Err(error) => {
+                let reason = Reason::Document(error.to_string());
+                let counts = self.rows.append_bad(origin, 0, batch.body, reason);
+                return self.took(origin, counts, counts_of(counts, source_bytes), config);
+            }
+        };
+        let mut batch = Batch { body: &lines, ..batch.clone() };
+        batch.head.kind = BodyKind::Lines;
+        let records = memchr::memchr_iter(b'\n', &lines).count();
+        if records > self.batch_rows() {
+            return self.append_in_parts(origin, &batch, config);
+        }
+        let counts = self.rows.append(&lines, BodyKind::Lines, origin);
+        self.took(origin, counts, counts_of(counts, source_bytes), config)
+    }
+}
