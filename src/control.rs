@@ -2,13 +2,13 @@
 //! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
 
 pub use crate::catalog::{
-    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
-    SchemaVersion, Stream, TokenKind,
+    Alter, CatalogError, Counts, FileState, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
+    RegisteredFile, SchemaVersion, Stream, TokenKind,
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
 pub use crate::foundry::Datasets;
-pub use crate::mapping::Evaluator;
+pub use crate::mapping::{CheckError, Evaluator, Mapping};
 pub use crate::offsets::{PositionError, Positions, Range, ReadError, ReadPosition, Record, Subscriber};
 pub use crate::quarantined::Quarantined;
 pub use crate::receivers::{Export, Receiver, Receivers};
@@ -51,6 +51,7 @@ pub struct Control {
     /// Held by a management call that changes what it has read.
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,
+    pub keboola: KeboolaSettings,
 }
 
 /// Finds the newest records of a stream that became no rows, newest first.
@@ -68,6 +69,15 @@ pub struct PolarisSettings {
     pub early: Option<u64>,
 }
 
+/// What the configuration says of Keboola's contracts.
+#[derive(Debug, Clone)]
+pub struct KeboolaSettings {
+    /// The number of the project that credentials without one are for.
+    pub project: String,
+    /// The numbers of its branches. The first is the default one.
+    pub branches: Vec<u64>,
+}
+
 impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
@@ -77,6 +87,11 @@ impl Control {
     /// The newest records of a stream that became no rows, newest first. For where it may block.
     pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
         tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    }
+
+    /// Whether a mapping can be used. For where it may block.
+    pub fn check_mapping(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
+        tokio::runtime::Handle::current().block_on(self.evaluator.check(mapping))
     }
 
     /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.

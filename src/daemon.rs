@@ -250,6 +250,7 @@ fn open_control(
         evaluator,
         managing: Mutex::default(),
         polaris: config.polaris.settings(),
+        keboola: config.keboola.settings(),
     })
 }
 

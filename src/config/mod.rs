@@ -15,7 +15,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::control::PolarisSettings;
+use crate::control::{KeboolaSettings, PolarisSettings};
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -80,6 +80,7 @@ pub struct Config {
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
     pub polaris: Polaris,
+    pub keboola: Keboola,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -117,6 +118,20 @@ impl Polaris {
     pub fn settings(&self) -> PolarisSettings {
         let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
         PolarisSettings { late: seconds(self.late_reject), early: seconds(self.early_reject) }
+    }
+}
+
+/// What is said of Keboola's APIs beside their limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keboola {
+    project_id: u32,
+    branches: Vec<u64>,
+}
+
+impl Keboola {
+    pub fn settings(&self) -> KeboolaSettings {
+        KeboolaSettings { project: self.project_id.to_string(), branches: self.branches.clone() }
     }
 }
 
