@@ -2,8 +2,8 @@
 //! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
 
 pub use crate::catalog::{
-    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
-    SchemaVersion, Stream, TokenKind,
+    Alter, CatalogError, Counts, FileState, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
+    RegisteredFile, SchemaVersion, Stream, TokenKind,
 };
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
@@ -74,6 +74,8 @@ pub struct PolarisSettings {
 pub struct KeboolaSettings {
     /// The number of the project that credentials without one are for.
     pub project: String,
+    /// The numbers of its branches. The first is the default one.
+    pub branches: Vec<u64>,
 }
 
 impl Control {

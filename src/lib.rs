@@ -10,6 +10,7 @@ pub mod batch;
 pub mod columns;
 pub mod json;
 pub mod mapping;
+pub mod otlp;
 pub mod sample;
 pub mod schema;
 

@@ -2,6 +2,7 @@
 //! wait for it. Neither knows the other.
 
 use crate::batch::StreamId;
+use crate::clock::Micros;
 use crate::quarantined::RecentlyQuarantined;
 use crate::wal::Lsn;
 use parking_lot::Mutex;
@@ -34,8 +35,21 @@ struct StreamState {
     checkpoint: Lsn,
     /// Registered files that are not published yet: last number by first number and id.
     staged: BTreeMap<(Lsn, i64), Lsn>,
+    /// What is in no registered file yet, as far as it was read.
+    open: Option<OpenRows>,
     /// From the arrival of the oldest record of the last finished file to its end, in microseconds.
     latency: Option<u64>,
+}
+
+/// Rows that are in no registered file yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenRows {
+    pub rows: u64,
+    /// Of their source.
+    pub bytes: u64,
+    /// Receive times of the first and the last.
+    pub first_at: Micros,
+    pub last_at: Micros,
 }
 
 /// What the compactor shows of itself.
@@ -82,10 +96,23 @@ impl Progress {
     ) {
         let mut streams = self.streams.lock();
         let state = streams.entry(stream).or_default();
-        state.checkpoint = state.checkpoint.max(checkpoint);
+        if checkpoint > state.checkpoint {
+            state.checkpoint = checkpoint;
+            state.open = None;
+        }
         state.staged.extend(files.into_iter().map(|(id, first, last)| ((first, id), last)));
         drop(streams);
         self.moved.send_modify(|n| *n += 1);
+    }
+
+    /// The compactor has read rows of a stream, or has none any more.
+    pub fn holds(&self, stream: StreamId, open: Option<OpenRows>) {
+        self.streams.lock().entry(stream).or_default().open = open;
+    }
+
+    /// What was read of a stream and is in no registered file.
+    pub fn open(&self, stream: StreamId) -> Option<OpenRows> {
+        self.streams.lock().get(&stream).and_then(|state| state.open)
     }
 
     /// How long the oldest record of a finished file had waited for its end.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One endpoint.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
     /// The stream that its requests are frames of. It has no table (`landing.table = false`), and its frames are kept as
     /// long as log and archive reach back.

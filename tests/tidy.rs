@@ -12,6 +12,18 @@ const LINES_MAX: usize = 600;
 /// Modules, and what they must not know of.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("batch.rs", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
+    (
+        "otlp",
+        &[
+            "crate::wal",
+            "crate::http",
+            "crate::compactor",
+            "crate::catalog",
+            "crate::storage",
+            "hyper",
+            "tokio",
+        ],
+    ),
     ("json", &["crate::wal", "crate::http", "crate::compactor", "crate::catalog", "crate::storage"]),
     (
         "mapping",

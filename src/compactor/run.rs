@@ -447,6 +447,10 @@ impl Running {
         let unread = if idle { None } else { self.reader.frame().map(|frame| frame.ts) };
         let oldest = self.tables.values().filter_map(Table::first_received_at).chain(unread).min();
         status.oldest_open.store(oldest.unwrap_or(0), Ordering::Relaxed);
+        // What people ask of receivers is where each record is.
+        for (id, table) in self.tables.iter().filter(|(_, table)| table.stream.settings.receiver.is_some()) {
+            self.progress.holds(*id, table.open());
+        }
     }
 
     /// Waits for frames, requests, or the next look at the clock.

@@ -11,7 +11,7 @@ use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
 use crate::mapped;
 use crate::mapping::{Evaluator, Mapping};
-use crate::progress::Progress;
+use crate::progress::{OpenRows, Progress};
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
 use crate::wal::{Lsn, LsnRange};
@@ -494,6 +494,17 @@ impl Table {
     pub(super) fn source_bytes(&self) -> u64 {
         let bytes = |span: Option<Span>| span.map_or(0, |span| span.counts.source_bytes);
         bytes(self.written) + bytes(self.waiting)
+    }
+
+    /// What is in no registered file, as [`crate::progress::Progress`] tells it.
+    pub(super) fn open(&self) -> Option<OpenRows> {
+        let (first, last) = (self.written.or(self.waiting)?, self.waiting.or(self.written)?);
+        Some(OpenRows {
+            rows: self.open_rows(),
+            bytes: self.source_bytes(),
+            first_at: first.first_received_at,
+            last_at: last.last_received_at,
+        })
     }
 
     /// Encoded size of the largest open file.

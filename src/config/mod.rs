@@ -126,11 +126,12 @@ impl Polaris {
 #[serde(deny_unknown_fields)]
 pub struct Keboola {
     project_id: u32,
+    branches: Vec<u64>,
 }
 
 impl Keboola {
     pub fn settings(&self) -> KeboolaSettings {
-        KeboolaSettings { project: self.project_id.to_string() }
+        KeboolaSettings { project: self.project_id.to_string(), branches: self.branches.clone() }
     }
 }
 

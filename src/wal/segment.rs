@@ -121,9 +121,10 @@ impl Segments {
         list.get(below.saturating_sub(1)).cloned()
     }
 
-    /// The segment after `previous`.
+    /// The segment after `previous`. Both may have the same base: a first frame that does not fit into a segment leaves
+    /// it empty.
     pub(super) fn after(&self, previous: &Segment) -> Option<Arc<Segment>> {
-        self.0.lock().iter().find(|segment| segment.base > previous.base).cloned()
+        self.0.lock().iter().find(|segment| segment.id() > previous.id()).cloned()
     }
 
     /// Takes out the segments whose last number is at most `consumed`.

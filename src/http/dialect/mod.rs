@@ -5,6 +5,7 @@
 
 pub mod foundry;
 pub mod keboola;
+pub mod keboola_stream;
 pub mod polaris;
 pub mod tinybird;
 
@@ -156,6 +157,8 @@ pub struct Accepted {
     pub state: Durability,
     /// Labels of the exports they went to, if they came to a receiver.
     pub exports: Vec<String>,
+    /// The receiver that they came to.
+    pub receiver: Option<Arc<Receiver>>,
     /// Why records were left out, one for each.
     pub refused: Vec<String>,
     /// The offsets of the stored records, if the stream has any.
@@ -289,6 +292,12 @@ pub trait Dialect: Send + Sync {
         Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path)))
     }
 
+    /// How long the answer waits, where that is a matter of the receiver; `asked` is what [`Dialect::parse`] said.
+    fn waits(&self, receiver: &Receiver, asked: Wait) -> Wait {
+        let _ = receiver;
+        asked
+    }
+
     /// The refusal of a record that does not become a row of every export: labels of those, and why.
     fn unmapped(&self, failures: &[(String, Failure)]) -> Reject {
         let reasons: Vec<String> =
@@ -326,8 +335,13 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 4] =
-    [&tinybird::Tinybird, &polaris::Polaris, &keboola::Keboola, &foundry::Foundry];
+pub static DIALECTS: [&dyn Dialect; 5] = [
+    &tinybird::Tinybird,
+    &polaris::Polaris,
+    &foundry::Foundry,
+    &keboola::Keboola,
+    &keboola_stream::KeboolaStream,
+];
 
 /// Lets every contract read what it keeps in the catalog, before there are requests.
 pub fn begin(control: &Control) -> Result<(), CatalogError> {

@@ -70,7 +70,7 @@ impl IngestHandler {
         let records = Records { kind: BodyKind::Opaque, partly: false };
         let (stream, body) = self.fan_out(dialect, &receiver, body, records, &come).await?;
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: come.ip, key };
-        let outcome = self.store(&origin, &body, wait).await?;
+        let outcome = self.store(&origin, &body, dialect.waits(&receiver, wait)).await?;
         Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
     }
 
@@ -78,7 +78,7 @@ impl IngestHandler {
     pub(super) async fn fan_out(
         &self,
         dialect: &'static dyn Dialect,
-        receiver: &Receiver,
+        receiver: &Arc<Receiver>,
         body: Received,
         records: Records,
         come: &Come<'_>,
@@ -104,9 +104,8 @@ impl IngestHandler {
         let bad = failures.iter().filter(|failures| !failures.is_empty()).count();
         let mut refused = Vec::new();
         if bad > 0 {
-            let first = failures.iter().find(|failures| !failures.is_empty()).map_or(&[][..], Vec::as_slice);
             if !records.partly || bad == found.len() {
-                return Err(dialect.unmapped(first));
+                return Err(dialect.unmapped(worst(&failures)));
             }
             let good = found.iter().zip(&failures).filter(|(_, failures)| failures.is_empty());
             let mut left = good.map(|(record, _)| *record).collect::<Vec<_>>().join(&b'\n');
@@ -137,6 +136,7 @@ impl IngestHandler {
             request: Some(kept),
             results: Bytes::from(results),
             exports: exports.iter().map(|export| export.label.clone()).collect(),
+            receiver: Some(Arc::clone(receiver)),
             refused,
         };
         let judged = Some(Judged { version: stream.schema.version, received_at: come.received_at });
@@ -161,6 +161,20 @@ impl IngestHandler {
         });
         Ok((own, exports.collect()))
     }
+}
+
+/// Of records that are no rows, what is wrong with the one that has the best reason to be sent again; of several, the
+/// first.
+fn worst(failures: &[Vec<(String, Failure)>]) -> &[(String, Failure)] {
+    let severity = |failures: &&Vec<(String, Failure)>| {
+        let of = |failure: &Failure| match failure {
+            Failure::Unavailable(_) => 3,
+            Failure::Stopped { .. } => 2,
+            _ => 1,
+        };
+        failures.iter().map(|(_, failure)| of(failure)).max().unwrap_or(0)
+    };
+    failures.iter().rev().max_by_key(severity).map_or(&[], Vec::as_slice)
 }
 
 /// Why a record is no row of some exports.

@@ -8,6 +8,7 @@ use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
 use crate::json::{self, BodyKind, Syntax, records};
+use crate::receivers::Receiver;
 use crate::schema::OnBadLine;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub(super) struct Fan {
     pub(super) results: Bytes,
     /// See [`Accepted::exports`](super::super::dialect::Accepted::exports) and what follows it.
     pub(super) exports: Vec<String>,
+    pub(super) receiver: Option<Arc<Receiver>>,
     pub(super) refused: Vec<String>,
 }
 

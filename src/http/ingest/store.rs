@@ -98,9 +98,11 @@ impl IngestHandler {
         // A repeat waits as it asks itself: what it is told of durability is true now.
         let state = self.wait(wait, &lands_in(origin.stream, body), lsn).await?;
         let (exports, refused) = (body.fan.exports.clone(), body.fan.refused.clone());
+        let receiver = body.fan.receiver.clone();
         let invalid = verdict.invalid();
+        let lsn = lsn.0;
         let accepted =
-            Accepted { lsn: lsn.0, stored, quarantined, invalid, state, exports, refused, numbered };
+            Accepted { lsn, stored, quarantined, invalid, state, exports, receiver, refused, numbered };
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 

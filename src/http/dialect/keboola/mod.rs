@@ -17,7 +17,7 @@ pub mod reply;
 mod request;
 pub mod secrets;
 mod streams;
-mod tables;
+pub mod tables;
 pub mod tasks;
 pub mod validate;
 

@@ -19,7 +19,7 @@ struct Kept {
 }
 
 /// Whether it is the id of a table: `in.c-bucket.table`.
-pub(super) fn check_id(id: &str) -> Result<(), Reject> {
+pub fn check_id(id: &str) -> Result<(), Reject> {
     let parts: Vec<&str> = id.split('.').collect();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let good = match parts.as_slice() {
@@ -39,11 +39,20 @@ pub(super) fn check_id(id: &str) -> Result<(), Reject> {
 
 /// Makes the table, or sees whether the one that there is has the same columns. The error is one of the task.
 pub(super) fn ensure(control: &Control, project: &str, table: &Table) -> Result<(), Reject> {
-    let id = &table.id;
+    ensure_columns(control, project, &table.id, &table.column_names(), &table.key_names())
+}
+
+/// The same by the names of its columns, and of those that are its key.
+pub fn ensure_columns(
+    control: &Control,
+    project: &str,
+    id: &str,
+    columns: &[&str],
+    keys: &[&str],
+) -> Result<(), Reject> {
     let key = ObjectKey { dialect: DIALECT, project, kind: KIND, name: id };
-    let (columns, keys) = (table.column_names(), table.key_names());
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let new = Kept { columns: owned(&columns), primary_key: owned(&keys) };
+    let new = Kept { columns: owned(columns), primary_key: owned(keys) };
     match control.catalog.create_object(key, &serde_json::to_value(&new).unwrap_or_default()) {
         Ok(_) => return Ok(()),
         Err(ObjectError::Exists) => {}
@@ -59,10 +68,10 @@ pub(super) fn ensure(control: &Control, project: &str, table: &Table) -> Result<
         Err(Reject::malformed(message))
     };
     if kept.columns != columns {
-        return differ("columns", &columns, &kept.columns);
+        return differ("columns", columns, &kept.columns);
     }
     if kept.primary_key != keys {
-        return differ("primary keys", &keys, &kept.primary_key);
+        return differ("primary keys", keys, &kept.primary_key);
     }
     Ok(())
 }

@@ -115,6 +115,23 @@ impl<'v> Node<'v> {
         }
     }
 
+    /// Whatever it is.
+    pub fn value(&self, key: &str) -> Option<&'v Value> {
+        self.get(key)
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str, findings: &mut Findings) -> Option<Vec<&'v str>> {
+        let values = self.get_as(key, "array", findings, Value::as_array)?;
+        let texts = values.iter().enumerate().filter_map(|(n, value)| {
+            if !value.is_string() {
+                findings.wrong_type(&format!("{}[{n}]", self.path(key)), &shown(value), "string");
+            }
+            value.as_str()
+        });
+        Some(texts.collect())
+    }
+
     fn get_as<T>(
         &self,
         key: &str,

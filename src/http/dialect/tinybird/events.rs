@@ -177,6 +177,7 @@ mod tests {
                 state,
                 numbered: None,
                 exports: Vec::new(),
+                receiver: None,
                 refused: Vec::new(),
             })
         };

@@ -1,0 +1,19 @@
+//! Exports of OpenTelemetry: whatever the bytes are, they become records that are JSON objects, or an error.
+#![no_main]
+
+use forebay::otlp::{Form, Signal, records};
+use libfuzzer_sys::fuzz_target;
+
+const BYTES_MAX: usize = 1 << 20;
+
+fuzz_target!(|body: &[u8]| {
+    for signal in Signal::ALL {
+        for form in [Form::Protobuf, Form::Json] {
+            let Ok(found) = records(signal, form, body, BYTES_MAX) else { continue };
+            for record in found.iter() {
+                let value: serde_json::Value = serde_json::from_slice(record).expect("a record is JSON");
+                assert!(value.is_object());
+            }
+        }
+    }
+});

@@ -1,0 +1,142 @@
+//! An export as JSON, by protobuf's mapping as OpenTelemetry has it: ids in hexadecimal digits, enumerations as
+//! numbers, keys in `lowerCamelCase`, unknown ones ignored, null for what is not there.
+
+use super::metrics::{Kind, Metric, Point};
+use super::{Context, DecodeError, Out, Signal, logs, metrics, traces, write};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// A list that may be null.
+type List<T> = Option<Vec<T>>;
+
+#[derive(Deserialize)]
+struct Export<'a> {
+    #[serde(borrow, rename = "resourceLogs")]
+    logs: List<Group<'a>>,
+    #[serde(rename = "resourceMetrics")]
+    metrics: List<Group<'a>>,
+    #[serde(rename = "resourceSpans")]
+    spans: List<Group<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group<'a> {
+    resource: Option<Resource>,
+    #[serde(borrow)]
+    scope_logs: List<Scoped<'a>>,
+    scope_metrics: List<Scoped<'a>>,
+    scope_spans: List<Scoped<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scoped<'a> {
+    scope: Option<InstrumentationScope>,
+    #[serde(borrow)]
+    log_records: List<&'a RawValue>,
+    metrics: List<&'a RawValue>,
+    spans: List<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetric<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    description: Option<Cow<'a, str>>,
+    #[serde(default)]
+    unit: Option<Cow<'a, str>>,
+    gauge: Option<Data<'a>>,
+    sum: Option<Data<'a>>,
+    histogram: Option<Data<'a>>,
+    exponential_histogram: Option<Data<'a>>,
+    summary: Option<Data<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    #[serde(borrow, rename = "dataPoints")]
+    points: List<&'a RawValue>,
+    #[serde(default)]
+    aggregation_temporality: i32,
+    #[serde(default)]
+    is_monotonic: bool,
+}
+
+pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), DecodeError> {
+    let export: Export<'_> = serde_json::from_slice(body)?;
+    for group in groups(signal, export)? {
+        let resource = write::resource(&group.resource.unwrap_or_default());
+        let scopes = match signal {
+            Signal::Logs => group.scope_logs,
+            Signal::Metrics => group.scope_metrics,
+            Signal::Traces => group.scope_spans,
+        };
+        for scoped in scopes.into_iter().flatten() {
+            let scope = write::scope(&scoped.scope.unwrap_or_default());
+            let context = Context { resource: &resource, scope: &scope };
+            let records = match signal {
+                Signal::Logs => scoped.log_records,
+                Signal::Metrics => scoped.metrics,
+                Signal::Traces => scoped.spans,
+            };
+            for record in records.into_iter().flatten() {
+                match signal {
+                    Signal::Logs => logs::write(out, context, &serde_json::from_str(record.get())?)?,
+                    Signal::Traces => traces::write(out, context, &serde_json::from_str(record.get())?)?,
+                    Signal::Metrics => metric(out, context, &serde_json::from_str(record.get())?)?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The groups of the signal that is asked for. An export of another one is an error and not an empty one.
+fn groups(signal: Signal, export: Export<'_>) -> Result<Vec<Group<'_>>, DecodeError> {
+    let Export { logs, metrics, spans } = export;
+    let found = [(Signal::Logs, logs), (Signal::Metrics, metrics), (Signal::Traces, spans)];
+    let mut other = None;
+    for (is, groups) in found {
+        match groups {
+            Some(groups) if is == signal => return Ok(groups),
+            Some(groups) if !groups.is_empty() => other = Some(is),
+            _ => {}
+        }
+    }
+    match other {
+        Some(found) => Err(DecodeError::OtherSignal { found: found.name(), expected: signal.name() }),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn metric(out: &mut Out, context: Context<'_>, raw: &RawMetric<'_>) -> Result<(), DecodeError> {
+    let kinds = [
+        (Kind::Gauge, &raw.gauge),
+        (Kind::Sum, &raw.sum),
+        (Kind::Histogram, &raw.histogram),
+        (Kind::ExponentialHistogram, &raw.exponential_histogram),
+        (Kind::Summary, &raw.summary),
+    ];
+    for (kind, data) in kinds {
+        let Some(data) = data else { continue };
+        let metric = Metric {
+            name: raw.name.as_deref().unwrap_or_default(),
+            description: raw.description.as_deref().unwrap_or_default(),
+            unit: raw.unit.as_deref().unwrap_or_default(),
+            kind,
+            temporality: data.aggregation_temporality,
+            is_monotonic: data.is_monotonic,
+        };
+        for point in data.points.iter().flatten() {
+            metrics::write(out, context, &metric, &Point::of_json(kind, point.get())?)?;
+        }
+    }
+    Ok(())
+}

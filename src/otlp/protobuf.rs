@@ -1,0 +1,74 @@
+//! An export as protobuf. The three signals have the same layers: resources (field 1), in each its resource (1) and
+//! scopes (2), in each its scope (1) and records (2).
+
+use super::metrics::{Kind, Metric, Point};
+use super::wire::{Fields, Value};
+use super::{Context, DecodeError, Out, Signal, logs, metrics, traces, write};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+
+pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), DecodeError> {
+    for group in Fields(body).all(1) {
+        let group = Fields(group?);
+        let resource = write::resource(&merged::<Resource>(group.clone())?);
+        for scoped in group.all(2) {
+            let scoped = Fields(scoped?);
+            let scope = write::scope(&merged::<InstrumentationScope>(scoped.clone())?);
+            let context = Context { resource: &resource, scope: &scope };
+            for record in scoped.all(2) {
+                let record = record?;
+                match signal {
+                    Signal::Logs => logs::write(out, context, &LogRecord::decode(record)?)?,
+                    Signal::Traces => traces::write(out, context, &Span::decode(record)?)?,
+                    Signal::Metrics => metric(out, context, &Fields(record))?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The message of field 1, which by the rules of protobuf may come in parts.
+fn merged<T: Message + Default>(fields: Fields<'_>) -> Result<T, DecodeError> {
+    let mut message = T::default();
+    for part in fields.all(1) {
+        message.merge(part?)?;
+    }
+    Ok(message)
+}
+
+fn metric(out: &mut Out, context: Context<'_>, fields: &Fields<'_>) -> Result<(), DecodeError> {
+    let [mut name, mut description, mut unit] = [""; 3];
+    for field in fields.clone() {
+        match field? {
+            (1, Value::Bytes(bytes)) => name = utf8(bytes)?,
+            (2, Value::Bytes(bytes)) => description = utf8(bytes)?,
+            (3, Value::Bytes(bytes)) => unit = utf8(bytes)?,
+            _ => {}
+        }
+    }
+    for field in fields.clone() {
+        let (number, Value::Bytes(data)) = field? else { continue };
+        let Some(kind) = Kind::of_field(number) else { continue };
+        let (mut temporality, mut is_monotonic) = (0, false);
+        for field in Fields(data) {
+            match field? {
+                (2, Value::Varint(value)) => temporality = i32::try_from(value).unwrap_or(0),
+                (3, Value::Varint(value)) => is_monotonic = value != 0,
+                _ => {}
+            }
+        }
+        let metric = Metric { name, description, unit, kind, temporality, is_monotonic };
+        for point in Fields(data).all(1) {
+            metrics::write(out, context, &metric, &Point::of_protobuf(kind, point?)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::Text)
+}

@@ -1,0 +1,233 @@
+//! Records for the sources of Keboola's Stream API, and what becomes of them.
+
+use crate::keboola_stream::{SOURCES, call, get, is_refused, path_of, send, sink, sink_body, source, task};
+use crate::support::{Daemon, Setup, eventually, request};
+use serde_json::{Value, json};
+
+fn columns() -> Value {
+    json!([
+        {"type": "uuid", "name": "id"},
+        {"type": "datetime", "name": "at"},
+        {"type": "ip", "name": "ip"},
+        {"type": "body", "name": "body"},
+        {"type": "headers", "name": "headers"},
+        {"type": "path", "name": "a", "path": "a.b[0]", "rawString": true},
+        {"type": "path", "name": "c", "path": "c", "defaultValue": "none"},
+    ])
+}
+
+#[test]
+fn a_record_becomes_a_row_of_every_sink() {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "http", "My Source");
+    assert_eq!(
+        (&made["projectId"], &made["branchId"], &made["sourceId"]),
+        (&json!(1), &json!(1), &json!("my-source"))
+    );
+    sink(&daemon, "my-source", "One", "in.c-bucket.one", columns());
+    sink(&daemon, "my-source", "Two", "in.c-bucket.two", json!([{"type": "body", "name": "it"}]));
+    let path = path_of(&made["http"]["url"]);
+    let sent = send(&daemon, &path, r#"{"a": {"b": ["x\"y"]}}"#);
+    assert_eq!((sent.status, sent.text().as_str()), (200, "OK"));
+    assert_eq!(sent.header("server"), Some("Keboola/Stream/HTTPSource"));
+    assert!(sent.header("content-type").unwrap().starts_with("text/plain"));
+    assert_eq!(send(&daemon, &path, r#"{"a": {"b": ["2"]}, "c": {"d": 1}}"#).status, 200);
+    let rows = daemon.rows("in.c-bucket.one");
+    assert_eq!(rows.len(), 2);
+    let row = &rows[0];
+    assert_eq!(
+        (&row["body"], &row["a"], &row["c"]),
+        (&json!("{\"a\": {\"b\": [\"x\\\"y\"]}}"), &json!("x\"y"), &json!("\"none\""))
+    );
+    assert_eq!((&row["ip"], &rows[1]["c"]), (&json!("127.0.0.1"), &json!("{\"d\": 1}")));
+    assert!(row["headers"].as_str().unwrap().contains("\"X-Test\":\"\\u003ca\\u003e\""), "{row}");
+    let id = row["id"].as_str().unwrap();
+    assert_eq!((id.len(), &id[14..15]), (36, "7"), "a UUID of version 7");
+    assert!(row["at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(daemon.rows("in.c-bucket.two").len(), 2);
+}
+
+#[test]
+fn verbose_answers_tell_of_every_sink() {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "http", "s");
+    let path = format!("{}?verbose=true", path_of(&made["http"]["url"]));
+    let nowhere = send(&daemon, &path, "{}").json();
+    assert_eq!(
+        (&nowhere["statusCode"], &nowhere["message"]),
+        (&json!(200), &json!("No enabled sink found."))
+    );
+    sink(&daemon, "s", "one", "in.c-b.one", json!([{"type": "body", "name": "it"}]));
+    sink(&daemon, "s", "two", "in.c-b.two", json!([{"type": "body", "name": "it"}]));
+    let settings = json!({"settings": [{"key": "storage.level.local.encoding.sync.wait", "value": false}]});
+    task(&daemon, "PATCH", &format!("{SOURCES}/s/settings"), &settings);
+    let sent = send(&daemon, &path, "{}");
+    assert_eq!(sent.status, 202);
+    let message = "Successfully written to 2/2 sinks.";
+    let sink = |id: &str| json!({"sinkId": id, "statusCode": 202, "message": "accepted"});
+    let expected = json!({
+        "statusCode": 202,
+        "message": message,
+        "sources": [{
+            "projectId": 1,
+            "sourceId": "s",
+            "branchId": 1,
+            "statusCode": 202,
+            "message": message,
+            "sinks": [sink("one"), sink("two")],
+        }],
+    });
+    assert_eq!(sent.json(), expected);
+    assert_eq!(send(&daemon, &path_of(&made["http"]["url"]), "{}").text(), "OK");
+    // One sink that waits is enough for the record to be synced.
+    let settings = json!({"settings": [{"key": "storage.level.local.encoding.sync.wait", "value": true}]});
+    task(&daemon, "PATCH", &format!("{SOURCES}/s/sinks/two/settings"), &settings);
+    let sent = send(&daemon, &path, "{}");
+    assert_eq!((sent.status, &sent.json()["sources"][0]["sinks"][0]["message"]), (200, &json!("processed")));
+}
+
+#[test]
+fn addresses_that_are_none_are_told_apart() {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "http", "s");
+    let path = path_of(&made["http"]["url"]);
+    let secret = path.rsplit('/').next().unwrap();
+    assert_eq!((secret.len(), secret.bytes().all(|byte| byte.is_ascii_alphanumeric())), (48, true));
+    let unknown = "The specified combination of projectID, sourceID and secret was not found.";
+    let wrong = format!("{}x", &path[..path.len() - 1]);
+    for path in [wrong.as_str(), &path.replace("/s/", "/t/"), &path.replace("/1/", "/2/")] {
+        is_refused(&send(&daemon, path, "{}"), 404, "stream.in.noSourceFound", unknown);
+    }
+    let foo = send(&daemon, &path.replace("/1/", "/foo/"), "{}");
+    is_refused(&foo, 400, "stream.in.badRequest", "Invalid project ID \"foo\".");
+    let route = "Not found, please send data using POST /stream/<projectID>/<sourceID>/<secret>";
+    for (method, path) in
+        [("GET", path.as_str()), ("POST", "/stream/1/s"), ("PUT", &path), ("POST", "/stream/1/s/x/y")]
+    {
+        let answer = request(daemon.ingest, method, path, &[], b"");
+        is_refused(&answer, 404, "stream.in.routeNotFound", route);
+        assert!(answer.text().contains("\\u003cprojectID\\u003e"), "{}", answer.text());
+        assert_eq!(answer.header("server"), Some("Keboola/Stream/HTTPSource"));
+    }
+    let options = request(daemon.ingest, "OPTIONS", &path, &[], b"");
+    assert_eq!(options.status, 200);
+    for (name, value) in [
+        ("allow", "OPTIONS, POST"),
+        ("access-control-allow-methods", "OPTIONS, POST"),
+        ("access-control-allow-headers", "*"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-expose-headers", "*"),
+        ("server", "Keboola/Stream/HTTPSource"),
+    ] {
+        assert_eq!(options.header(name), Some(value), "{name}");
+    }
+    let large = "x".repeat((1 << 20) + 1);
+    let large = send(&daemon, &path, &large);
+    is_refused(&large, 413, "stream.in.bodyTooLarge", "Request body size is over the maximum \"1MB\".");
+    task(&daemon, "PUT", &format!("{SOURCES}/s/disable"), &Value::Null);
+    let disabled = "The specified source is disabled in all branches.";
+    is_refused(&send(&daemon, &path, "{}"), 404, "stream.in.disabledSource", disabled);
+    task(&daemon, "PUT", &format!("{SOURCES}/s/enable"), &Value::Null);
+    assert_eq!(send(&daemon, &path, "{}").status, 200);
+}
+
+#[test]
+fn a_record_that_one_sink_cannot_take_is_stored_for_none() {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "http", "s");
+    sink(&daemon, "s", "all", "in.c-b.all", json!([{"type": "body", "name": "it"}]));
+    sink(&daemon, "s", "some", "in.c-b.some", json!([{"type": "path", "name": "k", "path": "key"}]));
+    let path = path_of(&made["http"]["url"]);
+    let message = "Sink \"some\": invalid value for column \"k\": path \"key\" not found in the body.";
+    is_refused(&send(&daemon, &path, "{}"), 422, "stream.in.unprocessableContent", message);
+    let text = request(daemon.ingest, "POST", &path, &[("content-type", "text/plain")], b"hello");
+    assert_eq!(text.status, 422, "{}", text.text());
+    assert!(text.text().contains("text/plain"), "{}", text.text());
+    assert_eq!(send(&daemon, &path, "{\"key\": 1}").status, 200);
+    assert_eq!((daemon.rows("in.c-b.all").len(), daemon.rows("in.c-b.some").len()), (1, 1));
+}
+
+#[test]
+fn a_file_is_written_when_a_trigger_holds() {
+    // Nothing else would write it.
+    let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
+    let made = source(&daemon, "http", "s");
+    sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    let settings = json!({"settings": [{"key": "storage.level.staging.upload.trigger.count", "value": 3}]});
+    task(&daemon, "PATCH", &format!("{SOURCES}/s/sinks/k/settings"), &settings);
+    let path = path_of(&made["http"]["url"]);
+    let statistics = format!("{SOURCES}/s/sinks/k/statistics");
+    for _ in 0..2 {
+        send(&daemon, &path, "{}");
+    }
+    let local = eventually("two records in the log", || {
+        let shown = get(&daemon, &format!("{statistics}/total"));
+        (shown["levels"]["local"]["recordsCount"] == 2).then_some(shown)
+    });
+    assert_eq!(local["total"]["recordsCount"], 2);
+    assert!(local["levels"].get("target").is_none(), "{local}");
+    let files = get(&daemon, &format!("{statistics}/files"));
+    assert_eq!(files["files"][0]["state"], "writing");
+    send(&daemon, &path, "{}");
+    let shown = eventually("a published file", || {
+        let shown = get(&daemon, &format!("{statistics}/total"));
+        (shown["levels"]["target"]["recordsCount"] == 3).then_some(shown)
+    });
+    for key in ["firstRecordAt", "lastRecordAt", "compressedSize", "uncompressedSize"] {
+        assert!(!shown["total"][key].is_null(), "{shown}");
+    }
+    assert!(shown["levels"].get("local").is_none(), "{shown}");
+    let files = get(&daemon, &format!("{statistics}/files"));
+    let file = &files["files"][0];
+    assert_eq!(
+        (&file["state"], &file["statistics"]["levels"]["target"]["recordsCount"]),
+        (&json!("imported"), &json!(3))
+    );
+    assert!(file["openedAt"].is_string() && file["importedAt"].is_string());
+    assert_eq!(get(&daemon, &format!("{statistics}/files?failedFiles=true"))["files"], json!([]));
+    let sources = get(&daemon, "/v1/branches/1/aggregation/sources");
+    let sink = &sources["sources"][0]["sinks"][0];
+    assert_eq!(sink["statistics"]["total"], shown["total"]);
+    assert_eq!(sink["statistics"]["files"], files["files"]);
+    assert_eq!(call(&daemon, "DELETE", &format!("{statistics}/clear"), &Value::Null).status, 200);
+    let cleared = get(&daemon, &format!("{statistics}/total"));
+    assert_eq!((&cleared["total"]["recordsCount"], &cleared["levels"]), (&json!(0), &json!({})));
+    let cleared = call(&daemon, "DELETE", &format!("{SOURCES}/s/statistics/clear"), &Value::Null);
+    assert_eq!((cleared.status, cleared.text().as_str()), (200, ""));
+}
+
+#[test]
+fn a_template_that_is_none_is_refused_where_it_is_wrong() {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "http", "s");
+    let template = |content: &str| {
+        let template = json!({"language": "jsonnet", "content": content});
+        json!([{"type": "template", "name": "t", "template": template}])
+    };
+    let sinks = format!("{SOURCES}/s/sinks");
+    let answer = call(&daemon, "POST", &sinks, &sink_body("k", "in.c-b.t", template("invalid")));
+    let message = "Column \"t\" template is invalid: 1:1-8 Unknown variable: invalid.";
+    is_refused(&answer, 400, "stream.api.badRequest", message);
+    sink(&daemon, "s", "k", "in.c-b.t", template("Body('a') + ':' + Header('X-Test')"));
+    let path = path_of(&made["http"]["url"]);
+    assert_eq!(send(&daemon, &path, "{\"a\": \"b\"}").status, 200);
+    let message = "Sink \"k\": invalid value for column \"t\": path \"a\" not found in the body.";
+    is_refused(&send(&daemon, &path, "{}"), 422, "stream.in.unprocessableContent", message);
+    let rows = daemon.rows("in.c-b.t");
+    assert_eq!((rows.len(), &rows[0]["t"]), (1, &json!("\"b:<a>\"")));
+}
+
+#[test]
+fn sources_and_sinks_are_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    let made = source(&daemon, "http", "s");
+    sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    let path = path_of(&made["http"]["url"]);
+    assert_eq!(send(&daemon, &path, "{\"n\": 1}").status, 200);
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    assert_eq!(send(&daemon, &path, "{\"n\": 2}").status, 200);
+    assert_eq!(daemon.rows("in.c-b.t").len(), 2);
+    assert_eq!(get(&daemon, &format!("{SOURCES}/s/sinks/k"))["version"]["number"], 1);
+}

@@ -1,0 +1,218 @@
+//! OpenTelemetry's exports to a source of Keboola's Stream API.
+
+use crate::keboola_stream::{call, get, refused, sink, sink_body, source, task};
+use crate::support::{Daemon, Response, connect, read_response, request};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use prost::Message;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+
+const SOURCES: &str = "/v1/branches/default/sources";
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+/// A daemon with a source `o`, and the path of its address.
+fn daemon() -> (Daemon, String, String) {
+    let daemon = Daemon::dev();
+    let made = source(&daemon, "otlp", "o");
+    let otlp = &made["otlp"];
+    let secret = otlp["secret"].as_str().unwrap().to_owned();
+    let url = otlp["url"].as_str().unwrap();
+    assert_eq!(url, format!("{}/{secret}", otlp["baseUrl"].as_str().unwrap()));
+    assert!(made.get("http").is_none());
+    let path = url[url.find("/otlp/").unwrap()..].to_owned();
+    (daemon, path, secret)
+}
+
+fn post(daemon: &Daemon, path: &str, content_type: &str, body: &[u8]) -> Response {
+    request(daemon.ingest, "POST", path, &[("content-type", content_type)], body)
+}
+
+fn export(records: Vec<LogRecord>) -> Vec<u8> {
+    let scoped = ScopeLogs { log_records: records, ..ScopeLogs::default() };
+    let group = ResourceLogs { scope_logs: vec![scoped], ..ResourceLogs::default() };
+    ExportLogsServiceRequest { resource_logs: vec![group] }.encode_to_vec()
+}
+
+fn log(text: &str) -> LogRecord {
+    let value = any_value::Value::StringValue(text.to_owned());
+    LogRecord { body: Some(AnyValue { value: Some(value) }), severity_number: 9, ..LogRecord::default() }
+}
+
+fn body_column() -> Value {
+    json!([{"type": "path", "name": "text", "path": "body", "rawString": true}])
+}
+
+#[test]
+fn each_record_is_a_row_of_the_sinks_that_take_its_signal() {
+    let (daemon, path, secret) = daemon();
+    sink(&daemon, "o", "everything", "in.c-o.all", json!([{"type": "body", "name": "record"}]));
+    for signal in ["logs", "metrics", "traces"] {
+        let mut body =
+            sink_body(signal, &format!("in.c-o.{signal}"), json!([{"type": "body", "name": "record"}]));
+        body["allowedSignals"] = json!([signal]);
+        task(&daemon, "POST", &format!("{SOURCES}/o/sinks"), &body);
+    }
+    assert_eq!(get(&daemon, &format!("{SOURCES}/o/sinks/logs"))["allowedSignals"], json!(["logs"]));
+    let sent = post(&daemon, &format!("{path}/v1/logs"), PROTOBUF, &export(vec![log("one"), log("two")]));
+    assert_eq!((sent.status, sent.header("content-type")), (200, Some(PROTOBUF)), "{}", sent.text());
+    assert!(ExportLogsServiceResponse::decode(&sent.body[..]).unwrap().partial_success.is_none());
+    // The secret may be in the header, and the body compressed.
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
+        {"name": "m", "sum": {"dataPoints": [{"asInt": "1"}, {"asInt": "2"}, {"asInt": "3"}]}},
+    ]}]}]});
+    gzip.write_all(metrics.to_string().as_bytes()).unwrap();
+    let base = path.strip_suffix(&format!("/{secret}")).unwrap();
+    let authorization = format!("bEaReR {secret}");
+    let headers = [("content-type", JSON), ("content-encoding", "gzip"), ("authorization", &authorization)];
+    let sent =
+        request(daemon.ingest, "POST", &format!("{base}/v1/metrics"), &headers, &gzip.finish().unwrap());
+    assert_eq!((sent.status, sent.json()), (200, json!({})));
+    let spans = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "s"}]}]}]});
+    let sent = post(&daemon, &format!("{path}/v1/traces"), JSON, spans.to_string().as_bytes());
+    assert_eq!((sent.status, sent.header("content-type")), (200, Some(JSON)));
+    let records = |table: &str| -> Vec<Value> {
+        let rows = daemon.rows(table);
+        rows.iter().map(|row| serde_json::from_str(row["record"].as_str().unwrap()).unwrap()).collect()
+    };
+    let logs = records("in.c-o.logs");
+    assert_eq!((logs.len(), &logs[1]["body"], &logs[1]["severity_number"]), (2, &json!("two"), &json!(9)));
+    let values: Vec<Value> = records("in.c-o.metrics").iter().map(|record| record["value"].clone()).collect();
+    assert_eq!(values, [1, 2, 3]);
+    assert_eq!(records("in.c-o.traces")[0]["name"], "s");
+    assert_eq!(records("in.c-o.all").len(), 6);
+}
+
+#[test]
+fn records_that_fail_are_told_of_and_the_others_stored() {
+    let (daemon, path, _) = daemon();
+    let columns = json!([
+        {"type": "path", "name": "user", "path": "body.user"},
+        {"type": "headers", "name": "headers"},
+    ]);
+    sink(&daemon, "o", "k", "in.c-o.t", columns);
+    let record = |value: Value| json!({"body": value});
+    let user = json!({"kvlistValue": {"values": [{"key": "user", "value": {"stringValue": "u"}}]}});
+    let export = |records: Vec<Value>| {
+        json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).to_string().into_bytes()
+    };
+    let text = json!({"stringValue": "x"});
+    let some = export(vec![record(user.clone()), record(text.clone()), record(user), record(text.clone())]);
+    let logs = format!("{path}/v1/logs");
+    let headers = [("content-type", JSON), ("authorization", "Bearer secret"), ("x-kept", "yes")];
+    let sent = request(daemon.ingest, "POST", &logs, &headers, &some);
+    let partial = &sent.json()["partialSuccess"];
+    assert_eq!((sent.status, &partial["rejectedLogRecords"]), (200, &json!("2")));
+    let message = partial["errorMessage"].as_str().unwrap();
+    assert!(message.contains("path \"body.user\" not found in the body"), "{message}");
+    let rows = daemon.rows("in.c-o.t");
+    assert_eq!((rows.len(), &rows[0]["user"]), (2, &json!("\"u\"")));
+    let headers = rows[0]["headers"].as_str().unwrap();
+    assert!(headers.contains("X-Kept") && !headers.contains("secret"), "{headers}");
+    let none = post(&daemon, &logs, JSON, &export(vec![record(text.clone()), record(text)]));
+    assert_eq!(refused(&none).0, 422);
+    assert_eq!(daemon.rows("in.c-o.t").len(), 2);
+}
+
+#[test]
+fn a_wrong_secret_is_refused_before_the_body_is_looked_at() {
+    let (daemon, path, secret) = daemon();
+    let base = path.strip_suffix(&format!("/{secret}")).unwrap();
+    for path in [format!("{base}/v1/logs"), format!("{base}/{}/v1/logs", "x".repeat(48))] {
+        let answer = post(&daemon, &path, JSON, b"not an export");
+        assert_eq!(refused(&answer).1, "stream.in.noSourceFound");
+        let answer = post(&daemon, &path, PROTOBUF, b"not an export");
+        assert_eq!((answer.status, answer.header("content-type")), (404, Some(PROTOBUF)));
+        assert_eq!(answer.body[..2], [0x08, 5], "a status of the code NOT_FOUND");
+    }
+    // Neither kind of source takes what is for the other.
+    let other = format!("/stream/1/o/{secret}");
+    assert_eq!(post(&daemon, &other, JSON, b"{}").status, 404);
+    let http = source(&daemon, "http", "h");
+    let url = http["http"]["url"].as_str().unwrap();
+    let secret = url.rsplit('/').next().unwrap();
+    assert_eq!(post(&daemon, &format!("/otlp/1/h/{secret}/v1/logs"), JSON, b"{}").status, 404);
+    let route = post(&daemon, &format!("{path}/v1/profiles"), JSON, b"{}");
+    assert_eq!(refused(&route).1, "stream.in.routeNotFound");
+    call(&daemon, "PUT", &format!("{SOURCES}/o/disable"), &Value::Null);
+    let answer = post(&daemon, &format!("{path}/v1/logs"), JSON, b"{}");
+    assert_eq!(refused(&answer).1, "stream.in.disabledSource");
+}
+
+#[test]
+fn bodies_that_are_no_exports_are_refused() {
+    let (daemon, path, _) = daemon();
+    sink(&daemon, "o", "k", "in.c-o.t", body_column());
+    let logs = format!("{path}/v1/logs");
+    let whole = export(vec![log("one"), log("two")]);
+    let deep = "{\"arrayValue\":{\"values\":[".repeat(10_000);
+    let deep = format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{deep}");
+    for (what, content_type, body) in [
+        ("truncated", PROTOBUF, &whole[..whole.len() - 3]),
+        ("JSON as protobuf", PROTOBUF, b"{\"resourceLogs\": []}"),
+        ("deep", JSON, deep.as_bytes()),
+        ("no JSON", JSON, b"{"),
+        ("another signal", JSON, b"{\"resourceSpans\": [{}]}"),
+        ("empty JSON", JSON, b""),
+    ] {
+        let answer = post(&daemon, &logs, content_type, body);
+        assert_eq!(answer.status, 400, "{what}: {}", answer.text());
+    }
+    for content_type in ["text/plain", ""] {
+        let answer = post(&daemon, &logs, content_type, &whole);
+        assert_eq!(refused(&answer).1, "stream.in.unsupportedMediaType");
+    }
+    let headers = [("content-type", PROTOBUF), ("content-encoding", "gzip")];
+    assert_eq!(request(daemon.ingest, "POST", &logs, &headers, b"not gzip").status, 400);
+    assert_eq!(post(&daemon, &logs, PROTOBUF, b"").status, 200, "an export of nothing");
+    assert_eq!(daemon.rows("in.c-o.t").len(), 0);
+    assert_eq!(post(&daemon, &logs, PROTOBUF, &whole).status, 200);
+    assert_eq!(daemon.rows("in.c-o.t").len(), 2);
+}
+
+#[test]
+fn a_hundred_thousand_records_in_one_export() {
+    let (daemon, path, _) = daemon();
+    sink(&daemon, "o", "k", "in.c-o.t", body_column());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&export(vec![log("x"); 100_000])).unwrap();
+    let body = gzip.finish().unwrap();
+    // More than other answers are given: it is a lot of work without optimisation.
+    let mut stream = connect(daemon.ingest);
+    stream.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path}/v1/logs HTTP/1.1\r\nhost: h\r\ncontent-type: {PROTOBUF}\r\ncontent-encoding: gzip\r\n\
+         content-length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    stream.write_all(&body).unwrap();
+    let sent = read_response(&mut stream);
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    assert_eq!(daemon.rows("in.c-o.t").len(), 100_000);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = peak.trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(kilobytes < 1 << 20, "{kilobytes} KiB of memory");
+}
+
+#[test]
+fn a_test_call_shows_the_rows_of_an_export() {
+    let (daemon, ..) = daemon();
+    sink(&daemon, "o", "k", "in.c-o.t", body_column());
+    let export = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [
+        {"body": {"stringValue": "one"}}, {"body": {"stringValue": "two"}},
+    ]}]}]});
+    let shown = call(&daemon, "POST", &format!("{SOURCES}/o/test?signal=logs"), &export);
+    let row = |value: &str| json!({"columns": [{"name": "text", "value": value}]});
+    assert_eq!(shown.json()["tables"][0]["rows"], json!([row("one"), row("two")]), "{}", shown.text());
+    let wrong = call(&daemon, "POST", &format!("{SOURCES}/o/test?signal=profiles"), &export);
+    assert_eq!(refused(&wrong).1, "stream.api.invalidEnumValue");
+}
