@@ -55,7 +55,7 @@ impl Evaluator {
         let mut errors = mapping.check_names();
         let templates = mapping.templates().map(|(column, template)| {
             let (job, templates) = (encode_check(&template.content), Vec::new());
-            (column, self.submit(job, templates, 1))
+            (column, self.submit(job, templates, 1, false))
         });
         for (column, answer) in templates.collect::<Vec<_>>() {
             if let Err(trouble) = received(answer.await) {
@@ -81,7 +81,7 @@ impl Evaluator {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
         for requests in requests.chunks(UNDER_WAY_MAX) {
-            let begun = self.begin(mappings, requests);
+            let begun = self.begin(mappings, requests, false);
             for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
                 for state in states {
                     outcomes.push(match state {
@@ -97,12 +97,12 @@ impl Evaluator {
         all
     }
 
-    /// The same, for a thread that may wait.
+    /// The same, for a thread that may wait: it does so however busy the workers are.
     pub fn evaluate_blocking(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
         for requests in requests.chunks(UNDER_WAY_MAX) {
-            let begun = self.begin(mappings, requests);
+            let begun = self.begin(mappings, requests, true);
             for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
                 outcomes.extend(states.into_iter().map(|state| match state {
                     State::Done(outcome) => outcome,
@@ -117,12 +117,12 @@ impl Evaluator {
     }
 
     /// Decides what can be decided here, and gives the rest to the workers.
-    fn begin(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Vec<State>> {
+    fn begin(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>], patient: bool) -> Vec<Vec<State>> {
         let mut all: Vec<_> = mappings.iter().map(|_| Vec::with_capacity(requests.len())).collect();
         for request in requests {
             let body = OnceCell::new();
             for (mapping, states) in mappings.iter().zip(&mut all) {
-                let state = self.begin_one(mapping, request, &body);
+                let state = self.begin_one(mapping, request, &body, patient);
                 states.push(state.unwrap_or_else(|failure| State::Done(Err(failure))));
             }
         }
@@ -134,6 +134,7 @@ impl Evaluator {
         mapping: &Mapping,
         request: &Request<'a>,
         body: &OnceCell<Result<Body<'a>, Failure>>,
+        patient: bool,
     ) -> Result<State, Failure> {
         let (mut paths, mut bytes) = (Vec::new(), 0);
         for column in &mapping.columns {
@@ -168,7 +169,7 @@ impl Evaluator {
             }
         }
         let values = wanted.len();
-        let answer = self.submit(encode_evaluation(request, &wanted), named, values);
+        let answer = self.submit(encode_evaluation(request, &wanted), named, values, patient);
         Ok(State::Waiting { paths, bytes, answer })
     }
 
@@ -177,9 +178,10 @@ impl Evaluator {
         job: Vec<u8>,
         templates: Vec<(u32, Arc<str>)>,
         values: usize,
+        patient: bool,
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        self.pool.submit(Task { job, templates, values, since: Instant::now(), answer });
+        self.pool.submit(Task { job, templates, values, since: Instant::now(), patient, answer });
         receiver
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Task {
     /// Values that are expected.
     pub(super) values: usize,
     pub(super) since: Instant,
+    /// Whether it waits for as long as it takes, however many do: somebody who has time asks, and bounds what they ask.
+    pub(super) patient: bool,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -137,7 +139,8 @@ impl Pool {
         };
         let mut queue = self.queue.lock();
         let waiting = queue.tasks.len() + queue.suspects.len();
-        if waiting >= WAITING_MAX || queue.bytes + task.job.len() > WAITING_BYTES_MAX && waiting > 0 {
+        let full = waiting >= WAITING_MAX || queue.bytes + task.job.len() > WAITING_BYTES_MAX && waiting > 0;
+        if full && !task.patient {
             drop(queue);
             task.unavailable("too many requests wait for a template");
             return;
@@ -290,7 +293,7 @@ impl Batch {
             return None;
         }
         let (late, tasks): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|task| task.since.elapsed() > WAIT_MAX);
+            tasks.into_iter().partition(|task| task.since.elapsed() > WAIT_MAX && !task.patient);
         for task in late {
             task.unavailable("too many requests wait for a template");
         }
@@ -359,5 +362,26 @@ fn converse(
         Ok(Reply::Done { retiring }) => Ok(retiring),
         // Everything is answered; the next ones get another process.
         _ => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_time_waits_for_as_long_as_it_takes() {
+        let task = |patient| {
+            let (answer, answered) = oneshot::channel();
+            let since = Instant::now().checked_sub(2 * WAIT_MAX).unwrap();
+            (Task { job: vec![1], templates: Vec::new(), values: 1, since, patient, answer }, answered)
+        };
+        let ((patient, mut waits), (hasty, mut refused)) = (task(true), task(false));
+        let mut queue = Queue { tasks: [patient, hasty].into(), bytes: 2, ..Queue::default() };
+        let batch = queue.take(2).unwrap();
+        assert_eq!((batch.tasks.len(), queue.bytes), (1, 0));
+        assert!(waits.try_recv().is_err());
+        let cause = Cause::Unavailable("too many requests wait for a template");
+        assert_eq!(refused.try_recv(), Ok(Err(Trouble { at: 0, cause })));
     }
 }
