@@ -28,6 +28,7 @@ mod identity;
 mod idle;
 mod keboola;
 mod keboola_errors;
+mod keboola_import;
 mod keboola_stream;
 mod keboola_stream_data;
 mod limits;
