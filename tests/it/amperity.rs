@@ -275,7 +275,11 @@ fn what_came_lately_can_be_looked_at() {
         accepted(&json_to(&daemon, STREAM, &json!({"n": n, "name": kind, "type": kind}).to_string()));
     }
     let get = |path: String| request(daemon.ingest, "GET", &path, &[TENANT], b"");
-    let recent = get(format!("/events/{STREAM}/recent")).json();
+    // What is shown is what would survive power loss, too.
+    let recent = eventually("all events", || {
+        Some(get(format!("/events/{STREAM}/recent")).json())
+            .filter(|all| all["events"][0]["event"]["n"] == 59)
+    });
     let events = recent["events"].as_array().unwrap();
     assert_eq!(
         (events.len(), &events[0]["event"]["n"], &events[0]["state"]),
