@@ -8,7 +8,7 @@ pub use crate::catalog::{
 pub use crate::clock::Micros;
 pub use crate::feeds::Feeds;
 pub use crate::foundry::Datasets;
-pub use crate::mapping::Evaluator;
+pub use crate::mapping::{CheckError, Evaluator, Mapping};
 pub use crate::offsets::{PositionError, Positions, Range, ReadError, ReadPosition, Record, Subscriber};
 pub use crate::quarantined::Quarantined;
 pub use crate::receivers::{Export, Receiver, Receivers};
@@ -57,6 +57,7 @@ pub struct Control {
     pub managing: Mutex<()>,
     pub polaris: PolarisSettings,
     pub amperity: AmperitySettings,
+    pub keboola: KeboolaSettings,
 }
 
 /// Finds the newest records of a stream, newest last.
@@ -99,6 +100,13 @@ pub struct AmperitySettings {
     pub event_max: u64,
 }
 
+/// What the configuration says of Keboola's contracts.
+#[derive(Debug, Clone)]
+pub struct KeboolaSettings {
+    /// The number of the project that credentials without one are for.
+    pub project: String,
+}
+
 impl Control {
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
@@ -113,6 +121,11 @@ impl Control {
     /// The newest records of a stream that became no rows, newest first. For where it may block.
     pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
         tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    }
+
+    /// Whether a mapping can be used. For where it may block.
+    pub fn check_mapping(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
+        tokio::runtime::Handle::current().block_on(self.evaluator.check(mapping))
     }
 
     /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.

@@ -253,6 +253,7 @@ fn open_control(
         managing: Mutex::default(),
         polaris: config.polaris.settings(),
         amperity: config.amperity.settings(),
+        keboola: config.keboola.settings(),
     })
 }
 

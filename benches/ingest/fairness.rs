@@ -90,7 +90,7 @@ fn measure(ingest: SocketAddr, quiet: &str, noisy: Option<&str>, time: Duration)
 fn make_noise(ingest: SocketAddr, token: &str, time: Duration) -> f64 {
     let workload = Workload { templates: 4, ..load::WORKLOADS[0] };
     let headers = format!("authorization: Bearer {token}\r\n");
-    let head = Head { path: "/v0/events?name=noisy".to_owned(), headers };
+    let head = Head { headers, ..Head::of("/v0/events?name=noisy") };
     let answers = load::run(ingest, &workload, &|_| head.clone(), Duration::ZERO, time, || {}, || {});
     (answers.requests + answers.refused) as f64 / time.as_secs_f64()
 }

@@ -47,11 +47,26 @@ pub struct Head {
     pub path: String,
     /// Further header lines, each with its end.
     pub headers: String,
+    pub content_type: &'static str,
+    /// What makes one document of the events; otherwise they are lines.
+    pub around: Option<Around>,
+}
+
+/// Text before and after events that commas divide.
+#[derive(Debug, Clone, Copy)]
+pub struct Around {
+    pub before: &'static str,
+    pub after: &'static str,
 }
 
 impl Head {
     pub fn of(path: &str) -> Self {
-        Self { path: path.to_owned(), headers: String::new() }
+        Self {
+            path: path.to_owned(),
+            headers: String::new(),
+            content_type: "application/x-ndjson",
+            around: None,
+        }
     }
 }
 
@@ -95,11 +110,14 @@ struct Template {
 }
 
 fn template(workload: &Workload, random: &mut Random, head: &Head) -> Template {
-    let Head { path, headers } = head;
-    let mut body = String::new();
+    let Head { path, headers, content_type, around } = head;
+    let mut body = around.map_or(String::new(), |around| around.before.to_owned());
     let spots: Vec<Spots> = (0..workload.events).map(|n| push_event(&mut body, random, n)).collect();
+    if let Some(around) = around {
+        body = body.trim_end().replace('\n', ",") + around.after;
+    }
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n{headers}content-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
     let shift = |spots: Spots| Spots { second: spots.second + head.len(), number: spots.number + head.len() };

@@ -4,11 +4,12 @@
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`, `many`, `fairness`; `streams` and `offsets` if they are named).
+//! `convert`, `many`, `dialects`, `fairness`; `streams` and `offsets` if they are named).
 
 #[path = "../common/mod.rs"]
 mod common;
 mod convert;
+mod dialects;
 mod fairness;
 mod load;
 mod many;

@@ -96,6 +96,7 @@ fn measure(
     let many = |n: u64| Head {
         path: format!("/v0/events?name=stream_{}", n % MANY),
         headers: format!("authorization: Bearer {}\r\n", tokens[usize::try_from(n % MANY).unwrap_or(0)]),
+        ..one.clone()
     };
     let (sample, answers) = match subject {
         0 | 1 => {

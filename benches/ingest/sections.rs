@@ -2,6 +2,7 @@
 
 use crate::Settings;
 use crate::convert;
+use crate::dialects;
 use crate::fairness;
 use crate::load::{self, Answers, Head, WORKLOADS, Workload};
 use crate::many;
@@ -43,6 +44,9 @@ pub fn run(settings: &Settings) {
     if settings.sections.iter().any(|section| section == "offsets") {
         // The same.
         offsets::run(settings, &scratch());
+    }
+    if wanted("dialects") {
+        dialects::run(settings, &scratch());
     }
     if wanted("fairness") {
         fairness::run(settings, &scratch());
@@ -387,7 +391,8 @@ pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value
     token.unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
+/// The same with these header lines.
+pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let head = format!(
         "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",

@@ -127,6 +127,18 @@ impl Catalog {
         })
     }
 
+    /// Forgets all documents of a kind that were made before a time.
+    pub fn forget_objects(
+        &self,
+        dialect: &str,
+        project: &str,
+        kind: &str,
+        created_before: Micros,
+    ) -> Result<(), CatalogError> {
+        let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND created_at < ?4";
+        self.transaction(|db| db.execute(sql, params![dialect, project, kind, created_before]).map(drop))
+    }
+
     /// Returns whether there was one.
     pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";

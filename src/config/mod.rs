@@ -15,7 +15,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::control::{AmperitySettings, PolarisSettings};
+use crate::control::{AmperitySettings, KeboolaSettings, PolarisSettings};
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
@@ -81,6 +81,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     pub polaris: Polaris,
     pub amperity: Amperity,
+    pub keboola: Keboola,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -145,6 +146,19 @@ impl Amperity {
             deduplicates: self.deduplicate,
             event_max: self.event_max.0,
         }
+    }
+}
+
+/// What is said of Keboola's APIs beside their limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keboola {
+    project_id: u32,
+}
+
+impl Keboola {
+    pub fn settings(&self) -> KeboolaSettings {
+        KeboolaSettings { project: self.project_id.to_string() }
     }
 }
 

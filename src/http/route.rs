@@ -7,7 +7,8 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Copy)]
 pub struct Route<T: 'static> {
     pub method: &'static str,
-    /// As `OpenAPI` has it: `/admin/v1/streams/{id}`. A parameter is a whole segment.
+    /// As `OpenAPI` has it: `/admin/v1/streams/{id}`. A parameter is a whole segment, or, as in `/v1/tasks/{*taskId}`,
+    /// all that are left.
     pub template: &'static str,
     pub call: T,
 }
@@ -67,10 +68,17 @@ pub fn is_known<T>(routes: &[Route<T>], path: &str) -> bool {
 }
 
 fn matches<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+    let template = template.strip_suffix('/').unwrap_or(template);
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut parameters = Vec::new();
     let mut segments = path.split('/');
     for expected in template.split('/') {
+        if expected.starts_with("{*") {
+            let rest = segments.collect::<Vec<_>>().join("/");
+            let decoded = percent_encoding::percent_decode_str(&rest).decode_utf8().ok()?;
+            parameters.push(Cow::Owned(decoded.into_owned()));
+            return (!rest.is_empty()).then_some(parameters);
+        }
         let segment = segments.next()?;
         if expected.starts_with('{') {
             if segment.is_empty() {
@@ -88,11 +96,13 @@ fn matches<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
 mod tests {
     use super::*;
 
-    const ROUTES: [Route<u8>; 4] = [
+    const ROUTES: [Route<u8>; 6] = [
         Route::get("/a", 1),
         Route::get("/a/special", 2),
         Route::get("/a/{id}", 3),
         Route::delete("/a/{id}", 4),
+        Route::get("/", 5),
+        Route::get("/t/{*id}", 6),
     ];
 
     #[test]
@@ -103,7 +113,9 @@ mod tests {
         assert_eq!(find(&Method::GET, "/a/x%2Fy"), Found::Route(3, vec!["x/y".into()]));
         assert_eq!(find(&Method::DELETE, "/a/x"), Found::Route(4, vec!["x".into()]));
         assert_eq!(find(&Method::PUT, "/a/x"), Found::OtherMethods("GET, HEAD, DELETE".to_owned()));
-        for path in ["", "/", "/b", "/a/x/y", "/a//", "//a", "/a/%ff"] {
+        assert_eq!(find(&Method::GET, "/"), Found::Route(5, vec![]));
+        assert_eq!(find(&Method::GET, "/t/x/y%20z/"), Found::Route(6, vec!["x/y z".into()]));
+        for path in ["/t", "/t/", "/b", "/a/x/y", "/a//", "//a", "/a/%ff"] {
             assert_eq!(find(&Method::GET, path), Found::Nothing, "{path}");
         }
         assert!(is_known(&ROUTES, "/a/x") && !is_known(&ROUTES, "/a/x/y"));

@@ -105,6 +105,39 @@ def branches(streams, dataset):
     streams.Stream.publish_binary_record(dataset, "feature/x", body=b"new")
 
 
+def reads(streams, dataset):
+    """The records that were published, by offset and as a subscriber, at a time when the log has them."""
+    stream, readers = streams.Stream, streams.Stream.Subscriber
+    check("end offsets", stream.get_end_offsets(dataset, "master", preview=True), {"0": 3})
+    records = stream.get_records(dataset, "master", partition_id="0", limit=2, start_offset=1, preview=True)
+    found = [(record.offset, record.value["sensor_id"]) for record in records]
+    check("records", found, [(1, "s2"), (2, "s3")])
+    place = (dataset, "master", "reader")
+    made = readers.create(dataset, "master", subscriber_id="reader", preview=True)
+    check("subscriber", (made.subscriber_id, made.branch_name), ("reader", "master"))
+    again = readers.create(dataset, "master", subscriber_id="reader", preview=True)
+    check("the same again", again.created_time, made.created_time)
+    other = refusal(readers.create, dataset, "feature/x", subscriber_id="reader", preview=True)
+    check("for another stream", type(other), errors.SubscriberAlreadyExists)
+
+    def batch(**named):
+        answer = readers.read_records(*place, preview=True, **named)
+        return [record.value["sensor_id"] for record in answer.records_by_partition.get("0", [])]
+
+    check("read", batch(limit=2), ["s1", "s2"])
+    check("not committed", batch(limit=1), ["s1"])
+    check("committed", readers.commit_offsets(*place, offsets={"0": 0}, preview=True), {"0": 1})
+    check("read on", batch(auto_commit=True), ["s2", "s3"])
+    check("position", readers.get_read_position(*place, preview=True), {"0": 3})
+    beyond = refusal(readers.commit_offsets, *place, offsets={"0": 100}, preview=True)
+    check("beyond the end", type(beyond).__name__, "BadRequestError")
+    earliest = models.EarliestPosition()
+    check("from the start", readers.reset_offsets(*place, position=earliest, preview=True), {"0": 0})
+    check("deleted", readers.delete(*place, preview=True), None)
+    gone = refusal(readers.get_read_position, *place, preview=True)
+    check("gone", gone.name, "SubscriberNotFound")
+
+
 def application(daemon, dataset):
     made = json.loads(daemon.command("client", "create", "app", "--role", "ingest:sensors", "--json"))
     auth = ConfidentialClientAuth(
@@ -152,6 +185,7 @@ def main():
             dataset = make(streams)
             publish(streams, dataset)
             branches(streams, dataset)
+            reads(streams, dataset)
             application(daemon, dataset)
             snippet(daemon)
             rows(daemon)

@@ -18,6 +18,7 @@ mod faults;
 mod files;
 mod load;
 mod oracle;
+mod receivers;
 mod replay;
 #[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
 #[path = "../it/support.rs"]

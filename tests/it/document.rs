@@ -67,7 +67,11 @@ fn operation(method: &str, path: &str) -> Option<(&'static str, &'static Value)>
         segments.len() == expected.len() && expected.iter().zip(&segments).all(fits)
     };
     let paths = DOCUMENT["paths"].as_object().unwrap();
-    let fitting = paths.iter().filter(|(template, _)| fits(template));
+    // The last parameter of these takes all that is left of the path.
+    let takes_rest = |template: &str| path.starts_with(template.split('{').next().unwrap());
+    let fitting = paths
+        .iter()
+        .filter(|(template, item)| fits(template) || (item["x-rest"] == json!(true) && takes_rest(template)));
     let (template, item) = fitting.min_by_key(|(template, _)| template.matches('{').count())?;
     Some((template, item.get(&method)?))
 }

@@ -445,3 +445,46 @@ fn every_type_comes_back_from_the_table() {
         assert!(found.contains(reason), "{found}");
     }
 }
+
+#[test]
+fn a_key_may_be_null_a_body_compressed_and_a_request_repeated() {
+    let daemon = Setup::dev("[limits]\nstream_requests_per_second = 2\n").start();
+    let mut keyed = schema();
+    keyed["fields"][0]["schema"]["nullable"] = json!(true);
+    keyed["keyFieldNames"] = json!(["sensor_id"]);
+    let body = json!({"name": "k", "parentFolderRid": FOLDER, "schema": keyed, "partitionsCount": 4});
+    let rid =
+        good(&call(&daemon, "POST", &format!("{BASE}/create"), &body))["rid"].as_str().unwrap().to_owned();
+    let path = publish_path(&rid, "master", "publishRecords");
+    let record =
+        |n: u32| json!({"records": [{"sensor_id": null, "temperature": n}, {"temperature": n}]}).to_string();
+    let send = |headers: &[(&str, &str)], body: &[u8]| {
+        // What is over the limit is told so, and when to come again.
+        crate::support::eventually("room within the limit", || {
+            let response = request(daemon.ingest, "POST", &path, headers, body);
+            if response.status == 429 {
+                refused(&response, 429, "CUSTOM_CLIENT", "Default:TooManyRequests");
+                assert!(response.header("retry-after").is_some());
+                return None;
+            }
+            Some(response)
+        })
+    };
+    stored(&send(&[], record(1).as_bytes()));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, record(2).as_bytes()).unwrap();
+    stored(&send(&[("content-encoding", "gzip")], &gzip.finish().unwrap()));
+    let key = [("idempotency-key", "once")];
+    let first = send(&key, record(3).as_bytes());
+    stored(&first);
+    let again = send(&key, record(3).as_bytes());
+    stored(&again);
+    assert_eq!((again.receipt(), again.header("idempotency-replayed")), (first.receipt(), Some("true")));
+    refused(&send(&key, record(4).as_bytes()), 422, "INVALID_ARGUMENT", "Default:InvalidArgument");
+    let limited = (0..8).map(|_| request(daemon.ingest, "POST", &path, &[], b"{}").status);
+    assert!(limited.collect::<Vec<_>>().contains(&429));
+    let rows = daemon.rows("k");
+    let partitions: std::collections::BTreeSet<String> =
+        rows.iter().map(|row| row["_partition"].to_string()).collect();
+    assert_eq!((rows.len(), partitions.len()), (6, 1), "null is a key like others: {rows:?}");
+}

@@ -28,6 +28,8 @@ mod http2;
 mod idempotency;
 mod identity;
 mod idle;
+mod keboola;
+mod keboola_errors;
 mod limits;
 mod mapping;
 mod memory;

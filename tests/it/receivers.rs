@@ -1,7 +1,7 @@
 //! Receivers: one request into the tables of several exports, files that are held back, events given afterwards.
 
-use crate::support::Daemon;
-use serde_json::json;
+use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
+use serde_json::{Value, json};
 
 #[test]
 fn nothing_is_held_back_where_nothing_is_wrong() {
@@ -94,4 +94,272 @@ fn a_streams_own_conditions_decide_when_its_file_is_written() {
     daemon.post("name=age", "{\"n\":1}");
     written("age", 1);
     assert!(files("none").is_empty(), "its own condition holds, not that of the configuration");
+}
+
+/// A call of the contract by whose management calls receivers are made.
+fn call(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Response {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    request(daemon.ingest, method, path, &[("x-storageapi-token", "any")], body.as_bytes())
+}
+
+/// Does what takes a task, to its end.
+fn done(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
+    let begun = call(daemon, method, path, body);
+    assert!(matches!(begun.status, 200 | 202), "{}", begun.text());
+    let task = begun.json()["id"].as_str().unwrap().to_owned();
+    eventually("the task's end", || {
+        let task = call(daemon, "GET", &format!("/v1/tasks/{task}"), &Value::Null).json();
+        (task["isFinished"] == true).then_some(task)
+    })
+}
+
+fn make(daemon: &Daemon, method: &str, path: &str, body: &Value) {
+    let ended = done(daemon, method, path, body);
+    assert_eq!(ended["status"], "success", "{ended}");
+}
+
+/// An export with these columns besides its numbers.
+fn export(name: &str, columns: &[Value]) -> Value {
+    let id = json!({"type": "id", "name": "id"});
+    let columns: Vec<Value> = std::iter::once(id).chain(columns.iter().cloned()).collect();
+    json!({"name": name, "mapping": {"tableId": format!("in.c-b.{name}"), "columns": columns}})
+}
+
+fn template(name: &str, content: &str) -> Value {
+    json!({"type": "template", "name": name, "template": {"language": "jsonnet", "content": content}})
+}
+
+/// The path to send events to.
+fn import_path(daemon: &Daemon, receiver: &str) -> String {
+    let shown = call(daemon, "GET", &format!("/v1/receivers/{receiver}"), &Value::Null).json();
+    let url = shown["url"].as_str().unwrap();
+    url[url.find("/v1/import/").unwrap()..].to_owned()
+}
+
+fn import(daemon: &Daemon, path: &str, body: &str) -> Response {
+    request(daemon.ingest, "POST", path, &[("content-type", "application/json")], body.as_bytes())
+}
+
+fn imported(daemon: &Daemon, path: &str, body: &str) -> u64 {
+    let answer = import(daemon, path, body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("forebay-receipt").unwrap().parse().unwrap()
+}
+
+fn publish(daemon: &Daemon, stream: &str) -> u16 {
+    daemon.admin_post(&format!("/admin/v1/publish?stream={stream}")).status
+}
+
+/// The name of an export's stream.
+fn stream_of(daemon: &Daemon, export: &str) -> String {
+    let streams = daemon.get("/admin/v1/streams").json();
+    let of_it = |name: &str| {
+        daemon.get(&format!("/admin/v1/streams/{name}")).json()["settings"]["directory"]
+            .as_str()
+            .is_some_and(|directory| directory == format!("in.c-b.{export}/export=r.{export}"))
+    };
+    let names: Vec<&str> =
+        streams["streams"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    names
+        .iter()
+        .copied()
+        .find(|name| of_it(name))
+        .unwrap_or_else(|| panic!("no stream of {export}: {names:?}"))
+        .to_owned()
+}
+
+/// The rows of an export that are published, by their numbers.
+fn rows(daemon: &Daemon, export: &str) -> Vec<Value> {
+    let mut rows = read_table(&daemon.data_dir().join(format!("tables/in.c-b.{export}/export=r.{export}")));
+    rows.sort_by_key(|row| row["id"].as_str().unwrap().parse::<u64>().unwrap());
+    rows
+}
+
+fn values(daemon: &Daemon, export: &str, column: &str) -> Vec<String> {
+    rows(daemon, export).iter().map(|row| row[column].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn one_request_is_one_frame_and_a_row_of_every_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    let exports = json!([
+        export("bodies", &[json!({"type": "body", "name": "body"})]),
+        export("sums", &[template("sum", "Body(\"a\") + 1")]),
+        export(
+            "heads",
+            &[json!({"type": "headers", "name": "headers"}), json!({"type": "ip", "name": "ip"})]
+        ),
+    ]);
+    make(&daemon, "POST", "/v1/receivers", &json!({"name": "r", "exports": exports}));
+    let path = import_path(&daemon, "r");
+    let mut receipts: Vec<u64> =
+        (1..=3).map(|n| imported(&daemon, &path, &format!("{{\"a\":{n}}}"))).collect();
+    assert_eq!(receipts, [receipts[0], receipts[0] + 1, receipts[0] + 2], "one frame each");
+    // What is no row of one export is none of the others.
+    let refused = import(&daemon, &path, "{\"b\":1}");
+    assert!(refused.status == 400 && refused.text().contains("path"), "{}", refused.text());
+    let streams: Vec<String> = ["bodies", "sums", "heads"].map(|name| stream_of(&daemon, name)).into();
+    for stream in &streams {
+        assert_eq!(publish(&daemon, stream), 200);
+    }
+    assert_eq!(values(&daemon, "bodies", "body"), ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
+    assert_eq!(values(&daemon, "sums", "sum"), ["2", "3", "4"]);
+    assert!(values(&daemon, "heads", "headers")[0].contains("\"Content-Type\":\"application/json\""));
+    assert_eq!(values(&daemon, "heads", "ip"), ["127.0.0.1"; 3]);
+    let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[0])).json();
+    assert_eq!(found["files"].as_array().unwrap().len(), 3, "{found}");
+    // Numbers go on where they were, whatever happens to the daemon in between.
+    receipts.push(imported(&daemon, &path, "{\"a\":4}"));
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    receipts.push(imported(&daemon, &path, "{\"a\":5}"));
+    for name in ["bodies", "sums", "heads"] {
+        assert_eq!(publish(&daemon, &stream_of(&daemon, name)), 200);
+        assert_eq!(values(&daemon, name, "id"), ["1", "2", "3", "4", "5"], "{name}");
+        let lsns: Vec<u64> = rows(&daemon, name).iter().map(|row| row["_lsn"].as_u64().unwrap()).collect();
+        assert_eq!(lsns, receipts, "{name}");
+    }
+    assert_eq!(values(&daemon, "sums", "sum"), ["2", "3", "4", "5", "6"]);
+    let recent = daemon.get(&format!("/admin/v1/streams/{}/records?limit=2", streams[1])).json();
+    assert_eq!(recent["records"][1]["sum"], "6", "{recent}");
+    assert!(daemon.metric("forebay_compactor_verdict_mismatches_total") < 1.0);
+    // A repeat with a key stores nothing more, in none of them.
+    let keyed = |body: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "k1")];
+        request(daemon.ingest, "POST", &path, &headers, body.as_bytes())
+    };
+    let (first, again) = (keyed("{\"a\":6}"), keyed("{\"a\":6}"));
+    assert_eq!(first.header("forebay-receipt"), again.header("forebay-receipt"));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(publish(&daemon, &streams[1]), 200);
+    assert_eq!(values(&daemon, "sums", "sum").len(), 6);
+    // Made anew, rows are the same, and have the same numbers.
+    let before = rows(&daemon, "sums");
+    assert_eq!(replay(&daemon, &streams[1])["state"], "done");
+    assert_eq!(rows(&daemon, "sums"), before);
+}
+
+/// Replays all of a stream, to the end.
+fn replay(daemon: &Daemon, stream: &str) -> Value {
+    let body = json!({"stream": stream, "from": "2020-01-01"}).to_string();
+    let asked = request(daemon.admin, "POST", "/admin/v1/replay", &[], body.as_bytes());
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    let id = asked.json()["id"].clone();
+    eventually("the replay's end", || {
+        let replay = daemon.get(&format!("/admin/v1/replay/{id}")).json();
+        (!["waiting", "running"].contains(&replay["state"].as_str().unwrap())).then_some(replay)
+    })
+}
+
+#[test]
+fn events_that_came_before_an_export_are_given_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    make(&daemon, "POST", "/v1/receivers", &json!({"name": "r"}));
+    let path = import_path(&daemon, "r");
+    for n in 0..5 {
+        imported(&daemon, &path, &format!("{{\"a\":{n}}}"));
+    }
+    // One that the mapping will make no row of.
+    imported(&daemon, &path, "{\"b\":1}");
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    make(&daemon, "POST", "/v1/receivers/r/exports", &export("late", &[template("a", "Body(\"a\")")]));
+    let path = import_path(&daemon, "r");
+    imported(&daemon, &path, "{\"a\":100}");
+    let stream = stream_of(&daemon, "late");
+    assert_eq!(publish(&daemon, &stream), 200);
+    assert_eq!(values(&daemon, "late", "a"), ["100"], "nothing more without being asked");
+    let replayed = replay(&daemon, &stream);
+    assert_eq!((&replayed["state"], &replayed["error"]), (&json!("done"), &Value::Null), "{replayed}");
+    assert_eq!(publish(&daemon, &stream), 200);
+    assert_eq!(values(&daemon, "late", "a"), ["100", "0", "1", "2", "3", "4"]);
+    assert_eq!(values(&daemon, "late", "id"), ["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(daemon.rows("in.c-b.late/export=r.late_quarantine").len(), 1);
+    // Given once; and what comes goes on behind.
+    assert_eq!(replay(&daemon, &stream)["state"], "done");
+    imported(&daemon, &path, "{\"a\":101}");
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    assert_eq!(publish(&daemon, &stream), 200);
+    assert_eq!(values(&daemon, "late", "a"), ["100", "0", "1", "2", "3", "4", "101"]);
+    assert_eq!(values(&daemon, "late", "id"), ["1", "2", "3", "4", "5", "6", "7"]);
+    assert_eq!(daemon.rows("in.c-b.late/export=r.late_quarantine").len(), 1);
+}
+
+#[test]
+fn a_table_that_an_export_does_not_fit_stops_that_export_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev("").start_at(dir.path());
+    let body = json!({"type": "body", "name": "body"});
+    let exports =
+        json!([export("one", std::slice::from_ref(&body)), export("two", std::slice::from_ref(&body))]);
+    make(&daemon, "POST", "/v1/receivers", &json!({"name": "r", "exports": exports}));
+    let (one, two) = (stream_of(&daemon, "one"), stream_of(&daemon, "two"));
+    let path = import_path(&daemon, "r");
+    imported(&daemon, &path, "{\"n\":1}");
+    assert_eq!((publish(&daemon, &one), publish(&daemon, &two)), (200, 200));
+    // By hand.
+    let columns = |names: &[&str]| {
+        let columns: Vec<Value> = names.iter().map(|name| json!({"name": name, "type": "string"})).collect();
+        let version = &daemon.get(&format!("/admin/v1/streams/{one}")).json()["schema"]["version"];
+        let body = json!({"version": version, "columns": columns}).to_string();
+        let path = format!("/admin/v1/streams/{one}/schema?force=true");
+        let put = request(daemon.admin, "PUT", &path, &[], body.as_bytes());
+        assert_eq!(put.status, 200, "{}", put.text());
+    };
+    columns(&["id", "body", "extra"]);
+    imported(&daemon, &path, "{\"n\":2}");
+    assert_eq!(publish(&daemon, &two), 200);
+    assert_eq!((rows(&daemon, "one").len(), rows(&daemon, "two").len()), (1, 2), "the other goes on");
+    let held = || {
+        let staged = daemon.get("/admin/v1/staged").json();
+        let held = staged["staged"].as_array().unwrap().iter().filter(|file| file["held"].is_string());
+        held.cloned().collect::<Vec<_>>()
+    };
+    let file = eventually("the file is held back", || held().into_iter().next());
+    let reason = r#"the columns of the table are ["id","body","extra"], those of the mapping ["id","body"]"#;
+    assert_eq!((&file["stream"], &file["held"]), (&json!(one), &json!(reason)));
+    // Nothing was mended, so nothing is published.
+    let recovered = forebay(&daemon, &["recover"]);
+    assert!(
+        recovered.0 == 1 && recovered.1.contains("0 published") && recovered.1.contains("extra"),
+        "{recovered:?}"
+    );
+    columns(&["id", "body"]);
+    assert_eq!(rows(&daemon, "one").len(), 1, "not before it is asked for");
+    let recovered = forebay(&daemon, &["recover", "--stream", &one]);
+    assert!(recovered.0 == 0 && recovered.1.contains("1 published"), "{recovered:?}");
+    assert_eq!(values(&daemon, "one", "body"), ["{\"n\":1}", "{\"n\":2}"]);
+    // The other way: the table is as it should be, and the mapping follows it.
+    columns(&["id", "event"]);
+    imported(&daemon, &path, "{\"n\":3}");
+    eventually("the file is held back", || held().into_iter().next());
+    let renamed = export("one", &[json!({"type": "body", "name": "event"})]);
+    let mapping = json!({"settings": {"mapping": {"columns": renamed["mapping"]["columns"]}}}).to_string();
+    let path_of_one = format!("/admin/v1/streams/{one}");
+    let patched = request(daemon.admin, "PATCH", &path_of_one, &[], mapping.as_bytes());
+    assert_eq!(patched.status, 200, "{}", patched.text());
+    let recovered = forebay(&daemon, &["recover"]);
+    assert!(recovered.0 == 0 && recovered.1.contains("1 made anew"), "{recovered:?}");
+    let events: Vec<Value> = rows(&daemon, "one").iter().map(|row| row["event"].clone()).collect();
+    assert_eq!(events[2], "{\"n\":3}");
+    assert_eq!(values(&daemon, "one", "id"), ["1", "2", "3"]);
+    assert_eq!(held(), Vec::<Value>::new());
+    imported(&daemon, &path, "{\"n\":4}");
+    assert_eq!((publish(&daemon, &one), publish(&daemon, &two)), (200, 200));
+    assert_eq!((values(&daemon, "one", "id").len(), rows(&daemon, "two").len()), (4, 4));
+    daemon.kill();
+    let daemon = Setup::dev("").start_at(dir.path());
+    assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
+}
+
+/// Runs a command against the daemon: its status and what it prints.
+fn forebay(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(arguments).arg("--admin-url").arg(format!("http://{}", daemon.admin));
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }

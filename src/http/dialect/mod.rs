@@ -5,6 +5,7 @@
 
 pub mod amperity;
 pub mod foundry;
+pub mod keboola;
 pub mod polaris;
 pub mod tinybird;
 
@@ -355,8 +356,8 @@ pub trait Dialect: Send + Sync {
 }
 
 /// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 4] =
-    [&tinybird::Tinybird, &polaris::Polaris, &amperity::Amperity, &foundry::Foundry];
+pub static DIALECTS: [&dyn Dialect; 5] =
+    [&tinybird::Tinybird, &polaris::Polaris, &amperity::Amperity, &keboola::Keboola, &foundry::Foundry];
 
 /// Lets every contract read what it keeps in the catalog, before there are requests.
 pub fn begin(control: &Control) -> Result<(), CatalogError> {

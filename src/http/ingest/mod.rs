@@ -107,7 +107,8 @@ impl Handler for IngestHandler {
             Err(reject) => {
                 self.metrics.refused(reject.kind.index());
                 if let Some(internal) = &reject.internal {
-                    tracing::warn!(error = %internal, %peer, reason = reject.kind.label(), "request refused");
+                    let (request, reason) = (named.id.letters(15), reject.kind.label());
+                    tracing::warn!(error = %internal, %peer, request, reason, "request refused");
                 }
                 if reject.kind == Kind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
