@@ -34,6 +34,7 @@ pub fn identify(criterion: &mut Criterion) {
         instance: "bench".to_owned(),
         open: false,
         jwt_grace: Duration::from_hours(1),
+        client_secret_grace: Duration::ZERO,
         client_token_lifetime: Duration::from_mins(5),
         client_secret_grace: Duration::from_hours(24),
     };
