@@ -7,6 +7,7 @@ mod common;
 
 mod auth;
 mod decode;
+mod jsonnet;
 mod parquet;
 mod times;
 mod wal;
@@ -19,6 +20,7 @@ criterion_group!(
     decode::check,
     decode::columns,
     decode::policies,
+    jsonnet::rows,
     times::timestamp,
     parquet::write,
     wal::append,

@@ -12,7 +12,7 @@ mod body;
 mod evaluator;
 mod form;
 mod headers;
-mod jsonnet;
+pub mod jsonnet;
 mod message;
 mod path;
 mod pool;

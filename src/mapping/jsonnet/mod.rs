@@ -8,7 +8,7 @@ mod natives;
 mod problem;
 
 use super::{ROW_MAX, Request};
-use natives::Natives;
+pub use natives::Natives;
 use problem::Source;
 use rsjsonnet_lang::arena::Arena;
 use rsjsonnet_lang::interner::StrInterner;
@@ -40,7 +40,7 @@ const STACK_MAX: usize = 500;
 
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Problem {
+pub enum Problem {
     /// The template failed, or does not compile. Without full stop.
     Template(String),
     /// The body is of a type that has no fields.
@@ -53,21 +53,21 @@ pub(super) enum Problem {
 
 /// An interpreter, with what it has compiled. Its memory is never given back: some of what it makes lives as long as
 /// it does.
-pub(super) struct Engine<'p> {
+pub struct Engine<'p> {
     program: Program<'p>,
     /// `std.manifestJsonMinified`.
     minify: Thunk<'p>,
 }
 
 /// A compiled template.
-pub(super) struct Compiled<'p> {
+pub struct Compiled<'p> {
     function: Thunk<'p>,
     context: SpanContextId,
     text: String,
 }
 
 impl<'p> Engine<'p> {
-    pub(super) fn new(arena: &'p Arena) -> Self {
+    pub fn new(arena: &'p Arena) -> Self {
         let mut program = Program::new(arena);
         program.set_max_stack(STACK_MAX);
         for (name, parameters) in NATIVES {
@@ -82,7 +82,7 @@ impl<'p> Engine<'p> {
     }
 
     /// Compiles a template; unknown variables are found here.
-    pub(super) fn compile(&mut self, text: &str) -> Result<Compiled<'p>, String> {
+    pub fn compile(&mut self, text: &str) -> Result<Compiled<'p>, String> {
         refuse_imports(text)?;
         let source = [PRELUDE, text].concat();
         let (context, _) = self.program.span_manager_mut().insert_source_context(source.len());
@@ -93,7 +93,7 @@ impl<'p> Engine<'p> {
     }
 
     /// The value that a template has for a request, as compact JSON; a text as it is if `raw`.
-    pub(super) fn evaluate(
+    pub fn evaluate(
         &mut self,
         template: &Compiled<'p>,
         natives: &mut Natives<'_, 'p>,
@@ -125,7 +125,7 @@ impl<'p> Engine<'p> {
 }
 
 /// What templates may ask of a request.
-pub(super) fn natives<'a, 'p>(request: &'a Request<'a>) -> Natives<'a, 'p> {
+pub fn natives<'a, 'p>(request: &'a Request<'a>) -> Natives<'a, 'p> {
     Natives::new(request)
 }
 

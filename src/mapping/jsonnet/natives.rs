@@ -11,7 +11,7 @@ use rsjsonnet_lang::program::{
 use rsjsonnet_lang::span::SpanId;
 
 /// Answers for one request.
-pub(in crate::mapping) struct Natives<'a, 'p> {
+pub struct Natives<'a, 'p> {
     request: &'a Request<'a>,
     body: Option<Body<'a>>,
     /// `Body()`, once it was asked for.
