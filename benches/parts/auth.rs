@@ -36,7 +36,6 @@ pub fn identify(criterion: &mut Criterion) {
         jwt_grace: Duration::from_hours(1),
         client_secret_grace: Duration::ZERO,
         client_token_lifetime: Duration::from_mins(5),
-        client_secret_grace: Duration::from_hours(24),
     };
     let auth = Auth::open(config, catalog, Arc::clone(&clock)).unwrap();
     let admin = Caller::everybody();
