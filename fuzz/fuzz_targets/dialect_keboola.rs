@@ -1,0 +1,22 @@
+//! Texts of Keboola's contracts: names become ids that are names of directories, durations and sizes are read as they are
+//! written.
+#![no_main]
+
+use forebay::http::dialect::keboola::go::{Size, Span, quote};
+use forebay::http::dialect::keboola::names;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let id = names::normalize(text);
+    assert!(!id.starts_with('-') && !id.ends_with('-') && !id.contains("--"), "{id:?}");
+    let part = names::part(text);
+    assert!(part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')), "{part:?}");
+    if let Some(span) = Span::parse(text) {
+        assert_eq!(Span::parse(&span.to_string()), Some(span));
+    }
+    if let Some(size) = Size::parse(text) {
+        assert_eq!(Size::parse(&size.to_string()), Some(size));
+    }
+    let quoted = quote(text);
+    assert!(quoted.len() >= text.len() + 2);
+});
