@@ -235,8 +235,8 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
         deep = outer;
     }
     assert!(error(Signal::Logs, Form::Protobuf, &deep).contains("recursion limit"));
-    let deep = "{\"arrayValue\":{\"values\":[".repeat(10_000);
-    let json = format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{deep}");
+    let deep = ["{\"arrayValue\":{\"values\":[".repeat(10_000), "]}}".repeat(10_000)].concat();
+    let json = format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{deep}}}]}}]}}]}}");
     let error = error(Signal::Logs, Form::Json, json.as_bytes());
     assert!(error.contains("recursion limit"), "{error}");
 }
