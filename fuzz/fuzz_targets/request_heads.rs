@@ -26,13 +26,13 @@ fuzz_target!(|input: (u8, String, Vec<(u8, Vec<u8>)>)| {
     }
     let head = RequestHead { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &headers, named: Named::default() };
     for dialect in DIALECTS {
-        let takes = dialect.takes(head.path);
-        match dialect.parse(head) {
-            Err(reject) => {
-                let status = dialect.rejected(&head, &reject).status;
-                assert!(status.is_client_error() || !takes, "{status}: {reject:?}");
-            }
-            Ok(_) => assert!(takes, "{} understands a path that is not its own", dialect.id().name()),
+        // A contract is asked only for paths of its own.
+        if !dialect.takes(head.path) {
+            continue;
+        }
+        if let Err(reject) = dialect.parse(head) {
+            let status = dialect.rejected(&head, &reject).status;
+            assert!(status.is_client_error(), "{status}: {reject:?}");
         }
     }
 });
