@@ -112,7 +112,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// The `Content-Type` header; `None` if there is none.
     pub content_type: Option<&'a str>,
-    /// As [`headers`] makes them: canonical names, first values, sorted.
+    /// As [`headers()`] makes them: canonical names, first values, sorted.
     pub headers: &'a [(String, String)],
     pub ip: IpAddr,
     pub received_at: Micros,
