@@ -4,7 +4,7 @@
 use crate::batch::{Batch, BatchHead, StreamId};
 use crate::clock::Micros;
 use crate::json::BodyKind;
-use crate::mapping::{Evaluated, Evaluator, Mapping, Request, RowId, row};
+use crate::mapping::{Evaluated, Evaluator, Failure, Mapping, Request, RowId, row};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -103,6 +103,9 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// Hands every record over with the values of its columns, or why it has none. `as_stored`: what was decided before the
     /// answer holds. `number`: of the first row.
+    ///
+    /// # Errors
+    /// A failure that is temporary: then none was handed over, since nothing is wrong with them.
     pub fn each(
         &self,
         lsn: u64,
@@ -111,23 +114,26 @@ impl Rows<'_> {
         as_stored: bool,
         mut number: u64,
         mut take: impl FnMut(u64, &[u8], Result<&[Cow<'_, str>], String>),
-    ) {
+    ) -> Result<(), Failure> {
         let records = records(batch.body, batch.head.kind);
         let origin = Origin::of(&batch.head, received_at);
         let requests: Vec<Request<'_>> = records.iter().map(|record| origin.request(record)).collect();
         let stored = if as_stored { results(batch, self.stream, records.len()) } else { None };
-        let evaluated: Vec<Result<Evaluated, String>> = match stored {
+        let evaluated: Vec<Result<Evaluated, Failure>> = match stored {
             Some(stored) => stored.into_iter().map(Ok).collect(),
             None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
             None => {
                 let mappings = [Arc::clone(self.mapping)];
                 let outcomes =
                     self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
-                let outcomes = outcomes.unwrap_or_default();
-                let outcomes = outcomes.into_iter().flatten();
-                outcomes.map(|outcome| outcome.map_err(|failure| failure.to_string())).collect()
+                outcomes.unwrap_or_default().into_iter().flatten().collect()
             }
         };
+        let temporary =
+            evaluated.iter().filter_map(|made| made.as_ref().err()).find(|why| why.is_temporary());
+        if let Some(why) = temporary {
+            return Err(why.clone());
+        }
         for (index, (request, evaluated)) in (0_u32..).zip(requests.iter().zip(evaluated)) {
             match evaluated {
                 Ok(evaluated) => {
@@ -136,9 +142,10 @@ impl Rows<'_> {
                     number = number.saturating_add(1);
                     take(index.into(), request.body, Ok(&values));
                 }
-                Err(reason) => take(index.into(), request.body, Err(reason)),
+                Err(failure) => take(index.into(), request.body, Err(failure.to_string())),
             }
         }
+        Ok(())
     }
 }
 

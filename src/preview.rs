@@ -282,7 +282,7 @@ fn mapped_records(
     let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
     let mut rows = Vec::new();
     let mapped = mapped::Rows { stream, mapping, log, evaluator: None };
-    mapped.each(lsn.0, ts, batch, true, 0, |record, _, made| {
+    let made = mapped.each(lsn.0, ts, batch, true, 0, |record, _, made| {
         let Ok(values) = made else { return };
         let named = mapping.columns.iter().zip(values).map(|(column, value)| {
             let numbered = matches!(column.kind, ColumnKind::Id);
@@ -294,6 +294,9 @@ fn mapped_records(
         row.insert("_received_at".to_owned(), json!(received_at));
         rows.push(Value::Object(row));
     });
+    if made.is_err() {
+        return Vec::new();
+    }
     rows.split_off(rows.len().saturating_sub(limit))
 }
 

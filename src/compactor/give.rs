@@ -5,7 +5,7 @@
 
 use super::name;
 use super::replay::{ReplayError, Replayer, rename, sync_dir, taken_as};
-use super::table::FinishedCut;
+use super::table::{FinishedCut, TableError};
 use crate::batch::Batch;
 use crate::catalog::{CutRecord, Replay, Stream};
 use crate::clock::Micros;
@@ -110,7 +110,8 @@ impl Replayer {
         let (config, mut rows) = (&self.table_config, 0);
         let mapped =
             mapped::Rows { stream: stream.id, mapping, log: config.log, evaluator: Some(&config.evaluator) };
-        mapped.each(lsn.0, ts, batch, false, 0, |_, _, made| rows += u64::from(made.is_ok()));
+        let made = mapped.each(lsn.0, ts, batch, false, 0, |_, _, made| rows += u64::from(made.is_ok()));
+        made.map_err(TableError::from)?;
         Ok(rows)
     }
 

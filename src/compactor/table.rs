@@ -14,7 +14,7 @@ use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
 use crate::json::BodyKind;
 use crate::mapped;
-use crate::mapping::{Evaluator, Mapping};
+use crate::mapping::{self, Evaluator, Mapping};
 use crate::progress::{OpenRows, Progress};
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
@@ -44,6 +44,9 @@ pub(super) enum TableError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// Templates cannot be evaluated now.
+    #[error(transparent)]
+    Mapping(#[from] mapping::Failure),
 }
 
 impl From<ArrowError> for TableError {
@@ -216,7 +219,7 @@ impl Table {
                 Ok(values) => rows.append_texts(origin, record, values),
                 Err(reason) => rows.append_unmapped(origin, record, raw, reason),
             });
-        });
+        })?;
         self.numbered += counts.stored;
         let bytes = self.rows.bytes() - before;
         self.took(origin, counts, counts_of(counts, bytes), config)

@@ -1,5 +1,5 @@
 //! Whose word is taken for where a client is: the proxies that the configuration names, and nobody else. They say it
-//! in a PROXY header before everything else ([`header`]), or in `X-Forwarded-For` with each request.
+//! in a PROXY header before everything else ([`header`]), or in `X-Forwarded-For` or `X-Real-IP` with each request.
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -15,6 +15,7 @@ const V2_FIXED_BYTES: usize = 16;
 const V2_BYTES_MAX: usize = 4096;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The proxies of a listener.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +32,13 @@ impl Proxies {
     }
 
     /// Where a request that came through a trusted proxy was made: the last address in `X-Forwarded-For` that is not
-    /// a trusted proxy's itself. What stands before it anybody may have written.
+    /// a trusted proxy's itself. What stands before it anybody may have written. Without that header, the address in
+    /// `X-Real-IP`: not before it, since a proxy that writes the one may hand on what the client wrote into the other.
     pub fn forwarded_for(&self, headers: &HeaderMap, proxy: SocketAddr) -> SocketAddr {
+        if !headers.contains_key(&FORWARDED_FOR) {
+            let told = headers.get_all(&REAL_IP).iter().next_back().and_then(|field| field.to_str().ok());
+            return told.and_then(|told| address(told.trim())).unwrap_or(proxy);
+        }
         let mut client = proxy;
         let mut fields = headers.get_all(&FORWARDED_FOR).iter().collect::<Vec<_>>();
         while let Some(field) = fields.pop() {
@@ -165,6 +171,26 @@ mod tests {
             let mut headers = HeaderMap::new();
             for field in fields {
                 headers.append(&FORWARDED_FOR, field.parse().unwrap());
+            }
+            assert_eq!(proxies().forwarded_for(&headers, proxy), client.parse().unwrap(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_calls_the_real_address_counts_without_the_other_header() {
+        let proxy: SocketAddr = "10.0.0.1:5000".parse().unwrap();
+        let cases: [(&[(&HeaderName, &str)], &str); 5] = [
+            (&[(&REAL_IP, "192.0.2.7")], "192.0.2.7:0"),
+            // The last one is the proxy's.
+            (&[(&REAL_IP, "1.1.1.1"), (&REAL_IP, "[2001:db8::7]:4711")], "[2001:db8::7]:4711"),
+            (&[(&REAL_IP, "somebody")], "10.0.0.1:5000"),
+            (&[(&REAL_IP, "1.1.1.1"), (&FORWARDED_FOR, "192.0.2.7")], "192.0.2.7:0"),
+            (&[(&REAL_IP, "1.1.1.1"), (&FORWARDED_FOR, "unknown")], "10.0.0.1:5000"),
+        ];
+        for (fields, client) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
             }
             assert_eq!(proxies().forwarded_for(&headers, proxy), client.parse().unwrap(), "{fields:?}");
         }
