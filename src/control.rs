@@ -96,6 +96,8 @@ pub struct KeboolaSettings {
     pub project: String,
     /// The numbers of its branches. The first is the default one.
     pub branches: Vec<u64>,
+    /// Bytes of rows of one export that may be in no file yet, above which its receiver takes no more.
+    pub receiver_buffer_max: u64,
 }
 
 /// What the configuration says of Amperity's contract.

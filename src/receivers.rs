@@ -30,7 +30,8 @@ pub struct Export {
     pub label: String,
 }
 
-type Name = (Dialect, String, String);
+/// Contract, project and id.
+pub type Name = (Dialect, String, String);
 
 /// Every receiver, by dialect, project and id.
 #[derive(Debug, Default)]
@@ -43,6 +44,15 @@ fn name(dialect: Dialect, project: &str, id: &str) -> Name {
 impl Receivers {
     pub fn find(&self, dialect: Dialect, project: &str, id: &str) -> Option<Arc<Receiver>> {
         self.0.load().get(&name(dialect, project, id)).cloned()
+    }
+
+    /// Those that there are now, in the order of contract, project and id.
+    pub fn all(&self) -> Vec<(Name, Arc<Receiver>)> {
+        let all = self.0.load();
+        let mut all: Vec<_> =
+            all.iter().map(|(name, receiver)| (name.clone(), Arc::clone(receiver))).collect();
+        all.sort_by_cached_key(|((dialect, project, id), _)| (*dialect as u8, project.clone(), id.clone()));
+        all
     }
 
     /// Puts a receiver in, or in the place of what it was.

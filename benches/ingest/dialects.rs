@@ -1,8 +1,9 @@
-//! The accept path by each contract, beside the native one that answers at the same point: after the append, or after
-//! the sync.
+//! The accept path by each contract, without a compactor, beside the native one that answers at the same point: after the
+//! append, or after the sync.
 
 use crate::Settings;
 use crate::load::{Around, Head, Workload};
+use crate::many::NO_ARCHIVE;
 use crate::process::Server;
 use crate::sections::{Sample, middle, request_with, sample};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ const SUBJECTS: [Subject; 10] = [
         many: true,
         prepare: |_| Head::of("/v0/events?name=bench&wait=true"),
     },
-    Subject { name: "Polaris", synced: true, many: true, prepare: |_| Head::of("/v1/events/bench") },
+    Subject { name: "Polaris", synced: true, many: true, prepare: polaris },
     Subject {
         name: "Keboola, body and ip",
         synced: true,
@@ -68,7 +69,8 @@ pub fn run(settings: &Settings, dir: &Path) {
                 if workload.events > 1 && !subject.many {
                     continue;
                 }
-                let server = Server::daemon(&dir.join(format!("{round}{}{at}", workload.name)), &[], &[]);
+                let dir = dir.join(format!("{round}{}{at}", workload.name));
+                let server = Server::daemon(&dir, &["--discard-log"], &[NO_ARCHIVE]);
                 let head = (subject.prepare)(server.ingest);
                 let (sample, answers) = sample(&server, workload, &|_| head.clone(), settings.time);
                 assert_eq!(answers.refused, 0, "{}: {:?}", subject.name, answers.first_refusal);
@@ -122,6 +124,48 @@ fn amperity(_: SocketAddr) -> Head {
         content_type: "application/json",
         around: None,
     }
+}
+
+fn polaris(to: SocketAddr) -> Head {
+    let connection = json!({"name": "bench", "type": "push_streaming"});
+    call(to, "POST /v1/projects/p/connections", &connection);
+    let columns = [
+        ("__time", "TIME_PARSE(\"date\")"),
+        ("city", "\"city\""),
+        ("action", "\"action\""),
+        ("user_id", "\"user_id\""),
+        ("session", "\"session\""),
+        ("url", "\"url\""),
+        ("price", "\"price\""),
+        ("tags", "\"tags\""),
+    ];
+    let inputs = [
+        ("date", "string"),
+        ("city", "string"),
+        ("action", "string"),
+        ("user_id", "long"),
+        ("session", "string"),
+        ("url", "string"),
+        ("price", "double"),
+        ("tags", "json"),
+    ];
+    let job = json!({
+        "type": "streaming",
+        "source": {
+            "type": "connection",
+            "connectionName": "bench",
+            "formatSettings": {"format": "nd-json"},
+            "inputSchema": inputs.map(|(name, kind)| json!({"name": name, "dataType": kind})),
+        },
+        "target": {"type": "table", "tableName": "bench"},
+        "createTableIfNotExists": true,
+        "mappings": columns.map(|(name, from)| json!({"columnName": name, "expression": from})),
+        "readFromPoint": "latest",
+        "lateMessageRejectionPeriod": "P2000D",
+        "earlyMessageRejectionPeriod": "P2000D",
+    });
+    call(to, "POST /v1/projects/p/jobs", &job);
+    Head::of("/v1/projects/p/events/bench")
 }
 
 /// Where an address of ours leads.

@@ -31,7 +31,7 @@ const NO_LIMITS: [(&str, &str); 3] = [
 ];
 const MANY_KEYS: [(&str, &str); 2] = [NO_ARCHIVE, ("FOREBAY_LIMITS__IDEMPOTENCY_KEYS_MAX", "100000000")];
 /// It works in the background on what earlier rounds left, and would be counted for whoever runs at the time.
-const NO_ARCHIVE: (&str, &str) = ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s");
+pub const NO_ARCHIVE: (&str, &str) = ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s");
 
 /// The first is what the others are compared with.
 const SUBJECTS: [&str; 5] = [

@@ -128,11 +128,16 @@ impl Polaris {
 pub struct Keboola {
     project_id: u32,
     branches: Vec<u64>,
+    receiver_buffer_max: Size,
 }
 
 impl Keboola {
     pub fn settings(&self) -> KeboolaSettings {
-        KeboolaSettings { project: self.project_id.to_string(), branches: self.branches.clone() }
+        KeboolaSettings {
+            project: self.project_id.to_string(),
+            branches: self.branches.clone(),
+            receiver_buffer_max: self.receiver_buffer_max.0,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every limit of Keboola's Buffer API and every refusal, with its exact name and message.
 
 use crate::keboola::{call, done, export, get, import, import_path, plain, refused, task};
-use crate::support::{Daemon, Response, Setup, request};
+use crate::support::{Daemon, Response, Setup, eventually, request};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -370,7 +370,7 @@ fn a_receiver_is_deleted_while_events_come() {
                 })
             })
             .collect();
-        crate::support::eventually("that events come", || (begun.load(Ordering::Relaxed) > 10).then_some(()));
+        eventually("that events come", || (begun.load(Ordering::Relaxed) > 10).then_some(()));
         assert_eq!(call(&daemon, "DELETE", "/v1/receivers/r", &Value::Null).status, 200);
         assert_eq!(import(&daemon, &path, "text/plain", "x").status, 404);
         senders.into_iter().map(|sender| sender.join().unwrap()).sum()
@@ -410,6 +410,45 @@ fn credentials() {
         // The secret is all that an import needs.
         assert_eq!(import(&daemon, &format!("/v1/{path}"), "text/plain", "x").status, 200);
     }
+}
+
+#[test]
+fn a_receiver_whose_files_are_not_written_takes_no_more() {
+    let config = "[keboola]\nreceiver_buffer_max = \"1MiB\"\n[compactor]\nmax_idle = \"off\"\n";
+    let daemon = Setup::dev(config).start();
+    let late = json!({"count": 10_000_000, "size": "50MB", "time": "24h"});
+    let exports = ["one", "two"].map(|name| {
+        let mut export = plain(name, &format!("in.c-b.{name}"));
+        export["conditions"] = late.clone();
+        export
+    });
+    done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": exports}));
+    let path = import_path(&daemon, "r");
+    let body = "x".repeat(600 << 10);
+    let send = || import(&daemon, &path, "text/plain", &body);
+    assert_eq!((send().status, send().status), (200, 200));
+    let full = eventually("that it is full", || Some(send()).filter(|answer| answer.status != 200));
+    let said = full.json();
+    assert_eq!((full.status, &said["error"]), (507, &json!("buffer.insufficientStorage")));
+    let message = said["message"].as_str().unwrap();
+    let (before, after) = (
+        "No free space in the buffer: receiver \"r\" has \"",
+        "\" buffered for upload, limit is \"1.0 MB\".",
+    );
+    let amount = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    assert!(amount.is_some_and(|amount| amount.ends_with(" MB")), "{message}");
+    assert!(said["exceptionId"].as_str().unwrap().starts_with("keboola-buffer-"), "{said}");
+    let shown = daemon.get("/admin/v1/receivers").json();
+    let [receiver] = &shown["receivers"].as_array().unwrap()[..] else { panic!("{shown}") };
+    let named = ["contract", "project", "id"].map(|key| &receiver[key]);
+    assert_eq!(named, [&json!("keboola"), &json!("1"), &json!("r")]);
+    for (export, name) in receiver["exports"].as_array().unwrap().iter().zip(["one", "two"]) {
+        assert_eq!((&export["id"], &export["stream"]), (&json!(name), &json!(format!("keboola.1.r.{name}"))));
+        assert!(export["open_bytes"].as_u64().unwrap() > 1 << 20, "{export}");
+    }
+    // Once the files are written there is room.
+    assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
+    eventually("that it takes events again", || (send().status == 200).then_some(()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod health;
 mod keys;
 mod page;
 mod problem;
+mod receivers;
 mod replay;
 mod sample;
 mod schema;
@@ -72,6 +73,7 @@ pub enum Call {
     Sample,
     Snippets,
     Files,
+    Receivers,
     Wal,
     Staged,
     Recover,
@@ -145,6 +147,7 @@ pub const ROUTES: &[Route<Call>] = &[
     Route::get("/admin/v1/streams/{id}/sample", Call::Sample),
     Route::get("/admin/v1/streams/{id}/snippets", Call::Snippets),
     Route::get("/admin/v1/streams/{id}/files", Call::Files),
+    Route::get("/admin/v1/receivers", Call::Receivers),
     Route::get("/admin/v1/wal", Call::Wal),
     Route::get("/admin/v1/staged", Call::Staged),
     Route::post("/admin/v1/staged/recover", Call::Recover),
@@ -327,6 +330,7 @@ impl AdminHandler {
             Call::Sample => running.sample(request).await,
             Call::Snippets => running.snippets(request, &self.ingest_url),
             Call::Files => running.files(request).await,
+            Call::Receivers => Ok(ok(&running.receivers())),
             Call::Wal => running.wal_report().await,
             Call::Staged => running.staged().await,
             Call::Recover => running.recover(request).await,

@@ -174,8 +174,10 @@ pub(super) fn lines(records: &[&[u8]]) -> Vec<u8> {
         let start = lines.len();
         lines.extend_from_slice(record);
         let written = lines.get_mut(start..).unwrap_or_default();
-        for byte in written.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
-            *byte = b' ';
+        for at in memchr::memchr2_iter(b'\n', b'\r', record) {
+            if let Some(byte) = written.get_mut(at) {
+                *byte = b' ';
+            }
         }
         lines.push(b'\n');
     }

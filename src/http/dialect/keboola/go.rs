@@ -114,6 +114,22 @@ impl Size {
     }
 }
 
+/// A number of bytes as the vendor tells people how much there is: `50.0 MB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Amount(pub u64);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, shift) in UNITS {
+            let tenths = (u128::from(self.0) * 10) >> shift;
+            if shift > 0 && self.0 >> shift > 0 {
+                return write!(f, "{}.{} {name}", tenths / 10, tenths % 10);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, shift) in UNITS {
@@ -201,6 +217,15 @@ mod tests {
         }
         for text in ["", "MB", "5", "5mb", "5.5MB", "-1MB", "5TB", "99999999999999999999B", "99999999999GB"] {
             assert_eq!(Size::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        let cases =
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (50 << 20, "50.0 MB"), (3 << 29, "1.5 GB")];
+        for (bytes, written) in cases {
+            assert_eq!(Amount(bytes).to_string(), written);
         }
     }
 

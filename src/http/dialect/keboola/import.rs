@@ -36,7 +36,22 @@ pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<
         let message = format!("receiver \"{id}\" with given secret not found");
         return Err(not_found("receiverNotFound", message));
     }
+    has_room(control, id, &receiver)?;
     Ok(receiver)
+}
+
+/// Whether a receiver may take more before its files are written. A request is kept once, so that of several exports the one
+/// that is furthest behind counts.
+fn has_room(control: &Control, id: &str, receiver: &control::Receiver) -> Result<(), Reject> {
+    let open = receiver.exports.iter().filter_map(|export| control.progress.open(export.stream));
+    let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
+    let limit = control.keboola.receiver_buffer_max;
+    if buffered <= limit {
+        return Ok(());
+    }
+    let (buffered, limit) = (go::Amount(buffered), go::Amount(limit));
+    let why = format!("receiver \"{id}\" has \"{buffered}\" buffered for upload, limit is \"{limit}\"");
+    Err(Reject::new(Kind::Full, why).retry_after(1))
 }
 
 /// 200 without a body: the event survives power loss. Without a sync in time it is accepted all the same.
