@@ -14,6 +14,7 @@ pub use crate::quarantined::Quarantined;
 pub use crate::receivers::{Export, Receiver, Receivers};
 
 use crate::auth::Auth;
+use crate::batch::StreamId;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::offsets::Records;
@@ -125,6 +126,18 @@ impl Control {
     /// The newest records of a stream that became no rows, newest first. For where it may block.
     pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
         tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    }
+
+    /// Deletes a stream and its table: what is published of it is removed soon, what is not published yet never is.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoSuchStream`] if it is deleted already.
+    pub fn drop_stream(&self, id: StreamId) -> Result<(), CatalogError> {
+        self.catalog.drop_stream(id)?;
+        self.progress.drop_asked.notify_one();
+        // Who holds back files of it has nothing more to wait for.
+        self.progress.release();
+        Ok(())
     }
 
     /// Whether a mapping can be used. For where it may block.

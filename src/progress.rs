@@ -23,6 +23,8 @@ pub struct Progress {
     pub asked: Notify,
     /// Notified when a replay is wanted, or one is not any more.
     pub replay_asked: Notify,
+    /// Notified when the files of a stream are to be removed.
+    pub drop_asked: Notify,
     /// Changes whenever a stream moves on.
     moved: watch::Sender<u64>,
     /// Changes whenever files that are held back should be looked at.

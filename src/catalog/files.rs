@@ -27,6 +27,8 @@ pub enum FileState {
     Published,
     /// Never published within `staging.retention`, and gone.
     Expired,
+    /// Removed, or never published, since its table was dropped.
+    Dropped,
 }
 
 /// A staged file to be registered.
@@ -168,7 +170,7 @@ pub struct KnownMisfit {
 
 pub(super) const FILE_COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
-    published_at, attempts, last_error, held";
+    published_at, attempts, last_error, held, dropped_at";
 
 const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
@@ -292,7 +294,7 @@ impl Catalog {
     /// Files of a stream by state: how many, and their rows and bytes.
     pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT state, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
+            let sql = "SELECT CASE WHEN dropped_at IS NULL THEN state ELSE 'dropped' END, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
                        FROM files WHERE stream = ?1 GROUP BY 1, 2";
             let totals = |row: &Row<'_>| {
                 let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
@@ -449,6 +451,7 @@ pub(super) fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
         state: match state.as_str() {
             "staged" => FileState::Staged,
             "published" => FileState::Published,
+            _ if row.get::<_, Option<Micros>>(15)?.is_some() => FileState::Dropped,
             _ => FileState::Expired,
         },
         staged_at: row.get(10)?,

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format this code writes.
-pub(super) const LATEST: u32 = 10;
+pub(super) const LATEST: u32 = 11;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -329,6 +329,12 @@ CREATE TABLE client_tokens (
     expires_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX client_tokens_by_client ON client_tokens (client);
+";
+
+/// Streams whose tables are dropped, and when each of their files was.
+const V11: &str = "
+ALTER TABLE streams ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE files ADD COLUMN dropped_at INTEGER;
 ";
 
 /// An empty catalog as the first version made it.

@@ -5,6 +5,7 @@
 
 mod ballast;
 mod clients;
+mod drops;
 mod files;
 mod keys;
 mod migrations;

@@ -183,15 +183,7 @@ impl Catalog {
     /// files that are published stay where they are. Blocks on the disk.
     pub fn delete_stream(&self, id: StreamId) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
-        self.change_stream(|db| {
-            // No stream's name has a blank in it.
-            let sql = "UPDATE streams SET deleted_name = name, name = name || ' ' || uuid, deleted_at = ?2
-                       WHERE id = ?1 AND deleted_at IS NULL";
-            if db.execute(sql, params![id.0, now])? == 0 {
-                return Err(CatalogError::NoSuchStream.into());
-            }
-            stream_by_id(db, id)
-        })
+        self.change_stream(|db| end_stream(db, id, now))
     }
 
     /// Adds columns that records brought to a stream that evolves. If the schema was changed meanwhile, they are added
@@ -344,6 +336,17 @@ fn check_directory_free(
 fn settings_json(settings: &StreamSettings) -> String {
     let settings = StreamSettings { time: None, mapping: None, ..settings.clone() };
     serde_json::to_string(&settings).unwrap_or_default()
+}
+
+/// A stream takes no more records, and its name is free.
+pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Result<Stream, Refused> {
+    // No stream's name has a blank in it.
+    let sql = "UPDATE streams SET deleted_name = name, name = name || ' ' || uuid, deleted_at = ?2
+               WHERE id = ?1 AND deleted_at IS NULL";
+    if db.execute(sql, params![id.0, now])? == 0 {
+        return Err(CatalogError::NoSuchStream.into());
+    }
+    stream_by_id(db, id)
 }
 
 pub(super) fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Refused> {

@@ -29,6 +29,8 @@ pub struct Stream {
     pub created_at: Micros,
     /// It takes no more records; what the log has of it is still written.
     pub deleted_at: Option<Micros>,
+    /// It is deleted with its table: none of its files is to stay.
+    pub dropped: bool,
 }
 
 impl Stream {
@@ -199,7 +201,7 @@ impl Catalog {
 /// A stream with the latest version of its schema.
 pub(super) const STREAM: &str = "
     SELECT s.id, s.uuid, coalesce(s.deleted_name, s.name), s.settings, s.created_at, s.deleted_at,
-        coalesce(v.policy, s.policy), v.time_rule, coalesce(v.version, 0), v.columns, v.mapping
+        coalesce(v.policy, s.policy), v.time_rule, coalesce(v.version, 0), v.columns, v.mapping, s.dropped
     FROM streams s LEFT JOIN schemas v ON v.stream = s.id
         AND v.version = (SELECT max(version) FROM schemas WHERE stream = s.id)";
 
@@ -234,6 +236,7 @@ pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
         schema: Arc::new(Schema { version: row.get(8)?, columns }),
         created_at: row.get(4)?,
         deleted_at: row.get(5)?,
+        dropped: row.get(11)?,
     })
 }
 
@@ -272,6 +275,7 @@ mod tests {
             schema: Arc::default(),
             created_at: 0,
             deleted_at: None,
+            dropped: false,
         })
     }
 

@@ -5,6 +5,7 @@
 //! on belongs to the [`publish`]er; only then may the log be trimmed. When anything here fails, all that is not
 //! registered is forgotten and read from the log again: the way of a crash is the only way of failing.
 
+mod dropped;
 mod give;
 mod handle;
 mod name;

@@ -12,6 +12,7 @@ use crate::metrics;
 use crate::progress::Progress;
 use crate::schema::Policy;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -48,8 +49,10 @@ impl Publisher {
         let slots = Arc::new(Semaphore::new(CONCURRENT_MAX));
         let mut tasks = JoinSet::new();
         let mut open = true;
+        let mut dropping = pin!(self.clone().drop_tables());
         loop {
             tokio::select! {
+                never = &mut dropping => match never {},
                 file = files.recv(), if open => match file {
                     Some(file) => {
                         tasks.spawn(self.clone().publish(file, Arc::clone(&slots)));
@@ -79,6 +82,7 @@ impl Publisher {
                     return;
                 }
                 Held::TooLong => return self.expire(&file, &staged).await,
+                Held::Dropped => return self.forget(&file, &staged).await,
             }
             let started = Instant::now();
             let outcome = {
@@ -122,6 +126,7 @@ impl Publisher {
             match tokio::task::spawn_blocking(move || look(&catalog, id)).await {
                 Ok(Ok(Looked::Good)) => return Held::Not,
                 Ok(Ok(Looked::Gone)) => return Held::Replaced,
+                Ok(Ok(Looked::Dropped)) => return Held::Dropped,
                 Ok(Ok(Looked::Misfit(reason))) => {
                     if file.held.is_none() {
                         tracing::warn!(reason, object = file.object, "a file is held back");
@@ -205,6 +210,8 @@ enum Held {
     /// It is not staged any more: others took its place.
     Replaced,
     TooLong,
+    /// Its table was dropped: nobody is to see it.
+    Dropped,
 }
 
 /// What the catalog says of a file that is to be published.
@@ -213,6 +220,7 @@ enum Looked {
     Misfit(String),
     /// It is not staged any more.
     Gone,
+    Dropped,
 }
 
 /// Whether a file is held back: for the reason noted, or for one found now, which is noted.
@@ -220,6 +228,9 @@ fn look(catalog: &Catalog, id: i64) -> Result<Looked, CatalogError> {
     let Some(file) = catalog.file(id)?.filter(|file| file.state == FileState::Staged) else {
         return Ok(Looked::Gone);
     };
+    if catalog.streams().get(file.stream).is_some_and(|stream| stream.dropped) {
+        return Ok(Looked::Dropped);
+    }
     if let Some(reason) = file.held {
         return Ok(Looked::Misfit(reason));
     }
@@ -238,7 +249,7 @@ fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, Ca
     Ok(then.and_then(|then| then.misfit(&stream.rules())))
 }
 
-fn remove(staged: &Path) {
+pub(super) fn remove(staged: &Path) {
     if let Err(error) = std::fs::remove_file(staged) {
         tracing::warn!(%error, file = %staged.display(), "a published file stays in staging");
     }

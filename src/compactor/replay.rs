@@ -132,6 +132,10 @@ impl Replayer {
         };
         self.finish_replacing(id)?;
         self.clean()?;
+        if stream.dropped {
+            self.catalog.end_replay(id, ReplayState::Failed, Some("the table of the stream was dropped"))?;
+            return Ok(());
+        }
         loop {
             let Some(now) = self.catalog.replay(id)?.filter(|now| !now.state.is_over()) else {
                 return Ok(());

@@ -1,6 +1,6 @@
 //! Keboola's Stream API: sources, sinks, their tasks, versions and settings; records and what becomes of them.
 
-use crate::support::{Daemon, Response, Setup, request};
+use crate::support::{Daemon, Response, Setup, eventually, fields, parquet_files, request};
 use serde_json::{Map, Value, json};
 
 pub const SOURCES: &str = "/v1/branches/default/sources";
@@ -231,8 +231,12 @@ fn a_cascade_leaves_nothing_and_frees_the_name() {
     assert_eq!(get(&daemon, &format!("{SOURCES}/deleted"))["sources"], json!([]));
     let undelete = call(&daemon, "PUT", &format!("{SOURCES}/s/undelete"), &Value::Null);
     assert_eq!(undelete.status, 404);
-    source(&daemon, "http", "s");
+    let tables = daemon.data_dir().join("tables");
+    eventually("that no file is left", || parquet_files(&tables).is_empty().then_some(()));
+    let made = source(&daemon, "http", "s");
     sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    send(&daemon, &path_of(&made["http"]["url"]), "[2]");
+    assert_eq!(fields(&daemon.rows("in.c-b.t")[0]), json!({"it": "[2]"}));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Streams: their names, and many of them.
 
-use crate::support::{Daemon, Setup, fields, read_table};
+use crate::bucket::{Bucket, Fault};
+use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_table, request};
 use crate::wire::{count, streams};
 use serde_json::json;
 
@@ -144,4 +145,37 @@ fn many_streams_share_a_little_memory() {
     );
     assert_eq!(count(&daemon, "forebay_compactor_restarts_total"), 0);
     assert_eq!(streams(&daemon).len(), 301);
+}
+
+#[test]
+fn a_dropped_table_leaves_no_file_whatever_happens_meanwhile() {
+    let (bucket, dir) = (Bucket::start(), tempfile::tempdir().unwrap());
+    // --dev, so that nobody needs a token after the restart.
+    let start = || Setup::dev(&bucket.config("t")).start_at(dir.path());
+    let daemon = start();
+    for stream in ["v", "stays"] {
+        assert_eq!(daemon.post(&format!("name={stream}"), "{\"n\":1}\nbad\n").counts(), (1, 1));
+    }
+    assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
+    let files = |table: &str| parquet_files(&bucket.dir("t").join(table)).len();
+    assert_eq!(["v", "v_quarantine", "stays", "stays_quarantine"].map(files), [1; 4]);
+    bucket.set(Fault::Down);
+    assert_eq!(daemon.post("name=v", "{\"n\":2}").counts(), (1, 0));
+    let drop = |path: &str| request(daemon.admin, "DELETE", path, &[], b"").status;
+    assert_eq!(drop("/admin/v1/streams/v?drop=maybe"), 400);
+    assert_eq!(drop("/admin/v1/streams/v?drop=true"), 204);
+    assert_eq!(drop("/admin/v1/streams/v?drop=true"), 404);
+    // What was in no file yet is never published, and nobody waits for it.
+    assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
+    assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
+    assert_eq!(files("v"), 1, "the bucket is away");
+    daemon.kill();
+    bucket.set(Fault::None);
+    let daemon = start();
+    eventually("that its files are gone", || (files("v") + files("v_quarantine") == 0).then_some(()));
+    assert_eq!(daemon.post("name=v", "{\"n\":3}").counts(), (1, 0));
+    assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
+    let rows = read_table(&bucket.dir("t").join("v"));
+    assert_eq!(rows.iter().map(fields).collect::<Vec<_>>(), [json!({"n": 3})]);
+    assert_eq!(["stays", "stays_quarantine"].map(files), [1; 2]);
 }

@@ -54,6 +54,9 @@ enum Command {
     Delete {
         /// Name or id of the stream.
         stream: String,
+        /// Drop its table as well: remove its files from the destination, and publish no more.
+        #[arg(long)]
+        drop: bool,
     },
 }
 
@@ -99,7 +102,7 @@ impl Stream {
                 let print = |answer: &Value| output::print(&word(&answer[language.key()]));
                 admin.run(Method::GET, &path, None, print).await
             }
-            Command::Delete { stream } => schema::delete(&stream, admin).await,
+            Command::Delete { stream, drop } => schema::delete(&stream, drop, admin).await,
         }
     }
 }

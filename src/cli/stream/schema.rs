@@ -194,8 +194,10 @@ impl SetPolicy {
     }
 }
 
-pub(super) async fn delete(stream: &str, admin: &Admin) -> ExitCode {
-    admin.run(Method::DELETE, &path_of(stream), None, |_| {}).await
+pub(super) async fn delete(stream: &str, drop: bool, admin: &Admin) -> ExitCode {
+    let path = path_of(stream);
+    let path = if drop { format!("{path}?drop=true") } else { path };
+    admin.run(Method::DELETE, &path, None, |_| {}).await
 }
 
 /// The columns of a schema.

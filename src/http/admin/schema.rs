@@ -148,8 +148,12 @@ impl Running {
     }
 
     pub(super) async fn delete_stream(&self, request: &AdminRequest<'_>) -> Answer {
-        let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
-        blocking(move || catalog.delete_stream(id)).await?;
+        let (control, id) = (Arc::clone(&self.control), self.find(request.id())?.id);
+        if flag(request.query, "drop")? {
+            blocking(move || control.drop_stream(id)).await?;
+        } else {
+            blocking(move || control.catalog.delete_stream(id)).await?;
+        }
         Ok(respond(StatusCode::NO_CONTENT, "application/json", String::new()))
     }
 

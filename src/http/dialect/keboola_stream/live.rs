@@ -179,7 +179,7 @@ pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut En
     let settings = sink_settings(request, place, &entity.content)?;
     let known = request.control.catalog.streams().get(entity.stream).cloned();
     if known.is_none_or(|stream| stream.settings.directory != settings.directory) {
-        drop_table(request, entity)?;
+        end_stream(request, entity)?;
         entity.stream = create_stream(request, place, Policy::Mapped, settings)?;
         return Ok(());
     }
@@ -201,10 +201,19 @@ pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Re
     refresh(request.control, request.project, place)
 }
 
-/// Deletes the stream of a source or a sink.
+/// Deletes the stream of a source or a sink; what is in its table stays.
+fn end_stream(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
+    gone(request.control.catalog.delete_stream(entity.stream).map(drop))
+}
+
+/// Deletes the stream of a source or a sink, and its table.
 pub(super) fn drop_table(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
-    match request.control.catalog.delete_stream(entity.stream) {
-        Ok(_) | Err(CatalogError::NoSuchStream) => Ok(()),
+    gone(request.control.drop_stream(entity.stream))
+}
+
+fn gone(deleted: Result<(), CatalogError>) -> Result<(), Reject> {
+    match deleted {
+        Ok(()) | Err(CatalogError::NoSuchStream) => Ok(()),
         Err(error) => Err(Reject::internal(&error)),
     }
 }
