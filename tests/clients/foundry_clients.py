@@ -190,16 +190,35 @@ def application(daemon, dataset):
     check("after it signed out", refused.name, "Default:Unauthorized")
 
 
-def snippet(daemon):
-    """The code that the daemon makes for the stream, as it is."""
-    code = daemon.command("stream", "snippet", "sensors", "--language", "python")
-    environment = {**os.environ, "TOKEN": daemon.token}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+def snippets(daemon, streams, directory):
+    """The code that the daemon makes for a stream, as it is, in each language; also for names that need care."""
+    names = ["größe", "it's", 'a "quoted" \\u0041 $HOME ${x} `name`']
+    awkward = core.StreamSchema(fields=[field(name, core.StringType()) for name in names], key_field_names=[])
+    streams.create(name="awkward", parent_folder_rid=FOLDER, schema=awkward, preview=True)
+    java = os.path.join(directory, "Publish.java")
+    commands = {
+        "curl": lambda code: ["bash", "-c", code],
+        "python": lambda code: [sys.executable, "-c", code],
+        "javascript": lambda code: ["node", "--input-type=module", "--eval", code],
+        "java": lambda _: ["java", java],
+    }
+    # A machine without a locale: what a service or a container runs in.
+    environment = {**os.environ, "TOKEN": daemon.token, "LC_ALL": "C"}
+    for stream in ["sensors", "awkward"]:
+        for language, command in commands.items():
+            code = daemon.command("stream", "snippet", stream, "--language", language)
+            if language == "java":
+                with open(java, "w", encoding="utf-8") as file:
+                    file.write(code)
+            subprocess.run(command(code), env=environment, check=True)
+    expected = [{name: "text" for name in names}] * len(commands)
+    found = [{name: row[name] for name in names} for row in daemon.rows("awkward")]
+    check("what the code sent", found, expected)
 
 
 def rows(daemon):
     found = daemon.rows("sensors")
-    check("ids", sorted(row["sensor_id"] for row in found), ["by the application", "s1", "s2", "s3", "text"])
+    check("ids", sorted(row["sensor_id"] for row in found), ["by the application", "s1", "s2", "s3"] + 4 * ["text"])
     first = next(row for row in found if row["sensor_id"] == "s1")
     at = datetime.datetime.fromtimestamp(1731426022784 / 1000, tz=datetime.timezone.utc)
     values = (first["temperature"], first["n"], first["price"], first["at"])
@@ -220,7 +239,7 @@ def main():
             branches(streams, dataset)
             reads(streams, dataset)
             application(daemon, dataset)
-            snippet(daemon)
+            snippets(daemon, streams, directory)
             rows(daemon)
         finally:
             daemon.process.terminate()

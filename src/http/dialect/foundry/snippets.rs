@@ -69,8 +69,8 @@ fn code(base: &str, dataset: String, branch: String, schema: Option<&StreamSchem
          HttpResponse<String> response =\n                HttpClient.newHttpClient().send(request, \
          HttpResponse.BodyHandlers.ofString());\n        if (response.statusCode() != 204) throw new \
          RuntimeException(response.body());\n    }}\n}}\n",
-        text(&body),
-        text(&url)
+        ascii(&text(&body)),
+        ascii(&text(&url))
     );
     Snippets { dataset, branch, url, curl, python, javascript, java }
 }
@@ -78,6 +78,18 @@ fn code(base: &str, dataset: String, branch: String, schema: Option<&StreamSchem
 /// A string literal: the languages and JSON agree on those of one line.
 fn text(value: &str) -> String {
     Value::from(value).to_string()
+}
+
+/// A literal in letters that any compiler reads, whatever encoding it takes the file to be in.
+fn ascii(literal: &str) -> String {
+    let mut units = [0; 2];
+    literal.chars().fold(String::with_capacity(literal.len()), |mut text, letter| {
+        if letter.is_ascii() {
+            text.push(letter);
+            return text;
+        }
+        letter.encode_utf16(&mut units).iter().fold(text, |text, unit| text + &format!("\\u{unit:04x}"))
+    })
 }
 
 fn scheme(base: &str) -> &str {
