@@ -81,12 +81,12 @@ pub fn run(dir: &Path, rounds: usize) {
     let line = |name: &str, seconds: f64, size: u64| {
         println!("{name:<10} {seconds:>8.3} CPU s {:>12.0} rows/s {size:>12} bytes", ROWS as f64 / seconds);
     };
-    let own = crate::sections::middle(&mut ours.clone());
+    let own = crate::measure::middle(&mut ours.clone());
     line("forebay", own, sizes[0]);
     if !theirs.is_empty() {
-        line("duckdb", crate::sections::middle(&mut theirs.clone()), sizes[1]);
+        line("duckdb", crate::measure::middle(&mut theirs.clone()), sizes[1]);
         let mut ratios: Vec<f64> = theirs.iter().zip(&ours).map(|(theirs, ours)| theirs / ours).collect();
-        println!("ratio      {:>8.2}", crate::sections::middle(&mut ratios));
+        println!("ratio      {:>8.2}", crate::measure::middle(&mut ratios));
     }
 }
 

@@ -2,10 +2,10 @@
 //! append, or after the sync.
 
 use crate::Settings;
+use crate::call::request_with;
 use crate::load::{Around, Head, Workload};
-use crate::many::NO_ARCHIVE;
+use crate::measure::{NO_ARCHIVE, Sample, middle, sample};
 use crate::process::Server;
-use crate::sections::{Sample, middle, request_with, sample};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

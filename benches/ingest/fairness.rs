@@ -2,9 +2,10 @@
 //! beside a client of 64 connections that is refused over its limit, and beside one that is let in.
 
 use crate::Settings;
+use crate::call::{new_token, request_as};
 use crate::load::{self, Head, Workload};
+use crate::measure::middle;
 use crate::process::Server;
-use crate::sections::{middle, new_token, request_as};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -6,6 +6,7 @@
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
 //! `convert`, `many`, `dialects`, `fairness`; `streams` and `offsets` if they are named).
 
+mod call;
 #[path = "../common/mod.rs"]
 mod common;
 mod convert;
@@ -13,6 +14,7 @@ mod dialects;
 mod fairness;
 mod load;
 mod many;
+mod measure;
 mod null;
 mod offsets;
 mod process;

@@ -2,9 +2,10 @@
 //! reached, beside one under `--dev` with one stream and nobody to ask for; and what an idempotency key costs.
 
 use crate::Settings;
+use crate::call::{new_token, request_as};
 use crate::load::{Head, NUMBER, Workload};
+use crate::measure::{NO_ARCHIVE, Sample, middle, sample};
 use crate::process::Server;
-use crate::sections::{Sample, middle, new_token, request_as, sample};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,8 +31,6 @@ const NO_LIMITS: [(&str, &str); 3] = [
     ("FOREBAY_LIMITS__TINYBIRD__BYTES_PER_SECOND", "0"),
 ];
 const MANY_KEYS: [(&str, &str); 2] = [NO_ARCHIVE, ("FOREBAY_LIMITS__IDEMPOTENCY_KEYS_MAX", "100000000")];
-/// It works in the background on what earlier rounds left, and would be counted for whoever runs at the time.
-pub const NO_ARCHIVE: (&str, &str) = ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s");
 
 /// The first is what the others are compared with.
 const SUBJECTS: [&str; 5] = [

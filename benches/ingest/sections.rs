@@ -1,21 +1,21 @@
 //! What is measured, and the tables.
 
 use crate::Settings;
+use crate::call::{metric, request};
 use crate::convert;
 use crate::dialects;
 use crate::fairness;
-use crate::load::{self, Answers, Head, WORKLOADS, Workload};
+use crate::load::{self, Head, WORKLOADS};
 use crate::many;
+use crate::measure::{NO_ARCHIVE, Sample, median, middle, sample};
 use crate::offsets;
-use crate::process::{Server, Usage};
+use crate::process::Server;
 use crate::streams;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const WARM_UP: Duration = Duration::from_millis(700);
 const EVENTS: &str = "/v0/events?name=bench";
 const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
 
@@ -103,54 +103,15 @@ impl Subject {
         match self {
             Self::Null(mode) => (Server::null(mode, dir), EVENTS),
             Self::Daemon { synced, compacts } => {
-                let arguments: &[&str] = if compacts { &[] } else { &["--discard-log"] };
-                (Server::daemon(dir, arguments, &[]), if synced { EVENTS_SYNCED } else { EVENTS })
+                let server = if compacts {
+                    Server::daemon(dir, &[], &[])
+                } else {
+                    Server::daemon(dir, &["--discard-log"], &[NO_ARCHIVE])
+                };
+                (server, if synced { EVENTS_SYNCED } else { EVENTS })
             }
         }
     }
-}
-
-/// One window of load.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    pub cpu_seconds_per_million: f64,
-    pub rows_per_second: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub peak_rss_mb: f64,
-    pub refused: u64,
-}
-
-pub fn sample(
-    server: &Server,
-    workload: &Workload,
-    head: &dyn Fn(u64) -> Head,
-    time: Duration,
-) -> (Sample, Answers) {
-    let (mut before, mut after) = (Usage::default(), Usage::default());
-    let mut answers = load::run(
-        server.ingest,
-        workload,
-        head,
-        WARM_UP,
-        time,
-        || before = server.usage(),
-        || after = server.usage(),
-    );
-    let used = after.since(before);
-    let rows = answers.events.max(1) as f64;
-    let sample = Sample {
-        cpu_seconds_per_million: used.cpu_seconds / rows * 1e6,
-        rows_per_second: rows / answers.elapsed.as_secs_f64(),
-        p50_ms: answers.percentile_ms(0.5),
-        p99_ms: answers.percentile_ms(0.99),
-        peak_rss_mb: used.peak_rss_bytes as f64 / 1e6,
-        refused: answers.refused,
-    };
-    if let Some(refusal) = &answers.first_refusal {
-        eprintln!("refused: {}", refusal.lines().next().unwrap_or_default());
-    }
-    (sample, answers)
 }
 
 /// The accept path against the null servers.
@@ -214,15 +175,6 @@ fn accept(settings: &Settings) {
             );
         }
     }
-}
-
-fn median(samples: &[Sample], value: fn(&Sample) -> f64) -> f64 {
-    middle(&mut samples.iter().map(value).collect::<Vec<_>>())
-}
-
-pub fn middle(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Rows accepted and published: everything that the process does for them.
@@ -365,44 +317,4 @@ fn publish(admin: SocketAddr) {
 
 fn published_rows(admin: SocketAddr) -> f64 {
     metric(admin, "forebay_compactor_published_rows_total")
-}
-
-/// A number of `/metrics` without labels.
-pub fn metric(admin: SocketAddr, name: &str) -> f64 {
-    let text = request(admin, "GET /metrics", "");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn request(address: SocketAddr, what: &str, body: &str) -> String {
-    request_with(address, what, "", body)
-}
-
-/// The same with a token.
-pub fn request_as(address: SocketAddr, token: &str, what: &str, body: &str) -> String {
-    request_with(address, what, &format!("authorization: Bearer {token}\r\n"), body)
-}
-
-/// Makes a token with these properties.
-pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value) -> String {
-    let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &about.to_string());
-    let body = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
-    let token = body.as_ref().and_then(|body: &serde_json::Value| body["token"].as_str());
-    token.unwrap_or_else(|| panic!("{answer}")).to_owned()
-}
-
-/// The same with these header lines.
-pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    let head = format!(
-        "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(body.as_bytes()))
-        .expect("a request sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }

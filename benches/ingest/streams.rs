@@ -2,8 +2,8 @@
 //! files that makes. `--seconds` says for how long; files come every five minutes.
 
 use crate::Settings;
+use crate::call::metric;
 use crate::process::Server;
-use crate::sections::metric;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -1,0 +1,44 @@
+//! Calls of the daemon, one at a time.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// A number of `/metrics` without labels.
+pub fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let text = request(admin, "GET /metrics", "");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+pub fn request(address: SocketAddr, what: &str, body: &str) -> String {
+    request_with(address, what, "", body)
+}
+
+/// The same with a token.
+pub fn request_as(address: SocketAddr, token: &str, what: &str, body: &str) -> String {
+    request_with(address, what, &format!("authorization: Bearer {token}\r\n"), body)
+}
+
+/// Makes a token with these properties.
+pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value) -> String {
+    let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &about.to_string());
+    let body = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+    let token = body.as_ref().and_then(|body: &serde_json::Value| body["token"].as_str());
+    token.unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// The same with these header lines.
+pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let head = format!(
+        "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body.as_bytes()))
+        .expect("a request sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
