@@ -1,7 +1,9 @@
-//! The newest records of a stream: from the log as long as it has them, then from the newest files.
+//! The newest records of a stream: from the log as long as it has them, then from the newest files, or, where there are
+//! none of rows, from the archive.
 
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
+use crate::clock::Micros;
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
@@ -13,12 +15,13 @@ use crate::mapping::{ColumnKind, Mapping};
 use crate::offsets::source::Source;
 use crate::progress::Progress;
 use crate::quarantined::{self, Quarantined, RecentlyQuarantined};
-use crate::wal::{Handle, Lsn};
+use crate::wal::{Handle, Lsn, LsnRange};
 use crate::xml::Known;
 use arrow::json::LineDelimitedWriter;
 use futures_util::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -28,6 +31,10 @@ use std::sync::Arc;
 const ERROR_FILES_MAX: u32 = 100;
 /// Files looked into at most.
 const FILES_MAX: u32 = 4;
+/// Frames of the archive that are looked through for each of them,
+const PAST_FRAMES_MAX: u64 = 4096;
+/// and bytes that are kept of them.
+const PAST_BYTES_MAX: usize = 16 << 20;
 
 /// What is needed to read back.
 #[derive(Clone)]
@@ -76,10 +83,66 @@ impl Preview {
         });
         let (mut newest_first, lowest) = from_log.await.map_err(|error| error.to_string())?;
         if newest_first.len() < limit {
-            newest_first.extend(self.read_files(&stream, lowest, limit - newest_first.len()).await?);
+            let missing = limit - newest_first.len();
+            newest_first.extend(if stream.settings.landing.table {
+                self.read_files(&stream, lowest, missing).await?
+            } else {
+                self.read_past(&stream, lowest, missing).await?
+            });
         }
         newest_first.truncate(limit);
         newest_first.reverse();
+        Ok(newest_first)
+    }
+
+    /// The last records below `before` of a stream that has no table, newest first.
+    async fn read_past(
+        &self,
+        stream: &Arc<Stream>,
+        before: Option<Lsn>,
+        limit: usize,
+    ) -> Result<Vec<Value>, String> {
+        let (preview, stream) = (self.clone(), Arc::clone(stream));
+        let read = move || {
+            let records = |lsn: Lsn, ts: Micros, batch: &Batch<'_>| of_batch(lsn, ts, batch, &stream, limit);
+            preview.past(stream.id, before, limit, records)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
+    }
+
+    /// What `keep` makes of a stream's frames below `before`, newest first, from the end of the newest cuts. Blocks.
+    fn past<T>(
+        &self,
+        stream: StreamId,
+        before: Option<Lsn>,
+        limit: usize,
+        keep: impl Fn(Lsn, Micros, &Batch<'_>) -> Vec<T>,
+    ) -> Result<Vec<T>, String> {
+        let mut before = before.unwrap_or(Lsn(u64::MAX));
+        let mut newest_first = Vec::new();
+        for file in self.catalog.files(stream, FILES_MAX).map_err(|error| chain(&error))? {
+            // A cut has several files, and is read once.
+            let last = file.last_lsn.min(Lsn(before.0.saturating_sub(1)));
+            if last < file.first_lsn || newest_first.len() >= limit {
+                continue;
+            }
+            let first = file.first_lsn.max(Lsn(last.0.saturating_sub(PAST_FRAMES_MAX)));
+            before = first;
+            let mut frames = self.wal.past().read(LsnRange { first, last });
+            let (mut kept, mut bytes) = (VecDeque::new(), 0);
+            while let Some(frame) = frames.next().map_err(|error| chain(&error))? {
+                let batch = Batch::decode(frame.payload).ok();
+                let Some(batch) = batch.filter(|batch| batch.head.of(stream).is_some()) else { continue };
+                let found = keep(frame.lsn, frame.ts, &batch);
+                bytes += frame.payload.len();
+                kept.push_back((found, frame.payload.len()));
+                while bytes > PAST_BYTES_MAX && kept.len() > 1 {
+                    bytes -= kept.pop_front().map_or(0, |(_, bytes)| bytes);
+                }
+            }
+            newest_first.extend(kept.into_iter().rev().flat_map(|(found, _)| found.into_iter().rev()));
+        }
+        newest_first.truncate(limit);
         Ok(newest_first)
     }
 
@@ -140,30 +203,45 @@ impl Preview {
         Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
     }
 
-    /// The last requests that are still in the log, as [`landing::cbor`] has them, for the same. The newest is the last.
+    /// The last requests that log and archive have, as [`landing::cbor`] has them, for the same. The newest is the last.
     pub fn recent_requests(self) -> Finder<Vec<u8>> {
         Arc::new(move |stream, limit| {
-            let (wal, id) = (self.wal.clone(), stream.id);
-            let read = move || {
-                let mut newest_first: Vec<Vec<u8>> = Vec::new();
-                wal.look_back(
-                    |_, ts, payload| {
-                        let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == id)?;
-                        let mut bytes = Vec::new();
-                        landing::cbor(&batch, ts, &mut bytes);
-                        Some(bytes)
-                    },
-                    |requests| {
-                        newest_first.extend(requests.into_iter().rev());
-                        newest_first.len() < limit
-                    },
-                );
-                newest_first.truncate(limit);
-                newest_first.reverse();
-                newest_first
-            };
-            Box::pin(async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string()) })
+            let (preview, id) = (self.clone(), stream.id);
+            let read = move || preview.requests(id, limit);
+            Box::pin(async { tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())? })
         })
+    }
+
+    fn requests(&self, stream: StreamId, limit: usize) -> Result<Vec<Vec<u8>>, String> {
+        let cbor = |ts: Micros, batch: &Batch<'_>| {
+            let mut bytes = Vec::new();
+            landing::cbor(batch, ts, &mut bytes);
+            bytes
+        };
+        let (mut newest_first, mut lowest) = (Vec::new(), None);
+        self.wal.look_back(
+            |lsn, ts, payload| {
+                let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == stream)?;
+                Some((lsn, cbor(ts, &batch)))
+            },
+            |requests| {
+                for (lsn, bytes) in requests.into_iter().rev() {
+                    lowest = Some(lsn);
+                    newest_first.push(bytes);
+                }
+                newest_first.len() < limit
+            },
+        );
+        if newest_first.len() < limit {
+            let missing = limit - newest_first.len();
+            let own = |ts: Micros, batch: &Batch<'_>| (batch.head.stream == stream).then(|| cbor(ts, batch));
+            let past =
+                self.past(stream, lowest, missing, |_, ts, batch| own(ts, batch).into_iter().collect())?;
+            newest_first.extend(past);
+        }
+        newest_first.truncate(limit);
+        newest_first.reverse();
+        Ok(newest_first)
     }
 
     /// [`Preview::errors`] for the same.

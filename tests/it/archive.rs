@@ -1,6 +1,6 @@
 //! What was written to tables and is kept, compressed.
 
-use crate::support::{Daemon, Setup, eventually};
+use crate::support::{Daemon, Setup, eventually, request};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -198,4 +198,28 @@ fn damage_to_the_archive_is_found_and_costs_nothing_else() {
     assert_eq!((found.status, &found.json()["in_archive"]), (200, &json!(false)), "{}", found.text());
     assert_eq!(found.json()["files"].as_array().unwrap().len(), 1);
     assert_eq!(daemon.rows("visits").len() as u64, REQUESTS);
+}
+
+#[test]
+fn samples_of_records_that_only_landed_as_they_came_are_given_from_the_archive() {
+    let daemon = small("").start();
+    let body = json!({"settings": {"landing": {"table": false, "raw": "ndjson"}}}).to_string();
+    let made = request(daemon.admin, "PUT", "/admin/v1/streams/raw", &[], body.as_bytes());
+    assert_eq!(made.status, 201, "{}", made.text());
+    let send = |n| daemon.post("name=raw", format!("{{\"n\":{n}}}\n")).receipt();
+    let last = (0..3).map(send).max();
+    fill(&daemon);
+    settled(&daemon);
+    let log = daemon.get("/admin/v1/wal").json();
+    assert!(log["segments"][0]["first"].as_u64() > last, "the log has none of them: {log}");
+    let sample = |query: &str| daemon.get(&format!("/admin/v1/streams/raw/sample?{query}"));
+    assert_eq!(sample("n=2").json(), json!([{"n": 1}, {"n": 2}]));
+    let requests = sample("format=cbor").body;
+    let mut decoder = minicbor::Decoder::new(&requests);
+    let mut count = 0;
+    while decoder.position() < requests.len() {
+        decoder.skip().unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 3);
 }
