@@ -48,12 +48,13 @@ pub enum Found<'a, T> {
 /// Finds the route of a request. A slash at the end of the path makes no difference; HEAD is taken for GET.
 pub fn find<'a, T: Copy>(routes: &[Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
     let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
-    let mut others: Vec<&str> = Vec::new();
-    for route in routes {
-        let Some(parameters) = matches(route.template, path) else { continue };
-        if route.method == wanted.as_str() {
+    for route in routes.iter().filter(|route| route.method == wanted.as_str()) {
+        if let Some(parameters) = matches(route.template, path) {
             return Found::Route(route.call, parameters);
         }
+    }
+    let mut others: Vec<&str> = Vec::new();
+    for route in routes.iter().filter(|route| matches(route.template, path).is_some()) {
         others.push(route.method);
         if route.method == "GET" {
             others.push("HEAD");
@@ -70,6 +71,11 @@ pub fn is_known<T>(routes: &[Route<T>], path: &str) -> bool {
 fn matches<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     let template = template.strip_suffix('/').unwrap_or(template);
     let path = path.strip_suffix('/').unwrap_or(path);
+    // What stands before the first parameter tells most templates apart, before anything is divided.
+    let fixed = template.find('{').map_or(template, |end| &template[..end]);
+    if !path.starts_with(fixed) {
+        return None;
+    }
     let mut parameters = Vec::new();
     let mut segments = path.split('/');
     for expected in template.split('/') {
