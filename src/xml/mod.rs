@@ -9,6 +9,7 @@
 
 mod encoding;
 mod entity;
+mod fields;
 mod known;
 mod record;
 #[cfg(test)]
@@ -99,6 +100,7 @@ fn walk(text: &str, row_tag: Option<&str>, writer: &mut Writer<'_>) -> Result<()
         entities: Entities::default(),
         record: Record::default(),
         open: Vec::new(),
+        expanded: String::new(),
         has_root: false,
         row_tag,
     };
@@ -112,6 +114,8 @@ struct Walk<'a, 'r> {
     record: Record,
     /// Elements around records that are open.
     open: Vec<String>,
+    /// What an entity stands for, while it becomes text.
+    expanded: String,
     has_root: bool,
     row_tag: Option<&'r str>,
 }
@@ -134,9 +138,11 @@ impl<'a> Walk<'a, '_> {
                 }
                 Event::GeneralRef(name) => {
                     let name = name.decode().map_err(|error| self.syntax(&error.to_string()))?;
-                    let mut text = String::new();
+                    let mut text = std::mem::take(&mut self.expanded);
                     self.entities.expand(&name, &mut text)?;
                     self.text(&text, true)?;
+                    text.clear();
+                    self.expanded = text;
                 }
                 Event::DocType(doctype) => {
                     if self.has_root {
@@ -181,7 +187,7 @@ impl<'a> Walk<'a, '_> {
         if self.record.elements() >= ELEMENTS_MAX {
             return Err(XmlError::TooManyElements);
         }
-        self.record.open(name.to_owned());
+        self.record.open(name);
         self.attributes(name, start)?;
         if is_empty {
             self.end(writer);
@@ -200,9 +206,7 @@ impl<'a> Walk<'a, '_> {
             if name == "xmlns" || name.starts_with("xmlns:") {
                 continue;
             }
-            let mut value = String::new();
-            self.entities.unescape(utf8(&attribute.value)?, &mut value)?;
-            self.record.attribute(name.to_owned(), value);
+            self.entities.unescape(utf8(&attribute.value)?, self.record.attribute(name))?;
         }
         Ok(())
     }

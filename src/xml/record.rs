@@ -1,10 +1,14 @@
-//! One record as a tree, in one list of elements.
+//! One record as a tree, in one list of elements. Records of a document look alike, so what one has taken of memory is
+//! kept for the next. That is bounded by how many elements a record may have, and by the length of the document.
 
-use super::is_space;
+use super::{is_space, local};
+use std::ops::Range;
 
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    elements: Vec<Element>,
+    elements: Reused<Element>,
+    /// Of all elements; those of one stand together.
+    attributes: Reused<Attribute>,
     /// Those that are open, from the record down.
     open: Vec<usize>,
 }
@@ -13,8 +17,8 @@ pub(super) struct Record {
 pub(super) struct Element {
     /// With its prefix.
     pub(super) name: String,
-    pub(super) attributes: Vec<(String, String)>,
-    pub(super) children: Vec<usize>,
+    attributes: Range<usize>,
+    children: Vec<usize>,
     text: String,
     /// Where the text behind the last child begins.
     mark: usize,
@@ -22,7 +26,26 @@ pub(super) struct Element {
     is_kept: bool,
 }
 
+#[derive(Debug, Default)]
+pub(super) struct Attribute {
+    /// With its prefix.
+    pub(super) name: String,
+    /// The field that it is: `_` and its local name.
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
 impl Element {
+    /// Without attributes and elements, which leaves text.
+    pub(super) fn is_plain(&self) -> bool {
+        self.attributes.is_empty() && self.children.is_empty()
+    }
+
+    /// How many values it has at most, as fields: its attributes, its elements and its text.
+    pub(super) fn parts(&self) -> usize {
+        self.attributes.len().saturating_add(self.children.len()).saturating_add(1)
+    }
+
     /// Its text: as it is, if there is nothing beside it; otherwise its pieces without the white space around them.
     pub(super) fn text(&self) -> Option<&str> {
         if !self.children.is_empty() {
@@ -32,24 +55,41 @@ impl Element {
         (self.is_kept || !self.text.bytes().all(is_space)).then_some(&self.text)
     }
 
+    fn begin(&mut self, name: &str, attributes: usize) {
+        self.name.clear();
+        self.name.push_str(name);
+        self.attributes = attributes..attributes;
+        self.children.clear();
+        self.text.clear();
+        (self.mark, self.is_kept) = (0, false);
+    }
+
     fn end_piece(&mut self) {
-        let piece = self.text.get(self.mark..).unwrap_or_default().trim().to_owned();
-        self.text.truncate(self.mark);
-        if !piece.is_empty() {
-            self.text.push_str(&piece);
+        let piece = self.text.get(self.mark..).unwrap_or_default();
+        let blank = piece.len().saturating_sub(piece.trim_start().len());
+        self.text.truncate(self.text.trim_end().len().max(self.mark));
+        if self.text.len() > self.mark {
+            self.text.drain(self.mark..self.mark.saturating_add(blank));
             self.text.push(' ');
             self.mark = self.text.len();
         }
     }
 }
 
+impl Attribute {
+    /// `xsi:nil`, which is no field.
+    pub(super) fn is_nil(&self) -> bool {
+        self.name == "xsi:nil"
+    }
+}
+
 impl Record {
     pub(super) fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.elements.used == 0
     }
 
     pub(super) fn elements(&self) -> usize {
-        self.elements.len()
+        self.elements.used
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -57,37 +97,50 @@ impl Record {
     }
 
     pub(super) fn root(&self) -> Option<&Element> {
-        self.elements.first()
+        self.elements.used().first()
     }
 
-    pub(super) fn element(&self, at: usize) -> Option<&Element> {
-        self.elements.get(at)
+    pub(super) fn attributes(&self, element: &Element) -> &[Attribute] {
+        self.attributes.used().get(element.attributes.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn children<'r>(&'r self, element: &'r Element) -> impl Iterator<Item = &'r Element> {
+        element.children.iter().filter_map(|at| self.elements.used().get(*at))
     }
 
     /// The innermost open element.
     pub(super) fn open_name(&self) -> Option<&str> {
-        Some(&self.elements.get(*self.open.last()?)?.name)
+        Some(&self.elements.used().get(*self.open.last()?)?.name)
     }
 
     fn last(&mut self) -> Option<&mut Element> {
-        let last = *self.open.last()?;
-        self.elements.get_mut(last)
+        self.elements.list.get_mut(*self.open.last()?)
     }
 
-    pub(super) fn open(&mut self, name: String) {
-        let at = self.elements.len();
+    pub(super) fn open(&mut self, name: &str) {
+        let at = self.elements.used;
         if let Some(parent) = self.last() {
             parent.end_piece();
             parent.children.push(at);
         }
-        self.elements.push(Element { name, ..Element::default() });
+        self.elements.add().begin(name, self.attributes.used);
         self.open.push(at);
     }
 
-    pub(super) fn attribute(&mut self, name: String, value: String) {
+    /// Adds an attribute to the innermost open element. Its value is what is written where this points to.
+    pub(super) fn attribute(&mut self, name: &str) -> &mut String {
+        let end = self.attributes.used.saturating_add(1);
         if let Some(element) = self.last() {
-            element.attributes.push((name, value));
+            element.attributes.end = end;
         }
+        let Attribute { name: own, key, value } = self.attributes.add();
+        for text in [&mut *own, &mut *key, &mut *value] {
+            text.clear();
+        }
+        own.push_str(name);
+        key.push('_');
+        key.push_str(local(name));
+        value
     }
 
     pub(super) fn text(&mut self, text: &str, is_kept: bool) {
@@ -108,6 +161,29 @@ impl Record {
     }
 
     pub(super) fn clear(&mut self) {
-        self.elements.clear();
+        (self.elements.used, self.attributes.used) = (0, 0);
+    }
+}
+
+/// A list whose entries stay, with their memory, when it is emptied.
+#[derive(Debug, Default)]
+struct Reused<T> {
+    list: Vec<T>,
+    used: usize,
+}
+
+impl<T: Default> Reused<T> {
+    fn used(&self) -> &[T] {
+        self.list.get(..self.used).unwrap_or_default()
+    }
+
+    /// One more, as it was left when it was last used.
+    fn add(&mut self) -> &mut T {
+        let at = self.used;
+        if at == self.list.len() {
+            self.list.push(T::default());
+        }
+        self.used = at.saturating_add(1);
+        self.list.get_mut(at).expect("no more are used than there are")
     }
 }

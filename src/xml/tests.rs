@@ -57,6 +57,33 @@ fn elements_and_attributes_become_fields() {
 }
 
 #[test]
+fn values_of_a_field_are_together_wherever_they_stand() {
+    for (inside, expected) in [
+        ("<a>1</a><b/><a>2</a>", r#"{"a":["1","2"],"b":null}"#),
+        ("<m:a>1</m:a><n:a>2</n:a><m:a>3</m:a><n:a>4</n:a>", r#"{"a":["1","3"],"n:a":["2","4"]}"#),
+        ("<n:a>1</n:a><a>2</a><n:a>3</n:a>", r#"{"a":["1","2","3"]}"#),
+        ("<p m:x='1' n:x='2'><_x>3</_x><n:x>4</n:x></p>", r#"{"p":{"_x":["1","3"],"n:x":"2","x":"4"}}"#),
+        ("<p VALUE='1'><_VALUE>2</_VALUE>3</p>", r#"{"p":{"_VALUE":["1","2","3"]}}"#),
+    ] {
+        assert_eq!(one(inside), expected, "{inside}");
+    }
+    // As many as are compared one by one, and more.
+    for names in [15, 16, 17, 40] {
+        let once: Vec<_> = (0..names).map(|n| format!("<a{n}>x</a{n}><n:a{n}>y</n:a{n}>")).collect();
+        let fields: Vec<_> = (0..names).map(|n| format!(r#""a{n}":["x","x"],"n:a{n}":["y","y"]"#)).collect();
+        assert_eq!(one(&once.concat().repeat(2)), format!("{{{}}}", fields.join(",")));
+    }
+}
+
+#[test]
+fn nothing_of_a_record_is_in_the_next() {
+    let document = "<r><a x='1' y='2'><b z='3'>t<c/>u</b><![CDATA[ ]]></a><a/><a><b/></a><a y='4'> v</a></r>";
+    let expected = "{\"_x\":\"1\",\"_y\":\"2\",\"b\":{\"_z\":\"3\",\"c\":null,\"_VALUE\":\"t u\"}}\n\
+                    {}\n{\"b\":null}\n{\"_y\":\"4\",\"_VALUE\":\" v\"}";
+    assert_eq!(lines(document).as_deref(), Ok(expected));
+}
+
+#[test]
 fn all_records_of_a_document_agree_on_what_is_an_array_and_an_object() {
     let document = "<r><a><t>1</t></a><a><t>2</t><t>3</t></a><a><u>1</u></a><a><u k='1'>2</u></a></r>";
     let expected = "{\"t\":[\"1\"]}\n{\"t\":[\"2\",\"3\"]}\n{\"u\":{\"_VALUE\":\"1\"}}\n{\"u\":{\"_k\":\"1\",\"_VALUE\":\"2\"}}";

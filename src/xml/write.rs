@@ -1,14 +1,11 @@
 //! A record's tree as one line of JSON.
 
+use super::fields::{Fields, VALUE, Value};
 use super::known::{Known, Scalar};
-use super::local;
 use super::record::{Element, Record};
 use crate::json::{Kind, Parser};
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashSet};
 use std::hash::BuildHasher;
-
-/// The field of the text that stands beside attributes or elements.
-const VALUE: &str = "_VALUE";
 
 pub(super) struct Writer<'k> {
     known: &'k Known,
@@ -23,12 +20,6 @@ pub(super) struct Writer<'k> {
     /// Those of them that were but text.
     texts: HashSet<u64>,
     late: bool,
-}
-
-/// A field's values.
-enum Value<'r> {
-    Text(&'r str),
-    Element(&'r Element),
 }
 
 /// The place of a field: the hash of the keys down to it, and what its table knows of it.
@@ -84,26 +75,26 @@ impl<'k> Writer<'k> {
 
     fn object(&mut self, record: &Record, element: &Element, place: Place<'k>) {
         self.lines.push(b'{');
-        for (at, (key, values)) in fields(record, element).into_iter().enumerate() {
+        for (at, (key, values)) in Fields::of(record, element).iter().enumerate() {
             if at > 0 {
                 self.lines.push(b',');
             }
-            self.string(&key);
+            self.string(key);
             self.lines.push(b':');
-            let hash = self.hasher.hash_one((place.hash, &*key));
-            let place = Place { hash, known: place.known.and_then(|known| known.field(&key)) };
+            let hash = self.hasher.hash_one((place.hash, key));
+            let place = Place { hash, known: place.known.and_then(|known| known.field(key)) };
             let is_new = self.seen.insert(hash);
             if values.len() > 1 && self.lists.insert(hash) {
                 self.late |= !is_new;
             }
             let is_list = place.known.is_some_and(|known| known.list) || self.lists.contains(&hash);
             if !is_list {
-                values.first().into_iter().for_each(|value| self.value(record, value, place));
+                values.iter().take(1).for_each(|(_, value)| self.value(record, value, place));
                 continue;
             }
             // A field that is there and empty is an array without elements, not one with nothing.
             self.lines.push(b'[');
-            for (at, value) in values.iter().enumerate() {
+            for (at, (_, value)) in values.iter().enumerate() {
                 if at > 0 {
                     self.lines.push(b',');
                 }
@@ -119,10 +110,10 @@ impl<'k> Writer<'k> {
             Value::Text(text) => return self.scalar(text, place.known),
             Value::Element(element) => element,
         };
-        if is_nil(element) {
+        if is_nil(record, element) {
             return self.lines.extend_from_slice(b"null");
         }
-        if !element.attributes.is_empty() || !element.children.is_empty() {
+        if !element.is_plain() {
             let is_known = place.known.is_some_and(|known| known.object);
             if !is_known && self.objects.insert(place.hash) {
                 self.late |= self.texts.contains(&place.hash);
@@ -157,56 +148,12 @@ impl<'k> Writer<'k> {
 }
 
 /// `xsi:nil="true"`.
-fn is_nil(element: &Element) -> bool {
-    element.attributes.iter().any(|(name, value)| name == "xsi:nil" && matches!(value.trim(), "true" | "1"))
+fn is_nil(record: &Record, element: &Element) -> bool {
+    let mut nils = record.attributes(element).iter().filter(|attribute| attribute.is_nil());
+    nils.any(|nil| matches!(nil.value.trim(), "true" | "1"))
 }
 
 fn is_number(text: &str) -> bool {
     let mut parser = Parser::document(text.as_bytes());
     matches!(parser.kind(), Ok(Kind::Number)) && parser.number().is_ok() && parser.at() == text.len()
-}
-
-/// The fields of an element in the order in which they first come: attributes, elements, text.
-fn fields<'r>(record: &'r Record, element: &'r Element) -> Vec<(String, Vec<Value<'r>>)> {
-    let mut fields = Fields { list: Vec::new(), index: HashMap::new() };
-    for (name, value) in &element.attributes {
-        if name != "xsi:nil" {
-            fields.add(&format!("_{}", local(name)), name, Value::Text(value));
-        }
-    }
-    for child in element.children.iter().filter_map(|at| record.element(*at)) {
-        fields.add(local(&child.name), &child.name, Value::Element(child));
-    }
-    if let Some(text) = element.text() {
-        fields.add(VALUE, VALUE, Value::Text(text));
-    }
-    fields.list.into_iter().map(|field| (field.key, field.values)).collect()
-}
-
-struct Fields<'r> {
-    list: Vec<FieldOf<'r>>,
-    index: HashMap<String, usize>,
-}
-
-struct FieldOf<'r> {
-    key: String,
-    /// The name in the document, with its prefix.
-    name: &'r str,
-    values: Vec<Value<'r>>,
-}
-
-impl<'r> Fields<'r> {
-    /// Names of other namespaces that are alike behind the prefix are kept apart by it.
-    fn add(&mut self, key: &str, name: &'r str, value: Value<'r>) {
-        let known = self.index.get(key).copied();
-        if let Some(field) = known.and_then(|at| self.list.get_mut(at)) {
-            if field.name == name || key == name {
-                field.values.push(value);
-                return;
-            }
-            return self.add(name, name, value);
-        }
-        self.index.insert(key.to_owned(), self.list.len());
-        self.list.push(FieldOf { key: key.to_owned(), name, values: vec![value] });
-    }
 }

@@ -1,0 +1,87 @@
+//! The fields that an element has: attributes, elements and text by their names.
+
+use super::local;
+use super::record::{Element, Record};
+use hashbrown::HashMap;
+
+/// The field of the text that stands beside attributes or elements.
+pub(super) const VALUE: &str = "_VALUE";
+/// Names are compared one by one while there are no more. Above that there is an index, as a document may have any number.
+const COMPARED_MAX: usize = 16;
+
+/// In the order in which they first come.
+pub(super) struct Fields<'r> {
+    names: Vec<Name<'r>>,
+    /// With the place of their names, by which they are sorted. Every name has one.
+    values: Vec<(usize, Value<'r>)>,
+    index: HashMap<&'r str, usize>,
+}
+
+struct Name<'r> {
+    key: &'r str,
+    /// In the document, with its prefix.
+    full: &'r str,
+}
+
+pub(super) enum Value<'r> {
+    Text(&'r str),
+    Element(&'r Element),
+}
+
+impl<'r> Fields<'r> {
+    pub(super) fn of(record: &'r Record, element: &'r Element) -> Self {
+        let parts = element.parts();
+        let mut fields = Self {
+            names: Vec::with_capacity(parts.min(COMPARED_MAX)),
+            values: Vec::with_capacity(parts),
+            index: HashMap::new(),
+        };
+        for attribute in record.attributes(element).iter().filter(|attribute| !attribute.is_nil()) {
+            fields.add(&attribute.key, &attribute.name, Value::Text(&attribute.value));
+        }
+        for child in record.children(element) {
+            fields.add(local(&child.name), &child.name, Value::Element(child));
+        }
+        if let Some(text) = element.text() {
+            fields.add(VALUE, VALUE, Value::Text(text));
+        }
+        // Those of one field stay as they came.
+        fields.values.sort_by_key(|(at, _)| *at);
+        fields
+    }
+
+    /// Each with its values, of which there is one at least.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'r str, &[(usize, Value<'r>)])> {
+        let values = self.values.chunk_by(|(one, _), (next, _)| one == next);
+        self.names.iter().map(|name| name.key).zip(values)
+    }
+
+    /// Names of other namespaces that are alike behind the prefix are kept apart by it.
+    fn add(&mut self, key: &'r str, full: &'r str, value: Value<'r>) {
+        let is_same = |at: usize| key == full || self.names.get(at).is_some_and(|name| name.full == full);
+        let at = match self.find(key) {
+            None => self.insert(key, full),
+            Some(at) if is_same(at) => at,
+            Some(_) => self.find(full).unwrap_or_else(|| self.insert(full, full)),
+        };
+        self.values.push((at, value));
+    }
+
+    fn find(&self, key: &str) -> Option<usize> {
+        if self.names.len() <= COMPARED_MAX {
+            return self.names.iter().position(|name| name.key == key);
+        }
+        self.index.get(key).copied()
+    }
+
+    fn insert(&mut self, key: &'r str, full: &'r str) -> usize {
+        let at = self.names.len();
+        self.names.push(Name { key, full });
+        if at == COMPARED_MAX {
+            self.index.extend(self.names.iter().enumerate().map(|(at, name)| (name.key, at)));
+        } else if at > COMPARED_MAX {
+            self.index.insert(key, at);
+        }
+        at
+    }
+}
