@@ -237,7 +237,7 @@ impl Table {
         self.show(&bad, config);
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        self.raw.took();
+        self.raw.took(counts.stored);
         let new = Span::of(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
@@ -273,7 +273,7 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
-        self.raw.took();
+        self.raw.took(counts.stored);
         self.raw.write(config)?;
         let new = Span::of(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));

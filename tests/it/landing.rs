@@ -139,6 +139,47 @@ fn a_replay_of_xml_leaves_files_as_they_came_as_they_were() {
     assert_eq!((only.records(), only.bodies()), (Vec::new(), [good, "<r>", good].map(str::to_owned).into()));
 }
 
+/// Records that did not fit are among those that landed as they came, and in the quarantine table. When they fit they leave
+/// that one, and the files as they came hold what they held.
+#[test]
+fn records_that_fit_now_become_rows_and_the_files_as_they_came_stay() {
+    let daemon = Daemon::dev();
+    let column = |kind: &str| json!([{"name": "n", "type": kind}]);
+    let body = "{\"n\":1}\n{\"n\":\"two\"}\nno record\n";
+    for (stream, landing) in [
+        ("both", json!({"raw": "ndjson"})),
+        ("lines", json!({"table": false, "raw": "ndjson"})),
+        ("bodies", json!({"table": false, "raw": "cbor"})),
+    ] {
+        let new = json!({"policy": "strict", "columns": column("int64"), "settings": {"landing": landing}});
+        let made = daemon.admin_request("PUT", &format!("/admin/v1/streams/{stream}"), &new);
+        assert_eq!(made.status, 201, "{}", made.text());
+        assert_eq!(daemon.post(&format!("name={stream}"), body).counts(), (1, 2));
+        daemon.publish();
+        let before = Found::of(&daemon, stream);
+        assert_eq!(before.quarantined.len(), 2, "{stream}");
+        is_done(&daemon.replay_all(stream));
+        assert_eq!(Found::of(&daemon, stream), before, "nothing has changed for {stream}");
+
+        let schema = json!({"version": 1, "columns": column("string")});
+        let path = format!("/admin/v1/streams/{stream}/schema?force=true");
+        assert_eq!(daemon.admin_request("PUT", &path, &schema).status, 200);
+        is_done(&daemon.replay_all(stream));
+        let after = Found::of(&daemon, stream);
+        assert_eq!(after.raw, before.raw, "{stream}");
+        let counts = (&after.counts["stored"], &after.counts["quarantined"], after.quarantined.len());
+        assert_eq!(counts, (&json!(2), &json!(1), 1), "{stream}");
+        if stream == "bodies" {
+            assert_eq!(after.bodies(), [body]);
+        } else {
+            assert_eq!(after.lines(), "{\"n\":1}\n{\"n\":\"two\"}\n");
+        }
+        if stream == "both" {
+            assert_eq!(after.records(), [json!({"n": "1"}), json!({"n": "two"})]);
+        }
+    }
+}
+
 /// A replay goes by the setting of now, as by the schema of now.
 #[test]
 fn a_replay_makes_what_the_setting_of_now_asks_for() {
