@@ -2,7 +2,7 @@
 //! of records that wait when the setting changes.
 
 use crate::amperity::{bodies, landing, raw_files, xml_to};
-use crate::support::{Daemon, fields, parquet_files, read_table};
+use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_table};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -201,4 +201,35 @@ fn a_replay_makes_what_the_setting_of_now_asks_for() {
     assert_eq!(only_lines.counts, both.counts);
     assert_eq!(set(json!({"raw": "ndjson"})), both);
     assert_eq!(set(json!({})), only_table);
+}
+
+/// The setting may change while records are in no file yet: they land as they would have before, those behind them as it
+/// says now.
+#[test]
+fn a_change_of_the_setting_loses_no_record_that_waits() {
+    let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"\n").start();
+    let set = |landing: Value| {
+        // Until the last request is read, it would be taken as the setting says by then.
+        eventually("rows in memory", || {
+            let status = daemon.get("/admin/v1/status").json();
+            (status["compactor"]["memory_bytes"].as_u64() > Some(0)).then_some(())
+        });
+        let body = json!({"settings": {"landing": landing}});
+        assert_eq!(daemon.admin_request("PATCH", "/admin/v1/streams/s", &body).status, 200);
+    };
+    let send = |n: u64| assert_eq!(daemon.post("name=s&wait=true", lines(n..n + 1)).status, 200);
+    send(0);
+    set(json!({"table": false, "raw": "ndjson"}));
+    send(1);
+    daemon.publish();
+    let found = Found::of(&daemon, "s");
+    assert_eq!((found.records(), found.lines()), (numbers(0..1), lines(1..2)));
+    send(2);
+    set(json!({"table": true, "raw": null}));
+    send(3);
+    daemon.publish();
+    let found = Found::of(&daemon, "s");
+    assert_eq!((found.records(), found.lines()), ([numbers(0..1), numbers(3..4)].concat(), lines(1..3)));
+    let stored: u64 = found.register.iter().map(|file| file[3].as_u64().unwrap()).sum();
+    assert_eq!((stored, &found.counts["stored"]), (4, &json!(4)));
 }

@@ -161,7 +161,7 @@ impl Table {
         batch: &Batch<'_>,
         lines: Option<&[u8]>,
     ) {
-        let Some(format) = self.stream.settings.landing.raw else { return };
+        let Some(format) = self.applied.landing.raw else { return };
         let mut bytes = Vec::new();
         match (format, lines) {
             (RawFormat::Cbor, _) => landing::cbor(batch, received_at, &mut bytes),
