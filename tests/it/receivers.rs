@@ -32,6 +32,13 @@ fn nothing_is_held_back_where_nothing_is_wrong() {
     let made = crate::support::request(daemon.admin, "PUT", "/admin/v1/streams/nowhere", &[], body);
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(daemon.post("name=nowhere", "{\"a\":1}").status, 422);
+    // Its rows would be nowhere without its table, and what it takes is not as it came.
+    for landing in [r#"{"table":false}"#, r#"{"raw":"ndjson"}"#] {
+        let body = format!("{{\"settings\":{{\"landing\":{landing}}}}}");
+        let refused = request(daemon.admin, "PATCH", "/admin/v1/streams/m", &[], body.as_bytes());
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains("in its table and nowhere else"), "{}", refused.text());
+    }
 }
 
 #[test]
