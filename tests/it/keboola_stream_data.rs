@@ -308,7 +308,8 @@ fn a_full_disk_is_no_storage_and_the_client_comes_again() {
     let text = json!({"stringValue": "x".repeat(100_000)});
     let export = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": text}]}]}]});
     let full = send(&daemon, &logs, &export.to_string());
-    assert_eq!((full.status, full.header("retry-after").is_some()), (503, true), "{}", full.text());
+    is_ours(&full, 503, "stream.in.insufficientStorage");
+    assert!(full.header("retry-after").is_some() && full.text().contains("disk"), "{}", full.text());
     faults.end_all();
     eventually("accepting", || (record().status == 200).then_some(()));
     assert_eq!(send(&daemon, &logs, &export.to_string()).status, 200);

@@ -207,7 +207,9 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
         Kind::Full => Kind::Unavailable,
         kind => kind,
     };
-    let reject = &Reject { kind, ..reject.clone() };
+    // Not everything that is answered with 503 is the end of the daemon.
+    let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
+    let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
     if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
         return reply;
