@@ -201,6 +201,64 @@ fn a_file_is_written_when_a_trigger_holds() {
     assert_eq!((cleared.status, cleared.text().as_str()), (200, ""));
 }
 
+/// As far as a change of the sink, or of its source, does not name it.
+#[test]
+fn what_was_changed_by_hand_of_a_sink_s_stream_stays() {
+    let daemon = Daemon::dev();
+    let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
+    sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    let (stream, of_source) = ("/admin/v1/streams/stream.1.1.s.k", format!("{SOURCES}/s"));
+    let by_hand = json!({"description": "by hand", "directory": "elsewhere", "conditions": {"count": 100}});
+    let changed = daemon.administer("PATCH", stream, &json!({"settings": by_hand}));
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let before = changed.json();
+    let settings = || {
+        let shown = daemon.get(stream).json();
+        assert_eq!(shown["id"], before["id"], "it is the same stream");
+        shown["settings"].clone()
+    };
+    let mut records = 0;
+    let mut arrives = |what: &str| {
+        assert_eq!(send(&daemon, &path, "{}").status, 200);
+        records += 1;
+        assert_eq!(daemon.rows("elsewhere").len(), records, "{what}");
+    };
+
+    let change = |path: &str, body: &Value| {
+        assert_eq!(task(&daemon, "PATCH", path, body)["status"], "success", "{body}");
+    };
+    let of_sink = format!("{of_source}/sinks/k");
+    change(&of_sink, &json!({"name": "Other"}));
+    assert_eq!(settings(), before["settings"]);
+    arrives("after another name");
+    change(&of_sink, &json!({"description": "by the contract"}));
+    let mut expected = before["settings"].clone();
+    expected["description"] = "by the contract".into();
+    assert_eq!(settings(), expected);
+    let trigger = |count: u64| {
+        let key = "storage.level.staging.upload.trigger.count";
+        json!({"settings": [{"key": key, "value": count}]})
+    };
+    // Of the source, for all of its sinks.
+    for (path, count) in [(format!("{of_source}/settings"), 7), (format!("{of_sink}/settings"), 8)] {
+        change(&path, &trigger(count));
+        let conditions = settings()["conditions"].clone();
+        assert_eq!((&conditions["count"], &conditions["age_seconds"]), (&json!(count), &json!(30)));
+        assert_eq!(settings()["directory"], "elsewhere");
+        arrives("after other settings");
+    }
+    change(&of_sink, &json!({"table": {"tableId": "in.c-b.u"}}));
+    assert_eq!(send(&daemon, &path, "{}").status, 200);
+    assert_eq!((daemon.rows("elsewhere").len(), daemon.rows("in.c-b.u").len()), (records, 1));
+    // Deleted by hand, it takes nothing, and says so; the next change of the sink makes it again.
+    assert_eq!(daemon.administer("DELETE", stream, &Value::Null).status, 204);
+    let verbose = || send(&daemon, &format!("{path}?verbose=true"), "{}").json()["message"].clone();
+    assert_eq!(verbose(), "No enabled sink found.");
+    change(&of_sink, &json!({"name": "Again"}));
+    assert_eq!(verbose(), "Successfully written to 1/1 sinks.");
+    assert_eq!(daemon.rows("in.c-b.u").len(), 2);
+}
+
 #[test]
 fn files_that_the_destination_refuses_are_staged_and_tell_why_until_it_takes_them() {
     let bucket = Bucket::start();
