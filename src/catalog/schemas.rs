@@ -12,8 +12,8 @@ use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns;
 use crate::schema::{
-    Change, Column, ColumnType, Policy, RAW_COLUMN, Rules, Schema, SchemaError, StreamSettings, change,
-    check_directory, mapped_columns,
+    Change, Column, ColumnType, Landing, Policy, RAW_COLUMN, Rules, Schema, SchemaError, StreamSettings,
+    change, check_directory, mapped_columns,
 };
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Catalog {
         let version = version.max(u32::from(new.settings.time.is_some()));
         let rules = rules(new.policy, version, new.columns, &new.settings);
         self.check_rules(&rules)?;
-        new.settings.directory.as_deref().map_or(Ok(()), check_directory)?;
+        check_settings(new.policy, &new.settings)?;
         let (now, uuid) = (self.clock.now(), uuid::Uuid::now_v7().to_string());
         self.change_stream(|db| {
             let named =
@@ -160,7 +160,7 @@ impl Catalog {
         let is_another = policy == Policy::Mapped && settings.directory != stream.settings.directory;
         let kept = if is_another { &Vec::new() } else { &stream.schema.columns };
         let columns = alter.columns.as_ref().unwrap_or(kept);
-        settings.directory.as_deref().map_or(Ok(()), check_directory)?;
+        check_settings(policy, settings)?;
         let next = rules(policy, found.saturating_add(1), columns.clone(), settings);
         self.check_rules(&next)?;
         stream.rules().keeps_placement(&next)?;
@@ -313,6 +313,15 @@ fn rules(policy: Policy, version: u32, columns: Vec<Column>, settings: &StreamSe
     let (schema, time) = (Arc::new(Schema { version, columns }), settings.time.clone());
     let (placement, directory) = (settings.placement(), settings.directory.clone());
     Rules { policy, schema, time, placement, mapping, directory }
+}
+
+/// What can be said of settings without looking at others.
+fn check_settings(policy: Policy, settings: &StreamSettings) -> Result<(), SchemaError> {
+    // What it takes is not as it came, and would land nowhere without its table.
+    if policy == Policy::Mapped && settings.landing != Landing::default() {
+        return Err(SchemaError::Landing);
+    }
+    settings.directory.as_deref().map_or(Ok(()), check_directory)
 }
 
 /// Files of two streams in one directory could have the same name.

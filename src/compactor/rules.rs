@@ -1,7 +1,7 @@
 //! Under which rules a frame becomes rows: those under which it was answered.
 
 use crate::catalog::{Catalog, CatalogError, Stream};
-use crate::schema::{Policy, QuarantineLayout, Rules};
+use crate::schema::{Landing, Policy, QuarantineLayout, Rules};
 
 /// Rules, as a table applies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,12 +10,14 @@ pub(super) struct Applied {
     /// New fields are not made columns, although the policy would.
     pub(super) frozen: bool,
     pub(super) quarantine: QuarantineLayout,
+    pub(super) landing: Landing,
 }
 
 impl Applied {
     /// What the stream says now.
     pub(super) fn now(stream: &Stream) -> Self {
-        Self { rules: stream.rules().of_rows(), frozen: false, quarantine: stream.settings.quarantine }
+        let (quarantine, landing) = (stream.settings.quarantine, stream.settings.landing);
+        Self { rules: stream.rules().of_rows(), frozen: false, quarantine, landing }
     }
 
     /// For a frame that notes this version, or none. A frame without one was answered as if every record with a right

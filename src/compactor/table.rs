@@ -237,7 +237,7 @@ impl Table {
         self.show(&bad, config);
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
-        self.raw.took();
+        self.raw.took(counts.stored);
         let new = Span::of(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
@@ -273,7 +273,7 @@ impl Table {
         let last = self.write_part(&mut rows, config);
         self.rows = rows;
         written.and(last)?;
-        self.raw.took();
+        self.raw.took(counts.stored);
         self.raw.write(config)?;
         let new = Span::of(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
@@ -311,7 +311,10 @@ impl Table {
         let applied = Applied::to(stream, version, &config.catalog)?;
         (self.stream, self.version) = (Arc::clone(stream), version);
         let alike = |a: &Applied, b: &Applied| {
-            let of = |applied: &Applied| (applied.frozen, applied.quarantine, applied.rules.policy);
+            let of = |applied: &Applied| {
+                let Applied { rules, frozen, quarantine, landing } = applied;
+                (*frozen, *quarantine, *landing, rules.policy)
+            };
             of(a) == of(b)
                 && a.rules.directory == b.rules.directory
                 && a.rules.time == b.rules.time
@@ -407,7 +410,7 @@ impl Table {
         rows: &RecordBatch,
         config: &TableConfig,
     ) -> Result<(), TableError> {
-        if kind == FileKind::Rows && !self.stream.settings.landing.table {
+        if kind == FileKind::Rows && !self.applied.landing.table {
             return Ok(());
         }
         let file = match self.files.entry((kind, partition)) {
@@ -437,7 +440,7 @@ impl Table {
         let Some(span) = self.written.take() else { return Ok(None) };
         let mut files = Vec::new();
         let mut paths = Vec::new();
-        let landing = self.stream.settings.landing;
+        let landing = self.applied.landing;
         for raw in self.raw.finish()? {
             let object = format!("{}/{}", self.directory(), raw.name);
             // What is in the table as well is counted there.

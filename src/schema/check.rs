@@ -37,6 +37,8 @@ pub enum SchemaError {
     Empty,
     #[error("a mapped stream has a mapping, and no other stream has one")]
     Mapping,
+    #[error("a mapped stream lands in its table and nowhere else")]
+    Landing,
     #[error(
         "'{0}' is no directory: it has letters, digits, '_', '.', '-', '=' and '/' only, and none of its parts is empty, '.' or '..'"
     )]

@@ -231,7 +231,7 @@ fn modes_of_a_stream() {
     accepted(&json_to(&daemon, STREAM, "{\"n\":1}"));
     let set = |mode: &str| {
         let path = format!("/admin/v1/streams/{STREAM}");
-        let settings = json!({"settings": {"mode": mode, "project": "acme", "payload": "json"}});
+        let settings = json!({"settings": {"mode": mode}});
         let answer = daemon.administer("PATCH", &path, &settings);
         assert_eq!(answer.status, 200, "{}", answer.text());
     };
@@ -312,7 +312,7 @@ fn too_many_requests_of_a_tenant_are_told_when_to_come_again() {
 }
 
 /// Files below a stream's directory whose names end so.
-fn raw_files(daemon: &Daemon, stream: &str, extension: &str) -> Vec<std::path::PathBuf> {
+pub fn raw_files(daemon: &Daemon, stream: &str, extension: &str) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let days =
         std::fs::read_dir(daemon.data_dir().join("tables").join(stream)).into_iter().flatten().flatten();
@@ -325,7 +325,31 @@ fn raw_files(daemon: &Daemon, stream: &str, extension: &str) -> Vec<std::path::P
     found
 }
 
-fn landing(daemon: &Daemon, stream: &str, landing: &Value) {
+/// Requests that landed as CBOR.
+fn requests(bytes: &[u8]) -> Vec<Value> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let mut requests = Vec::new();
+    while decoder.position() < bytes.len() {
+        assert_eq!(decoder.map().unwrap(), Some(4));
+        let mut request = json!({});
+        for key in ["received_at", "request_id", "content_type"] {
+            assert_eq!(decoder.str().unwrap(), key);
+            let is_null = decoder.datatype().unwrap() == minicbor::data::Type::Null;
+            request[key] =
+                if is_null { decoder.null().unwrap().into() } else { decoder.str().unwrap().into() };
+        }
+        assert_eq!(decoder.str().unwrap(), "body");
+        request["body"] = std::str::from_utf8(decoder.bytes().unwrap()).unwrap().into();
+        requests.push(request);
+    }
+    requests
+}
+
+pub fn bodies(bytes: &[u8]) -> Vec<String> {
+    requests(bytes).iter().map(|request| request["body"].as_str().unwrap().to_owned()).collect()
+}
+
+pub fn landing(daemon: &Daemon, stream: &str, landing: &Value) {
     let settings = json!({"settings": {"project": "acme", "landing": landing}});
     let answer = daemon.administer("PUT", &format!("/admin/v1/streams/{stream}"), &settings);
     assert_eq!(answer.status, 201, "{}", answer.text());
@@ -369,21 +393,11 @@ fn records_land_as_they_came_beside_the_table_or_instead() {
         named_by_the_hour(file, ".cbor");
     }
     let bytes: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
-    let bodies = |bytes: &[u8]| {
-        let mut decoder = minicbor::Decoder::new(bytes);
-        let mut bodies = Vec::new();
-        while decoder.position() < bytes.len() {
-            assert_eq!(decoder.map().unwrap(), Some(4));
-            for key in ["received_at", "request_id", "content_type"] {
-                assert_eq!(decoder.str().unwrap(), key);
-                assert!(!decoder.str().unwrap().is_empty());
-            }
-            assert_eq!(decoder.str().unwrap(), "body");
-            bodies.push(String::from_utf8(decoder.bytes().unwrap().to_vec()).unwrap());
-        }
-        bodies
-    };
     assert_eq!(bodies(&bytes), [good, "<r>"]);
+    for request in requests(&bytes) {
+        let about = ["received_at", "request_id", "content_type"].map(|key| request[key].as_str());
+        assert!(about.iter().all(|text| text.is_some_and(|text| !text.is_empty())), "{request}");
+    }
     // Nothing but the quarantine is Parquet.
     assert_eq!(daemon.rows("is-OnlyCbor").len(), 0);
     let counts = daemon.get("/admin/v1/streams/is-OnlyCbor").json();

@@ -1,8 +1,8 @@
 //! Keboola's Buffer API: what becomes of events. Columns, templates, forms; hostile templates; conditions; a table that was
 //! changed by hand; exports made later; and what the service says of itself.
 
-use crate::keboola::{call, done, export, get, import, import_path, plain, refused};
-use crate::support::{Daemon, Response, Setup, eventually, request};
+use crate::keboola::{call, done, export, get, import, import_path, plain, refused, task};
+use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -185,6 +185,72 @@ fn a_table_changed_by_hand_stops_its_export_alone_until_it_is_mended() {
     let rows = daemon.rows("in.c-b.one");
     let values: Vec<_> = rows.iter().map(|row| (&row["id"], row["body"].as_str().unwrap())).collect();
     assert_eq!(values, [(&json!("1"), "first"), (&json!("2"), "second"), (&json!("3"), "third")]);
+}
+
+/// What a PATCH does not name stays as it is, also what was changed by hand behind the contract's back.
+#[test]
+fn an_export_whose_table_was_changed_by_hand_is_still_renamed_and_given_other_conditions() {
+    let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
+    let exports = json!({"name": "r", "exports": [plain("one", "in.c-b.one")]});
+    done(&daemon, "POST", RECEIVERS, &exports);
+    let (receiver, stream) = (import_path(&daemon, "r"), "/admin/v1/streams/keboola.1.r.one");
+    let (export, tables) = ("/v1/receivers/r/exports/one", daemon.data_dir().join("tables/in.c-b.one"));
+    let send = |body: &str| assert_eq!(import(&daemon, &receiver, "text/plain", body).status, 200);
+    let by_hand = |body: &Value| {
+        let changed = daemon.administer("PATCH", &format!("{stream}?force=true"), body);
+        assert_eq!(changed.status, 200, "{}", changed.text());
+    };
+    let columns = json!([{"name": "id", "type": "string"}, {"name": "renamed", "type": "string"}]);
+    by_hand(&json!({"columns": columns, "settings": {"description": "by hand"}}));
+    let schema = daemon.get(&format!("{stream}/schema")).json();
+    let still = |what: &str| {
+        assert_eq!(daemon.get(&format!("{stream}/schema")).json(), schema, "{what}");
+        assert_eq!(daemon.get(stream).json()["settings"]["description"], "by hand", "{what}");
+    };
+
+    done(&daemon, "PATCH", export, &json!({"name": "Other"}));
+    still("a name");
+    done(&daemon, "PATCH", export, &json!({"conditions": {"count": 2}}));
+    still("conditions");
+    let shown = get(&daemon, export);
+    assert_eq!((&shown["name"], &shown["conditions"]["count"]), (&json!("Other"), &json!(2)));
+    // The contract knows the columns that the table was made with: others are refused, the same ones are no change.
+    let mapping = |names: [&str; 2]| {
+        let columns =
+            names.into_iter().zip(["id", "body"]).map(|(name, kind)| json!({"type": kind, "name": name}));
+        json!({"mapping": {"tableId": "in.c-b.one", "columns": columns.collect::<Vec<_>>()}})
+    };
+    let failed = task(&daemon, "PATCH", export, &mapping(["id", "renamed"]));
+    let message = "columns of the table \"in.c-b.one\" do not match expected [\"id\",\"renamed\"], found [\"id\",\"body\"]";
+    assert_eq!((&failed["status"], &failed["error"]), (&json!("error"), &json!(message)));
+    done(&daemon, "PATCH", export, &mapping(["id", "body"]));
+    still("the mapping that it has");
+
+    // The condition holds, and the file is held back.
+    send("1");
+    send("2");
+    let held = eventually("the file that is held back", || {
+        let staged = daemon.get("/admin/v1/staged").json()["staged"][0].clone();
+        staged["held"].is_string().then_some(staged)
+    });
+    assert_eq!((&held["stream"], &held["rows"]), (&json!("keboola.1.r.one"), &json!(2)));
+    // Mended by a mapping for the columns of now; and by hand is decided when files are written, too.
+    let mended = json!({"columns": mapping(["id", "renamed"])["mapping"]["columns"]});
+    by_hand(&json!({"settings": {"mapping": mended, "conditions": {"count": 1}}}));
+    assert_eq!(daemon.admin_post("/admin/v1/staged/recover").status, 200);
+    done(&daemon, "PATCH", export, &json!({"name": "Another"}));
+    let settings = daemon.get(stream).json()["settings"].clone();
+    assert_eq!(settings["mapping"]["columns"][1]["name"], "renamed", "the mend is not undone");
+    assert_eq!(settings["conditions"]["count"], 1, "nor is this");
+    send("3");
+    let rows = eventually("every row", || Some(read_table(&tables)).filter(|rows| rows.len() == 3));
+    let values: Vec<_> = rows.iter().map(|row| (&row["id"], row["renamed"].as_str().unwrap())).collect();
+    assert_eq!(values, [(&json!("1"), "1"), (&json!("2"), "2"), (&json!("3"), "3")]);
+    assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
+    // Who names the conditions gets those of the contract.
+    done(&daemon, "PATCH", export, &json!({"conditions": {"size": "1KB"}}));
+    let conditions = json!({"count": 2, "bytes": 1024, "age_seconds": 300});
+    assert_eq!(daemon.get(stream).json()["settings"]["conditions"], conditions);
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Records for the sources of Keboola's Stream API, and what becomes of them.
 
-use crate::keboola_stream::{SOURCES, call, get, is_refused, path_of, send, sink, sink_body, source, task};
-use crate::support::{Daemon, Setup, eventually, request};
+use crate::bucket::{Bucket, Fault};
+use crate::faults::Faults;
+use crate::keboola_stream::{
+    SOURCES, call, get, is_refused, path_of, refused, send, sink, sink_body, source, task,
+};
+use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
+use crate::wire::Wire;
 use serde_json::{Value, json};
 
 fn columns() -> Value {
@@ -194,6 +199,214 @@ fn a_file_is_written_when_a_trigger_holds() {
     assert_eq!((&cleared["total"]["recordsCount"], &cleared["levels"]), (&json!(0), &json!({})));
     let cleared = call(&daemon, "DELETE", &format!("{SOURCES}/s/statistics/clear"), &Value::Null);
     assert_eq!((cleared.status, cleared.text().as_str()), (200, ""));
+}
+
+/// As far as a change of the sink, or of its source, does not name it.
+#[test]
+fn what_was_changed_by_hand_of_a_sink_s_stream_stays() {
+    let daemon = Daemon::dev();
+    let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
+    sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    let (stream, of_source) = ("/admin/v1/streams/stream.1.1.s.k", format!("{SOURCES}/s"));
+    let by_hand = json!({"description": "by hand", "directory": "elsewhere", "conditions": {"count": 100}});
+    let changed = daemon.administer("PATCH", stream, &json!({"settings": by_hand}));
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let before = changed.json();
+    let settings = || {
+        let shown = daemon.get(stream).json();
+        assert_eq!(shown["id"], before["id"], "it is the same stream");
+        shown["settings"].clone()
+    };
+    let mut records = 0;
+    let mut arrives = |what: &str| {
+        assert_eq!(send(&daemon, &path, "{}").status, 200);
+        records += 1;
+        assert_eq!(daemon.rows("elsewhere").len(), records, "{what}");
+    };
+
+    let change = |path: &str, body: &Value| {
+        assert_eq!(task(&daemon, "PATCH", path, body)["status"], "success", "{body}");
+    };
+    let of_sink = format!("{of_source}/sinks/k");
+    change(&of_sink, &json!({"name": "Other"}));
+    assert_eq!(settings(), before["settings"]);
+    arrives("after another name");
+    change(&of_sink, &json!({"description": "by the contract"}));
+    let mut expected = before["settings"].clone();
+    expected["description"] = "by the contract".into();
+    assert_eq!(settings(), expected);
+    let trigger = |count: u64| {
+        let key = "storage.level.staging.upload.trigger.count";
+        json!({"settings": [{"key": key, "value": count}]})
+    };
+    // Of the source, for all of its sinks.
+    for (path, count) in [(format!("{of_source}/settings"), 7), (format!("{of_sink}/settings"), 8)] {
+        change(&path, &trigger(count));
+        let conditions = settings()["conditions"].clone();
+        assert_eq!((&conditions["count"], &conditions["age_seconds"]), (&json!(count), &json!(30)));
+        assert_eq!(settings()["directory"], "elsewhere");
+        arrives("after other settings");
+    }
+    change(&of_sink, &json!({"table": {"tableId": "in.c-b.u"}}));
+    assert_eq!(send(&daemon, &path, "{}").status, 200);
+    assert_eq!((daemon.rows("elsewhere").len(), daemon.rows("in.c-b.u").len()), (records, 1));
+    // Deleted by hand, it takes nothing, and says so; the next change of the sink makes it again.
+    assert_eq!(daemon.administer("DELETE", stream, &Value::Null).status, 204);
+    let verbose = || send(&daemon, &format!("{path}?verbose=true"), "{}").json()["message"].clone();
+    assert_eq!(verbose(), "No enabled sink found.");
+    change(&of_sink, &json!({"name": "Again"}));
+    assert_eq!(verbose(), "Successfully written to 1/1 sinks.");
+    assert_eq!(daemon.rows("in.c-b.u").len(), 2);
+}
+
+#[test]
+fn files_that_the_destination_refuses_are_staged_and_tell_why_until_it_takes_them() {
+    let bucket = Bucket::start();
+    bucket.set(Fault::Status(503));
+    let config = format!("[compactor]\nmax_idle = \"1h\"\n{}", bucket.config("p"));
+    let daemon = Setup::dev(&config).start();
+    let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
+    sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
+    let settings = json!({"settings": [{"key": "storage.level.staging.upload.trigger.count", "value": 2}]});
+    task(&daemon, "PATCH", &format!("{SOURCES}/s/sinks/k/settings"), &settings);
+    let statistics = format!("{SOURCES}/s/sinks/k/statistics");
+    let total = || get(&daemon, &format!("{statistics}/total"));
+    let files = |query: &str| get(&daemon, &format!("{statistics}/files{query}"))["files"].clone();
+    let records = |of: &Value| {
+        let levels = of["levels"].as_object().unwrap().iter();
+        let levels = levels.map(|(level, sums)| (level.clone(), sums["recordsCount"].as_u64().unwrap()));
+        (levels.collect::<Vec<_>>(), of["total"]["recordsCount"].as_u64().unwrap())
+    };
+    let on = |levels: &[(&str, u64)]| {
+        let sum = levels.iter().map(|(_, count)| count).sum::<u64>();
+        (levels.iter().map(|(level, count)| ((*level).to_owned(), *count)).collect::<Vec<_>>(), sum)
+    };
+    let is = |what: &str, levels: &[(&str, u64)]| {
+        eventually(what, || (records(&total()) == on(levels)).then_some(()));
+    };
+
+    assert_eq!(files("?failedFiles=true"), json!([]));
+    for n in 1..=2 {
+        assert_eq!(send(&daemon, &path, &format!("{{\"n\":{n}}}")).status, 200);
+    }
+    is("a staged file", &[("staging", 2)]);
+    assert_eq!(send(&daemon, &path, "{\"n\":3}").status, 200);
+    is("a record in the log besides", &[("local", 1), ("staging", 2)]);
+    // The newest first; only one of them has been tried.
+    let failed =
+        eventually("a failed attempt", || Some(files("?failedFiles=true")).filter(|f| f != &json!([])));
+    let [file] = &failed.as_array().unwrap()[..] else { panic!("{failed}") };
+    assert_eq!((&file["state"], records(&file["statistics"])), (&json!("importing"), on(&[("staging", 2)])));
+    assert!(file["retryAttempt"].as_u64() >= Some(1), "{file}");
+    assert!(file["retryReason"].as_str().is_some_and(|reason| reason.contains("503")), "{file}");
+    let time = |key: &str| file[key].as_str().unwrap_or_else(|| panic!("{key} in {file}")).to_owned();
+    // By then it is tried again at the latest.
+    assert!(time("retryAfter") > time("closingAt") && time("closingAt") >= time("openedAt"), "{file}");
+    assert!(file.get("importedAt").is_none(), "{file}");
+    let all = files("");
+    let states: Vec<&Value> = all.as_array().unwrap().iter().map(|file| &file["state"]).collect();
+    assert_eq!(states, ["writing", "importing"]);
+    let aggregated = get(&daemon, "/v1/branches/1/aggregation/sources");
+    let statistics = &aggregated["sources"][0]["sinks"][0]["statistics"];
+    assert_eq!(records(statistics), on(&[("local", 1), ("staging", 2)]));
+    assert!(statistics["files"][1]["retryReason"].is_string(), "{statistics}");
+
+    bucket.set(Fault::None);
+    is("a published file", &[("local", 1), ("target", 2)]);
+    assert_eq!(send(&daemon, &path, "{\"n\":4}").status, 200);
+    is("another one", &[("target", 4)]);
+    assert_eq!(files("?failedFiles=true"), json!([]));
+    let all = files("");
+    for file in all.as_array().unwrap() {
+        assert_eq!(
+            (&file["state"], records(&file["statistics"])),
+            (&json!("imported"), on(&[("target", 2)]))
+        );
+        assert!(file["importedAt"].is_string(), "{file}");
+        assert!(["retryAttempt", "retryReason", "retryAfter"].iter().all(|key| file.get(key).is_none()));
+    }
+    assert_eq!((all.as_array().unwrap().len(), read_table(&bucket.dir("p/in.c-b.t")).len()), (2, 4));
+}
+
+/// A refusal that is not the client's fault: its name, and a number by which it is found in the daemon's log.
+fn is_ours(answer: &Response, status: u16, error: &str) {
+    assert_eq!((refused(answer).0, refused(answer).1.as_str()), (status, error), "{}", answer.text());
+    let exception = format!("keboola-stream-{}", answer.header("x-request-id").unwrap());
+    assert_eq!(answer.json()["exceptionId"], exception);
+    assert_eq!(answer.header("content-type"), Some("application/json"), "whatever was asked");
+}
+
+#[test]
+fn a_full_disk_is_no_storage_and_the_client_comes_again() {
+    let config = "[limits]\nbody_max = \"256KiB\"\ndecoded_max = \"512KiB\"\n[wal]\nsegment_bytes = \"1MiB\"\n\
+                  prepared_segments = 1\nmax_bytes = \"64MiB\"\n[compactor]\nmax_idle = \"1h\"\n";
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev(config)).start();
+    let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
+    let logs = format!("{}/v1/logs", path_of(&source(&daemon, "otlp", "o")["otlp"]["url"]));
+    for of in ["s", "o"] {
+        sink(&daemon, of, "k", &format!("in.c-b.{of}"), json!([{"type": "body", "name": "it"}]));
+    }
+    let body = format!("\"{}\"", "x".repeat(100_000));
+    let mut stored = 0;
+    let mut record = || {
+        let answer = send(&daemon, &path, &body);
+        stored += usize::from(answer.status == 200);
+        answer
+    };
+    assert_eq!(record().status, 200);
+    faults.begin("disk-full");
+    let full = eventually("a full disk", || Some(record()).filter(|answer| answer.status != 200));
+    is_ours(&full, 507, "stream.in.insufficientStorage");
+    assert_eq!(full.header("server"), Some("Keboola/Stream/HTTPSource"));
+    let seconds: u32 = full.header("retry-after").expect("when to come again").parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+    assert_eq!(daemon.get("/readyz").json()["reason"], "disk full");
+    // Exporters of OpenTelemetry send again after 503, and do not know 507.
+    let text = json!({"stringValue": "x".repeat(100_000)});
+    let export = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": text}]}]}]});
+    let full = send(&daemon, &logs, &export.to_string());
+    is_ours(&full, 503, "stream.in.insufficientStorage");
+    assert!(full.header("retry-after").is_some() && full.text().contains("disk"), "{}", full.text());
+    faults.end_all();
+    eventually("accepting", || (record().status == 200).then_some(()));
+    assert_eq!(send(&daemon, &logs, &export.to_string()).status, 200);
+    assert_eq!((daemon.rows("in.c-b.s").len(), daemon.rows("in.c-b.o").len()), (stored, 1));
+}
+
+#[test]
+fn a_write_that_fails_is_told_and_what_comes_while_the_daemon_ends_is_sent_again() {
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::dev("")).start();
+    let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
+    let otlp = path_of(&source(&daemon, "otlp", "o")["otlp"]["url"]);
+    for of in ["s", "o"] {
+        sink(&daemon, of, "k", &format!("in.c-b.{of}"), json!([{"type": "body", "name": "it"}]));
+    }
+    let export = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{}]}]}]}).to_string();
+    let begin = |path: &str, length: usize| {
+        let mut wire = Wire::connect(daemon.ingest);
+        let headers = "host: h\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n";
+        wire.send(format!("POST {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n"));
+        assert_eq!(wire.response().status, 100);
+        wire
+    };
+    let under_way = [
+        (path.clone(), "{}"),
+        (format!("{path}?verbose=true"), "{}"),
+        (format!("{otlp}/v1/logs"), export.as_str()),
+    ];
+    let under_way = under_way.map(|(path, body)| (begin(&path, body.len()), body));
+    faults.begin("sync-fails");
+    is_ours(&send(&daemon, &path, "{}"), 500, "stream.in.writeFailed");
+    eventually("the end to begin", || (daemon.get("/healthz").status == 503).then_some(()));
+    for (mut wire, body) in under_way {
+        wire.send(body);
+        let ending = wire.response();
+        is_ours(&ending, 503, "stream.in.shutdown");
+        assert_eq!(ending.header("retry-after"), Some("5"));
+    }
+    assert_eq!(daemon.wait().status.code(), Some(70));
 }
 
 #[test]

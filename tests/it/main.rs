@@ -33,6 +33,7 @@ mod keboola_errors;
 mod keboola_import;
 mod keboola_stream;
 mod keboola_stream_data;
+mod landing;
 mod limits;
 mod mapping;
 mod memory;

@@ -1,7 +1,8 @@
 //! OpenTelemetry's exports to a source of Keboola's Stream API.
 
-use crate::keboola_stream::{call, get, refused, sink, sink_body, source, task};
-use crate::support::{Daemon, Response, connect, read_response, request};
+use crate::keboola_stream::{call, get, path_of, refused, sink, sink_body, source, task};
+use crate::support::{Daemon, Response, Setup, connect, eventually, read_response, request};
+use crate::wire::Wire;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
@@ -121,7 +122,7 @@ fn records_that_fail_are_told_of_and_the_others_stored() {
 }
 
 #[test]
-fn a_wrong_secret_is_refused_before_the_body_is_looked_at() {
+fn a_wrong_secret_is_refused_whatever_the_body_is() {
     let (daemon, path, secret) = daemon();
     let base = path.strip_suffix(&format!("/{secret}")).unwrap();
     for path in [format!("{base}/v1/logs"), format!("{base}/{}/v1/logs", "x".repeat(48))] {
@@ -143,6 +144,68 @@ fn a_wrong_secret_is_refused_before_the_body_is_looked_at() {
     call(&daemon, "PUT", &format!("{SOURCES}/o/disable"), &Value::Null);
     let answer = post(&daemon, &format!("{path}/v1/logs"), JSON, b"{}");
     assert_eq!(refused(&answer).1, "stream.in.disabledSource");
+}
+
+#[test]
+fn a_client_that_asks_first_is_refused_before_it_sends() {
+    let (daemon, path, secret) = daemon();
+    sink(&daemon, "o", "k", "in.c-o.t", body_column());
+    let base = path.strip_suffix(&format!("/{secret}")).unwrap();
+    let body = export(vec![log("one")]);
+    let ask = |path: &str, headers: &str| {
+        let mut wire = Wire::connect(daemon.ingest);
+        let length = body.len();
+        wire.send(format!(
+            "POST {path}/v1/logs HTTP/1.1\r\nhost: h\r\n{headers}expect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        ));
+        let answer = wire.response();
+        (wire, answer)
+    };
+    let json = "content-type: application/json\r\n";
+    let protobuf = format!("content-type: {PROTOBUF}\r\n");
+    let wrong = format!("{base}/{}", "x".repeat(48));
+    let bearer = format!("{json}authorization: Bearer {}\r\n", "x".repeat(48));
+    for (path, headers) in [(wrong.as_str(), json), (base, json), (base, &bearer)] {
+        let (mut wire, answer) = ask(path, headers);
+        assert_eq!(refused(&answer).1, "stream.in.noSourceFound");
+        assert!(wire.is_closed(), "nobody waits for the body");
+    }
+    let (_, answer) = ask(&wrong, &protobuf);
+    assert_eq!((answer.status, answer.header("content-type")), (404, Some(PROTOBUF)));
+    let (_, answer) = ask(&path, "content-type: text/plain\r\n");
+    assert_eq!(refused(&answer).1, "stream.in.unsupportedMediaType");
+    for (path, headers) in
+        [(path.as_str(), protobuf.clone()), (base, format!("{protobuf}authorization: Bearer {secret}\r\n"))]
+    {
+        let (mut wire, answer) = ask(path, &headers);
+        assert_eq!(answer.status, 100, "{}", answer.text());
+        wire.send(&body);
+        assert_eq!(wire.response().status, 200);
+    }
+    assert_eq!(daemon.rows("in.c-o.t").len(), 2);
+    task(&daemon, "PUT", &format!("{SOURCES}/o/disable"), &Value::Null);
+    let (_, answer) = ask(&path, json);
+    assert_eq!(refused(&answer).1, "stream.in.disabledSource");
+}
+
+#[test]
+fn exports_over_the_limit_are_refused_before_they_are_sent() {
+    let daemon = Setup::dev("[limits.keboola_stream]\nrequests_per_second = 1\n").start();
+    let made = source(&daemon, "otlp", "o");
+    let logs = format!("{}/v1/logs", path_of(&made["otlp"]["url"]));
+    // Also exports of nothing.
+    let limited = eventually("more than one a second", || {
+        Some(post(&daemon, &logs, PROTOBUF, b"")).filter(|answer| answer.status == 429)
+    });
+    assert_eq!((limited.header("retry-after"), limited.body[..2].to_vec()), (Some("1"), vec![0x08, 8]));
+    let refused_one = eventually("a refusal without a body", || {
+        let mut wire = Wire::connect(daemon.ingest);
+        let head =
+            "host: h\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+        wire.send(format!("POST {logs} HTTP/1.1\r\n{head}"));
+        Some(wire.response()).filter(|answer| answer.status == 429)
+    });
+    assert_eq!(refused(&refused_one).1, "stream.in.tooManyRequests");
 }
 
 #[test]

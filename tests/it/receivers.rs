@@ -32,6 +32,13 @@ fn nothing_is_held_back_where_nothing_is_wrong() {
     let made = crate::support::request(daemon.admin, "PUT", "/admin/v1/streams/nowhere", &[], body);
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(daemon.post("name=nowhere", "{\"a\":1}").status, 422);
+    // Its rows would be nowhere without its table, and what it takes is not as it came.
+    for landing in [r#"{"table":false}"#, r#"{"raw":"ndjson"}"#] {
+        let body = format!("{{\"settings\":{{\"landing\":{landing}}}}}");
+        let refused = request(daemon.admin, "PATCH", "/admin/v1/streams/m", &[], body.as_bytes());
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains("in its table and nowhere else"), "{}", refused.text());
+    }
 }
 
 #[test]
@@ -94,6 +101,57 @@ fn a_streams_own_conditions_decide_when_its_file_is_written() {
     daemon.post("name=age", "{\"n\":1}");
     written("age", 1);
     assert!(files("none").is_empty(), "its own condition holds, not that of the configuration");
+}
+
+/// All three at once: the first that holds writes the file, and nothing else does.
+#[test]
+fn the_first_condition_that_holds_writes_the_file() {
+    let daemon = Setup::dev("[compactor]\nmax_age = \"1h\"\nmax_idle = \"1h\"\n").start();
+    let conditions = |count: u64, bytes: u64, seconds: u64| json!({"settings": {"conditions": {"count": count, "bytes": bytes, "age_seconds": seconds}}});
+    let admin = |method: &str, stream: &str, body: &Value| {
+        let path = format!("/admin/v1/streams/{stream}");
+        let answer = request(daemon.admin, method, &path, &[], body.to_string().as_bytes());
+        assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
+    };
+    let written = |stream: &str| {
+        let files = daemon.get(&format!("/admin/v1/streams/{stream}/files")).json()["files"].clone();
+        files.as_array().unwrap().iter().map(|file| file["rows"].as_u64().unwrap()).sum::<u64>()
+    };
+    for (stream, settings) in [
+        ("count", conditions(3, 10_000, 3600)),
+        ("bytes", conditions(1000, 500, 3600)),
+        ("age", conditions(1000, 10_000, 1)),
+        ("none", conditions(1000, 10_000, 3600)),
+    ] {
+        admin("PUT", stream, &settings);
+        assert_eq!(daemon.post(&format!("name={stream}"), "{\"n\":1}").status, 202);
+    }
+    // An export, whose contract has no less than half a minute.
+    let mut soon = export("soon", &[json!({"type": "body", "name": "body"})]);
+    soon["conditions"] = json!({"time": "29s"});
+    let refused = call(&daemon, "POST", "/v1/receivers", &json!({"name": "r", "exports": [soon]}));
+    assert!(refused.status == 400 && refused.text().contains("30s or greater"), "{}", refused.text());
+    soon["conditions"]["time"] = "30s".into();
+    let mut late = export("late", &[json!({"type": "body", "name": "body"})]);
+    late["conditions"] = json!({"time": "24h"});
+    make(&daemon, "POST", "/v1/receivers", &json!({"name": "r", "exports": [soon, late]}));
+    admin("PATCH", &stream_of(&daemon, "soon"), &json!({"settings": {"conditions": {"age_seconds": 1}}}));
+    imported(&daemon, &import_path(&daemon, "r"), "{\"n\":1}");
+
+    eventually("the file by its age", || (written("age") == 1).then_some(()));
+    eventually("the export's by its age", || (rows(&daemon, "soon").len() == 1).then_some(()));
+    assert_eq!(["count", "bytes", "none"].map(written), [0; 3], "theirs did not hold");
+    assert!(rows(&daemon, "late").is_empty(), "nor that of the other export");
+    for n in 2..=3 {
+        daemon.post("name=count", format!("{{\"n\":{n}}}"));
+    }
+    eventually("the file by its count", || (written("count") == 3).then_some(()));
+    daemon.post("name=bytes", format!("{{\"n\":\"{}\"}}", "x".repeat(500)));
+    eventually("the file by its bytes", || (written("bytes") == 2).then_some(()));
+    // The age is that of the first row, also of the next file.
+    daemon.post("name=age", "{\"n\":2}");
+    eventually("the next file by its age", || (written("age") == 2).then_some(()));
+    assert_eq!(written("none"), 0);
 }
 
 /// A call of the contract by whose management calls receivers are made.

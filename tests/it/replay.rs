@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 impl Daemon {
-    fn admin_request(&self, method: &str, path: &str, body: &Value) -> Response {
+    pub fn admin_request(&self, method: &str, path: &str, body: &Value) -> Response {
         let authorization = format!("Bearer {}", self.token.clone().unwrap_or_default());
         request(self.admin, method, path, &[("authorization", &authorization)], body.to_string().as_bytes())
     }
@@ -27,22 +27,22 @@ impl Daemon {
     }
 
     /// Replays all of a stream, to the end.
-    fn replay_all(&self, stream: &str) -> Value {
+    pub fn replay_all(&self, stream: &str) -> Value {
         let asked = self.replay(&json!({"stream": stream, "from": "2020-01-01"}));
         assert_eq!(asked.status, 202, "{}", asked.text());
         self.replayed(&asked.json()["id"])
     }
 
-    fn publish(&self) {
+    pub fn publish(&self) {
         let published = self.admin_post("/admin/v1/publish");
         assert_eq!(published.status, 200, "{}", published.text());
     }
 
-    fn counts(&self, stream: &str) -> Value {
+    pub fn counts(&self, stream: &str) -> Value {
         self.get(&format!("/admin/v1/streams/{stream}")).json()["rows"].clone()
     }
 
-    fn files(&self, stream: &str) -> Vec<Value> {
+    pub fn files(&self, stream: &str) -> Vec<Value> {
         let files = self.get(&format!("/admin/v1/streams/{stream}/files?limit=1000")).json();
         files["files"].as_array().unwrap().clone()
     }

@@ -73,6 +73,73 @@ fn a_stream_is_made_shown_changed_and_deleted() {
 }
 
 #[test]
+fn a_patch_of_settings_leaves_those_that_it_does_not_name() {
+    let daemon = Daemon::dev();
+    let given = json!({
+        "description": "orders", "on_bad_line": "reject", "time": {"column": "at", "late": 60},
+        "quarantine": "tinybird", "project": "acme", "partitions": 2, "key": ["id"],
+        "landing": {"raw": "ndjson"}, "payload": "json", "row_tag": "order", "conditions": {"count": 10},
+        "directory": "shop/orders", "vendor": {"engine": "MergeTree"},
+    });
+    let body =
+        json!({"policy": "strict", "columns": columns("id string; at timestamp"), "settings": given.clone()});
+    let made = put(&daemon, "e", &body)["settings"].clone();
+    let defaults = put(&daemon, "plain", &json!({}))["settings"].clone();
+    let patch = |settings: Value| admin(&daemon, "PATCH", "e", &json!({ "settings": settings }));
+    let patched = |settings: Value| {
+        let answer = patch(settings);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let shown = daemon.get("/admin/v1/streams/e").json()["settings"].clone();
+        assert_eq!(answer.json()["settings"], shown);
+        shown
+    };
+    let with = |of: &Value, name: &str, value: &Value| {
+        let mut settings = of.clone();
+        settings[name] = value.clone();
+        settings
+    };
+    let dropping = with(&made, "mode", &json!("drop"));
+    assert_eq!(patched(json!({"mode": "drop"})), dropping);
+    assert_eq!(patched(json!({})), dropping);
+    // One that is named is changed as a whole.
+    let conditions = json!({"count": null, "bytes": 1000, "age_seconds": null});
+    assert_eq!(patched(json!({"conditions": {"bytes": 1000}})), with(&dropping, "conditions", &conditions));
+    let before = patched(json!({"mode": null, "conditions": made["conditions"]}));
+    assert_eq!(before, made);
+    for name in given.as_object().unwrap().keys() {
+        if matches!(name.as_str(), "partitions" | "key") {
+            assert_eq!(patch(json!({ name: null })).status, 400, "{name} stays as it was");
+            continue;
+        }
+        assert_eq!(patched(json!({ name: null })), with(&made, name, &defaults[name]), "{name}");
+        assert_eq!(patched(json!({ name: given[name] })), made, "{name}");
+    }
+    for value in [json!(null), json!("drop")] {
+        refused(&patch(json!({"mod": value, "mode": "drop"})), 400, "unknown field `mod`");
+    }
+    assert_eq!(daemon.get("/admin/v1/streams/e").json()["settings"], made);
+}
+
+#[test]
+fn patches_at_the_same_time_do_not_undo_each_other() {
+    let daemon = Daemon::dev();
+    put(&daemon, "e", &json!({}));
+    std::thread::scope(|scope| {
+        for name in ["description", "row_tag", "project"] {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let value = json!(format!("{name} {n}"));
+                    let body = json!({"settings": {name: value}});
+                    assert_eq!(admin(daemon, "PATCH", "e", &body).status, 200);
+                    assert_eq!(daemon.get("/admin/v1/streams/e").json()["settings"][name], value);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn what_is_no_schema_is_refused_and_changes_nothing() {
     let daemon = Daemon::dev();
     let strict = |columns: Value| json!({"policy": "strict", "columns": columns});

@@ -25,6 +25,7 @@ pub(super) struct Chunk {
     hour: String,
     format: RawFormat,
     bytes: Vec<u8>,
+    /// Rows that its records would be: the others are in quarantine, and counted there.
     records: u64,
 }
 
@@ -72,11 +73,11 @@ impl RawFiles {
         self.open.values().map(|file| file.path.as_path())
     }
 
-    /// The frame under way is among those that wait.
-    pub(super) fn took(&mut self) {
+    /// The frame under way is among those that wait, with `stored` rows.
+    pub(super) fn took(&mut self, stored: u64) {
         if let Some(chunk) = self.next.take() {
             self.waiting_bytes += chunk.bytes.len();
-            self.waiting.push(chunk);
+            self.waiting.push(Chunk { records: stored, ..chunk });
         }
     }
 
@@ -160,22 +161,16 @@ impl Table {
         batch: &Batch<'_>,
         lines: Option<&[u8]>,
     ) {
-        let Some(format) = self.stream.settings.landing.raw else { return };
+        let Some(format) = self.applied.landing.raw else { return };
         let mut bytes = Vec::new();
-        let records = match (format, lines) {
-            (RawFormat::Cbor, lines) => {
-                landing::cbor(batch, received_at, &mut bytes);
-                match batch.head.kind {
-                    BodyKind::Xml => memchr::memchr_iter(b'\n', lines.unwrap_or_default()).count() as u64,
-                    _ => batch.head.good.into(),
-                }
-            }
+        match (format, lines) {
+            (RawFormat::Cbor, _) => landing::cbor(batch, received_at, &mut bytes),
             (RawFormat::Ndjson, Some(lines)) => landing::ndjson(lines, BodyKind::Lines, &mut bytes),
-            (RawFormat::Ndjson, None) if batch.head.kind == BodyKind::Xml => 0,
+            (RawFormat::Ndjson, None) if batch.head.kind == BodyKind::Xml => {}
             (RawFormat::Ndjson, None) => landing::ndjson(batch.body, batch.head.kind, &mut bytes),
-        };
+        }
         if !bytes.is_empty() {
-            self.raw.next = Some(Chunk { lsn, hour: hour(received_at), format, bytes, records });
+            self.raw.next = Some(Chunk { lsn, hour: hour(received_at), format, bytes, records: 0 });
         }
     }
 }

@@ -66,7 +66,11 @@ pub(super) fn merged(now: &StreamSettings, changes: Map<String, Value>) -> Resul
     let mut merged = json!(now);
     for (name, value) in changes {
         if let Some(fields) = merged.as_object_mut() {
-            if value.is_null() { drop(fields.remove(&name)) } else { drop(fields.insert(name, value)) }
+            // A name that there is not is refused with null as with any other value.
+            let is_reset = value.is_null() && fields.remove(&name).is_some();
+            if !is_reset {
+                fields.insert(name, value);
+            }
         }
     }
     settings(&merged)

@@ -2,7 +2,7 @@
 //! proposals, and making columns of them.
 
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
-use super::problem::{Problem, blocking, created, ok, parameter, respond, timestamp};
+use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
 use super::{AdminRequest, Running};
 use crate::catalog::{Accept, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream};
 use crate::columns::Proposal;
@@ -72,12 +72,9 @@ impl Running {
         let Some(stream) = self.catalog.streams().find(request.id()).cloned() else {
             return self.make_stream(request).await;
         };
-        let body: StreamBody = columns::read(&request.body)?;
-        let settings = match &body.settings {
-            Some(settings) => Some(columns::settings(&Value::Object(settings.clone()))?),
-            None => None,
-        };
-        self.alter(stream, body, settings, request.query).await
+        let mut body: StreamBody = columns::read(&request.body)?;
+        let settings = body.settings.take().map(|all| columns::settings(&Value::Object(all))).transpose()?;
+        self.alter(stream, body, move |_| Ok(settings), request.query).await
     }
 
     async fn make_stream(&self, request: &AdminRequest<'_>) -> Answer {
@@ -100,29 +97,24 @@ impl Running {
     /// Changes what is given of a stream, of its settings too.
     pub(super) async fn patch_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
-        let body: StreamBody = columns::read(&request.body)?;
-        let settings = match &body.settings {
-            Some(changes) => Some(columns::merged(&stream.settings, changes.clone())?),
-            None => None,
-        };
-        self.alter(stream, body, settings, request.query).await
+        let mut body: StreamBody = columns::read(&request.body)?;
+        let changes = body.settings.take();
+        let merge = |now: &StreamSettings| changes.map(|changes| columns::merged(now, changes)).transpose();
+        self.alter(stream, body, merge, request.query).await
     }
 
+    /// `settings` says what they are to be, of what they are.
     async fn alter(
         &self,
         stream: Arc<Stream>,
         body: StreamBody,
-        settings: Option<StreamSettings>,
+        settings: impl FnOnce(&StreamSettings) -> Result<Option<StreamSettings>, Problem> + Send + 'static,
         query: &str,
     ) -> Answer {
-        let force = flag(query, "force")?;
-        let alter = Alter {
-            policy: body.policy,
-            columns: body.columns.map(columns::columns).transpose()?,
-            settings,
-            force,
-        };
-        let (altered, changes) = self.altered(&stream, body.version, alter, flag(query, "dry")?).await?;
+        let columns = body.columns.map(columns::columns).transpose()?;
+        let alter = Alter { policy: body.policy, columns, settings: None, force: flag(query, "force")? };
+        let (altered, changes) =
+            self.altered(stream, body.version, alter, settings, flag(query, "dry")?).await?;
         let mut answer = stream_json(&altered);
         add_changes(&mut answer, &changes);
         Ok(ok(&answer))
@@ -131,20 +123,26 @@ impl Running {
     /// The stream with its changes; without them if it is a dry run.
     async fn altered(
         &self,
-        stream: &Arc<Stream>,
+        stream: Arc<Stream>,
         expected: Option<u32>,
         alter: Alter,
+        settings: impl FnOnce(&StreamSettings) -> Result<Option<StreamSettings>, Problem> + Send + 'static,
         dry: bool,
     ) -> Result<(Arc<Stream>, Vec<Change>), Problem> {
-        let (catalog, stream) = (Arc::clone(&self.catalog), Arc::clone(stream));
-        blocking(move || {
+        let control = Arc::clone(&self.control);
+        let work = move || {
+            // What is not named stays as it is, also if somebody changes it at this moment.
+            let _managing = control.managing.lock();
+            let catalog = &control.catalog;
+            let stream = catalog.streams().get(stream.id).cloned().unwrap_or(stream);
+            let alter = Alter { settings: settings(&stream.settings)?, ..alter };
             let changes = catalog.changes(stream.id, expected, &alter)?;
             if dry {
                 return Ok((stream, changes));
             }
             Ok((catalog.alter_stream(stream.id, expected, &alter)?, changes))
-        })
-        .await
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(internal(&error)))
     }
 
     pub(super) async fn delete_stream(&self, request: &AdminRequest<'_>) -> Answer {
@@ -170,7 +168,7 @@ impl Running {
             ..Alter::default()
         };
         let dry = flag(request.query, "dry")?;
-        let (altered, changes) = self.altered(&stream, Some(body.version), alter, dry).await?;
+        let (altered, changes) = self.altered(stream, Some(body.version), alter, |_| Ok(None), dry).await?;
         let mut answer = rules_json(&altered.rules());
         add_changes(&mut answer, &changes);
         Ok(ok(&answer))

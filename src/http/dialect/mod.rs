@@ -96,6 +96,8 @@ pub enum Parsed<'a> {
     Preflight(Cow<'static, str>),
     /// To be answered by [`Dialect::manage`], with the body.
     Manage(Manage<'a>),
+    /// The same, and the body holds records for a receiver, whose limits hold: see [`Dialect::receiver`].
+    Export,
 }
 
 /// What is asked of a management call before its body is read.

@@ -53,11 +53,9 @@ impl IngestHandler {
         standing: &mut Option<Standing>,
     ) -> Result<Reply, Reject> {
         let (head, ip) = (&arrival.head, arrival.peer.ip());
-        let receiver = dialect.receiver(&self.control, &arrival.head()).map_err(Reject::close)?;
-        let caller = Caller::nobody();
+        let (caller, receiver) = (Caller::nobody(), self.receiver(dialect, arrival)?);
         let admission = Admission::new(dialect, &caller, arrival);
-        let own = self.catalog.streams().get(receiver.stream).cloned();
-        self.admit(&admission, own.as_deref(), standing)?;
+        self.admit_to(&admission, &receiver, standing)?;
         let key = store::key_of(&head.headers)?;
         let mut body = self.receive(dialect, head, incoming, &admission).await?;
         if body.is_quick() {
@@ -72,6 +70,26 @@ impl IngestHandler {
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: come.ip, key };
         let outcome = self.store(&origin, &body, dialect.waits(&receiver, wait)).await?;
         Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
+    }
+
+    /// The receiver of a request. Before the body is read.
+    pub(super) fn receiver(
+        &self,
+        dialect: &'static dyn Dialect,
+        arrival: &Arrival,
+    ) -> Result<Arc<Receiver>, Reject> {
+        dialect.receiver(&self.control, &arrival.head()).map_err(Reject::close)
+    }
+
+    /// Counts a request against the limits of its receiver.
+    pub(super) fn admit_to(
+        &self,
+        admission: &Admission<'_>,
+        receiver: &Receiver,
+        standing: &mut Option<Standing>,
+    ) -> Result<(), Reject> {
+        let own = self.catalog.streams().get(receiver.stream).cloned();
+        self.admit(admission, own.as_deref(), standing)
     }
 
     /// Makes of a body for a receiver what goes into its frame: decides for every export what becomes of every record.

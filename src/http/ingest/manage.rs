@@ -77,8 +77,6 @@ impl IngestHandler {
                         (stream, received::check(body, manner).await?)
                     }
                     Destination::Receiver(receiver) => {
-                        let own = self.catalog.streams().get(receiver.stream).cloned();
-                        self.admit(admission, own.as_deref(), &mut None)?;
                         let come = Come { headers: &head.headers, ip: peer.ip(), received_at };
                         let records = Records { kind: append.kind, partly: true };
                         self.fan_out(dialect, receiver, body, records, &come).await?

@@ -215,6 +215,12 @@ impl IngestHandler {
                 }
                 return self.manage(dialect, arrival, incoming, &caller, &admission).await;
             }
+            Parsed::Export => {
+                let (caller, receiver) = (Caller::nobody(), self.receiver(dialect, arrival)?);
+                let admission = Admission::new(dialect, &caller, arrival);
+                self.admit_to(&admission, &receiver, standing)?;
+                return self.manage(dialect, arrival, incoming, &caller, &admission).await;
+            }
         };
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
         let admission = Admission::new(dialect, &caller, arrival);

@@ -39,6 +39,10 @@ pub(super) struct Said<'v> {
 }
 
 impl<'v> Said<'v> {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count.is_none() && self.size.is_none() && self.time.is_none()
+    }
+
     pub(super) fn read(node: &Node<'v>, findings: &mut Findings) -> Self {
         let any = 0..=usize::MAX;
         Self {

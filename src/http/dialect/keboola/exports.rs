@@ -135,7 +135,7 @@ pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<
     let export = changed(receiver.export(id)?, &said)?;
     let path = format!("{}/{id}/export.update", receiver.id);
     let task = tasks::run(request.control, request.project(), &path, "export.update", || {
-        replace(request, receiver, export)
+        replace(request, receiver, export, &said)
     })?;
     Ok(begun(request, StatusCode::OK, &task))
 }
@@ -158,10 +158,15 @@ fn changed(export: &Export, said: &UpdateExport<'_>) -> Result<Export, Reject> {
     Ok(export)
 }
 
-fn replace(request: &Request<'_>, mut receiver: Receiver, export: Export) -> Result<Done, Reject> {
+fn replace(
+    request: &Request<'_>,
+    mut receiver: Receiver,
+    export: Export,
+    said: &UpdateExport<'_>,
+) -> Result<Done, Reject> {
     let (control, project) = (request.control, request.project());
     tables::ensure(control, project, &export.mapping)?;
-    streams::update_export(control, project, &receiver.id, &export)?;
+    streams::update_export(control, &receiver.id, &export, said)?;
     let outputs = outputs(&receiver, &export);
     if let Some(place) = receiver.exports.iter_mut().find(|other| other.id == export.id) {
         *place = export;

@@ -1,6 +1,7 @@
 //! The streams behind receivers and exports, and what requests know of them.
 
 use super::model::{Export, Receiver, Table};
+use super::read::UpdateExport;
 use crate::batch;
 use crate::control::{self, Alter, CatalogError, Control, IfExists, NewStream, Stream};
 use crate::http::reject::{Kind, Reject};
@@ -56,30 +57,41 @@ pub(super) fn make_export(
     made.map_err(refused)
 }
 
-/// Lets the stream of an export have its mapping and conditions.
+/// Lets the stream of an export have its mapping and conditions, if they were said. What was not stays, also if it was
+/// changed by hand.
 pub(super) fn update_export(
     control: &Control,
-    project: &str,
     receiver: &str,
     export: &Export,
+    said: &UpdateExport<'_>,
 ) -> Result<(), Reject> {
     let Some(stream) = find(control, &export.stream) else { return Ok(()) };
-    let settings =
-        StreamSettings { receiver: stream.settings.receiver, ..settings(project, receiver, export) };
+    let mut settings = (*stream.settings).clone();
+    if said.mapping.is_some() {
+        settings.mapping = Some(Arc::new(mapping(&export.mapping)));
+        settings.directory = Some(directory(receiver, export));
+    }
+    if !said.conditions.is_nothing() {
+        settings.conditions = Some(conditions(export));
+    }
     let alter = Alter { policy: None, columns: None, settings: Some(settings), force: true };
     control.catalog.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
 }
 
-fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
+fn conditions(export: &Export) -> Conditions {
     let conditions = &export.conditions;
+    Conditions {
+        count: Some(conditions.count),
+        bytes: Some(conditions.size),
+        age_seconds: Some(conditions.seconds()),
+    }
+}
+
+fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
     StreamSettings {
         description: format!("export {} of the receiver {receiver}", export.id),
         project: Some(project.to_owned()),
-        conditions: Some(Conditions {
-            count: Some(conditions.count),
-            bytes: Some(conditions.size),
-            age_seconds: Some(conditions.seconds()),
-        }),
+        conditions: Some(conditions(export)),
         directory: Some(directory(receiver, export)),
         mapping: Some(Arc::new(mapping(&export.mapping))),
         ..StreamSettings::default()

@@ -105,11 +105,10 @@ pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
 fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Value {
     let [project, source, _] = address(head.path).unwrap_or([""; 3]);
     let about = accepted.receiver.as_deref().and_then(live::about);
-    let labels = accepted.receiver.iter().flat_map(|receiver| &receiver.exports).map(|export| &export.label);
     let said = if status == StatusCode::OK { "processed" } else { "accepted" };
     let status = status.as_u16();
-    let sinks: Vec<Value> =
-        labels.map(|label| json!({"sinkId": label, "statusCode": status, "message": said})).collect();
+    let sink = |label: &String| json!({"sinkId": label, "statusCode": status, "message": said});
+    let sinks: Vec<Value> = accepted.exports.iter().map(sink).collect();
     let message = match sinks.len() {
         0 => "No enabled sink found.".to_owned(),
         n => format!("Successfully written to {n}/{n} sinks."),

@@ -5,7 +5,7 @@ use super::request::Request;
 use super::settings::{Layers, Overrides};
 use super::words::bad;
 use crate::batch::{Dialect, StreamId};
-use crate::control::{Alter, CatalogError, Control, Export, IfExists, NewStream, Receiver};
+use crate::control::{Alter, CatalogError, Control, Export, IfExists, NewStream, Receiver, Stream};
 use crate::http::dialect::keboola::names;
 use crate::http::reject::Reject;
 use crate::mapping::{CheckError, Mapping};
@@ -170,19 +170,42 @@ fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Res
     })
 }
 
-/// Lets the stream of a changed sink be what it is to be now. Another table is another stream: what was accepted for
-/// the old one goes there.
+/// Lets the stream of a sink that is about to be kept be what it is to be now. What has not changed of the sink stays as it
+/// is of the stream, also if it was changed by hand. Another table is another stream: what was accepted for the old one
+/// goes there. One that was deleted by hand is made again.
 pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
     if !place.is_sink() {
         return Ok(());
     }
-    let settings = sink_settings(request, place, &entity.content)?;
-    let known = request.control.catalog.streams().get(entity.stream).cloned();
-    if known.is_none_or(|stream| stream.settings.directory != settings.directory) {
+    let now = sink_settings(request, place, &entity.content)?;
+    let before = request.store().find(place)?;
+    let before = before.map(|before| sink_settings(request, place, &before.content)).transpose()?;
+    let known = live_stream(request, entity);
+    let same = before.filter(|before| before.directory == now.directory);
+    let Some((before, known)) = same.zip(known) else {
         end_stream(request, entity)?;
-        entity.stream = create_stream(request, place, Policy::Mapped, settings)?;
+        entity.stream = create_stream(request, place, Policy::Mapped, now)?;
         return Ok(());
+    };
+    let mut settings = (*known.settings).clone();
+    if now.description != before.description {
+        settings.description = now.description;
     }
+    if now.conditions != before.conditions {
+        settings.conditions = now.conditions;
+    }
+    if now.mapping != before.mapping {
+        settings.mapping = now.mapping;
+    }
+    alter(request, entity, settings)
+}
+
+fn live_stream(request: &Request<'_>, entity: &Entity) -> Option<Arc<Stream>> {
+    let stream = request.control.catalog.streams().get(entity.stream).cloned();
+    stream.filter(|stream| stream.deleted_at.is_none())
+}
+
+fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Result<(), Reject> {
     let alter = Alter { settings: Some(settings), force: true, ..Alter::default() };
     let altered = request.control.catalog.alter_stream(entity.stream, None, &alter);
     altered.map(drop).map_err(|error| match error {
@@ -191,11 +214,13 @@ pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut En
     })
 }
 
-/// The same of all sinks of a source whose settings have changed.
+/// Lets the sinks of a source whose settings have changed be written when these say.
 pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Reject> {
-    for mut sink in request.store().sinks(place.branch, &place.source)? {
-        if sink.entity.deleted.is_none() {
-            alter_stream(request, &sink.place, &mut sink.entity)?;
+    for sink in request.store().sinks(place.branch, &place.source)? {
+        let known = live_stream(request, &sink.entity).filter(|_| sink.entity.deleted.is_none());
+        if let Some(known) = known {
+            let conditions = sink_settings(request, &sink.place, &sink.entity.content)?.conditions;
+            alter(request, &sink.entity, StreamSettings { conditions, ..(*known.settings).clone() })?;
         }
     }
     refresh(request.control, request.project, place)

@@ -220,7 +220,7 @@ impl Dialect for KeboolaStream {
             Part::Otlp => match found {
                 Found::Route(Action::Export, _) => {
                     otlp::check(&head)?;
-                    Ok(Parsed::Manage(Manage { need: None, credential: Credential::None }))
+                    Ok(Parsed::Export)
                 }
                 _ => Err(otlp::no_route()),
             },
@@ -239,6 +239,9 @@ impl Dialect for KeboolaStream {
     }
 
     fn receiver(&self, control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+        if Part::of(head.path) == Part::Otlp {
+            return otlp::receiver(control, head);
+        }
         let address = data::address(head.path).ok_or_else(data::no_route)?;
         data::find(control, address, "http").map(|(receiver, _)| receiver)
     }

@@ -68,15 +68,30 @@ pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
     data::check_project(address.project)
 }
 
-/// Takes an export. The secret is looked at before the body is.
-pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-    let address = Address::of(call.head.path).ok_or_else(no_route)?;
-    let header = match credential(call.head.headers) {
+/// What can be told with the secret, and still before the body is read.
+pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+    let (_, receiver, _) = find(control, head)?;
+    form(head.headers)?;
+    Ok(receiver)
+}
+
+fn find<'a>(
+    control: &Control,
+    head: &RequestHead<'a>,
+) -> Result<(Address<'a>, Arc<Receiver>, About), Reject> {
+    let address = Address::of(head.path).ok_or_else(no_route)?;
+    let header = match credential(head.headers) {
         Credential::Bearer(secret) => Some(secret),
         _ => None,
     };
     let secret = address.secret.or(header.as_deref()).unwrap_or_default();
     let (receiver, about) = data::find(control, [address.project, address.source, secret], "otlp")?;
+    Ok((address, receiver, about))
+}
+
+/// Takes an export.
+pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let (address, receiver, about) = find(control, &call.head)?;
     let form = form(call.head.headers)?;
     let bytes_max = usize::try_from(call.decoded_max).unwrap_or(usize::MAX);
     let found = records(address.signal, form, &call.body, bytes_max).map_err(|error| undecoded(&error))?;
@@ -192,7 +207,9 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
         Kind::Full => Kind::Unavailable,
         kind => kind,
     };
-    let reject = &Reject { kind, ..reject.clone() };
+    // Not everything that is answered with 503 is the end of the daemon.
+    let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
+    let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
     if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
         return reply;
