@@ -311,10 +311,7 @@ impl Table {
         let applied = Applied::to(stream, version, &config.catalog)?;
         (self.stream, self.version) = (Arc::clone(stream), version);
         let alike = |a: &Applied, b: &Applied| {
-            let of = |applied: &Applied| {
-                let Applied { rules, frozen, quarantine, landing } = applied;
-                (*frozen, *quarantine, *landing, rules.policy)
-            };
+            let of = |it: &Applied| (it.frozen, it.quarantine, it.landing, it.rules.policy);
             of(a) == of(b)
                 && a.rules.directory == b.rules.directory
                 && a.rules.time == b.rules.time

@@ -65,7 +65,7 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<Value> {
 }
 
 fn lines(range: std::ops::Range<u64>) -> String {
-    range.map(|n| format!("{{\"n\":{n}}}\n")).collect()
+    range.map(|n| format!("{{\"n\":{n}}}\n")).collect::<Vec<_>>().concat()
 }
 
 fn is_done(replay: &Value) {
