@@ -11,27 +11,46 @@ pub struct Route<T: 'static> {
     /// all that are left.
     pub template: &'static str,
     pub call: T,
+    /// Bytes of the template before its first parameter, and behind its last one. They tell most routes apart.
+    head: usize,
+    tail: usize,
 }
 
 impl<T> Route<T> {
+    const fn new(method: &'static str, template: &'static str, call: T) -> Self {
+        let bytes = template.as_bytes();
+        let (mut head, mut tail) = (0, 0);
+        while head < bytes.len() && bytes[head] != b'{' {
+            head += 1;
+        }
+        while tail < bytes.len() && bytes[bytes.len() - 1 - tail] != b'}' {
+            tail += 1;
+        }
+        Self { method, template, call, head, tail }
+    }
+
     pub const fn get(template: &'static str, call: T) -> Self {
-        Self { method: "GET", template, call }
+        Self::new("GET", template, call)
     }
 
     pub const fn post(template: &'static str, call: T) -> Self {
-        Self { method: "POST", template, call }
+        Self::new("POST", template, call)
     }
 
     pub const fn put(template: &'static str, call: T) -> Self {
-        Self { method: "PUT", template, call }
+        Self::new("PUT", template, call)
     }
 
     pub const fn patch(template: &'static str, call: T) -> Self {
-        Self { method: "PATCH", template, call }
+        Self::new("PATCH", template, call)
+    }
+
+    pub const fn options(template: &'static str, call: T) -> Self {
+        Self::new("OPTIONS", template, call)
     }
 
     pub const fn delete(template: &'static str, call: T) -> Self {
-        Self { method: "DELETE", template, call }
+        Self::new("DELETE", template, call)
     }
 }
 
@@ -49,12 +68,12 @@ pub enum Found<'a, T> {
 pub fn find<'a, T: Copy>(routes: &[Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
     let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
     for route in routes.iter().filter(|route| route.method == wanted.as_str()) {
-        if let Some(parameters) = matches(route.template, path) {
+        if let Some(parameters) = route.matches(path) {
             return Found::Route(route.call, parameters);
         }
     }
     let mut others: Vec<&str> = Vec::new();
-    for route in routes.iter().filter(|route| matches(route.template, path).is_some()) {
+    for route in routes.iter().filter(|route| route.matches(path).is_some()) {
         others.push(route.method);
         if route.method == "GET" {
             others.push("HEAD");
@@ -65,37 +84,41 @@ pub fn find<'a, T: Copy>(routes: &[Route<T>], method: &Method, path: &'a str) ->
 
 /// Whether any route has this path.
 pub fn is_known<T>(routes: &[Route<T>], path: &str) -> bool {
-    routes.iter().any(|route| matches(route.template, path).is_some())
+    routes.iter().any(|route| route.matches(path).is_some())
 }
 
-fn matches<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
-    let template = template.strip_suffix('/').unwrap_or(template);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    // What stands before the first parameter tells most templates apart, before anything is divided.
-    let fixed = template.find('{').map_or(template, |end| &template[..end]);
-    if !path.starts_with(fixed) {
-        return None;
-    }
-    let mut parameters = Vec::new();
-    let mut segments = path.split('/');
-    for expected in template.split('/') {
-        if expected.starts_with("{*") {
-            let rest = segments.collect::<Vec<_>>().join("/");
-            let decoded = percent_encoding::percent_decode_str(&rest).decode_utf8().ok()?;
-            parameters.push(Cow::Owned(decoded.into_owned()));
-            return (!rest.is_empty()).then_some(parameters);
-        }
-        let segment = segments.next()?;
-        if expected.starts_with('{') {
-            if segment.is_empty() {
-                return None;
-            }
-            parameters.push(percent_encoding::percent_decode_str(segment).decode_utf8().ok()?);
-        } else if expected != segment {
+impl<T> Route<T> {
+    /// The parameters in a path, if it is one of this route's.
+    fn matches<'a>(&self, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+        let template = self.template.strip_suffix('/').unwrap_or(self.template);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let head = template.get(..self.head);
+        let tail = template.len().checked_sub(self.tail).and_then(|at| template.get(at..));
+        if head.is_some_and(|head| !path.starts_with(head)) || tail.is_some_and(|tail| !path.ends_with(tail))
+        {
             return None;
         }
+        let mut parameters = Vec::new();
+        let mut segments = path.split('/');
+        for expected in template.split('/') {
+            if expected.starts_with("{*") {
+                let rest = segments.collect::<Vec<_>>().join("/");
+                let decoded = percent_encoding::percent_decode_str(&rest).decode_utf8().ok()?;
+                parameters.push(Cow::Owned(decoded.into_owned()));
+                return (!rest.is_empty()).then_some(parameters);
+            }
+            let segment = segments.next()?;
+            if expected.starts_with('{') {
+                if segment.is_empty() {
+                    return None;
+                }
+                parameters.push(percent_encoding::percent_decode_str(segment).decode_utf8().ok()?);
+            } else if expected != segment {
+                return None;
+            }
+        }
+        segments.next().is_none().then_some(parameters)
     }
-    segments.next().is_none().then_some(parameters)
 }
 
 #[cfg(test)]

@@ -445,3 +445,18 @@ fn raw_files_are_exact_after_a_kill() {
     numbers.sort_unstable();
     assert_eq!(numbers, (0..30).collect::<Vec<i64>>());
 }
+
+#[test]
+fn a_content_type_that_cannot_be_kept_is_refused() {
+    let daemon = Setup::dev("[limits]\nhead_max = \"256KiB\"\n").start();
+    let send = |parameter: usize| {
+        let content_type = format!("application/json; x=\"{}\"", "y".repeat(parameter));
+        let headers = [
+            ("x-amperity-tenant", "acme"),
+            ("content-type", content_type.as_str()),
+            ("authorization", "Bearer x"),
+        ];
+        request(daemon.ingest, "POST", &format!("/stream/v0/data/{STREAM}"), &headers, b"{}").status
+    };
+    assert_eq!((send(60_000), send(66_000)), (202, 413));
+}

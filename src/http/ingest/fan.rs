@@ -104,10 +104,7 @@ impl IngestHandler {
         let (stream, exports) = self.live(receiver)?;
         let headers = come.headers.iter().filter(|(name, _)| !dialect.hides_header(name.as_str()));
         let headers = mapping::headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
-        let kept = mapped::keep(&headers);
-        if kept.len() > REQUEST_BYTES_MAX {
-            return Err(Reject::new(Kind::TooLarge, "the headers of the request are too large"));
-        }
+        let kept = keep(&headers)?;
         let mut whole = match &body.pieces[..] {
             [one] => one.clone(),
             pieces => Bytes::from(pieces.concat()),
@@ -179,6 +176,15 @@ impl IngestHandler {
         });
         Ok((own, exports.collect()))
     }
+}
+
+/// What a frame keeps of its request.
+pub(super) fn keep(headers: &[(String, String)]) -> Result<String, Reject> {
+    let kept = mapped::keep(headers);
+    if kept.len() > REQUEST_BYTES_MAX {
+        return Err(Reject::new(Kind::TooLarge, "the headers of the request are too large"));
+    }
+    Ok(kept)
 }
 
 /// Of records that are no rows, what is wrong with the one that has the best reason to be sent again; of several, the

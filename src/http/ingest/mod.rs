@@ -21,7 +21,6 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::idempotency;
 use crate::limits::{self, Standing};
-use crate::mapped;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::schema::{Mode, Payload};
@@ -255,7 +254,7 @@ impl IngestHandler {
         let mut body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         let kept = dialect.keeps(&arrival.head());
         if !kept.is_empty() {
-            body.fan.request = Some(mapped::keep(&kept));
+            body.fan.request = Some(fan::keep(&kept)?);
         }
         let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;

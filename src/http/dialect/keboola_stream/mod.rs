@@ -141,7 +141,7 @@ pub const ROUTES: &[Route<Action>] = &[
         Action::ClearStatistics(Sink),
     ),
     Route::post("/stream/{project}/{source}/{secret}", Action::Send),
-    Route { method: "OPTIONS", template: "/stream/{project}/{source}/{secret}", call: Action::Options },
+    Route::options("/stream/{project}/{source}/{secret}", Action::Options),
     Route::post("/otlp/{project}/{source}/v1/{signal}", Action::Export),
     Route::post("/otlp/{project}/{source}/{secret}/v1/{signal}", Action::Export),
 ];
