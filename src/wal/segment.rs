@@ -121,10 +121,16 @@ impl Segments {
         list.get(below.saturating_sub(1)).cloned()
     }
 
-    /// The segment after `previous`. Both may have the same base: a first frame that does not fit into a segment leaves
-    /// it empty.
+    /// The segment after `previous`: the next one of the list. Neither base nor id tells it: a first frame that does not
+    /// fit into a segment leaves it empty, with the base of its successor, and what was written again after a failed sync
+    /// has a higher id than segments that were prepared before and come behind it.
     pub(super) fn after(&self, previous: &Segment) -> Option<Arc<Segment>> {
-        self.0.lock().iter().find(|segment| segment.id() > previous.id()).cloned()
+        let list = self.0.lock();
+        match list.iter().position(|segment| segment.id() == previous.id()) {
+            Some(at) => list.get(at + 1).cloned(),
+            // It was given up, and everything before it.
+            None => list.iter().find(|segment| segment.base >= previous.base).cloned(),
+        }
     }
 
     /// Takes out the segments whose last number is at most `consumed`.

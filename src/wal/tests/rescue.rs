@@ -109,3 +109,32 @@ fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
     assert!(tail.active.is_none() && tail.paused, "its frames would be replaced by the rescued ones");
     assert!(!tail.prepared.is_empty());
 }
+
+/// Segments that were prepared before have lower ids than the one that a rescue writes, and come behind it.
+#[test]
+fn what_follows_a_rescue_in_segments_prepared_before_is_read_after_it() {
+    let mut model = durable_log(5);
+    model.read(usize::MAX);
+    model.shared.prepare_once();
+    let prepared = model.shared.tail.lock().prepared.len();
+    assert_eq!(prepared, config().prepared);
+    model.append(100);
+    let rescued = model.shared.rescue().unwrap();
+    let frames = model.sent.len() + 20;
+    while model.sent.len() < frames {
+        model.append(1500);
+    }
+    model.sync();
+    let ids: Vec<SegmentId> = model.shared.segments.all().iter().map(|segment| segment.id()).collect();
+    assert!(!ids.is_sorted(), "{ids:?}");
+    model.read(usize::MAX);
+    let last = model.sent.keys().last().copied();
+    assert!(Some(model.read_to) == last && model.read_to > rescued, "this process reads all of it");
+    let disk = model.disk.clone();
+    model.reopen(disk, false);
+    // As the start after a checkpoint in the middle does, and as who reads what was consumed.
+    model.read(model.sent.len() - 8);
+    model.checkpoint();
+    let disk = model.disk.clone();
+    model.reopen(disk, false);
+}
