@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// No segment is larger; what decompresses to more is none.
 const RAW_BYTES_MAX: u64 = 16 << 30;
+/// The header of a segment and its first frame, which describes it.
+const HEAD_BYTES: u64 = HEADER_BYTES as u64 + 128;
 
 /// A segment file in memory.
 pub struct SegmentFile {
@@ -83,6 +85,25 @@ fn list_named(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>,
 pub fn segment_id(path: &Path) -> Option<SegmentId> {
     let name = path.file_name()?.to_str()?;
     format::parse_segment_name(name).or_else(|| Some(archive::format::Name::parse(name)?.id))
+}
+
+/// The number of the first frame of the segment in a file; `None` if it has none, or it cannot be read.
+pub fn base(path: &Path) -> Option<Lsn> {
+    if let Some(archived) = archive::format::Name::parse(path.file_name()?.to_str()?) {
+        return Some(archived.base);
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(HEAD_BYTES).read_to_end(&mut bytes).ok()?;
+    let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES)?).ok()?;
+    let summary = SegmentFile { path: path.to_owned(), header: Ok(header), bytes }.summary();
+    if !summary.prepared {
+        return Some(summary.base);
+    }
+    // Its description of itself may be lost.
+    SegmentFile::read(path).ok()?.entries().find_map(|entry| match entry {
+        Entry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
+        _ => None,
+    })
 }
 
 /// Whether a file is an archived segment, by its name.

@@ -6,6 +6,7 @@ use crate::support::{Daemon, Response, Setup, eventually, read_table, try_read_r
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Small segments, and files only when asked for.
@@ -76,6 +77,7 @@ fn assert_full(daemon: &Daemon, response: &Response, reason: &str) {
 
 #[test]
 fn the_frames_of_one_failed_sync_are_written_again() {
+    const SENT: u64 = 60;
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
@@ -85,13 +87,33 @@ fn the_frames_of_one_failed_sync_are_written_again() {
     assert!(!faults.is_pending("sync-fails-once"));
     assert_eq!(send(&daemon, "name=visits", 2).status, 202);
     assert!(daemon.metric("forebay_wal_sync_errors_total") > 0.0);
+    // On into segments that were prepared before.
+    for number in 3..SENT {
+        assert_eq!(send(&daemon, "name=visits", number).status, 202);
+    }
     let killed = daemon.kill();
     assert!(killed.log.contains("a sync failed"), "{}", killed.log);
+    let dumped = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["wal", "dump", "--records"])
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let numbers: Vec<u64> = dumped.stdout.split(|byte| *byte == b'\n').filter_map(number_of).collect();
+    assert_eq!(
+        numbers,
+        (0..SENT).collect::<Vec<_>>(),
+        "each once, in order, although some were written twice"
+    );
 
     let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
     let recovery = daemon.get("/admin/v1/wal").json()["recovery"].clone();
     assert_eq!((&recovery["missing"], &recovery["torn"]), (&json!([]), &json!([])), "{recovery}");
-    assert_stored_once(&daemon.rows("visits"), &[0, 1, 2]);
+    assert_stored_once(&daemon.rows("visits"), &(0..SENT).collect::<Vec<_>>());
+}
+
+/// The number of a record.
+fn number_of(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Value>(line).ok()?["number"].as_u64()
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::catalog;
 use crate::cli::output;
 use crate::wal::format::{Frame, FrameKind};
 use crate::wal::inspect::{Entry, SegmentFile};
+use crate::wal::{Lsn, LsnRange};
 use anyhow::Context;
 use serde_json::json;
 use std::collections::HashMap;
@@ -40,12 +41,17 @@ impl Dump {
         let names = self.log.data_dir().and_then(|dir| catalog::stream_names(dir).ok()).unwrap_or_default();
         let only = self.stream.as_deref().map(|text| stream_number(text, &names)).transpose()?;
         let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut shown: Vec<LsnRange> = Vec::new();
         for path in self.log.segments_once()? {
             let segment = SegmentFile::read(&path)?;
             if let Err(error) = &segment.header {
                 eprintln!("forebay: {}: {error}", path.display());
             }
             for entry in segment.entries() {
+                if self.records && data_lsn(&entry).is_some_and(|lsn| !is_new(lsn, &mut shown)) {
+                    // It was written again after a failed sync.
+                    continue;
+                }
                 match self.print(&mut out, &path, &entry, &names, only) {
                     Ok(()) => {}
                     // The reader has seen enough.
@@ -96,6 +102,25 @@ impl Dump {
         } else {
             line(out, &file, offset, frame, named.as_deref())
         }
+    }
+}
+
+/// Whether a number comes for the first time, as it does from here on no more.
+fn is_new(lsn: Lsn, shown: &mut Vec<LsnRange>) -> bool {
+    if shown.iter().any(|range| (range.first..=range.last).contains(&lsn)) {
+        return false;
+    }
+    match shown.last_mut() {
+        Some(range) if range.last.next() == lsn => range.last = lsn,
+        _ => shown.push(LsnRange { first: lsn, last: lsn }),
+    }
+    true
+}
+
+fn data_lsn(entry: &Entry<'_>) -> Option<Lsn> {
+    match entry {
+        Entry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ mod repair;
 mod verify;
 
 use super::output;
+use crate::wal::Lsn;
 use crate::wal::format::HeaderError;
 use crate::wal::inspect::{self, SegmentFile, Summary};
 use serde_json::{Value, json};
@@ -80,7 +81,8 @@ impl Log {
         Ok(paths)
     }
 
-    /// The same, but what is archived and still in the log once: a consumed segment stays until its file is used again.
+    /// The same in the order of their frames, but what is archived and still in the log once: a consumed segment stays until
+    /// its file is used again.
     fn segments_once(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut paths = self.segments()?;
         let in_log = paths.iter().filter(|path| !inspect::is_archived(path));
@@ -88,6 +90,8 @@ impl Log {
         paths.retain(|path| {
             !inspect::is_archived(path) || inspect::segment_id(path).is_none_or(|id| !ids.contains(&id))
         });
+        // Ids say no more than when a file was made: what was written again after a failed sync has a late one.
+        paths.sort_by_cached_key(|path| inspect::base(path).unwrap_or(Lsn(u64::MAX)));
         Ok(paths)
     }
 }
