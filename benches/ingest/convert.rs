@@ -20,6 +20,7 @@ const REQUEST_ROWS: u64 = 60;
 const DUCKDB: &str = "
 import duckdb, sys, time
 duckdb.execute('SET threads=1')
+duckdb.execute('SET enable_progress_bar=false')
 began = time.process_time()
 duckdb.execute(f\"COPY (SELECT * FROM read_json('{sys.argv[1]}', format='newline_delimited')) \
 TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)\")
