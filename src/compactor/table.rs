@@ -1,5 +1,6 @@
 //! One stream in the compactor: rows that wait, files that are open, and what they cover.
 
+mod mapped;
 mod raw;
 mod xml;
 
@@ -13,8 +14,7 @@ use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFi
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
 use crate::json::BodyKind;
-use crate::mapped;
-use crate::mapping::{self, Evaluator, Mapping};
+use crate::mapping::{self, Evaluator};
 use crate::progress::{OpenRows, Progress};
 use crate::quarantined::{self, Quarantined};
 use crate::schema::{Column, Schema};
@@ -159,14 +159,7 @@ impl Table {
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let origin = Origin { lsn: lsn.0, received_at };
         if let Some(mapping) = self.applied.rules.mapping.clone() {
-            let as_stored = self.is_as_answered(target, &mapping, config)?;
-            let rows = mapped::Rows {
-                stream: self.stream.id,
-                mapping: &mapping,
-                log: config.log,
-                evaluator: Some(&config.evaluator),
-            };
-            return self.append_mapped(origin, batch, as_stored, &rows, config);
+            return self.append_mapped(origin, (batch, target), &mapping, config);
         }
         let own = batch.head.stream == self.stream.id;
         self.rows.begin(if own { &batch.head.offsets } else { &[] });
@@ -180,49 +173,6 @@ impl Table {
         }
         let counts = self.rows.append(batch.body, batch.head.kind, origin);
         self.took(origin, counts, counts_of(counts, batch.body.len()), config)
-    }
-
-    /// Whether a frame was answered under this mapping.
-    fn is_as_answered(
-        &mut self,
-        target: &Target,
-        mapping: &Mapping,
-        config: &TableConfig,
-    ) -> Result<bool, TableError> {
-        let Some(version) = target.version else { return Ok(false) };
-        match self.answered {
-            _ if version == self.schema().version => Ok(true),
-            Some((known, is_same)) if known == version => Ok(is_same),
-            _ => {
-                let then = config.catalog.rules(self.stream.id, version)?;
-                let is_same = then.is_some_and(|then| then.mapping.as_deref() == Some(mapping));
-                self.answered = Some((version, is_same));
-                Ok(is_same)
-            }
-        }
-    }
-
-    /// Takes the records of a frame as its mapping makes rows of them.
-    fn append_mapped(
-        &mut self,
-        origin: Origin,
-        batch: &Batch<'_>,
-        as_stored: bool,
-        mapped: &mapped::Rows<'_>,
-        config: &TableConfig,
-    ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
-        let mut counts = RowCounts::default();
-        let before = self.rows.bytes();
-        let (rows, first) = (&mut self.rows, self.numbered + 1);
-        mapped.each(origin.lsn, origin.received_at, batch, as_stored, first, |record, raw, made| {
-            counts = counts.plus(match made {
-                Ok(values) => rows.append_texts(origin, record, values),
-                Err(reason) => rows.append_unmapped(origin, record, raw, reason),
-            });
-        })?;
-        self.numbered += counts.stored;
-        let bytes = self.rows.bytes() - before;
-        self.took(origin, counts, counts_of(counts, bytes), config)
     }
 
     /// Rows of a frame were added to those that wait.
