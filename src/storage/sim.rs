@@ -58,6 +58,8 @@ struct State {
     capacity_bytes: Option<u64>,
     /// Syncs left until one fails; `None`: none does.
     syncs_until_failure: Option<u32>,
+    /// That one alone fails.
+    fails_once: bool,
     failing: bool,
     /// Changes left until a copy of the disk is kept.
     changes_until_copy: Option<u32>,
@@ -80,7 +82,14 @@ impl SimDisk {
 
     /// Lets `n` syncs succeed and fails each one after them, with EIO, until [`SimDisk::heal`].
     pub fn fail_syncs_after(&self, n: u32) {
-        self.0.lock().syncs_until_failure = Some(n);
+        let mut state = self.0.lock();
+        (state.syncs_until_failure, state.fails_once) = (Some(n), false);
+    }
+
+    /// Lets `n` syncs succeed and fails the one after them, with EIO.
+    pub fn fail_one_sync_after(&self, n: u32) {
+        let mut state = self.0.lock();
+        (state.syncs_until_failure, state.fails_once) = (Some(n), true);
     }
 
     pub fn heal(&self) {
@@ -195,6 +204,10 @@ impl State {
 
     fn count_sync(&mut self) -> io::Result<()> {
         match &mut self.syncs_until_failure {
+            Some(0) if self.fails_once => {
+                self.syncs_until_failure = None;
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
             Some(0) => self.failing = true,
             Some(left) => *left -= 1,
             None => {}

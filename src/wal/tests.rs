@@ -228,6 +228,7 @@ enum Op {
     Kill,
     CleanStop,
     FailSyncsAfter(u32),
+    FailOneSyncAfter(u32),
     Heal,
 }
 
@@ -242,6 +243,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Kill),
         1 => Just(Op::CleanStop),
         1 => (0_u32..4).prop_map(Op::FailSyncsAfter),
+        2 => (0_u32..4).prop_map(Op::FailOneSyncAfter),
         1 => Just(Op::Heal),
     ]
 }
@@ -256,6 +258,7 @@ fn run(seed: u64, ops: &[Op]) {
             Op::Read(n) => model.read(*n),
             Op::Checkpoint => model.checkpoint(),
             Op::FailSyncsAfter(n) => model.disk.fail_syncs_after(*n),
+            Op::FailOneSyncAfter(n) => model.disk.fail_one_sync_after(*n),
             Op::Heal => model.disk.heal(),
             Op::PowerLoss => {
                 let mut random = model.random;
