@@ -190,9 +190,11 @@ fn a_directory_that_cannot_be_written_is_named() {
 #[test]
 fn a_read_only_data_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    // The binary's own directory may be closed to others, so they get a copy.
+    // The binary's own directory may be closed to others, so they get a copy. Another process makes it: a file that this
+    // one has open for writing may be inherited by what other tests start at this moment, and cannot be run until then.
     let binary = dir.path().join("forebay");
-    std::fs::copy(env!("CARGO_BIN_EXE_forebay"), &binary).unwrap();
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_forebay")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let data_dir = dir.path().join("data");
     std::fs::create_dir(&data_dir).unwrap();
     std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
