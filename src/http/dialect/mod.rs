@@ -7,6 +7,7 @@ pub mod amperity;
 pub mod foundry;
 pub mod keboola;
 pub mod keboola_stream;
+mod oauth;
 pub mod polaris;
 pub mod tinybird;
 

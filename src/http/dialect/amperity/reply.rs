@@ -39,11 +39,6 @@ pub(super) fn uncached(mut reply: Reply) -> Reply {
     reply
 }
 
-/// An error of the token route (RFC 6749, 5.2).
-pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) -> Reply {
-    uncached(reply(status, &json!({"error": error, "error_description": description})))
-}
-
 /// Says the id of the request.
 pub(super) fn with_id(mut reply: Reply, head: &RequestHead<'_>) -> Reply {
     if let Ok(id) = HeaderValue::from_str(&events::name(head)) {

@@ -1,13 +1,13 @@
 //! Tokens: for an API key, by one that may make them; and by client credentials (RFC 6749, 4.4).
 
-use super::super::{Call, Credential, Reply, credential};
+use super::super::oauth::{self, Form, refused};
+use super::super::{Call, Reply};
 use super::{reply, tenant};
-use crate::auth::{ClientError, user_and_password};
+use crate::auth::ClientError;
 use crate::control::{Control, Micros};
 use crate::http::reject::{Kind, Reject};
 use http::StatusCode;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 
 /// `{"expires-at":"2026-06-14T00:24:16Z"}` makes a token that is good until then.
 pub(super) fn make(control: &Control, call: &Call<'_>, key: &str) -> Result<Reply, Reject> {
@@ -44,37 +44,18 @@ pub(super) fn of_tenant(call: &Call<'_>, tenant: &str) -> Result<(), Reject> {
 /// A short-lived token for the id and a secret of an API key.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let tenant = tenant(&call.head)?;
-    let (mut id, mut secret, mut grant) = (None, None, None);
-    for (key, value) in form_urlencoded::parse(&call.body) {
-        let place = match &*key {
-            "client_id" => &mut id,
-            "client_secret" => &mut secret,
-            "grant_type" => &mut grant,
-            _ => continue,
-        };
-        if place.replace(value).is_some() {
-            let message = format!("{key} is given more than once");
-            return Ok(reply::oauth_error(StatusCode::BAD_REQUEST, "invalid_request", &message));
-        }
-    }
-    let bad = |error, message| Ok(reply::oauth_error(StatusCode::BAD_REQUEST, error, message));
-    match grant.as_deref() {
+    let form = match Form::of(call) {
+        Ok(form) => form,
+        Err(refusal) => return Ok(refusal),
+    };
+    let bad = |error, message| Ok(refused(StatusCode::BAD_REQUEST, error, message));
+    match form.get("grant_type") {
         Some("client_credentials") => {}
         None | Some("") => return bad("invalid_request", "grant_type is missing"),
         Some(_) => return bad("unsupported_grant_type", "grant_type is client_credentials"),
     }
-    let unknown = || {
-        let message = "Unknown client, or not its secret";
-        reply::oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", message)
-    };
-    let (id, secret) = match (id, secret, credential(call.head.headers)) {
-        (Some(id), Some(secret), _) => (id, secret),
-        (_, None, Credential::Basic(text)) => match user_and_password(&text) {
-            Some((user, password)) => (Cow::Owned(user), Cow::Owned(password)),
-            None => return Ok(unknown()),
-        },
-        _ => return Ok(unknown()),
-    };
+    let unknown = || refused(StatusCode::UNAUTHORIZED, "invalid_client", "Unknown client, or not its secret");
+    let Some((id, secret)) = form.client(call) else { return Ok(unknown()) };
     let known = control.auth.client(&id)?;
     if known.is_none_or(|known| known.project.as_deref().is_some_and(|own| own != tenant)) {
         return Ok(unknown());
@@ -89,5 +70,5 @@ pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject>
         "expires_in": issued.expires_in.as_secs(),
         "token_type": "Bearer",
     });
-    Ok(reply::uncached(reply::ok(&body)))
+    Ok(oauth::issued(&body))
 }

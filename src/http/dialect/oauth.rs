@@ -1,0 +1,65 @@
+//! What the token routes of all contracts share: the form of a client that shows its credentials, and how it is answered
+//! (RFC 6749, 2.3.1, 4.4 and 5).
+
+use super::{Call, Credential, Reply, credential};
+use crate::auth::user_and_password;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The form of a request.
+pub(super) struct Form<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
+
+impl<'a> Form<'a> {
+    /// # Errors
+    /// The answer to a form that gives a value twice.
+    pub(super) fn of(call: &'a Call<'_>) -> Result<Self, Reply> {
+        let mut fields = HashMap::new();
+        for (key, value) in form_urlencoded::parse(&call.body) {
+            let again = format!("{key} is given more than once");
+            if fields.insert(key, value).is_some() {
+                return Err(refused(StatusCode::BAD_REQUEST, "invalid_request", &again));
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|value| &**value)
+    }
+
+    /// Id and secret: of the form, or of basic authentication, where both are form-encoded.
+    pub(super) fn client(&self, call: &Call<'_>) -> Option<(String, String)> {
+        if let (Some(id), Some(secret)) = (self.get("client_id"), self.get("client_secret")) {
+            return Some((id.to_owned(), secret.to_owned()));
+        }
+        let Credential::Basic(text) = credential(call.head.headers) else { return None };
+        let (user, password) = user_and_password(&text)?;
+        Some((decoded(&user), decoded(&password)))
+    }
+}
+
+/// One value of a form.
+fn decoded(text: &str) -> String {
+    let encoded = format!("v={text}");
+    let value = form_urlencoded::parse(encoded.as_bytes()).next().map(|(_, value)| value.into_owned());
+    value.unwrap_or_default()
+}
+
+/// An answer with a token, which is for nobody else.
+pub(super) fn issued(body: &Value) -> Reply {
+    answer(StatusCode::OK, body)
+}
+
+pub(super) fn refused(status: StatusCode, error: &str, description: &str) -> Reply {
+    answer(status, &json!({"error": error, "error_description": description}))
+}
+
+fn answer(status: StatusCode, body: &Value) -> Reply {
+    let headers = vec![
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Reply { status, headers, body: body.to_string().into() }
+}
