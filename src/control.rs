@@ -97,7 +97,7 @@ pub struct KeboolaSettings {
     pub project: String,
     /// The numbers of its branches. The first is the default one.
     pub branches: Vec<u64>,
-    /// Bytes of rows of one export that may be in no file yet, above which its receiver takes no more.
+    /// Bytes of rows of one export that may be in no file yet, above which its receiver takes no more. 0: no limit.
     pub receiver_buffer_max: u64,
 }
 

@@ -412,10 +412,10 @@ fn credentials() {
     }
 }
 
-#[test]
-fn a_receiver_whose_files_are_not_written_takes_no_more() {
-    let config = "[keboola]\nreceiver_buffer_max = \"1MiB\"\n[compactor]\nmax_idle = \"off\"\n";
-    let daemon = Setup::dev(config).start();
+/// A daemon with such a bound whose files are not written by themselves, and the path of a receiver with two exports.
+fn with_buffer(max: &str) -> (Daemon, String) {
+    let config = format!("[keboola]\nreceiver_buffer_max = \"{max}\"\n[compactor]\nmax_idle = \"off\"\n");
+    let daemon = Setup::dev(&config).start();
     let late = json!({"count": 10_000_000, "size": "50MB", "time": "24h"});
     let exports = ["one", "two"].map(|name| {
         let mut export = plain(name, &format!("in.c-b.{name}"));
@@ -424,6 +424,25 @@ fn a_receiver_whose_files_are_not_written_takes_no_more() {
     });
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": exports}));
     let path = import_path(&daemon, "r");
+    (daemon, path)
+}
+
+#[test]
+fn a_receiver_without_a_bound_is_never_full() {
+    let (daemon, path) = with_buffer("0");
+    let body = "x".repeat(600 << 10);
+    let open =
+        || daemon.get("/admin/v1/receivers").json()["receivers"][0]["exports"][0]["open_bytes"].as_u64();
+    eventually("that something waits for a file", || {
+        assert_eq!(import(&daemon, &path, "text/plain", &body).status, 200);
+        (open() > Some(1 << 20)).then_some(())
+    });
+    assert_eq!(import(&daemon, &path, "text/plain", &body).status, 200);
+}
+
+#[test]
+fn a_receiver_whose_files_are_not_written_takes_no_more() {
+    let (daemon, path) = with_buffer("1MiB");
     let body = "x".repeat(600 << 10);
     let send = || import(&daemon, &path, "text/plain", &body);
     assert_eq!((send().status, send().status), (200, 200));

@@ -46,7 +46,7 @@ fn has_room(control: &Control, id: &str, receiver: &control::Receiver) -> Result
     let open = receiver.exports.iter().filter_map(|export| control.progress.open(export.stream));
     let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
     let limit = control.keboola.receiver_buffer_max;
-    if buffered <= limit {
+    if limit == 0 || buffered <= limit {
         return Ok(());
     }
     let (buffered, limit) = (go::Amount(buffered), go::Amount(limit));
