@@ -5,7 +5,7 @@
 //! what was accepted under the old one. The layout is part of the log's format: `docs/wal-format.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::json::BodyKind;
+use crate::formats::json::BodyKind;
 use std::net::IpAddr;
 
 /// The newest layout that this code reads. What has neither targets nor results is written as version 1, which every

@@ -6,37 +6,27 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 
-pub mod batch;
+pub mod contracts;
+pub mod http;
+
 pub mod columns;
-pub mod json;
-pub mod landing;
+pub mod formats;
 pub mod mapping;
-pub mod otlp;
-pub mod sample;
 pub mod schema;
-pub mod xml;
 
 pub mod storage;
 pub mod wal;
 
-pub mod catalog;
 pub mod compactor;
-pub mod idempotency;
-pub mod limits;
-pub mod mapped;
-pub mod offsets;
-pub mod preview;
-pub mod progress;
-pub mod quarantined;
+pub mod read;
 
 pub mod auth;
-pub mod console;
-pub mod control;
-pub mod feeds;
-pub mod foundry;
-pub mod http;
-pub mod receivers;
+pub mod catalog;
+pub mod idempotency;
+pub mod offsets;
+pub mod progress;
 
+pub mod batch;
 pub mod clock;
 pub mod error;
 pub mod metrics;

@@ -6,7 +6,7 @@ use crate::common;
 use crate::process;
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
-use forebay::json::BodyKind;
+use forebay::formats::json::BodyKind;
 use forebay::schema::Rules;
 use std::path::Path;
 use std::process::Command;

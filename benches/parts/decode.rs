@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::batch::StreamId;
 use forebay::columns::{Limits, Origin, Rows, judge};
-use forebay::json::{BodyKind, records};
+use forebay::formats::json::{BodyKind, records};
 use forebay::schema::{Policy, Rules, Schema};
 use serde::de::IgnoredAny;
 use std::hint::black_box;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
-use forebay::json::BodyKind;
+use forebay::formats::json::BodyKind;
 use forebay::schema::Rules;
 
 pub fn write(c: &mut Criterion) {

@@ -1,7 +1,7 @@
 //! XML documents to NDJSON: MB/s of the document.
 
 use criterion::{Criterion, Throughput};
-use forebay::xml::{About, Known, transcribe};
+use forebay::formats::xml::{About, Known, transcribe};
 use std::fmt::Write;
 
 /// A document of orders, with attributes, nested and repeated elements.

@@ -4,12 +4,12 @@
 
 use forebay::auth::user_and_password;
 use forebay::batch::{BatchHead, StreamId};
-use forebay::http::dialect::amperity::Amperity;
-use forebay::http::dialect::{Accepted, Dialect, Durability, Ingest, Named, Parsed, Reply, RequestHead};
-use forebay::http::request_id::RequestId;
-use forebay::json::{BodyKind, records};
-use forebay::mapped::{keep, kept};
-use forebay::xml::{About, Known, transcribe};
+use forebay::contracts::amperity::Amperity;
+use forebay::contracts::{Accepted, Dialect, Durability, Ingest, Named, Parsed, Reply, RequestHead};
+use forebay::contracts::request_id::RequestId;
+use forebay::formats::json::{BodyKind, records};
+use forebay::mapping::frames::{keep, kept};
+use forebay::formats::xml::{About, Known, transcribe};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
 

@@ -3,9 +3,9 @@
 
 use forebay::batch::StreamId;
 use forebay::columns;
-use forebay::foundry::StreamSchema;
-use forebay::http::dialect::foundry::envelope::{Form, open};
-use forebay::json::BodyKind;
+use forebay::contracts::foundry::model::StreamSchema;
+use forebay::contracts::foundry::envelope::{Form, open};
+use forebay::formats::json::BodyKind;
 use forebay::schema::{Policy, Rules, Schema};
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;

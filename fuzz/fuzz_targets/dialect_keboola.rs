@@ -2,8 +2,8 @@
 //! written.
 #![no_main]
 
-use forebay::http::dialect::keboola::go::{Size, Span, quote};
-use forebay::http::dialect::keboola::names;
+use forebay::contracts::keboola::go::{Size, Span, quote};
+use forebay::contracts::keboola::names;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -1,7 +1,7 @@
 //! Exports of OpenTelemetry: whatever the bytes are, they become records that are JSON objects, or an error.
 #![no_main]
 
-use forebay::otlp::{Form, Signal, records};
+use forebay::formats::otlp::{Form, Signal, records};
 use libfuzzer_sys::fuzz_target;
 
 const BYTES_MAX: usize = 1 << 20;

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use forebay::columns::{Limits, Origin, Rows};
-use forebay::json::{BodyKind, records};
+use forebay::formats::json::{BodyKind, records};
 use forebay::schema::Rules;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;

@@ -2,7 +2,7 @@
 //! words a refusal.
 #![no_main]
 
-use forebay::http::dialect::{DIALECTS, Named, RequestHead};
+use forebay::contracts::{DIALECTS, Named, RequestHead};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 

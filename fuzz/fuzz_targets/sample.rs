@@ -1,8 +1,8 @@
 //! Samples of any bytes: what is told of them holds for the records in them.
 #![no_main]
 
-use forebay::json::{BodyKind, records};
-use forebay::sample::{Limits, Sample};
+use forebay::formats::json::{BodyKind, records};
+use forebay::columns::sample::{Limits, Sample};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

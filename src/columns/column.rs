@@ -6,7 +6,7 @@
 use super::data::{Data, Text, Validity};
 use super::infer::Inferred;
 use super::{dedupe, scalar, time};
-use crate::json::{Kind, Number, Parser, Str, Syntax};
+use crate::formats::json::{Kind, Number, Parser, Str, Syntax};
 use crate::schema::{Column as Definition, ColumnType};
 use arrow::array::ArrayRef;
 use arrow::datatypes::i256;

@@ -1,7 +1,7 @@
 //! Columns that were declared rather than found.
 
 use super::column::{Column, Fit, Row};
-use crate::json::Parser;
+use crate::formats::json::Parser;
 use crate::schema::{self, SchemaError};
 
 /// Checks that the default of each column that has one is a value of that column.

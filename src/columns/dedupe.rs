@@ -1,6 +1,6 @@
 //! A record in which a key came twice, rewritten so that the last value stands.
 
-use crate::json::{Kind, Parser, Syntax};
+use crate::formats::json::{Kind, Parser, Syntax};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 
@@ -34,7 +34,7 @@ pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
 }
 
 /// The value at the parser with every object's keys made unique, and how many values were dropped. Recurses as deep
-/// as a record may be nested ([`crate::json::DEPTH_MAX`]).
+/// as a record may be nested ([`crate::formats::json::DEPTH_MAX`]).
 pub(super) fn last_wins(parser: &mut Parser<'_>, dropped: &mut u64) -> Result<Vec<u8>, Syntax> {
     match parser.kind()? {
         Kind::Object => object(parser, dropped),

@@ -1,7 +1,7 @@
 //! The type of a new column, from the values that came for it. Inference never narrows.
 
 use super::time;
-use crate::json::{Kind, Parser, Syntax};
+use crate::formats::json::{Kind, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 
 /// Objects and lists within one another, at most; what is deeper becomes JSON text.

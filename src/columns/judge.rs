@@ -4,7 +4,7 @@ use super::reason::ReasonCounts;
 use super::rows::{Limits, Rows};
 use crate::batch::StreamId;
 use crate::clock::Micros;
-use crate::json::{BodyKind, Syntax};
+use crate::formats::json::{BodyKind, Syntax};
 use crate::schema::Rules;
 use std::cell::RefCell;
 

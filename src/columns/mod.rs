@@ -18,6 +18,7 @@ mod reason;
 mod receipt;
 mod rescue;
 mod rows;
+pub mod sample;
 mod scalar;
 mod set;
 #[cfg(test)]

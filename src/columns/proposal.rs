@@ -2,7 +2,7 @@
 
 use super::infer::Inferred;
 use crate::clock::Micros;
-use crate::json::Parser;
+use crate::formats::json::Parser;
 use crate::schema::{ColumnType, system};
 
 /// Fields told apart until they are taken; further ones are rescued without being proposed.

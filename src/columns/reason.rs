@@ -1,7 +1,7 @@
 //! Why a record is no row: what quarantine tables, counters and answers say.
 
 use crate::clock::Micros;
-use crate::json::Syntax;
+use crate::formats::json::Syntax;
 use std::fmt;
 
 /// Characters of a value that a message shows.

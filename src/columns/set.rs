@@ -2,7 +2,7 @@
 
 use super::column::{Column, Fit, Row};
 use super::data::{Data, arrow_field};
-use crate::json::{Field, Fields, Parser, Shape, Str, Syntax};
+use crate::formats::json::{Field, Fields, Parser, Shape, Str, Syntax};
 use crate::schema::{Column as Definition, Rules, system};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};

@@ -4,8 +4,8 @@ use super::column::{Fit, Misfit, Row};
 use super::dedupe;
 use super::reason::{Failure, Reason};
 use super::rows::{BadRow, Origin, Rows};
-use crate::json::records::{BadRecord, RecordSink};
-use crate::json::{Field, Fields, Parser, Str, Syntax};
+use crate::formats::json::records::{BadRecord, RecordSink};
+use crate::formats::json::{Field, Fields, Parser, Str, Syntax};
 use crate::schema::Policy;
 
 pub(super) struct Sink<'r, 'a> {

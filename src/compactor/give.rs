@@ -9,7 +9,7 @@ use super::table::{FinishedCut, TableError};
 use crate::batch::Batch;
 use crate::catalog::{CutRecord, Replay, Stream};
 use crate::clock::Micros;
-use crate::mapped;
+use crate::mapping::frames;
 use crate::wal::{Lsn, LsnRange};
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ impl Replayer {
         };
         let (config, mut rows) = (&self.table_config, 0);
         let mapped =
-            mapped::Rows { stream: stream.id, mapping, log: config.log, evaluator: Some(&config.evaluator) };
+            frames::Rows { stream: stream.id, mapping, log: config.log, evaluator: Some(&config.evaluator) };
         let made = mapped.each(lsn.0, ts, batch, false, 0, |_, _, made| rows += u64::from(made.is_ok()));
         made.map_err(TableError::from)?;
         Ok(rows)

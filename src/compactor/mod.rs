@@ -8,6 +8,7 @@
 mod dropped;
 mod give;
 mod handle;
+pub mod landing;
 mod name;
 pub mod parquet;
 pub mod partition;

@@ -4,7 +4,7 @@ use super::parquet::WriteError;
 use super::partition::{self, PartitionBy};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Failure};
-use crate::json::{Kind, Parser, Syntax};
+use crate::formats::json::{Kind, Parser, Syntax};
 use crate::schema::{Column, QuarantineLayout, system};
 use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,

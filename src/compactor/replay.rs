@@ -17,7 +17,7 @@ use crate::catalog::{
 };
 use crate::columns::Limits;
 use crate::error::{IoContext, IoError, chain};
-use crate::json::BodyKind;
+use crate::formats::json::BodyKind;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;

@@ -2,7 +2,7 @@
 
 use super::units::{Size, Span};
 use crate::batch::Dialect;
-use crate::limits::{self, Profiles, Settings};
+use crate::http::limits::{self, Profiles, Settings};
 use serde::Deserialize;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -15,7 +15,7 @@ pub use units::{OptionalSpan, Size, Span, UnitError};
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::control::{AmperitySettings, KeboolaSettings, PolarisSettings};
+use crate::contracts::shared::control::{AmperitySettings, KeboolaSettings, PolarisSettings};
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;

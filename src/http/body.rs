@@ -1,6 +1,6 @@
 //! Reads a request's body under caps of bytes and time, and undoes its content-encoding.
 
-use super::reject::{Kind, Reject};
+use crate::contracts::reject::{Kind, Reject};
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};

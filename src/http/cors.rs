@@ -3,8 +3,8 @@
 //! A browser sends most requests of a page whatever the answer's headers are, so an origin that is not allowed is also
 //! refused. Programs send no `Origin`; the configured list does not concern them.
 
-use super::dialect::Reply;
 use crate::auth::origin::{self, OriginError};
+use crate::contracts::Reply;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,

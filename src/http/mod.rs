@@ -5,20 +5,20 @@
 
 pub mod admin;
 mod body;
+pub mod console;
 pub mod cors;
-pub mod dialect;
 pub mod ingest;
+pub mod limits;
 pub mod openapi;
-pub mod reject;
-pub mod request_id;
-pub mod route;
 pub mod transport;
 
 pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError};
 
+use crate::contracts;
+
 /// Every route served on either listener, as method and template, for those who compare.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
     let admin = admin::ROUTES.iter().map(|route| (route.method, route.template));
-    let dialects = dialect::DIALECTS.iter().flat_map(|dialect| dialect.routes());
+    let dialects = contracts::DIALECTS.iter().flat_map(|dialect| dialect.routes());
     admin.chain(dialects).collect()
 }

@@ -265,8 +265,8 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 mod tests {
     use super::*;
     use crate::batch::{BatchHead, Dialect, StreamId};
+    use crate::formats::json::BodyKind;
     use crate::idempotency::{Claim, seconds};
-    use crate::json::BodyKind;
     use std::time::Duration;
 
     const NOW: Micros = 1_700_000_000_000_000;

@@ -1,7 +1,7 @@
 //! The body of a request, where a mapping asks for what is in it.
 
 use super::{Path, form};
-use crate::json::{Kind, Parser};
+use crate::formats::json::{Kind, Parser};
 use std::borrow::Cow;
 
 /// A body that is an object: JSON as it came, or a form as the JSON that says the same.

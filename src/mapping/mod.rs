@@ -11,6 +11,7 @@
 mod body;
 mod evaluator;
 mod form;
+pub mod frames;
 mod headers;
 pub mod jsonnet;
 mod message;

@@ -1,6 +1,6 @@
 //! Places in a body: `foo1.foo2[1][2].xyz`.
 
-use crate::json::{Kind, Parser};
+use crate::formats::json::{Kind, Parser};
 
 /// A place in a JSON document.
 #[derive(Debug, Clone, PartialEq, Eq)]

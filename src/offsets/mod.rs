@@ -5,14 +5,7 @@
 //! the table has them in `_partition` and `_offset`, the register of files knows which file has which. So counters are
 //! found again from files and log, and a row can be read by its offset wherever it is.
 
-mod file;
 mod index;
 mod numbering;
-mod records;
-pub mod source;
-mod subscriber;
-mod value;
 
 pub use numbering::{Division, Numbered, Numbering, Offsets};
-pub use records::{Cache, Range, ReadError, Record, Records};
-pub use subscriber::{PositionError, Positions, ReadPosition, Subscriber};

@@ -178,7 +178,7 @@ impl Numbering {
     }
 
     /// A frame in the log at or before the one with an offset.
-    pub(super) fn locate(&self, partition: u32, offset: u64) -> Option<Lsn> {
+    pub fn locate(&self, partition: u32, offset: u64) -> Option<Lsn> {
         self.0.lock().partition(partition)?.index.locate(offset)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Column, ColumnType, Schema};
 use crate::batch::StreamId;
-use crate::json::BodyKind;
+use crate::formats::json::BodyKind;
 use crate::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -3,8 +3,8 @@
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, Target};
 use crate::columns::{Origin, RowCounts};
-use crate::mapped;
 use crate::mapping::Mapping;
+use crate::mapping::frames;
 use std::sync::Arc;
 
 impl Table {
@@ -37,7 +37,7 @@ impl Table {
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let as_stored = self.is_as_answered(target, mapping, config)?;
-        let mapped = mapped::Rows {
+        let mapped = frames::Rows {
             stream: self.stream.id,
             mapping,
             log: config.log,

@@ -6,9 +6,9 @@
 use super::{Table, TableConfig, scratch_path};
 use crate::batch::Batch;
 use crate::clock::Micros;
+use crate::compactor::landing;
 use crate::compactor::parquet::WriteError;
-use crate::json::BodyKind;
-use crate::landing;
+use crate::formats::json::BodyKind;
 use crate::schema::RawFormat;
 use crate::wal::Lsn;
 use std::collections::BTreeMap;

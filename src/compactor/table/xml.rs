@@ -3,10 +3,10 @@
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::Batch;
 use crate::columns::{Origin, Reason, RowCounts};
-use crate::json::BodyKind;
-use crate::landing::xml_lines;
+use crate::compactor::landing::xml_lines;
+use crate::formats::json::BodyKind;
+use crate::formats::xml::Known;
 use crate::wal::Lsn;
-use crate::xml::Known;
 
 impl Table {
     pub(super) fn append_xml(

@@ -1,7 +1,7 @@
 //! The console's files.
 
 use super::problem::{Problem, respond};
-use crate::console::{self, Asset};
+use crate::http::console::{self, Asset};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full as FullBody;

@@ -1,8 +1,8 @@
 //! Answers of the admin listener: JSON, and errors as RFC 9457 has them.
 
-use super::super::reject::Reject;
 use crate::auth::ManageError;
 use crate::catalog::CatalogError;
+use crate::contracts::reject::Reject;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full as FullBody;

@@ -5,7 +5,7 @@ use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
 use super::{AdminRequest, Running};
 use crate::catalog::{KnownMisfit, Stream};
-use crate::http::dialect::foundry::snippets;
+use crate::contracts::foundry::snippets;
 use crate::schema::{Schema, system};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

@@ -1,11 +1,11 @@
 //! Whether a request may come in now, as far as its token, its stream and its project have sent others.
 
-use super::super::dialect::Dialect;
-use super::super::reject::{Kind, Reject};
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::catalog::Stream;
-use crate::limits::{Asking, Refused, Standing};
+use crate::contracts::Dialect;
+use crate::contracts::reject::{Kind, Reject};
+use crate::http::limits::{Asking, Refused, Standing};
 use std::time::Instant;
 
 /// Of a refused request, so many bytes are read and dropped, so that its connection stays good for the next one.

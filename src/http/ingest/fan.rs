@@ -1,8 +1,6 @@
 //! Requests to receivers: each record becomes a row of every export, or the request is refused and nothing is stored. One
 //! frame, however many exports there are.
 
-use super::super::dialect::{Dialect, Reply, Wait};
-use super::super::reject::{Kind, Reject};
 use super::admit::Admission;
 use super::received::{Checked, Fan, Judged, Received, Verdict};
 use super::store::{self, Origin};
@@ -11,11 +9,13 @@ use crate::auth::Caller;
 use crate::batch::{REQUEST_BYTES_MAX, Target};
 use crate::catalog::Stream;
 use crate::clock::Micros;
-use crate::json::BodyKind;
-use crate::limits::Standing;
-use crate::mapped;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::receivers::Receiver;
+use crate::contracts::{Dialect, Reply, Wait};
+use crate::formats::json::BodyKind;
+use crate::http::limits::Standing;
+use crate::mapping::frames;
 use crate::mapping::{self, Evaluated, Failure, Mapping, Request};
-use crate::receivers::Receiver;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
@@ -109,8 +109,8 @@ impl IngestHandler {
             [one] => one.clone(),
             pieces => Bytes::from(pieces.concat()),
         };
-        let from = mapped::Origin { headers, ip: come.ip, received_at: come.received_at, kind: records.kind };
-        let found = mapped::records(&whole, records.kind);
+        let from = frames::Origin { headers, ip: come.ip, received_at: come.received_at, kind: records.kind };
+        let found = frames::records(&whole, records.kind);
         let requests: Vec<Request<'_>> = found.iter().map(|record| from.request(record)).collect();
         let mappings: Vec<Arc<Mapping>> = exports.iter().map(|export| Arc::clone(&export.mapping)).collect();
         let outcomes = self.control.evaluator.evaluate(&mappings, &requests).await;
@@ -138,7 +138,7 @@ impl IngestHandler {
             })
             .collect();
         let is_evaluated = exports.iter().any(|export| export.mapping.is_evaluated());
-        let results = if is_evaluated { mapped::write_results(&results) } else { Vec::new() };
+        let results = if is_evaluated { frames::write_results(&results) } else { Vec::new() };
         let count = u32::try_from(good).unwrap_or(u32::MAX);
         let target = |export: &Live| Target {
             stream: export.stream.id,
@@ -180,7 +180,7 @@ impl IngestHandler {
 
 /// What a frame keeps of its request.
 pub(super) fn keep(headers: &[(String, String)]) -> Result<String, Reject> {
-    let kept = mapped::keep(headers);
+    let kept = frames::keep(headers);
     if kept.len() > REQUEST_BYTES_MAX {
         return Err(Reject::new(Kind::TooLarge, "the headers of the request are too large"));
     }

@@ -1,8 +1,6 @@
 //! A management call: the whole body, then the dialect's own work, which may end in records for the log.
 
 use super::super::body::{self, Encoding};
-use super::super::dialect::{Call, Destination, Dialect, Managed, Reply, RequestHead};
-use super::super::reject::Reject;
 use super::admit::Admission;
 use super::fan::{Come, Records};
 use super::received::{self, Manner, Received};
@@ -10,6 +8,8 @@ use super::store::{self, Origin};
 use super::target::check_takes_requests;
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
+use crate::contracts::reject::Reject;
+use crate::contracts::{Call, Destination, Dialect, Managed, Reply, RequestHead};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::cell::RefCell;

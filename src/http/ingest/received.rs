@@ -1,14 +1,14 @@
 //! A body that has arrived: counted while it is in memory, decompressed, its records checked.
 
 use super::super::body::{self, Encoding};
-use super::super::dialect::{Bodies, Open};
-use super::super::reject::{Kind, Reject};
 use crate::batch::Target;
 use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
-use crate::json::{self, BodyKind, Syntax, records};
-use crate::receivers::Receiver;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::receivers::Receiver;
+use crate::contracts::{Bodies, Open};
+use crate::formats::json::{self, BodyKind, Syntax, records};
 use crate::schema::OnBadLine;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub(super) struct Fan {
     /// See [`crate::batch::BatchHead::request`].
     pub(super) request: Option<String>,
     pub(super) results: Bytes,
-    /// See [`Accepted::exports`](super::super::dialect::Accepted::exports) and what follows it.
+    /// See [`Accepted::exports`](crate::contracts::Accepted::exports) and what follows it.
     pub(super) exports: Vec<String>,
     pub(super) receiver: Option<Arc<Receiver>>,
     pub(super) refused: Vec<String>,

@@ -1,11 +1,11 @@
 //! A batch into the log, and as far as the client wants to wait.
 
-use super::super::dialect::{Accepted, Durability, Reply, Wait};
-use super::super::reject::{Kind, Reject};
 use super::IngestHandler;
 use super::received::{Checked, Verdict};
 use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Accepted, Durability, Reply, Wait};
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
 use crate::offsets::{Division, Numbered, Numbering};
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};

@@ -1,11 +1,11 @@
 //! Where the records of a request go: the stream it names, the stream that a connection stands for, or one that its
 //! first record makes.
 
-use super::super::dialect::{Dialect, Ingest, NewTarget, Open, RequestHead, Wrapped};
-use super::super::reject::{Kind, Reject};
 use super::{IngestHandler, unread};
 use crate::auth::{AuthError, Caller, Need};
 use crate::catalog::{Alter, CatalogError, Stream, check_name};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Dialect, Ingest, NewTarget, Open, RequestHead, Wrapped};
 use crate::schema::{Payload, Policy, StreamSettings};
 use std::sync::Arc;
 

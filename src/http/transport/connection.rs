@@ -6,7 +6,7 @@ use super::refuse::{close, plain_answer};
 use super::signal::{Phase, Signal, TIMED_OUT};
 use super::socket::{Begun, Io, Socket};
 use super::{Handler, Options, http1, http2};
-use crate::http::reject::Kind;
+use crate::contracts::reject::Kind;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use super::connection;
 use super::refuse::Refusals;
 use super::signal::{DRAIN, Phase, Signal, TIMED_OUT};
 use super::{Handler, Options};
-use crate::http::reject::Kind;
+use crate::contracts::reject::Kind;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;

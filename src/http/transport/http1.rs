@@ -4,7 +4,7 @@ use super::refuse::{close, plain_answer};
 use super::signal::{Active, DRAIN, Phase, RUN, Signal, TIMED_OUT};
 use super::socket::Io;
 use super::{Handler, Options};
-use crate::http::reject::Kind;
+use crate::contracts::reject::Kind;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use std::convert::Infallible;

@@ -3,7 +3,7 @@
 use super::signal::{Active, Phase, Signal};
 use super::socket::Io;
 use super::{Handler, Options};
-use crate::http::reject::Kind;
+use crate::contracts::reject::Kind;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};

@@ -21,7 +21,7 @@ pub use listener::Listener;
 use proxies::Proxies;
 pub use tls::{Tls, TlsError};
 
-use super::reject::Kind;
+use crate::contracts::reject::Kind;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;

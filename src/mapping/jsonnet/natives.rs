@@ -1,7 +1,7 @@
 //! The functions of the contract: what a template may ask of its request.
 
 use super::Problem;
-use crate::json::{Kind, Parser};
+use crate::formats::json::{Kind, Parser};
 use crate::mapping::{Body, ParseError, Path, Request, canonical_name, not_found};
 use jiff::tz::TimeZone;
 use rsjsonnet_lang::interner::InternedStr;
@@ -130,7 +130,8 @@ fn milliseconds(format: &str) -> String {
 
 /// The value that stands in a JSON document, which was checked: its depth is bounded.
 fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, Problem> {
-    let invalid = |error: crate::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
+    let invalid =
+        |error: crate::formats::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
     let kind = parser.kind().map_err(invalid)?;
     match kind {
         Kind::Null | Kind::True | Kind::False => {
@@ -162,7 +163,8 @@ fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value
 }
 
 fn object<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, Problem> {
-    let invalid = |error: crate::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
+    let invalid =
+        |error: crate::formats::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
     let mut fields: Vec<(InternedStr<'p>, Value<'p>)> = Vec::new();
     let mut places = std::collections::HashMap::new();
     let mut next = parser.first_key().map_err(invalid)?;

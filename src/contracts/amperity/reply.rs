@@ -1,0 +1,83 @@
+//! Answers. What was taken is answered without a body; a refusal has the vendor's general error object, and those of the
+//! newer routes that are about a stream name it.
+
+use super::events;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Reply, RequestHead};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn empty(status: StatusCode) -> Reply {
+    Reply { status, headers: Vec::new(), body: Bytes::new() }
+}
+
+pub(super) fn accepted(head: &RequestHead<'_>) -> Reply {
+    with_id(empty(StatusCode::ACCEPTED), head)
+}
+
+/// The Streaming Ingest API has no code for it: its clients see what they always see.
+pub(super) fn dropped(head: &RequestHead<'_>) -> Reply {
+    let newer = events::is_newer(head.path);
+    with_id(empty(if newer { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED }), head)
+}
+
+pub(super) fn ok(body: &Value) -> Reply {
+    reply(StatusCode::OK, body)
+}
+
+fn reply(status: StatusCode, body: &Value) -> Reply {
+    Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: body.to_string().into() }
+}
+
+/// An answer that is for nobody else (RFC 6749, 5.1).
+pub(super) fn uncached(mut reply: Reply) -> Reply {
+    reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    reply
+}
+
+/// Says the id of the request.
+pub(super) fn with_id(mut reply: Reply, head: &RequestHead<'_>) -> Reply {
+    if let Ok(id) = HeaderValue::from_str(&events::name(head)) {
+        reply.headers.push((REQUEST_ID.clone(), id));
+    }
+    reply
+}
+
+pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    let newer = events::is_newer(head.path);
+    let status = match reject.kind {
+        // It has no code of its own for it.
+        Kind::UnsupportedType | Kind::UnsupportedEncoding if !newer => 400,
+        kind => kind.status(),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let stream = head.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let body = match reject.kind {
+        Kind::NoSuchStream => {
+            let tenant = super::tenant(head).unwrap_or("tenant");
+            let message = format!("No stream {stream} for {tenant}");
+            json!({"error": "stream-not-found", "message": message, "stream": stream})
+        }
+        Kind::Conflict if reject.code.is_some() => {
+            json!({"error": reject.code, "message": reject.external, "stream": stream})
+        }
+        kind => {
+            let message = match kind {
+                Kind::TooLarge if is_json(head) => "JSON content too large",
+                Kind::TooLarge => "Content too large",
+                _ => &*reject.external,
+            };
+            json!({"status": status.as_u16(), "message": message, "request_id": events::name(head)})
+        }
+    };
+    with_id(reply(status, &body), head)
+}
+
+fn is_json(head: &RequestHead<'_>) -> bool {
+    let value = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| value.to_ascii_lowercase().starts_with("application/json"))
+}

@@ -1,0 +1,257 @@
+//! The records in a body: taken out as they were written, one a line, nothing of them changed but line feeds between
+//! their parts.
+
+use super::errors::{error, too_large, wrong};
+use crate::contracts::reject::{Kind, Reject};
+use crate::formats::json::{Kind as Json, Parser, Syntax};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+/// Bytes of a record: "1 MB" in the vendor's words, taken as the larger of the two that this may mean.
+pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// What a body holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    pub records: Vec<&'a [u8]>,
+    /// The view that the records are for, if the client says so.
+    pub view: Option<String>,
+}
+
+/// How records are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `{"record": {…}, "viewRid"?: …}`
+    Record,
+    /// `{"records": [{…}, …], "viewRid"?: …}`
+    Records,
+    /// `{…}`
+    Bare,
+    /// `[{"value": {…}}, …]`
+    Values,
+}
+
+/// Opens a body.
+///
+/// # Errors
+/// A refusal that says what is wrong with it.
+pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
+    if body.trim_ascii().is_empty() {
+        let message = "The request has no body.";
+        return Err(error(Kind::Malformed, "MissingPostBody", message, []));
+    }
+    if simdutf8::basic::from_utf8(body).is_err() {
+        return Err(wrong("The body is not UTF-8."));
+    }
+    let mut parser = Parser::document(body);
+    parser.skip_space();
+    let read = match form {
+        Form::Record => read_object(&mut parser, "record", false),
+        Form::Records => read_object(&mut parser, "records", true),
+        Form::Bare => record(&mut parser).map(|record| Envelope { records: vec![record], view: None }),
+        Form::Values => read_values(&mut parser).map(|records| Envelope { records, view: None }),
+    };
+    let envelope = read.map_err(Refused::into_reject)?;
+    parser.skip_space();
+    if parser.at() < body.len() {
+        return Err(wrong("The body is not JSON: something follows its end."));
+    }
+    if envelope.records.is_empty() {
+        let message = "There is no record in the request.";
+        return Err(error(Kind::Malformed, "MissingBatchRequest", message, []));
+    }
+    for (number, record) in envelope.records.iter().enumerate() {
+        if record.len() > RECORD_BYTES_MAX {
+            return Err(too_large(number, record.len(), RECORD_BYTES_MAX));
+        }
+    }
+    Ok(envelope)
+}
+
+enum Refused {
+    Syntax(Syntax),
+    Form(String),
+}
+
+impl From<Syntax> for Refused {
+    fn from(syntax: Syntax) -> Self {
+        Self::Syntax(syntax)
+    }
+}
+
+impl Refused {
+    fn into_reject(self) -> Reject {
+        match self {
+            Self::Syntax(syntax) => wrong(format!("The body is not JSON: {syntax}.")),
+            Self::Form(message) => wrong(message),
+        }
+    }
+}
+
+/// A record at the parser.
+fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], Refused> {
+    if parser.kind()? == Json::Object {
+        return Ok(parser.skip_value()?);
+    }
+    parser.skip_value()?;
+    Err(Refused::Form("A record is a JSON object.".to_owned()))
+}
+
+fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
+    let mut records = Vec::new();
+    if parser.kind()? != Json::Array {
+        return Err(Refused::Form("\"records\" is a list of JSON objects.".to_owned()));
+    }
+    let mut more = parser.first_element();
+    while more {
+        records.push(record(parser)?);
+        more = parser.next_element()?;
+    }
+    Ok(records)
+}
+
+/// An object with what is wanted, and perhaps a view; other fields are passed over.
+fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<Envelope<'a>, Refused> {
+    let missing = || Refused::Form(format!("The body is a JSON object with {wanted:?}."));
+    if parser.kind()? != Json::Object {
+        return Err(missing());
+    }
+    let (mut found, mut view) = (None, None);
+    let mut key = parser.first_key()?;
+    while let Some(name) = key {
+        match &*name.text() {
+            name if name == wanted.as_bytes() => {
+                found = Some(if many { records(parser)? } else { vec![record(parser)?] });
+            }
+            b"viewRid" => match parser.kind()? {
+                Json::Null => drop(parser.skip_value()?),
+                Json::String => {
+                    view = Some(String::from_utf8_lossy(&parser.string()?.text()).into_owned());
+                }
+                _ => return Err(Refused::Form("\"viewRid\" is text.".to_owned())),
+            },
+            _ => drop(parser.skip_value()?),
+        }
+        key = parser.next_key()?;
+    }
+    Ok(Envelope { records: found.ok_or_else(missing)?, view })
+}
+
+/// A list of objects with a `value` each.
+fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
+    let malformed = || Refused::Form("The body is a JSON list of objects with a \"value\" each.".to_owned());
+    if parser.kind()? != Json::Array {
+        return Err(malformed());
+    }
+    let mut records = Vec::new();
+    let mut more = parser.first_element();
+    while more {
+        if parser.kind()? != Json::Object {
+            return Err(malformed());
+        }
+        let mut found = None;
+        let mut key = parser.first_key()?;
+        while let Some(name) = key {
+            if *name.text() == *b"value" {
+                found = Some(record(parser)?);
+            } else {
+                parser.skip_value()?;
+            }
+            key = parser.next_key()?;
+        }
+        records.push(found.ok_or_else(malformed)?);
+        more = parser.next_element()?;
+    }
+    Ok(records)
+}
+
+/// The records one a line. A line feed can only be between the parts of one.
+pub(super) fn lines(records: &[&[u8]]) -> Vec<u8> {
+    let bytes = records.iter().map(|record| record.len().saturating_add(1)).sum();
+    let mut lines = Vec::with_capacity(bytes);
+    for record in records {
+        let start = lines.len();
+        lines.extend_from_slice(record);
+        let written = lines.get_mut(start..).unwrap_or_default();
+        for at in memchr::memchr2_iter(b'\n', b'\r', record) {
+            if let Some(byte) = written.get_mut(at) {
+                *byte = b' ';
+            }
+        }
+        lines.push(b'\n');
+    }
+    lines
+}
+
+/// A record with a field of bytes.
+pub(super) fn binary(field: &str, bytes: &[u8]) -> Vec<u8> {
+    format!("{{{}:\"{}\"}}\n", Value::from(field), BASE64_STANDARD.encode(bytes)).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(form: Form, body: &str) -> Result<(Vec<String>, Option<String>), String> {
+        let envelope = open(form, body.as_bytes()).map_err(|reject| reject.external.into_owned())?;
+        let text = |record: &&[u8]| String::from_utf8(record.to_vec()).unwrap();
+        Ok((envelope.records.iter().map(text).collect(), envelope.view))
+    }
+
+    #[test]
+    fn records_come_out_as_they_were_written() {
+        let record = r#"{ "n":1.50, "n" : 12345678901234567890, "e":"\u00e9\"}" }"#;
+        let check = |form, body: String, expected: &[&str], view: Option<&str>| {
+            let expected = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(records(form, &body), Ok((expected, view.map(str::to_owned))), "{body}");
+        };
+        check(Form::Record, format!("{{\"record\":{record}}}"), &[record], None);
+        check(Form::Record, format!("{{\"viewRid\":null,\"x\":[1],\"record\":{record}}} "), &[record], None);
+        check(
+            Form::Records,
+            format!("{{\"records\":[{record} , {{}}],\"viewRid\":\"v\"}}"),
+            &[record, "{}"],
+            Some("v"),
+        );
+        check(Form::Bare, format!(" {record}\n"), &[record], None);
+        check(
+            Form::Values,
+            format!("[{{\"value\":{record}}},{{\"x\":1,\"value\":{{}}}}]"),
+            &[record, "{}"],
+            None,
+        );
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_refused() {
+        for (form, body) in [
+            (Form::Record, ""),
+            (Form::Record, "[]"),
+            (Form::Record, "{}"),
+            (Form::Record, "{\"record\":1}"),
+            (Form::Record, "{\"record\":{}"),
+            (Form::Record, "{\"record\":{}} x"),
+            (Form::Record, "{\"record\":{},\"viewRid\":1}"),
+            (Form::Records, "{\"records\":{}}"),
+            (Form::Records, "{\"records\":[]}"),
+            (Form::Records, "{\"records\":[1]}"),
+            (Form::Bare, "[{}]"),
+            (Form::Values, "{}"),
+            (Form::Values, "[{\"n\":1}]"),
+            (Form::Values, "[]"),
+            (Form::Values, "[1]"),
+        ] {
+            assert!(records(form, body).is_err(), "{form:?} {body}");
+        }
+        assert!(open(Form::Bare, b"{\"a\":\"\xff\"}").is_err());
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX));
+        assert_eq!(open(Form::Bare, large.as_bytes()).unwrap_err().kind, Kind::TooLarge);
+    }
+
+    #[test]
+    fn a_line_is_a_record() {
+        assert_eq!(lines(&[b"{\"a\":\r\n1}", b"{}"]), b"{\"a\":  1}\n{}\n");
+        assert_eq!(binary("a\"b", &[0, 255]), b"{\"a\\\"b\":\"AP8=\"}\n");
+    }
+}

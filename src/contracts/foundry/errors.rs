@@ -1,0 +1,172 @@
+//! Errors in the contract's form, by the contract's names.
+
+use super::routes::Action;
+use crate::contracts::foundry::model::{Place, Wrong};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Reply, RequestHead};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+/// A record is none that its stream takes.
+pub(super) const MISMATCH: &str = "RecordDoesNotMatchStreamSchema";
+
+/// A refusal by one of the contract's names, with the parameters that go with it.
+pub(super) fn error<'p>(
+    kind: Kind,
+    name: &'static str,
+    description: impl Into<Cow<'static, str>>,
+    parameters: impl IntoIterator<Item = (&'p str, Value)>,
+) -> Reject {
+    let parameters: Map<String, Value> =
+        parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Reject { parameters: Some(Box::new(parameters)), ..Reject::new(kind, description).code(name) }
+}
+
+/// A refusal of what the client said, for which the contract has no name of its own.
+pub(super) fn wrong(message: impl Into<String>) -> Reject {
+    Reject::malformed(message.into())
+}
+
+pub(super) fn stream_not_found(dataset: &str, branch: &str) -> Reject {
+    let parameters = [("datasetRid", json!(dataset)), ("streamBranchName", json!(branch))];
+    error(Kind::NoSuchStream, "StreamNotFound", "The given stream could not be found.", parameters)
+}
+
+pub(super) fn dataset_not_found(dataset: &str) -> Reject {
+    let parameters = [("datasetRid", json!(dataset))];
+    error(Kind::NotFound, "DatasetNotFound", "The given dataset could not be found.", parameters)
+}
+
+pub(super) fn branch_not_found(dataset: &str, branch: &str) -> Reject {
+    let parameters = [("datasetRid", json!(dataset)), ("branchName", json!(branch))];
+    error(Kind::NoSuchStream, "BranchNotFound", "The given branch could not be found.", parameters)
+}
+
+pub(super) fn view_not_found(view: &str) -> Reject {
+    let message = "No view of that RID takes records or can be read on this branch.";
+    error(Kind::NotFound, "ViewNotFound", message, [("viewRid", json!(view))])
+}
+
+pub(super) fn trashed(dataset: &str) -> Reject {
+    let message = "Cannot write to a stream that is in the trash.";
+    error(Kind::Malformed, "CannotWriteToTrashedStream", message, [("datasetRid", json!(dataset))])
+}
+
+pub(super) fn too_large(record: usize, bytes: usize, max: usize) -> Reject {
+    let number = record.saturating_add(1);
+    let message = format!("Record {number} has {bytes} bytes; a record has at most {max}.");
+    error(Kind::TooLarge, "RecordTooLarge", message, [])
+}
+
+/// All that is wrong with a schema, in one error.
+pub(super) fn invalid_schema(wrong: &[Wrong]) -> Reject {
+    let all: Vec<String> = wrong.iter().map(Wrong::to_string).collect();
+    let description = all.join("; ");
+    let errors: Vec<Value> =
+        wrong.iter().map(|one| json!({"fieldName": one.field, "message": one.message})).collect();
+    let only = |place: Place| wrong.iter().all(|one| one.place == place);
+    if only(Place::ChangeDataCapture) {
+        let parameters = [("message", json!(description)), ("errors", json!(errors))];
+        let name = "InvalidChangeDataCaptureConfiguration";
+        return error(Kind::Malformed, name, description.clone(), parameters);
+    }
+    match wrong {
+        [one] if one.place == Place::Field => {
+            let parameters =
+                [("fieldName", json!(one.field)), ("message", json!(one.message)), ("errors", json!(errors))];
+            error(Kind::Malformed, "InvalidFieldSchema", description, parameters)
+        }
+        _ => {
+            let kind = if only(Place::Field) { "InvalidFieldSchemas" } else { "InvalidSchema" };
+            let parameters =
+                [("errorType", json!(kind)), ("message", json!(description)), ("errors", json!(errors))];
+            error(Kind::Malformed, "InvalidSchema", description.clone(), parameters)
+        }
+    }
+}
+
+pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    let (name, parameters) = named(head, reject);
+    let (code, status) = code(reject.kind);
+    // So that a client's report leads to what the log says of it.
+    let instance = uuid::Uuid::new_v4();
+    if let Some(internal) = &reject.internal {
+        tracing::warn!(error = internal, error_instance_id = %instance, name, "an error was answered");
+    }
+    let body = json!({
+        "errorCode": code,
+        "errorName": name,
+        "errorDescription": reject.external,
+        "errorInstanceId": instance.to_string(),
+        "parameters": parameters,
+    });
+    super::reply(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body)
+}
+
+/// The name of an error with its parameters: the one it was refused by, or the one that the call has for such errors.
+fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, Value>) {
+    let called = super::find(head).ok();
+    let action = called.as_ref().map(|(action, _)| *action);
+    let path = |nth: usize| {
+        let parameters = called.as_ref().map(|(_, parameters)| parameters.as_slice()).unwrap_or_default();
+        json!(parameters.get(nth).map_or("", |parameter| &**parameter))
+    };
+    let of = |parameters: Vec<(&str, Value)>| {
+        parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>()
+    };
+    let stream = || match action {
+        Some(action) if !action.names_stream() => Map::new(),
+        Some(Action::CreateStream | Action::CatalogDelete) => of(vec![("datasetRid", path(0))]),
+        _ => of(vec![("datasetRid", path(0)), ("streamBranchName", path(1))]),
+    };
+    let denied = || {
+        let mut parameters = stream();
+        if action.is_some_and(Action::is_of_subscriber) {
+            parameters.insert("subscriberSubscriberId".to_owned(), path(2));
+        }
+        parameters
+    };
+    if let Some(name) = reject.code {
+        let given = reject.parameters.as_deref().cloned();
+        let parameters = given.unwrap_or_else(|| of(vec![("datasetRid", path(0)), ("branchName", path(1))]));
+        return (name, parameters);
+    }
+    let publishes = action.is_some_and(Action::publishes);
+    match reject.kind {
+        Kind::Unauthenticated => ("Default:Unauthorized", of(vec![("error", json!("INVALID"))])),
+        Kind::TokenExpired => ("Default:Unauthorized", of(vec![("error", json!("EXPIRED"))])),
+        Kind::Forbidden => match action.and_then(Action::denied) {
+            Some(name) => (name, denied()),
+            None => ("Default:PermissionDenied", Map::new()),
+        },
+        Kind::NoSuchStream => ("StreamNotFound", stream()),
+        Kind::TooLarge if publishes => ("RecordTooLarge", Map::new()),
+        Kind::TooLarge => ("Default:RequestEntityTooLarge", Map::new()),
+        Kind::NotFound | Kind::NoSuchRoute => ("Default:NotFound", Map::new()),
+        Kind::Conflict => ("Default:Conflict", Map::new()),
+        Kind::TooManyRequests => ("Default:TooManyRequests", Map::new()),
+        Kind::Full | Kind::Unavailable => ("Default:ServiceUnavailable", Map::new()),
+        Kind::TooSlow => ("Default:Timeout", Map::new()),
+        Kind::Unknown | Kind::Internal => ("Default:Internal", Map::new()),
+        // All that is wrong with what the client sent.
+        _ => ("Default:InvalidArgument", Map::new()),
+    }
+}
+
+/// The contract's code of a kind of refusal, and its status.
+fn code(kind: Kind) -> (&'static str, u16) {
+    let code = match kind {
+        Kind::Unauthenticated | Kind::TokenExpired => "UNAUTHORIZED",
+        Kind::Forbidden => "PERMISSION_DENIED",
+        Kind::NoSuchStream | Kind::NotFound | Kind::NoSuchRoute => "NOT_FOUND",
+        Kind::Conflict => "CONFLICT",
+        Kind::TooLarge => "REQUEST_ENTITY_TOO_LARGE",
+        Kind::TooManyRequests => "CUSTOM_CLIENT",
+        Kind::Full | Kind::Unavailable => "CUSTOM_SERVER",
+        Kind::TooSlow => "TIMEOUT",
+        Kind::Unknown | Kind::Internal => "INTERNAL",
+        _ => "INVALID_ARGUMENT",
+    };
+    (code, kind.status())
+}

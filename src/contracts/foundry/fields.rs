@@ -1,0 +1,82 @@
+//! The JSON of management calls, read with errors that say what is wrong where.
+
+use super::errors::{error, wrong};
+use crate::contracts::Call;
+use crate::contracts::foundry::model::StreamType;
+use crate::contracts::reject::{Kind, Reject};
+use crate::schema::PARTITIONS_MAX;
+use serde_json::{Map, Value, json};
+
+/// An object of a request's body.
+#[derive(Debug)]
+pub(super) struct Fields(Map<String, Value>);
+
+/// How a stream is to be kept; what is not said is as it was, or as by default.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) partitions_count: Option<u32>,
+    pub(super) stream_type: Option<StreamType>,
+    pub(super) compressed: Option<bool>,
+}
+
+impl Fields {
+    /// The body of a call; `may_be_empty` where every field is optional.
+    pub(super) fn of(call: &Call<'_>, may_be_empty: bool) -> Result<Self, Reject> {
+        if call.body.trim_ascii().is_empty() {
+            if may_be_empty {
+                return Ok(Self(Map::new()));
+            }
+            return Err(error(Kind::Malformed, "MissingPostBody", "The request has no body.", []));
+        }
+        match serde_json::from_slice(&call.body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(wrong("The body is not a JSON object.")),
+            Err(error) => Err(wrong(format!("The body is not JSON: {error}."))),
+        }
+    }
+
+    /// `null` is as if it were not there.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>, Reject> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| wrong(format!("{key:?} is text.")))
+    }
+
+    pub(super) fn required(&self, key: &str) -> Result<&str, Reject> {
+        self.text(key)?.ok_or_else(|| wrong(format!("{key:?} is missing.")))
+    }
+
+    pub(super) fn manner(&self) -> Result<Manner, Reject> {
+        let partitions_count = match self.get("partitionsCount") {
+            None => None,
+            Some(value) => {
+                let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+                let count = count.filter(|count| (1..=PARTITIONS_MAX).contains(count));
+                let refused =
+                    || wrong(format!("\"partitionsCount\" is a number from 1 to {PARTITIONS_MAX}."));
+                Some(count.ok_or_else(refused)?)
+            }
+        };
+        let stream_type = match self.get("streamType") {
+            None => None,
+            Some(value) => Some(stream_type(value)?),
+        };
+        let compressed = match self.get("compressed") {
+            None => None,
+            Some(Value::Bool(compressed)) => Some(*compressed),
+            Some(_) => return Err(wrong("\"compressed\" is true or false.")),
+        };
+        Ok(Manner { partitions_count, stream_type, compressed })
+    }
+}
+
+pub(super) fn stream_type(value: &Value) -> Result<StreamType, Reject> {
+    serde_json::from_value(value.clone()).map_err(|_| {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let message = format!("{shown} is no stream type; there are LOW_LATENCY and HIGH_THROUGHPUT.");
+        error(Kind::Malformed, "InvalidStreamType", message, [("streamType", json!(shown))])
+    })
+}

@@ -1,0 +1,204 @@
+//! Whether a record is one that its stream takes: every field of the schema, no other, each value of its type as JSON
+//! writes it. Stricter than the columns, which take text for numbers where a contract asks for that; what passes here
+//! has a place in them.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::schema::{Field, FieldType, Item, StreamSchema};
+use crate::columns::{decimal, int64, time};
+use crate::formats::json::{Kind, Parser, Syntax};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+/// Things wrong with a record that are told.
+const REASONS_MAX: usize = 20;
+/// Characters of a value that a message shows.
+const VALUE_CHARS_MAX: usize = 60;
+/// The years of a timestamp.
+const YEARS: &str = "the years 1 to 9999";
+
+/// What is wrong with a record, one text for each value; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch(pub Vec<String>);
+
+impl StreamSchema {
+    /// Checks a record: the text of a JSON object, of the grammar of [`Parser`].
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self, record: &[u8]) -> Result<(), Mismatch> {
+        let mut checker = Checker { path: Vec::new(), reasons: Vec::new() };
+        if let Err(error) = checker.object(&self.fields, &mut Parser::document(record)) {
+            checker.reasons.push(error.to_string());
+        }
+        if checker.reasons.is_empty() { Ok(()) } else { Err(Mismatch(checker.reasons)) }
+    }
+}
+
+struct Checker<'s> {
+    path: Vec<&'s str>,
+    reasons: Vec<String>,
+}
+
+impl<'s> Checker<'s> {
+    #[cold]
+    fn refuse(&mut self, reason: &str) {
+        if self.reasons.len() < REASONS_MAX {
+            let path = self.path.join(".");
+            self.reasons.push(format!("field '{path}': {reason}"));
+        }
+    }
+
+    /// The parser stands at the `{`.
+    fn object(&mut self, fields: &'s [Field], parser: &mut Parser<'_>) -> Result<(), Syntax> {
+        let mut seen = vec![false; fields.len()];
+        // Fields usually come in the order of the schema.
+        let mut expected = 0;
+        let mut key = parser.first_key()?;
+        while let Some(name) = key {
+            let text = name.text();
+            let is_it = |field: &Field| field.name.as_bytes() == &*text;
+            let at = match fields.get(expected) {
+                Some(field) if is_it(field) => Some(expected),
+                _ => fields.iter().position(is_it),
+            };
+            if let Some((at, field)) = at.and_then(|at| Some((at, fields.get(at)?))) {
+                expected = at.saturating_add(1);
+                if let Some(seen) = seen.get_mut(at) {
+                    *seen = true;
+                }
+                self.path.push(&field.name);
+                self.value(&field.item, parser)?;
+                self.path.pop();
+            } else {
+                let raw = parser.skip_value()?;
+                if raw != b"null" {
+                    self.unknown(&text);
+                }
+            }
+            key = parser.next_key()?;
+        }
+        for (field, seen) in fields.iter().zip(seen) {
+            if !seen && !field.item.nullable {
+                self.path.push(&field.name);
+                self.refuse("there is no value, and it is not nullable");
+                self.path.pop();
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn unknown(&mut self, name: &[u8]) {
+        if self.reasons.len() < REASONS_MAX {
+            let name: String = String::from_utf8_lossy(name).chars().take(VALUE_CHARS_MAX).collect();
+            let mut path: Vec<&str> = self.path.clone();
+            path.push(&name);
+            self.reasons.push(format!("field '{}': the schema has no such field", path.join(".")));
+        }
+    }
+
+    fn value(&mut self, item: &'s Item, parser: &mut Parser<'_>) -> Result<(), Syntax> {
+        match (&item.kind, parser.kind()?) {
+            (_, Kind::Null) => {
+                parser.literal(Kind::Null);
+                if !item.nullable {
+                    self.refuse("the value is null, and it is not nullable");
+                }
+                Ok(())
+            }
+            (FieldType::Struct(fields), Kind::Object) => self.object(fields, parser),
+            (FieldType::Array(items), Kind::Array) => {
+                let mut more = parser.first_element();
+                while more {
+                    self.value(items, parser)?;
+                    more = parser.next_element()?;
+                }
+                Ok(())
+            }
+            (FieldType::Map(values), Kind::Object) => {
+                let mut key = parser.first_key()?;
+                while key.is_some() {
+                    self.value(values, parser)?;
+                    key = parser.next_key()?;
+                }
+                Ok(())
+            }
+            (kind, found) => self.scalar(kind, found, parser),
+        }
+    }
+
+    fn scalar(&mut self, kind: &FieldType, found: Kind, parser: &mut Parser<'_>) -> Result<(), Syntax> {
+        let raw = parser.skip_value()?;
+        let reason = match (kind, found) {
+            (FieldType::String, Kind::String) | (FieldType::Boolean, Kind::True | Kind::False) => {
+                return Ok(());
+            }
+            (FieldType::Byte, Kind::Number) => integer(raw, i8::MIN.into(), i8::MAX.into()),
+            (FieldType::Short, Kind::Number) => integer(raw, i16::MIN.into(), i16::MAX.into()),
+            (FieldType::Integer, Kind::Number) => integer(raw, i32::MIN.into(), i32::MAX.into()),
+            (FieldType::Long, Kind::Number) => integer(raw, i64::MIN, i64::MAX),
+            (FieldType::Float, Kind::Number) => {
+                let number = text(raw).parse::<f32>().ok().filter(|number| number.is_finite());
+                number.is_none().then(|| "is beyond the range of".to_owned())
+            }
+            (FieldType::Double, Kind::Number) => {
+                let number = text(raw).parse::<f64>().ok().filter(|number| number.is_finite());
+                number.is_none().then(|| "is beyond the range of".to_owned())
+            }
+            (FieldType::Decimal { precision, scale }, Kind::Number | Kind::String) => {
+                decimal(&unquoted(raw), *precision, *scale).is_none().then(|| "does not fit".to_owned())
+            }
+            (FieldType::Timestamp, Kind::Number) => {
+                let millis = int64(raw);
+                let known = millis.and_then(|millis| time::epoch(millis, 3));
+                known.is_none().then(|| match millis {
+                    Some(_) => format!("is not within {YEARS}, in milliseconds since 1970, of"),
+                    None => "is no whole number of milliseconds since 1970, as of".to_owned(),
+                })
+            }
+            (FieldType::Timestamp, Kind::String) => time::declared_timestamp(&unquoted(raw))
+                .is_none()
+                .then(|| format!("is no time of RFC 3339 within {YEARS}, as of")),
+            (FieldType::Date, Kind::String) => {
+                time::date(&unquoted(raw)).is_none().then(|| "is no day as in 2026-01-31, as of".to_owned())
+            }
+            (FieldType::Binary, Kind::String) => {
+                BASE64_STANDARD.decode(&*unquoted(raw)).is_err().then(|| "is no Base64, as of".to_owned())
+            }
+            _ => Some("is not of".to_owned()),
+        };
+        if let Some(reason) = reason {
+            self.refuse(&format!("{} {reason} the type {}", shown(raw), kind.word()));
+        }
+        Ok(())
+    }
+}
+
+fn integer(raw: &[u8], min: i64, max: i64) -> Option<String> {
+    match int64(raw) {
+        Some(value) if (min..=max).contains(&value) => None,
+        _ if raw.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) => {
+            Some("is no whole number, as of".to_owned())
+        }
+        _ => Some("is beyond the range of".to_owned()),
+    }
+}
+
+fn text(raw: &[u8]) -> &str {
+    std::str::from_utf8(raw).unwrap_or_default()
+}
+
+/// The text of a JSON string, or a number as it is.
+fn unquoted(raw: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    if raw.first() == Some(&b'"') {
+        Parser::document(raw).string().map(|string| string.text()).unwrap_or_default()
+    } else {
+        raw.into()
+    }
+}
+
+fn shown(raw: &[u8]) -> String {
+    let text = text(raw);
+    let cut: String = text.chars().take(VALUE_CHARS_MAX).collect();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+}

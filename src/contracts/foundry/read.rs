@@ -1,0 +1,192 @@
+//! Records read back by their offsets, also through the older proxy.
+
+use super::errors::{self, wrong};
+use super::manage::Request;
+use super::routes::Action;
+use super::{ok, parameter, publish, rid, text};
+use crate::auth::Need;
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Control, Range, ReadError, Record, Stream};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Records in one answer at most,
+const RECORDS_MAX: usize = 10_000;
+/// and bytes of them.
+pub(super) const BYTES_MAX: usize = 8 << 20;
+/// Records that the older proxy answers with unless it is asked for more.
+const PROXY_RECORDS: usize = 100;
+
+/// A view that can be read.
+pub(super) struct Readable {
+    pub(super) stream: Arc<Stream>,
+    pub(super) view: String,
+    pub(super) branch: String,
+    /// What rights are for.
+    pub(super) handle: String,
+}
+
+impl Readable {
+    /// The view that a call names, or the present one of the branch that it names.
+    pub(super) fn find(request: &Request<'_>, asked: Option<&str>) -> Result<Self, Reject> {
+        let (rid, branch) = (&*request.dataset, &*request.branch);
+        let missing = || errors::stream_not_found(rid, branch);
+        let control = request.control;
+        let Some(known) = control.datasets.find(rid) else {
+            let stream = publish::foreign(control, rid, branch).ok_or_else(missing)?;
+            let view = super::rid::view(&stream);
+            if let Some(asked) = asked.filter(|asked| *asked != view) {
+                return Err(errors::view_not_found(asked));
+            }
+            let handle = stream.name.clone();
+            return Ok(Self { stream, view, branch: branch.to_owned(), handle });
+        };
+        let found = known.branch(branch).filter(|_| !known.trashed).ok_or_else(missing)?;
+        request.require_folder(&known.folder)?;
+        let view = match asked {
+            Some(asked) => found.view(asked).ok_or_else(|| errors::view_not_found(asked))?,
+            None => found.current().ok_or_else(missing)?,
+        };
+        let streams = control.catalog.streams();
+        let stream = streams.get(view.stream).filter(|stream| stream.deleted_at.is_none());
+        let stream = Arc::clone(stream.ok_or_else(missing)?);
+        Ok(Self { stream, view: view.rid.clone(), branch: found.name.clone(), handle: found.handle.clone() })
+    }
+
+    /// For a call of the older proxy that names a view only.
+    fn of_view(request: &Request<'_>) -> Result<Self, Reject> {
+        let view = &*request.branch;
+        let missing = || errors::view_not_found(view);
+        let Some(known) = request.control.datasets.find(&request.dataset) else {
+            let branch = crate::contracts::foundry::model::DEFAULT_BRANCH;
+            let stream = publish::foreign(request.control, &request.dataset, branch);
+            let stream = stream.filter(|stream| rid::view(stream) == view).ok_or_else(missing)?;
+            let handle = stream.name.clone();
+            return Ok(Self { stream, view: view.to_owned(), branch: branch.to_owned(), handle });
+        };
+        let branch = known.branch_of(view).ok_or_else(missing)?.name.clone();
+        let request =
+            Request { branch: branch.as_str().into(), dataset: request.dataset.clone(), ..*request };
+        Self::find(&request, Some(view))
+    }
+
+    /// For each partition, the offset behind its last record.
+    pub(super) fn ends(&self, control: &Control) -> Result<Vec<u64>, Reject> {
+        if self.stream.settings.partitions == 0 {
+            return Err(wrong("The records of this stream have no offsets: it was made without partitions."));
+        }
+        control.end_offsets(&self.stream).map_err(|error| unread(&error))
+    }
+
+    pub(super) fn read(&self, control: &Control, range: Range) -> Result<Vec<Record>, Reject> {
+        control.read_records(&self.stream, range).map_err(|error| unread(&error))
+    }
+}
+
+fn unread(error: &ReadError) -> Reject {
+    match error {
+        ReadError::NotReady => Reject::new(Kind::Unavailable, error.to_string()).retry_after(1),
+        ReadError::Failed(_) => Reject::internal(error),
+    }
+}
+
+/// A whole number of the query.
+fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Option<T>, Reject> {
+    let Some(value) = parameter(&request.call.head, name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed =
+        value.parse().map_err(|_| wrong(format!("{name:?} is {value:?}, which is no such number.")))?;
+    Ok(Some(parsed))
+}
+
+/// The view that the query names.
+pub(super) fn asked_view(request: &Request<'_>) -> Option<String> {
+    parameter(&request.call.head, "viewRid").filter(|view| !view.is_empty()).map(std::borrow::Cow::into_owned)
+}
+
+pub(super) fn get_records(request: &Request<'_>) -> Result<Reply, Reject> {
+    let readable = Readable::find(request, asked_view(request).as_deref())?;
+    request.require(Need::Read(&readable.handle))?;
+    let missing = |name: &str| wrong(format!("The query parameter {name:?} is missing."));
+    let partition = number(request, "partitionId")?.ok_or_else(|| missing("partitionId"))?;
+    let limit: usize = number(request, "limit")?.ok_or_else(|| missing("limit"))?;
+    let from = number(request, "startOffset")?.unwrap_or(0);
+    let records = of_partition(request.control, &readable, partition, from, limit)?;
+    Ok(text(list(&records)))
+}
+
+fn of_partition(
+    control: &Control,
+    readable: &Readable,
+    partition: u32,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Record>, Reject> {
+    if limit == 0 {
+        return Err(wrong("\"limit\" is 1 at least."));
+    }
+    let partitions = readable.ends(control)?.len();
+    check_partition(partition, partitions)?;
+    readable.read(control, Range { partition, from, limit: limit.min(RECORDS_MAX), bytes_max: BYTES_MAX })
+}
+
+pub(super) fn check_partition(partition: u32, partitions: usize) -> Result<(), Reject> {
+    if (partition as usize) < partitions {
+        return Ok(());
+    }
+    Err(wrong(format!("Partition {partition} does not exist: the stream has {partitions}, from 0 on.")))
+}
+
+pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
+    let readable = Readable::find(request, asked_view(request).as_deref())?;
+    request.require(Need::Read(&readable.handle))?;
+    let ends = readable.ends(request.control)?;
+    let ends: Map<String, Value> =
+        ends.iter().enumerate().map(|(partition, end)| (partition.to_string(), json!(end))).collect();
+    Ok(ok(&Value::Object(ends)))
+}
+
+/// The older proxy: records of one partition of a view.
+pub(super) fn records_v2(request: &Request<'_>, partition: &str) -> Result<Reply, Reject> {
+    let readable = Readable::of_view(request)?;
+    request.require(Need::Read(&readable.handle))?;
+    let partition = partition.parse().map_err(|_| wrong(format!("{partition:?} is no partition.")))?;
+    let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS);
+    let from = number(request, "startOffset")?.unwrap_or(0);
+    let records = of_partition(request.control, &readable, partition, from, limit)?;
+    Ok(text(format!("{{\"records\":{}}}", list(&records))))
+}
+
+/// The older proxy: the newest records of all partitions, without their offsets.
+pub(super) fn newest(request: &Request<'_>, action: Action) -> Result<Reply, Reject> {
+    let readable =
+        if action.is_for_view() { Readable::of_view(request) } else { Readable::find(request, None) }?;
+    request.require(Need::Read(&readable.handle))?;
+    let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS).clamp(1, RECORDS_MAX);
+    let ends = readable.ends(request.control)?;
+    let share = limit.div_ceil(ends.len().max(1));
+    let mut values = Vec::new();
+    for (partition, end) in (0..).zip(ends) {
+        let left = limit.saturating_sub(values.len()).min(share);
+        let from = end.saturating_sub(u64::try_from(left).unwrap_or(0));
+        let range = Range { partition, from, limit: left, bytes_max: BYTES_MAX };
+        let records = readable.read(request.control, range)?;
+        values.extend(records.into_iter().map(|record| format!("{{\"value\":{}}}", record.value)));
+    }
+    Ok(text(format!("[{}]", values.join(","))))
+}
+
+/// Records with their offsets, as a JSON array.
+pub(super) fn list(records: &[Record]) -> String {
+    let mut text = String::from("[");
+    for (at, record) in records.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        let Record { offset, value } = record;
+        write!(text, "{comma}{{\"offset\":{offset},\"value\":{value}}}").expect("a string takes everything");
+    }
+    text.push(']');
+    text
+}

@@ -1,0 +1,181 @@
+//! When the file of an export is written.
+
+use super::go::{Size, Span};
+use super::reply;
+use super::validate::{Findings, Node};
+use crate::contracts::reject::Reject;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+const COUNT: RangeInclusive<i64> = 1..=10_000_000;
+const SIZE: RangeInclusive<Size> = Size(100)..=Size(50 << 20);
+const TIME: RangeInclusive<Span> = Span::seconds(30)..=Span::seconds(24 * 3600);
+
+/// The first that holds writes the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Conditions {
+    /// Rows.
+    pub(super) count: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Nanoseconds since the first row.
+    pub(super) time: u64,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { count: 10_000, size: 5 << 20, time: Span::seconds(300).0 }
+    }
+}
+
+/// As a body says it, before its bounds are looked at.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Said<'v> {
+    count: Option<i64>,
+    size: Option<&'v str>,
+    time: Option<&'v str>,
+}
+
+impl<'v> Said<'v> {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count.is_none() && self.size.is_none() && self.time.is_none()
+    }
+
+    pub(super) fn read(node: &Node<'v>, findings: &mut Findings) -> Self {
+        let any = 0..=usize::MAX;
+        Self {
+            count: node.integer("count", findings),
+            size: node.text("size", &any, findings),
+            time: node.text("time", &any, findings),
+        }
+    }
+}
+
+impl Conditions {
+    /// With what was said in the place of what holds now.
+    pub(super) fn with(self, said: &Said<'_>) -> Result<Self, Reject> {
+        let mut wrong = Vec::new();
+        let mut conditions = self;
+        if let Some(count) = said.count {
+            check("count", count, &COUNT, grouped, &mut wrong);
+            conditions.count = count.unsigned_abs();
+        }
+        if let Some(text) = said.size {
+            match Size::parse(text) {
+                Some(size) => {
+                    check("size", size, &SIZE, |size| size.to_string(), &mut wrong);
+                    conditions.size = size.0;
+                }
+                None => wrong.push(format!(
+                    "value \"{text}\" is not a valid size in bytes, allowed units: B, kB, MB, for example: \"5MB\""
+                )),
+            }
+        }
+        if let Some(text) = said.time {
+            match Span::parse(text) {
+                Some(time) => {
+                    check("time", time, &TIME, |time| time.to_string(), &mut wrong);
+                    conditions.time = time.0;
+                }
+                None => wrong.push(format!(
+                    "value \"{text}\" is not a valid time duration, allowed units: s, m, h, for example: \"30s\""
+                )),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(conditions);
+        }
+        Err(Reject::malformed(reply::reasons("invalid conditions", &wrong)).code("badRequest"))
+    }
+
+    /// The time in whole seconds.
+    pub(super) fn seconds(self) -> u64 {
+        Span(self.time).as_seconds()
+    }
+
+    pub(super) fn shown(self) -> Value {
+        json!({
+            "count": self.count,
+            "size": Size(self.size).to_string(),
+            "time": Span(self.time).to_string(),
+        })
+    }
+}
+
+fn check<T: PartialOrd + Copy>(
+    field: &str,
+    value: T,
+    range: &RangeInclusive<T>,
+    written: impl Fn(T) -> String,
+    wrong: &mut Vec<String>,
+) {
+    let mut add =
+        |bound: T, than: &str| wrong.push(format!("\"{field}\" must be {} or {than}", written(bound)));
+    if value < *range.start() {
+        add(*range.start(), "greater");
+    } else if value > *range.end() {
+        add(*range.end(), "less");
+    }
+}
+
+/// `10,000,000`
+fn grouped(number: impl Display) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && digits.len().wrapping_sub(at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(body: &Value) -> Result<Value, String> {
+        let mut findings = Findings::default();
+        let said = Node::root(body, &mut findings).map(|node| Said::read(&node, &mut findings));
+        findings.finish().map_err(|reject| reject.external.into_owned())?;
+        let conditions = Conditions::default().with(&said.unwrap());
+        conditions.map(Conditions::shown).map_err(|reject| reject.external.into_owned())
+    }
+
+    #[test]
+    fn conditions_have_defaults_and_bounds() {
+        assert_eq!(with(&json!({})), Ok(json!({"count": 10_000, "size": "5MB", "time": "5m0s"})));
+        assert_eq!(
+            with(&json!({"count": 1, "size": "100B", "time": "30s"})),
+            Ok(json!({"count": 1, "size": "100B", "time": "30s"}))
+        );
+        assert_eq!(
+            with(&json!({"count": 10_000_000, "size": "51200KB", "time": "24h"})),
+            Ok(json!({"count": 10_000_000, "size": "50MB", "time": "24h0m0s"}))
+        );
+        for (body, message) in [
+            (json!({"time": "29s"}), "invalid conditions: \"time\" must be 30s or greater"),
+            (json!({"time": "24h1s"}), "invalid conditions: \"time\" must be 24h0m0s or less"),
+            (json!({"count": 0}), "invalid conditions: \"count\" must be 1 or greater"),
+            (json!({"count": -1}), "invalid conditions: \"count\" must be 1 or greater"),
+            (json!({"count": 10_000_001}), "invalid conditions: \"count\" must be 10,000,000 or less"),
+            (json!({"size": "99B"}), "invalid conditions: \"size\" must be 100B or greater"),
+            (json!({"size": "51MB"}), "invalid conditions: \"size\" must be 50MB or less"),
+            (
+                json!({"count": 0, "time": "1s"}),
+                "invalid conditions:\n- \"count\" must be 1 or greater\n- \"time\" must be 30s or greater",
+            ),
+            (
+                json!({"time": "soon"}),
+                "invalid conditions: value \"soon\" is not a valid time duration, allowed units: s, m, h, for example: \
+                 \"30s\"",
+            ),
+            (json!({"count": "x"}), "invalid value \"x\" for \"body.count\", must be a integer"),
+        ] {
+            assert_eq!(with(&body), Err(message.to_owned()), "{body}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the service says of itself: its detail, its `OpenAPI` document, and a page of it for people.
+
+use super::reply;
+use super::request::Request;
+use crate::contracts::Reply;
+use crate::contracts::reject::Reject;
+use crate::http::openapi;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+const TAG: &str = "keboola";
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// `/` leads to `/v1`.
+pub(super) fn redirect() -> Reply {
+    let mut reply = reply::text("text/html; charset=utf-8", "<a href=\"/v1\">Moved Permanently</a>.\n");
+    reply.status = StatusCode::MOVED_PERMANENTLY;
+    reply.headers.push((header::LOCATION, HeaderValue::from_static("/v1")));
+    reply
+}
+
+pub(super) fn health() -> Reply {
+    reply::text("text/plain", "OK")
+}
+
+pub(super) fn detail(request: &Request<'_>) -> Reply {
+    let documentation = format!("{}/v1/documentation", request.base());
+    reply::ok(&json!({"api": "buffer", "documentation": documentation}))
+}
+
+fn document(request: &Request<'_>) -> Result<Value, Reject> {
+    openapi::of_tag(TAG, &request.base()).map_err(|error| Reject::internal(&error))
+}
+
+pub(super) fn json(request: &Request<'_>) -> Result<Reply, Reject> {
+    Ok(reply::ok(&document(request)?))
+}
+
+pub(super) fn yaml(request: &Request<'_>) -> Result<Reply, Reject> {
+    let text = openapi::yaml(&document(request)?).map_err(|error| Reject::internal(&error))?;
+    Ok(reply::text("application/yaml", text))
+}
+
+/// Every operation with what it says of itself. Needs nothing from elsewhere.
+pub(super) fn page(request: &Request<'_>) -> Result<Reply, Reject> {
+    let document = document(request)?;
+    let mut page = String::from(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Buffer API</title>\n<style>\n\
+         body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\n\
+         details{border:1px solid #ddd;border-radius:4px;margin:.5rem 0;padding:.5rem 1rem}\n\
+         summary{cursor:pointer}\ncode{font-size:14px}\n.method{display:inline-block;min-width:5rem;font-weight:600}\n\
+         </style>\n</head>\n<body>\n<h1>Buffer API</h1>\n\
+         <p>The document: <a href=\"/v1/documentation/openapi3.json\">JSON</a>, \
+         <a href=\"/v1/documentation/openapi3.yaml\">YAML</a>.</p>\n",
+    );
+    for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
+        for (method, operation) in METHODS.iter().filter_map(|method| Some((method, item.get(method)?))) {
+            let text = |key: &str| escaped(operation.get(key).and_then(Value::as_str).unwrap_or_default());
+            let (summary, description) = (text("summary"), text("description"));
+            let (method, path) = (method.to_ascii_uppercase(), escaped(path));
+            let statuses = operation.get("responses").and_then(Value::as_object).into_iter().flatten();
+            let statuses: Vec<&str> = statuses.map(|(status, _)| status.as_str()).collect();
+            let statuses = statuses.join(", ");
+            page.extend([format!(
+                "<details>\n<summary><span class=\"method\">{method}</span> <code>{path}</code> {summary}</summary>\n\
+                 <p>{description}</p>\n<p>Answers: {statuses}</p>\n</details>\n"
+            )]);
+        }
+    }
+    page.push_str("</body>\n</html>\n");
+    Ok(reply::text("text/html; charset=utf-8", page))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,191 @@
+//! The exports routes.
+
+use super::conditions::Conditions;
+use super::model::{Export, Receiver, Table};
+use super::read::{self, CreateExport, UpdateExport};
+use super::request::Request;
+use super::tasks::{self, Done, Task};
+use super::{EXPORTS_MAX, MAPPINGS_MAX, names, reply, streams, tables};
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+pub(super) fn list(request: &Request<'_>, receiver: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let exports: Vec<Value> = receiver.exports.iter().map(|export| export.shown(&receiver.id)).collect();
+    Ok(reply::ok(&json!({ "exports": exports })))
+}
+
+pub(super) fn get(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    Ok(reply::ok(&receiver.export(id)?.shown(&receiver.id)))
+}
+
+/// What new exports are to be, as far as it does not depend on what there is.
+pub(super) fn new_ones(request: &Request<'_>, said: &[CreateExport<'_>]) -> Result<Vec<Export>, Reject> {
+    check_count(said.len())?;
+    let mut exports: Vec<Export> = Vec::new();
+    for said in said {
+        let export = new_one(request, said)?;
+        if exports.iter().any(|other| other.id == export.id) {
+            return Err(exists(&export.id));
+        }
+        exports.push(export);
+    }
+    Ok(exports)
+}
+
+fn new_one(request: &Request<'_>, said: &CreateExport<'_>) -> Result<Export, Reject> {
+    let id = said.id.map_or_else(|| names::normalize(said.name), str::to_owned);
+    let conditions = Conditions::default().with(&said.conditions)?;
+    check_mapping(request, &said.mapping)?;
+    Ok(Export {
+        id: names::id_of("export", &id)?,
+        name: said.name.to_owned(),
+        mapping: said.mapping.clone(),
+        conditions,
+        revision: 1,
+        stream: String::new(),
+    })
+}
+
+fn check_count(count: usize) -> Result<(), Reject> {
+    if count <= EXPORTS_MAX {
+        return Ok(());
+    }
+    let message = format!("export count limit reached in the receiver, the maximum is {EXPORTS_MAX}");
+    Err(Reject::new(Kind::Conflict, message).code("exportCountLimitReached"))
+}
+
+fn exists(id: &str) -> Reject {
+    let message = format!("export \"{id}\" already exists in the receiver");
+    Reject::new(Kind::Conflict, message).code("exportAlreadyExists")
+}
+
+fn check_mapping(request: &Request<'_>, table: &Table) -> Result<(), Reject> {
+    tables::check_id(&table.id)?;
+    let checked = request.control.check_mapping(&streams::mapping(table));
+    checked.map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let message = match errors.as_slice() {
+            [error] => error.clone(),
+            errors => reply::lines("invalid mapping", errors),
+        };
+        Reject::malformed(message).code("badRequest")
+    })
+}
+
+pub(super) fn create(request: &Request<'_>, receiver: &str) -> Result<Reply, Reject> {
+    let body = request.body()?;
+    let said = read::create_export(&body)?;
+    request.require()?;
+    let export = new_one(request, &said)?;
+    let _managing = request.control.managing.lock();
+    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    if receiver.export(&export.id).is_ok() {
+        return Err(exists(&export.id));
+    }
+    check_count(receiver.exports.len().saturating_add(1))?;
+    let path = format!("{}/{}/export.create", receiver.id, export.id);
+    let task = tasks::run(request.control, request.project(), &path, "export.create", || {
+        make(request, receiver, export)
+    })?;
+    Ok(begun(request, StatusCode::ACCEPTED, &task))
+}
+
+fn begun(request: &Request<'_>, status: StatusCode, task: &Task) -> Reply {
+    reply::json(status, &tasks::shown(task, "id", &request.base()))
+}
+
+fn make(request: &Request<'_>, mut receiver: Receiver, mut export: Export) -> Result<Done, Reject> {
+    let (control, project) = (request.control, request.project());
+    tables::ensure(control, project, &export.mapping)?;
+    let of = streams::of(control, &receiver)?;
+    let stream = streams::make_export(control, project, (&receiver.id, &of), &export)?.uuid.clone();
+    export.stream.clone_from(&stream);
+    let outputs = outputs(&receiver, &export);
+    receiver.exports.push(export);
+    if let Err(error) = receiver.update(control, project) {
+        streams::delete(control, &stream)?;
+        return Err(error);
+    }
+    streams::publish(control, project, &receiver);
+    Ok(("export created", outputs))
+}
+
+fn outputs(receiver: &Receiver, export: &Export) -> Map<String, Value> {
+    let output = |key: &str, value: &str| (key.to_owned(), value.into());
+    Map::from_iter([output("receiverId", &receiver.id), output("exportId", &export.id)])
+}
+
+pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+    let body = request.body()?;
+    let said = read::update_export(&body)?;
+    request.require()?;
+    // Nothing needs what a worker process says of the templates while others wait.
+    if let Some(mapping) = &said.mapping {
+        Receiver::find(request.control, request.project(), receiver)?.export(id)?;
+        check_mapping(request, mapping)?;
+    }
+    let _managing = request.control.managing.lock();
+    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let export = changed(receiver.export(id)?, &said)?;
+    let path = format!("{}/{id}/export.update", receiver.id);
+    let task = tasks::run(request.control, request.project(), &path, "export.update", || {
+        replace(request, receiver, export, &said)
+    })?;
+    Ok(begun(request, StatusCode::OK, &task))
+}
+
+/// The export as it is to be.
+fn changed(export: &Export, said: &UpdateExport<'_>) -> Result<Export, Reject> {
+    let mut export = export.clone();
+    if let Some(name) = said.name {
+        name.clone_into(&mut export.name);
+    }
+    export.conditions = export.conditions.with(&said.conditions)?;
+    if let Some(mapping) = said.mapping.as_ref().filter(|mapping| **mapping != export.mapping) {
+        if export.revision >= MAPPINGS_MAX {
+            let message = format!("mapping count limit reached in the export, the maximum is {MAPPINGS_MAX}");
+            return Err(Reject::new(Kind::Conflict, message).code("mappingCountLimitReached"));
+        }
+        export.revision = export.revision.saturating_add(1);
+        export.mapping = mapping.clone();
+    }
+    Ok(export)
+}
+
+fn replace(
+    request: &Request<'_>,
+    mut receiver: Receiver,
+    export: Export,
+    said: &UpdateExport<'_>,
+) -> Result<Done, Reject> {
+    let (control, project) = (request.control, request.project());
+    tables::ensure(control, project, &export.mapping)?;
+    streams::update_export(control, &receiver.id, &export, said)?;
+    let outputs = outputs(&receiver, &export);
+    if let Some(place) = receiver.exports.iter_mut().find(|other| other.id == export.id) {
+        *place = export;
+    }
+    receiver.update(control, project)?;
+    streams::publish(control, project, &receiver);
+    Ok(("export updated", outputs))
+}
+
+/// Requests that come now make no rows for it; those of before are still written.
+pub(super) fn delete(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    let (control, project) = (request.control, request.project());
+    let _managing = control.managing.lock();
+    let mut receiver = Receiver::find(control, project, receiver)?;
+    let stream = receiver.export(id)?.stream.clone();
+    receiver.exports.retain(|export| export.id != id);
+    receiver.update(control, project)?;
+    streams::publish(control, project, &receiver);
+    streams::delete(control, &stream)?;
+    Ok(reply::empty())
+}

@@ -1,0 +1,126 @@
+//! The import route: what is asked of a request before its body is read, and how the answer is worded.
+
+use super::reply::{self, not_found};
+use super::validate::Findings;
+use super::{Action, find, go, names, secrets};
+use crate::batch;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{self, Control};
+use crate::contracts::{Accepted, Durability, Reply, RequestHead};
+use crate::mapping::Failure;
+use http::{HeaderName, HeaderValue, header};
+use std::sync::Arc;
+
+/// The receiver that a path names, if it knows the secret.
+pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<control::Receiver>, Reject> {
+    let (Action::Import, parameters) = find(head)? else {
+        return Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path)));
+    };
+    let mut parameters = parameters.iter();
+    let mut next = || parameters.next().map_or("", |parameter| &**parameter);
+    let (project, id, secret) = (next(), next(), next());
+    let mut findings = Findings::default();
+    if project.parse::<i64>().is_err() {
+        findings.wrong_type("projectId", &go::quote(project), "integer");
+    }
+    findings.length("receiverId", &(1..=names::ID_CHARS_MAX), &go::quote(id), id.chars().count());
+    findings.length("secret", &(secrets::CHARS..=secrets::CHARS), &go::quote(secret), secret.chars().count());
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        findings.missing("Content-Type", "header");
+    }
+    findings.finish()?;
+    let Some(receiver) = control.receivers.find(batch::Dialect::Keboola, project, id) else {
+        return Err(not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project")));
+    };
+    if !receiver.knows(secret) {
+        let message = format!("receiver \"{id}\" with given secret not found");
+        return Err(not_found("receiverNotFound", message));
+    }
+    has_room(control, id, &receiver)?;
+    Ok(receiver)
+}
+
+/// Whether a receiver may take more before its files are written. A request is kept once, so that of several exports the one
+/// that is furthest behind counts.
+fn has_room(control: &Control, id: &str, receiver: &control::Receiver) -> Result<(), Reject> {
+    let open = receiver.exports.iter().filter_map(|export| control.progress.open(export.stream));
+    let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
+    let limit = control.keboola.receiver_buffer_max;
+    if limit == 0 || buffered <= limit {
+        return Ok(());
+    }
+    let (buffered, limit) = (go::Amount(buffered), go::Amount(limit));
+    let why = format!("receiver \"{id}\" has \"{buffered}\" buffered for upload, limit is \"{limit}\"");
+    Err(Reject::new(Kind::Full, why).retry_after(1))
+}
+
+/// 200 without a body: the event survives power loss. Without a sync in time it is accepted all the same.
+pub(super) fn accepted(accepted: &Accepted) -> Reply {
+    let mut reply = reply::empty();
+    let mut add = |name, value| reply.headers.push((HeaderName::from_static(name), value));
+    add("forebay-receipt", HeaderValue::from(accepted.lsn));
+    if accepted.state == Durability::SyncPending {
+        add("forebay-durable", HeaderValue::from_static("false"));
+    }
+    reply
+}
+
+/// The refusal of an event that does not become a row of every export; nothing of it is stored.
+pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
+    let message = |(label, failure): &(String, Failure)| {
+        reply::lines(&format!("Failed to format record for export \"{label}\""), &[failure_sentence(failure)])
+    };
+    match failures {
+        // The type of the body is not that of one export.
+        [(_, failure @ Failure::ContentType(_)), ..] => {
+            Reject::new(Kind::UnsupportedType, failure.to_string()).code("unsupportedMediaType")
+        }
+        [(_, failure @ Failure::Unavailable(_)), ..] => {
+            Reject::new(Kind::Unavailable, failure.to_string()).code("serviceUnavailable").retry_after(1)
+        }
+        [one] => Reject::malformed(message(one)).code("badRequest"),
+        many => {
+            let messages: Vec<String> = many.iter().map(message).collect();
+            Reject::malformed(messages.join("\n")).code("multipleErrors")
+        }
+    }
+}
+
+fn failure_sentence(failure: &Failure) -> String {
+    match failure {
+        Failure::Stopped { column, message } => format!("column \"{column}\": {message}"),
+        failure => failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_for_each_export() {
+        let of = |label: &str, path: &str| {
+            let (column, message) = ("c".to_owned(), format!("path \"{path}\" not found in the body"));
+            (label.to_owned(), Failure::Column { column, message })
+        };
+        let one = unmapped(&[of("export-1", "col1")]);
+        assert_eq!(
+            one.external,
+            "Failed to format record for export \"export-1\":\n- path \"col1\" not found in the body"
+        );
+        assert_eq!((one.kind, one.code), (Kind::Malformed, Some("badRequest")));
+        let two = unmapped(&[of("export-1", "a"), of("export-2", "b")]);
+        assert_eq!(two.code, Some("multipleErrors"));
+        assert_eq!(
+            two.external,
+            "Failed to format record for export \"export-1\":\n- path \"a\" not found in the body\nFailed to format record \
+             for export \"export-2\":\n- path \"b\" not found in the body"
+        );
+        let unsupported = unmapped(&[("e".to_owned(), Failure::ContentType("text/plain".to_owned()))]);
+        assert_eq!(
+            unsupported.external,
+            "unsupported content type \"text/plain\", supported types: application/json and \
+             application/x-www-form-urlencoded"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! The receivers routes.
+
+use super::exports;
+use super::model::{Receiver, exists};
+use super::read::{self, CreateReceiver};
+use super::request::Request;
+use super::tasks::{self, Done};
+use super::{RECEIVERS_MAX, names, reply, secrets, streams};
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
+    request.require()?;
+    let (project, base) = (request.project(), request.base());
+    let receivers = Receiver::all(request.control, project)?;
+    let shown: Vec<Value> = receivers.iter().map(|receiver| receiver.shown(project, &base)).collect();
+    Ok(reply::ok(&json!({ "receivers": shown })))
+}
+
+pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    Ok(shown(request, &Receiver::find(request.control, request.project(), id)?))
+}
+
+fn shown(request: &Request<'_>, receiver: &Receiver) -> Reply {
+    reply::ok(&receiver.shown(request.project(), &request.base()))
+}
+
+pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+    let body = request.body()?;
+    let said = read::create_receiver(&body)?;
+    request.require()?;
+    let id = names::id_of("receiver", &names::normalize(said.id.unwrap_or(said.name)))?;
+    let exports = exports::new_ones(request, &said.exports)?;
+    let _managing = request.control.managing.lock();
+    let project = request.project();
+    let all = Receiver::all(request.control, project)?;
+    if all.iter().any(|receiver| receiver.id == id) {
+        return Err(exists(&id));
+    }
+    if all.len() >= RECEIVERS_MAX {
+        let message = format!("receiver count limit reached in the project, the maximum is {RECEIVERS_MAX}");
+        return Err(Reject::new(Kind::Conflict, message).code("receiverCountLimitReached"));
+    }
+    let path = format!("{id}/receiver.create");
+    let task = tasks::run(request.control, project, &path, "receiver.create", || {
+        make(request, id.clone(), &said, exports)
+    })?;
+    Ok(reply::json(StatusCode::ACCEPTED, &tasks::shown(&task, "id", &request.base())))
+}
+
+/// Makes a receiver with its exports: all of it, or, but for tables, nothing.
+fn make(
+    request: &Request<'_>,
+    id: String,
+    said: &CreateReceiver<'_>,
+    exports: Vec<super::model::Export>,
+) -> Result<Done, Reject> {
+    let (control, project) = (request.control, request.project());
+    for export in &exports {
+        super::tables::ensure(control, project, &export.mapping)?;
+    }
+    let stream = streams::make_receiver(control, project, &id)?;
+    let mut receiver = Receiver {
+        name: said.name.to_owned(),
+        description: said.description.to_owned(),
+        secret: secrets::make(),
+        stream: stream.uuid.clone(),
+        exports: Vec::new(),
+        id,
+    };
+    let made = exports.into_iter().try_for_each(|mut export| {
+        let made = streams::make_export(control, project, (&receiver.id, &stream), &export)?;
+        export.stream.clone_from(&made.uuid);
+        receiver.exports.push(export);
+        Ok(())
+    });
+    if let Err(error) = made.and_then(|()| receiver.insert(control, project)) {
+        delete_streams(request, &receiver)?;
+        return Err(error);
+    }
+    streams::publish(control, project, &receiver);
+    let outputs = Map::from_iter([("receiverId".to_owned(), receiver.id.into())]);
+    Ok(("receiver created", outputs))
+}
+
+fn delete_streams(request: &Request<'_>, receiver: &Receiver) -> Result<(), Reject> {
+    let of_exports = receiver.exports.iter().map(|export| &export.stream);
+    of_exports.chain([&receiver.stream]).try_for_each(|stream| streams::delete(request.control, stream))
+}
+
+pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    let body = request.body()?;
+    let said = read::update_receiver(&body)?;
+    request.require()?;
+    let _managing = request.control.managing.lock();
+    let mut receiver = Receiver::find(request.control, request.project(), id)?;
+    if let Some(name) = said.name {
+        name.clone_into(&mut receiver.name);
+    }
+    if let Some(description) = said.description {
+        description.clone_into(&mut receiver.description);
+    }
+    receiver.update(request.control, request.project())?;
+    Ok(shown(request, &receiver))
+}
+
+/// Requests that come now find no receiver; the rows of those that came before are still written.
+pub(super) fn delete(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    let _managing = request.control.managing.lock();
+    let receiver = Receiver::find(request.control, request.project(), id)?;
+    streams::withdraw(request.control, request.project(), id);
+    receiver.delete(request.control, request.project())?;
+    delete_streams(request, &receiver)?;
+    Ok(reply::empty())
+}
+
+/// The daemon writes the tables itself, without a token of the vendor's storage that could be refreshed.
+pub(super) fn refresh_tokens(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    get(request, id)
+}

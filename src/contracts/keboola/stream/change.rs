@@ -1,0 +1,237 @@
+//! What is done to sources and sinks alike: versions, settings, disable and enable, delete and undelete.
+
+use super::live;
+use super::model::{Content, Entity, Mark, Past, Place, Version, by};
+use super::page::Page;
+use super::request::Request;
+use super::settings::{self, Item, Layers, Overrides};
+use super::shown;
+use super::tasks::{self, Words};
+use super::words::{
+    bad, limit_reached, no_deleted_sink, no_deleted_source, no_sink_version, no_source_version,
+};
+use crate::contracts::Reply;
+use crate::contracts::keboola::reply::ok;
+use crate::contracts::keboola::validate::{self, Findings, Node};
+use crate::contracts::reject::Reject;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const DESCRIPTION_MAX: usize = 4096;
+const VERSIONS_MAX: usize = 1000;
+/// Of the hash of a version.
+const HASH_BYTES: usize = 8;
+
+pub(super) const CREATED: Words =
+    ["Source has been created successfully.", "Sink has been created successfully."];
+pub(super) const UPDATED: Words =
+    ["Source has been updated successfully.", "Sink has been updated successfully."];
+pub(super) const DELETED: Words =
+    ["Source has been deleted successfully.", "Sink has been deleted successfully."];
+const DISABLED: Words = ["Source has been disabled successfully.", "Sink has been disabled successfully."];
+const ENABLED: Words = ["Source has been enabled successfully.", "Sink has been enabled successfully."];
+const UNDELETED: Words = ["Source has been undeleted successfully.", "Sink has been undeleted successfully."];
+const SETTINGS_UPDATED: Words =
+    ["Source settings have been updated successfully.", "Sink settings have been updated successfully."];
+const ROLLED_BACK: Words =
+    ["Source version was rolled back successfully.", "Sink version was rolled back successfully."];
+
+/// `Source` or `Sink`.
+fn noun(place: &Place) -> &'static str {
+    if place.is_sink() { "Sink" } else { "Source" }
+}
+
+/// The type of a task: `api.create.source`.
+pub(super) fn task(operation: &str, place: &Place) -> String {
+    format!("api.{operation}.{}", noun(place).to_lowercase())
+}
+
+/// A version, made now by whoever calls.
+pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
+    let digest = Sha256::digest(serde_json::to_vec(content).unwrap_or_default());
+    let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
+    let (at, by) = (request.control.clock.now(), by(&request.call.caller));
+    Version { number, hash, description: description.to_owned(), at, by }
+}
+
+pub(super) fn mark(request: &Request<'_>) -> Mark {
+    let (at, by) = (request.control.clock.now(), by(&request.call.caller));
+    Mark { at, by, reason: None, with_source: false }
+}
+
+/// Gives an entity its next version, with this content.
+pub(super) fn next_version(
+    request: &Request<'_>,
+    place: &Place,
+    entity: &mut Entity,
+    content: Content,
+    description: &str,
+) -> Result<(), Reject> {
+    let number = entity.version.number.saturating_add(1);
+    if usize::try_from(number).is_ok_and(|number| number > VERSIONS_MAX) {
+        return Err(limit_reached("version", &noun(place).to_lowercase(), VERSIONS_MAX));
+    }
+    entity.version = version(request, number, description, &content);
+    entity.content = content;
+    Ok(())
+}
+
+/// Keeps a changed entity with its new version, and tells those who take records.
+pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
+    live::alter_stream(request, place, entity)?;
+    request.store().save_version(place, entity)?;
+    request.store().save(place, entity)?;
+    live::refresh(request.control, request.project, place)
+}
+
+/// A body with what is read of it; refused if anything of that was wrong.
+pub(super) fn read<T>(
+    request: &Request<'_>,
+    read: impl FnOnce(&Node<'_>, &mut Findings) -> T,
+) -> Result<T, Reject> {
+    let body = validate::parse(&request.call.body)?;
+    let mut findings = Findings::default();
+    let found = Node::root(&body, &mut findings).map(|root| read(&root, &mut findings));
+    findings.finish()?;
+    found.ok_or_else(|| bad("the body must be a JSON object"))
+}
+
+/// `changeDescription`, or what is said without it.
+pub(super) fn description(body: &Node<'_>, findings: &mut Findings, otherwise: &str) -> String {
+    let said = body.text("changeDescription", &(0..=DESCRIPTION_MAX), findings);
+    said.unwrap_or(otherwise).to_owned()
+}
+
+pub(super) fn show(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let entity = request.find(place)?;
+    Ok(ok(&shown::entity(request, place, &entity)))
+}
+
+/// What is set of the source and of the sink, in this order.
+fn layers(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Vec<Overrides>, Reject> {
+    let own = entity.content.settings.clone();
+    if !place.is_sink() {
+        return Ok(vec![own]);
+    }
+    let source = request.find(&Place { sink: None, ..place.clone() })?;
+    Ok(vec![source.content.settings, own])
+}
+
+fn settings_shown(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Value, Reject> {
+    let layers = layers(request, place, entity)?;
+    let layers: Vec<&Overrides> = layers.iter().collect();
+    Ok(Layers(&layers).shown())
+}
+
+pub(super) fn settings(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let entity = request.find(place)?;
+    Ok(ok(&settings_shown(request, place, &entity)?))
+}
+
+pub(super) fn update_settings(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let mut entity = request.find(place)?;
+    let (description, items) = read(request, |body, findings| {
+        body.require(&["settings"], findings);
+        let items = body.list("settings", findings).unwrap_or_default();
+        let items: Vec<Item> = items.iter().map(|item| Item::read(item, findings)).collect();
+        (description(body, findings, "Updated settings."), items)
+    })?;
+    let mut content = entity.content.clone();
+    settings::change(&mut content.settings, &items)?;
+    next_version(request, place, &mut entity, content, &description)?;
+    keep(request, place, &mut entity)?;
+    if !place.is_sink() {
+        live::alter_sinks(request, place)?;
+    }
+    let kind = format!("{}Settings", task("update", place));
+    tasks::done(request, place, &kind, Ok(SETTINGS_UPDATED))
+}
+
+/// Done to one that is disabled already, it changes nothing.
+pub(super) fn disable(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let mut entity = request.find(place)?;
+    if entity.disabled.is_none() {
+        let reason = Some("API request".to_owned());
+        entity.disabled = Some(Mark { reason, ..mark(request) });
+        request.store().save(place, &entity)?;
+        live::refresh(request.control, request.project, place)?;
+    }
+    tasks::done(request, place, &task("disable", place), Ok(DISABLED))
+}
+
+pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let mut entity = request.find(place)?;
+    if entity.disabled.take().is_some() {
+        request.store().save(place, &entity)?;
+        live::refresh(request.control, request.project, place)?;
+    }
+    tasks::done(request, place, &task("enable", place), Ok(ENABLED))
+}
+
+/// Of a source, the sinks that were deleted with it come back as well.
+pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    if place.is_sink() {
+        request.find(&Place { sink: None, ..place.clone() })?;
+    }
+    let found = request.store().find(place)?.filter(|entity| entity.deleted.is_some());
+    let Some(mut entity) = found else {
+        let id = place.id();
+        return Err(if place.is_sink() { no_deleted_sink(id) } else { no_deleted_source(id) });
+    };
+    entity.deleted = None;
+    request.store().save(place, &entity)?;
+    if !place.is_sink() {
+        for mut sink in request.store().sinks(place.branch, &place.source)? {
+            if sink.entity.deleted.as_ref().is_some_and(|deleted| deleted.with_source) {
+                sink.entity.deleted = None;
+                request.store().save(&sink.place, &sink.entity)?;
+            }
+        }
+    }
+    live::refresh(request.control, request.project, place)?;
+    tasks::done(request, place, &task("undelete", place), Ok(UNDELETED))
+}
+
+pub(super) fn versions(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let page = Page::of(request.call.head.query)?;
+    request.find(place)?;
+    let all = request.store().versions(place)?;
+    let (versions, page) = page.cut(all, |past: &Past| format!("{:010}", past.version.number));
+    let versions: Vec<Value> = versions.iter().map(|past| shown::version(&past.version)).collect();
+    Ok(ok(&json!({"versions": versions, "page": page})))
+}
+
+fn past(request: &Request<'_>, place: &Place, number: &str) -> Result<Past, Reject> {
+    let Ok(number) = number.parse::<u32>() else {
+        let message =
+            format!("invalid value {} for \"versionNumber\", must be a integer", Value::from(number));
+        return Err(bad(message).code("invalidFieldType"));
+    };
+    let found = request.store().version(place, number)?;
+    found.ok_or_else(|| match &place.sink {
+        Some(_) => no_sink_version(place.id(), number),
+        None => no_source_version(place.id(), number),
+    })
+}
+
+/// The entity as it was.
+pub(super) fn show_version(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
+    let entity = request.find(place)?;
+    let past = past(request, place, number)?;
+    let entity = Entity { content: past.content, version: past.version, ..entity };
+    Ok(ok(&shown::entity(request, place, &entity)))
+}
+
+/// A new version with the content of an old one.
+pub(super) fn rollback(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
+    let mut entity = request.find(place)?;
+    let past = past(request, place, number)?;
+    let description = format!("Rollback to version \"{}\".", past.version.number);
+    next_version(request, place, &mut entity, past.content, &description)?;
+    keep(request, place, &mut entity)?;
+    if !place.is_sink() {
+        live::alter_sinks(request, place)?;
+    }
+    let kind = format!("{}Version", task("rollback", place));
+    tasks::done(request, place, &kind, Ok(ROLLED_BACK))
+}

@@ -1,0 +1,178 @@
+//! The address that records are sent to: `POST /stream/{project}/{source}/{secret}`, any body, one record.
+
+use super::live::{self, About};
+use super::request::project_id;
+use super::test_call::said;
+use super::words::DATA;
+use crate::contracts::keboola::go::Size;
+use crate::contracts::keboola::reply;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Control, Receiver};
+use crate::contracts::{Accepted, Durability, Reply, RequestHead};
+use crate::mapping::Failure;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const PREFIX: &str = "/stream/";
+static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+static SERVER: HeaderValue = HeaderValue::from_static("Keboola/Stream/HTTPSource");
+static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
+
+/// Mappings cannot be evaluated now; the same request may succeed a second later.
+pub(super) const EXHAUSTED: &str = "resourceExhausted";
+
+/// Project, source and secret of an address.
+pub(super) fn address(path: &str) -> Option<[&str; 3]> {
+    let path = path.strip_prefix(PREFIX)?;
+    let mut parts = path.strip_suffix('/').unwrap_or(path).split('/');
+    let address = [parts.next()?, parts.next()?, parts.next()?];
+    let is_whole = parts.next().is_none() && address.iter().all(|part| !part.is_empty());
+    is_whole.then_some(address)
+}
+
+/// Any path here that is not the address of a source, or is called otherwise than by POST.
+pub(super) fn no_route() -> Reject {
+    let message = "not found, please send data using POST /stream/<projectID>/<sourceID>/<secret>";
+    Reject::new(Kind::NoSuchRoute, message).code("routeNotFound")
+}
+
+/// What a browser asks before a page sends.
+pub(super) fn options() -> Reply {
+    let headers = vec![
+        (header::ALLOW, HeaderValue::from_static("OPTIONS, POST")),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("OPTIONS, POST")),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*")),
+    ];
+    signed(Reply { status: StatusCode::OK, headers, body: Bytes::new() })
+}
+
+/// Who answers.
+fn signed(mut reply: Reply) -> Reply {
+    reply.headers.push((header::SERVER, SERVER.clone()));
+    reply
+}
+
+/// The project of an address is a number.
+pub(super) fn check_project(project: &str) -> Result<(), Reject> {
+    match project.parse::<u64>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Reject::malformed(format!("invalid project ID \"{project}\"")).code("badRequest")),
+    }
+}
+
+/// The live source of an address.
+pub(super) fn find(
+    control: &Control,
+    [project, source, secret]: [&str; 3],
+    kind: &str,
+) -> Result<(Arc<Receiver>, About), Reject> {
+    check_project(project)?;
+    let found = live::find(control, project, source, secret);
+    let found = found.and_then(|receiver| live::about(&receiver).map(|about| (receiver, about)));
+    let Some((receiver, about)) = found.filter(|(_, about)| about.kind == kind) else {
+        let message = "the specified combination of projectID, sourceID and secret was not found";
+        return Err(Reject::new(Kind::NoSuchStream, message).code("noSourceFound"));
+    };
+    if about.is_disabled {
+        let message = "the specified source is disabled in all branches";
+        return Err(Reject::new(Kind::NotFound, message).code("disabledSource"));
+    }
+    Ok((receiver, about))
+}
+
+fn is_verbose(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "verbose" && value == "true")
+}
+
+/// 200 says that the record survives power loss, 202 that it survives the death of the process.
+pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
+    let status = match accepted.state {
+        Durability::Appended | Durability::SyncPending => StatusCode::ACCEPTED,
+        Durability::Synced | Durability::Published(_) | Durability::PublishPending => StatusCode::OK,
+    };
+    let mut reply = if is_verbose(head.query) {
+        reply::json(status, &told(head, accepted, status))
+    } else {
+        Reply { status, headers: vec![(header::CONTENT_TYPE, TEXT.clone())], body: Bytes::from_static(b"OK") }
+    };
+    reply.headers.push((RECEIPT.clone(), HeaderValue::from(accepted.lsn)));
+    signed(reply)
+}
+
+/// `?verbose=true`: what became of it, sink by sink.
+fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Value {
+    let [project, source, _] = address(head.path).unwrap_or([""; 3]);
+    let about = accepted.receiver.as_deref().and_then(live::about);
+    let said = if status == StatusCode::OK { "processed" } else { "accepted" };
+    let status = status.as_u16();
+    let sink = |label: &String| json!({"sinkId": label, "statusCode": status, "message": said});
+    let sinks: Vec<Value> = accepted.exports.iter().map(sink).collect();
+    let message = match sinks.len() {
+        0 => "No enabled sink found.".to_owned(),
+        n => format!("Successfully written to {n}/{n} sinks."),
+    };
+    json!({
+        "statusCode": status,
+        "message": message,
+        "sources": [{
+            "projectId": project_id(project),
+            "sourceId": source,
+            "branchId": about.map(|about| about.branch),
+            "statusCode": status,
+            "message": message,
+            "sinks": sinks,
+        }],
+    })
+}
+
+/// A record that some sinks cannot make a row of: nothing is stored for any of them. What was wrong is said of those.
+pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
+    let kind = match failures {
+        [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,
+        [(_, Failure::TooLarge), ..] => Kind::TooLarge,
+        _ => Kind::Unprocessable,
+    };
+    let message: Vec<String> =
+        failures.iter().map(|(label, failure)| format!("sink \"{label}\": {}", said(failure))).collect();
+    let reject = Reject::new(kind, message.join("; "));
+    match kind {
+        Kind::Unavailable => reject.retry_after(1).code(EXHAUSTED),
+        Kind::Unprocessable => reject.code("unprocessableContent"),
+        _ => reject,
+    }
+}
+
+pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    let (status, code) = match reject.kind {
+        Kind::Malformed => (400, "badRequest"),
+        Kind::Unauthenticated | Kind::TokenExpired => (401, "unauthorized"),
+        Kind::Forbidden => (403, "forbidden"),
+        Kind::NoSuchRoute | Kind::MethodNotAllowed => (404, "routeNotFound"),
+        Kind::NoSuchStream | Kind::NotFound => (404, "noSourceFound"),
+        Kind::TooSlow => (408, "requestTimeout"),
+        Kind::Conflict => (409, "conflict"),
+        Kind::LengthRequired => (411, "lengthRequired"),
+        Kind::TooLarge => (413, "bodyTooLarge"),
+        Kind::UnsupportedType | Kind::UnsupportedEncoding => (415, "unsupportedMediaType"),
+        Kind::Unprocessable => (422, "unprocessableContent"),
+        Kind::TooManyRequests => (429, "tooManyRequests"),
+        Kind::Unknown | Kind::Internal => (500, "writeFailed"),
+        Kind::Full => (507, "insufficientStorage"),
+        Kind::Unavailable => (503, "shutdown"),
+    };
+    let message = match reject.kind {
+        Kind::TooLarge => {
+            format!("request body size is over the maximum \"{}\"", Size(head.named.body_max))
+        }
+        Kind::Unavailable if reject.code.is_none() => DATA.application_error(&head.named),
+        Kind::Internal | Kind::Unknown => DATA.application_error(&head.named),
+        _ => reject.external.clone().into_owned(),
+    };
+    let mut reply = DATA.error(head, status, reject.code.unwrap_or(code), &message);
+    if head.method == http::Method::HEAD {
+        reply.body = Bytes::new();
+    }
+    signed(reply)
+}

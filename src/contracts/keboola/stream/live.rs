@@ -1,0 +1,254 @@
+//! What sources and sinks are to the rest of the daemon: streams in the catalog, and receivers that requests look into.
+
+use super::model::{self, Content, Entity, Kept, Place, Store};
+use super::request::Request;
+use super::settings::{Layers, Overrides};
+use super::words::bad;
+use crate::batch::{Dialect, StreamId};
+use crate::contracts::keboola::names;
+use crate::contracts::reject::Reject;
+use crate::contracts::shared::control::{
+    Alter, CatalogError, Control, Export, IfExists, NewStream, Receiver, Stream,
+};
+use crate::formats::otlp::Signal;
+use crate::mapping::{CheckError, Mapping};
+use crate::schema::{Conditions, Landing, Policy, StreamSettings};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a request to a source wants to know of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct About {
+    pub(super) branch: u64,
+    /// `http` or `otlp`.
+    pub(super) kind: String,
+    pub(super) is_disabled: bool,
+    /// Whether the answer waits for the sync.
+    pub(super) waits: bool,
+    /// Which signals each export takes, in their order; `None`: all.
+    pub(super) signals: Vec<Option<Vec<Signal>>>,
+}
+
+/// Lets requests find every source that is kept.
+pub(super) fn load(control: &Control) -> Result<(), CatalogError> {
+    for project in model::projects(control)? {
+        let store = Store { control, project: &project };
+        let refreshed = store
+            .every_source()
+            .and_then(|sources| sources.iter().try_for_each(|kept| refresh(control, &project, &kept.place)));
+        // The others are as good as they were.
+        if let Err(reject) = refreshed {
+            tracing::error!(project, error = ?reject.internal, "sources of Keboola's Stream API cannot be read");
+        }
+    }
+    Ok(())
+}
+
+/// Tells requests what a source, or that of a sink, is now.
+pub(super) fn refresh(control: &Control, project: &str, place: &Place) -> Result<(), Reject> {
+    let place = &Place { sink: None, ..place.clone() };
+    let store = Store { control, project };
+    let source = store.find(place)?.filter(|source| source.deleted.is_none());
+    let Some(source) = source else {
+        stop(control, project, place);
+        return Ok(());
+    };
+    let sinks = live_sinks(store, place)?;
+    let waits = |sink: Option<&Kept>| {
+        let own = sink.map(|sink| &sink.entity.content.settings);
+        let layers: Vec<&Overrides> = std::iter::once(&source.content.settings).chain(own).collect();
+        Layers(&layers).waits_for_sync()
+    };
+    let about = About {
+        branch: place.branch,
+        kind: source.content.kind.clone(),
+        is_disabled: source.disabled.is_some(),
+        // One record is one frame: if one sink waits for the sync, all have it.
+        waits: if sinks.is_empty() { waits(None) } else { sinks.iter().any(|sink| waits(Some(sink))) },
+        signals: sinks.iter().map(|sink| sink.entity.content.signals.clone()).collect(),
+    };
+    let export = |sink: &Kept| Export { stream: sink.entity.stream, label: sink.place.id().to_owned() };
+    let receiver = Receiver {
+        stream: source.stream,
+        secret: source.secret,
+        exports: sinks.iter().map(export).collect(),
+        about: serde_json::to_value(&about).unwrap_or_default(),
+    };
+    control.receivers.set(Dialect::KeboolaStream, project, &name(place), receiver);
+    Ok(())
+}
+
+/// The sinks of a source that take records, in the order of their ids.
+pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, Reject> {
+    let mut sinks = store.sinks(place.branch, &place.source)?;
+    sinks.retain(|sink| sink.entity.is_live());
+    Ok(sinks)
+}
+
+/// A source takes no more records.
+pub(super) fn stop(control: &Control, project: &str, place: &Place) {
+    control.receivers.remove(Dialect::KeboolaStream, project, &name(place));
+}
+
+fn name(place: &Place) -> String {
+    format!("{}/{}", place.branch, place.source)
+}
+
+/// The source of an address, whichever branch it is in: its project and id, and what stands behind them.
+pub(super) fn find(control: &Control, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
+    let branches = control.keboola.branches.iter();
+    let mut found = branches.filter_map(|branch| {
+        control.receivers.find(Dialect::KeboolaStream, project, &format!("{branch}/{source}"))
+    });
+    found.find(|receiver| receiver.knows(secret))
+}
+
+pub(super) fn about(receiver: &Receiver) -> Option<About> {
+    serde_json::from_value(receiver.about.clone()).ok()
+}
+
+/// The name of a stream: no two sources or sinks have the same.
+fn stream_name(request: &Request<'_>, place: &Place) -> String {
+    let parts = [Some(&place.source), place.sink.as_ref()];
+    let parts = parts.into_iter().flatten().map(|id| names::part(id));
+    let mut name = format!("stream.{}.{}", names::part(request.project), place.branch);
+    for part in parts {
+        name.push('.');
+        name.push_str(&part);
+    }
+    name
+}
+
+fn create_stream(
+    request: &Request<'_>,
+    place: &Place,
+    policy: Policy,
+    settings: StreamSettings,
+) -> Result<StreamId, Reject> {
+    let (name, columns) = (stream_name(request, place), Vec::new());
+    let new = NewStream { name, policy, columns, settings, if_exists: IfExists::Error };
+    let made = request.control.catalog.create_stream_with(new);
+    Ok(made.map_err(|error| Reject::internal(&error))?.id)
+}
+
+/// Makes the stream of a source: records as they came, without a table.
+pub(super) fn source_stream(request: &Request<'_>, place: &Place) -> Result<StreamId, Reject> {
+    let settings = StreamSettings {
+        landing: Landing { table: false, ..Landing::default() },
+        project: Some(request.project.to_owned()),
+        ..StreamSettings::default()
+    };
+    create_stream(request, place, Policy::Raw, settings)
+}
+
+/// Makes the stream of a sink: rows by its mapping.
+pub(super) fn sink_stream(
+    request: &Request<'_>,
+    place: &Place,
+    content: &Content,
+) -> Result<StreamId, Reject> {
+    let settings = sink_settings(request, place, content)?;
+    create_stream(request, place, Policy::Mapped, settings)
+}
+
+fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Result<StreamSettings, Reject> {
+    let source = request.find(&Place { sink: None, ..place.clone() })?;
+    let layers = [&source.content.settings, &content.settings];
+    let (count, bytes, seconds) = Layers(&layers).conditions();
+    let table = content.table.as_ref();
+    let directory = table.map(|table| {
+        let part = |id: &str| names::part(id);
+        let sink = place.sink.as_deref().unwrap_or_default();
+        format!("{}/sink={}.{}.{}", table.table_id, place.branch, part(&place.source), part(sink))
+    });
+    Ok(StreamSettings {
+        project: Some(request.project.to_owned()),
+        description: content.description.clone(),
+        conditions: Some(Conditions { count: Some(count), bytes: Some(bytes), age_seconds: Some(seconds) }),
+        directory,
+        mapping: table.map(|table| Arc::new(table.mapping.clone())),
+        receiver: Some(source.stream),
+        ..StreamSettings::default()
+    })
+}
+
+/// Lets the stream of a sink that is about to be kept be what it is to be now. What has not changed of the sink stays as it
+/// is of the stream, also if it was changed by hand. Another table is another stream: what was accepted for the old one
+/// goes there. One that was deleted by hand is made again.
+pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
+    if !place.is_sink() {
+        return Ok(());
+    }
+    let now = sink_settings(request, place, &entity.content)?;
+    let before = request.store().find(place)?;
+    let before = before.map(|before| sink_settings(request, place, &before.content)).transpose()?;
+    let known = live_stream(request, entity);
+    let same = before.filter(|before| before.directory == now.directory);
+    let Some((before, known)) = same.zip(known) else {
+        end_stream(request, entity)?;
+        entity.stream = create_stream(request, place, Policy::Mapped, now)?;
+        return Ok(());
+    };
+    let mut settings = (*known.settings).clone();
+    if now.description != before.description {
+        settings.description = now.description;
+    }
+    if now.conditions != before.conditions {
+        settings.conditions = now.conditions;
+    }
+    if now.mapping != before.mapping {
+        settings.mapping = now.mapping;
+    }
+    alter(request, entity, settings)
+}
+
+fn live_stream(request: &Request<'_>, entity: &Entity) -> Option<Arc<Stream>> {
+    let stream = request.control.catalog.streams().get(entity.stream).cloned();
+    stream.filter(|stream| stream.deleted_at.is_none())
+}
+
+fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Result<(), Reject> {
+    let alter = Alter { settings: Some(settings), force: true, ..Alter::default() };
+    let altered = request.control.catalog.alter_stream(entity.stream, None, &alter);
+    altered.map(drop).map_err(|error| match error {
+        CatalogError::Schema(_) => bad(crate::error::chain(&error)),
+        error => Reject::internal(&error),
+    })
+}
+
+/// Lets the sinks of a source whose settings have changed be written when these say.
+pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Reject> {
+    for sink in request.store().sinks(place.branch, &place.source)? {
+        let known = live_stream(request, &sink.entity).filter(|_| sink.entity.deleted.is_none());
+        if let Some(known) = known {
+            let conditions = sink_settings(request, &sink.place, &sink.entity.content)?.conditions;
+            alter(request, &sink.entity, StreamSettings { conditions, ..(*known.settings).clone() })?;
+        }
+    }
+    refresh(request.control, request.project, place)
+}
+
+/// Deletes the stream of a source or a sink; what is in its table stays.
+fn end_stream(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
+    gone(request.control.catalog.delete_stream(entity.stream).map(drop))
+}
+
+/// Deletes the stream of a source or a sink, and its table.
+pub(super) fn drop_table(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
+    gone(request.control.drop_stream(entity.stream))
+}
+
+fn gone(deleted: Result<(), CatalogError>) -> Result<(), Reject> {
+    match deleted {
+        Ok(()) | Err(CatalogError::NoSuchStream) => Ok(()),
+        Err(error) => Err(Reject::internal(&error)),
+    }
+}
+
+/// Whether a mapping can be evaluated.
+pub(super) fn check_mapping(control: &Control, mapping: &Mapping) -> Result<(), Reject> {
+    control.check_mapping(mapping).map_err(|errors| {
+        let messages: Vec<String> = errors.iter().map(CheckError::to_string).collect();
+        bad(messages.join("; "))
+    })
+}

@@ -1,0 +1,269 @@
+//! The OTLP source: `POST /otlp/{project}/{source}[/{secret}]/v1/{logs,metrics,traces}`. Each log record, data point and
+//! span is a record of its own, and a row of each sink that takes the signal.
+
+use super::data;
+use super::live::About;
+use crate::auth::Credential;
+use crate::contracts::credential;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Control, Receiver};
+use crate::contracts::{Accepted, Append, Call, Destination, Durability, Managed, Reply, RequestHead, Wait};
+use crate::formats::json::BodyKind;
+use crate::formats::otlp::{DecodeError, Form, Signal, records};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use prost::Message;
+use serde_json::json;
+use std::sync::Arc;
+
+const PREFIX: &str = "/otlp/";
+static PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
+
+/// What an address names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Address<'a> {
+    project: &'a str,
+    source: &'a str,
+    /// Otherwise it is in the `Authorization` header.
+    secret: Option<&'a str>,
+    signal: Signal,
+}
+
+impl<'a> Address<'a> {
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = path.strip_prefix(PREFIX)?.split('/').collect();
+        let (project, source, secret, signal) = match parts.as_slice() {
+            [project, source, "v1", signal] => (project, source, None, signal),
+            [project, source, secret, "v1", signal] => (project, source, Some(*secret), signal),
+            _ => return None,
+        };
+        Some(Self { project, source, secret, signal: Signal::named(signal)? })
+    }
+}
+
+pub(super) fn no_route() -> Reject {
+    let message = "not found, please send data using POST /otlp/<projectID>/<sourceID>/<secret>/v1/{logs,metrics,traces}";
+    Reject::new(Kind::NoSuchRoute, message).code("routeNotFound")
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Reject> {
+    let content_type = content_type(headers).unwrap_or_default();
+    Form::of(content_type).ok_or_else(|| {
+        let message = format!(
+            "unsupported content type \"{content_type}\", supported types: application/x-protobuf and application/json"
+        );
+        Reject::new(Kind::UnsupportedType, message)
+    })
+}
+
+/// What can be told before the body is read.
+pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
+    let address = Address::of(head.path).ok_or_else(no_route)?;
+    data::check_project(address.project)
+}
+
+/// What can be told with the secret, and still before the body is read.
+pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+    let (_, receiver, _) = find(control, head)?;
+    form(head.headers)?;
+    Ok(receiver)
+}
+
+fn find<'a>(
+    control: &Control,
+    head: &RequestHead<'a>,
+) -> Result<(Address<'a>, Arc<Receiver>, About), Reject> {
+    let address = Address::of(head.path).ok_or_else(no_route)?;
+    let header = match credential(head.headers) {
+        Credential::Bearer(secret) => Some(secret),
+        _ => None,
+    };
+    let secret = address.secret.or(header.as_deref()).unwrap_or_default();
+    let (receiver, about) = data::find(control, [address.project, address.source, secret], "otlp")?;
+    Ok((address, receiver, about))
+}
+
+/// Takes an export.
+pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let (address, receiver, about) = find(control, &call.head)?;
+    let form = form(call.head.headers)?;
+    let bytes_max = usize::try_from(call.decoded_max).unwrap_or(usize::MAX);
+    let found = records(address.signal, form, &call.body, bytes_max).map_err(|error| undecoded(&error))?;
+    if found.is_empty() {
+        return Ok(Managed::Reply(success(address.signal, form, &[])));
+    }
+    let mut lines = Vec::new();
+    for record in found.iter() {
+        lines.extend_from_slice(record);
+        lines.push(b'\n');
+    }
+    let signal = address.signal;
+    let answer = move |_: &Control, accepted: &Accepted| {
+        let mut reply = success(signal, form, &accepted.refused);
+        reply.headers.push((RECEIPT.clone(), HeaderValue::from(accepted.lsn)));
+        if matches!(accepted.state, Durability::SyncPending) {
+            reply
+                .headers
+                .push((HeaderName::from_static("forebay-durable"), HeaderValue::from_static("false")));
+        }
+        reply
+    };
+    Ok(Managed::Append(Append {
+        to: Destination::Receiver(Arc::new(of_signal(&receiver, &about, signal))),
+        body: lines.into(),
+        kind: BodyKind::Lines,
+        wait: if about.waits { Wait::Sync } else { Wait::Append },
+        reply: Box::new(answer),
+    }))
+}
+
+/// The sinks that take a signal.
+fn of_signal(receiver: &Receiver, about: &About, signal: Signal) -> Receiver {
+    let mut signals = about.signals.iter();
+    let mut takes = || signals.next().is_none_or(|own| own.as_ref().is_none_or(|own| own.contains(&signal)));
+    let mut of_signal = receiver.clone();
+    of_signal.exports.retain(|_| takes());
+    of_signal
+}
+
+fn undecoded(error: &DecodeError) -> Reject {
+    match error {
+        DecodeError::TooLarge { .. } => Reject::new(Kind::TooLarge, error.to_string()),
+        _ => Reject::malformed(error.to_string()).code("badRequest"),
+    }
+}
+
+/// 200, with what was left out.
+fn success(signal: Signal, form: Form, refused: &[String]) -> Reply {
+    let message = match refused {
+        [] => String::new(),
+        [first] => first.clone(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    };
+    let body = match form {
+        Form::Protobuf => {
+            let partial = (!refused.is_empty())
+                .then(|| Partial { rejected: i64::try_from(refused.len()).unwrap_or(i64::MAX), message });
+            Response { partial }.encode_to_vec()
+        }
+        Form::Json if refused.is_empty() => b"{}".to_vec(),
+        Form::Json => {
+            let rejected = match signal {
+                Signal::Logs => "rejectedLogRecords",
+                Signal::Metrics => "rejectedDataPoints",
+                Signal::Traces => "rejectedSpans",
+            };
+            // 64-bit integers are texts in protobuf's JSON.
+            let partial = json!({rejected: refused.len().to_string(), "errorMessage": message});
+            json!({"partialSuccess": partial}).to_string().into_bytes()
+        }
+    };
+    reply(StatusCode::OK, form, body.into())
+}
+
+fn reply(status: StatusCode, form: Form, body: Bytes) -> Reply {
+    let content_type = match form {
+        Form::Protobuf => PROTOBUF.clone(),
+        Form::Json => JSON.clone(),
+    };
+    Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body }
+}
+
+/// `Export{Logs,Metrics,Trace}ServiceResponse`, which have the same fields.
+#[derive(Clone, PartialEq, Message)]
+struct Response {
+    #[prost(message, optional, tag = "1")]
+    partial: Option<Partial>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Partial {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+/// `google.rpc.Status`, which the protocol asks for in errors.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+/// A refusal, as protobuf for those who sent that.
+pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    // Clients of this protocol send again after 429, 502, 503 and 504, and after nothing else.
+    let kind = match reject.kind {
+        Kind::Unavailable if reject.code == Some(data::EXHAUSTED) => Kind::TooManyRequests,
+        Kind::Full => Kind::Unavailable,
+        kind => kind,
+    };
+    // Not everything that is answered with 503 is the end of the daemon.
+    let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
+    let reject = &Reject { kind, code, ..reject.clone() };
+    let reply = data::rejected(head, reject);
+    if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
+        return reply;
+    }
+    let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let status = Status { code: grpc_code(reply.status.as_u16()), message };
+    self::reply(reply.status, Form::Protobuf, status.encode_to_vec().into())
+}
+
+/// The code of `google.rpc.Code` that stands for a status of HTTP.
+fn grpc_code(status: u16) -> i32 {
+    match status {
+        400 | 413 | 415 | 422 => 3,
+        401 => 16,
+        403 => 7,
+        404 => 5,
+        429 => 8,
+        503 => 14,
+        _ => 13,
+    }
+}
+
+pub(super) fn takes(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+
+    #[test]
+    fn addresses() {
+        let address = |secret| Address { project: "1", source: "s", secret, signal: Signal::Logs };
+        assert_eq!(Address::of("/otlp/1/s/v1/logs"), Some(address(None)));
+        assert_eq!(Address::of("/otlp/1/s/x/v1/logs"), Some(address(Some("x"))));
+        for path in
+            ["/otlp/1/s/v1/profiles", "/otlp/1/s/x/y/v1/logs", "/otlp/1/v1/logs", "/stream/1/s/v1/logs"]
+        {
+            assert_eq!(Address::of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn partial_success_is_told_in_the_form_that_was_asked_in() {
+        let refused = ["a".to_owned(), "b".to_owned()];
+        let json = success(Signal::Traces, Form::Json, &refused);
+        let said: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(said, json!({"partialSuccess": {"rejectedSpans": "2", "errorMessage": "a (and 1 more)"}}));
+        assert_eq!(&success(Signal::Logs, Form::Json, &[]).body[..], b"{}");
+        let protobuf = success(Signal::Logs, Form::Protobuf, &refused);
+        let partial = ExportLogsServiceResponse::decode(&protobuf.body[..]).unwrap().partial_success.unwrap();
+        assert_eq!((partial.rejected_log_records, &*partial.error_message), (2, "a (and 1 more)"));
+        assert!(success(Signal::Logs, Form::Protobuf, &[]).body.is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! A management call with what its answer needs.
+
+use super::model::{Entity, Place, Store};
+use super::words::{bad, no_branch, no_sink, no_source};
+use crate::contracts::Call;
+use crate::contracts::reject::Reject;
+use crate::contracts::shared::control::Control;
+use serde_json::Value;
+
+/// The branch that is meant by its name.
+const DEFAULT: &str = "default";
+
+pub(super) struct Request<'a> {
+    pub(super) control: &'a Control,
+    pub(super) call: &'a Call<'a>,
+    pub(super) project: &'a str,
+    pub(super) branch: u64,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(control: &'a Control, call: &'a Call<'a>, branch: &str) -> Result<Self, Reject> {
+        let project = call.caller.project.as_deref().unwrap_or(&control.keboola.project);
+        let branches = &control.keboola.branches;
+        let number = if branch == DEFAULT {
+            branches.first().copied()
+        } else {
+            let wrong = || bad(format!("invalid branch ID \"{branch}\", must be a integer or \"default\""));
+            let number = branch.parse::<u64>().map_err(|_| wrong())?;
+            Some(number).filter(|number| branches.contains(number))
+        };
+        let branch = number.ok_or_else(|| no_branch(branch))?;
+        Ok(Self { control, call, project, branch })
+    }
+
+    pub(super) fn store(&self) -> Store<'a> {
+        Store { control: self.control, project: self.project }
+    }
+
+    pub(super) fn place(&self, source: &str, sink: Option<&str>) -> Place {
+        Place { branch: self.branch, source: source.to_owned(), sink: sink.map(str::to_owned) }
+    }
+
+    /// What is there and not deleted. A sink of a source that is not there is not there either.
+    pub(super) fn find(&self, place: &Place) -> Result<Entity, Reject> {
+        let is_there = |entity: &Entity| entity.deleted.is_none();
+        if place.is_sink() {
+            self.find(&Place { sink: None, ..place.clone() })?;
+        }
+        let found = self.store().find(place)?.filter(is_there);
+        found.ok_or_else(|| if place.is_sink() { no_sink(place.id()) } else { no_source(place.id()) })
+    }
+
+    /// As numbers are shown, if it is one.
+    pub(super) fn project_id(&self) -> Value {
+        project_id(self.project)
+    }
+
+    pub(super) fn base(&self) -> String {
+        self.control.base_url(self.call.head.headers)
+    }
+
+    pub(super) fn has_parameter(&self, name: &str, value: &str) -> bool {
+        form_urlencoded::parse(self.call.head.query.as_bytes())
+            .any(|(key, found)| key == name && found == value)
+    }
+
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        let mut query = form_urlencoded::parse(self.call.head.query.as_bytes());
+        query.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+}
+
+pub(super) fn project_id(project: &str) -> Value {
+    project.parse::<u64>().map_or_else(|_| project.into(), Value::from)
+}

@@ -1,0 +1,108 @@
+//! `POST …/test`: what the sinks of a source would make of a request. Nothing is stored.
+
+use super::live;
+use super::model::{Kept, Place};
+use super::otlp;
+use super::request::Request;
+use super::words::{bad, unprocessable};
+use crate::contracts::Reply;
+use crate::contracts::keboola::reply::ok;
+use crate::contracts::reject::{Kind, Reject};
+use crate::formats::otlp::{Form, Signal, records};
+use crate::mapping::{self, Failure, Mapping, RowId};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Records of an export that are looked at.
+const RECORDS_MAX: usize = 100;
+
+pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+    let source = request.find(place)?;
+    let mut sinks = live::live_sinks(request.store(), place)?;
+    let body = &request.call.body;
+    let bodies: Vec<Vec<u8>> = if source.content.kind == "otlp" {
+        let signal = signal(request)?;
+        let takes =
+            |sink: &Kept| sink.entity.content.signals.as_ref().is_none_or(|own| own.contains(&signal));
+        sinks.retain(takes);
+        let form = otlp::content_type(request.call.head.headers).and_then(Form::of).unwrap_or(Form::Json);
+        let bytes_max = usize::try_from(request.call.decoded_max).unwrap_or(usize::MAX);
+        let found = records(signal, form, body, bytes_max).map_err(|error| bad(error.to_string()))?;
+        found.iter().take(RECORDS_MAX).map(<[u8]>::to_vec).collect()
+    } else {
+        vec![body.to_vec()]
+    };
+    let is_json = source.content.kind == "otlp";
+    let headers = request.call.head.headers;
+    let content_type = if is_json { Some("application/json") } else { otlp::content_type(headers) };
+    let kept = headers.iter().filter(|(name, _)| *name != "x-storageapi-token" && *name != "authorization");
+    let headers = mapping::headers(kept.map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let requests: Vec<mapping::Request<'_>> = bodies
+        .iter()
+        .map(|body| mapping::Request {
+            body,
+            content_type,
+            headers: &headers,
+            ip: request.call.peer,
+            received_at: request.control.clock.now(),
+        })
+        .collect();
+    let tables = sinks.iter().map(|sink| table(request, sink, &requests)).collect::<Result<Vec<_>, _>>()?;
+    Ok(ok(&json!({
+        "projectId": request.project_id(),
+        "branchId": place.branch,
+        "sourceId": place.source,
+        "tables": tables,
+    })))
+}
+
+fn signal(request: &Request<'_>) -> Result<Signal, Reject> {
+    let Some(name) = request.parameter("signal") else { return Ok(Signal::Logs) };
+    Signal::named(&name).ok_or_else(|| {
+        let message = format!(
+            "value of signal must be one of \"logs\", \"metrics\", \"traces\" but got value {}",
+            Value::from(name)
+        );
+        Reject::malformed(message).code("invalidEnumValue")
+    })
+}
+
+/// The rows of one sink.
+fn table(request: &Request<'_>, sink: &Kept, requests: &[mapping::Request<'_>]) -> Result<Value, Reject> {
+    let Some(table) = &sink.entity.content.table else { return Ok(Value::Null) };
+    let mappings = [Arc::new(table.mapping.clone())];
+    let outcomes = request.control.evaluator.evaluate_blocking(&mappings, requests);
+    let mut rows = Vec::new();
+    for (number, (outcome, asked)) in (1..).zip(outcomes.into_iter().flatten().zip(requests)) {
+        let evaluated = outcome.map_err(|failure| refused(&failure))?;
+        rows.push(row(&table.mapping, asked, &evaluated, number));
+    }
+    Ok(json!({"sinkId": sink.place.id(), "tableId": table.table_id, "rows": rows}))
+}
+
+fn row(mapping: &Mapping, request: &mapping::Request<'_>, evaluated: &[String], number: u64) -> Value {
+    let unique = uuid::Uuid::new_v4().into_bytes();
+    let unique: [u8; 10] = std::array::from_fn(|at| unique.get(at).copied().unwrap_or_default());
+    let values = mapping::row(mapping, request, evaluated, RowId { number, unique });
+    let columns = mapping.columns.iter().zip(&values);
+    let columns: Vec<Value> =
+        columns.map(|(column, value)| json!({"name": column.name, "value": value})).collect();
+    json!({"columns": columns})
+}
+
+fn refused(failure: &Failure) -> Reject {
+    match failure {
+        Failure::Unavailable(_) => Reject::new(Kind::Unavailable, failure.to_string()).retry_after(1),
+        _ => unprocessable(said(failure)),
+    }
+}
+
+/// What is wrong with a record, with the column it is wrong in.
+pub(super) fn said(failure: &Failure) -> String {
+    match failure {
+        Failure::Column { column, message } | Failure::Stopped { column, message } => {
+            format!("invalid value for column \"{column}\": {message}")
+        }
+        other => other.to_string(),
+    }
+}

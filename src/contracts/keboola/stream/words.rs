@@ -1,0 +1,96 @@
+//! Refusals in the contract's words.
+
+use crate::contracts::keboola::reply::{Service, not_found};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Reply, RequestHead};
+
+/// The control plane.
+const API: Service = Service { errors: "stream.api.", exceptions: "keboola-stream-" };
+/// What takes records.
+pub(super) const DATA: Service = Service { errors: "stream.in.", exceptions: "keboola-stream-" };
+
+pub(super) fn bad(message: impl Into<String>) -> Reject {
+    Reject::malformed(message.into()).code("badRequest")
+}
+
+pub(super) fn no_source(id: &str) -> Reject {
+    not_found("sourceNotFound", format!("source \"{id}\" not found in the branch"))
+}
+
+pub(super) fn no_deleted_source(id: &str) -> Reject {
+    not_found("deletedSourceNotFound", format!("deleted source \"{id}\" not found in the branch"))
+}
+
+pub(super) fn no_sink(id: &str) -> Reject {
+    not_found("sinkNotFound", format!("sink \"{id}\" not found in the source"))
+}
+
+pub(super) fn no_deleted_sink(id: &str) -> Reject {
+    not_found("deletedSinkNotFound", format!("deleted sink \"{id}\" not found in the source"))
+}
+
+pub(super) fn no_source_version(id: &str, number: u32) -> Reject {
+    let message = format!("source version \"{id}/{number:010}\" not found in the branch");
+    not_found("sourceVersionNotFound", message)
+}
+
+pub(super) fn no_sink_version(id: &str, number: u32) -> Reject {
+    let message = format!("sink version \"{id}/{number:010}\" not found in the source");
+    not_found("sinkVersionNotFound", message)
+}
+
+pub(super) fn no_branch(id: &str) -> Reject {
+    not_found("branchNotFound", format!("branch \"{id}\" not found in the project"))
+}
+
+pub(super) fn source_exists(id: &str) -> Reject {
+    let message = format!("source \"{id}\" already exists in the branch");
+    Reject::new(Kind::Conflict, message).code("sourceAlreadyExists")
+}
+
+pub(super) fn sink_exists(id: &str) -> Reject {
+    let message = format!("sink \"{id}\" already exists in the source");
+    Reject::new(Kind::Conflict, message).code("sinkAlreadyExists")
+}
+
+pub(super) fn limit_reached(what: &str, within: &str, max: usize) -> Reject {
+    let message = format!("{what} count limit reached in the {within}, the maximum is {max}");
+    Reject::new(Kind::Unprocessable, message).code("resourceLimitReached")
+}
+
+pub(super) fn unprocessable(message: impl Into<String>) -> Reject {
+    Reject::new(Kind::Unprocessable, message.into()).code("unprocessableContent")
+}
+
+/// A refusal of the control plane: its status, its name and what is said of it.
+pub(super) fn of_api(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    let (status, code) = match reject.kind {
+        Kind::Malformed => (400, "badRequest"),
+        Kind::Unauthenticated | Kind::TokenExpired => (401, "storage.tokenInvalid"),
+        // The contract's word for a token that is good and may not.
+        Kind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
+        Kind::Forbidden => (403, "forbidden"),
+        Kind::NoSuchRoute => (404, "endpointNotFound"),
+        Kind::NoSuchStream | Kind::NotFound => (404, "notFound"),
+        Kind::MethodNotAllowed => (405, "methodNotAllowed"),
+        Kind::TooSlow => (408, "requestTimeout"),
+        Kind::Conflict => (409, "conflict"),
+        Kind::LengthRequired => (411, "lengthRequired"),
+        Kind::TooLarge => (413, "payloadTooLarge"),
+        Kind::UnsupportedType | Kind::UnsupportedEncoding => (415, "unsupportedMediaType"),
+        Kind::Unprocessable => (422, "unprocessableContent"),
+        Kind::TooManyRequests => (429, "tooManyRequests"),
+        Kind::Full | Kind::Unavailable => (503, "serviceUnavailable"),
+        Kind::Unknown | Kind::Internal => (500, "internalError"),
+    };
+    let message = match reject.kind {
+        Kind::Unauthenticated | Kind::TokenExpired => "Invalid access token".to_owned(),
+        Kind::Forbidden if reject.lacks.is_some() => {
+            "Please provide a master token of a project administrator".to_owned()
+        }
+        Kind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path),
+        Kind::Internal | Kind::Unknown => API.application_error(&head.named),
+        _ => reject.external.clone().into_owned(),
+    };
+    API.error(head, status, reject.code.unwrap_or(code), &message)
+}

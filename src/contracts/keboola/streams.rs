@@ -1,0 +1,158 @@
+//! The streams behind receivers and exports, and what requests know of them.
+
+use super::model::{Export, Receiver, Table};
+use super::read::UpdateExport;
+use crate::batch;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{self, Alter, CatalogError, Control, IfExists, NewStream, Stream};
+use crate::mapping::Mapping;
+use crate::schema::{Conditions, Landing, Policy, StreamSettings};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What the catalog says against a stream.
+fn refused(error: CatalogError) -> Reject {
+    match error {
+        CatalogError::Schema(_) | CatalogError::Name(_) => {
+            Reject::malformed(format!("invalid mapping: {error}")).code("badRequest")
+        }
+        CatalogError::Exists(_) => Reject::new(Kind::Conflict, error.to_string()),
+        error => Reject::internal(&error),
+    }
+}
+
+/// Makes the stream of a receiver's requests. It has no table: what comes is in the log, and in its archive.
+pub(super) fn make_receiver(control: &Control, project: &str, id: &str) -> Result<Arc<Stream>, Reject> {
+    let made = control.catalog.create_stream_with(NewStream {
+        name: Receiver::stream_name(project, id),
+        policy: Policy::Evolve,
+        columns: Vec::new(),
+        settings: StreamSettings {
+            description: format!("requests of the receiver {id}"),
+            project: Some(project.to_owned()),
+            landing: Landing { table: false, ..Landing::default() },
+            ..StreamSettings::default()
+        },
+        if_exists: IfExists::Error,
+    });
+    made.map_err(refused)
+}
+
+/// Makes the stream of an export's rows.
+pub(super) fn make_export(
+    control: &Control,
+    project: &str,
+    receiver: (&str, &Stream),
+    export: &Export,
+) -> Result<Arc<Stream>, Reject> {
+    let (receiver, of) = receiver;
+    let settings = StreamSettings { receiver: Some(of.id), ..settings(project, receiver, export) };
+    let made = control.catalog.create_stream_with(NewStream {
+        name: Export::stream_name(project, receiver, &export.id),
+        policy: Policy::Mapped,
+        columns: Vec::new(),
+        settings,
+        if_exists: IfExists::Error,
+    });
+    made.map_err(refused)
+}
+
+/// Lets the stream of an export have its mapping and conditions, if they were said. What was not stays, also if it was
+/// changed by hand.
+pub(super) fn update_export(
+    control: &Control,
+    receiver: &str,
+    export: &Export,
+    said: &UpdateExport<'_>,
+) -> Result<(), Reject> {
+    let Some(stream) = find(control, &export.stream) else { return Ok(()) };
+    let mut settings = (*stream.settings).clone();
+    if said.mapping.is_some() {
+        settings.mapping = Some(Arc::new(mapping(&export.mapping)));
+        settings.directory = Some(directory(receiver, export));
+    }
+    if !said.conditions.is_nothing() {
+        settings.conditions = Some(conditions(export));
+    }
+    let alter = Alter { policy: None, columns: None, settings: Some(settings), force: true };
+    control.catalog.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
+}
+
+fn conditions(export: &Export) -> Conditions {
+    let conditions = &export.conditions;
+    Conditions {
+        count: Some(conditions.count),
+        bytes: Some(conditions.size),
+        age_seconds: Some(conditions.seconds()),
+    }
+}
+
+fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
+    StreamSettings {
+        description: format!("export {} of the receiver {receiver}", export.id),
+        project: Some(project.to_owned()),
+        conditions: Some(conditions(export)),
+        directory: Some(directory(receiver, export)),
+        mapping: Some(Arc::new(mapping(&export.mapping))),
+        ..StreamSettings::default()
+    }
+}
+
+pub(super) fn mapping(table: &Table) -> Mapping {
+    Mapping { columns: table.columns.clone() }
+}
+
+/// Where the files of an export are: a directory of its own within that of its table, since several may write to one.
+fn directory(receiver: &str, export: &Export) -> String {
+    let (receiver, id) = (super::names::part(receiver), super::names::part(&export.id));
+    format!("{}/export={receiver}.{id}", export.mapping.id)
+}
+
+fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
+    control.catalog.streams().find(uuid).cloned()
+}
+
+/// The stream of a receiver.
+pub(super) fn of(control: &Control, receiver: &Receiver) -> Result<Arc<Stream>, Reject> {
+    find(control, &receiver.stream).ok_or_else(|| {
+        Reject::new(Kind::Conflict, format!("the stream of the receiver \"{}\" was deleted", receiver.id))
+    })
+}
+
+/// Ends a stream. What the log has of it is still written.
+pub(super) fn delete(control: &Control, uuid: &str) -> Result<(), Reject> {
+    let Some(stream) = find(control, uuid) else { return Ok(()) };
+    match control.catalog.delete_stream(stream.id) {
+        Ok(_) | Err(CatalogError::NoSuchStream) => Ok(()),
+        Err(error) => Err(Reject::internal(&error)),
+    }
+}
+
+/// Lets requests know of a receiver as it is now.
+pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
+    let Some(stream) = find(control, &receiver.stream) else { return };
+    let export = |export: &Export| {
+        let stream = find(control, &export.stream)?;
+        Some(control::Export { stream: stream.id, label: export.id.clone() })
+    };
+    let target = control::Receiver {
+        stream: stream.id,
+        secret: receiver.secret.clone(),
+        exports: receiver.exports.iter().filter_map(export).collect(),
+        about: Value::Null,
+    };
+    control.receivers.set(batch::Dialect::Keboola, project, &receiver.id, target);
+}
+
+/// The same of all, at a start.
+pub(super) fn publish_all(control: &Control) -> Result<(), CatalogError> {
+    for (project, receiver) in Receiver::everywhere(control)? {
+        publish(control, &project, &receiver);
+    }
+    Ok(())
+}
+
+/// Lets no request come to a receiver any more.
+pub(super) fn withdraw(control: &Control, project: &str, receiver: &str) {
+    control.receivers.remove(batch::Dialect::Keboola, project, receiver);
+}

@@ -1,0 +1,149 @@
+//! Tasks: what a change of the vendor's contracts is followed by. The work is done within the call that asks for it, so
+//! that what was answered survives a crash; the answer shows the task as it began, and whoever asks for it again sees how
+//! it ended.
+
+use super::reply;
+use crate::auth;
+use crate::contracts::reject::Reject;
+use crate::contracts::shared::control::{Control, Micros, ObjectKey};
+use crate::mapping::datetime;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+const DIALECT: &str = "keboola";
+const KIND: &str = "task";
+/// Random letters in an id.
+const RANDOM_CHARS: usize = 5;
+/// How long it is known how a task ended: a day.
+const KEPT_MICROS: Micros = 24 * 3600 * 1_000_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    #[serde(skip)]
+    pub id: String,
+    /// `receiver.create`
+    pub kind: String,
+    pub created_at: Micros,
+    /// Without it, the task is being worked on.
+    pub end: Option<End>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    pub at: Micros,
+    pub result: Result<String, String>,
+    /// What it was about: `{"receiverId": …}`
+    pub outputs: Map<String, Value>,
+}
+
+/// What a task came to: a sentence, and what it was about.
+pub type Done = (&'static str, Map<String, Value>);
+
+fn key<'a>(project: &'a str, id: &'a str) -> ObjectKey<'a> {
+    ObjectKey { dialect: DIALECT, project, kind: KIND, name: id }
+}
+
+/// Does the work of a new task, and returns it as it began. `path` is its id but for the time: what it is about, and its
+/// kind. Work that is refused is an error of the task.
+pub fn run(
+    control: &Control,
+    project: &str,
+    path: &str,
+    kind: &str,
+    work: impl FnOnce() -> Result<Done, Reject>,
+) -> Result<Task, Reject> {
+    let internal = |error: crate::contracts::shared::control::CatalogError| Reject::internal(&error);
+    let created_at = control.clock.now();
+    let expired = created_at.saturating_sub(KEPT_MICROS);
+    control.catalog.forget_objects(DIALECT, project, KIND, expired).map_err(internal)?;
+    let random = auth::alphanumeric(RANDOM_CHARS);
+    let id = format!("{path}/{}_{random}", datetime(created_at));
+    let begun = Task { id, kind: kind.to_owned(), created_at, end: None };
+    let (result, outputs) = match work() {
+        Ok((result, outputs)) => (Ok(result.to_owned()), outputs),
+        Err(reject) => {
+            if let Some(internal) = &reject.internal {
+                tracing::warn!(task = begun.id, error = %internal, "a task failed");
+            }
+            (Err(reject.external.into_owned()), Map::new())
+        }
+    };
+    let end = Some(End { at: control.clock.now(), result, outputs });
+    let ended = serde_json::to_value(Task { end, ..begun.clone() }).unwrap_or_default();
+    let stored = control.catalog.create_object(key(project, &begun.id), &ended);
+    stored.map_err(|error| Reject::internal(&error))?;
+    Ok(begun)
+}
+
+/// `None` if there is no such task, or it ended more than a day ago.
+pub fn find(control: &Control, project: &str, id: &str) -> Result<Option<Task>, Reject> {
+    let found = control.catalog.object(key(project, id)).map_err(|error| Reject::internal(&error))?;
+    Ok(found.and_then(|object| {
+        let task: Task = serde_json::from_value(object.document).ok()?;
+        Some(Task { id: object.name, ..task })
+    }))
+}
+
+/// A task as a contract shows it, which has its own name for the id; `base` is where the service is.
+pub fn shown(task: &Task, id: &str, base: &str) -> Value {
+    let (status, is_finished) = match &task.end {
+        None => ("processing", false),
+        Some(End { result: Ok(_), .. }) => ("success", true),
+        Some(End { result: Err(_), .. }) => ("error", true),
+    };
+    let mut shown = Map::new();
+    shown.insert(id.to_owned(), task.id.as_str().into());
+    let mut add = |key: &str, value: Value| drop(shown.insert(key.to_owned(), value));
+    add("type", task.kind.as_str().into());
+    add("url", format!("{base}/v1/tasks/{}", task.id).into());
+    add("status", status.into());
+    add("isFinished", is_finished.into());
+    add("createdAt", datetime(task.created_at).into());
+    if let Some(end) = &task.end {
+        add("finishedAt", datetime(end.at).into());
+        add("duration", json!(end.at.saturating_sub(task.created_at).max(0) / 1000));
+        match &end.result {
+            Ok(result) => add("result", result.as_str().into()),
+            Err(error) => add("error", error.as_str().into()),
+        }
+        if !end.outputs.is_empty() {
+            add("outputs", Value::Object(end.outputs.clone()));
+        }
+    }
+    Value::Object(shown)
+}
+
+/// The answer to a call for a task that there may not be.
+pub fn not_found(id: &str) -> Reject {
+    reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_shown_as_it_is_now() {
+        let task = Task {
+            id: "r/receiver.create/2023-01-01T08:02:06.000Z_abcde".to_owned(),
+            kind: "receiver.create".to_owned(),
+            created_at: 1_672_560_126_000_000,
+            end: None,
+        };
+        let begun = shown(&task, "id", "http://h");
+        assert_eq!(
+            begun.to_string(),
+            "{\"id\":\"r/receiver.create/2023-01-01T08:02:06.000Z_abcde\",\"type\":\"receiver.create\",\"url\":\
+             \"http://h/v1/tasks/r/receiver.create/2023-01-01T08:02:06.000Z_abcde\",\"status\":\"processing\",\
+             \"isFinished\":false,\"createdAt\":\"2023-01-01T08:02:06.000Z\"}"
+        );
+        let outputs = Map::from_iter([("receiverId".to_owned(), "r".into())]);
+        let end = End { at: task.created_at + 1_234_567, result: Ok("receiver created".to_owned()), outputs };
+        let ended = shown(&Task { end: Some(end), ..task.clone() }, "taskId", "http://h");
+        assert_eq!(ended["duration"], 1234);
+        assert_eq!((&ended["status"], &ended["result"]), (&json!("success"), &json!("receiver created")));
+        assert_eq!(ended["taskId"], task.id);
+        let stored = serde_json::to_value(&task).unwrap();
+        assert_eq!(serde_json::from_value::<Task>(stored).unwrap().kind, task.kind);
+    }
+}

@@ -1,0 +1,261 @@
+//! What a body says, read with findings in the words and in the order of the framework that the vendor's services are
+//! written in: what is missing from an object comes before what is wrong with its fields, and the fields follow each
+//! other as they are declared. Fields that are not known are passed over, and `null` is as if it were not there.
+
+use super::go;
+use crate::contracts::reject::Reject;
+use serde_json::{Map, Value};
+use std::ops::RangeInclusive;
+
+/// What is wrong with a request.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The name of the first.
+    name: Option<&'static str>,
+    messages: Vec<String>,
+    /// A value of another type than its field's ends the reading in the vendor's decoder, before anything else is looked
+    /// at.
+    wrong_type: Option<String>,
+}
+
+impl Findings {
+    fn add(&mut self, name: &'static str, message: String) {
+        self.name.get_or_insert(name);
+        self.messages.push(message);
+    }
+
+    pub fn missing(&mut self, field: &str, at: &str) {
+        self.add("missingField", format!("{} is missing from {at}", go::quote(field)));
+    }
+
+    /// `value` is as Go writes it, `length` what it has.
+    pub fn length(&mut self, field: &str, range: &RangeInclusive<usize>, value: &str, length: usize) {
+        let (least, most) = (range.start(), range.end());
+        let bound = if length < *least {
+            format!("greater or equal than {least}")
+        } else if length > *most {
+            format!("lesser or equal than {most}")
+        } else {
+            return;
+        };
+        let message = format!("length of {field} must be {bound} but got value {value} (len={length})");
+        self.add("invalidLength", message);
+    }
+
+    pub fn one_of(&mut self, field: &str, words: &[&str], value: &str) {
+        if !words.contains(&value) {
+            let words: Vec<String> = words.iter().map(|word| go::quote(word)).collect();
+            let (words, value) = (words.join(", "), go::quote(value));
+            let message = format!("value of {field} must be one of {words} but got value {value}");
+            self.add("invalidEnumValue", message);
+        }
+    }
+
+    /// `kind` is what the field is: `string`, `integer`, …
+    pub fn wrong_type(&mut self, field: &str, value: &str, kind: &str) {
+        let field = go::quote(field);
+        self.wrong_type.get_or_insert(format!("invalid value {value} for {field}, must be a {kind}"));
+    }
+
+    /// The refusal, if there is anything to refuse.
+    pub fn finish(self) -> Result<(), Reject> {
+        if let Some(message) = self.wrong_type {
+            return Err(Reject::malformed(message).code("invalidFieldType"));
+        }
+        match self.name {
+            Some(name) => Err(Reject::malformed(self.messages.join("; ")).code(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The JSON of a body. The content type is not looked at: the vendor's own scripts send none.
+pub fn parse(body: &[u8]) -> Result<Value, Reject> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Reject::malformed("missing required payload").code("missingPayload"));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Reject::malformed(format!("invalid JSON: {error}")).code("decodePayload"))
+}
+
+/// An object of a body, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Node<'v> {
+    object: &'v Map<String, Value>,
+    at: String,
+}
+
+impl<'v> Node<'v> {
+    /// The body itself. One that is no object is a finding, and as if it were empty.
+    pub fn root(value: &'v Value, findings: &mut Findings) -> Option<Self> {
+        Self::of(value, "body".to_owned(), findings)
+    }
+
+    fn of(value: &'v Value, at: String, findings: &mut Findings) -> Option<Self> {
+        let Value::Object(object) = value else {
+            findings.wrong_type(&at, &shown(value), "object");
+            return None;
+        };
+        Some(Self { object, at })
+    }
+
+    /// Where a field stands: `body.exports[0].name`.
+    pub fn path(&self, key: &str) -> String {
+        format!("{}.{key}", self.at)
+    }
+
+    fn get(&self, key: &str) -> Option<&'v Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Finds what is missing of these.
+    pub fn require(&self, keys: &[&str], findings: &mut Findings) {
+        for key in keys.iter().filter(|key| self.get(key).is_none()) {
+            findings.missing(key, &self.at);
+        }
+    }
+
+    /// Whatever it is.
+    pub fn value(&self, key: &str) -> Option<&'v Value> {
+        self.get(key)
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str, findings: &mut Findings) -> Option<Vec<&'v str>> {
+        let values = self.get_as(key, "array", findings, Value::as_array)?;
+        let texts = values.iter().enumerate().filter_map(|(n, value)| {
+            if !value.is_string() {
+                findings.wrong_type(&format!("{}[{n}]", self.path(key)), &shown(value), "string");
+            }
+            value.as_str()
+        });
+        Some(texts.collect())
+    }
+
+    fn get_as<T>(
+        &self,
+        key: &str,
+        kind: &'static str,
+        findings: &mut Findings,
+        of: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let found = of(value);
+        if found.is_none() {
+            findings.wrong_type(&self.path(key), &shown(value), kind);
+        }
+        found
+    }
+
+    /// A text of so many characters.
+    pub fn text(&self, key: &str, range: &RangeInclusive<usize>, findings: &mut Findings) -> Option<&'v str> {
+        let text = self.get_as(key, "string", findings, Value::as_str)?;
+        findings.length(&self.path(key), range, &go::quote(text), text.chars().count());
+        Some(text)
+    }
+
+    /// One of a few words.
+    pub fn word(&self, key: &str, words: &[&str], findings: &mut Findings) -> Option<&'v str> {
+        let text = self.get_as(key, "string", findings, Value::as_str)?;
+        findings.one_of(&self.path(key), words, text);
+        Some(text)
+    }
+
+    pub fn flag(&self, key: &str, findings: &mut Findings) -> Option<bool> {
+        self.get_as(key, "boolean", findings, Value::as_bool)
+    }
+
+    pub fn integer(&self, key: &str, findings: &mut Findings) -> Option<i64> {
+        self.get_as(key, "integer", findings, Value::as_i64)
+    }
+
+    pub fn object(&self, key: &str, findings: &mut Findings) -> Option<Self> {
+        let value = self.get(key)?;
+        Self::of(value, self.path(key), findings)
+    }
+
+    /// The objects of a list; `None` if there is no list.
+    pub fn list(&self, key: &str, findings: &mut Findings) -> Option<Vec<Self>> {
+        let values = self.get_as(key, "array", findings, Value::as_array)?;
+        let at = |n: usize| format!("{}[{n}]", self.path(key));
+        Some(values.iter().enumerate().filter_map(|(n, value)| Self::of(value, at(n), findings)).collect())
+    }
+}
+
+/// A value in a message. Lists and objects are not shown: they may be long.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => go::quote(text),
+        Value::Array(_) => "[…]".to_owned(),
+        Value::Object(_) => "{…}".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(body: &Value, read: impl Fn(&Node<'_>, &mut Findings)) -> (Option<&'static str>, String) {
+        let mut findings = Findings::default();
+        if let Some(root) = Node::root(body, &mut findings) {
+            read(&root, &mut findings);
+        }
+        let reject = findings.finish().unwrap_err();
+        (reject.code, reject.external.into_owned())
+    }
+
+    #[test]
+    fn findings_are_worded_and_ordered_as_the_framework_does() {
+        let body = json!({"exports": [{"name": ""}, {"mapping": {}}], "description": null});
+        let (name, message) = refused(&body, |root, findings| {
+            root.require(&["name"], findings);
+            for export in root.list("exports", findings).unwrap() {
+                export.require(&["name", "mapping"], findings);
+                export.text("name", &(1..=40), findings);
+            }
+        });
+        assert_eq!(name, Some("missingField"));
+        assert_eq!(
+            message,
+            "\"name\" is missing from body; \"mapping\" is missing from body.exports[0]; length of body.exports[0].name \
+             must be greater or equal than 1 but got value \"\" (len=0); \"name\" is missing from body.exports[1]"
+        );
+        let long = "ž".repeat(41);
+        let (name, message) = refused(&json!({ "name": long }), |root, findings| {
+            root.text("name", &(1..=40), findings);
+        });
+        assert_eq!(name, Some("invalidLength"));
+        assert_eq!(
+            message,
+            format!("length of body.name must be lesser or equal than 40 but got value \"{long}\" (len=41)")
+        );
+        let (name, message) = refused(&json!({"type": "foo"}), |root, findings| {
+            root.word("type", &["http", "otlp"], findings);
+        });
+        assert_eq!(name, Some("invalidEnumValue"));
+        assert_eq!(message, "value of body.type must be one of \"http\", \"otlp\" but got value \"foo\"");
+    }
+
+    #[test]
+    fn a_wrong_type_ends_the_reading() {
+        let read = |root: &Node<'_>, findings: &mut Findings| {
+            root.require(&["name"], findings);
+            root.text("id", &(1..=48), findings);
+            root.flag("incremental", findings);
+        };
+        let (name, message) = refused(&json!({"id": 5, "incremental": "x"}), read);
+        assert_eq!(name, Some("invalidFieldType"));
+        assert_eq!(message, "invalid value 5 for \"body.id\", must be a string");
+        let (_, message) = refused(&json!([1]), read);
+        assert_eq!(message, "invalid value […] for \"body\", must be a object");
+    }
+
+    #[test]
+    fn a_body_is_json() {
+        assert_eq!(parse(b" \n").unwrap_err().code, Some("missingPayload"));
+        assert_eq!(parse(b"{").unwrap_err().code, Some("decodePayload"));
+        assert_eq!(parse(b"{}").unwrap(), json!({}));
+    }
+}

@@ -1,0 +1,166 @@
+//! The connections routes. A connection is a name that events are pushed to; jobs say which tables they go to.
+
+use super::fields::{self, Fields, wrong};
+use super::request::Request;
+use super::{DIALECT, jobs, reply};
+use crate::auth::Need;
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Object, ObjectError, ObjectKey};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+const KIND: &str = "connection";
+
+/// What is kept of a connection.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    description: Option<String>,
+    created_by: Value,
+    modified_by: Value,
+}
+
+impl Kept {
+    fn of(object: &Object) -> Self {
+        serde_json::from_value(object.document.clone()).unwrap_or_default()
+    }
+}
+
+const NAME_BYTES_MAX: usize = 64;
+
+pub(super) fn key<'a>(project: &'a str, name: &'a str) -> ObjectKey<'a> {
+    ObjectKey { dialect: DIALECT, project, kind: KIND, name }
+}
+
+pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
+    request.require(Need::Any)?;
+    let found = request.control.catalog.objects(DIALECT, request.project(), KIND);
+    let found = found.map_err(|error| Reject::internal(&error))?;
+    let values: Vec<Value> = found.iter().map(|object| shown(request, object)).collect();
+    Ok(reply::ok(&json!({ "values": values })))
+}
+
+pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let fields = Fields::of(&body, "the connection")?;
+    // Of another kind of connection every field would be unknown.
+    check_type(fields)?;
+    let fields = fields.only(&["name", "type", "description", "endpointUrl"])?;
+    let name = fields.required("name")?;
+    check_name(name)?;
+    let user = request.user();
+    let kept = Kept {
+        description: fields.text("description")?.map(str::to_owned),
+        created_by: user.clone(),
+        modified_by: user,
+    };
+    let document = serde_json::to_value(&kept).unwrap_or_default();
+    let _managing = request.control.managing.lock();
+    let made = request.control.catalog.create_object(key(request.project(), name), &document);
+    let made = made.map_err(|error| refused(error, name))?;
+    jobs::refresh(request.control)?;
+    let location = format!("/v1/projects/{}/connections/{name}", request.project());
+    Ok(reply::created(&location, &shown(request, &made)))
+}
+
+pub(super) fn get(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+    request.require(Need::Any)?;
+    Ok(reply::ok(&shown(request, &find(request, name)?)))
+}
+
+pub(super) fn update(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let fields = Fields::of(&body, "the change")?;
+    check_type(fields)?;
+    let fields = fields.only(&["type", "description"])?;
+    let _managing = request.control.managing.lock();
+    let mut kept = Kept::of(&find(request, name)?);
+    if let Some(description) = fields.text("description")? {
+        kept.description = Some(description.to_owned());
+    }
+    kept.modified_by = request.user();
+    let document = serde_json::to_value(&kept).unwrap_or_default();
+    let changed = request.control.catalog.replace_object(key(request.project(), name), None, &document);
+    Ok(reply::ok(&shown(request, &changed.map_err(|error| refused(error, name))?)))
+}
+
+pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let _managing = request.control.managing.lock();
+    find(request, name)?;
+    if let Some(job) = jobs::running(request)?.into_iter().find(|job| job.connection() == name) {
+        return Err(wrong(format!(
+            "the connection {name:?} is used by the job {}; cancel that first",
+            job.id
+        )));
+    }
+    let deleted = request.control.catalog.delete_object(key(request.project(), name));
+    deleted.map_err(|error| Reject::internal(&error))?;
+    jobs::refresh(request.control)?;
+    Ok(reply::empty())
+}
+
+/// There is nothing to reach behind a connection that is pushed to: it is good if it exists.
+pub(super) fn test(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+    request.require(Need::Any)?;
+    find(request, name)?;
+    Ok(reply::empty())
+}
+
+pub(super) fn find(request: &Request<'_>, name: &str) -> Result<Object, Reject> {
+    let found = request.control.catalog.object(key(request.project(), name));
+    let found = found.map_err(|error| Reject::internal(&error))?;
+    found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist")))
+}
+
+fn check_type(fields: Fields<'_>) -> Result<(), Reject> {
+    match fields.required("type")? {
+        "push_streaming" => Ok(()),
+        other => Err(wrong(format!(
+            "connections of the type {other:?} are not supported: events are pushed here, with \"push_streaming\""
+        ))),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Reject> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+        let message =
+            format!("a connection's name is 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-'");
+        return Err(wrong(message));
+    }
+    Ok(())
+}
+
+fn refused(error: ObjectError, name: &str) -> Reject {
+    match error {
+        ObjectError::Exists => {
+            Reject::new(Kind::Conflict, format!("A connection of the name {name:?} exists already"))
+        }
+        ObjectError::Missing => {
+            Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist"))
+        }
+        ObjectError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
+        ObjectError::Catalog(error) => Reject::internal(&error),
+    }
+}
+
+fn shown(request: &Request<'_>, object: &Object) -> Value {
+    let base = request.control.base_url(request.call.head.headers);
+    let kept = Kept::of(object);
+    let mut shown = Map::new();
+    let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    put("name", object.name.as_str().into());
+    put("type", "push_streaming".into());
+    if let Some(description) = kept.description {
+        put("description", description.into());
+    }
+    put("endpointUrl", format!("{base}/v1/projects/{}/events/{}", request.project(), object.name).into());
+    put("submittedByUser", kept.created_by);
+    put("submittedOnTimestamp", super::timestamp(object.created_at).into());
+    put("modifiedByUser", kept.modified_by);
+    put("modifiedOnTimestamp", super::timestamp(object.updated_at).into());
+    Value::Object(shown)
+}

@@ -1,0 +1,99 @@
+//! The JSON of management calls, read with errors that say what is wrong where.
+
+use crate::contracts::Call;
+use crate::contracts::reject::{Kind, Reject};
+use http::header;
+use serde_json::{Map, Value};
+
+/// An object of a request's body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'v> {
+    object: &'v Map<String, Value>,
+    /// What it is, for messages.
+    what: &'static str,
+}
+
+/// A refusal of what the client has said.
+pub(super) fn wrong(message: impl Into<String>) -> Reject {
+    Reject::malformed(message.into())
+}
+
+/// Parses the body of a call.
+pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
+    if let Some(kind) = call.head.headers.get(header::CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            let message = format!("the content type is application/json, not {essence:?}");
+            return Err(Reject::new(Kind::UnsupportedType, message));
+        }
+    }
+    serde_json::from_slice(&call.body).map_err(|error| wrong(format!("the body is not JSON: {error}")))
+}
+
+impl<'v> Fields<'v> {
+    pub(super) fn of(value: &'v Value, what: &'static str) -> Result<Self, Reject> {
+        let object = value.as_object().ok_or_else(|| wrong(format!("{what} is not a JSON object")))?;
+        Ok(Self { object, what })
+    }
+
+    /// Refuses fields of other names: one that is misspelt would otherwise be as if it were not there.
+    pub(super) fn only(self, known: &[&str]) -> Result<Self, Reject> {
+        match self.object.keys().find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(wrong(format!("{} has no field {key:?}", self.what))),
+            None => Ok(self),
+        }
+    }
+
+    /// The value; `null` is as if it were not there.
+    pub(super) fn get(self, key: &str) -> Option<&'v Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    fn get_as<T>(
+        self,
+        key: &str,
+        kind: &str,
+        of: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>, Reject> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        of(value).map(Some).ok_or_else(|| wrong(format!("{key:?} of {} is not {kind}", self.what)))
+    }
+
+    pub(super) fn text(self, key: &str) -> Result<Option<&'v str>, Reject> {
+        self.get_as(key, "text", Value::as_str)
+    }
+
+    pub(super) fn required(self, key: &str) -> Result<&'v str, Reject> {
+        self.text(key)?.ok_or_else(|| wrong(format!("{} has no {key:?}", self.what)))
+    }
+
+    pub(super) fn flag(self, key: &str) -> Result<bool, Reject> {
+        Ok(self.get_as(key, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    pub(super) fn number(self, key: &str) -> Result<Option<u64>, Reject> {
+        self.get_as(key, "a whole number from 0", Value::as_u64)
+    }
+
+    /// Absent is empty.
+    pub(super) fn list(self, key: &str) -> Result<&'v [Value], Reject> {
+        Ok(self.get_as(key, "a list", Value::as_array)?.map_or(&[], Vec::as_slice))
+    }
+
+    /// A list of texts; absent is empty.
+    pub(super) fn texts(self, key: &str) -> Result<Vec<&'v str>, Reject> {
+        let text = |value: &'v Value| {
+            value.as_str().ok_or_else(|| wrong(format!("{key:?} of {} is not a list of text", self.what)))
+        };
+        self.list(key)?.iter().map(text).collect()
+    }
+
+    /// One of a few words, or the first of them if absent.
+    pub(super) fn word(self, key: &str, words: &'static [&'static str]) -> Result<&'static str, Reject> {
+        let Some(text) = self.text(key)? else { return Ok(words.first().copied().unwrap_or_default()) };
+        words.iter().find(|word| **word == text).copied().ok_or_else(|| {
+            wrong(format!("{key:?} of {} is {text:?}, but one of: {}", self.what, words.join(", ")))
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! What a client says of a job, checked and put into our own terms, as plain data.
+
+use super::expression::{Reading, Source};
+use super::fields::{Fields, wrong};
+use super::{TIME, period, table, types};
+use crate::contracts::reject::Reject;
+use crate::schema::{Column, ColumnType};
+use serde_json::Value;
+
+/// What the contract has where nothing is said.
+const LATE: &str = "P30D";
+const EARLY: &str = "P2000D";
+/// What means that a job never fails because of events that cannot be parsed, which here it never does.
+const PARSE_EXCEPTIONS: u64 = 2_147_483_647;
+
+const FIELDS: [&str; 17] = [
+    "type",
+    "source",
+    "target",
+    "createTableIfNotExists",
+    "mappings",
+    "readFromPoint",
+    "lateMessageRejectionPeriod",
+    "earlyMessageRejectionPeriod",
+    "maxParseExceptions",
+    "useSchemaDiscovery",
+    "replaceRunning",
+    "filterExpression",
+    "dimensionExclusions",
+    "enableUpserts",
+    "upsertKeyColumns",
+    "upsertVersionColumn",
+    "clusteringColumns",
+];
+/// Said by some clients of every job, and without a meaning here.
+const MORE_FIELDS: [&str; 2] = ["partitionedBy", "desiredExecutionStatus"];
+
+/// A streaming job: events of a connection, into a table.
+#[expect(clippy::struct_excessive_bools, reason = "they are the contract's flags")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spec {
+    pub(super) connection: String,
+    pub(super) table: String,
+    pub(super) create_table: bool,
+    pub(super) replace_running: bool,
+    /// Also what came before the job.
+    pub(super) from_earliest: bool,
+    /// Fields that no mapping names become columns.
+    pub(super) discover: bool,
+    /// Seconds.
+    pub(super) late: u64,
+    pub(super) early: u64,
+    /// Columns and where their values are.
+    mappings: Vec<(String, Source)>,
+    /// Fields and their data types.
+    input: Vec<(String, String)>,
+}
+
+impl Spec {
+    pub(super) fn parse(body: &Value) -> Result<Self, Reject> {
+        let fields = Fields::of(body, "the job")?;
+        match fields.required("type")? {
+            "streaming" => {}
+            other => {
+                return Err(wrong(format!(
+                    "jobs of the type {other:?} are not supported, but \"streaming\""
+                )));
+            }
+        }
+        let known: Vec<&str> = FIELDS.iter().chain(&MORE_FIELDS).copied().collect();
+        let fields = fields.only(&known)?;
+        refuse_unsupported(fields)?;
+        let source = fields.get("source").ok_or_else(|| wrong("the job has no \"source\""))?;
+        let source = Fields::of(source, "the job's source")?;
+        let source = source.only(&["type", "connectionName", "formatSettings", "inputSchema"])?;
+        if source.required("type")? != "connection" {
+            return Err(wrong("the source of a streaming job is a \"connection\""));
+        }
+        if let Some(format) = source.get("formatSettings") {
+            let format = Fields::of(format, "the source's formatSettings")?;
+            match format.required("format")? {
+                "nd-json" if format.get("flattenSpec").is_none() => {}
+                "nd-json" => {
+                    return Err(wrong("a flattenSpec is not supported: use JSON_VALUE in a mapping"));
+                }
+                other => {
+                    return Err(wrong(format!("the format {other:?} is not supported, but \"nd-json\"")));
+                }
+            }
+        }
+        let target = fields.get("target").ok_or_else(|| wrong("the job has no \"target\""))?;
+        let target = Fields::of(target, "the job's target")?.only(&["type", "tableName", "intervals"])?;
+        if target.required("type")? != "table" || !target.list("intervals")?.is_empty() {
+            return Err(wrong("the target of a streaming job is a \"table\", without intervals"));
+        }
+        let mappings = mappings(fields)?;
+        let seconds = |key, default| period::seconds(fields.text(key)?.unwrap_or(default)).map_err(wrong);
+        Ok(Self {
+            connection: source.required("connectionName")?.to_owned(),
+            table: target.required("tableName")?.to_owned(),
+            create_table: fields.flag("createTableIfNotExists")?,
+            replace_running: fields.flag("replaceRunning")?,
+            from_earliest: fields.word("readFromPoint", &["latest", "earliest"])? == "earliest",
+            discover: fields.flag("useSchemaDiscovery")?,
+            late: seconds("lateMessageRejectionPeriod", LATE)?,
+            early: seconds("earlyMessageRejectionPeriod", EARLY)?,
+            mappings,
+            input: input_schema(source)?,
+        })
+    }
+
+    /// The table's columns under this job: the known ones, with values from where the mappings say, and new ones if the
+    /// table takes them.
+    pub(super) fn columns(&self, known: &[Column], takes_new: bool) -> Result<Vec<Column>, Reject> {
+        let mut columns = known.to_vec();
+        for (name, source) in &self.mappings {
+            match columns.iter_mut().find(|column| column.name == *name) {
+                Some(column) => place(column, source)?,
+                None if takes_new => {
+                    let mut column = self.new_column(name, source)?;
+                    place(&mut column, source)?;
+                    columns.push(column);
+                }
+                None => {
+                    let message =
+                        format!("mappings: the table has no column {name:?}, and takes no new ones");
+                    return Err(wrong(message));
+                }
+            }
+        }
+        Ok(columns)
+    }
+
+    fn new_column(&self, name: &str, source: &Source) -> Result<Column, Reject> {
+        let said =
+            self.input.iter().find(|(field, _)| field == source.field()).map(|(_, kind)| kind.as_str());
+        let data_type = match &source.reading {
+            Reading::Iso | Reading::Epoch(_) => "timestamp",
+            Reading::AsItIs if name == TIME => "timestamp",
+            Reading::AsItIs if source.path.len() > 1 => "string",
+            Reading::AsItIs => said.ok_or_else(|| {
+                wrong(format!(
+                    "inputSchema does not say the type of {:?}, which {name:?} is made of",
+                    source.field()
+                ))
+            })?,
+            Reading::Cast(sql_type) => types::of_sql(sql_type).ok_or_else(|| {
+                wrong(format!("mapping of {name:?}: there is no type {sql_type:?} to cast to"))
+            })?,
+        };
+        types::column(name, data_type).map_err(wrong)
+    }
+}
+
+/// What would change what is stored, and is not done, must not be ignored.
+fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
+    let given =
+        |key| fields.get(key).is_some_and(|value| !matches!(value, Value::Bool(false)) && *value != "");
+    for (key, instead) in [
+        ("filterExpression", "all events of a connection are stored"),
+        ("enableUpserts", "rows are added, never replaced"),
+        ("upsertVersionColumn", "rows are added, never replaced"),
+    ] {
+        if given(key) {
+            return Err(wrong(format!("{key:?} is not supported: {instead}")));
+        }
+    }
+    for (key, instead) in [
+        ("dimensionExclusions", "leave useSchemaDiscovery off and map what is to be stored"),
+        ("upsertKeyColumns", "rows are added, never replaced"),
+    ] {
+        if !fields.list(key)?.is_empty() {
+            return Err(wrong(format!("{key:?} is not supported: {instead}")));
+        }
+    }
+    if fields.number("maxParseExceptions")?.is_some_and(|max| max < PARSE_EXCEPTIONS) {
+        return Err(wrong(
+            "\"maxParseExceptions\" is not supported: a job never fails because of events that cannot be parsed; they are \
+             kept in the quarantine table",
+        ));
+    }
+    Ok(())
+}
+
+fn mappings(fields: Fields<'_>) -> Result<Vec<(String, Source)>, Reject> {
+    let mut mappings: Vec<(String, Source)> = Vec::new();
+    for mapping in fields.list("mappings")? {
+        let mapping =
+            Fields::of(mapping, "a mapping")?.only(&["columnName", "expression", "isAggregation"])?;
+        let name = mapping.required("columnName")?;
+        table::check_column_name(name)?;
+        let source = Source::parse(mapping.required("expression")?);
+        let source = source.map_err(|error| wrong(format!("mapping of {name:?}: {error}")))?;
+        if mapping.flag("isAggregation")? {
+            return Err(wrong(format!(
+                "mapping of {name:?}: events are stored as they come, not aggregated"
+            )));
+        }
+        if mappings.iter().any(|(known, _)| known == name) {
+            return Err(wrong(format!("the column {name:?} is mapped twice")));
+        }
+        mappings.push((name.to_owned(), source));
+    }
+    if !mappings.iter().any(|(name, _)| name == TIME) {
+        return Err(wrong(format!("mappings does not say what {TIME:?} is")));
+    }
+    Ok(mappings)
+}
+
+fn input_schema(source: Fields<'_>) -> Result<Vec<(String, String)>, Reject> {
+    let field = |field: &Value| {
+        let field = Fields::of(field, "a field of inputSchema")?.only(&["name", "dataType"])?;
+        Ok((field.required("name")?.to_owned(), field.required("dataType")?.to_owned()))
+    };
+    source.list("inputSchema")?.iter().map(field).collect()
+}
+
+/// Lets a column take its values from where a mapping says.
+fn place(column: &mut Column, source: &Source) -> Result<(), Reject> {
+    let is_time = column.kind == ColumnType::Timestamp;
+    let fits = match &source.reading {
+        Reading::AsItIs => true,
+        Reading::Iso | Reading::Epoch(_) => is_time,
+        Reading::Cast(sql_type) => types::is_cast_to(sql_type, &column.kind),
+    };
+    if !fits {
+        let (name, data_type) = (&column.name, types::data_type(column));
+        return Err(wrong(format!(
+            "mapping of {name:?}: the column is {data_type}, and the expression is not"
+        )));
+    }
+    let own = source.path.as_slice() == std::slice::from_ref(&column.name);
+    column.path = (!own).then(|| source.path.clone());
+    if let Reading::Epoch(digits) = source.reading {
+        column.epoch_digits = Some(digits);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec() -> Value {
+        json!({
+            "type": "streaming",
+            "source": {
+                "type": "connection",
+                "connectionName": "demo",
+                "formatSettings": {"format": "nd-json"},
+                "inputSchema": [{"dataType": "string", "name": "__time"}, {"dataType": "long", "name": "n"}],
+            },
+            "target": {"type": "table", "tableName": "t"},
+            "createTableIfNotExists": true,
+            "mappings": [
+                {"columnName": "__time", "expression": "TIME_PARSE(\"ts\")"},
+                {"columnName": "count", "expression": "\"n\""},
+            ],
+            "readFromPoint": "latest",
+            "maxParseExceptions": 2_147_483_647,
+            "useSchemaDiscovery": false,
+        })
+    }
+
+    #[test]
+    fn a_job_is_understood() {
+        let spec = Spec::parse(&spec()).unwrap();
+        assert_eq!((spec.connection.as_str(), spec.table.as_str()), ("demo", "t"));
+        assert_eq!((spec.late, spec.early), (30 * 86_400, 2_000 * 86_400));
+        let time = types::column(TIME, "timestamp").unwrap();
+        let columns = spec.columns(std::slice::from_ref(&time), true).unwrap();
+        let found: Vec<_> =
+            columns.iter().map(|c| (c.name.as_str(), c.kind.name(), c.keys().join("."))).collect();
+        assert_eq!(
+            found,
+            [
+                ("__time", "timestamp".to_owned(), "ts".to_owned()),
+                ("count", "int64".to_owned(), "n".to_owned())
+            ]
+        );
+        assert!(spec.columns(&[time], false).is_err(), "a strict table takes no new column");
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused() {
+        let refused = |change: fn(&mut Value)| {
+            let mut spec = spec();
+            change(&mut spec);
+            Spec::parse(&spec).unwrap_err().external.into_owned()
+        };
+        assert!(refused(|s| s["type"] = "batch".into()).contains("batch"));
+        assert!(refused(|s| s["filterExpression"] = "\"a\" > 1".into()).contains("filterExpression"));
+        assert!(refused(|s| s["enableUpserts"] = true.into()).contains("enableUpserts"));
+        assert!(refused(|s| s["dimensionExclusions"] = json!(["a"])).contains("dimensionExclusions"));
+        assert!(refused(|s| s["maxParseExceptions"] = 3.into()).contains("maxParseExceptions"));
+        assert!(refused(|s| s["source"]["type"] = "s3".into()).contains("connection"));
+        assert!(refused(|s| s["source"]["formatSettings"]["format"] = "csv".into()).contains("csv"));
+        assert!(refused(|s| s["target"]["intervals"] = json!(["a/b"])).contains("intervals"));
+        assert!(refused(|s| s["mappings"] = json!([])).contains("__time"));
+        assert!(refused(|s| s["lateMessageRejectionPeriod"] = "P1M".into()).contains("P1M"));
+        assert!(refused(|s| s["unknown"] = 1.into()).contains("unknown"));
+        assert!(refused(|s| s["mappings"][1]["expression"] = "SUM(\"n\")".into()).contains("SUM"));
+        assert!(refused(|s| s["mappings"][1]["columnName"] = "__time".into()).contains("twice"));
+    }
+}

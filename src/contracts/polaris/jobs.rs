@@ -1,0 +1,347 @@
+//! The jobs routes. A job says that the events of a connection go to a table, and how. What it says of columns and
+//! times is said to the table, which has one job at most; where events go is in [`Feeds`](crate::contracts::shared::control::Feeds).
+
+use super::fields::{self, Fields, wrong};
+use super::job::Spec;
+use super::request::Request;
+use super::table::{About, check_name};
+use super::tally::Tally;
+use super::{DIALECT, TIME, connections, reply, tables, types};
+use crate::auth::Need;
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{
+    Alter, CatalogError, Control, IfExists, Micros, NewStream, Object, ObjectKey, Stream,
+};
+use crate::schema::{Change, Policy, StreamSettings};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+const KIND: &str = "job";
+/// What happened to a job; the oldest is forgotten.
+const LOG_ENTRIES_MAX: usize = 100;
+
+/// What a job is to do, as its client wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Desired {
+    Running,
+    Suspended,
+    Canceled,
+}
+
+impl Desired {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Suspended => "suspended",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// One thing that happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) at: Micros,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+/// What is kept of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// As the client sent it.
+    pub(super) spec: Value,
+    /// The table's id: a later one of the same name is another.
+    pub(super) table: String,
+    pub(super) desired: Desired,
+    pub(super) created_by: Value,
+    pub(super) modified_by: Value,
+    pub(super) completed_at: Option<Micros>,
+    /// What the table had counted when the job began,
+    pub(super) before: Tally,
+    /// and when it ended.
+    pub(super) after: Option<Tally>,
+    pub(super) log: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) project: String,
+    pub(super) kept: Kept,
+    pub(super) created_at: Micros,
+    pub(super) updated_at: Micros,
+}
+
+impl Job {
+    fn of(project: &str, object: &Object) -> Option<Self> {
+        let kept = serde_json::from_value(object.document.clone()).ok()?;
+        let (id, project) = (object.name.clone(), project.to_owned());
+        Some(Self { id, project, kept, created_at: object.created_at, updated_at: object.updated_at })
+    }
+
+    /// A text of what the client sent, which was checked when it came.
+    fn said(&self, pointer: &str) -> &str {
+        self.kept.spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The name of who made it.
+    pub(super) fn creator(&self) -> &str {
+        self.kept.created_by.get("username").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn connection(&self) -> &str {
+        self.said("/source/connectionName")
+    }
+
+    pub(super) fn table_name(&self) -> &str {
+        self.said("/target/tableName")
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.kept.desired == Desired::Running
+    }
+
+    /// What it has counted so far.
+    pub(super) fn tally(&self, now: Option<&Tally>) -> Tally {
+        let until = self.kept.after.as_ref().or(now);
+        until.map_or_else(Tally::default, |until| until.since(&self.kept.before))
+    }
+
+    fn note(&mut self, at: Micros, code: &str, message: String) {
+        let excess = self.kept.log.len().saturating_add(1).saturating_sub(LOG_ENTRIES_MAX);
+        self.kept.log.drain(..excess);
+        self.kept.log.push(Entry { at, code: code.to_owned(), message });
+    }
+}
+
+fn key<'a>(project: &'a str, id: &'a str) -> ObjectKey<'a> {
+    ObjectKey { dialect: DIALECT, project, kind: KIND, name: id }
+}
+
+/// All jobs of the project, the oldest first.
+pub(super) fn all(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
+    let found = request.control.catalog.objects(DIALECT, request.project(), KIND);
+    let found = found.map_err(|error| Reject::internal(&error))?;
+    Ok(found.iter().filter_map(|object| Job::of(request.project(), object)).collect())
+}
+
+/// Every job of every project.
+pub(super) fn everywhere(control: &Control) -> Result<Vec<Job>, CatalogError> {
+    let found = control.catalog.objects_everywhere(DIALECT, KIND)?;
+    Ok(found.iter().filter_map(|(project, object)| Job::of(project, object)).collect())
+}
+
+pub(super) fn running(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
+    Ok(all(request)?.into_iter().filter(Job::is_running).collect())
+}
+
+pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
+    let found = request.control.catalog.object(key(request.project(), id));
+    let found = found.map_err(|error| Reject::internal(&error))?;
+    let job = found.and_then(|object| Job::of(request.project(), &object));
+    job.ok_or_else(|| Reject::new(Kind::NotFound, format!("The job {id:?} does not exist")))
+}
+
+/// Lets requests know where the events of every connection go.
+pub(super) fn refresh(control: &Control) -> Result<(), Reject> {
+    load(control).map_err(|error| Reject::internal(&error))
+}
+
+/// The same, also at a start.
+pub(super) fn load(control: &Control) -> Result<(), CatalogError> {
+    let connections = control.catalog.objects_everywhere(DIALECT, "connection")?;
+    let jobs = everywhere(control)?;
+    let streams = control.catalog.streams();
+    control.feeds.replace(connections.into_iter().map(|(project, connection)| {
+        let of_it =
+            |job: &&Job| job.is_running() && job.project == project && job.connection() == connection.name;
+        let tables = jobs.iter().filter(of_it).filter_map(|job| streams.find(&job.kept.table));
+        let tables = tables.map(|stream| stream.id).collect();
+        (project, connection.name, tables)
+    }));
+    Ok(())
+}
+
+pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let spec = Spec::parse(&body)?;
+    let _managing = request.control.managing.lock();
+    let connection = connections::find(request, &spec.connection);
+    connection.map_err(|reject| wrong(reject.external.into_owned()))?;
+    let held = request.control.catalog.streams().find(&spec.connection).cloned();
+    if spec.from_earliest && held.is_some() {
+        return Err(wrong(format!(
+            "\"readFromPoint\": \"earliest\" is not supported for a connection that has received events: they are in the \
+             table {:?}",
+            spec.connection
+        )));
+    }
+    let running = running(request)?;
+    let replaced = running.into_iter().find(|job| job.table_name() == spec.table);
+    if let Some(job) = replaced.as_ref().filter(|_| !spec.replace_running) {
+        let message =
+            format!("the table {:?} has the running job {}; cancel or replace it", spec.table, job.id);
+        return Err(wrong(message));
+    }
+    let table = match request.control.catalog.streams().find(&spec.table).cloned() {
+        Some(table) if request.sees(&table) => prepare(request, &table, &spec)?,
+        Some(_) => return Err(wrong(format!("The table {:?} is one of another project", spec.table))),
+        None if spec.create_table => make(request, &spec, &body)?,
+        None => return Err(wrong(format!("The table {:?} does not exist", spec.table))),
+    };
+    if let Some(job) = replaced {
+        end(request, job, "replaced by a new job")?;
+    }
+    let user = request.user();
+    let now = request.control.clock.now();
+    let mut job = Job {
+        id: request.control.new_id(),
+        project: request.project().to_owned(),
+        kept: Kept {
+            spec: body,
+            table: table.uuid.clone(),
+            desired: Desired::Running,
+            created_by: user.clone(),
+            modified_by: user,
+            completed_at: None,
+            before: Tally::of(&tables::counts(request, &table)?),
+            after: None,
+            log: Vec::new(),
+        },
+        created_at: now,
+        updated_at: now,
+    };
+    job.note(now, "created", format!("events of {:?} go to {:?}", spec.connection, spec.table));
+    let document = serde_json::to_value(&job.kept).unwrap_or_default();
+    let made = request.control.catalog.create_object(key(&job.project, &job.id), &document);
+    let made = made.map_err(|error| Reject::internal(&error))?;
+    (job.created_at, job.updated_at) = (made.created_at, made.updated_at);
+    refresh(request.control)?;
+    let location = format!("/v1/projects/{}/jobs/{}", job.project, job.id);
+    Ok(reply::created(&location, &super::jobs_shown::whole(request, &job)?))
+}
+
+/// Says to a table that exists what the job says of it.
+fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
+    let about = About::of(table);
+    let mut known = table.schema.columns.clone();
+    if !known.iter().any(|column| column.name == TIME) {
+        known.insert(0, types::time());
+    }
+    if spec.discover && !about.flexible {
+        return Err(wrong(format!("\"useSchemaDiscovery\": the table {:?} is strict", spec.table)));
+    }
+    let time = Some(tables::time_rule(Some(spec.late), Some(spec.early)));
+    let settings = StreamSettings { time, ..(*table.settings).clone() };
+    let mut alter = Alter {
+        policy: Some(tables::policy(spec.discover)),
+        columns: Some(spec.columns(&known, about.flexible)?),
+        settings: Some(settings),
+        force: false,
+    };
+    let catalog = &request.control.catalog;
+    // A mapping takes values from elsewhere: that is what it is for.
+    let changes = catalog.changes(table.id, None, &alter).map_err(tables::refused)?;
+    alter.force =
+        !changes.iter().any(|change| change.loses_data() && !matches!(change, Change::Moved { .. }));
+    catalog.alter_stream(table.id, None, &alter).map_err(tables::refused)
+}
+
+fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>, Reject> {
+    check_name(&spec.table)?;
+    let job = Fields::of(body, "the job")?;
+    let user = request.user();
+    let mut about = About { flexible: spec.discover, created_by: Some(user.clone()), ..About::default() };
+    about.modified_by = Some(user);
+    if let Some(granularity) = job.text("partitionedBy")? {
+        granularity.clone_into(&mut about.partitioning_granularity);
+    }
+    about.clustering_columns = job.texts("clusteringColumns")?.into_iter().map(str::to_owned).collect();
+    let settings = tables::settings(request, "", &about);
+    let time = Some(tables::time_rule(Some(spec.late), Some(spec.early)));
+    let made = request.control.catalog.create_stream_with(NewStream {
+        name: spec.table.clone(),
+        policy: if spec.discover { Policy::Evolve } else { Policy::Strict },
+        columns: spec.columns(&[], true)?,
+        settings: StreamSettings { time, ..settings },
+        if_exists: IfExists::Error,
+    });
+    made.map_err(tables::refused)
+}
+
+/// Changes what a job is to do.
+pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let fields = Fields::of(&body, "the change")?.only(&["desiredExecutionStatus"])?;
+    let wanted = fields.required("desiredExecutionStatus")?;
+    let _managing = request.control.managing.lock();
+    let mut job = find(request, id)?;
+    let desired = match wanted {
+        "running" => Desired::Running,
+        "suspended" => Desired::Suspended,
+        "canceled" => Desired::Canceled,
+        other => return Err(wrong(format!("\"desiredExecutionStatus\": {other:?} is none"))),
+    };
+    match (job.kept.desired, desired) {
+        (Desired::Canceled, Desired::Canceled) => return Ok(job),
+        (Desired::Canceled, _) => return Err(wrong("a job that was canceled cannot be run again")),
+        (_, Desired::Canceled) => return end(request, job, "canceled"),
+        (Desired::Suspended, Desired::Running) => {
+            let running = running(request)?;
+            let taken = running.into_iter().find(|other| other.table_name() == job.table_name());
+            if let Some(other) = taken {
+                return Err(wrong(format!(
+                    "the table {:?} has the running job {}",
+                    job.table_name(),
+                    other.id
+                )));
+            }
+        }
+        _ => {}
+    }
+    job.kept.desired = desired;
+    job.note(request.control.clock.now(), desired.name(), format!("the job is {}", desired.name()));
+    store(request, job)
+}
+
+/// Ends a job for good.
+fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject> {
+    let now = request.control.clock.now();
+    job.kept.desired = Desired::Canceled;
+    job.kept.completed_at = Some(now);
+    job.kept.after = now_of(request, &job)?;
+    job.note(now, "canceled", message.to_owned());
+    store(request, job)
+}
+
+/// Counts from nothing again.
+pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let _managing = request.control.managing.lock();
+    let mut job = find(request, id)?;
+    job.kept.before = now_of(request, &job)?.unwrap_or_default();
+    job.note(request.control.clock.now(), "reset", "the job's counts begin anew".to_owned());
+    store(request, job)?;
+    Ok(reply::empty())
+}
+
+/// What the job's table has counted by now; `None` if it was deleted.
+pub(super) fn now_of(request: &Request<'_>, job: &Job) -> Result<Option<Tally>, Reject> {
+    let table = request.control.catalog.streams().find(&job.kept.table).cloned();
+    table.map(|table| Ok(Tally::of(&tables::counts(request, &table)?))).transpose()
+}
+
+fn store(request: &Request<'_>, mut job: Job) -> Result<Job, Reject> {
+    job.kept.modified_by = request.user();
+    let document = serde_json::to_value(&job.kept).unwrap_or_default();
+    let stored = request.control.catalog.replace_object(key(&job.project, &job.id), None, &document);
+    job.updated_at = stored.map_err(|error| Reject::internal(&error))?.updated_at;
+    refresh(request.control)?;
+    Ok(job)
+}

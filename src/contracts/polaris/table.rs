@@ -1,0 +1,294 @@
+//! What a body of the tables routes declares, in the words of three generations of the contract, as plain data.
+
+use super::TIME;
+use super::fields::{Fields, wrong};
+use super::types;
+use crate::contracts::reject::Reject;
+use crate::schema::{Column, ColumnType, system};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+const DESCRIPTION_CHARS_MAX: usize = 1000;
+const GRANULARITIES: [&str; 14] = [
+    "day",
+    "second",
+    "minute",
+    "five_minute",
+    "ten_minute",
+    "fifteen_minute",
+    "thirty_minute",
+    "hour",
+    "six_hour",
+    "eight_hour",
+    "month",
+    "quarter",
+    "year",
+    "all",
+];
+/// What a table may carry beside its columns. The read-only ones come back when a client changes what it has got.
+const FIELDS: [&str; 26] = [
+    "name",
+    "type",
+    "version",
+    "schema",
+    "schemaMode",
+    "partitioningGranularity",
+    "clusteringColumns",
+    "description",
+    "storagePolicy",
+    "timeResolution",
+    "queryGranularity",
+    "id",
+    "availability",
+    "createdByUser",
+    "createdOnTimestamp",
+    "modifiedByUser",
+    "modifiedOnTimestamp",
+    "queryableSchema",
+    "segmentCount",
+    "segmentCompactedBytes",
+    "segmentTotalBytes",
+    "precachedDataSizeBytes",
+    "totalDataSizeBytes",
+    "totalRows",
+    "status",
+    "lastModifiedDateTime",
+];
+
+/// Which of the contract's ages a route is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// `/v1/tables`, 2022.
+    Old,
+    /// `/v2/tables`.
+    Middle,
+    /// `/v1/projects/{p}/tables`.
+    Project,
+}
+
+impl Generation {
+    fn columns_max(self) -> usize {
+        match self {
+            Self::Old => 200,
+            Self::Middle => 400,
+            Self::Project => 1000,
+        }
+    }
+}
+
+/// What the contract knows of a table that a stream has no place for; kept beside the stream's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct About {
+    /// Changes made through the contract. Not the version of the schema, which data changes too.
+    pub(super) version: u64,
+    /// `detail` or `aggregate`.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// Columns that data brings are taken.
+    pub(super) flexible: bool,
+    pub(super) partitioning_granularity: String,
+    pub(super) clustering_columns: Vec<String>,
+    pub(super) storage_policy: Option<Value>,
+    pub(super) time_resolution: Option<Value>,
+    pub(super) query_granularity: Option<Value>,
+    /// Columns declared as measures.
+    pub(super) measures: Vec<String>,
+    pub(super) rollup_schema: Option<Value>,
+    pub(super) created_by: Option<Value>,
+    pub(super) modified_by: Option<Value>,
+    /// Microseconds since the epoch.
+    pub(super) modified_at: Option<i64>,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            kind: "detail".to_owned(),
+            flexible: true,
+            partitioning_granularity: "day".to_owned(),
+            clustering_columns: Vec::new(),
+            storage_policy: None,
+            time_resolution: None,
+            query_granularity: None,
+            measures: Vec::new(),
+            rollup_schema: None,
+            created_by: None,
+            modified_by: None,
+            modified_at: None,
+        }
+    }
+}
+
+/// A table as a client declares it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    /// The version that the client knows, when it changes a table.
+    pub(super) version: Option<u64>,
+    /// `__time` first, whether it was said or not, if it was not said elsewhere.
+    pub(super) columns: Vec<Column>,
+    pub(super) description: String,
+    pub(super) about: About,
+}
+
+impl Declared {
+    pub(super) fn parse(body: &Value, generation: Generation) -> Result<Self, Reject> {
+        match generation {
+            Generation::Old => old(body),
+            Generation::Middle | Generation::Project => new(body, generation),
+        }
+    }
+}
+
+fn new(body: &Value, generation: Generation) -> Result<Declared, Reject> {
+    let fields = Fields::of(body, "the table")?.only(&FIELDS)?;
+    let name = fields.required("name")?;
+    check_name(name)?;
+    let kind = fields.required("type")?;
+    if !matches!(kind, "detail" | "aggregate") {
+        return Err(wrong(format!("the table's type is \"detail\" or \"aggregate\", not {kind:?}")));
+    }
+    let mut columns = Vec::new();
+    let mut measures = Vec::new();
+    for column in fields.list("schema")? {
+        let column = Fields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
+        let name = column.required("name")?;
+        check_column_name(name)?;
+        match (kind, column.text("type")?) {
+            (_, None | Some("dimension")) => {}
+            ("aggregate", Some("measure")) => measures.push(name.to_owned()),
+            (_, Some(other)) => {
+                return Err(wrong(format!(
+                    "column {name:?}: {other:?} is no type of a column of this table"
+                )));
+            }
+        }
+        // Only the time column's type goes without saying.
+        let data_type = match column.text("dataType")? {
+            None if name == TIME => "timestamp",
+            _ => column.required("dataType")?,
+        };
+        columns.push(types::column(name, data_type).map_err(wrong)?);
+    }
+    // A strict table without columns would hold nothing.
+    let modes: &[&str] = if columns.is_empty() { &["flexible", "strict"] } else { &["strict", "flexible"] };
+    let flexible = fields.word("schemaMode", modes_of(modes))? == "flexible";
+    let columns = with_time(columns, generation)?;
+    let description = fields.text("description")?.unwrap_or_default();
+    if description.chars().count() > DESCRIPTION_CHARS_MAX {
+        return Err(wrong(format!("the description has more than {DESCRIPTION_CHARS_MAX} characters")));
+    }
+    let clustering_columns = fields.texts("clusteringColumns")?;
+    let known = |name: &&str| columns.iter().any(|column| column.name == **name);
+    if let Some(unknown) = clustering_columns.iter().find(|name| !flexible && !known(name)) {
+        return Err(wrong(format!("clusteringColumns names {unknown:?}, which the schema has not")));
+    }
+    let about = About {
+        kind: kind.to_owned(),
+        flexible,
+        partitioning_granularity: fields.word("partitioningGranularity", &GRANULARITIES)?.to_owned(),
+        clustering_columns: clustering_columns.into_iter().map(str::to_owned).collect(),
+        storage_policy: fields.get("storagePolicy").cloned(),
+        time_resolution: fields.get("timeResolution").cloned(),
+        query_granularity: fields.get("queryGranularity").cloned(),
+        measures,
+        ..About::default()
+    };
+    let version = fields.number("version")?;
+    Ok(Declared { name: name.to_owned(), version, columns, description: description.to_owned(), about })
+}
+
+/// The words with the default first.
+fn modes_of(modes: &[&str]) -> &'static [&'static str] {
+    if modes.first() == Some(&"flexible") { &["flexible", "strict"] } else { &["strict", "flexible"] }
+}
+
+fn old(body: &Value) -> Result<Declared, Reject> {
+    let fields = Fields::of(body, "the table")?;
+    let fields = fields.only(&["name", "inputSchema", "rollupSchema", "id", "version", "description"])?;
+    let name = fields.required("name")?;
+    check_name(name)?;
+    let mut columns = Vec::new();
+    for column in fields.list("inputSchema")? {
+        let column = Fields::of(column, "a column of inputSchema")?.only(&["name", "type"])?;
+        let (name, data_type) = (column.required("name")?, column.required("type")?);
+        check_column_name(name)?;
+        if !matches!(data_type, "string" | "long" | "float" | "double")
+            && (name, data_type) != (TIME, "timestamp")
+        {
+            let message = format!("column {name:?}: {data_type:?} is not string, long, float or double");
+            return Err(wrong(message));
+        }
+        columns.push(types::column(name, data_type).map_err(wrong)?);
+    }
+    // In this generation the time had a plain type, and came as text or as milliseconds all the same.
+    for time in columns.iter_mut().filter(|column| column.name == TIME) {
+        *time = Column { declared: time.declared.take(), ..types::time() };
+    }
+    let columns = with_time(columns, Generation::Old)?;
+    for rollup in fields.list("rollupSchema")? {
+        let rollup = Fields::of(rollup, "a column of rollupSchema")?;
+        let field = match rollup.text("fieldName")?.or(rollup.text("inputField")?) {
+            Some(field) => field,
+            None => rollup.required("name")?,
+        };
+        if !columns.iter().any(|column| column.name == field) {
+            return Err(wrong(format!("rollupSchema refers to {field:?}, which inputSchema has not")));
+        }
+    }
+    let about =
+        About { flexible: false, rollup_schema: fields.get("rollupSchema").cloned(), ..About::default() };
+    Ok(Declared {
+        name: name.to_owned(),
+        version: fields.number("version")?,
+        columns,
+        description: fields.text("description")?.unwrap_or_default().to_owned(),
+        about,
+    })
+}
+
+/// Names that the contract refuses; what else a stream may not be called is the catalog's to say.
+pub(super) fn check_name(name: &str) -> Result<(), Reject> {
+    if name.is_empty() || name != name.trim() {
+        return Err(wrong("a table's name is not empty, and neither begins nor ends with white space"));
+    }
+    if name.starts_with("__") {
+        return Err(wrong(format!("{name:?}: names that begin with \"__\" are reserved")));
+    }
+    Ok(())
+}
+
+pub(super) fn check_column_name(name: &str) -> Result<(), Reject> {
+    if name.is_empty() || name != name.trim() {
+        return Err(wrong("a column's name is not empty, and neither begins nor ends with white space"));
+    }
+    if (name.starts_with("__") && name != TIME) || system::is_reserved(name) {
+        return Err(wrong(format!("column {name:?}: the name is reserved")));
+    }
+    Ok(())
+}
+
+/// Checks the columns as a whole, and adds the one that every table has.
+fn with_time(mut columns: Vec<Column>, generation: Generation) -> Result<Vec<Column>, Reject> {
+    let max = generation.columns_max();
+    if columns.len() > max {
+        return Err(wrong(format!("a table has at most {max} columns, not {}", columns.len())));
+    }
+    let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair.first() == pair.last()) {
+        return Err(wrong(format!("column {:?} is declared twice", pair.first().unwrap_or(&""))));
+    }
+    match columns.iter().find(|column| column.name == TIME) {
+        Some(time) if time.kind != ColumnType::Timestamp => {
+            Err(wrong(format!("column {TIME:?} has the type timestamp")))
+        }
+        Some(_) => Ok(columns),
+        None => {
+            columns.insert(0, types::time());
+            Ok(columns)
+        }
+    }
+}

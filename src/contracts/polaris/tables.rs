@@ -1,0 +1,308 @@
+//! The tables routes, of three generations. A table is a stream; what a stream has no place for is kept in its settings.
+
+use super::fields::{self, wrong};
+use super::reply;
+use super::request::Request;
+use super::table::{About, Declared, Generation};
+use super::{TIME, types};
+use crate::auth::Need;
+use crate::contracts::Reply;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{
+    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream,
+};
+use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Where [`About`] is in a stream's settings.
+const ABOUT: &str = "polaris";
+
+/// What is shown of a table beside what was declared.
+struct Totals {
+    files: u64,
+    bytes: u64,
+    rows: u64,
+}
+
+impl About {
+    /// A stream that another contract made is a table as well.
+    pub(super) fn of(stream: &Stream) -> Self {
+        let kept = stream.settings.vendor.get(ABOUT).cloned();
+        kept.and_then(|about| serde_json::from_value(about).ok())
+            .unwrap_or_else(|| Self { flexible: stream.policy == Policy::Evolve, ..Self::default() })
+    }
+
+    /// The settings with this in them.
+    pub(super) fn kept_in(&self, settings: &StreamSettings) -> StreamSettings {
+        let mut settings = settings.clone();
+        settings.vendor.insert(ABOUT.to_owned(), serde_json::to_value(self).unwrap_or_default());
+        settings
+    }
+}
+
+/// A table's policy: a flexible one takes columns as they come.
+pub(super) fn policy(flexible: bool) -> Policy {
+    if flexible { Policy::Evolve } else { Policy::Strict }
+}
+
+/// The rule that every table of the contract has: an event has a time.
+pub(super) fn time_rule(late: Option<u64>, early: Option<u64>) -> TimeRule {
+    TimeRule { column: TIME.to_owned(), late, early, required: true }
+}
+
+/// The settings of a table that is made through the contract.
+pub(super) fn settings(request: &Request<'_>, description: &str, about: &About) -> StreamSettings {
+    let windows = request.control.polaris;
+    about.kept_in(&StreamSettings {
+        description: description.to_owned(),
+        on_bad_line: OnBadLine::Quarantine,
+        time: Some(time_rule(windows.late, windows.early)),
+        project: request.project.as_ref().map(ToString::to_string),
+        ..StreamSettings::default()
+    })
+}
+
+pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let declared = Declared::parse(&body, generation)?;
+    if declared.version.is_some_and(|version| version != 0) {
+        return Err(wrong("a new table has the version 0"));
+    }
+    let user = request.user();
+    let about = About { created_by: Some(user.clone()), modified_by: Some(user), ..declared.about };
+    let made = request.control.catalog.create_stream_with(NewStream {
+        name: declared.name,
+        policy: policy(about.flexible),
+        columns: declared.columns,
+        settings: settings(request, &declared.description, &about),
+        if_exists: IfExists::Error,
+    });
+    let stream = made.map_err(refused)?;
+    let location = match (&request.project, generation) {
+        (Some(project), _) => format!("/v1/projects/{project}/tables/{}", stream.name),
+        (None, Generation::Old) => format!("/v1/tables/{}", stream.uuid),
+        (None, _) => format!("/v2/tables/{}", stream.uuid),
+    };
+    Ok(reply::created(&location, &whole(request, &stream, generation)?))
+}
+
+pub(super) fn get(request: &Request<'_>, id: &str, generation: Generation) -> Result<Reply, Reject> {
+    let stream = find(request, id)?;
+    request.require_read(&stream)?;
+    Ok(reply::ok(&whole(request, &stream, generation)?))
+}
+
+pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Reply, Reject> {
+    let granularity = request.parameter("partitioningGranularity");
+    let segments = request.number("segmentCount", 0..=u64::MAX)?;
+    let mut values = Vec::new();
+    for stream in request.control.catalog.streams().all() {
+        let about = About::of(&stream);
+        let visible = request.sees(&stream) && request.may_read(&stream);
+        if !visible || granularity.as_ref().is_some_and(|wanted| *wanted != about.partitioning_granularity) {
+            continue;
+        }
+        let totals = totals(request, &stream)?;
+        if segments.is_some_and(|wanted| wanted != totals.files) {
+            continue;
+        }
+        let mut summary = summary(&stream, &about, &totals);
+        if generation != Generation::Project {
+            let listed =
+                if generation == Generation::Old { old(&stream, &about) } else { schema(&stream, &about) };
+            summary.extend(listed);
+        }
+        values.push(Value::Object(summary));
+    }
+    Ok(reply::ok(&json!({ "values": values })))
+}
+
+/// Replaces what a table declares, if the client knew what it is now.
+pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) -> Result<Reply, Reject> {
+    request.require(Need::Create)?;
+    let body = fields::parse(request.call)?;
+    let declared = Declared::parse(&body, generation)?;
+    // Nothing else changes tables of this contract meanwhile, but for data, which only adds columns.
+    let _managing = request.control.managing.lock();
+    let stream = find(request, id)?;
+    let before = About::of(&stream);
+    if declared.name != stream.name {
+        return Err(wrong(format!("the table's name is {:?} and cannot be changed", stream.name)));
+    }
+    if declared.about.kind != before.kind {
+        return Err(wrong(format!("the table's type is {:?} and cannot be changed", before.kind)));
+    }
+    let version = declared.version.ok_or_else(|| wrong("a change needs the table's current \"version\""))?;
+    if version != before.version {
+        let message = format!("the table has the version {}, not {version}", before.version);
+        return Err(Reject::new(Kind::Conflict, message));
+    }
+    let about = About {
+        version: before.version.saturating_add(1),
+        created_by: before.created_by,
+        modified_by: Some(request.user()),
+        modified_at: Some(request.control.clock.now()),
+        ..declared.about
+    };
+    let settings = StreamSettings { description: declared.description, ..(*stream.settings).clone() };
+    let alter = Alter {
+        // A job may have narrowed a flexible table.
+        policy: (about.flexible != before.flexible).then(|| policy(about.flexible)),
+        columns: Some(columns(&stream, declared.columns)),
+        settings: Some(about.kept_in(&settings)),
+        force: false,
+    };
+    let stream = request.control.catalog.alter_stream(stream.id, None, &alter).map_err(refused)?;
+    Ok(reply::ok(&whole(request, &stream, generation)?))
+}
+
+/// The declared columns, and the others that data brought. A job's mapping stays with its column.
+fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
+    let place = |column: Column| match stream.schema.named(&column.name) {
+        Some(known) => Column { path: known.path.clone(), epoch_digits: known.epoch_digits, ..column },
+        None => column,
+    };
+    let mut columns: Vec<Column> = declared.into_iter().map(place).collect();
+    for known in &stream.schema.columns {
+        let said = columns.iter().any(|column| column.name == known.name);
+        if !said && !types::is_declared(known) {
+            columns.push(known.clone());
+        }
+    }
+    columns
+}
+
+/// The table of that name or id, as far as the project sees it.
+pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
+    let found = request.control.catalog.streams().find(id).cloned().filter(|stream| request.sees(stream));
+    found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The table {id:?} does not exist")))
+}
+
+/// What the catalog refuses, as the contract has it.
+pub(super) fn refused(error: CatalogError) -> Reject {
+    match error {
+        CatalogError::Exists(name) => {
+            Reject::new(Kind::Conflict, format!("A table of the name {name:?} exists already"))
+        }
+        CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
+            Reject::new(Kind::Conflict, "the table was changed meanwhile")
+        }
+        CatalogError::NoSuchStream => Reject::new(Kind::NotFound, "the table was deleted meanwhile"),
+        CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
+            wrong(error.to_string())
+        }
+        error => Reject::internal(&error),
+    }
+}
+
+fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
+    let catalog = &request.control.catalog;
+    let files = catalog.totals(stream.id).map_err(|error| Reject::internal(&error))?;
+    let rows = files.iter().filter(|files| files.kind == "rows" && files.state != "expired");
+    let sum = |of: fn(&FileTotals) -> u64| rows.clone().map(of).sum();
+    Ok(Totals {
+        files: sum(|files| files.files),
+        bytes: sum(|files| files.bytes),
+        rows: sum(|files| files.rows),
+    })
+}
+
+/// What a stream has counted since it was made.
+pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, Reject> {
+    let progress = request.control.catalog.stream_progress(stream.id);
+    progress.map(|progress| progress.counts).map_err(|error| Reject::internal(&error))
+}
+
+fn whole(request: &Request<'_>, stream: &Stream, generation: Generation) -> Result<Value, Reject> {
+    let about = About::of(stream);
+    let mut table = summary(stream, &about, &totals(request, stream)?);
+    table.extend(if generation == Generation::Old { old(stream, &about) } else { schema(stream, &about) });
+    Ok(Value::Object(table))
+}
+
+/// What the list has of a table.
+fn summary(stream: &Stream, about: &About, totals: &Totals) -> Map<String, Value> {
+    let nobody = || json!({"username": "forebay", "userId": "forebay"});
+    let mut table = Map::new();
+    let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
+    put("id", stream.uuid.as_str().into());
+    put("name", stream.name.as_str().into());
+    put("type", about.kind.as_str().into());
+    put("version", about.version.into());
+    put("description", stream.settings.description.as_str().into());
+    put("availability", "available".into());
+    put("schemaMode", if about.flexible { "flexible" } else { "strict" }.into());
+    put("partitioningGranularity", about.partitioning_granularity.as_str().into());
+    put("createdByUser", about.created_by.clone().unwrap_or_else(nobody));
+    put("createdOnTimestamp", super::timestamp(stream.created_at).into());
+    put("modifiedByUser", about.modified_by.clone().unwrap_or_else(nobody));
+    put("modifiedOnTimestamp", super::timestamp(about.modified_at.unwrap_or(stream.created_at)).into());
+    put("segmentCount", totals.files.into());
+    put("totalRows", totals.rows.into());
+    put("totalDataSizeBytes", totals.bytes.into());
+    put("precachedDataSizeBytes", 0.into());
+    if let Some(storage) = &about.storage_policy {
+        put("storagePolicy", storage.clone());
+    }
+    table
+}
+
+/// Its columns, in the words of the present contract.
+fn schema(stream: &Stream, about: &About) -> Map<String, Value> {
+    let declared = stream.schema.columns.iter().filter(|column| types::is_declared(column));
+    let declared: Vec<Value> = declared
+        .map(|column| {
+            let (name, data_type) = (&column.name, types::data_type(column));
+            match about.kind.as_str() {
+                "aggregate" if about.measures.contains(name) => {
+                    json!({"name": name, "dataType": data_type, "type": "measure"})
+                }
+                "aggregate" => json!({"name": name, "dataType": data_type, "type": "dimension"}),
+                _ => json!({"name": name, "dataType": data_type}),
+            }
+        })
+        .collect();
+    let queryable: Vec<Value> = stream
+        .schema
+        .columns
+        .iter()
+        .map(|column| {
+            json!({
+                "name": column.name,
+                "dataType": types::data_type(column),
+                "isDiscovered": !types::is_declared(column),
+            })
+        })
+        .collect();
+    let mut table = Map::new();
+    table.insert("schema".to_owned(), declared.into());
+    table.insert("queryableSchema".to_owned(), queryable.into());
+    table.insert("clusteringColumns".to_owned(), json!(about.clustering_columns));
+    for (key, value) in
+        [("timeResolution", &about.time_resolution), ("queryGranularity", &about.query_granularity)]
+    {
+        if let Some(value) = value {
+            table.insert(key.to_owned(), value.clone());
+        }
+    }
+    table
+}
+
+/// The same as it was in 2022.
+fn old(stream: &Stream, about: &About) -> Map<String, Value> {
+    let columns: Vec<Value> = stream
+        .schema
+        .columns
+        .iter()
+        .map(|column| {
+            let declared = column.declared.as_deref().unwrap_or_else(|| types::data_type(column));
+            json!({"name": column.name, "type": declared})
+        })
+        .collect();
+    let mut table = Map::new();
+    table.insert("inputSchema".to_owned(), columns.into());
+    table.insert("rollupSchema".to_owned(), about.rollup_schema.clone().unwrap_or_else(|| json!([])));
+    table
+}

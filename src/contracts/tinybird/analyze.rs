@@ -1,0 +1,269 @@
+//! `POST /v0/analyze`: what a sample looks like, before a data source is made of it. And the schema that one made from
+//! its first records gets.
+
+use super::upload::Upload;
+use super::{csv, reply, schema, types};
+use crate::columns::sample::{Field, Integers, Limits, Sample};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::Control;
+use crate::contracts::{Call, Managed};
+use crate::formats::json::BodyKind;
+use crate::schema::{Column, ColumnType};
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+
+/// Records of a sample that are looked at.
+const RECORDS_MAX: u64 = 1_000_000;
+
+/// Records, whatever they were written as.
+pub(super) struct Records {
+    pub(super) body: Bytes,
+    pub(super) kind: BodyKind,
+}
+
+/// What the data of an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Csv,
+    Ndjson,
+}
+
+impl Format {
+    /// What the contract calls a data source that was made from it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+
+    /// As the request says.
+    pub(super) fn of(upload: &Upload) -> Result<Option<Self>, Reject> {
+        match upload.get("format") {
+            None => Ok(None),
+            Some("csv") => Ok(Some(Self::Csv)),
+            Some("ndjson" | "json" | "jsonl") => Ok(Some(Self::Ndjson)),
+            Some("parquet") => Err(Reject::malformed(
+                "format=parquet is not supported: send the records as ndjson or csv, or put the files where readers look",
+            )),
+            Some(other) => {
+                Err(Reject::malformed(format!("format '{other}' is not supported; it is 'csv' or 'ndjson'")))
+            }
+        }
+    }
+
+    /// As the data looks: records begin with a bracket, a line of CSV seldom does.
+    pub(super) fn looks(data: &[u8]) -> Self {
+        let data = data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(data);
+        match data.trim_ascii_start().first() {
+            Some(b'{' | b'[') => Self::Ndjson,
+            _ => Self::Csv,
+        }
+    }
+}
+
+pub(super) fn notation(upload: &Upload) -> Result<csv::Notation, Reject> {
+    let one = |name: &str| match upload.get(name).map(|text| (text, text.as_bytes())) {
+        None => Ok(None),
+        Some(("\\t", _)) => Ok(Some(b'\t')),
+        Some((_, [byte])) if byte.is_ascii() => Ok(Some(*byte)),
+        Some((text, _)) => Err(Reject::malformed(format!("'{name}' is one character, not '{text}'"))),
+    };
+    match upload.get("dialect_new_line") {
+        None | Some("\n" | "\r\n" | "\\n" | "\\r\\n") => {}
+        Some(other) => {
+            return Err(Reject::malformed(format!("'dialect_new_line' is a line feed, not {other:?}")));
+        }
+    }
+    Ok(csv::Notation {
+        delimiter: one("dialect_delimiter")?.unwrap_or(b','),
+        escape: one("dialect_escapechar")?,
+    })
+}
+
+/// There is nothing at the other end of a URL that the client could not send itself, and a server that fetches what it
+/// is told to is a way into the network behind it.
+pub(super) fn refuse_url(upload: &Upload) -> Result<(), Reject> {
+    match upload.get("url") {
+        None => Ok(()),
+        Some(_) => {
+            Err(Reject::malformed("'url' is not supported: Forebay fetches nothing, send the data itself"))
+        }
+    }
+}
+
+pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let upload = Upload::of(call)?;
+    refuse_url(&upload)?;
+    let data = upload
+        .data
+        .as_ref()
+        .ok_or_else(|| Reject::malformed("There is no sample: send it as 'file', or as the body"))?;
+    let (format, notation) =
+        (Format::of(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
+    let body = match format {
+        Format::Ndjson => data.clone(),
+        Format::Csv => csv::guessed(data, notation, call.decoded_max)?.into(),
+    };
+    let kind = BodyKind::of(body.iter(), BodyKind::Lines);
+    let sample = sample(&body, kind, RECORDS_MAX, control.columns_max())?;
+    let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
+    let columns = named(&fields);
+    let shown: Vec<Value> = columns.iter().map(|(name, field)| column(name, field, sample.records)).collect();
+    let schema: Vec<String> =
+        columns.iter().map(|(name, field)| declaration(name, field, sample.records)).collect();
+    let meta: Vec<Value> =
+        columns.iter().map(|(name, field)| json!({"name": name, "type": recommended(field)})).collect();
+    let data: Vec<Value> = sample.first.iter().map(|record| preview(record, &columns)).collect();
+    let mut answer = json!({
+        "analysis": {"columns": shown, "schema": schema.join(", ")},
+        "preview": {"meta": meta, "data": data, "rows": data.len()},
+    });
+    if let (Format::Csv, Some(answer)) = (format, answer.as_object_mut()) {
+        let delimiter = char::from(notation.delimiter).to_string();
+        answer.insert("dialect".to_owned(), json!({"delimiter": delimiter, "new_line": "\n"}));
+    }
+    Ok(Managed::Reply(reply(StatusCode::OK, &answer)))
+}
+
+pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -> Result<Sample<'_>, Reject> {
+    Sample::of(body, kind, Limits { records, fields }).map_err(|error| Reject::malformed(error.to_string()))
+}
+
+/// Fields with the names of their columns: `a_b` for `$.a.b`.
+fn named(fields: &[Field]) -> Vec<(String, &Field)> {
+    let mut taken: HashSet<String> = HashSet::new();
+    let name = |field: &Field| {
+        let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
+        let mut name: String = field.path.join("_").chars().map(plain).take(200).collect();
+        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+            name.insert(0, '_');
+        }
+        if crate::schema::system::is_reserved(&name) {
+            name.push('_');
+        }
+        let mut unique = name.clone();
+        let mut n = 2_u32;
+        while !taken.insert(unique.clone()) {
+            unique = format!("{name}_{n}");
+            n = n.saturating_add(1);
+        }
+        unique
+    };
+    fields.iter().map(name).zip(fields).collect()
+}
+
+fn column(name: &str, field: &Field, records: u64) -> Value {
+    let list = matches!(field.kind, ColumnType::List(_));
+    let path = schema::path_text(&field.path);
+    json!({
+        "path": if list { format!("{path}[:]") } else { path },
+        "recommended_type": recommended(field),
+        "present_pct": field.present as f64 / records.max(1) as f64,
+        "name": name,
+    })
+}
+
+/// The narrowest type that holds the sample, as the contract's analysis has it.
+fn recommended(field: &Field) -> String {
+    let kind = integers(&field.kind, |_| match field.integers {
+        Integers { unsigned: true, .. } => ColumnType::UInt64,
+        Integers { min, max, .. } if i16::try_from(min).is_ok() && i16::try_from(max).is_ok() => {
+            ColumnType::Int16
+        }
+        Integers { min, max, .. } if i32::try_from(min).is_ok() && i32::try_from(max).is_ok() => {
+            ColumnType::Int32
+        }
+        _ => ColumnType::Int64,
+    });
+    let digits = match field.second_digits {
+        0 => 0,
+        1..=3 => 3,
+        4..=6 => 6,
+        _ => 9,
+    };
+    types::name(&text_for_objects(kind), Some(digits))
+}
+
+/// The contract's lists of objects are lists of their texts.
+fn text_for_objects(kind: ColumnType) -> ColumnType {
+    match kind {
+        ColumnType::List(item) => ColumnType::List(Box::new(match *item {
+            ColumnType::Struct(_) | ColumnType::Json => ColumnType::String,
+            other => text_for_objects(other),
+        })),
+        other => other,
+    }
+}
+
+fn integers(kind: &ColumnType, of: impl Fn(&ColumnType) -> ColumnType + Copy) -> ColumnType {
+    match kind {
+        ColumnType::Int64 => of(kind),
+        ColumnType::List(item) => ColumnType::List(Box::new(integers(item, of))),
+        other => other.clone(),
+    }
+}
+
+fn declaration(name: &str, field: &Field, records: u64) -> String {
+    let list = matches!(field.kind, ColumnType::List(_));
+    let path = schema::path_text(&field.path);
+    let kind = recommended(field);
+    let always = field.present == records;
+    match (always, list) {
+        (true, false) => format!("{name} {kind} `json:{path}`"),
+        (false, false) => format!("{name} Nullable({kind}) `json:{path}`"),
+        (true, true) => format!("{name} {kind} `json:{path}[:]`"),
+        // A list cannot be null; one that is not there is empty.
+        (false, true) => format!("{name} {kind} `json:{path}[:]` DEFAULT []"),
+    }
+}
+
+/// The columns that a data source gets from its first records: wide types, because nobody chose them.
+pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
+    let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
+    let mut has_time = false;
+    let columns = named(&fields).into_iter().map(|(name, field)| {
+        let wide =
+            |_: &ColumnType| if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
+        let kind = text_for_objects(integers(&field.kind, wide));
+        // The time of an event is what tables are sorted by, so the first that is always there is not null.
+        let epoch_digits =
+            (kind == ColumnType::Timestamp).then_some(if field.second_digits > 3 { 6 } else { 3 });
+        let path = (field.path.len() != 1 || field.path.first() != Some(&name)).then(|| field.path.clone());
+        let time = !has_time && kind == ColumnType::Timestamp && field.present == sample.records;
+        has_time |= time;
+        Column { nullable: !time, path, epoch_digits, ..Column::new(name, kind) }
+    });
+    Ok(columns.collect())
+}
+
+/// A record as the columns see it.
+fn preview(record: &[u8], columns: &[(String, &Field)]) -> Value {
+    let record: Value = serde_json::from_slice(record).unwrap_or_default();
+    let value = |field: &Field| field.path.iter().try_fold(&record, |value, key| value.get(key)).cloned();
+    let row: Map<String, Value> =
+        columns.iter().map(|(name, field)| (name.clone(), value(field).unwrap_or_default())).collect();
+    Value::Object(row)
+}
+
+/// Records in an upload for a data source that exists.
+pub(super) fn records(
+    data: &Bytes,
+    format: Format,
+    columns: &[Column],
+    notation: csv::Notation,
+    bytes_max: u64,
+) -> Result<Records, Reject> {
+    let body: Bytes = match format {
+        Format::Ndjson => data.clone(),
+        Format::Csv if columns.is_empty() => csv::guessed(data, notation, bytes_max)?.into(),
+        Format::Csv => csv::records(data, columns, notation, bytes_max)?.into(),
+    };
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Reject::new(Kind::Malformed, "The data has no records"));
+    }
+    let kind = BodyKind::of(body.iter(), BodyKind::Lines);
+    Ok(Records { body, kind })
+}

@@ -1,0 +1,191 @@
+//! CSV as the records it stands for. A cell is a number, a list or a truth value where its column is one, and text
+//! otherwise; one that does not fit stays text, so that the rules for records decide what becomes of it.
+
+use crate::contracts::reject::{Kind, Reject};
+use crate::schema::{Column, ColumnType};
+use csv::{ByteRecord, ReaderBuilder};
+use std::borrow::Cow;
+
+/// How cells, lines and quotes are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Notation {
+    pub(super) delimiter: u8,
+    pub(super) escape: Option<u8>,
+}
+
+/// Columns that CSV without a schema may have.
+const COLUMNS_MAX: usize = 10_000;
+
+/// What a cell is for its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Text,
+    /// JSON if it is one, text otherwise.
+    Literal,
+    /// Whatever it looks like.
+    Guess,
+}
+
+struct Target {
+    /// The key in its JSON form, quotes and colon included.
+    key: String,
+    cell: Cell,
+}
+
+/// Records from CSV for declared columns, by the names in its first line if these are the columns' names, otherwise by
+/// place. At most `bytes_max` bytes.
+pub(super) fn records(
+    text: &[u8],
+    columns: &[Column],
+    notation: Notation,
+    bytes_max: u64,
+) -> Result<Vec<u8>, Reject> {
+    let first = first_line(text, notation)?;
+    let named = |name: &str| columns.iter().find(|column| column.name == name);
+    let header: Option<Vec<&Column>> = first.iter().map(|cell| named(cell)).collect();
+    let by_name = header.filter(|found| !found.is_empty());
+    let skip = by_name.is_some();
+    let columns = by_name.unwrap_or_else(|| columns.iter().collect());
+    let targets = columns.into_iter().map(target).collect::<Result<Vec<_>, _>>()?;
+    write(text, &targets, skip, notation, bytes_max)
+}
+
+/// Records from CSV of which nothing is known. Its first line has the names, unless a cell of it looks like a value.
+pub(super) fn guessed(text: &[u8], notation: Notation, bytes_max: u64) -> Result<Vec<u8>, Reject> {
+    let first = first_line(text, notation)?;
+    if first.len() > COLUMNS_MAX {
+        return Err(Reject::malformed(format!("The CSV has more than {COLUMNS_MAX} columns")));
+    }
+    let is_name = |cell: &String| !cell.is_empty() && literal(cell.as_bytes(), Cell::Guess).is_none();
+    let unique: std::collections::HashSet<&String> = first.iter().collect();
+    let header = first.iter().all(is_name) && unique.len() == first.len();
+    let name =
+        |(place, cell): (usize, &String)| if header { cell.clone() } else { format!("column_{place:02}") };
+    let targets: Vec<Target> = first
+        .iter()
+        .enumerate()
+        .map(name)
+        .map(|name| Target { key: key(&name), cell: Cell::Guess })
+        .collect();
+    write(text, &targets, header, notation, bytes_max)
+}
+
+fn target(column: &Column) -> Result<Target, Reject> {
+    let cell = match column.kind {
+        ColumnType::String | ColumnType::FixedString(_) | ColumnType::Uuid | ColumnType::Binary => Cell::Text,
+        _ => Cell::Literal,
+    };
+    match column.keys() {
+        [name] => Ok(Target { key: key(name), cell }),
+        _ => Err(Reject::malformed(format!(
+            "CSV has no place for column '{}', whose JSON path leads into an object; send ndjson",
+            column.name
+        ))),
+    }
+}
+
+fn key(name: &str) -> String {
+    format!("{}:", serde_json::Value::from(name))
+}
+
+fn reader(text: &[u8], notation: Notation) -> csv::Reader<&[u8]> {
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(notation.delimiter)
+        .escape(notation.escape)
+        .double_quote(notation.escape.is_none())
+        .from_reader(text)
+}
+
+fn first_line(text: &[u8], notation: Notation) -> Result<Vec<String>, Reject> {
+    let mut first = ByteRecord::new();
+    let found = reader(text, notation).read_byte_record(&mut first).map_err(|error| broken(&error))?;
+    if !found {
+        return Err(Reject::malformed("The CSV has no lines"));
+    }
+    Ok(first.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect())
+}
+
+fn broken(error: &csv::Error) -> Reject {
+    Reject::malformed(format!("The CSV cannot be read: {error}"))
+}
+
+fn write(
+    text: &[u8],
+    targets: &[Target],
+    skip_first: bool,
+    notation: Notation,
+    bytes_max: u64,
+) -> Result<Vec<u8>, Reject> {
+    let mut reader = reader(text, notation);
+    let mut line = ByteRecord::new();
+    let mut records = Vec::new();
+    let mut first = true;
+    while reader.read_byte_record(&mut line).map_err(|error| broken(&error))? {
+        if std::mem::take(&mut first) && skip_first {
+            continue;
+        }
+        if line.len() == targets.len() && std::str::from_utf8(line.as_slice()).is_ok() {
+            write_record(&line, targets, &mut records);
+        } else {
+            write_bad(&line, notation, &mut records);
+        }
+        records.push(b'\n');
+        if records.len() as u64 > bytes_max {
+            return Err(Reject::new(
+                Kind::TooLarge,
+                format!("the CSV exceeds {bytes_max} bytes as records; divide it"),
+            ));
+        }
+    }
+    Ok(records)
+}
+
+/// One line as one JSON object. Cells that are empty are left out, but for text, which may be empty.
+fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) {
+    records.push(b'{');
+    let mut separate = false;
+    for (cell, target) in line.iter().zip(targets) {
+        let text = std::str::from_utf8(cell).unwrap_or_default();
+        if text.is_empty() && target.cell != Cell::Text || text == "\\N" {
+            continue;
+        }
+        if std::mem::replace(&mut separate, true) {
+            records.push(b',');
+        }
+        records.extend_from_slice(target.key.as_bytes());
+        let value = literal(cell, target.cell);
+        let quoted = || Cow::Owned(serde_json::Value::from(text).to_string().into_bytes());
+        records.extend_from_slice(&value.map_or_else(quoted, Cow::Borrowed));
+    }
+    records.push(b'}');
+}
+
+/// A line that does not have the right number of cells, so that it is found to be no record, with its text.
+fn write_bad(line: &ByteRecord, notation: Notation, records: &mut Vec<u8>) {
+    let mut text = Vec::new();
+    for (n, cell) in line.iter().enumerate() {
+        if n > 0 {
+            text.push(notation.delimiter);
+        }
+        text.extend_from_slice(cell);
+    }
+    // As a JSON text it is no object, whatever it says, and has no line feeds.
+    let text = String::from_utf8_lossy(&text).into_owned();
+    records.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+}
+
+/// The cell's own text, if it is JSON and not a text.
+fn literal(cell: &[u8], kind: Cell) -> Option<&[u8]> {
+    let cell = cell.trim_ascii();
+    match (kind, cell.first()?) {
+        (Cell::Text, _) => return None,
+        (_, b'-' | b'0'..=b'9' | b't' | b'f') | (Cell::Literal, b'[' | b'{' | b'n') => {}
+        _ => return None,
+    }
+    let mut parser = crate::formats::json::Parser::line(cell);
+    parser.skip_value().ok()?;
+    (parser.at() == cell.len()).then_some(cell)
+}

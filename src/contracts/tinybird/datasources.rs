@@ -1,0 +1,494 @@
+//! Data sources: streams by another name. Made from a schema or from their first records, listed, shown, appended to,
+//! changed, emptied and dropped.
+
+use super::analyze::{self, Format, Records};
+use super::jobs::{self, Job};
+use super::reply;
+use super::schema::{self, Shown};
+use super::upload::Upload;
+use crate::auth::Need;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Alter, CatalogError, Control, IfExists, NewStream, Stream};
+use crate::contracts::{Accepted, Append, Call, Destination, Managed, Reply, Wait};
+use crate::formats::json::BodyKind;
+use crate::schema::{Change, Column, Policy, QuarantineLayout, StreamSettings};
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// What this contract keeps of a stream, in the stream's settings.
+const VENDOR: &str = "tinybird";
+const QUARANTINE: &str = "_quarantine";
+
+/// `POST /v0/datasources`: makes one, or appends to one.
+pub(super) fn post(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let upload = Upload::of(call)?;
+    analyze::refuse_url(&upload)?;
+    let name = upload.required("name")?;
+    match upload.get("mode").unwrap_or("create") {
+        "create" => create(control, call, &upload, name),
+        "append" => append(control, call, &upload, name),
+        "replace" => Err(replace()),
+        other => {
+            Err(Reject::malformed(format!("mode '{other}' is not supported; it is 'create' or 'append'")))
+        }
+    }
+}
+
+pub(super) fn replace() -> Reject {
+    Reject::malformed("Replacing rows is not supported: make another data source, and append to that")
+}
+
+fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
+    call.caller.require(Need::Create)?;
+    let format = Format::of(upload)?;
+    let notation = analyze::notation(upload)?;
+    let columns_max = control.columns_max();
+    let mut vendor = Map::new();
+    let declared = match upload.get("schema") {
+        None => None,
+        Some(text) => {
+            let declared = schema::parse(text, columns_max).map_err(Reject::malformed)?;
+            vendor.insert("columns".to_owned(), clauses(&declared));
+            Some(declared.into_iter().map(|declared| declared.column).collect::<Vec<Column>>())
+        }
+    };
+    let format = format.unwrap_or_else(|| match (&upload.data, &declared) {
+        (Some(data), _) => Format::looks(data),
+        (None, Some(columns)) if columns.iter().any(|column| column.path.is_some()) => Format::Ndjson,
+        _ => Format::Csv,
+    });
+    let records = match &upload.data {
+        None => None,
+        Some(data) => {
+            let known = declared.as_deref().unwrap_or_default();
+            Some(analyze::records(data, format, known, notation, call.decoded_max)?)
+        }
+    };
+    let columns = match (declared, &records) {
+        (Some(columns), _) => columns,
+        // All of it is stored, so all of it decides on the types.
+        (None, Some(records)) => {
+            analyze::columns(&analyze::sample(&records.body, records.kind, u64::MAX, columns_max)?)?
+        }
+        (None, None) => {
+            return Err(Reject::malformed("Either 'schema' or data to infer it from is required"));
+        }
+    };
+    vendor.insert("type".to_owned(), json!(format.name()));
+    vendor.insert("engine".to_owned(), engine(upload));
+    let settings = StreamSettings {
+        description: upload.get("description").unwrap_or_default().to_owned(),
+        quarantine: QuarantineLayout::Tinybird,
+        vendor: Map::from_iter([(VENDOR.to_owned(), Value::Object(vendor))]),
+        ..StreamSettings::default()
+    };
+    let new = NewStream {
+        name: name.to_owned(),
+        policy: Policy::Propose,
+        columns,
+        settings,
+        if_exists: IfExists::Error,
+    };
+    let stream = control.catalog.create_stream_with(new).map_err(refused)?;
+    let Some(Records { body, kind }) = records else {
+        let body = imported(control, &stream, &Job::new(&stream, 0), false);
+        return Ok(Managed::Reply(reply(StatusCode::OK, &body)));
+    };
+    Ok(import(stream, body, kind, upload))
+}
+
+fn append(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
+    let stream = find(control, name)?;
+    call.caller.require(Need::Ingest(&stream.name))?;
+    let Records { body, kind } = uploaded(call, upload, &stream)?;
+    Ok(import(stream, body, kind, upload))
+}
+
+/// The records of an upload for a stream that exists.
+fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records, Reject> {
+    let data = upload
+        .data
+        .as_ref()
+        .ok_or_else(|| Reject::malformed("There is no data: send it as a file, or as the body"))?;
+    let format = Format::of(upload)?.unwrap_or_else(|| Format::looks(data));
+    analyze::records(data, format, &stream.schema.columns, analyze::notation(upload)?, call.decoded_max)
+}
+
+/// Appends, and answers when the rows are there to be read, as an import does.
+fn import(stream: Arc<Stream>, body: Bytes, kind: BodyKind, upload: &Upload) -> Managed {
+    let blocks = upload.get("debug").is_some_and(|debug| debug.contains("block"));
+    let bytes = body.len() as u64;
+    let of = Arc::clone(&stream);
+    let reply = move |control: &Control, accepted: &Accepted| {
+        let job = Job::of(&of, accepted, bytes);
+        job.save(control);
+        reply(StatusCode::OK, &imported(control, &of, &job, blocks))
+    };
+    Managed::Append(Append {
+        to: Destination::Stream(stream),
+        body,
+        kind,
+        wait: Wait::Table,
+        reply: Box::new(reply),
+    })
+}
+
+/// `POST /v1/datasources/{name}/append`: answered at once, with the id of a job to ask for.
+pub(super) fn append_job(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let upload = Upload::of(call)?;
+    analyze::refuse_url(&upload)?;
+    let stream = find(control, name)?;
+    call.caller.require(Need::Ingest(&stream.name))?;
+    let Records { body, kind } = uploaded(call, &upload, &stream)?;
+    let (bytes, of, url) = (body.len() as u64, Arc::clone(&stream), control.base_url(call.head.headers));
+    let reply = move |control: &Control, accepted: &Accepted| {
+        let job = Job::of(&of, accepted, bytes);
+        control.publish_soon(&of, accepted.lsn);
+        job.save(control);
+        reply(StatusCode::OK, &jobs::json(control, &job, &url))
+    };
+    Ok(Managed::Append(Append {
+        to: Destination::Stream(stream),
+        body,
+        kind,
+        wait: Wait::Sync,
+        reply: Box::new(reply),
+    }))
+}
+
+/// The answer to an import.
+fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Value {
+    let mut answer = json!({
+        "datasource": summary(control, stream),
+        "import_id": job.id,
+        "invalid_lines": job.invalid,
+        "quarantine_rows": job.quarantined,
+        "error": job.error().map_or(Value::Bool(false), Value::String),
+    });
+    if let (true, Some(answer)) = (blocks, answer.as_object_mut()) {
+        answer.insert("blocks".to_owned(), job.blocks());
+        answer.insert("block_log".to_owned(), json!([]));
+    }
+    answer
+}
+
+pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let streams = control.catalog.streams().all();
+    let seen = |stream: &&Arc<Stream>| {
+        call.caller.may(Need::Read(&stream.name)) || call.caller.may(Need::Ingest(&stream.name))
+    };
+    let shown = streams.iter().filter(seen).map(|stream| {
+        let mut shown = summary(control, stream);
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("statistics".to_owned(), statistics(control, stream, "rows")?);
+        }
+        Ok(shown)
+    });
+    let shown: Vec<Value> = shown.collect::<Result<_, Reject>>()?;
+    Ok(Managed::Reply(reply(StatusCode::OK, &json!({ "datasources": shown }))))
+}
+
+pub(super) fn get(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let (stream, table) = find_table(control, name)?;
+    if !call.caller.may(Need::Ingest(&stream.name)) {
+        call.caller.require(Need::Read(&stream.name))?;
+    }
+    Ok(Managed::Reply(reply(StatusCode::OK, &detail(control, &stream, table)?)))
+}
+
+/// All that a client may want to know of a data source or its quarantine.
+fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
+    let mut shown = summary(control, stream);
+    let proposed = !control.catalog.proposals(stream.id).map_err(refused)?.is_empty();
+    let columns = match table {
+        Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
+        Table::Quarantine => quarantine_columns(stream),
+    };
+    let columns: Vec<(Value, String)> = columns;
+    let text: Vec<&str> = columns.iter().map(|(_, text)| text.as_str()).collect();
+    let text = text.join(", ");
+    if let Some(shown) = shown.as_object_mut() {
+        if table == Table::Quarantine {
+            shown.insert("name".to_owned(), json!(format!("{}{QUARANTINE}", stream.name)));
+        }
+        let kind = if table == Table::Rows { "rows" } else { "quarantine" };
+        shown.insert("statistics".to_owned(), statistics(control, stream, kind)?);
+        let columns: Vec<Value> = columns.into_iter().map(|(column, _)| column).collect();
+        shown.insert("schema".to_owned(), json!({"columns": columns, "sql_schema": text}));
+        shown.insert("new_columns_detected".to_owned(), json!(proposed));
+        shown.insert("indexes".to_owned(), json!([]));
+    }
+    Ok(shown)
+}
+
+fn shown_column(stream: &Stream, column: &Column) -> (Value, String) {
+    let clauses = vendor(stream).and_then(|vendor| vendor.get("columns")?.get(&column.name)?.as_str());
+    let shown = Shown::of(column, clauses);
+    let text = format!("`{}` {}", column.name, shown.declaration());
+    let json = json!({
+        "name": column.name,
+        "type": shown.kind,
+        "jsonpath": shown.json_path,
+        "nullable": shown.nullable,
+        "codec": shown.codec,
+        "default_value": shown.default,
+        "normalized_name": column.name,
+        "auto": false,
+    });
+    (json, text)
+}
+
+fn quarantine_columns(stream: &Stream) -> Vec<(Value, String)> {
+    let own = [
+        ("c__error_column", "Array(String)", false),
+        ("c__error", "Array(String)", false),
+        ("c__import_id", "String", true),
+        ("insertion_date", "DateTime", false),
+        ("c__raw", "String", false),
+    ];
+    let of_rows = stream.schema.columns.iter().map(|column| (column.name.as_str(), "String", true));
+    let column = |(name, kind, nullable): (&str, &str, bool)| {
+        let text = if nullable { format!("`{name}` Nullable({kind})") } else { format!("`{name}` {kind}") };
+        let json = json!({
+            "name": name, "type": kind, "jsonpath": null, "nullable": nullable, "codec": null,
+            "default_value": null, "normalized_name": name, "auto": false,
+        });
+        (json, text)
+    };
+    own.into_iter().chain(of_rows).map(column).collect()
+}
+
+/// What every answer says of a data source.
+fn summary(control: &Control, stream: &Stream) -> Value {
+    let changed = (stream.schema.version > 1).then(|| control.catalog.schema_versions(stream.id));
+    let changed = changed.and_then(|versions| Some(versions.ok()?.last()?.created_at));
+    let updated_at = changed.unwrap_or(stream.created_at);
+    let own = vendor(stream);
+    let said = |key: &str| own.and_then(|own| own.get(key)).cloned();
+    json!({
+        "id": id(stream),
+        "name": stream.name,
+        "cluster": super::workspace::NAME,
+        "tags": {},
+        "created_at": time(stream.created_at),
+        "updated_at": time(updated_at),
+        "replicated": false,
+        "version": 0,
+        "project": stream.settings.project,
+        "headers": {},
+        "shared_with": [],
+        "type": said("type").unwrap_or_else(|| json!("ndjson")),
+        "engine": said("engine").unwrap_or_else(|| json!({"engine": "MergeTree", "sorting_key": "tuple()"})),
+        "description": stream.settings.description,
+        "used_by": [],
+        "last_commit": {"content_sha": "", "path": "", "status": "ok"},
+        "errors_discarded_at": null,
+        "policy": stream.policy.name(),
+    })
+}
+
+/// Rows that can be read, and the bytes of their files.
+fn statistics(control: &Control, stream: &Stream, kind: &str) -> Result<Value, Reject> {
+    let totals = control.catalog.totals(stream.id).map_err(refused)?;
+    let totals = totals.iter().filter(|total| total.kind == kind && total.state != "expired");
+    let (rows, bytes) = totals.fold((0_u64, 0_u64), |(rows, bytes), total| {
+        (rows.saturating_add(total.rows), bytes.saturating_add(total.bytes))
+    });
+    Ok(json!({"row_count": rows, "bytes": bytes}))
+}
+
+/// `POST /v0/datasources/{name}/alter`.
+pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    call.caller.require(Need::Create)?;
+    let stream = find(control, name)?;
+    let upload = Upload::of(call)?;
+    for unsupported in ["ttl", "indexes"] {
+        if upload.get(unsupported).is_some() {
+            return Err(Reject::malformed(format!(
+                "'{unsupported}' is not supported; 'schema' and 'description' can be altered"
+            )));
+        }
+    }
+    let (columns, settings) = altered(control, &stream, &upload)?;
+    let settings_changed = settings != *stream.settings;
+    let force = upload.is_true("force");
+    let alter = Alter { policy: None, columns, settings: Some(settings), force };
+    let changes = control.catalog.changes(stream.id, None, &alter).map_err(refused)?;
+    let new = alter.columns.as_deref().unwrap_or_default();
+    let mut operations: Vec<String> = changes.iter().map(|change| operation(change, new)).collect();
+    if alter.settings.as_ref().is_some_and(|new| new.description != stream.settings.description) {
+        operations.push("MODIFY COMMENT".to_owned());
+    }
+    if operations.is_empty() && !settings_changed {
+        return Err(Reject::malformed("There were no operations to perform"));
+    }
+    let lost: Vec<String> =
+        changes.iter().filter(|change| change.loses_data()).map(ToString::to_string).collect();
+    if !lost.is_empty() && !force {
+        return Err(Reject::malformed(format!(
+            "Values that were stored would not be any more: {}. Nothing was changed; 'force=true' does it all the same, \
+             and what is stored stays as it is",
+            lost.join("; ")
+        )));
+    }
+    let dry = upload.is_true("dry") || upload.is_true("dry_run");
+    let stream = if dry {
+        stream
+    } else {
+        control.catalog.alter_stream(stream.id, Some(stream.schema.version), &alter).map_err(refused)?
+    };
+    let answer = json!({
+        "dry": dry,
+        "operations": operations,
+        "dependencies": [],
+        "datasource": detail(control, &stream, Table::Rows)?,
+    });
+    Ok(Managed::Reply(reply(StatusCode::OK, &answer)))
+}
+
+/// The columns and settings that an alter asks for.
+fn altered(
+    control: &Control,
+    stream: &Stream,
+    upload: &Upload,
+) -> Result<(Option<Vec<Column>>, StreamSettings), Reject> {
+    let mut settings = StreamSettings::clone(&stream.settings);
+    if let Some(description) = upload.get("description") {
+        description.clone_into(&mut settings.description);
+    }
+    let Some(text) = upload.get("schema") else { return Ok((None, settings)) };
+    let declared = schema::parse(text, control.columns_max()).map_err(Reject::malformed)?;
+    let mut own = vendor(stream).cloned().unwrap_or_default();
+    own.insert("columns".to_owned(), clauses(&declared));
+    settings.vendor.insert(VENDOR.to_owned(), Value::Object(own));
+    Ok((Some(declared.into_iter().map(|declared| declared.column).collect()), settings))
+}
+
+/// A change in the words of the contract.
+fn operation(change: &Change, columns: &[Column]) -> String {
+    let kind = |name: &String| {
+        columns.iter().find(|column| column.name == *name).map_or_else(String::new, Column::type_name)
+    };
+    match change {
+        Change::Added { column, kind } => format!("ADD COLUMN `{column}` {kind}"),
+        Change::Removed { column } => format!("DROP COLUMN `{column}`"),
+        Change::Reordered => "MODIFY ORDER OF COLUMNS".to_owned(),
+        Change::Retyped { column, to, .. } => format!("MODIFY COLUMN `{column}` {to}"),
+        Change::Required { column }
+        | Change::Optional { column }
+        | Change::Redefined { column }
+        | Change::Moved { column } => format!("MODIFY COLUMN `{column}` {}", kind(column)),
+    }
+}
+
+/// `DELETE /v0/datasources/{name}`: it takes no more records, and its name is free. What is accepted is still written.
+pub(super) fn drop_source(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let stream = find(control, name)?;
+    call.caller.require(Need::Drop(&stream.name))?;
+    if Upload::of(call)?.is_true("dry_run") {
+        let shown = summary(control, &stream);
+        let answer = json!({"dry_run": true, "dependent_pipes": [], "datasource": shown});
+        return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
+    }
+    control.catalog.delete_stream(stream.id).map_err(refused)?;
+    Ok(Managed::Reply(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }))
+}
+
+/// `POST /v0/datasources/{name}/truncate`: refused. What was published stays until whoever owns the destination removes
+/// it: readers of a directory have no moment at which all of its files could go at once.
+pub(super) fn truncate(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let (stream, _) = find_table(control, name)?;
+    call.caller.require(Need::Drop(&stream.name))?;
+    Err(Reject::malformed(
+        "Truncating is not supported: rows that are published stay at the destination. Drop the data source, or make \
+         another one",
+    ))
+}
+
+/// Conditions are SQL, of which there is none here.
+pub(super) fn delete_rows() -> Reject {
+    Reject::malformed(
+        "Deleting rows by a condition is not supported: there is no SQL here; truncate removes all rows",
+    )
+}
+
+/// Which of a stream's two tables a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Rows,
+    Quarantine,
+}
+
+/// The stream of a name or an id.
+pub(super) fn find(control: &Control, name: &str) -> Result<Arc<Stream>, Reject> {
+    control.catalog.streams().find(name).cloned().ok_or_else(|| missing(name))
+}
+
+/// The same, also by the name of the quarantine, which is there after its first row.
+pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, Table), Reject> {
+    let Some(source) = name.strip_suffix(QUARANTINE) else { return Ok((find(control, name)?, Table::Rows)) };
+    let stream = find(control, source).map_err(|_| missing(name))?;
+    let counts = control.catalog.stream_progress(stream.id).map_err(refused)?.counts;
+    if counts.quarantined == 0 { Err(missing(name)) } else { Ok((stream, Table::Quarantine)) }
+}
+
+fn missing(name: &str) -> Reject {
+    Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist"))
+}
+
+/// A refusal of the catalog's, in this contract's words.
+pub(super) fn refused(error: CatalogError) -> Reject {
+    match error {
+        CatalogError::Exists(name) => {
+            Reject::new(Kind::Conflict, format!("Data Source \"{name}\" already exists"))
+        }
+        CatalogError::NoSuchStream => {
+            Reject::new(Kind::NoSuchStream, "the Data Source was deleted meanwhile")
+        }
+        CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
+            Reject::new(Kind::Conflict, "the Data Source was changed meanwhile, try again")
+        }
+        CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
+            Reject::malformed(error.to_string())
+        }
+        error => Reject::internal(&error),
+    }
+}
+
+fn vendor(stream: &Stream) -> Option<&Map<String, Value>> {
+    stream.settings.vendor.get(VENDOR)?.as_object()
+}
+
+/// What declarations say behind the types, by column.
+fn clauses(declared: &[schema::Declaration]) -> Value {
+    let clauses = declared.iter().map(|declared| (declared.column.name.clone(), json!(declared.clauses)));
+    Value::Object(clauses.collect())
+}
+
+/// The engine that was asked for, to be given back. Files here have none.
+fn engine(upload: &Upload) -> Value {
+    let of = |key: &str, default: &str| upload.get(key).unwrap_or(default).to_owned();
+    let mut engine = json!({
+        "engine": of("engine", "MergeTree"),
+        "sorting_key": of("engine_sorting_key", "tuple()"),
+    });
+    for key in ["partition_key", "primary_key", "ttl"] {
+        if let (Some(said), Some(engine)) = (upload.get(&format!("engine_{key}")), engine.as_object_mut()) {
+            engine.insert(key.to_owned(), json!(said));
+        }
+    }
+    engine
+}
+
+/// The id by which the contract knows a stream; the catalog finds it by that as well.
+pub(super) fn id(stream: &Stream) -> String {
+    format!("t_{}", stream.uuid.replace('-', ""))
+}
+
+/// `2026-01-01 00:00:00.000000`
+pub(super) fn time(at: i64) -> String {
+    jiff::Timestamp::from_microsecond(at)
+        .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string())
+}

@@ -1,0 +1,195 @@
+//! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::{JSON, credential};
+use crate::contracts::reject::Reject;
+use crate::contracts::{Accepted, Durability, Ingest, Parsed, Reply, RequestHead, Wait};
+use crate::formats::json::BodyKind;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use std::borrow::Cow;
+
+pub(super) const PATH: &str = "/v0/events";
+/// What a client may read of the log sequence number: `GET /admin/v1/receipts/<lsn>` says where the rows are.
+static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
+static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
+static PUBLISHED: HeaderName = HeaderName::from_static("forebay-published");
+
+/// Whether the path is that of the Events API.
+pub(super) fn is_path(path: &str) -> bool {
+    path == PATH || path.strip_prefix(PATH) == Some("/")
+}
+
+/// What is asked of the Events API.
+pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+    match *head.method {
+        Method::POST => {}
+        Method::HEAD => {
+            return Ok(Parsed::Answer(Reply {
+                status: StatusCode::OK,
+                headers: Vec::new(),
+                body: Bytes::new(),
+            }));
+        }
+        Method::OPTIONS => return Ok(Parsed::Preflight("POST, OPTIONS".into())),
+        _ => return Err(Reject::method_not_allowed(head.method, "POST, OPTIONS, HEAD")),
+    }
+    let mut name: Option<Cow<'a, str>> = None;
+    let mut wait = Wait::Append;
+    let mut kind = BodyKind::Lines;
+    let mut token = None;
+    // Parameters of other names are for others: clients add their own.
+    for (key, value) in form_urlencoded::parse(head.query.as_bytes()) {
+        match &*key {
+            "name" if name.is_some() => {
+                return Err(Reject::malformed("The 'name' query parameter is given more than once"));
+            }
+            "name" => name = Some(value),
+            "wait" => wait = wait_of(&value),
+            "format" => {
+                kind = match &*value {
+                    "ndjson" => BodyKind::Lines,
+                    "json" => BodyKind::Document,
+                    _ => {
+                        return Err(Reject::malformed("The 'format' query parameter is 'ndjson' or 'json'"));
+                    }
+                }
+            }
+            "token" => token = Some(value),
+            _ => {}
+        }
+    }
+    let stream = name.filter(|name| !name.is_empty());
+    let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
+    let credential = credential(&head, token);
+    Ok(Parsed::Ingest(Ingest { stream, project: None, may_be_connection: false, wait, kind, credential }))
+}
+
+/// How the contract says what became of the records.
+pub(super) fn accepted(accepted: &Accepted) -> Reply {
+    let Accepted { lsn, stored, quarantined, state, .. } = accepted;
+    let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");
+    if let Durability::Published(files) = state {
+        body.push_str(",\"files\":");
+        body.push_str(&serde_json::Value::from(files.clone()).to_string());
+    }
+    body.push('}');
+    let mut headers = Vec::with_capacity(3);
+    headers.push((header::CONTENT_TYPE, JSON.clone()));
+    headers.push((RECEIPT.clone(), HeaderValue::from(*lsn)));
+    let status = match state {
+        Durability::Appended => StatusCode::ACCEPTED,
+        Durability::Synced | Durability::Published(_) => StatusCode::OK,
+        Durability::SyncPending => {
+            headers.push((DURABLE.clone(), HeaderValue::from_static("false")));
+            StatusCode::ACCEPTED
+        }
+        Durability::PublishPending => {
+            headers.push((PUBLISHED.clone(), HeaderValue::from_static("false")));
+            StatusCode::ACCEPTED
+        }
+    };
+    Reply { status, headers, body: body.into() }
+}
+
+fn wait_of(value: &str) -> Wait {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "" => Wait::Sync,
+        "table" => Wait::Table,
+        _ => Wait::Append,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Credential;
+    use crate::contracts::reject::Kind;
+    use http::HeaderMap;
+
+    fn parse(method: &Method, query: &str, authorization: Option<&str>) -> Result<Ingest<'static>, Reject> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        }
+        let head = RequestHead {
+            method,
+            path: PATH,
+            query,
+            headers: &headers,
+            named: crate::contracts::Named::default(),
+        };
+        match super::parse(head)? {
+            Parsed::Ingest(ingest) => Ok(Ingest {
+                stream: ingest.stream.into_owned().into(),
+                credential: match ingest.credential {
+                    Credential::Bearer(token) => Credential::Bearer(token.into_owned().into()),
+                    _ => Credential::None,
+                },
+                project: None,
+                may_be_connection: false,
+                ..ingest
+            }),
+            _ => panic!("no answer expected"),
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let ingest = parse(&Method::POST, "name=ev&wait=true&from=cli&cli_version=5", None).unwrap();
+        assert_eq!((&*ingest.stream, ingest.wait, ingest.kind), ("ev", Wait::Sync, BodyKind::Lines));
+        for (query, wait) in [
+            ("name=e", Wait::Append),
+            ("name=e&wait=false", Wait::Append),
+            ("name=e&wait", Wait::Sync),
+            ("name=e&wait=TRUE", Wait::Sync),
+            ("name=e&wait=1", Wait::Sync),
+            ("name=e&wait=table", Wait::Table),
+            ("name=e&wait=yes", Wait::Append),
+        ] {
+            assert_eq!(parse(&Method::POST, query, None).unwrap().wait, wait, "{query}");
+        }
+        assert_eq!(parse(&Method::POST, "name=e&format=json", None).unwrap().kind, BodyKind::Document);
+        for bad in ["", "name=", "nam=e", "name=a&name=b", "name=a&format=csv"] {
+            assert_eq!(parse(&Method::POST, bad, None).unwrap_err().kind, Kind::Malformed, "{bad}");
+        }
+        assert_eq!(parse(&Method::GET, "name=e", None).unwrap_err().kind, Kind::MethodNotAllowed);
+    }
+
+    #[test]
+    fn the_header_token_wins_over_the_query() {
+        let credential = |query, header| parse(&Method::POST, query, header).unwrap().credential;
+        assert_eq!(credential("name=e", None), Credential::None);
+        assert_eq!(credential("name=e&token=q", None), Credential::Bearer("q".into()));
+        assert_eq!(credential("name=e&token=q", Some("bearer h")), Credential::Bearer("h".into()));
+        assert_eq!(credential("name=e", Some("Basic abc")), Credential::None);
+        assert_eq!(credential("name=e&token=q", Some("Basic abc")), Credential::Bearer("q".into()));
+    }
+
+    #[test]
+    fn replies_have_the_documented_shape() {
+        let accepted = |state| {
+            super::accepted(&Accepted {
+                lsn: 7,
+                stored: 2,
+                quarantined: 1,
+                invalid: 1,
+                state,
+                numbered: None,
+                exports: Vec::new(),
+                receiver: None,
+                refused: Vec::new(),
+            })
+        };
+        let reply = accepted(Durability::Appended);
+        assert_eq!(
+            (reply.status.as_u16(), &reply.body[..]),
+            (202, &br#"{"successful_rows":2,"quarantined_rows":1}"#[..])
+        );
+        assert_eq!(accepted(Durability::Synced).status.as_u16(), 200);
+        let reply = accepted(Durability::Published(vec!["a/b.parquet".to_owned()]));
+        assert!(reply.body.ends_with(br#""files":["a/b.parquet"]}"#), "{:?}", reply.body);
+        let pending = accepted(Durability::SyncPending);
+        assert!(pending.status.as_u16() == 202 && pending.headers.iter().any(|(name, _)| *name == DURABLE));
+    }
+}

@@ -1,0 +1,167 @@
+//! Imports as jobs: what an append has become. Their records are in the log before anybody learns of the job; it is done
+//! once they are published.
+
+use super::datasources::{id, time};
+use super::reply;
+use crate::auth::Need;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::{Control, Object, ObjectKey, Stream};
+use crate::contracts::{Accepted, Call, Managed};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const DIALECT: &str = "tinybird";
+const KIND: &str = "job";
+/// Jobs that are remembered.
+const KEPT: u32 = 1_000;
+
+/// An import, as it is remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Job {
+    #[serde(skip)]
+    pub(super) id: String,
+    #[serde(skip)]
+    created_at: i64,
+    /// The stream's id as the contract has it.
+    stream_id: String,
+    stream: String,
+    receipt: u64,
+    pub(super) stored: u64,
+    pub(super) quarantined: u64,
+    /// Lines that are no records; they are among the quarantined.
+    pub(super) invalid: u64,
+    bytes: u64,
+}
+
+impl Job {
+    /// One that brought nothing.
+    pub(super) fn new(stream: &Stream, receipt: u64) -> Self {
+        Self {
+            id: uuid::Uuid::now_v7().to_string(),
+            created_at: 0,
+            stream_id: id(stream),
+            stream: stream.name.clone(),
+            receipt,
+            stored: 0,
+            quarantined: 0,
+            invalid: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn of(stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
+        let Accepted { lsn, stored, quarantined, invalid, .. } = *accepted;
+        Self { stored, quarantined, invalid, bytes, ..Self::new(stream, lsn) }
+    }
+
+    /// Remembers it. Its records are in the log whatever comes of this, so the client is told that they are.
+    pub(super) fn save(&self, control: &Control) {
+        let key = ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: &self.id };
+        let document = serde_json::to_value(self).unwrap_or_default();
+        let saved = control.catalog.create_object(key, &document).map(drop);
+        let saved = saved.and_then(|()| Ok(control.catalog.keep_newest_objects(DIALECT, "", KIND, KEPT)?));
+        if let Err(error) = saved {
+            tracing::warn!(error = %crate::error::chain(&error), receipt = self.receipt, "a job cannot be remembered");
+        }
+    }
+
+    fn read(object: Object) -> Option<Self> {
+        let job: Self = serde_json::from_value(object.document).ok()?;
+        Some(Self { id: object.name, created_at: object.created_at, ..job })
+    }
+
+    /// What the contract says of an import that was not stored whole.
+    pub(super) fn error(&self) -> Option<String> {
+        let rows = |n: u64, one: &str, many: &str| match n {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {many}")),
+        };
+        let quarantined = rows(self.quarantined, "row in quarantine", "rows in quarantine");
+        let invalid = rows(self.invalid, "invalid line", "invalid lines");
+        let parts: Vec<String> = [quarantined, invalid].into_iter().flatten().collect();
+        (!parts.is_empty())
+            .then(|| format!("There was an error with file contents: {}.", parts.join(" and ")))
+    }
+
+    pub(super) fn blocks(&self) -> Value {
+        json!([{
+            "block_id": self.id,
+            "process_return": [{
+                "parser": super::workspace::NAME,
+                "lines": self.stored,
+                "quarantine": self.quarantined,
+                "invalid_lines": self.invalid,
+                "bytes": self.bytes,
+            }],
+            "processing_error": null,
+        }])
+    }
+}
+
+/// A job as its client sees it.
+pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
+    let stream = control.catalog.streams().find(&job.stream_id).cloned();
+    // Of a stream that was dropped there is nothing to wait for.
+    let done = stream.is_none_or(|stream| control.is_published(&stream, job.receipt));
+    let (status, progress) = if done { ("done", 100) } else { ("working", 50) };
+    let created_at = time(if job.created_at == 0 { control.clock.now() } else { job.created_at });
+    let mut shown = json!({
+        "id": job.id,
+        "job_id": job.id,
+        "import_id": job.id,
+        "job_url": format!("{url}/v0/jobs/{}", job.id),
+        "kind": "import",
+        "mode": "append",
+        "status": status,
+        "progress_percentage": progress,
+        "created_at": created_at,
+        "updated_at": created_at,
+        "is_cancellable": false,
+        "datasource": {"id": job.stream_id, "name": job.stream},
+        "receipt": job.receipt,
+        "statistics": {"row_count": job.stored, "bytes": job.bytes},
+        "quarantine_rows": job.quarantined,
+        "invalid_lines": job.invalid,
+        "blocks": job.blocks(),
+    });
+    if let (Some(error), Some(shown)) = (job.error(), shown.as_object_mut()) {
+        shown.insert("errors".to_owned(), json!([error]));
+    }
+    shown
+}
+
+pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+    let mut jobs = control.catalog.objects(DIALECT, "", KIND).map_err(|error| Reject::internal(&error))?;
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.created_at));
+    let url = control.base_url(call.head.headers);
+    let seen =
+        |job: &Job| call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream));
+    let jobs = jobs.into_iter().filter_map(Job::read).filter(seen);
+    let jobs: Vec<Value> = jobs.map(|job| json(control, &job, &url)).collect();
+    Ok(Managed::Reply(reply(StatusCode::OK, &json!({ "jobs": jobs }))))
+}
+
+pub(super) fn get(control: &Control, call: &Call<'_>, id: &str) -> Result<Managed, Reject> {
+    let job = find(control, call, id)?;
+    let url = control.base_url(call.head.headers);
+    Ok(Managed::Reply(reply(StatusCode::OK, &json(control, &job, &url))))
+}
+
+/// `POST /v0/jobs/{id}/cancel`: what is acknowledged is not taken back.
+pub(super) fn cancel(control: &Control, call: &Call<'_>, id: &str) -> Result<Managed, Reject> {
+    find(control, call, id)?;
+    Err(Reject::malformed("The job cannot be cancelled: its rows are accepted"))
+}
+
+fn find(control: &Control, call: &Call<'_>, id: &str) -> Result<Job, Reject> {
+    let key = ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: id };
+    let found = control.catalog.object(key).map_err(|error| Reject::internal(&error))?;
+    let missing = || Reject::new(Kind::NotFound, format!("Job \"{id}\" does not exist"));
+    let job = found.and_then(Job::read).ok_or_else(missing)?;
+    if !call.caller.may(Need::Ingest(&job.stream)) {
+        call.caller.require(Need::Read(&job.stream))?;
+    }
+    Ok(job)
+}

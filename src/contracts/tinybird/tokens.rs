@@ -1,0 +1,214 @@
+//! `/v0/tokens`: static tokens, and JWTs signed by the daemon.
+//!
+//! Values are shown when they are made and never again: where the contract repeats them, there is a hint.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::{Operation, reply};
+use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest, words};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::shared::control::Control;
+use crate::contracts::{Call, Managed};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What a request says of a token, in its query, its form or its JSON. What is left out stays as it is.
+#[derive(Debug, Default, Deserialize)]
+struct Asked {
+    name: Option<String>,
+    description: Option<String>,
+    scopes: Option<Vec<AskedScope>>,
+    limits: Option<Limits>,
+    /// Seconds since the epoch; it makes the token a JWT.
+    expiration_time: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum AskedScope {
+    Text(String),
+    Object {
+        #[serde(rename = "type")]
+        kind: String,
+        resource: Option<String>,
+        filter: Option<String>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+struct Limits {
+    rps: Option<u32>,
+}
+
+pub(super) fn answer(
+    operation: Operation,
+    control: &Control,
+    call: &Call<'_>,
+    id: &str,
+) -> Result<Managed, Reject> {
+    let auth = &*control.auth;
+    let body = match operation {
+        Operation::MakeToken => make(auth, call)?,
+        Operation::Token => shown(&visible(auth, call, id)?),
+        Operation::ChangeToken => change(auth, call, id)?,
+        Operation::RefreshToken => {
+            let (token, value) = auth.refresh_token(&call.caller, id)?;
+            with_value(&token, &value)
+        }
+        Operation::DeleteToken => {
+            auth.revoke_token(&call.caller, id)?;
+            json!({"ok": true})
+        }
+        _ => json!({"tokens": auth.tokens()?.iter().map(shown).collect::<Vec<_>>()}),
+    };
+    Ok(Managed::Reply(reply(StatusCode::OK, &body)))
+}
+
+fn make(auth: &Auth, call: &Call<'_>) -> Result<Value, Reject> {
+    let asked = asked(call)?;
+    let name = asked.name.clone().ok_or_else(|| Reject::malformed("The 'name' parameter is required"))?;
+    let request = TokenRequest {
+        name,
+        description: asked.description.clone().unwrap_or_default(),
+        scopes: asked.scopes()?.unwrap_or_default(),
+        origins: None,
+        rps: asked.limits.as_ref().and_then(|limits| limits.rps),
+        project: None,
+        expires_at: None,
+    };
+    let Some(seconds) = asked.expiration_time else {
+        let made = auth.create_token(&call.caller, TokenKind::Token, Form::Tinybird, &request);
+        let (token, value) = made.map_err(worded)?;
+        return Ok(with_value(&token, &value));
+    };
+    if let Some(scope) =
+        request.scopes.iter().find(|scope| !matches!(scope, Scope::Ingest(_) | Scope::Read(_)))
+    {
+        let words = words::to_tinybird(std::slice::from_ref(scope));
+        let word = words.first().map(ToString::to_string).unwrap_or_default();
+        let message = format!("JWTs have the scopes DATASOURCES:APPEND and DATASOURCES:READ, not {word}");
+        return Err(Reject::malformed(message));
+    }
+    let expires_at = seconds.checked_mul(1_000_000);
+    let expires_at =
+        expires_at.ok_or_else(|| Reject::malformed("'expiration_time' is out of the range of times"))?;
+    let request = TokenRequest { expires_at: Some(expires_at), ..request };
+    let value = auth.issue_token(&call.caller, Form::Tinybird, &request).map_err(worded)?;
+    Ok(json!({"token": value}))
+}
+
+fn change(auth: &Auth, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    let asked = asked(call)?;
+    let known = auth.token(id)?;
+    let request = TokenRequest {
+        scopes: asked.scopes()?.unwrap_or(known.scopes),
+        name: asked.name.unwrap_or(known.name),
+        description: asked.description.unwrap_or(known.description),
+        origins: known.origins,
+        rps: asked.limits.map_or(known.rps, |limits| limits.rps),
+        project: known.project,
+        expires_at: known.expires_at,
+    };
+    Ok(shown(&auth.change_token(&call.caller, &known.id, &request).map_err(worded)?))
+}
+
+/// A token that the caller may look at: every one with the right to manage them, and its own.
+fn visible(auth: &Auth, call: &Call<'_>, id: &str) -> Result<TokenInfo, Reject> {
+    // Who may not know of a token is not told whether there is one.
+    let hidden = || {
+        let message = "Token has not enough permissions to get information about this token";
+        Reject::new(Kind::Forbidden, message)
+    };
+    match auth.token(id) {
+        Ok(token) if call.caller.may(Need::Tokens) || token.caller == call.caller.id => Ok(token),
+        Ok(_) | Err(ManageError::Missing { .. }) => Err(hidden()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The parameters of query and body together.
+fn asked(call: &Call<'_>) -> Result<Asked, Reject> {
+    let body = call.body.trim_ascii();
+    let mut asked: Asked = if body.first() == Some(&b'{') {
+        serde_json::from_slice(body)
+            .map_err(|error| Reject::malformed(format!("The body is not what was expected: {error}")))?
+    } else {
+        Asked::default()
+    };
+    let form = if asked.is_empty() { body } else { b"" };
+    let pairs = form_urlencoded::parse(call.head.query.as_bytes()).chain(form_urlencoded::parse(form));
+    for (key, value) in pairs {
+        match &*key {
+            "name" => asked.name = Some(value.into_owned()),
+            "description" => asked.description = Some(value.into_owned()),
+            "scope" => asked.scopes.get_or_insert_default().push(AskedScope::Text(value.into_owned())),
+            "expiration_time" => {
+                let seconds = value.parse();
+                let message = "'expiration_time' is a number of seconds since 1970";
+                asked.expiration_time = Some(seconds.map_err(|_| Reject::malformed(message))?);
+            }
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+impl Asked {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.description.is_none() && self.scopes.is_none() && self.limits.is_none()
+    }
+
+    /// What the scopes mean, if any were given.
+    fn scopes(&self) -> Result<Option<Vec<Scope>>, Reject> {
+        let Some(asked) = &self.scopes else { return Ok(None) };
+        let mut scopes: Vec<Scope> = Vec::new();
+        for scope in asked {
+            let meant = match scope {
+                AskedScope::Text(text) => words::of_tinybird_text(text),
+                AskedScope::Object { kind, resource, filter } => match filter.as_deref() {
+                    Some(filter) if !filter.is_empty() => Err(words::WordError::Filter(filter.to_owned())),
+                    _ => words::of_tinybird(kind, resource.as_deref().unwrap_or_default()),
+                },
+            };
+            let meant = meant.map_err(|error| Reject::malformed(crate::error::chain(&error)))?;
+            scopes.extend(meant.into_iter().filter(|scope| !scopes.contains(scope)).collect::<Vec<_>>());
+        }
+        Ok(Some(scopes))
+    }
+}
+
+/// Errors in the contract's words.
+fn worded(error: ManageError) -> Reject {
+    match error {
+        ManageError::Taken { name, .. } => {
+            Reject::new(Kind::Conflict, format!("There is already a token of the name \"{name}\""))
+        }
+        ManageError::NotYours(scope) => {
+            let words = words::to_tinybird(&[scope]);
+            let word = words.first().map(ToString::to_string).unwrap_or_default();
+            Reject::new(Kind::Forbidden, format!("only a token with {word} may give it"))
+        }
+        error => error.into(),
+    }
+}
+
+fn shown(token: &TokenInfo) -> Value {
+    with_value(token, &token.hint)
+}
+
+fn with_value(token: &TokenInfo, value: &str) -> Value {
+    let scope = |scope: words::TinybirdScope| match scope.resource {
+        Some(resource) => json!({"type": scope.kind, "resource": resource}),
+        None => json!({"type": scope.kind}),
+    };
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "description": token.description,
+        "scopes": words::to_tinybird(&token.scopes).into_iter().map(scope).collect::<Vec<_>>(),
+        "token": value,
+        "origin": Value::Null,
+        "host": "forebay",
+        "is_internal": false,
+    })
+}

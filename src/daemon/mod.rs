@@ -1,0 +1,533 @@
+//! Wiring and order: the only module that knows both sides of the log.
+//!
+//! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
+//! last sync, last files, exit.
+
+mod gauges;
+mod process;
+
+pub use process::lock;
+
+use crate::auth::Auth;
+use crate::batch::Dialect;
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::{self, Clock};
+use crate::compactor::sink::{Sink, SinkError};
+use crate::compactor::{Compactor, Handles, StartError};
+use crate::config::{Config, ConfigError};
+use crate::contracts;
+use crate::contracts::polaris::feeds::Feeds;
+use crate::contracts::shared::control::{Control, Datasets};
+use crate::contracts::shared::receivers::Receivers;
+use crate::error::IoError;
+use crate::http::admin::{AdminHandler, Phase, Running};
+use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
+use crate::http::limits::Limits;
+use crate::http::{Listener, Tls, TlsError};
+use crate::idempotency;
+use crate::mapping::Evaluator;
+use crate::metrics;
+use crate::offsets::Offsets;
+use crate::progress::Progress;
+use crate::read::preview::Preview;
+use crate::read::{self, Records};
+use crate::storage::{Storage, real::RealStorage};
+use crate::wal::{self, Health, OpenError};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the state of the disk and of the process is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often what was remembered for a time is looked through.
+const EXPIRY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("{} is in use by another forebay (process {holder})", .path.display())]
+    Locked { path: std::path::PathBuf, holder: String },
+    #[error("the catalog cannot be opened")]
+    Catalog(#[from] CatalogError),
+    #[error("the first token cannot be made")]
+    Token(#[from] crate::auth::ManageError),
+    #[error("the log cannot be opened")]
+    Wal(#[from] OpenError),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
+    #[error("the destination cannot be used")]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Compactor(#[from] StartError),
+    #[error("cannot handle signals")]
+    Signals(#[source] std::io::Error),
+    #[error("a part of the start-up failed")]
+    Task(#[from] tokio::task::JoinError),
+    /// Exit with a status that makes a supervisor start it again: recovery keeps what was acknowledged.
+    #[error("the log is poisoned: a sync failed and what it covered could not be written elsewhere")]
+    Poisoned,
+}
+
+/// How the daemon is run beside its configuration.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Reads the log and forgets it: to measure the accept path alone.
+    pub discard: bool,
+    /// Called on SIGHUP: reads the configuration again, does its own part, and hands it over if it is good.
+    pub reload: Option<Reload>,
+}
+
+/// See [`Options::reload`].
+pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
+
+/// Where a daemon listens, for those who asked for port 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub ingest: SocketAddr,
+    pub admin: SocketAddr,
+    /// Which of the two speak TLS.
+    pub ingest_tls: bool,
+    pub admin_tls: bool,
+}
+
+/// Runs until told to stop. `ready` is called once, when requests are accepted.
+pub async fn run(
+    config: Config,
+    options: Options,
+    ready: impl FnOnce(Addresses, Option<String>),
+) -> Result<(), DaemonError> {
+    let signals = Signals::listen()?;
+    process::raise_open_files();
+    RealStorage.create_dir(&config.server.data_dir)?;
+    let _lock = lock(&config.server.data_dir)?;
+    let tls = tls(&config)?;
+    let ingest_socket = Listener::bind(config.server.listen)?;
+    let admin_socket = Listener::bind(config.server.admin_listen)?;
+    let listen_failed =
+        |address: SocketAddr| move |source| IoError::new("listen on", address.to_string(), source);
+    let ingest_address = ingest_socket.local_addr().map_err(listen_failed(config.server.listen))?;
+    let ingest_url = public_url(&config).unwrap_or_else(|| {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{ingest_address}")
+    });
+    let (drain, drain_asked) = watch::channel(false);
+    let admin_handler =
+        Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
+    let transport = config.admin_transport(tls.clone());
+    let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
+        .map_err(listen_failed(config.server.admin_listen))?;
+    let parts = Parts::open(&config, &options, tls.clone()).await?;
+    let token = parts.auth.first_token()?;
+    let transport = config.ingest_transport(tls.clone())?;
+    let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
+        .map_err(listen_failed(config.server.listen))?;
+    admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
+    let addresses = Addresses {
+        ingest: ingest.address,
+        admin: admin.address,
+        ingest_tls: tls.is_some(),
+        admin_tls: config.tls.admin,
+    };
+    ready(addresses, token);
+    notify(&[NotifyState::Ready]);
+
+    let housekeeping = tokio::spawn(parts.housekeeping(config.server.data_dir.clone()));
+    let certificate = tls.map(|tls| tokio::spawn(tls.watch()));
+    let outcome = wait_for_end(&parts, drain_asked, signals, &options).await;
+    housekeeping.abort();
+    if let Some(certificate) = certificate {
+        certificate.abort();
+    }
+    notify(&[NotifyState::Stopping]);
+    admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
+    let deadline = Instant::now() + config.server.drain_timeout.0;
+    let wal = parts.wal.clone();
+    tokio::select! {
+        drained = parts.stop(ingest, deadline) => {
+            if wal.watch().borrow().health == Health::Poisoned {
+                tracing::error!("stopped; the next start syncs again what the last sync did not");
+            } else if drained {
+                tracing::info!("stopped; nothing is left to be read again or published");
+            } else {
+                tracing::warn!("stopped at the deadline; the next start goes on where this one ended");
+            }
+        }
+        () = outcome.signals.again() => tracing::warn!("stopped at once; the next start recovers"),
+    }
+    admin.drain(Instant::now() + Duration::from_millis(200)).await;
+    match wal.watch().borrow().health {
+        // Also if it was the very last sync that failed.
+        Health::Poisoned => outcome.result.and(Err(DaemonError::Poisoned)),
+        Health::Good | Health::Closed => outcome.result,
+    }
+}
+
+/// Everything behind the listeners.
+struct Parts {
+    wal: wal::Handle,
+    log: Option<wal::Wal>,
+    catalog: Arc<Catalog>,
+    progress: Arc<Progress>,
+    auth: Arc<Auth>,
+    ingest: Arc<IngestHandler>,
+    running: Arc<Running>,
+    compactor: Option<Compactor>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// The certificate, if there is to be one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let load = |files| Tls::load(files, config.tls.handshake_timeout.0).map(Arc::new);
+    let tls = config.certificate().map(load).transpose()?;
+    if let Some(tls) = &tls
+        && tls.not_after() < clock::system().now() / 1_000_000
+    {
+        tracing::warn!("the certificate is no longer valid; clients will refuse it");
+    }
+    Ok(tls)
+}
+
+/// What the configuration says, otherwise the beginning of the log's uuid.
+fn node_name(config: &Config, log: [u8; 16]) -> String {
+    match config.server.node.as_str() {
+        "" => uuid::Uuid::from_bytes(log).simple().to_string()[..8].to_owned(),
+        node => node.to_owned(),
+    }
+}
+
+fn say_open(log: &wal::Wal, started: Instant) {
+    let (report, status) = (&log.report, log.handle.status());
+    tracing::info!(
+        took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
+        backend = status.backend, "the log is open"
+    );
+}
+
+fn open_auth(
+    config: &Config,
+    instance: &str,
+    catalog: &Arc<Catalog>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Auth>, CatalogError> {
+    let settings = config.auth(instance.to_owned());
+    Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
+}
+
+/// The identity of the log, as people see it.
+fn instance(wal: &wal::Handle) -> String {
+    uuid::Uuid::from_bytes(wal.uuid()).to_string()
+}
+
+fn open_control(
+    config: &Config,
+    auth: &Arc<Auth>,
+    preview: &Preview,
+    offsets: Arc<Offsets>,
+    progress: &Arc<Progress>,
+    evaluator: Arc<Evaluator>,
+) -> Arc<Control> {
+    let Preview { wal, catalog, sink, staged_dir } = preview.clone();
+    Arc::new(Control {
+        catalog: Arc::clone(&catalog),
+        auth: Arc::clone(auth),
+        progress: Arc::clone(progress),
+        clock: clock::system(),
+        instance: instance(&wal),
+        public_url: public_url(config),
+        secure: config.certificate().is_some(),
+        errors: preview.clone().recent_errors(progress),
+        newest: preview.clone().recent_records(),
+        requests: preview.clone().recent_requests(),
+        records: Records { offsets, wal, catalog, sink, staged_dir, cache: read::Cache::default() },
+        feeds: Feeds::default(),
+        datasets: Datasets::default(),
+        receivers: Receivers::default(),
+        evaluator,
+        managing: Mutex::default(),
+        polaris: config.polaris.settings(),
+        keboola: config.keboola.settings(),
+        amperity: config.amperity.settings(),
+    })
+}
+
+fn ingest_handler(
+    config: &Config,
+    wal: &wal::Handle,
+    control: &Arc<Control>,
+    keys: &Arc<idempotency::Index>,
+) -> Result<Arc<IngestHandler>, ConfigError> {
+    Ok(Arc::new(IngestHandler {
+        wal: wal.clone(),
+        catalog: Arc::clone(&control.catalog),
+        progress: Arc::clone(&control.progress),
+        clock: Arc::clone(&control.clock),
+        auth: Arc::clone(&control.auth),
+        control: Arc::clone(control),
+        keys: Arc::clone(keys),
+        metrics: Arc::default(),
+        settings: ArcSwap::from_pointee(settings(config)),
+        limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
+        cors: ArcSwap::from_pointee(config.cors()?),
+        in_flight: Arc::default(),
+    }))
+}
+
+fn public_url(config: &Config) -> Option<String> {
+    let url = config.server.public_url.trim_end_matches('/');
+    (!url.is_empty()).then(|| url.to_owned())
+}
+
+/// What requests are held to; may change while the daemon runs.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        body_max: Dialect::ALL.map(|dialect| config.limits.body_max(dialect)),
+        decoded_max: config.limits.decoded_max.0,
+        body_timeout: config.server.body_timeout.0,
+        in_flight_max: config.limits.in_flight_max.0,
+    }
+}
+
+impl Parts {
+    async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
+        let (clock, started) = (clock::system(), Instant::now());
+        let wal_metrics = Arc::new(metrics::Wal::default());
+        let Opened { catalog, mut log, keys, journal, offsets } = {
+            let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
+            tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
+        };
+        say_open(&log, started);
+        let compactor_metrics = Arc::new(metrics::Compactor::default());
+        record_losses(&log.report, &catalog, &compactor_metrics)?;
+        let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
+        let sink = Sink::open(&destination)?;
+        let (progress, evaluator) = (Arc::default(), Arc::new(Evaluator::new(config.mapping.settings())));
+        let handles = Handles {
+            reader: log.take_reader(),
+            past: log.handle.past(),
+            sink: sink.clone(),
+            catalog: Arc::clone(&catalog),
+            keys: journal,
+            offsets: Arc::clone(&offsets),
+            progress: Arc::clone(&progress),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&compactor_metrics),
+            evaluator: Arc::clone(&evaluator),
+            log: log.handle.uuid(),
+        };
+        let compacting = config.compactor(node.clone(), options.discard);
+        let staged_dir = compacting.staged_dir.clone();
+        let compactor = Compactor::start(compacting, handles, &tokio::runtime::Handle::current())?;
+        let auth = open_auth(config, &instance(&log.handle), &catalog, &clock)?;
+        let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
+        let control = open_control(config, &auth, &preview, offsets, &progress, Arc::clone(&evaluator));
+        contracts::begin(&control)?;
+        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
+        let (http_metrics, mapping) = (Arc::clone(&ingest.metrics), evaluator.metrics());
+        let gauges =
+            gauges::gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
+        let running = Arc::new(Running {
+            wal: log.handle.clone(),
+            recovery: log.report.clone(),
+            catalog: Arc::clone(&catalog),
+            progress: Arc::clone(&progress),
+            auth: Arc::clone(&auth),
+            control,
+            clock,
+            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
+            http_metrics,
+            node,
+            destination: destination.url(),
+            started,
+        });
+        let (wal, compactor) = (log.handle.clone(), Some(compactor));
+        Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor, tls })
+    }
+
+    /// Puts the settings into force that may change while the daemon runs.
+    async fn reload(&self, config: &Config) {
+        self.ingest.settings.store(Arc::new(settings(config)));
+        let rates = config.limits.rates();
+        // Who was over a limit that has not changed stays over it.
+        if *self.ingest.limits.load().settings() != rates {
+            self.ingest.limits.store(Arc::new(Limits::new(rates)));
+        }
+        let limits = &config.limits;
+        self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
+        // They were checked when they were read.
+        if let Ok(cors) = config.cors() {
+            self.ingest.cors.store(Arc::new(cors));
+        }
+        if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
+            // A panic in there leaves the certificate as it was.
+            drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
+        }
+    }
+
+    /// In the order in which nothing is lost: requests, the last sync, the last files.
+    async fn stop(mut self, ingest: Listener, deadline: Instant) -> bool {
+        let answered = ingest.drain(deadline).await;
+        self.wal.close();
+        let settled = match self.compactor.take() {
+            Some(compactor) => compactor.drain(deadline, &self.progress).await,
+            None => true,
+        };
+        if let Some(log) = self.log.take() {
+            // Its threads end after the sync that `close` asked for.
+            drop(tokio::task::spawn_blocking(|| log.join()).await);
+        }
+        answered && settled
+    }
+
+    /// Feeds the watchdog while the log works, and keeps the ballast file.
+    fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
+        let wal = self.wal.clone();
+        let catalog = Arc::clone(&self.catalog);
+        let ingest = Arc::clone(&self.ingest);
+        async move {
+            let watchdog = sd_notify::watchdog_enabled().map_or(HOUSEKEEPING, |every| every / 3);
+            let mut ticks = tokio::time::interval(watchdog.min(HOUSEKEEPING));
+            let mut expired = Instant::now();
+            loop {
+                ticks.tick().await;
+                wal.expire_waiters(SYNC_DEADLINE);
+                if wal.watch().borrow().health == Health::Good {
+                    notify(&[NotifyState::Watchdog]);
+                }
+                let (catalog, data_dir) = (Arc::clone(&catalog), data_dir.clone());
+                let expires = (expired.elapsed() >= EXPIRY).then(|| Arc::clone(&ingest));
+                if expires.is_some() {
+                    expired = Instant::now();
+                }
+                let look = move || {
+                    catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
+                    if let Some(ingest) = expires {
+                        ingest.forget();
+                    }
+                };
+                // A panic in there is no reason to stop feeding the watchdog.
+                drop(tokio::task::spawn_blocking(look).await);
+            }
+        }
+    }
+}
+
+/// What is on disk.
+struct Opened {
+    catalog: Arc<Catalog>,
+    log: wal::Wal,
+    keys: Arc<idempotency::Index>,
+    journal: idempotency::Journal,
+    offsets: Arc<Offsets>,
+}
+
+fn open_log(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<metrics::Wal>,
+) -> Result<Opened, DaemonError> {
+    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
+    let floor = catalog.floor()?;
+    let now = clock.now();
+    let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
+    catalog.set_wal_uuid(log.handle.uuid())?;
+    let limits = &config.limits;
+    let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
+    let dir = config.server.data_dir.join("keys");
+    let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
+    let offsets = Arc::new(Offsets::new(&catalog.end_offsets()?));
+    Ok(Opened { catalog, log, keys, journal, offsets })
+}
+
+/// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
+fn record_losses(
+    report: &wal::RecoveryReport,
+    catalog: &Catalog,
+    metrics: &metrics::Compactor,
+) -> Result<(), CatalogError> {
+    for range in &report.missing {
+        metrics.corrupt_frames.inc_by(range.count());
+        catalog.record_loss(*range, "missing")?;
+    }
+    for range in &report.torn {
+        metrics.torn_frames.inc_by(range.count());
+        catalog.record_loss(*range, "torn")?;
+    }
+    Ok(())
+}
+
+/// Why the daemon ends, and the signals that may still come.
+struct End {
+    result: Result<(), DaemonError>,
+    signals: Signals,
+}
+
+async fn wait_for_end(
+    parts: &Parts,
+    mut drain_asked: watch::Receiver<bool>,
+    mut signals: Signals,
+    options: &Options,
+) -> End {
+    let mut durable = parts.wal.watch();
+    loop {
+        let result = tokio::select! {
+            _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
+            _ = signals.interrupt.recv() => { tracing::info!("SIGINT: draining"); Ok(()) }
+            _ = signals.hangup.recv() => {
+                // A manager of `Type=notify-reload` wants to know which reload is meant.
+                match NotifyState::monotonic_usec_now() {
+                    Ok(now) => notify(&[NotifyState::Reloading, now]),
+                    Err(_) => notify(&[NotifyState::Reloading]),
+                }
+                if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
+                    parts.reload(&config).await;
+                    tracing::info!("what may change while the daemon runs was read again");
+                }
+                notify(&[NotifyState::Ready]);
+                continue;
+            }
+            _ = drain_asked.wait_for(|drain| *drain) => { tracing::info!("asked to drain"); Ok(()) }
+            _ = durable.wait_for(|durable| durable.health == Health::Poisoned) => Err(DaemonError::Poisoned),
+        };
+        return End { result, signals };
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// A second wish to stop.
+    async fn again(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}

@@ -1,0 +1,193 @@
+//! Frames as mappings see them: what stands in a frame of a receiver besides its body, and rows out of it. The accept
+//! path writes it, the compactor and the preview read it.
+
+use crate::batch::{Batch, BatchHead, StreamId};
+use crate::clock::Micros;
+use crate::formats::json::BodyKind;
+use crate::mapping::{Evaluated, Evaluator, Failure, Mapping, Request, RowId, row};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// What a frame keeps of its request, as JSON.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct Kept {
+    headers: BTreeMap<String, String>,
+}
+
+/// The headers of a request, for its frame.
+pub fn keep(headers: &[(String, String)]) -> String {
+    let kept = Kept { headers: headers.iter().cloned().collect() };
+    serde_json::to_string(&kept).unwrap_or_default()
+}
+
+/// A header that was kept of a request.
+pub fn kept(head: &BatchHead<'_>, name: &str) -> Option<String> {
+    serde_json::from_str::<Kept>(head.request?).ok()?.headers.remove(name)
+}
+
+/// The records of a body. One of any bytes is itself the record.
+pub fn records(body: &[u8], kind: BodyKind) -> Vec<&[u8]> {
+    match kind {
+        BodyKind::Lines => {
+            let lines = body.split(|byte| *byte == b'\n');
+            lines
+                .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+                .filter(|line| !line.is_empty())
+                .collect()
+        }
+        BodyKind::Document | BodyKind::Xml | BodyKind::Opaque => vec![body],
+    }
+}
+
+/// What a mapping may ask of a frame, whichever of its records it is asked for.
+#[derive(Debug)]
+pub struct Origin {
+    pub headers: Vec<(String, String)>,
+    pub ip: IpAddr,
+    pub received_at: Micros,
+    /// What the records are, if that does not follow from the headers.
+    pub kind: BodyKind,
+}
+
+impl Origin {
+    pub fn of(head: &BatchHead<'_>, received_at: Micros) -> Self {
+        let kept = head.request.and_then(|text| serde_json::from_str::<Kept>(text).ok()).unwrap_or_default();
+        let ip = head.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Self { headers: kept.headers.into_iter().collect(), ip, received_at, kind: head.kind }
+    }
+
+    pub fn request<'a>(&'a self, body: &'a [u8]) -> Request<'a> {
+        let named = self.headers.iter().find(|(name, _)| name == "Content-Type");
+        let content_type = match self.kind {
+            BodyKind::Lines | BodyKind::Document => Some("application/json"),
+            BodyKind::Xml | BodyKind::Opaque => named.map(|(_, value)| value.as_str()),
+        };
+        let (ip, received_at) = (self.ip, self.received_at);
+        Request { body, content_type, headers: &self.headers, ip, received_at }
+    }
+}
+
+/// Lines of a frame's results: for each target, in order, for each record.
+pub fn write_results(results: &[Vec<Evaluated>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for evaluated in results.iter().flatten() {
+        text.extend(serde_json::to_vec(evaluated).unwrap_or_default());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// What was decided for one target of a frame: for each of its records. `None` if the frame says nothing of it.
+fn results(batch: &Batch<'_>, stream: StreamId, records: usize) -> Option<Vec<Evaluated>> {
+    let target = batch.head.targets.iter().position(|target| target.stream == stream)?;
+    let lines = batch.results.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let own = lines.skip(target.checked_mul(records)?).take(records);
+    let own: Vec<Evaluated> = own.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    (own.len() == records).then_some(own)
+}
+
+/// Makes rows of frames for one stream.
+pub struct Rows<'a> {
+    pub stream: StreamId,
+    pub mapping: &'a Arc<Mapping>,
+    /// Identity of the log, which makes rows of several daemons different.
+    pub log: [u8; 16],
+    /// For frames that do not name the stream, or name another version of its mapping. Without it, their records are passed
+    /// over.
+    pub evaluator: Option<&'a Evaluator>,
+}
+
+impl Rows<'_> {
+    /// Hands every record over with the values of its columns, or why it has none. `as_stored`: what was decided before the
+    /// answer holds. `number`: of the first row.
+    ///
+    /// # Errors
+    /// A failure that is temporary: then none was handed over, since nothing is wrong with them.
+    pub fn each(
+        &self,
+        lsn: u64,
+        received_at: Micros,
+        batch: &Batch<'_>,
+        as_stored: bool,
+        mut number: u64,
+        mut take: impl FnMut(u64, &[u8], Result<&[Cow<'_, str>], String>),
+    ) -> Result<(), Failure> {
+        let records = records(batch.body, batch.head.kind);
+        let origin = Origin::of(&batch.head, received_at);
+        let requests: Vec<Request<'_>> = records.iter().map(|record| origin.request(record)).collect();
+        let stored = if as_stored { results(batch, self.stream, records.len()) } else { None };
+        let evaluated: Vec<Result<Evaluated, Failure>> = match stored {
+            Some(stored) => stored.into_iter().map(Ok).collect(),
+            None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
+            None => {
+                let mappings = [Arc::clone(self.mapping)];
+                let outcomes =
+                    self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
+                outcomes.unwrap_or_default().into_iter().flatten().collect()
+            }
+        };
+        let temporary =
+            evaluated.iter().filter_map(|made| made.as_ref().err()).find(|why| why.is_temporary());
+        if let Some(why) = temporary {
+            return Err(why.clone());
+        }
+        for (index, (request, evaluated)) in (0_u32..).zip(requests.iter().zip(evaluated)) {
+            match evaluated {
+                Ok(evaluated) => {
+                    let unique = RowId::unique(&self.log, lsn, index, self.stream.0);
+                    let values = row(self.mapping, request, &evaluated, RowId { number, unique });
+                    number = number.saturating_add(1);
+                    take(index.into(), request.body, Ok(&values));
+                }
+                Err(failure) => take(index.into(), request.body, Err(failure.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Dialect, Target};
+
+    #[test]
+    fn results_are_found_by_target_and_record() {
+        let target = |stream| Target { stream: StreamId(stream), version: Some(1), good: 2, bad: 0 };
+        let evaluated = |text: &str| vec![text.to_owned()];
+        let results_of = [
+            vec![evaluated("a1"), evaluated("a2")],
+            vec![vec![], vec![]],
+            vec![evaluated("c1"), evaluated("c\n2")],
+        ];
+        let results = write_results(&results_of);
+        let head = BatchHead {
+            targets: vec![target(1), target(2), target(3)],
+            ..BatchHead::new(StreamId(9), Dialect::Keboola, BodyKind::Lines)
+        };
+        let batch = Batch { head, body: b"{}\n{}\n", results: &results };
+        for (stream, expected) in (1..).zip(&results_of) {
+            assert_eq!(super::results(&batch, StreamId(stream), 2).as_ref(), Some(expected));
+        }
+        assert_eq!(super::results(&batch, StreamId(9), 2), None);
+        assert_eq!(super::results(&batch, StreamId(3), 3), None);
+    }
+
+    #[test]
+    fn a_frame_keeps_what_a_mapping_may_ask_for() {
+        let headers = [("Accept".to_owned(), "*/*".to_owned()), ("X-\"".to_owned(), "ö".to_owned())];
+        let kept = keep(&headers);
+        let head = BatchHead {
+            request: Some(&kept),
+            client_ip: Some("10.1.2.3".parse().unwrap()),
+            ..BatchHead::new(StreamId(9), Dialect::Keboola, BodyKind::Opaque)
+        };
+        let origin = Origin::of(&head, 7);
+        assert_eq!((&origin.headers[..], origin.ip.to_string()), (&headers[..], "10.1.2.3".to_owned()));
+        assert_eq!(records(b"a\n\nb\r\n", BodyKind::Lines), [b"a", b"b"]);
+        assert_eq!(records(b"", BodyKind::Opaque), [b""]);
+    }
+}

@@ -1,0 +1,12 @@
+//! Reading rows back: the newest of a stream ([`preview`]), and those of a partition by their offsets ([`Records`]), out
+//! of files, log and archive.
+
+mod file;
+pub mod preview;
+mod records;
+mod source;
+mod subscriber;
+mod value;
+
+pub use records::{Cache, Range, ReadError, Record, Records};
+pub use subscriber::{PositionError, Positions, ReadPosition, Subscriber};
