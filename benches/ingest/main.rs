@@ -4,8 +4,10 @@
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`, `many`, `dialects`, `fairness`; `streams` and `offsets` if they are named).
+//! `convert`, `many`, `dialects`, `fairness`; `streams` and `offsets` if they are named). `--beside BINARY` measures this
+//! build and another binary of the daemon in turn, and nothing else.
 
+mod beside;
 mod call;
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,6 +23,7 @@ mod process;
 mod sections;
 mod streams;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the command line says.
@@ -30,6 +33,8 @@ pub struct Settings {
     pub time: Duration,
     pub sections: Vec<String>,
     pub workloads: Vec<load::Workload>,
+    /// Another binary of the daemon, to be measured beside this build.
+    pub beside: Option<PathBuf>,
 }
 
 fn main() {
@@ -49,6 +54,7 @@ fn main() {
         time: Duration::from_secs(3),
         sections: Vec::new(),
         workloads: load::WORKLOADS.to_vec(),
+        beside: None,
     };
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -60,6 +66,7 @@ fn main() {
                 let name = arguments.next().expect("A, B or C");
                 settings.workloads.retain(|workload| workload.name == name);
             }
+            "--beside" => settings.beside = Some(arguments.next().expect("a binary").into()),
             // What cargo adds by itself.
             "--bench" => {}
             section => settings.sections.push(section.to_owned()),

@@ -54,7 +54,12 @@ impl Server {
 
     /// The daemon as it is run for others, which asks for tokens.
     pub fn guarded(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
-        let mut command = pinned(env!("CARGO_BIN_EXE_forebay"));
+        Self::of_binary(env!("CARGO_BIN_EXE_forebay"), dir, arguments, settings)
+    }
+
+    /// A daemon of any build.
+    pub fn of_binary(binary: &str, dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut command = pinned(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(dir.join("data")).args(arguments);
         command.env("FOREBAY_TELEMETRY__LOG", "warn").envs(settings.iter().copied());

@@ -1,6 +1,7 @@
 //! What is measured, and the tables.
 
 use crate::Settings;
+use crate::beside;
 use crate::call::{metric, request};
 use crate::convert;
 use crate::dialects;
@@ -16,10 +17,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const EVENTS: &str = "/v0/events?name=bench";
-const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
+pub const EVENTS: &str = "/v0/events?name=bench";
+pub const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
 
 pub fn run(settings: &Settings) {
+    if let Some(other) = &settings.beside {
+        beside::run(settings, other, &scratch);
+        drop(std::fs::remove_dir_all(scratch()));
+        return;
+    }
     let wanted =
         |name: &str| settings.sections.is_empty() || settings.sections.iter().any(|section| section == name);
     if wanted("accept") {
@@ -305,7 +311,7 @@ fn post(address: SocketAddr, query: &str, body: &str) -> String {
     request(address, &format!("POST /v0/events?name=bench&{query}"), body)
 }
 
-fn publish(admin: SocketAddr) {
+pub fn publish(admin: SocketAddr) {
     // It gives up after a minute of its own; a long backlog takes several.
     for _ in 0..60 {
         if request(admin, "POST /admin/v1/publish", "").starts_with("HTTP/1.1 200") {
@@ -315,6 +321,6 @@ fn publish(admin: SocketAddr) {
     panic!("not everything was published");
 }
 
-fn published_rows(admin: SocketAddr) -> f64 {
+pub fn published_rows(admin: SocketAddr) -> f64 {
     metric(admin, "forebay_compactor_published_rows_total")
 }
