@@ -3,9 +3,10 @@
 #![no_main]
 
 use forebay::auth::user_and_password;
-use forebay::batch::{BatchHead, StreamId};
-use forebay::contracts::amperity::Amperity;
-use forebay::contracts::{Accepted, Dialect, Durability, Ingest, Named, Parsed, Reply, RequestHead};
+use forebay::batch::{BatchHead, Dialect, StreamId};
+use forebay::contracts::amperity::events::{Asked, kept as kept_headers};
+use forebay::contracts::amperity::{asked, reply, takes};
+use forebay::contracts::{Named, Reply, RequestHead};
 use forebay::contracts::request_id::RequestId;
 use forebay::formats::json::{BodyKind, records};
 use forebay::mapping::frames::{keep, kept};
@@ -19,29 +20,18 @@ const IDS: [&str; 3] = ["", "is-AbCDefGH", "esm-2cnVk9ngm"];
 const TYPES: [&str; 5] =
     ["", "application/json", "application/xml", "text/xml;charset=", "text/xml;x=\"charset="];
 
-fn check(head: &RequestHead<'_>, ingest: &Ingest<'_>, body: &[u8]) {
+fn check(head: &RequestHead<'_>, ingest: &Asked<'_>, body: &[u8]) {
     let id = ingest.stream.strip_prefix("is-").or_else(|| ingest.stream.strip_prefix("esm-"));
     assert!(id.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric())), "{:?}", ingest.stream);
-    assert!(ingest.project.as_deref().is_some_and(|tenant| !tenant.trim().is_empty()));
+    assert!(!ingest.tenant.trim().is_empty());
 
-    let request = keep(&Amperity.keeps(head));
-    let mut batch = BatchHead::new(StreamId(1), Amperity.id(), ingest.kind);
+    let request = keep(&kept_headers(head));
+    let mut batch = BatchHead::new(StreamId(1), Dialect::Amperity, ingest.kind);
     batch.request = Some(&request);
     let content_type = kept(&batch, "Content-Type").expect("records have a content type");
     assert_eq!(head.headers["content-type"], *content_type);
-    let accepted = Accepted {
-        lsn: 1,
-        stored: 1,
-        quarantined: 0,
-        invalid: 0,
-        state: Durability::Appended,
-        exports: Vec::new(),
-        receiver: None,
-        refused: Vec::new(),
-        numbered: None,
-    };
     let name = kept(&batch, "X-Request-Id").expect("every request has a name");
-    for reply in [Amperity.accepted(head, &accepted), Amperity.dropped(head)] {
+    for reply in [reply::accepted(head), reply::dropped(head)] {
         assert!(reply.status.is_success() && named(&reply) == name);
     }
 
@@ -82,13 +72,13 @@ fuzz_target!(|input: ([u8; 3], &str, [&[u8]; 3], &[u8])| {
         headers: &headers,
         named: Named { id: RequestId::next(), body_max: 1 },
     };
-    match Amperity.parse(head) {
-        Ok(Parsed::Ingest(ingest)) => check(&head, &ingest, body),
-        Ok(_) => assert!(Amperity.takes(head.path)),
+    match asked(&head) {
+        Ok(Some(ingest)) => check(&head, &ingest, body),
+        Ok(None) => assert!(takes(head.path)),
         Err(reject) => {
-            let reply = Amperity.rejected(&head, &reject);
+            let reply = reply::rejected(&head, &reject);
             assert!(reply.status.is_client_error() && !named(&reply).is_empty(), "{reject:?}");
-            assert!(reply.status == StatusCode::NOT_FOUND || Amperity.takes(head.path), "{}", head.path);
+            assert!(reply.status == StatusCode::NOT_FOUND || takes(head.path), "{}", head.path);
             assert!(
                 serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok_and(|body| body.is_object())
             );

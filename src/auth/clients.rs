@@ -3,7 +3,8 @@
 
 use super::manage::{ManageError, check_name};
 use super::scope::Scope;
-use super::{Auth, Caller, Identity, jwt, secret, words};
+use super::words::Vocabulary;
+use super::{Auth, Caller, Identity, jwt, secret};
 use crate::catalog::{Client, ClientSecret};
 use crate::clock::Micros;
 use std::time::Duration;
@@ -65,12 +66,12 @@ pub enum ClientError {
 impl Auth {
     /// All clients, the oldest first.
     pub fn clients(&self) -> Result<Vec<ClientInfo>, ManageError> {
-        self.catalog.clients()?.iter().map(info).collect()
+        self.catalog.clients()?.iter().map(|client| info(client, &self.words)).collect()
     }
 
     /// A client by its id, or its name.
     pub fn client(&self, id: &str) -> Result<Option<ClientInfo>, ManageError> {
-        self.catalog.client(id)?.as_ref().map(info).transpose()
+        self.catalog.client(id)?.as_ref().map(|client| info(client, &self.words)).transpose()
     }
 
     /// Makes a client and returns its secret, which is shown this once.
@@ -87,7 +88,7 @@ impl Auth {
             return Err(ManageError::Invalid("a client needs a role, such as ManageStreams".to_owned()));
         }
         for role in &request.roles {
-            let scopes = words::of_role(role)?;
+            let scopes = self.words.role(role)?;
             if let Some(scope) = scopes.into_iter().find(|scope| !maker.may_grant(scope)) {
                 return Err(ManageError::NotYours(scope));
             }
@@ -110,7 +111,7 @@ impl Auth {
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: client.name })?;
         self.change(|snapshot| snapshot.put_client(&added));
         tracing::info!(client = added.name, roles = added.roles, by = %maker.name, "a client was made");
-        Ok((info(&added)?, value))
+        Ok((info(&added, &self.words)?, value))
     }
 
     /// Deletes a client by its id or name. The tokens it got cease at once.
@@ -120,7 +121,7 @@ impl Auth {
         self.catalog.delete_client(found.id)?;
         self.change(|snapshot| drop(snapshot.clients.remove(found.client_id.as_str())));
         tracing::info!(client = found.name, by = %maker.name, "a client was deleted");
-        info(&found)
+        info(&found, &self.words)
     }
 
     /// Puts a new secret of a client into use, which is shown this once. The one before it, and the tokens made by it, are
@@ -201,7 +202,7 @@ impl Auth {
         self.client_token_for(client_id, client_secret, &[])
     }
 
-    /// The same for no more than what these words of [`words::FOUNDRY`] mean; none of them: for all that it may.
+    /// The same for no more than what these words of a contract mean; none of them: for all that it may.
     pub fn client_token_for(
         &self,
         client_id: &str,
@@ -295,7 +296,7 @@ impl Auth {
         if maker.project.is_some() && maker.project.as_deref() != found.project.as_deref() {
             return Err(missing());
         }
-        let scopes = words::of_roles(&found.roles).unwrap_or_else(|_| vec![Scope::Admin]);
+        let scopes = self.words.roles(&found.roles).unwrap_or_else(|_| vec![Scope::Admin]);
         match scopes.into_iter().find(|scope| !maker.may_grant(scope)) {
             Some(scope) => Err(ManageError::NotYours(scope)),
             None => Ok(found),
@@ -307,7 +308,7 @@ impl Auth {
         let missing = || ManageError::Missing { what: WHAT, id: client.client_id.clone() };
         let client = self.catalog.client(&client.client_id)?.ok_or_else(missing)?;
         self.change(|snapshot| snapshot.put_client(&client));
-        info(&client)
+        info(&client, &self.words)
     }
 }
 
@@ -326,14 +327,14 @@ fn claims(client_id: &str, name: &str, secret: &ClientSecret) -> jwt::Claims {
     }
 }
 
-/// A caller with no more rights than a token's words of Foundry's contract mean. Without any, all that it has.
-pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims) -> Caller {
+/// A caller with no more rights than a token's words mean. Without any, all that it has.
+pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims, words: &Vocabulary) -> Caller {
     if claims.scopes.is_empty() {
         return caller.clone();
     }
     let text = |claim: &jwt::ScopeClaim| match claim {
-        jwt::ScopeClaim::Text(text) => words::of_foundry(text),
-        jwt::ScopeClaim::Tinybird { .. } => None,
+        jwt::ScopeClaim::Text(text) => words.word(text),
+        jwt::ScopeClaim::Typed { .. } => None,
     };
     let allowed: Vec<Scope> = claims.scopes.iter().filter_map(text).flatten().collect();
     let of_own = |own: &Scope| {
@@ -353,12 +354,12 @@ pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims) -> Caller {
     })
 }
 
-fn info(client: &Client) -> Result<ClientInfo, ManageError> {
+fn info(client: &Client, words: &Vocabulary) -> Result<ClientInfo, ManageError> {
     Ok(ClientInfo {
         client_id: client.client_id.clone(),
         name: client.name.clone(),
         roles: client.roles.split_ascii_whitespace().map(str::to_owned).collect(),
-        scopes: words::of_roles(&client.roles)?,
+        scopes: words.roles(&client.roles)?,
         project: client.project.clone(),
         created_at: client.created_at,
         secrets: client.secrets.iter().map(shown).collect(),

@@ -5,7 +5,8 @@
 
 use super::caller::{Caller, CallerId, Identity};
 use super::scope::Scope;
-use super::{secret, words};
+use super::secret;
+use super::words::Vocabulary;
 use crate::clock::Micros;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -77,12 +78,12 @@ pub struct Claims {
     pub project: Option<String>,
 }
 
-/// A right, as Forebay writes it or as Tinybird does.
+/// A right in a signed token, as Forebay writes it, or with a type and a resource in a contract's words.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ScopeClaim {
     Text(String),
-    Tinybird {
+    Typed {
         #[serde(rename = "type")]
         kind: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,13 +146,13 @@ impl Unverified<'_> {
 impl Claims {
     /// Whom it makes of its bearer: the named one of those whom the signer names, with those of the scopes that are
     /// allowed.
-    pub fn caller(&self, signer: &str, allowed: impl Fn(&Scope) -> bool) -> Caller {
+    pub fn caller(&self, signer: &str, words: &Vocabulary, allowed: impl Fn(&Scope) -> bool) -> Caller {
         let name = self.name.as_deref().unwrap_or_default();
         let id = secret::first_number(&secret::hash(&format!("{signer} {name}")));
         Caller::new(Identity {
             id: CallerId::signed(id),
             name: name.into(),
-            scopes: self.scopes.iter().flat_map(ScopeClaim::scopes).filter(allowed).collect(),
+            scopes: self.scopes.iter().flat_map(|claim| claim.scopes(words)).filter(allowed).collect(),
             origins: self.origins.as_ref().map(|origins| origins.iter().map(|o| o.as_str().into()).collect()),
             rps: self.limits.as_ref().and_then(|limits| limits.rps),
             project: self.project.as_deref().map(Box::from),
@@ -180,29 +181,17 @@ impl Serialize for Seconds {
 }
 
 impl ScopeClaim {
-    /// As a signed token of Forebay's own has it.
-    pub fn of(scope: &Scope) -> Self {
-        Self::Text(scope.to_string())
-    }
-
-    /// As Tinybird's have them.
-    pub fn of_tinybird(scopes: &[Scope]) -> Vec<Self> {
-        let claim = |scope: words::TinybirdScope| Self::Tinybird {
-            kind: scope.kind.to_owned(),
-            resource: scope.resource.map(Into::into),
-            filter: None,
-        };
-        words::to_tinybird(scopes).into_iter().map(claim).collect()
+    /// Scopes as a signed token of Forebay's own has them.
+    pub fn own(scopes: &[Scope]) -> Vec<Self> {
+        scopes.iter().map(|scope| Self::Text(scope.to_string())).collect()
     }
 
     /// What it means; nothing if it is unknown, or for what there is none of here.
-    pub fn scopes(&self) -> Vec<Scope> {
+    fn scopes(&self, words: &Vocabulary) -> Vec<Scope> {
         match self {
             Self::Text(text) => text.parse().map_or_else(|_| Vec::new(), |scope| vec![scope]),
-            Self::Tinybird { filter: Some(filter), .. } if !filter.is_empty() => Vec::new(),
-            Self::Tinybird { kind, resource, .. } => {
-                words::of_tinybird(kind, resource.as_deref().unwrap_or_default()).unwrap_or_default()
-            }
+            Self::Typed { filter: Some(filter), .. } if !filter.is_empty() => Vec::new(),
+            Self::Typed { kind, resource, .. } => words.claim(kind, resource.as_deref().unwrap_or("")),
         }
     }
 }

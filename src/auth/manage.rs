@@ -3,7 +3,6 @@
 use super::Scope;
 use super::origin::OriginError;
 use super::scope::ScopeError;
-use super::words::WordError;
 use crate::catalog::CatalogError;
 
 /// Why nothing was made, changed or revoked.
@@ -22,8 +21,6 @@ pub enum ManageError {
     LastAdmin,
     #[error(transparent)]
     Scope(#[from] ScopeError),
-    #[error(transparent)]
-    Word(#[from] WordError),
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error(transparent)]

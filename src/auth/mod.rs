@@ -20,12 +20,13 @@ pub mod words;
 pub use caller::{Caller, CallerId, Identity};
 pub use clients::{ClientError, ClientInfo, ClientRequest, IssuedToken, MadeToken, SecretInfo};
 pub use credential::{Credential, user_and_password};
+pub use jwt::ScopeClaim;
 pub use keys::KeyInfo;
 pub use manage::ManageError;
 pub use origin::OriginError;
 pub use scope::{Need, Scope, ScopeError, Target};
 pub use secret::{alphanumeric, is_same};
-pub use tokens::{Form, TokenInfo, TokenRequest};
+pub use tokens::{TokenInfo, TokenRequest};
 
 pub use crate::catalog::TokenKind;
 use crate::catalog::{Catalog, CatalogError};
@@ -36,6 +37,7 @@ use parking_lot::Mutex;
 use snapshot::{KnownToken, Snapshot};
 use std::sync::Arc;
 use std::time::Duration;
+use words::Vocabulary;
 
 /// Longer credentials are not looked at. A signed token with many scopes has a few thousand.
 const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
@@ -76,6 +78,8 @@ pub struct Config {
 
 pub struct Auth {
     config: Config,
+    /// What contracts call rights.
+    words: Vocabulary,
     /// Who everybody is, if no credential is asked for.
     everybody: Option<Caller>,
     snapshot: ArcSwap<Snapshot>,
@@ -86,11 +90,17 @@ pub struct Auth {
 }
 
 impl Auth {
-    pub fn open(config: Config, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
+    pub fn open(
+        config: Config,
+        words: Vocabulary,
+        catalog: Arc<Catalog>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CatalogError> {
         Ok(Self {
             everybody: config.open.then(Caller::everybody),
             config,
-            snapshot: ArcSwap::from_pointee(Snapshot::load(&catalog)?),
+            snapshot: ArcSwap::from_pointee(Snapshot::load(&catalog, words.clone())?),
+            words,
             changing: Mutex::default(),
             catalog,
             clock,
@@ -158,9 +168,9 @@ impl Auth {
                     let by = claims.sid.as_ref();
                     let secret = client.secrets.iter().find(|secret| Some(&secret.sid) == by);
                     self.check_expiry(secret.ok_or(AuthError::Unknown)?.retires_at)?;
-                    Ok(clients::narrowed(&client.caller, &claims))
+                    Ok(clients::narrowed(&client.caller, &claims, &self.words))
                 }
-                None => Ok(claims.caller(&key.stored.kid, |_| true)),
+                None => Ok(claims.caller(&key.stored.kid, &self.words, |_| true)),
             };
         }
         let signer = snapshot.signers.iter().find(|signer| unverified.is_signed_by(&signer.verifier));
@@ -174,7 +184,7 @@ impl Auth {
         let allowed = |scope: &Scope| {
             matches!(scope, Scope::Ingest(_) | Scope::Read(_)) && granted.iter().any(|own| own.covers(scope))
         };
-        Ok(claims.caller(&signer.uuid, allowed))
+        Ok(claims.caller(&signer.uuid, &self.words, allowed))
     }
 
     fn check_claims(&self, claims: &Claims) -> Result<(), AuthError> {
@@ -208,7 +218,7 @@ impl Auth {
             project: None,
             expires_at: None,
         };
-        let made = self.create_token(&Caller::everybody(), TokenKind::Token, Form::Forebay, &request)?;
+        let made = self.create_token(&Caller::everybody(), TokenKind::Token, None, &request)?;
         Ok(Some(made.1))
     }
 

@@ -12,12 +12,13 @@ pub type Hash = [u8; 32];
 
 /// Characters at a secret's end that are kept for people.
 const HINT_CHARS: usize = 4;
+/// A prefix ends with `_` or `.` within so many characters.
+const PREFIX_CHARS_MAX: usize = 4;
 
 /// What a secret is, in its first characters: who finds one in a log or a repository knows what to revoke.
 pub const TOKEN_PREFIX: &str = "fb_";
 pub const API_KEY_PREFIX: &str = "fbk_";
 pub const SIGNING_PREFIX: &str = "fbs_";
-pub const TINYBIRD_PREFIX: &str = "p.";
 pub const CLIENT_SECRET_PREFIX: &str = "fbc_";
 
 pub fn hash(secret: &str) -> Hash {
@@ -54,8 +55,8 @@ pub fn is_same(said: &str, secret: &str) -> bool {
 
 /// What it is and its end, by which people tell secrets apart: `fb_…x1Y2`.
 pub fn hint(secret: &str) -> String {
-    let prefixes = [TOKEN_PREFIX, API_KEY_PREFIX, SIGNING_PREFIX, TINYBIRD_PREFIX, CLIENT_SECRET_PREFIX];
-    let prefix = prefixes.into_iter().find(|prefix| secret.starts_with(prefix)).unwrap_or_default();
+    let end_of_prefix = secret.bytes().take(PREFIX_CHARS_MAX).position(|byte| matches!(byte, b'_' | b'.'));
+    let prefix = end_of_prefix.and_then(|at| secret.get(..=at)).unwrap_or("");
     let end = secret.len().checked_sub(HINT_CHARS).and_then(|at| secret.get(at..)).unwrap_or_default();
     format!("{prefix}…{end}")
 }
@@ -95,6 +96,7 @@ mod tests {
         assert_eq!(one.len(), TOKEN_PREFIX.len() + 43);
         assert_ne!(one, other);
         assert_eq!(hint("fb_0123456789"), "fb_…6789");
+        assert_eq!(hint("p.e30.0123456789"), "p.…6789");
         assert_eq!(hint("ab"), "…");
     }
 

@@ -5,7 +5,7 @@ use super::caller::{Caller, CallerId, Identity};
 use super::jwt::{ALGORITHM_NAME, Verifier};
 use super::scope::{self, Scope};
 use super::secret::ByHash;
-use super::words;
+use super::words::Vocabulary;
 use crate::catalog::{Catalog, CatalogError, Client, ClientSecret, SigningKey, Token};
 use crate::clock::Micros;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 #[derive(Clone, Default)]
 pub(super) struct Snapshot {
+    words: Vocabulary,
     pub(super) tokens: ByHash<KnownToken>,
     /// Tokens with which their owners sign others.
     pub(super) signers: Vec<Arc<Signer>>,
@@ -47,8 +48,8 @@ pub(super) struct Key {
 }
 
 impl Snapshot {
-    pub(super) fn load(catalog: &Catalog) -> Result<Self, CatalogError> {
-        let mut snapshot = Self::default();
+    pub(super) fn load(catalog: &Catalog, words: Vocabulary) -> Result<Self, CatalogError> {
+        let mut snapshot = Self { words, ..Self::default() };
         catalog.tokens()?.iter().for_each(|token| snapshot.put_token(token));
         catalog.clients()?.iter().for_each(|client| snapshot.put_client(client));
         snapshot.put_keys(catalog.signing_keys()?);
@@ -82,7 +83,7 @@ impl Snapshot {
     }
 
     pub(super) fn put_client(&mut self, client: &Client) {
-        let Some(scopes) = understood(&client.name, words::of_roles(&client.roles)) else { return };
+        let Some(scopes) = understood(&client.name, self.words.roles(&client.roles)) else { return };
         let caller = Caller::new(Identity {
             id: CallerId::client(client.id),
             name: client.name.as_str().into(),

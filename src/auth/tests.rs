@@ -1,5 +1,6 @@
 //! Identity with a clock that is set by hand.
 
+use super::words::{Vocabulary, Words};
 use super::*;
 use crate::clock::FakeClock;
 use base64::Engine;
@@ -18,6 +19,23 @@ struct World {
     dir: tempfile::TempDir,
 }
 
+/// A contract's words.
+fn words() -> Vocabulary {
+    static WORDS: Words = Words {
+        role: |role| (role == "ManageStreams").then(|| vec![Scope::Ingest(Target::All)]),
+        claim: |kind, resource| match kind {
+            "DATASOURCES:APPEND" => Some(vec![Scope::Ingest(Target::named(resource).ok()?)]),
+            "DATASOURCES:READ" => Some(vec![Scope::Read(Target::named(resource).ok()?)]),
+            "DATASOURCES:CREATE" => Some(vec![Scope::Create, Scope::Ingest(Target::All)]),
+            "TOKENS" => Some(vec![Scope::Tokens]),
+            "ADMIN" => Some(vec![Scope::Admin]),
+            _ => None,
+        },
+        token: None,
+    };
+    Vocabulary::new([&WORDS])
+}
+
 fn open(dir: &Path, clock: &Arc<FakeClock>) -> Auth {
     let config = Config {
         instance: INSTANCE.to_owned(),
@@ -27,7 +45,7 @@ fn open(dir: &Path, clock: &Arc<FakeClock>) -> Auth {
         client_token_lifetime: Duration::from_mins(5),
     };
     let catalog = Arc::new(Catalog::open(dir, Arc::clone(clock) as Arc<dyn Clock>).unwrap());
-    Auth::open(config, catalog, Arc::clone(clock) as Arc<dyn Clock>).unwrap()
+    Auth::open(config, words(), catalog, Arc::clone(clock) as Arc<dyn Clock>).unwrap()
 }
 
 impl World {
@@ -38,7 +56,7 @@ impl World {
     }
 
     fn make(&self, kind: TokenKind, request: &TokenRequest) -> String {
-        self.auth.create_token(&admin(), kind, Form::Forebay, request).unwrap().1
+        self.auth.create_token(&admin(), kind, None, request).unwrap().1
     }
 
     fn who(&self, token: &str) -> Result<Caller, AuthError> {
@@ -153,7 +171,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
         expires_at: Some(START + 7200 * SECOND),
         ..request("page", "ingest:visits read:visits")
     };
-    let token = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
+    let token = world.auth.issue_token(&admin(), ScopeClaim::own, &request).unwrap();
     assert_eq!(decoded(&token, 0)["alg"], "HS256");
     assert_eq!(decoded(&token, 0)["kid"], world.auth.keys()[0].kid);
     assert_eq!(decoded(&token, 1)["exp"], START / SECOND + 7200);
@@ -164,7 +182,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
     assert_eq!((caller.rps, caller.project.as_deref()), (Some(7), Some("p")));
     assert!(caller.allows_origin(Some("https://a.com")) && !caller.allows_origin(None));
     // The same name is the same caller, whichever token it shows.
-    let again = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
+    let again = world.auth.issue_token(&admin(), ScopeClaim::own, &request).unwrap();
     assert_eq!(world.who(&again).unwrap().id, caller.id);
     assert_ne!(again, token);
 
@@ -175,7 +193,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
     assert_eq!(keys.len(), 2);
     assert_eq!((&keys[1].kid, keys[1].retires_at), (&old, Some(START + 3600 * SECOND)));
     assert!(world.who(&token).is_ok());
-    let young = world.auth.issue_token(&admin(), Form::Forebay, &request).unwrap();
+    let young = world.auth.issue_token(&admin(), ScopeClaim::own, &request).unwrap();
     assert_eq!(decoded(&young, 0)["kid"], new.kid);
     world.later(3600 * SECOND);
     assert_eq!(world.who(&token), Err(AuthError::Expired { at: START + 3600 * SECOND }));
@@ -188,7 +206,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
 fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
     let world = World::new();
     let lasting = TokenRequest { expires_at: Some(START + 7200 * SECOND), ..request("n", "ingest:a") };
-    let token = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
+    let token = world.auth.issue_token(&admin(), ScopeClaim::own, &lasting).unwrap();
     let old = world.auth.keys()[0].kid.clone();
     assert!(matches!(world.auth.delete_key(&old), Err(ManageError::Invalid(_))));
     world.auth.rotate_key(None).unwrap();
@@ -196,7 +214,7 @@ fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
     assert_eq!(world.who(&token), Err(AuthError::Unknown));
     assert!(matches!(world.auth.delete_key(&old), Err(ManageError::Missing { .. })));
     // Without any grace, they go with the rotation.
-    let token = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
+    let token = world.auth.issue_token(&admin(), ScopeClaim::own, &lasting).unwrap();
     world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
     assert!(world.who(&token).is_err());
     assert_eq!(world.auth.keys().len(), 1);
@@ -206,7 +224,7 @@ fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
 fn a_signature_is_checked_as_the_key_says_and_never_as_the_token_says() {
     let world = World::new();
     let lasting = TokenRequest { expires_at: Some(START + 60 * SECOND), ..request("n", "ingest:a") };
-    let good = world.auth.issue_token(&admin(), Form::Forebay, &lasting).unwrap();
+    let good = world.auth.issue_token(&admin(), ScopeClaim::own, &lasting).unwrap();
     let (header, claims) = (decoded(&good, 0), decoded(&good, 1));
     let secret = world.auth.snapshot.load().current_key().unwrap().stored.secret.clone();
     assert!(world.who(&forge(&header, &claims, &secret)).is_ok(), "the test can sign");
@@ -327,7 +345,7 @@ fn who_makes_tokens_cannot_make_themselves_an_administrator() {
     let sender = world.make(TokenKind::Token, &request("sender", "ingest:a"));
     let [boss, broker, sender] = [boss, broker, sender].map(|token| world.who(&token).unwrap());
     let make = |maker: &Caller, name: &str, scopes: &str| {
-        world.auth.create_token(maker, TokenKind::Token, Form::Forebay, &request(name, scopes)).map(drop)
+        world.auth.create_token(maker, TokenKind::Token, None, &request(name, scopes)).map(drop)
     };
     assert!(make(&broker, "x", "ingest:a create tokens").is_ok());
     assert!(matches!(make(&broker, "y", "ingest:a admin"), Err(ManageError::NotYours(Scope::Admin))));
@@ -370,7 +388,7 @@ fn what_is_wrong_about_a_token_is_said() {
         (TokenRequest { expires_at: Some(START), ..base() }, "expired already"),
         (TokenRequest { project: Some(String::new()), ..base() }, "the name of a project"),
     ] {
-        let refused = world.auth.create_token(&admin(), TokenKind::Token, Form::Forebay, &wrong);
+        let refused = world.auth.create_token(&admin(), TokenKind::Token, None, &wrong);
         let message = refused.unwrap_err().to_string();
         assert!(message.contains(says), "{says:?} is not in {message:?}");
     }
@@ -385,13 +403,13 @@ fn what_is_wrong_about_a_token_is_said() {
             "cannot have the scope admin",
         ),
     ] {
-        let message = world.auth.issue_token(&admin(), Form::Forebay, &wrong).unwrap_err().to_string();
+        let message = world.auth.issue_token(&admin(), ScopeClaim::own, &wrong).unwrap_err().to_string();
         assert!(message.contains(says), "{says:?} is not in {message:?}");
     }
     for n in 0..8 {
         world.make(TokenKind::Signing, &request(&format!("s{n}"), "ingest:a"));
     }
-    let ninth = world.auth.create_token(&admin(), TokenKind::Signing, Form::Forebay, &base());
+    let ninth = world.auth.create_token(&admin(), TokenKind::Signing, None, &base());
     assert!(ninth.unwrap_err().to_string().contains("8 tokens that sign"));
 }
 

@@ -3,11 +3,10 @@
 use super::manage::{ManageError, check_description, check_name};
 use super::scope::{self, Scope};
 use super::snapshot::KnownToken;
-use super::{Auth, Caller, CallerId, jwt, origin, secret};
+use super::words::TokenForm;
+use super::{Auth, Caller, CallerId, ScopeClaim, jwt, origin, secret};
 use crate::catalog::{NewToken, Token, TokenKind, TokenValue};
 use crate::clock::Micros;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const WHAT: &str = "token";
 /// Scopes and origins of one token.
@@ -27,14 +26,6 @@ pub struct TokenRequest {
     pub rps: Option<u32>,
     pub project: Option<String>,
     pub expires_at: Option<Micros>,
-}
-
-/// How a token looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Forebay,
-    /// `p.<what it is>.<secret>`, as Tinybird's.
-    Tinybird,
 }
 
 /// A token, without its value.
@@ -67,12 +58,12 @@ impl Auth {
         info(&self.find(id)?)
     }
 
-    /// Makes a token and returns its value, which is shown this once.
+    /// Makes a token and returns its value, which is shown this once. `form`: how it looks, if not like ours.
     pub fn create_token(
         &self,
         maker: &Caller,
         kind: TokenKind,
-        form: Form,
+        form: Option<&TokenForm>,
         request: &TokenRequest,
     ) -> Result<(TokenInfo, String), ManageError> {
         let _changing = self.changing.lock();
@@ -91,11 +82,12 @@ impl Auth {
         Ok((info(&added)?, value))
     }
 
-    /// Makes a signed token, of which nothing is kept. It ends by its time, or with the key that signed it.
+    /// Makes a signed token, of which nothing is kept. It ends by its time, or with the key that signed it. `claims` says
+    /// scopes as the token has them.
     pub fn issue_token(
         &self,
         maker: &Caller,
-        form: Form,
+        claims: fn(&[Scope]) -> Vec<ScopeClaim>,
         request: &TokenRequest,
     ) -> Result<String, ManageError> {
         let checked = self.new_token(maker, TokenKind::Token, kept(TokenKind::Token, ""), request)?;
@@ -111,10 +103,7 @@ impl Auth {
         }
         let claims = jwt::Claims {
             name: Some(checked.name),
-            scopes: match form {
-                Form::Forebay => request.scopes.iter().map(jwt::ScopeClaim::of).collect(),
-                Form::Tinybird => jwt::ScopeClaim::of_tinybird(&request.scopes),
-            },
+            scopes: claims(&request.scopes),
             limits: request.rps.map(|rps| jwt::Limits { rps: Some(rps) }),
             origins: checked.origins.map(|origins| origins.split(' ').map(str::to_owned).collect()),
             project: checked.project,
@@ -144,8 +133,7 @@ impl Auth {
     pub fn refresh_token(&self, maker: &Caller, id: &str) -> Result<(TokenInfo, String), ManageError> {
         let _changing = self.changing.lock();
         let token = self.own(maker, id)?;
-        let tinybird = token.new.value.hint.starts_with(secret::TINYBIRD_PREFIX);
-        let form = if tinybird { Form::Tinybird } else { Form::Forebay };
+        let form = self.words.token_form(&token.new.value.hint);
         let value = self.fresh_value(token.new.kind, form, &token.uuid);
         let new = NewToken { value: kept(token.new.kind, &value), ..token.new.clone() };
         tracing::info!(token = new.name, by = %maker.name, "a token gets a new value");
@@ -199,16 +187,12 @@ impl Auth {
         Ok(())
     }
 
-    fn fresh_value(&self, kind: TokenKind, form: Form, uuid: &str) -> String {
+    fn fresh_value(&self, kind: TokenKind, form: Option<&TokenForm>, uuid: &str) -> String {
         match (form, kind) {
-            (Form::Forebay, TokenKind::Token) => secret::make(secret::TOKEN_PREFIX),
-            (Form::Forebay, TokenKind::ApiKey) => secret::make(secret::API_KEY_PREFIX),
-            (Form::Forebay, TokenKind::Signing) => secret::make(secret::SIGNING_PREFIX),
-            (Form::Tinybird, _) => {
-                let about = serde_json::json!({"u": self.config.instance, "id": uuid, "host": "forebay"});
-                let about = URL_SAFE_NO_PAD.encode(about.to_string());
-                secret::make(&format!("{}{about}.", secret::TINYBIRD_PREFIX))
-            }
+            (Some(form), _) => secret::make(&(form.begin)(&self.config.instance, uuid)),
+            (None, TokenKind::Token) => secret::make(secret::TOKEN_PREFIX),
+            (None, TokenKind::ApiKey) => secret::make(secret::API_KEY_PREFIX),
+            (None, TokenKind::Signing) => secret::make(secret::SIGNING_PREFIX),
         }
     }
 

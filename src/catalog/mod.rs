@@ -45,6 +45,7 @@ use ballast::Ballast;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use schemas::Refused;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,14 @@ pub enum CatalogError {
     Conflict,
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    #[error("the document {contract}/{kind}/{name} in the catalog cannot be read")]
+    Document {
+        contract: &'static str,
+        kind: Cow<'static, str>,
+        name: String,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 fn lost(changes: &[Change]) -> String {

@@ -1,9 +1,11 @@
 //! The section `[limits]`: what requests are held to.
 
-use super::units::{Size, Span};
+use super::{Size, Span, of_table};
 use crate::batch::Dialect;
 use crate::http::limits::{self, Profiles, Settings};
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::{Table, Value};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,12 +19,9 @@ pub struct Limits {
     pub idempotency_keys_max: usize,
     pub token_requests_per_second: u32,
     pub stream_requests_per_second: u32,
-    tinybird: Profile,
-    polaris: Profile,
-    amperity: Profile,
-    keboola: Profile,
-    keboola_stream: Profile,
-    foundry: Profile,
+    /// Those of the contracts.
+    #[serde(skip)]
+    pub(super) profiles: BTreeMap<&'static str, Profile>,
 }
 
 /// For the paths of one contract. What is not given is not limited, or as for every contract.
@@ -37,16 +36,51 @@ pub struct Profile {
     pub bytes_per_second: Size,
 }
 
+static UNLIMITED: Profile = Profile {
+    body_max: None,
+    requests_per_second: 0,
+    requests_per_minute: None,
+    stream_requests_per_second: 0,
+    bytes_per_second: Size(0),
+};
+
+/// Takes the profiles of the contracts out of the section `[limits]`.
+pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, Profile>, String> {
+    let mut found = BTreeMap::new();
+    let Some(Value::Table(limits)) = settings.get_mut("limits") else { return Ok(found) };
+    for contract in Dialect::ALL {
+        let name = contract.name();
+        match limits.remove(name) {
+            Some(Value::Table(profile)) => {
+                found.insert(name, of_table(profile, &format!("limits.{name}."))?);
+            }
+            Some(other) => return Err(format!("limits.{name}: expected a table, found {other}")),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Lifts the rates of all contracts, as `--dev` does: as many requests as come.
+pub(super) fn lift(settings: &mut Table) {
+    let Some(Value::Table(limits)) = settings.get_mut("limits") else { return };
+    for contract in Dialect::ALL {
+        let Some(Value::Table(profile)) = limits.get_mut(contract.name()) else { continue };
+        for (key, rate) in profile.iter_mut() {
+            match key.as_str() {
+                "requests_per_second" | "requests_per_minute" | "stream_requests_per_second" => {
+                    *rate = Value::Integer(0);
+                }
+                "bytes_per_second" => *rate = Value::String("0".to_owned()),
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Limits {
     pub fn profile(&self, dialect: Dialect) -> &Profile {
-        match dialect {
-            Dialect::Tinybird => &self.tinybird,
-            Dialect::Polaris => &self.polaris,
-            Dialect::Amperity => &self.amperity,
-            Dialect::Keboola => &self.keboola,
-            Dialect::KeboolaStream => &self.keboola_stream,
-            Dialect::Foundry => &self.foundry,
-        }
+        self.profiles.get(dialect.name()).unwrap_or(&UNLIMITED)
     }
 
     /// Bytes of a body on the wire: never more than may be received at all.

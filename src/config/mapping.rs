@@ -1,7 +1,7 @@
 //! The section `[mapping]`: what the templates of mappings may take.
 
-use super::units::{Size, Span};
 use super::{ConfigError, invalid};
+use super::{Size, Span};
 use crate::mapping;
 use serde::Deserialize;
 use std::time::Duration;

@@ -6,21 +6,22 @@
 mod limits;
 mod mapping;
 mod transport;
-mod units;
 
+pub use crate::contracts::shared::units::{OptionalSpan, Size, Span, UnitError};
 pub use limits::Limits;
 pub use mapping::Mapping;
-pub use units::{OptionalSpan, Size, Span, UnitError};
 
 use crate::batch::Dialect;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
-use crate::contracts::shared::control::{AmperitySettings, KeboolaSettings, PolarisSettings};
+use crate::contracts;
+use crate::contracts::shared::sections::Sections;
 use crate::schema::system;
 use crate::{auth, compactor, wal};
 use object_store::ClientConfigKey;
 use object_store::aws::AmazonS3ConfigKey;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,7 +67,7 @@ pub struct Flags {
     pub admin_listen: Option<SocketAddr>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
@@ -79,9 +80,9 @@ pub struct Config {
     pub mapping: Mapping,
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
-    pub polaris: Polaris,
-    pub keboola: Keboola,
-    pub amperity: Amperity,
+    /// What contracts are made from.
+    #[serde(skip)]
+    pub contracts: Sections,
     /// Only by the flag.
     #[serde(skip)]
     pub dev: bool,
@@ -105,67 +106,6 @@ pub struct Server {
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
     pub allowed_origins: Vec<String>,
-}
-
-/// What is said of Imply Polaris' API beside its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Polaris {
-    late_reject: OptionalSpan,
-    early_reject: OptionalSpan,
-}
-
-impl Polaris {
-    pub fn settings(&self) -> PolarisSettings {
-        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
-        PolarisSettings { late: seconds(self.late_reject), early: seconds(self.early_reject) }
-    }
-}
-
-/// What is said of Keboola's APIs beside their limits.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keboola {
-    project_id: u32,
-    branches: Vec<u64>,
-    receiver_buffer_max: Size,
-}
-
-impl Keboola {
-    pub fn settings(&self) -> KeboolaSettings {
-        KeboolaSettings {
-            project: self.project_id.to_string(),
-            branches: self.branches.clone(),
-            receiver_buffer_max: self.receiver_buffer_max.0,
-        }
-    }
-}
-
-/// What is said of Amperity's API beside its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Amperity {
-    unknown_stream: UnknownStream,
-    deduplicate: bool,
-    event_max: Size,
-}
-
-/// What becomes of records for a stream that there is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum UnknownStream {
-    Accept,
-    Reject,
-}
-
-impl Amperity {
-    pub fn settings(&self) -> AmperitySettings {
-        AmperitySettings {
-            makes_streams: self.unknown_stream == UnknownStream::Accept,
-            deduplicates: self.deduplicate,
-            event_max: self.event_max.0,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -258,6 +198,7 @@ impl Config {
         let mut settings: Table = DEFAULTS.parse().map_err(|error| invalid(format!("defaults: {error}")))?;
         if flags.dev {
             merge(&mut settings, dev());
+            limits::lift(&mut settings);
         }
         if let Some(path) = file {
             let read = std::fs::read_to_string(path);
@@ -466,13 +407,10 @@ impl S3 {
     }
 }
 
-/// What `--dev` changes: quick files, small beginnings, as many requests as come.
+/// What `--dev` changes beside limits: quick files, small beginnings.
 fn dev() -> Table {
-    let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"\n\
-                [limits.tinybird]\nrequests_per_second = 0\nbytes_per_second = \"0\"\n\
-                [limits.polaris]\nrequests_per_minute = 0\nbytes_per_second = \"0\"\n\
-                [limits.amperity]\nrequests_per_second = 0";
-    text.parse().unwrap_or_default()
+    let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"";
+    text.parse().expect("it is TOML: the tests start daemons with it")
 }
 
 fn invalid(message: String) -> ConfigError {
@@ -528,12 +466,25 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-fn deserialize(settings: Table) -> Result<Config, String> {
-    serde_path_to_error::deserialize(settings).map_err(|error| {
+fn deserialize(mut settings: Table) -> Result<Config, String> {
+    let sections = Sections::take(&mut settings, contracts::TABLE.iter().filter_map(|entry| entry.section));
+    contracts::check(&sections).map_err(|error| error.to_string())?;
+    let profiles = limits::profiles(&mut settings)?;
+    let config: Config = of_table(settings, "")?;
+    let limits = Limits { profiles, ..config.limits };
+    Ok(Config { contracts: sections, limits, ..config })
+}
+
+/// What a table says, which is at `place` in the settings.
+fn of_table<T: DeserializeOwned>(table: Table, place: &str) -> Result<T, String> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
         let message = message.trim_end();
-        if path == "." { message.to_owned() } else { format!("{path}: {message}") }
+        let path = if path == "." { "" } else { &path };
+        let place = format!("{place}{path}");
+        let place = place.trim_end_matches('.');
+        if place.is_empty() { message.to_owned() } else { format!("{place}: {message}") }
     })
 }
 

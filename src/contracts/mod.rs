@@ -1,6 +1,9 @@
-//! The wire contracts. For records, a dialect is a pure function from a request's head to what is asked for, and from
-//! an outcome to a reply: no I/O, no time, no globals. The transport and the log are the same for all. The management
-//! calls of a contract do their work through [`Control`], the same for all as well, and on nothing else.
+//! The wire contracts. Each is an object that owns its section of the configuration, its state, its routes and its
+//! words; what all share of the daemon is in [`shared`]. The transport and the log are the same for all.
+//!
+//! For records, a contract turns a request's head into what is asked for ([`Contract::parse`]) and an outcome into a
+//! reply ([`Contract::accepted`]): no I/O, no clock. Its management calls ([`Contract::manage`]) work through
+//! [`Control`] and on what the contract owns, and on nothing else.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod amperity;
@@ -14,18 +17,23 @@ pub mod route;
 pub mod shared;
 pub mod tinybird;
 
-use crate::auth::{Caller, Credential, Need};
+use crate::auth::words::{Vocabulary, Words};
+use crate::auth::{Caller, Credential};
 use crate::batch;
-use crate::contracts::shared::control::{CatalogError, Control, IfExists, NewStream, Receiver, Stream};
+use crate::catalog::{CatalogError, NewStream, Stream};
 use crate::formats::json::BodyKind;
-use crate::http::limits::Standing;
 use crate::mapping::Failure;
 use crate::offsets::Numbered;
-use crate::schema::{Policy, StreamSettings};
+use crate::schema::Column;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use reject::{Kind, Reject};
+use reject::Reject;
 use request_id::RequestId;
+use route::{Access, Served};
+use serde_json::{Map, Value};
+use shared::control::Control;
+use shared::receivers::Receiver;
+use shared::sections::{SectionError, Sections};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,42 +81,91 @@ pub enum Wait {
     Table,
 }
 
+/// Finds where the records of an ingest request go, once it is known who sends them. Also checks that the caller may
+/// send there. In memory: requests wait for it.
+pub type FindTarget<'a> = Box<dyn Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a>;
+
 /// What an ingest request asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest<'a> {
-    /// Name or id of the stream.
-    pub stream: Cow<'a, str>,
-    /// The project it is looked for in, where the contract has projects.
-    pub project: Option<Cow<'a, str>>,
-    /// The name may be that of a connection, whose events go to other streams.
-    pub may_be_connection: bool,
+    pub find: FindTarget<'a>,
     pub wait: Wait,
     pub kind: BodyKind,
     pub credential: Credential<'a>,
+    pub bodies: Bodies,
+    /// Bytes that the body may have on the wire, where the contract allows fewer than the configuration.
+    pub body_max: Option<u64>,
+    /// What the client calls this request, if the contract has a word of its own for `Idempotency-Key`.
+    pub key: Option<&'a str>,
+    /// Headers that are kept with the records.
+    pub keeps: Vec<(String, String)>,
+    /// The answer if the stream is set to drop what comes.
+    pub dropped: fn(&RequestHead<'_>) -> Reply,
 }
 
-/// What a dialect makes of a request's head.
-#[derive(Debug)]
+impl<'a> Ingest<'a> {
+    /// NDJSON, answered after the append, with nothing special about it.
+    pub fn new(
+        credential: Credential<'a>,
+        find: impl Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a,
+    ) -> Self {
+        Self {
+            find: Box::new(find),
+            wait: Wait::Append,
+            kind: BodyKind::Lines,
+            credential,
+            bodies: Bodies::default(),
+            body_max: None,
+            key: None,
+            keeps: Vec::new(),
+            dropped: |_| Reply::empty(StatusCode::NO_CONTENT),
+        }
+    }
+}
+
+/// Where records go.
+pub enum Target {
+    /// A stream, and others that the same records go to.
+    Streams(Arc<Stream>, Vec<Arc<Stream>>),
+    /// To be made once there is a record for it.
+    New(Box<NewStream>),
+}
+
+/// Where the records of a request go, and how they are taken out of its body, if they are wrapped.
+pub struct Found {
+    pub target: Target,
+    pub open: Option<Open>,
+}
+
+/// A request whose body is a record for a receiver, or holds several.
+pub struct Receive {
+    pub receiver: Arc<Receiver>,
+    pub wait: Wait,
+    /// Headers, in lower case, that mappings do not see and frames do not keep.
+    pub hides: &'static [&'static str],
+    /// The refusal of a record that does not become a row of every export: labels of those, and why.
+    pub unmapped: fn(&[(String, Failure)]) -> Reject,
+}
+
+/// What a contract makes of a request's head.
 pub enum Parsed<'a> {
     /// Records follow in the body.
     Ingest(Ingest<'a>),
-    /// The body is a record for a receiver: see [`Dialect::receiver`].
-    Receive(Wait),
-    /// Answered by the dialect itself.
+    /// The body is a record for a receiver.
+    Receive(Receive),
+    /// Answered by the contract itself.
     Answer(Reply),
     /// A browser asks what a page may send; these are the methods of the path.
     Preflight(Cow<'static, str>),
-    /// To be answered by [`Dialect::manage`], with the body.
+    /// To be answered by [`Contract::manage`], with the body.
     Manage(Manage<'a>),
-    /// The same, and the body holds records for a receiver, whose limits hold: see [`Dialect::receiver`].
-    Export,
+    /// The same, and the body holds records for a receiver, whose limits hold.
+    Export(Arc<Receiver>),
 }
 
 /// What is asked of a management call before its body is read.
 #[derive(Debug)]
 pub struct Manage<'a> {
-    /// The right it takes at least; `None` if the call itself is how one gets a token.
-    pub need: Option<Need<'a>>,
+    pub access: Access,
     pub credential: Credential<'a>,
 }
 
@@ -133,14 +190,14 @@ pub enum Managed {
 }
 
 /// Words the answer to records that a management call brought.
-pub type Answer = Box<dyn FnOnce(&Control, &Accepted) -> Reply + Send>;
+pub type Answer = Box<dyn FnOnce(&Accepted) -> Reply + Send>;
 
 /// Where records that a management call brought go.
 pub enum Destination {
     Stream(Arc<Stream>),
     /// Every export of a receiver. A record that does not become a row of each of them is left out, and told of in
     /// [`Accepted::refused`]; without any record left, the call is refused.
-    Receiver(Arc<Receiver>),
+    Receiver(Receive),
 }
 
 /// Records that a management call found in its body.
@@ -148,6 +205,7 @@ pub struct Append {
     pub to: Destination,
     pub body: Bytes,
     pub kind: BodyKind,
+    pub bodies: Bodies,
     pub wait: Wait,
     /// Called where it may block.
     pub reply: Answer,
@@ -193,11 +251,11 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-/// A stream that a request asks for, and that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTarget {
-    pub name: String,
-    pub project: Option<String>,
+impl Reply {
+    /// An answer without a body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new() }
+    }
 }
 
 /// Records as NDJSON out of a body of another form; `None` if it is not of that form.
@@ -221,168 +279,151 @@ pub struct Bodies {
 /// Takes the records out of a body in which they are wrapped: NDJSON, of records that may be stored.
 pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
 
-/// Where the records of a request go, in a contract that has other names for streams than theirs.
-pub struct Wrapped {
-    /// Or what is to be made.
-    pub stream: Result<Arc<Stream>, NewTarget>,
-    pub open: Open,
+/// A contract as the table has it: what is known of it before it is made.
+pub struct Entry {
+    /// What frames, limits and metrics call it.
+    pub tag: batch::Dialect,
+    /// Its answers say which request they answer, see [`RequestHead::named`].
+    pub names_requests: bool,
+    /// Web pages may call it: its answers carry the headers that browsers ask for.
+    pub is_for_pages: bool,
+    /// The section of the configuration that it is made from, if it has one.
+    pub section: Option<&'static str>,
+    pub check: fn(&Sections) -> Result<(), SectionError>,
+    /// What its clients call rights.
+    pub words: &'static Words,
+    /// Whether a request for this path is this contract's.
+    pub takes: fn(&str) -> bool,
+    /// The routes it serves, from the table that its calls are found in.
+    pub served: fn() -> Vec<Served>,
+    pub open: fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>,
 }
 
-pub trait Dialect: Send + Sync {
-    fn id(&self) -> batch::Dialect;
+/// Every contract, in the order in which they are asked whether a path is theirs. The first words the refusal of a path that
+/// none owns.
+pub static TABLE: [&Entry; 6] = [
+    &tinybird::ENTRY,
+    &polaris::ENTRY,
+    &amperity::ENTRY,
+    &foundry::ENTRY,
+    &keboola::buffer::ENTRY,
+    &keboola::stream::ENTRY,
+];
 
-    fn bodies(&self) -> Bodies {
-        Bodies::default()
-    }
+/// What the answer to a request tells besides.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    pub named: Named,
+    /// What is left of the client's limit of requests, if records were asked about and there is a limit.
+    pub standing: Option<Standing>,
+}
 
-    /// Called once, before there are requests.
-    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
-        let _ = control;
-        Ok(())
-    }
+/// How far a client is from a limit of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests allowed in a second, or in a minute if the contract counts so.
+    pub limit: u32,
+    /// How many of them are left,
+    pub remaining: u32,
+    /// and after how many seconds all of them are.
+    pub reset_seconds: u32,
+}
 
-    /// Whether the first event makes a stream.
-    fn makes_stream(&self, control: &Control, head: &RequestHead<'_>, caller: &Caller) -> bool {
-        let _ = head;
-        control.auth.is_open() || caller.may(Need::Create)
-    }
+/// One wire contract.
+pub trait Contract: Send + Sync {
+    /// Reads what the contract keeps in the catalog. Called once, before there are requests.
+    fn begin(&self) -> Result<(), CatalogError>;
 
-    /// Bytes that the body of this request may have on the wire; `configured` are those of the contract.
-    fn body_max(&self, control: &Control, head: &RequestHead<'_>, configured: u64) -> u64 {
-        let _ = (control, head);
-        configured
-    }
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
-    /// What the client calls this request, if the contract has a word of its own for `Idempotency-Key`.
-    fn key<'h>(&self, control: &Control, head: &RequestHead<'h>) -> Option<&'h str> {
-        let _ = (control, head);
-        None
-    }
-
-    /// Headers that are kept with the records.
-    fn keeps(&self, head: &RequestHead<'_>) -> Vec<(String, String)> {
-        let _ = head;
-        Vec::new()
-    }
-
-    /// The stream that a first event makes.
-    fn new_stream(&self, control: &Control, ingest: &NewTarget) -> NewStream {
-        let _ = control;
-        NewStream {
-            name: ingest.name.clone(),
-            policy: Policy::Evolve,
-            columns: Vec::new(),
-            settings: StreamSettings::default(),
-            if_exists: IfExists::Return,
-        }
-    }
-
-    /// Where records go, in a contract that has other names for streams than theirs; `None` in the others. Also looks
-    /// whether the caller may send there. In memory: requests wait for it.
-    fn target(
-        &self,
-        control: &Control,
-        head: &RequestHead<'_>,
-        caller: &Caller,
-    ) -> Option<Result<Wrapped, Reject>> {
-        let _ = (control, head, caller);
-        None
-    }
-
-    /// What it calls a stream, where one does not exist.
-    fn noun(&self) -> &'static str;
-
-    /// Whether a request for this path is this dialect's.
-    fn takes(&self, path: &str) -> bool;
-
-    /// The routes it serves, as method and template.
-    fn routes(&self) -> Vec<(&'static str, &'static str)>;
-
-    /// Whether its answers say which request they are of, see [`RequestHead::named`].
-    fn names_requests(&self) -> bool {
-        false
-    }
-
-    /// Says it in an answer.
-    fn name_request(&self, reply: &mut Reply, named: &Named) {
-        let _ = (reply, named);
-    }
-
-    /// Whether web pages may call it: its answers carry the headers that browsers ask for.
-    fn is_for_pages(&self) -> bool {
-        false
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
-
-    /// The receiver of a request that [`Dialect::parse`] found to be for one: whether it knows the secret, and whatever
-    /// else can be told before the body is read.
-    fn receiver(&self, control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
-        let _ = control;
-        Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path)))
-    }
-
-    /// How long the answer waits, where that is a matter of the receiver; `asked` is what [`Dialect::parse`] said.
-    fn waits(&self, receiver: &Receiver, asked: Wait) -> Wait {
-        let _ = receiver;
-        asked
-    }
-
-    /// The refusal of a record that does not become a row of every export: labels of those, and why.
-    fn unmapped(&self, failures: &[(String, Failure)]) -> Reject {
-        let reasons: Vec<String> =
-            failures.iter().map(|(label, failure)| format!("{label}: {failure}")).collect();
-        let kind = match failures {
-            [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,
-            [(_, Failure::TooLarge), ..] => Kind::TooLarge,
-            _ => Kind::Malformed,
-        };
-        Reject::new(kind, reasons.join("; "))
-    }
-
-    /// Whether mappings do not see a header, and frames do not keep it. In lower case.
-    fn hides_header(&self, name: &str) -> bool {
-        let _ = name;
-        false
-    }
+    /// Does what a management call asks for. Runs where it may block.
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject>;
 
     /// The answer to records that were taken. `head` is the request's.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
-    /// The answer to records that were dropped, as the stream is set to.
-    fn dropped(&self, head: &RequestHead<'_>) -> Reply {
-        let _ = head;
-        Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
-    }
-
     /// The answer to a request that was refused.
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply;
 
-    /// Tells in an answer to records what is left of the client's limit of requests. Nothing is told of none.
-    fn tell(&self, reply: &mut Reply, standing: &Standing) {
-        let _ = (reply, standing);
-    }
+    /// Adds to an answer what the contract tells in all of them.
+    fn finish(&self, reply: &mut Reply, told: &Told);
 
-    /// Does what a management call asks for. Runs where it may block.
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let _ = control;
-        Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", call.head.path)))
-    }
+    /// What it adds to the admin listener's answers about streams, if anything.
+    fn extras(&self) -> Option<&dyn Extras>;
 }
 
-/// Every dialect.
-pub static DIALECTS: [&dyn Dialect; 6] = [
-    &tinybird::Tinybird,
-    &polaris::Polaris,
-    &amperity::Amperity,
-    &foundry::Foundry,
-    &keboola::Keboola,
-    &keboola::stream::KeboolaStream,
-];
+/// What a contract adds to the admin listener's answers about streams.
+pub trait Extras: Send + Sync {
+    /// Ready code that sends a record to a stream. `base` is how clients reach the daemon, without a slash at its end.
+    fn code(&self, stream: &Stream, base: &str) -> Option<Value>;
 
-/// Lets every contract read what it keeps in the catalog, before there are requests.
-pub fn begin(control: &Control) -> Result<(), CatalogError> {
-    DIALECTS.iter().try_for_each(|dialect| dialect.begin(control))
+    /// Columns as the contract's own calls take them, under a name for it.
+    fn schema(&self, columns: &[Column]) -> Option<(&'static str, Value)>;
+
+    /// For a contract whose streams have ids of their own: the name of a new stream that people call `name`, and what of
+    /// it goes into the stream's settings.
+    fn new_stream(&self, name: &str) -> Option<(String, Map<String, Value>)>;
+}
+
+/// Whether the sections of the configuration can be used.
+pub fn check(sections: &Sections) -> Result<(), SectionError> {
+    TABLE.iter().try_for_each(|entry| (entry.check)(sections))
+}
+
+/// What the clients of all contracts call rights.
+pub fn vocabulary() -> Vocabulary {
+    Vocabulary::new(TABLE.iter().map(|entry| entry.words))
+}
+
+/// The routes of every contract.
+pub fn routes() -> Vec<Served> {
+    TABLE.iter().flat_map(|entry| (entry.served)()).collect()
+}
+
+/// Every contract of the [`TABLE`], made.
+#[derive(Clone)]
+pub struct Contracts(Arc<[Made]>);
+
+/// A contract with its entry.
+pub struct Made {
+    pub entry: &'static Entry,
+    pub contract: Arc<dyn Contract>,
+}
+
+/// Why contracts could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Section(#[from] SectionError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Contracts {
+    /// Makes them, each with what it keeps in the catalog.
+    pub fn open(sections: &Sections, control: &Arc<Control>) -> Result<Self, OpenError> {
+        let make = |entry: &&'static Entry| {
+            let contract = (entry.open)(sections, Arc::clone(control))?;
+            contract.begin()?;
+            Ok(Made { entry, contract })
+        };
+        TABLE.iter().map(make).collect::<Result<Vec<_>, OpenError>>().map(|all| Self(all.into()))
+    }
+
+    /// The contract that owns a path.
+    pub fn find(&self, path: &str) -> Option<&Made> {
+        self.0.iter().find(|made| (made.entry.takes)(path))
+    }
+
+    /// The one that words the refusal of a path that none owns.
+    pub fn first(&self) -> &dyn Contract {
+        &*self.0.first().expect("the table has contracts").contract
+    }
+
+    /// What contracts add to the admin listener's answers, each under its name.
+    pub fn extras(&self) -> impl Iterator<Item = (&'static str, &dyn Extras)> {
+        self.0.iter().filter_map(|made| Some((made.entry.tag.name(), made.contract.extras()?)))
+    }
 }
 
 /// The credential of the `Authorization` header.

@@ -1,6 +1,7 @@
 //! Why a request was refused: what the client is told, kept apart from what only the log may say.
 
 use crate::auth::{AuthError, ManageError, Scope};
+use crate::catalog::CatalogError;
 use crate::metrics;
 use std::borrow::Cow;
 
@@ -160,16 +161,19 @@ impl From<AuthError> for Reject {
     }
 }
 
+impl From<CatalogError> for Reject {
+    fn from(error: CatalogError) -> Self {
+        Self::internal(&error)
+    }
+}
+
 impl From<ManageError> for Reject {
     fn from(error: ManageError) -> Self {
         let kind = match &error {
             ManageError::Taken { .. } | ManageError::LastAdmin => Kind::Conflict,
             ManageError::Missing { .. } => Kind::NotFound,
             ManageError::NotYours(_) => Kind::Forbidden,
-            ManageError::Invalid(_)
-            | ManageError::Scope(_)
-            | ManageError::Word(_)
-            | ManageError::Origin(_) => Kind::Malformed,
+            ManageError::Invalid(_) | ManageError::Scope(_) | ManageError::Origin(_) => Kind::Malformed,
             ManageError::Catalog(_) => return Self::internal(&error),
         };
         Self::new(kind, crate::error::chain(&error))

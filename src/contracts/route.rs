@@ -1,15 +1,45 @@
 //! Routes as a table: what is served, how it is found, and what `docs/openapi.yaml` is compared with.
 
+use crate::auth::Need;
 use http::Method;
 use std::borrow::Cow;
 
-/// A method and a path, and what is called for them.
+/// What a caller must show before the body of a call is read. What else a call asks for depends on its path and body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: the answer is the same for everybody, or the call is how one gets a token.
+    Public,
+    /// A secret in the path.
+    Secret,
+    /// A token that may send to the stream that the request names.
+    Ingest,
+    /// A token with this right at least.
+    Token(Need<'static>),
+}
+
+/// A route as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    pub method: &'static str,
+    pub template: &'static str,
+    pub access: Access,
+}
+
+/// The table as others see it.
+pub fn served<T>(routes: &[Route<T>]) -> Vec<Served> {
+    let served =
+        |route: &Route<T>| Served { method: route.method, template: route.template, access: route.access };
+    routes.iter().map(served).collect()
+}
+
+/// A method and a path, what the call takes, and what is called.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<T: 'static> {
     pub method: &'static str,
     /// As `OpenAPI` has it: `/admin/v1/streams/{id}`. A parameter is a whole segment, or, as in `/v1/tasks/{*taskId}`,
     /// all that are left.
     pub template: &'static str,
+    pub access: Access,
     pub call: T,
     /// Bytes of the template before its first parameter, and behind its last one. They tell most routes apart.
     head: usize,
@@ -17,7 +47,7 @@ pub struct Route<T: 'static> {
 }
 
 impl<T> Route<T> {
-    const fn new(method: &'static str, template: &'static str, call: T) -> Self {
+    const fn new(method: &'static str, template: &'static str, access: Access, call: T) -> Self {
         let bytes = template.as_bytes();
         let (mut head, mut tail) = (0, 0);
         while head < bytes.len() && bytes[head] != b'{' {
@@ -26,50 +56,50 @@ impl<T> Route<T> {
         while tail < bytes.len() && bytes[bytes.len() - 1 - tail] != b'}' {
             tail += 1;
         }
-        Self { method, template, call, head, tail }
+        Self { method, template, access, call, head, tail }
     }
 
-    pub const fn get(template: &'static str, call: T) -> Self {
-        Self::new("GET", template, call)
+    pub const fn get(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("GET", template, access, call)
     }
 
-    pub const fn post(template: &'static str, call: T) -> Self {
-        Self::new("POST", template, call)
+    pub const fn post(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("POST", template, access, call)
     }
 
-    pub const fn put(template: &'static str, call: T) -> Self {
-        Self::new("PUT", template, call)
+    pub const fn put(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("PUT", template, access, call)
     }
 
-    pub const fn patch(template: &'static str, call: T) -> Self {
-        Self::new("PATCH", template, call)
+    pub const fn patch(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("PATCH", template, access, call)
     }
 
-    pub const fn options(template: &'static str, call: T) -> Self {
-        Self::new("OPTIONS", template, call)
+    pub const fn options(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("OPTIONS", template, access, call)
     }
 
-    pub const fn delete(template: &'static str, call: T) -> Self {
-        Self::new("DELETE", template, call)
+    pub const fn delete(template: &'static str, access: Access, call: T) -> Self {
+        Self::new("DELETE", template, access, call)
     }
 }
 
 /// What a path and a method came to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found<'a, T> {
-    /// The call, and the parameters in the order of the template, percent-decoded.
-    Route(T, Vec<Cow<'a, str>>),
+#[derive(Debug)]
+pub enum Found<'a, T: 'static> {
+    /// The route, and the parameters in the order of the template, percent-decoded.
+    Route(&'static Route<T>, Vec<Cow<'a, str>>),
     /// The path exists, and these are its methods, as the `Allow` header has them.
     OtherMethods(String),
     Nothing,
 }
 
 /// Finds the route of a request. A slash at the end of the path makes no difference; HEAD is taken for GET.
-pub fn find<'a, T: Copy>(routes: &[Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
+pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
     let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
     for route in routes.iter().filter(|route| route.method == wanted.as_str()) {
         if let Some(parameters) = route.matches(path) {
-            return Found::Route(route.call, parameters);
+            return Found::Route(route, parameters);
         }
     }
     let mut others: Vec<&str> = Vec::new();
@@ -125,28 +155,35 @@ impl<T> Route<T> {
 mod tests {
     use super::*;
 
-    const ROUTES: [Route<u8>; 6] = [
-        Route::get("/a", 1),
-        Route::get("/a/special", 2),
-        Route::get("/a/{id}", 3),
-        Route::delete("/a/{id}", 4),
-        Route::get("/", 5),
-        Route::get("/t/{*id}", 6),
+    const PUBLIC: Access = Access::Public;
+    static ROUTES: [Route<u8>; 6] = [
+        Route::get("/a", PUBLIC, 1),
+        Route::get("/a/special", PUBLIC, 2),
+        Route::get("/a/{id}", PUBLIC, 3),
+        Route::delete("/a/{id}", Access::Token(Need::Admin), 4),
+        Route::get("/", PUBLIC, 5),
+        Route::get("/t/{*id}", PUBLIC, 6),
     ];
 
     #[test]
     fn the_first_that_matches_is_found() {
-        let find = |method, path| find(&ROUTES, method, path);
-        assert_eq!(find(&Method::GET, "/a/"), Found::Route(1, vec![]));
-        assert_eq!(find(&Method::HEAD, "/a/special"), Found::Route(2, vec![]));
-        assert_eq!(find(&Method::GET, "/a/x%2Fy"), Found::Route(3, vec!["x/y".into()]));
-        assert_eq!(find(&Method::DELETE, "/a/x"), Found::Route(4, vec!["x".into()]));
-        assert_eq!(find(&Method::PUT, "/a/x"), Found::OtherMethods("GET, HEAD, DELETE".to_owned()));
-        assert_eq!(find(&Method::GET, "/"), Found::Route(5, vec![]));
-        assert_eq!(find(&Method::GET, "/t/x/y%20z/"), Found::Route(6, vec!["x/y z".into()]));
+        let find = |method: Method, path: &str| match find(&ROUTES, &method, path) {
+            Found::Route(route, parameters) => format!("{} {}", route.call, parameters.join(",")),
+            Found::OtherMethods(methods) => methods,
+            Found::Nothing => "nothing".to_owned(),
+        };
+        assert_eq!(find(Method::GET, "/a/"), "1 ");
+        assert_eq!(find(Method::HEAD, "/a/special"), "2 ");
+        assert_eq!(find(Method::GET, "/a/x%2Fy"), "3 x/y");
+        assert_eq!(find(Method::DELETE, "/a/x"), "4 x");
+        assert_eq!(find(Method::DELETE, "/a/special"), "4 special");
+        assert_eq!(find(Method::PUT, "/a/x"), "GET, HEAD, DELETE");
+        assert_eq!(find(Method::GET, "/"), "5 ");
+        assert_eq!(find(Method::GET, "/t/x/y%20z/"), "6 x/y z");
         for path in ["/t", "/t/", "/b", "/a/x/y", "/a//", "//a", "/a/%ff"] {
-            assert_eq!(find(&Method::GET, path), Found::Nothing, "{path}");
+            assert_eq!(find(Method::GET, path), "nothing", "{path}");
         }
         assert!(is_known(&ROUTES, "/a/x") && !is_known(&ROUTES, "/a/x/y"));
+        assert_eq!(served(&ROUTES)[3].access, Access::Token(Need::Admin));
     }
 }

@@ -15,10 +15,8 @@ use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
-use crate::contracts;
-use crate::contracts::polaris::feeds::Feeds;
-use crate::contracts::shared::control::{Control, Datasets};
-use crate::contracts::shared::receivers::Receivers;
+use crate::contracts::shared::control::{self, Control};
+use crate::contracts::{self, Contracts};
 use crate::error::IoError;
 use crate::http::admin::{AdminHandler, Phase, Running};
 use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
@@ -34,7 +32,6 @@ use crate::read::{self, Records};
 use crate::storage::{Storage, real::RealStorage};
 use crate::wal::{self, Health, OpenError};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +54,8 @@ pub enum DaemonError {
     Locked { path: std::path::PathBuf, holder: String },
     #[error("the catalog cannot be opened")]
     Catalog(#[from] CatalogError),
+    #[error("a contract cannot be set up")]
+    Contract(#[from] crate::contracts::OpenError),
     #[error("the first token cannot be made")]
     Token(#[from] crate::auth::ManageError),
     #[error("the log cannot be opened")]
@@ -218,7 +217,7 @@ fn open_auth(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Auth>, CatalogError> {
     let settings = config.auth(instance.to_owned());
-    Auth::open(settings, Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
+    Auth::open(settings, contracts::vocabulary(), Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
 }
 
 /// The identity of the log, as people see it.
@@ -235,7 +234,7 @@ fn open_control(
     evaluator: Arc<Evaluator>,
 ) -> Arc<Control> {
     let Preview { wal, catalog, sink, staged_dir } = preview.clone();
-    Arc::new(Control {
+    Arc::new(Control::new(control::Parts {
         catalog: Arc::clone(&catalog),
         auth: Arc::clone(auth),
         progress: Arc::clone(progress),
@@ -247,30 +246,24 @@ fn open_control(
         newest: preview.clone().recent_records(),
         requests: preview.clone().recent_requests(),
         records: Records { offsets, wal, catalog, sink, staged_dir, cache: read::Cache::default() },
-        feeds: Feeds::default(),
-        datasets: Datasets::default(),
-        receivers: Receivers::default(),
         evaluator,
-        managing: Mutex::default(),
-        polaris: config.polaris.settings(),
-        keboola: config.keboola.settings(),
-        amperity: config.amperity.settings(),
-    })
+    }))
 }
 
 fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
-    control: &Arc<Control>,
-    keys: &Arc<idempotency::Index>,
+    (control, contracts): (&Arc<Control>, Contracts),
+    (catalog, keys): (&Arc<Catalog>, &Arc<idempotency::Index>),
 ) -> Result<Arc<IngestHandler>, ConfigError> {
     Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
-        catalog: Arc::clone(&control.catalog),
+        catalog: Arc::clone(catalog),
         progress: Arc::clone(&control.progress),
         clock: Arc::clone(&control.clock),
         auth: Arc::clone(&control.auth),
         control: Arc::clone(control),
+        contracts,
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
@@ -328,8 +321,8 @@ impl Parts {
         let auth = open_auth(config, &instance(&log.handle), &catalog, &clock)?;
         let preview = Preview { wal: log.handle.clone(), catalog: Arc::clone(&catalog), sink, staged_dir };
         let control = open_control(config, &auth, &preview, offsets, &progress, Arc::clone(&evaluator));
-        contracts::begin(&control)?;
-        let ingest = ingest_handler(config, &log.handle, &control, &keys)?;
+        let contracts = Contracts::open(&config.contracts, &control)?;
+        let ingest = ingest_handler(config, &log.handle, (&control, contracts.clone()), (&catalog, &keys))?;
         let (http_metrics, mapping) = (Arc::clone(&ingest.metrics), evaluator.metrics());
         let gauges =
             gauges::gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
@@ -340,6 +333,7 @@ impl Parts {
             progress: Arc::clone(&progress),
             auth: Arc::clone(&auth),
             control,
+            contracts,
             clock,
             registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
             http_metrics,

@@ -15,10 +15,9 @@ pub mod transport;
 pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError};
 
 use crate::contracts;
+use crate::contracts::route::Served;
 
-/// Every route served on either listener, as method and template, for those who compare.
-pub fn routes() -> Vec<(&'static str, &'static str)> {
-    let admin = admin::ROUTES.iter().map(|route| (route.method, route.template));
-    let dialects = contracts::DIALECTS.iter().flat_map(|dialect| dialect.routes());
-    admin.chain(dialects).collect()
+/// Every route served on either listener, for those who compare.
+pub fn routes() -> Vec<Served> {
+    [admin::served(), contracts::routes()].concat()
 }

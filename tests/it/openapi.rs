@@ -20,7 +20,7 @@ fn the_document_and_the_routes_agree() {
     }
     let served: BTreeSet<(String, String)> = forebay::http::routes()
         .into_iter()
-        .map(|(method, template)| (template.to_owned(), method.to_owned()))
+        .map(|route| (route.template.to_owned(), route.method.to_owned()))
         .collect();
     let missing: Vec<_> = served.difference(&described).collect();
     let untrue: Vec<_> = described.difference(&served).collect();

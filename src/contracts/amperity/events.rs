@@ -1,8 +1,8 @@
 //! What the head of a request with records asks for.
 
 use super::tenant;
+use crate::contracts::RequestHead;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::{Ingest, RequestHead, Wait, bearer};
 use crate::formats::json::BodyKind;
 use http::{HeaderMap, header};
 use std::borrow::Cow;
@@ -20,24 +20,25 @@ pub(super) fn is_newer(path: &str) -> bool {
     path.starts_with(NEWER)
 }
 
-pub(super) fn parse<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<Ingest<'a>, Reject> {
+/// What a request with records asks for.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    pub stream: Cow<'a, str>,
+    pub tenant: &'a str,
+    pub kind: BodyKind,
+}
+
+pub(super) fn asked<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<Asked<'a>, Reject> {
     let newer = is_newer(head.path);
     if !is_id(&stream) {
         return Err(Reject::malformed(format!("Malformed stream id: {stream}")).close());
     }
-    let project = tenant(head)?;
+    let tenant = tenant(head)?;
     let kind = kind(head.headers, newer)?;
     if !head.headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Reject::new(Kind::LengthRequired, "Missing content-length header").close());
     }
-    Ok(Ingest {
-        stream,
-        project: Some(project.into()),
-        may_be_connection: false,
-        wait: Wait::Append,
-        kind,
-        credential: bearer(head.headers),
-    })
+    Ok(Asked { stream, tenant, kind })
 }
 
 /// `is-AbCDefGH`, or the `esm-…` of event streams.
@@ -78,7 +79,7 @@ pub(super) fn name(head: &RequestHead<'_>) -> String {
 }
 
 /// Headers that are kept with the records.
-pub(super) fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
+pub fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
     let content_type = content_type(head.headers).map(str::to_owned);
     let content_type = content_type.map(|value| ("Content-Type".to_owned(), value));
     content_type.into_iter().chain([("X-Request-Id".to_owned(), name(head))]).collect()
@@ -108,8 +109,8 @@ mod tests {
             headers: &headers,
             named: Named::default(),
         };
-        let ingest = parse(&head, id.to_owned().into()).map_err(|reject| reject.kind)?;
-        Ok((ingest.kind, ingest.project.unwrap().into_owned()))
+        let asked = asked(&head, id.to_owned().into()).map_err(|reject| reject.kind)?;
+        Ok((asked.kind, asked.tenant.to_owned()))
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::token::of_tenant;
 use super::{reply, tenant};
 use crate::auth::Need;
+use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Stream};
+use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ fn accepted(record: Value) -> Value {
 fn find(control: &Control, call: &Call<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
     let tenant = tenant(&call.head)?;
     of_tenant(call, tenant)?;
-    let streams = control.catalog.streams();
+    let streams = control.streams();
     let found =
         streams.named(id).filter(|stream| stream.settings.project.as_deref().is_none_or(|own| own == tenant));
     let Some(stream) = found else {

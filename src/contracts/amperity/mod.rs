@@ -2,151 +2,205 @@
 //! `docs/api/amperity.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-mod events;
+pub mod events;
 mod inspect;
-mod reply;
+pub mod reply;
 mod token;
 
+use super::route::{self, Access, Found, Route};
+use super::shared::control::Control;
+use super::shared::target::{Named, evolving};
 use super::{
-    Accepted, Bodies, Call, Dialect, Manage, Managed, NewTarget, Parsed, Reply, RequestHead, bearer,
+    Accepted, Bodies, Call, Contract, Entry, Extras, Ingest, Manage, Managed, Parsed, Reply, RequestHead,
+    Told, bearer,
 };
-use crate::auth::{Caller, Need};
+use crate::auth::words::Words;
+use crate::auth::{Caller, Need, Scope, Target};
 use crate::batch;
+use crate::catalog::{CatalogError, Stream};
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Found, Route};
-use crate::contracts::shared::control::{Control, IfExists, NewStream};
-use crate::schema::{Policy, StreamSettings};
+use crate::contracts::request_id::RequestId;
+use crate::contracts::shared::units::Size;
+use crate::schema::Column;
+use events::Asked;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::sync::Arc;
 
-#[derive(Debug, Clone, Copy)]
-pub struct Amperity;
-
-/// What is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    /// Records of the Streaming Ingest API.
-    Ingest,
-    /// An event of the newer one.
-    Event,
-    Recent,
-    Samples,
-    Token,
-    OAuth,
+/// The section `[amperity]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    unknown_stream: UnknownStream,
+    /// A request whose `X-Request-Id` came before is stored once.
+    deduplicate: bool,
+    /// Size of an event at the newer routes.
+    event_max: Size,
 }
 
-const ROUTES: &[Route<Action>] = &[
-    Route::post("/stream/v0/data/{stream}", Action::Ingest),
-    Route::post("/prof/events/{stream}", Action::Event),
-    Route::get("/events/{stream}/recent", Action::Recent),
-    Route::get("/streams/{stream}/sample-events", Action::Samples),
-    Route::post("/api/v0/admin/api-keys/{key}/tokens", Action::Token),
-    Route::post("/api/v0/oauth2/token", Action::OAuth),
+/// What happens to records for a stream that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum UnknownStream {
+    /// They make it.
+    Accept,
+    Reject,
+}
+
+pub struct Amperity {
+    control: Arc<Control>,
+    settings: Settings,
+}
+
+/// What answers a route, with what stands in its path.
+#[derive(Clone, Copy)]
+enum Serve {
+    /// Records: of the Streaming Ingest API, or an event of the newer one.
+    Records,
+    Call(fn(&Control, &Call<'_>, &str) -> Result<Reply, Reject>),
+}
+
+/// Reading takes a right for the stream, which is known with it.
+const ANY_TOKEN: Access = Access::Token(Need::Any);
+
+static ROUTES: &[Route<Serve>] = &[
+    Route::post("/stream/v0/data/{stream}", Access::Ingest, Serve::Records),
+    Route::post("/prof/events/{stream}", Access::Ingest, Serve::Records),
+    Route::get("/events/{stream}/recent", ANY_TOKEN, Serve::Call(inspect::recent)),
+    Route::get("/streams/{stream}/sample-events", ANY_TOKEN, Serve::Call(inspect::samples)),
+    Route::post("/api/v0/admin/api-keys/{key}/tokens", Access::Token(Need::Tokens), Serve::Call(token::make)),
+    Route::post(
+        "/api/v0/oauth2/token",
+        Access::Public,
+        Serve::Call(|control, call, _| token::issue(control, call)),
+    ),
 ];
 
-impl Dialect for Amperity {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::Amperity
-    }
+/// Whether a path is of this contract.
+pub fn takes(path: &str) -> bool {
+    let below = ["/stream/v0", "/prof", "/api/v0"];
+    let mut below = below.iter().filter_map(|prefix| path.strip_prefix(prefix));
+    below.any(|rest| rest.is_empty() || rest.starts_with('/')) || route::is_known(ROUTES, path)
+}
 
-    fn takes(&self, path: &str) -> bool {
-        let below = ["/stream/v0", "/prof", "/api/v0"];
-        let below = below.iter().filter_map(|prefix| path.strip_prefix(prefix));
-        below.clone().any(|rest| rest.is_empty() || rest.starts_with('/')) || route::is_known(ROUTES, path)
-    }
+/// Rights of API keys.
+static WORDS: Words = Words {
+    role: |right| match right {
+        "streaming-ingest-api:write" | "profile-events:write" => Some(vec![Scope::Ingest(Target::All)]),
+        "api-token-issuer" => Some(vec![Scope::Tokens]),
+        _ => None,
+    },
+    claim: |_, _| None,
+    token: None,
+};
 
-    fn bodies(&self) -> Bodies {
-        Bodies { one_object: true, one_payload: true, ..Bodies::default() }
-    }
+const SECTION: &str = "amperity";
 
-    fn noun(&self) -> &'static str {
-        "The stream"
-    }
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::Amperity,
+    names_requests: true,
+    is_for_pages: false,
+    section: Some(SECTION),
+    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    words: &WORDS,
+    takes,
+    served: || route::served(ROUTES),
+    open: |sections, control| Ok(Arc::new(Amperity { control, settings: sections.get(SECTION)? })),
+};
 
-    fn routes(&self) -> Vec<(&'static str, &'static str)> {
-        ROUTES.iter().map(|route| (route.method, route.template)).collect()
-    }
-
-    fn names_requests(&self) -> bool {
-        true
-    }
-
-    /// The Streaming Ingest API does not look whether there is such a stream, the newer one does.
-    fn makes_stream(&self, control: &Control, head: &RequestHead<'_>, _caller: &Caller) -> bool {
-        control.amperity.makes_streams && !events::is_newer(head.path)
-    }
-
-    fn new_stream(&self, _control: &Control, target: &NewTarget) -> NewStream {
-        NewStream {
-            name: target.name.clone(),
-            policy: Policy::Evolve,
-            columns: Vec::new(),
-            settings: StreamSettings { project: target.project.clone(), ..StreamSettings::default() },
-            if_exists: IfExists::Return,
-        }
-    }
-
-    fn body_max(&self, control: &Control, head: &RequestHead<'_>, configured: u64) -> u64 {
-        if events::is_newer(head.path) { configured.min(control.amperity.event_max) } else { configured }
-    }
-
-    fn key<'h>(&self, control: &Control, head: &RequestHead<'h>) -> Option<&'h str> {
-        events::request_id(head.headers).filter(|_| control.amperity.deduplicates)
-    }
-
-    fn keeps(&self, head: &RequestHead<'_>) -> Vec<(String, String)> {
-        events::kept(head)
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let (action, parameters) = find(&head)?;
-        let parameter = parameters.into_iter().next().unwrap_or_default();
-        match action {
-            Action::Ingest | Action::Event => events::parse(&head, parameter).map(Parsed::Ingest),
-            Action::OAuth => Ok(Parsed::Manage(Manage { need: None, credential: bearer(head.headers) })),
-            Action::Token => {
-                let credential = bearer(head.headers);
-                Ok(Parsed::Manage(Manage { need: Some(Need::Tokens), credential }))
-            }
-            // Reading takes a right for the stream, which is known with it.
-            Action::Recent | Action::Samples => {
-                let credential = bearer(head.headers);
-                Ok(Parsed::Manage(Manage { need: Some(Need::Any), credential }))
-            }
-        }
-    }
-
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (action, parameters) = find(&call.head)?;
-        let parameter = parameters.into_iter().next().unwrap_or_default();
-        let reply = match action {
-            Action::Token => token::make(control, call, &parameter),
-            Action::OAuth => token::issue(control, call),
-            Action::Recent => inspect::recent(control, call, &parameter),
-            Action::Samples => inspect::samples(control, call, &parameter),
-            // Records are no management calls.
-            Action::Ingest | Action::Event => Err(no_route(call.head.path)),
+impl Amperity {
+    /// Records for a stream. The Streaming Ingest API does not look whether it exists, the newer one does.
+    fn records<'a>(&'a self, head: &RequestHead<'a>, asked: Asked<'a>) -> Ingest<'a> {
+        let Asked { stream, tenant, kind } = asked;
+        let newer = events::is_newer(head.path);
+        let makes = self.settings.unknown_stream == UnknownStream::Accept && !newer;
+        let find = move |caller: &Caller| {
+            let named = Named { noun: "The stream", name: &stream, project: Some(tenant) };
+            named.find(&self.control, caller, |name, project| makes.then(|| evolving(name, project)))
         };
-        reply.map(Managed::Reply)
+        Ingest {
+            kind,
+            bodies: Bodies { one_object: true, one_payload: true, ..Bodies::default() },
+            body_max: newer.then_some(self.settings.event_max.0),
+            key: events::request_id(head.headers).filter(|_| self.settings.deduplicate),
+            keeps: events::kept(head),
+            dropped: reply::dropped,
+            ..Ingest::new(bearer(head.headers), find)
+        }
+    }
+}
+
+impl Contract for Amperity {
+    fn begin(&self) -> Result<(), CatalogError> {
+        Ok(())
+    }
+
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        let (route, parameter) = find(&head)?;
+        match route.call {
+            Serve::Records => Ok(Parsed::Ingest(self.records(&head, events::asked(&head, parameter)?))),
+            Serve::Call(_) => {
+                Ok(Parsed::Manage(Manage { access: route.access, credential: bearer(head.headers) }))
+            }
+        }
+    }
+
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameter) = find(&call.head)?;
+        match route.call {
+            Serve::Call(answer) => answer(&self.control, call, &parameter).map(Managed::Reply),
+            // Records are no management calls.
+            Serve::Records => Err(no_route(call.head.path)),
+        }
     }
 
     fn accepted(&self, head: &RequestHead<'_>, _accepted: &Accepted) -> Reply {
         reply::accepted(head)
     }
 
-    fn dropped(&self, head: &RequestHead<'_>) -> Reply {
-        reply::dropped(head)
-    }
-
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply {
         reply::rejected(head, reject)
     }
+
+    /// Answers name their request by themselves: some of them are known before it has a name.
+    fn finish(&self, _reply: &mut Reply, _told: &Told) {}
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        Some(self)
+    }
 }
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(Action, Vec<Cow<'a, str>>), Reject> {
+impl Extras for Amperity {
+    fn code(&self, _stream: &Stream, _base: &str) -> Option<Value> {
+        None
+    }
+
+    fn schema(&self, _columns: &[Column]) -> Option<(&'static str, Value)> {
+        None
+    }
+
+    /// Clients know a stream by an id; its name is for people.
+    fn new_stream(&self, name: &str) -> Option<(String, Map<String, Value>)> {
+        let id = format!("is-{}", RequestId::next().letters(9));
+        Some((id, [("name".to_owned(), Value::from(name))].into_iter().collect()))
+    }
+}
+
+/// The route of a request, and what stands in its path.
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Cow<'a, str>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(action, parameters) => Ok((action, parameters)),
+        Found::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
         Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
         Found::Nothing => Err(no_route(head.path)),
+    }
+}
+
+/// What a request with records asks for; `None` for other calls. For those who have no daemon.
+pub fn asked<'a>(head: &RequestHead<'a>) -> Result<Option<Asked<'a>>, Reject> {
+    match find(head)? {
+        (Route { call: Serve::Records, .. }, parameter) => events::asked(head, parameter).map(Some),
+        (Route { call: Serve::Call(_), .. }, _) => Ok(None),
     }
 }
 
@@ -178,12 +232,12 @@ mod tests {
             "/streams/x/sample-events",
             "/api/v0/oauth2/token",
         ] {
-            assert!(Amperity.takes(path), "{path}");
+            assert!(takes(path), "{path}");
         }
         for path in
             ["/stream/v00", "/stream/1/2/3", "/v0/events", "/events", "/streams/x", "/api/v2/x", "/profile"]
         {
-            assert!(!Amperity.takes(path), "{path}");
+            assert!(!takes(path), "{path}");
         }
     }
 }

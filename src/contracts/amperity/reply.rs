@@ -4,25 +4,20 @@
 use super::events;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::{Reply, RequestHead};
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn empty(status: StatusCode) -> Reply {
-    Reply { status, headers: Vec::new(), body: Bytes::new() }
-}
-
-pub(super) fn accepted(head: &RequestHead<'_>) -> Reply {
-    with_id(empty(StatusCode::ACCEPTED), head)
+pub fn accepted(head: &RequestHead<'_>) -> Reply {
+    with_id(Reply::empty(StatusCode::ACCEPTED), head)
 }
 
 /// The Streaming Ingest API has no code for it: its clients see what they always see.
-pub(super) fn dropped(head: &RequestHead<'_>) -> Reply {
+pub fn dropped(head: &RequestHead<'_>) -> Reply {
     let newer = events::is_newer(head.path);
-    with_id(empty(if newer { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED }), head)
+    with_id(Reply::empty(if newer { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED }), head)
 }
 
 pub(super) fn ok(body: &Value) -> Reply {
@@ -47,7 +42,7 @@ pub(super) fn with_id(mut reply: Reply, head: &RequestHead<'_>) -> Reply {
     reply
 }
 
-pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+pub fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let newer = events::is_newer(head.path);
     let status = match reject.kind {
         // It has no code of its own for it.

@@ -2,9 +2,10 @@
 
 use super::{reply, tenant};
 use crate::auth::ClientError;
+use crate::clock::Micros;
 use crate::contracts::oauth::{self, Form, refused};
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Micros};
+use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
 use http::StatusCode;
 use serde_json::{Value, json};

@@ -3,12 +3,13 @@
 use super::datasets;
 use super::errors::wrong;
 use super::fields::{Fields, Manner, stream_type};
-use super::manage::Request;
+use super::model::{DEFAULT_BRANCH, Dataset, View};
+use super::request::Request;
 use super::{ok, rid};
 use crate::auth::Need;
 use crate::contracts::Reply;
-use crate::contracts::foundry::model::{DEFAULT_BRANCH, Dataset, View};
-use crate::contracts::reject::Reject;
+use crate::contracts::reject::{Kind, Reject};
+use crate::schema::PARTITIONS_MAX;
 use serde_json::{Value, json};
 
 /// Makes a data set whose stream has no schema yet: its columns come with its records.
@@ -24,7 +25,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         None | Some(Value::Null) => None,
         Some(count) => {
             let count = count.as_u64().and_then(|count| u32::try_from(count).ok());
-            let fits = count.filter(|count| (1..=crate::schema::PARTITIONS_MAX).contains(count));
+            let fits = count.filter(|count| (1..=PARTITIONS_MAX).contains(count));
             Some(fits.ok_or_else(|| wrong("\"partitions\" is a number from 1."))?)
         }
     };
@@ -32,19 +33,17 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let dataset = datasets::make(request, name, folder, branch, None, manner)?;
     let view = dataset.branch(branch).and_then(|branch| branch.current());
     let raw = matches!(body.get("isRaw"), Some(Value::Bool(true)));
-    let view = view.ok_or_else(|| Reject::new(crate::contracts::reject::Kind::Internal, "internal error"))?;
+    let view = view.ok_or_else(|| Reject::new(Kind::Internal, "internal error"))?;
     Ok(ok(&json!({"view": view_json(&dataset, branch, view, raw)})))
 }
 
 /// The present view of a branch, or `null`.
 pub(super) fn latest(request: &Request<'_>) -> Result<Reply, Reject> {
-    let Some(dataset) = request.control.datasets.find(&request.dataset).filter(|set| !set.trashed) else {
-        return Ok(ok(&Value::Null));
-    };
+    let Some(dataset) = request.known() else { return Ok(ok(&Value::Null)) };
     let Some(branch) = dataset.branch(&request.branch) else { return Ok(ok(&Value::Null)) };
     request.require_any(&branch.handle)?;
     request.require_folder(&dataset.folder)?;
-    let Some((_, view)) = datasets::live_stream(request.control, branch) else { return Ok(ok(&Value::Null)) };
+    let Some((_, view)) = request.foundry.live_stream(branch) else { return Ok(ok(&Value::Null)) };
     let settings = json!({"partitions": view.partitions_count, "streamTypes": [view.stream_type]});
     Ok(ok(&json!({"view": view_json(&dataset, &branch.name, view, false), "streamSettings": settings})))
 }

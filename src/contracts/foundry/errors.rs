@@ -1,8 +1,8 @@
 //! Errors in the contract's form, by the contract's names.
 
-use super::routes::Action;
-use crate::contracts::foundry::model::{Place, Wrong};
+use super::model::{Place, Wrong};
 use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::route::Access;
 use crate::contracts::{Reply, RequestHead};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -18,9 +18,12 @@ pub(super) fn error<'p>(
     description: impl Into<Cow<'static, str>>,
     parameters: impl IntoIterator<Item = (&'p str, Value)>,
 ) -> Reject {
-    let parameters: Map<String, Value> =
-        parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Reject { parameters: Some(Box::new(parameters)), ..Reject::new(kind, description).code(name) }
+    let parameters = Some(Box::new(map_of(parameters)));
+    Reject { parameters, ..Reject::new(kind, description).code(name) }
+}
+
+fn map_of<'p>(parameters: impl IntoIterator<Item = (&'p str, Value)>) -> Map<String, Value> {
+    parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A refusal of what the client said, for which the contract has no name of its own.
@@ -106,42 +109,25 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
 
 /// The name of an error with its parameters: the one it was refused by, or the one that the call has for such errors.
 fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, Value>) {
-    let called = super::find(head).ok();
-    let action = called.as_ref().map(|(action, _)| *action);
-    let path = |nth: usize| {
-        let parameters = called.as_ref().map(|(_, parameters)| parameters.as_slice()).unwrap_or_default();
-        json!(parameters.get(nth).map_or("", |parameter| &**parameter))
-    };
-    let of = |parameters: Vec<(&str, Value)>| {
-        parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>()
-    };
-    let stream = || match action {
-        Some(action) if !action.names_stream() => Map::new(),
-        Some(Action::CreateStream | Action::CatalogDelete) => of(vec![("datasetRid", path(0))]),
-        _ => of(vec![("datasetRid", path(0)), ("streamBranchName", path(1))]),
-    };
-    let denied = || {
-        let mut parameters = stream();
-        if action.is_some_and(Action::is_of_subscriber) {
-            parameters.insert("subscriberSubscriberId".to_owned(), path(2));
-        }
-        parameters
-    };
+    let (route, of_path) = super::find(head).ok().unzip();
+    let of_path = of_path.unwrap_or_default();
     if let Some(name) = reject.code {
-        let given = reject.parameters.as_deref().cloned();
-        let parameters = given.unwrap_or_else(|| of(vec![("datasetRid", path(0)), ("branchName", path(1))]));
-        return (name, parameters);
+        let nth = |nth: usize| json!(of_path.get(nth).map_or("", |parameter| &**parameter));
+        let whole = || map_of([("datasetRid", nth(0)), ("branchName", nth(1))]);
+        return (name, reject.parameters.as_deref().cloned().unwrap_or_else(whole));
     }
-    let publishes = action.is_some_and(Action::publishes);
+    let about = || route.map(|route| map_of(named_in(route.template, &of_path))).unwrap_or_default();
     match reject.kind {
-        Kind::Unauthenticated => ("Default:Unauthorized", of(vec![("error", json!("INVALID"))])),
-        Kind::TokenExpired => ("Default:Unauthorized", of(vec![("error", json!("EXPIRED"))])),
-        Kind::Forbidden => match action.and_then(Action::denied) {
-            Some(name) => (name, denied()),
+        Kind::Unauthenticated => ("Default:Unauthorized", map_of([("error", json!("INVALID"))])),
+        Kind::TokenExpired => ("Default:Unauthorized", map_of([("error", json!("EXPIRED"))])),
+        Kind::Forbidden => match route.and_then(|route| route.call.denied) {
+            Some(name) => (name, about()),
             None => ("Default:PermissionDenied", Map::new()),
         },
-        Kind::NoSuchStream => ("StreamNotFound", stream()),
-        Kind::TooLarge if publishes => ("RecordTooLarge", Map::new()),
+        Kind::NoSuchStream => ("StreamNotFound", about()),
+        Kind::TooLarge if route.is_some_and(|route| route.access == Access::Ingest) => {
+            ("RecordTooLarge", Map::new())
+        }
         Kind::TooLarge => ("Default:RequestEntityTooLarge", Map::new()),
         Kind::NotFound | Kind::NoSuchRoute => ("Default:NotFound", Map::new()),
         Kind::Conflict => ("Default:Conflict", Map::new()),
@@ -152,6 +138,23 @@ fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, 
         // All that is wrong with what the client sent.
         _ => ("Default:InvalidArgument", Map::new()),
     }
+}
+
+/// What stands in a path, by what errors call it.
+fn named_in<'p>(
+    template: &'p str,
+    values: &'p [Cow<'_, str>],
+) -> impl Iterator<Item = (&'static str, Value)> {
+    let names = template.split('/').filter(|segment| segment.starts_with('{'));
+    names.zip(values).filter_map(|(name, value)| {
+        let name = match name {
+            "{dataset}" => "datasetRid",
+            "{branch}" | "{view}" => "streamBranchName",
+            "{subscriber}" => "subscriberSubscriberId",
+            _ => return None,
+        };
+        Some((name, json!(value)))
+    })
 }
 
 /// The contract's code of a kind of refusal, and its status.

@@ -1,8 +1,8 @@
 //! The JSON of management calls, read with errors that say what is wrong where.
 
 use super::errors::{error, wrong};
+use super::model::{StreamType, View};
 use crate::contracts::Call;
-use crate::contracts::foundry::model::StreamType;
 use crate::contracts::reject::{Kind, Reject};
 use crate::schema::PARTITIONS_MAX;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,17 @@ pub(super) struct Manner {
     pub(super) partitions_count: Option<u32>,
     pub(super) stream_type: Option<StreamType>,
     pub(super) compressed: Option<bool>,
+}
+
+impl Manner {
+    /// What is not said stays as it was.
+    pub(super) fn or(self, before: &View) -> Self {
+        Self {
+            partitions_count: self.partitions_count.or(Some(before.partitions_count)),
+            stream_type: self.stream_type.or(Some(before.stream_type)),
+            compressed: self.compressed.or(Some(before.compressed)),
+        }
+    }
 }
 
 impl Fields {

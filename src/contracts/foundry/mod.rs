@@ -7,107 +7,107 @@ mod datasets;
 pub mod envelope;
 mod errors;
 mod fields;
-mod manage;
 pub mod model;
 mod oauth;
 mod publish;
 mod read;
+mod request;
 mod rid;
 mod routes;
-pub mod snippets;
+mod snippets;
 mod subscribers;
 mod trash;
+mod words;
 
+use super::shared::collection::Collection;
+use super::shared::control::Control;
 use super::{
-    Accepted, Bodies, Call, Dialect, Ingest, Manage, Managed, Parsed, Reply, RequestHead, Wait, Wrapped,
-    credential,
+    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told, credential,
 };
-use crate::auth::{Caller, Need};
 use crate::batch;
+use crate::catalog::CatalogError;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Found};
-use crate::contracts::shared::control::{CatalogError, Control};
-use crate::formats::json::BodyKind;
-use bytes::Bytes;
+use crate::read::Subscriber;
 use http::{HeaderValue, StatusCode, header};
-use routes::{Action, ROUTES};
+use model::{Dataset, Datasets};
+use request::Request;
+use routes::{Answer, find};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
+
+pub use routes::served;
 
 /// Whose documents ours are in the catalog, and our part of a stream's settings.
 const DIALECT: &str = "foundry";
 
-#[derive(Debug, Clone, Copy)]
-pub struct Foundry;
+pub struct Foundry {
+    control: Arc<Control>,
+    /// The data sets as every published record asks for them,
+    datasets: Datasets,
+    /// and as they are kept, by their ids.
+    documents: Collection<Dataset>,
+    /// By the ids that their clients gave them.
+    subscribers: Collection<Subscriber>,
+}
 
 /// Where the paths of this contract begin.
 const PREFIXES: [&str; 5] = ["/api/v2", "/multipass", "/stream-proxy", "/stream-catalog", "/stream/api"];
 
-impl Dialect for Foundry {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::Foundry
-    }
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::Foundry,
+    names_requests: false,
+    is_for_pages: false,
+    section: None,
+    check: |_| Ok(()),
+    words: &words::WORDS,
+    takes,
+    served: served,
+    open: |_, control| Ok(Arc::new(Foundry::new(control))),
+};
 
-    fn takes(&self, path: &str) -> bool {
-        let below = |prefix: &&str| path.strip_prefix(*prefix);
-        PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-
-    fn bodies(&self) -> Bodies {
-        Bodies { misfit: Some(errors::MISMATCH), ..Bodies::default() }
-    }
-
-    fn noun(&self) -> &'static str {
-        "The stream"
-    }
-
-    fn routes(&self) -> Vec<(&'static str, &'static str)> {
-        ROUTES.iter().map(|route| (route.method, route.template)).collect()
-    }
-
-    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
-        datasets::load(control)
-    }
-
-    /// Data sets are made by management calls.
-    fn makes_stream(&self, control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
-        control.auth.is_open()
-    }
-
-    fn target(
-        &self,
-        control: &Control,
-        head: &RequestHead<'_>,
-        caller: &Caller,
-    ) -> Option<Result<Wrapped, Reject>> {
-        Some(
-            find(head)
-                .and_then(|(action, parameters)| publish::target(control, head, caller, action, &parameters)),
-        )
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let (action, mut parameters) = find(&head)?;
-        let credential = credential(head.headers);
-        if action.publishes() {
-            let stream = if parameters.is_empty() { Cow::Borrowed("") } else { parameters.swap_remove(0) };
-            return Ok(Parsed::Ingest(Ingest {
-                stream,
-                project: None,
-                may_be_connection: false,
-                wait: Wait::Sync,
-                kind: BodyKind::Lines,
-                credential,
-            }));
+impl Foundry {
+    fn new(control: Arc<Control>) -> Self {
+        Self {
+            datasets: Datasets::default(),
+            documents: Collection::new(Arc::clone(&control), DIALECT, "dataset"),
+            subscribers: Collection::new(Arc::clone(&control), DIALECT, "subscriber"),
+            control,
         }
-        // What else it takes depends on what is asked for; a token is asked for without one.
-        let need = (!matches!(action, Action::Token | Action::Revoke)).then_some(Need::Any);
-        Ok(Parsed::Manage(Manage { need, credential }))
+    }
+}
+
+/// Whether a path is of this contract.
+fn takes(path: &str) -> bool {
+    let below = |prefix: &&str| path.strip_prefix(*prefix);
+    PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Contract for Foundry {
+    fn begin(&self) -> Result<(), CatalogError> {
+        datasets::load(self)
     }
 
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (action, parameters) = find(&call.head)?;
-        manage::answer(control, call, action, parameters).map(Managed::Reply)
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        let (route, parameters) = find(&head)?;
+        Ok(match route.call.answer {
+            Answer::Publish(publish) => Parsed::Ingest(publish::ingest(self, head, publish, parameters)),
+            Answer::Call(_) => {
+                Parsed::Manage(Manage { access: route.access, credential: credential(head.headers) })
+            }
+        })
+    }
+
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameters) = find(&call.head)?;
+        // Records are no management calls.
+        let Answer::Call(answer) = route.call.answer else {
+            return Err(Reject::new(Kind::NoSuchRoute, "no such route"));
+        };
+        let mut parameters = parameters.into_iter();
+        let mut next = || parameters.next().unwrap_or_default();
+        let request = Request { foundry: self, call, dataset: next(), branch: next(), third: next() };
+        answer(&request).map(Managed::Reply)
     }
 
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
@@ -117,13 +117,11 @@ impl Dialect for Foundry {
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply {
         errors::rejected(head, reject)
     }
-}
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(Action, Vec<Cow<'a, str>>), Reject> {
-    match route::find(ROUTES, head.method, head.path) {
-        Found::Route(action, parameters) => Ok((action, parameters)),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+    fn finish(&self, _reply: &mut Reply, _told: &Told) {}
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        Some(self)
     }
 }
 
@@ -144,7 +142,7 @@ fn text(json: String) -> Reply {
 
 /// 204: the contract's clients take an empty answer for no other status.
 fn no_content() -> Reply {
-    Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+    Reply::empty(StatusCode::NO_CONTENT)
 }
 
 /// A parameter of the query.
@@ -166,10 +164,10 @@ mod tests {
             "/stream-catalog/api/catalog/streams2",
             "/stream/api/streams/x/branches/master/jsonRecords",
         ] {
-            assert!(Foundry.takes(path), "{path}");
+            assert!(takes(path), "{path}");
         }
         for path in ["/stream/v0/data/x", "/stream/123/x/y", "/api/v0/x", "/v2/tables", "/api/v20", "/"] {
-            assert!(!Foundry.takes(path), "{path}");
+            assert!(!takes(path), "{path}");
         }
     }
 }

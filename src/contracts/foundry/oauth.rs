@@ -1,15 +1,16 @@
 //! Tokens for OAuth clients (RFC 6749, client credentials), and their revocation (RFC 7009).
 
-use crate::auth::{ClientError, words};
+use super::request::Request;
+use super::words;
+use crate::auth::ClientError;
+use crate::contracts::Reply;
 use crate::contracts::oauth::{Form, issued, refused};
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::Control;
-use crate::contracts::{Call, Reply};
 use http::StatusCode;
 use serde_json::json;
 
-pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
-    let form = match Form::of(call) {
+pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
+    let form = match Form::of(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };
@@ -17,9 +18,9 @@ pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject>
         let message = "The grant type is client_credentials.";
         return Ok(refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", message));
     }
-    let Some((id, secret)) = form.client(call) else { return Ok(unknown_client()) };
+    let Some((id, secret)) = form.client(request.call) else { return Ok(unknown_client()) };
     let asked = form.get("scope").unwrap_or_default();
-    let token = match control.auth.client_token_for(&id, &secret, &words::foundry_scopes(asked)) {
+    let token = match request.control().auth.client_token_for(&id, &secret, &words::known(asked)) {
         Ok(token) => token,
         Err(ClientError::Unknown) => return Ok(unknown_client()),
         Err(error) => return Err(Reject::internal(&error)),
@@ -34,16 +35,16 @@ pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject>
 }
 
 /// Makes a token of the client's own good for nothing. Of another one nothing is said (RFC 7009, 2.2).
-pub(super) fn revoke(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
-    let form = match Form::of(call) {
+pub(super) fn revoke(request: &Request<'_>) -> Result<Reply, Reject> {
+    let form = match Form::of(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };
-    let Some((id, secret)) = form.client(call) else { return Ok(unknown_client()) };
+    let Some((id, secret)) = form.client(request.call) else { return Ok(unknown_client()) };
     let Some(token) = form.get("token").filter(|token| !token.is_empty()) else {
         return Ok(refused(StatusCode::BAD_REQUEST, "invalid_request", "The form has no token."));
     };
-    match control.auth.revoke_client_token(&id, &secret, token) {
+    match request.control().auth.revoke_client_token(&id, &secret, token) {
         Ok(()) => Ok(issued(&json!({}))),
         Err(ClientError::Unknown) => Ok(unknown_client()),
         Err(error) => Err(Reject::internal(&error)),

@@ -5,13 +5,16 @@
 
 use super::envelope::{self, Form};
 use super::errors::{self, error};
-use super::routes::Action;
-use super::{no_content, ok, parameter, rid};
+use super::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, schema_of};
+use super::routes::Answer;
+use super::{Foundry, no_content, ok, parameter, rid};
 use crate::auth::{AuthError, Caller, Need};
-use crate::contracts::foundry::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, schema_of};
+use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Stream};
-use crate::contracts::{Accepted, Durability, NewTarget, Open, Reply, RequestHead, Wrapped};
+use crate::contracts::shared::target::evolving;
+use crate::contracts::{
+    Accepted, Bodies, Durability, Found, Ingest, Reply, RequestHead, Target, Wait, credential,
+};
 use crate::offsets::Numbered;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -22,128 +25,144 @@ use std::sync::Arc;
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 
-/// The stream that records are for, with what a body of this call must be for it.
-pub(super) fn target(
-    control: &Control,
-    head: &RequestHead<'_>,
-    caller: &Caller,
-    action: Action,
-    parameters: &[Cow<'_, str>],
-) -> Result<Wrapped, Reject> {
-    let part = |nth: usize| parameters.get(nth).map_or("", |part| &**part);
-    let (dataset, branch_or_view) = (part(0), part(1));
-    let asked_view = match action {
-        _ if action.is_for_view() => Some(Cow::Borrowed(branch_or_view)),
-        Action::PublishBinary => parameter(head, "viewRid").filter(|view| !view.is_empty()),
+/// How records come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publish {
+    /// How they are wrapped; `None`: the body is the value of a record's one field.
+    pub(super) form: Option<Form>,
+    /// The second parameter of the path is a view rather than a branch.
+    pub(super) to_view: bool,
+}
+
+impl Publish {
+    /// Whether they come by the older proxy.
+    fn is_proxied(self) -> bool {
+        matches!(self.form, Some(Form::Bare | Form::Values))
+    }
+}
+
+/// What a request with records asks for.
+pub(super) fn ingest<'a>(
+    foundry: &'a Foundry,
+    head: RequestHead<'a>,
+    publish: Publish,
+    parameters: Vec<Cow<'a, str>>,
+) -> Ingest<'a> {
+    let mut parameters = parameters.into_iter();
+    let mut next = || parameters.next().unwrap_or_default();
+    let (dataset, branch_or_view) = (next(), next());
+    let view = match publish {
+        Publish { to_view: true, .. } => Some(branch_or_view.clone()),
+        Publish { form: None, .. } => parameter(&head, "viewRid").filter(|view| !view.is_empty()),
         _ => None,
     };
-    let Some(known) = control.datasets.find(dataset) else {
-        return unknown(control, caller, action, dataset, branch_or_view, asked_view.as_deref());
-    };
-    let branch = branch_of(&known, action, branch_or_view)?;
-    caller.require(Need::Ingest(&branch.handle))?;
-    if !caller.allows_project(&known.folder) {
-        return Err(AuthError::Project.into());
-    }
-    let view = branch.current().filter(|_| !known.trashed).ok_or_else(|| errors::trashed(dataset))?;
-    let streams = control.catalog.streams();
-    let stream = streams.get(view.stream).filter(|stream| stream.deleted_at.is_none());
-    let stream = Arc::clone(stream.ok_or_else(|| errors::trashed(dataset))?);
-    check_view(asked_view.as_deref(), &view.rid)?;
-    let opener = Opener {
-        action,
-        dataset: dataset.into(),
-        branch: branch.name.as_str().into(),
-        view: view.rid.as_str().into(),
-        schema: view.schema(),
-    };
-    Ok(Wrapped { stream: Ok(stream), open: opener.into_open() })
+    let asked = Asked { foundry, publish, dataset, branch_or_view, view };
+    let find = move |caller: &Caller| asked.find(caller).map_err(Reject::close);
+    let bodies = Bodies { misfit: Some(errors::MISMATCH), ..Bodies::default() };
+    Ingest { wait: Wait::Sync, bodies, ..Ingest::new(credential(head.headers), find) }
 }
 
-fn branch_of<'d>(dataset: &'d Dataset, action: Action, branch_or_view: &str) -> Result<&'d Branch, Reject> {
-    if action.is_for_view() {
-        let found = dataset.branch_of(branch_or_view);
-        return found.ok_or_else(|| errors::view_not_found(branch_or_view));
-    }
-    dataset.branch(branch_or_view).ok_or_else(|| {
-        if action.is_proxied() {
-            errors::branch_not_found(&dataset.rid, branch_or_view)
-        } else {
-            errors::stream_not_found(&dataset.rid, branch_or_view)
+/// Where records are to go, as their request says.
+struct Asked<'a> {
+    foundry: &'a Foundry,
+    publish: Publish,
+    dataset: Cow<'a, str>,
+    branch_or_view: Cow<'a, str>,
+    view: Option<Cow<'a, str>>,
+}
+
+impl Asked<'_> {
+    /// The stream that records are for, with what a body of this call must be for it.
+    fn find(&self, caller: &Caller) -> Result<Found, Reject> {
+        let Some(known) = self.foundry.datasets.find(&self.dataset) else { return self.find_unknown(caller) };
+        let branch = self.branch_of(&known)?;
+        caller.require(Need::Ingest(&branch.handle))?;
+        if !caller.allows_project(&known.folder) {
+            return Err(AuthError::Project.into());
         }
-    })
-}
-
-/// Only the present view takes records.
-fn check_view(asked: Option<&str>, present: &str) -> Result<(), Reject> {
-    match asked {
-        Some(asked) if asked != present => Err(errors::view_not_found(asked)),
-        _ => Ok(()),
+        let live = self.foundry.live_stream(branch).filter(|_| !known.trashed);
+        let (stream, view) = live.ok_or_else(|| errors::trashed(&self.dataset))?;
+        self.check_view(&view.rid)?;
+        Ok(self.found(Target::Streams(stream, Vec::new()), &branch.name, &view.rid, view.schema()))
     }
-}
 
-/// A data set that no management call of this contract made: a stream of another contract, by its id; or one that the
-/// first record makes, where that is allowed.
-fn unknown(
-    control: &Control,
-    caller: &Caller,
-    action: Action,
-    dataset: &str,
-    branch_or_view: &str,
-    asked_view: Option<&str>,
-) -> Result<Wrapped, Reject> {
-    let branch = if action.is_for_view() { DEFAULT_BRANCH } else { branch_or_view };
-    let missing = || {
-        if action.is_proxied() {
+    fn branch_of<'d>(&self, dataset: &'d Dataset) -> Result<&'d Branch, Reject> {
+        let asked = &*self.branch_or_view;
+        if self.publish.to_view {
+            return dataset.branch_of(asked).ok_or_else(|| errors::view_not_found(asked));
+        }
+        dataset.branch(asked).ok_or_else(|| {
+            if self.publish.is_proxied() {
+                errors::branch_not_found(&dataset.rid, asked)
+            } else {
+                errors::stream_not_found(&dataset.rid, asked)
+            }
+        })
+    }
+
+    /// Only the present view takes records.
+    fn check_view(&self, present: &str) -> Result<(), Reject> {
+        match &self.view {
+            Some(asked) if asked != present => Err(errors::view_not_found(asked)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A data set that no management call of this contract made: a stream of another contract, by its id; or one that
+    /// the first record makes, where that is allowed.
+    fn find_unknown(&self, caller: &Caller) -> Result<Found, Reject> {
+        let (dataset, is_binary) = (&*self.dataset, self.publish.form.is_none());
+        let branch = if self.publish.to_view { DEFAULT_BRANCH } else { &*self.branch_or_view };
+        if let Some(stream) = self.foundry.foreign(dataset, branch) {
+            caller.require(Need::Ingest(&stream.name))?;
+            if stream.settings.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
+                return Err(AuthError::Project.into());
+            }
+            let view = rid::view(&stream);
+            self.check_view(&view)?;
+            // Its own rules say what records it takes; only where the bytes of one go follows from the columns.
+            let nothing = StreamSchema { fields: Vec::new(), keys: Vec::new(), capture: None };
+            let schema = is_binary.then(|| schema_of(&stream.schema.columns).unwrap_or(nothing));
+            let target = Target::Streams(stream, Vec::new());
+            return Ok(self.found(target, branch, &view, schema.map(Arc::new)));
+        }
+        let may_be_made = rid::is_rid(dataset) && self.view.is_none() && !is_binary;
+        if may_be_made && self.foundry.control.auth.is_open() {
+            let new = evolving(&rid::name_of(dataset, branch), None);
+            return Ok(self.found(Target::New(Box::new(new)), branch, "", None));
+        }
+        Err(if self.publish.is_proxied() {
             errors::dataset_not_found(dataset)
         } else {
             errors::stream_not_found(dataset, branch)
-        }
-    };
-    let opener = |view: String, schema: Option<StreamSchema>| Opener {
-        action,
-        dataset: dataset.into(),
-        branch: branch.into(),
-        view: view.into(),
-        schema: schema.map(Arc::new),
-    };
-    if let Some(stream) = foreign(control, dataset, branch) {
-        caller.require(Need::Ingest(&stream.name))?;
-        if stream.settings.project.as_deref().is_some_and(|project| !caller.allows_project(project)) {
-            return Err(AuthError::Project.into());
-        }
-        let view = rid::view(&stream);
-        check_view(asked_view, &view)?;
-        // Its own rules say what records it takes; only where the bytes of one go follows from the columns.
-        let nothing = StreamSchema { fields: Vec::new(), keys: Vec::new(), capture: None };
-        let schema =
-            (action == Action::PublishBinary).then(|| schema_of(&stream.schema.columns).unwrap_or(nothing));
-        return Ok(Wrapped { stream: Ok(stream), open: opener(view, schema).into_open() });
+        })
     }
-    let may_be_made = rid::is_rid(dataset) && asked_view.is_none() && action != Action::PublishBinary;
-    if !may_be_made || !control.auth.is_open() {
-        return Err(missing());
+
+    fn found(&self, target: Target, branch: &str, view: &str, schema: Option<Arc<StreamSchema>>) -> Found {
+        let (form, dataset) = (self.publish.form, (*self.dataset).into());
+        let opener = Opener { form, dataset, branch: branch.into(), view: view.into(), schema };
+        Found { target, open: Some(Arc::new(move |body| opener.open(&body))) }
     }
-    let new = NewTarget { name: rid::name_of(dataset, branch), project: None };
-    Ok(Wrapped { stream: Err(new), open: opener(String::new(), None).into_open() })
 }
 
-/// The stream of another contract that a data set's id is made of, or that an earlier record for it made.
-pub(super) fn foreign(control: &Control, dataset: &str, branch: &str) -> Option<Arc<Stream>> {
-    let streams = control.catalog.streams();
-    let by_id = || {
-        let uuid = rid::stream_of(dataset).filter(|_| branch == DEFAULT_BRANCH)?;
-        streams.find(&uuid.to_string())
-    };
-    let by_name = || streams.named(&rid::name_of(dataset, branch));
-    let found = by_id().or_else(by_name)?;
-    // Views are reached by their data sets only.
-    (!found.settings.vendor.contains_key(super::DIALECT)).then(|| Arc::clone(found))
+impl Foundry {
+    /// The stream of another contract that a data set's id is made of, or that an earlier record for it made.
+    pub(super) fn foreign(&self, dataset: &str, branch: &str) -> Option<Arc<Stream>> {
+        let streams = self.control.streams();
+        let by_id = || {
+            let uuid = rid::stream_of(dataset).filter(|_| branch == DEFAULT_BRANCH)?;
+            streams.find(&uuid.to_string())
+        };
+        let by_name = || streams.named(&rid::name_of(dataset, branch));
+        let found = by_id().or_else(by_name)?;
+        // Views are reached by their data sets only.
+        (!found.settings.vendor.contains_key(super::DIALECT)).then(|| Arc::clone(found))
+    }
 }
 
 /// What a body must be, and what errors say of it.
 struct Opener {
-    action: Action,
+    form: Option<Form>,
     dataset: Box<str>,
     branch: Box<str>,
     /// Empty: there is none yet.
@@ -152,18 +171,8 @@ struct Opener {
 }
 
 impl Opener {
-    fn into_open(self) -> Open {
-        Arc::new(move |body| self.open(&body))
-    }
-
     fn open(&self, body: &Bytes) -> Result<Bytes, Reject> {
-        let form = match self.action {
-            Action::PublishBinary => return self.binary(body),
-            Action::PublishRecord => Form::Record,
-            Action::JsonRecord | Action::ViewJsonRecord => Form::Bare,
-            Action::JsonRecords | Action::ViewJsonRecords => Form::Values,
-            _ => Form::Records,
-        };
+        let Some(form) = self.form else { return self.binary(body) };
         let envelope = envelope::open(form, body)?;
         if let Some(view) = &envelope.view
             && **view != *self.view
@@ -212,7 +221,9 @@ impl Opener {
 }
 
 pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
-    let proxied = super::find(head).ok().filter(|(action, _)| action.is_proxied());
+    let called = super::find(head).ok();
+    let proxied = called
+        .filter(|(route, _)| matches!(route.call.answer, Answer::Publish(publish) if publish.is_proxied()));
     let mut reply = match proxied {
         Some((_, parameters)) => {
             let dataset = parameters.first().map_or("", |dataset| &**dataset);

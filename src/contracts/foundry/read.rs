@@ -1,14 +1,17 @@
 //! Records read back by their offsets, also through the older proxy.
 
 use super::errors::{self, wrong};
-use super::manage::Request;
-use super::routes::Action;
-use super::{ok, parameter, publish, rid, text};
+use super::model::DEFAULT_BRANCH;
+use super::request::Request;
+use super::{ok, rid, text};
 use crate::auth::Need;
+use crate::catalog::Stream;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Range, ReadError, Record, Stream};
+use crate::contracts::shared::control::Control;
+use crate::read::{Range, ReadError, Record};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -31,12 +34,15 @@ pub(super) struct Readable {
 impl Readable {
     /// The view that a call names, or the present one of the branch that it names.
     pub(super) fn find(request: &Request<'_>, asked: Option<&str>) -> Result<Self, Reject> {
-        let (rid, branch) = (&*request.dataset, &*request.branch);
+        Self::of_branch(request, &request.branch, asked)
+    }
+
+    fn of_branch(request: &Request<'_>, branch: &str, asked: Option<&str>) -> Result<Self, Reject> {
+        let (foundry, rid) = (request.foundry, &*request.dataset);
         let missing = || errors::stream_not_found(rid, branch);
-        let control = request.control;
-        let Some(known) = control.datasets.find(rid) else {
-            let stream = publish::foreign(control, rid, branch).ok_or_else(missing)?;
-            let view = super::rid::view(&stream);
+        let Some(known) = foundry.datasets.find(rid) else {
+            let stream = foundry.foreign(rid, branch).ok_or_else(missing)?;
+            let view = rid::view(&stream);
             if let Some(asked) = asked.filter(|asked| *asked != view) {
                 return Err(errors::view_not_found(asked));
             }
@@ -49,27 +55,22 @@ impl Readable {
             Some(asked) => found.view(asked).ok_or_else(|| errors::view_not_found(asked))?,
             None => found.current().ok_or_else(missing)?,
         };
-        let streams = control.catalog.streams();
-        let stream = streams.get(view.stream).filter(|stream| stream.deleted_at.is_none());
-        let stream = Arc::clone(stream.ok_or_else(missing)?);
+        let stream = foundry.live(view).ok_or_else(missing)?;
         Ok(Self { stream, view: view.rid.clone(), branch: found.name.clone(), handle: found.handle.clone() })
     }
 
     /// For a call of the older proxy that names a view only.
-    fn of_view(request: &Request<'_>) -> Result<Self, Reject> {
-        let view = &*request.branch;
+    pub(super) fn of_view(request: &Request<'_>) -> Result<Self, Reject> {
+        let (foundry, view) = (request.foundry, &*request.branch);
         let missing = || errors::view_not_found(view);
-        let Some(known) = request.control.datasets.find(&request.dataset) else {
-            let branch = crate::contracts::foundry::model::DEFAULT_BRANCH;
-            let stream = publish::foreign(request.control, &request.dataset, branch);
+        let Some(known) = foundry.datasets.find(&request.dataset) else {
+            let stream = foundry.foreign(&request.dataset, DEFAULT_BRANCH);
             let stream = stream.filter(|stream| rid::view(stream) == view).ok_or_else(missing)?;
             let handle = stream.name.clone();
-            return Ok(Self { stream, view: view.to_owned(), branch: branch.to_owned(), handle });
+            return Ok(Self { stream, view: view.to_owned(), branch: DEFAULT_BRANCH.to_owned(), handle });
         };
-        let branch = known.branch_of(view).ok_or_else(missing)?.name.clone();
-        let request =
-            Request { branch: branch.as_str().into(), dataset: request.dataset.clone(), ..*request };
-        Self::find(&request, Some(view))
+        let branch = known.branch_of(view).ok_or_else(missing)?;
+        Self::of_branch(request, &branch.name, Some(view))
     }
 
     /// For each partition, the offset behind its last record.
@@ -94,7 +95,7 @@ fn unread(error: &ReadError) -> Reject {
 
 /// A whole number of the query.
 fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Option<T>, Reject> {
-    let Some(value) = parameter(&request.call.head, name).filter(|value| !value.is_empty()) else {
+    let Some(value) = request.parameter(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let parsed =
@@ -103,8 +104,8 @@ fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Opt
 }
 
 /// The view that the query names.
-pub(super) fn asked_view(request: &Request<'_>) -> Option<String> {
-    parameter(&request.call.head, "viewRid").filter(|view| !view.is_empty()).map(std::borrow::Cow::into_owned)
+pub(super) fn asked_view<'r>(request: &'r Request<'_>) -> Option<Cow<'r, str>> {
+    request.parameter("viewRid").filter(|view| !view.is_empty())
 }
 
 pub(super) fn get_records(request: &Request<'_>) -> Result<Reply, Reject> {
@@ -114,7 +115,7 @@ pub(super) fn get_records(request: &Request<'_>) -> Result<Reply, Reject> {
     let partition = number(request, "partitionId")?.ok_or_else(|| missing("partitionId"))?;
     let limit: usize = number(request, "limit")?.ok_or_else(|| missing("limit"))?;
     let from = number(request, "startOffset")?.unwrap_or(0);
-    let records = of_partition(request.control, &readable, partition, from, limit)?;
+    let records = of_partition(request.control(), &readable, partition, from, limit)?;
     Ok(text(list(&records)))
 }
 
@@ -143,37 +144,36 @@ pub(super) fn check_partition(partition: u32, partitions: usize) -> Result<(), R
 pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, asked_view(request).as_deref())?;
     request.require(Need::Read(&readable.handle))?;
-    let ends = readable.ends(request.control)?;
+    let ends = readable.ends(request.control())?;
     let ends: Map<String, Value> =
         ends.iter().enumerate().map(|(partition, end)| (partition.to_string(), json!(end))).collect();
     Ok(ok(&Value::Object(ends)))
 }
 
 /// The older proxy: records of one partition of a view.
-pub(super) fn records_v2(request: &Request<'_>, partition: &str) -> Result<Reply, Reject> {
+pub(super) fn records_v2(request: &Request<'_>) -> Result<Reply, Reject> {
     let readable = Readable::of_view(request)?;
     request.require(Need::Read(&readable.handle))?;
+    let partition = &*request.third;
     let partition = partition.parse().map_err(|_| wrong(format!("{partition:?} is no partition.")))?;
     let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS);
     let from = number(request, "startOffset")?.unwrap_or(0);
-    let records = of_partition(request.control, &readable, partition, from, limit)?;
+    let records = of_partition(request.control(), &readable, partition, from, limit)?;
     Ok(text(format!("{{\"records\":{}}}", list(&records))))
 }
 
 /// The older proxy: the newest records of all partitions, without their offsets.
-pub(super) fn newest(request: &Request<'_>, action: Action) -> Result<Reply, Reject> {
-    let readable =
-        if action.is_for_view() { Readable::of_view(request) } else { Readable::find(request, None) }?;
+pub(super) fn newest(request: &Request<'_>, readable: &Readable) -> Result<Reply, Reject> {
     request.require(Need::Read(&readable.handle))?;
     let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS).clamp(1, RECORDS_MAX);
-    let ends = readable.ends(request.control)?;
+    let ends = readable.ends(request.control())?;
     let share = limit.div_ceil(ends.len().max(1));
     let mut values = Vec::new();
     for (partition, end) in (0..).zip(ends) {
         let left = limit.saturating_sub(values.len()).min(share);
         let from = end.saturating_sub(u64::try_from(left).unwrap_or(0));
         let range = Range { partition, from, limit: left, bytes_max: BYTES_MAX };
-        let records = readable.read(request.control, range)?;
+        let records = readable.read(request.control(), range)?;
         values.extend(records.into_iter().map(|record| format!("{{\"value\":{}}}", record.value)));
     }
     Ok(text(format!("[{}]", values.join(","))))

@@ -1,6 +1,7 @@
 //! Resource ids: `ri.foundry.main.dataset.<uuid>`.
 
-use crate::contracts::shared::control::Stream;
+use super::model::DEFAULT_BRANCH;
+use crate::catalog::Stream;
 use uuid::Uuid;
 
 const DATASET: &str = "ri.foundry.main.dataset.";
@@ -59,7 +60,7 @@ pub(super) fn name_of(dataset: &str, branch: &str) -> String {
     let locator = dataset.strip_prefix(DATASET).unwrap_or(dataset);
     let name = format!("dataset-{}", super::datasets::plain(locator));
     match branch {
-        crate::contracts::foundry::model::DEFAULT_BRANCH => name,
+        DEFAULT_BRANCH => name,
         branch => format!("{name}.{}", super::datasets::plain(branch)),
     }
 }

@@ -1,183 +1,199 @@
 //! What is served, and what each call is to the contract's errors.
 
-use crate::contracts::route::Route;
+use super::envelope::Form;
+use super::publish::Publish;
+use super::read::{self, Readable};
+use super::request::Request;
+use super::{catalog, datasets, oauth, subscribers, trash};
+use crate::auth::Need;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::route::{self, Access, Found, Route, Served};
+use crate::contracts::{Reply, RequestHead};
+use std::borrow::Cow;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    CreateDataset,
-    CreateStream,
-    GetStream,
-    ResetStream,
-    PublishRecord,
-    PublishRecords,
-    PublishBinary,
-    /// The older proxy: one bare record for a branch.
-    JsonRecord,
-    /// Many records, each in an envelope of its own.
-    JsonRecords,
-    /// The same for a view.
-    ViewJsonRecord,
-    ViewJsonRecords,
-    GetRecords,
-    GetEndOffsets,
-    /// The older proxy: the newest records of a branch,
-    Records,
-    /// and of a view.
-    ViewRecords,
-    /// The older proxy: those of a partition of a view.
-    RecordsV2,
-    CreateSubscriber,
-    DeleteSubscriber,
-    ReadRecords,
-    CommitOffsets,
-    ReadPosition,
-    ResetOffsets,
-    CatalogCreate,
-    CatalogLatest,
-    CatalogDelete,
-    Token,
-    Revoke,
+#[derive(Clone, Copy)]
+pub(super) struct Serve {
+    pub(super) answer: Answer,
+    /// What the contract calls it when the caller lacks the right, if it has a name for that.
+    pub(super) denied: Option<&'static str>,
 }
 
-pub const ROUTES: &[Route<Action>] = &[
-    Route::post("/api/v2/streams/datasets/create", Action::CreateDataset),
-    Route::post("/api/v2/streams/datasets/{dataset}/streams", Action::CreateStream),
-    Route::get("/api/v2/streams/datasets/{dataset}/streams/{branch}", Action::GetStream),
-    Route::post("/api/v2/streams/datasets/{dataset}/streams/{branch}/reset", Action::ResetStream),
+/// What answers a route.
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    /// Records come with it.
+    Publish(Publish),
+    Call(Handler),
+}
+
+/// Answers a management call.
+type Handler = fn(&Request<'_>) -> Result<Reply, Reject>;
+
+const fn call(handler: Handler) -> Serve {
+    Serve { answer: Answer::Call(handler), denied: None }
+}
+
+const fn publish(form: Option<Form>, to_view: bool) -> Serve {
+    let denied = match form {
+        Some(Form::Record | Form::Bare) => "PublishRecordToStreamPermissionDenied",
+        Some(Form::Records | Form::Values) => "PublishRecordsToStreamPermissionDenied",
+        None => "PublishBinaryRecordToStreamPermissionDenied",
+    };
+    Serve { answer: Answer::Publish(Publish { form, to_view }), denied: Some(denied) }
+}
+
+impl Serve {
+    const fn denied(self, name: &'static str) -> Self {
+        Self { denied: Some(name), ..self }
+    }
+}
+
+/// A good credential; what a call takes beyond it depends on what is asked for.
+const TOKEN: Access = Access::Token(Need::Any);
+
+const RECORD: Serve = publish(Some(Form::Record), false);
+const RECORDS: Serve = publish(Some(Form::Records), false);
+const BINARY: Serve = publish(None, false);
+/// The older proxy: one bare record for a branch,
+const BARE: Serve = publish(Some(Form::Bare), false);
+/// many records, each in an envelope of its own,
+const VALUES: Serve = publish(Some(Form::Values), false);
+/// and the same for a view.
+const VIEW_BARE: Serve = publish(Some(Form::Bare), true);
+const VIEW_VALUES: Serve = publish(Some(Form::Values), true);
+
+const GET_RECORDS_DENIED: &str = "GetRecordsFromStreamPermissionDenied";
+/// The older proxy: the newest records of a branch,
+const NEWEST: Serve =
+    call(|request| read::newest(request, &Readable::find(request, None)?)).denied(GET_RECORDS_DENIED);
+/// and of a view;
+const VIEW_NEWEST: Serve =
+    call(|request| read::newest(request, &Readable::of_view(request)?)).denied(GET_RECORDS_DENIED);
+/// those of a partition of a view.
+const RECORDS_V2: Serve = call(read::records_v2).denied(GET_RECORDS_DENIED);
+
+pub(super) static ROUTES: &[Route<Serve>] = &[
+    Route::post(
+        "/api/v2/streams/datasets/create",
+        TOKEN,
+        call(datasets::create).denied("CreateStreamingDatasetPermissionDenied"),
+    ),
+    Route::post(
+        "/api/v2/streams/datasets/{dataset}/streams",
+        TOKEN,
+        call(datasets::create_stream).denied("CreateStreamPermissionDenied"),
+    ),
+    Route::get("/api/v2/streams/datasets/{dataset}/streams/{branch}", TOKEN, call(datasets::get)),
+    Route::post(
+        "/api/v2/streams/datasets/{dataset}/streams/{branch}/reset",
+        TOKEN,
+        call(datasets::reset).denied("ResetStreamPermissionDenied"),
+    ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/publishRecord",
-        Action::PublishRecord,
+        Access::Ingest,
+        RECORD,
     ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/publishRecords",
-        Action::PublishRecords,
+        Access::Ingest,
+        RECORDS,
     ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/publishBinaryRecord",
-        Action::PublishBinary,
+        Access::Ingest,
+        BINARY,
     ),
-    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/jsonRecord", Action::JsonRecord),
-    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/jsonRecords", Action::JsonRecords),
-    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/records", Action::JsonRecords),
-    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/jsonRecord", Action::ViewJsonRecord),
-    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/jsonRecords", Action::ViewJsonRecords),
-    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/records", Action::ViewJsonRecords),
-    Route::post("/stream/api/streams/{dataset}/branches/{branch}/jsonRecord", Action::JsonRecord),
-    Route::post("/stream/api/streams/{dataset}/branches/{branch}/jsonRecords", Action::JsonRecords),
-    Route::post("/stream/api/streams/{dataset}/branches/{branch}/records", Action::JsonRecords),
-    Route::post("/stream/api/streams/{dataset}/views/{view}/jsonRecord", Action::ViewJsonRecord),
-    Route::post("/stream/api/streams/{dataset}/views/{view}/jsonRecords", Action::ViewJsonRecords),
-    Route::post("/stream/api/streams/{dataset}/views/{view}/records", Action::ViewJsonRecords),
+    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/jsonRecord", Access::Ingest, BARE),
+    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/jsonRecords", Access::Ingest, VALUES),
+    Route::post("/stream-proxy/api/streams/{dataset}/branches/{branch}/records", Access::Ingest, VALUES),
+    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/jsonRecord", Access::Ingest, VIEW_BARE),
+    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/jsonRecords", Access::Ingest, VIEW_VALUES),
+    Route::post("/stream-proxy/api/streams/{dataset}/views/{view}/records", Access::Ingest, VIEW_VALUES),
+    Route::post("/stream/api/streams/{dataset}/branches/{branch}/jsonRecord", Access::Ingest, BARE),
+    Route::post("/stream/api/streams/{dataset}/branches/{branch}/jsonRecords", Access::Ingest, VALUES),
+    Route::post("/stream/api/streams/{dataset}/branches/{branch}/records", Access::Ingest, VALUES),
+    Route::post("/stream/api/streams/{dataset}/views/{view}/jsonRecord", Access::Ingest, VIEW_BARE),
+    Route::post("/stream/api/streams/{dataset}/views/{view}/jsonRecords", Access::Ingest, VIEW_VALUES),
+    Route::post("/stream/api/streams/{dataset}/views/{view}/records", Access::Ingest, VIEW_VALUES),
     Route::get(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/getRecords",
-        Action::GetRecords,
+        TOKEN,
+        call(read::get_records).denied(GET_RECORDS_DENIED),
     ),
     Route::get(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/getEndOffsets",
-        Action::GetEndOffsets,
+        TOKEN,
+        call(read::end_offsets).denied("GetEndOffsetsForStreamPermissionDenied"),
     ),
-    Route::post("/api/v2/streams/datasets/{dataset}/streams/{branch}/subscribers", Action::CreateSubscriber),
+    Route::post(
+        "/api/v2/streams/datasets/{dataset}/streams/{branch}/subscribers",
+        TOKEN,
+        call(subscribers::create).denied("CreateSubscriberPermissionDenied"),
+    ),
     Route::delete(
         "/api/v2/streams/datasets/{dataset}/streams/{branch}/subscribers/{subscriber}",
-        Action::DeleteSubscriber,
+        TOKEN,
+        call(subscribers::delete).denied("DeleteSubscriberPermissionDenied"),
     ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/subscribers/{subscriber}/readRecords",
-        Action::ReadRecords,
+        TOKEN,
+        call(subscribers::read_records).denied("ReadRecordsFromSubscriberPermissionDenied"),
     ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/subscribers/{subscriber}/commitOffsets",
-        Action::CommitOffsets,
+        TOKEN,
+        call(subscribers::commit).denied("CommitSubscriberOffsetsPermissionDenied"),
     ),
     Route::get(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/subscribers/{subscriber}/getReadPosition",
-        Action::ReadPosition,
+        TOKEN,
+        call(subscribers::position).denied("GetSubscriberReadPositionPermissionDenied"),
     ),
     Route::post(
         "/api/v2/highScale/streams/datasets/{dataset}/streams/{branch}/subscribers/{subscriber}/resetOffsets",
-        Action::ResetOffsets,
+        TOKEN,
+        call(subscribers::reset).denied("ResetSubscriberOffsetsPermissionDenied"),
     ),
-    Route::get("/stream-proxy/api/streams/{dataset}/branches/{branch}/records", Action::Records),
-    Route::get("/stream-proxy/api/streams/{dataset}/views/{view}/records", Action::ViewRecords),
+    Route::get("/stream-proxy/api/streams/{dataset}/branches/{branch}/records", TOKEN, NEWEST),
+    Route::get("/stream-proxy/api/streams/{dataset}/views/{view}/records", TOKEN, VIEW_NEWEST),
     Route::get(
         "/stream-proxy/api/streams/{dataset}/views/{view}/partition/{partition}/recordsV2",
-        Action::RecordsV2,
+        TOKEN,
+        RECORDS_V2,
     ),
-    Route::get("/stream/api/streams/{dataset}/branches/{branch}/records", Action::Records),
-    Route::get("/stream/api/streams/{dataset}/views/{view}/records", Action::ViewRecords),
+    Route::get("/stream/api/streams/{dataset}/branches/{branch}/records", TOKEN, NEWEST),
+    Route::get("/stream/api/streams/{dataset}/views/{view}/records", TOKEN, VIEW_NEWEST),
     Route::get(
         "/stream/api/streams/{dataset}/views/{view}/partition/{partition}/recordsV2",
-        Action::RecordsV2,
+        TOKEN,
+        RECORDS_V2,
     ),
-    Route::post("/stream-catalog/api/catalog/streams2", Action::CatalogCreate),
+    Route::post(
+        "/stream-catalog/api/catalog/streams2",
+        TOKEN,
+        call(catalog::create).denied("CreateStreamingDatasetPermissionDenied"),
+    ),
     Route::get(
         "/stream-catalog/api/catalog/streams/{dataset}/branches/{branch}/views/latest",
-        Action::CatalogLatest,
+        TOKEN,
+        call(catalog::latest),
     ),
-    Route::delete("/stream-catalog/api/catalog/streams/{dataset}", Action::CatalogDelete),
-    Route::post("/multipass/api/oauth2/token", Action::Token),
-    Route::post("/multipass/api/oauth2/revoke_token", Action::Revoke),
+    Route::delete("/stream-catalog/api/catalog/streams/{dataset}", TOKEN, call(trash::delete)),
+    Route::post("/multipass/api/oauth2/token", Access::Public, call(oauth::issue)),
+    Route::post("/multipass/api/oauth2/revoke_token", Access::Public, call(oauth::revoke)),
 ];
 
-impl Action {
-    /// Whether records come with it.
-    pub(super) fn publishes(self) -> bool {
-        matches!(self, Self::PublishRecord | Self::PublishRecords | Self::PublishBinary) || self.is_proxied()
-    }
+/// The routes of this contract.
+pub fn served() -> Vec<Served> {
+    route::served(ROUTES)
+}
 
-    /// Whether it is one of the older proxy.
-    pub(super) fn is_proxied(self) -> bool {
-        matches!(self, Self::JsonRecord | Self::JsonRecords | Self::ViewJsonRecord | Self::ViewJsonRecords)
-    }
-
-    /// Whether the second of its parameters is a view rather than a branch.
-    pub(super) fn is_for_view(self) -> bool {
-        matches!(self, Self::ViewJsonRecord | Self::ViewJsonRecords | Self::ViewRecords | Self::RecordsV2)
-    }
-
-    /// What the contract calls it when the caller lacks the right.
-    pub(super) fn denied(self) -> Option<&'static str> {
-        Some(match self {
-            Self::CreateDataset | Self::CatalogCreate => "CreateStreamingDatasetPermissionDenied",
-            Self::CreateStream => "CreateStreamPermissionDenied",
-            Self::ResetStream => "ResetStreamPermissionDenied",
-            Self::PublishRecord | Self::JsonRecord | Self::ViewJsonRecord => {
-                "PublishRecordToStreamPermissionDenied"
-            }
-            Self::PublishRecords | Self::JsonRecords | Self::ViewJsonRecords => {
-                "PublishRecordsToStreamPermissionDenied"
-            }
-            Self::PublishBinary => "PublishBinaryRecordToStreamPermissionDenied",
-            Self::GetRecords | Self::Records | Self::ViewRecords | Self::RecordsV2 => {
-                "GetRecordsFromStreamPermissionDenied"
-            }
-            Self::GetEndOffsets => "GetEndOffsetsForStreamPermissionDenied",
-            Self::CreateSubscriber => "CreateSubscriberPermissionDenied",
-            Self::DeleteSubscriber => "DeleteSubscriberPermissionDenied",
-            Self::ReadRecords => "ReadRecordsFromSubscriberPermissionDenied",
-            Self::CommitOffsets => "CommitSubscriberOffsetsPermissionDenied",
-            Self::ReadPosition => "GetSubscriberReadPositionPermissionDenied",
-            Self::ResetOffsets => "ResetSubscriberOffsetsPermissionDenied",
-            Self::GetStream | Self::CatalogLatest | Self::CatalogDelete | Self::Token | Self::Revoke => {
-                return None;
-            }
-        })
-    }
-
-    /// Whether it is about one subscriber, the third of its parameters.
-    pub(super) fn is_of_subscriber(self) -> bool {
-        matches!(
-            self,
-            Self::DeleteSubscriber
-                | Self::ReadRecords
-                | Self::CommitOffsets
-                | Self::ReadPosition
-                | Self::ResetOffsets
-        )
-    }
-
-    /// Whether an error of it names the stream: the data set and the branch of the path.
-    pub(super) fn names_stream(self) -> bool {
-        !matches!(self, Self::CreateDataset | Self::CatalogCreate | Self::Token | Self::Revoke)
+pub(super) fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+    match route::find(ROUTES, head.method, head.path) {
+        Found::Route(route, parameters) => Ok((route, parameters)),
+        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
     }
 }

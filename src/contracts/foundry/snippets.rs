@@ -1,42 +1,38 @@
 //! Ready code that sends a record to a stream: its own address, its own fields.
 
-use super::{datasets, rid};
-use crate::contracts::foundry::model::{DEFAULT_BRANCH, Field, FieldType, StreamSchema, schema_of};
-use crate::contracts::shared::control::{Control, Stream};
+use super::model::{DEFAULT_BRANCH, Field, FieldType, StreamSchema, View, schema_of};
+use super::{DIALECT, Foundry, rid};
+use crate::catalog::Stream;
+use crate::contracts::Extras;
+use crate::schema::Column;
 use serde_json::{Map, Value, json};
 
-/// What code is made for a stream, and what it is about.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Snippets {
-    pub dataset: String,
-    pub branch: String,
-    /// Where one record is posted.
-    pub url: String,
-    pub curl: String,
-    pub python: String,
-    pub javascript: String,
-    pub java: String,
+impl Extras for Foundry {
+    fn code(&self, stream: &Stream, base: &str) -> Option<Value> {
+        let about = stream.settings.vendor.get(DIALECT);
+        let part = |name: &str| Some(about?.get(name)?.as_str()?.to_owned());
+        let dataset = part("datasetRid").unwrap_or_else(|| rid::dataset(&stream.uuid));
+        let branch = part("branchName").unwrap_or_else(|| DEFAULT_BRANCH.to_owned());
+        let known = self.datasets.find(&dataset);
+        let view = known.as_ref().and_then(|set| set.branch(&branch)).and_then(|branch| branch.current());
+        let schema = view.and_then(View::schema).as_deref().cloned();
+        let schema = schema.or_else(|| schema_of(&stream.schema.columns));
+        Some(code(base, &dataset, &branch, schema.as_ref()))
+    }
+
+    /// To be sent to the route that makes data sets.
+    fn schema(&self, columns: &[Column]) -> Option<(&'static str, Value)> {
+        Some(("foundry_schema", json!(schema_of(columns).map(|schema| schema.to_json()))))
+    }
+
+    fn new_stream(&self, _name: &str) -> Option<(String, Map<String, Value>)> {
+        None
+    }
 }
 
-/// The code for a stream. `base` is how clients reach the daemon, without a slash at its end.
-pub fn of(control: &Control, stream: &Stream, base: &str) -> Snippets {
-    let about = stream.settings.vendor.get(super::DIALECT);
-    let part = |name: &str| Some(about?.get(name)?.as_str()?.to_owned());
-    let dataset = part("datasetRid").unwrap_or_else(|| rid::dataset(&stream.uuid));
-    let branch = part("branchName").unwrap_or_else(|| DEFAULT_BRANCH.to_owned());
-    let known = control.datasets.find(&dataset);
-    let view = known.as_ref().and_then(|set| set.branch(&branch)).and_then(|branch| branch.current());
-    let schema = view.map_or_else(
-        || datasets::foreign_view(stream).schema(),
-        crate::contracts::foundry::model::View::schema,
-    );
-    let schema = schema.as_deref().cloned().or_else(|| schema_of(&stream.schema.columns));
-    code(base, dataset, branch, schema.as_ref())
-}
-
-fn code(base: &str, dataset: String, branch: String, schema: Option<&StreamSchema>) -> Snippets {
+fn code(base: &str, dataset: &str, branch: &str, schema: Option<&StreamSchema>) -> Value {
     let record = example(schema.map_or(&[], |schema| &schema.fields));
-    let escaped = percent_encoding::utf8_percent_encode(&branch, percent_encoding::NON_ALPHANUMERIC);
+    let escaped = percent_encoding::utf8_percent_encode(branch, percent_encoding::NON_ALPHANUMERIC);
     let escaped = escaped.to_string().replace("%2D", "-").replace("%5F", "_").replace("%2E", ".");
     let url = format!("{base}/api/v2/highScale/streams/datasets/{dataset}/streams/{escaped}/publishRecord");
     let body = json!({"record": record}).to_string();
@@ -52,8 +48,8 @@ fn code(base: &str, dataset: String, branch: String, schema: Option<&StreamSchem
          stream_branch_name={},\n    record={},\n)\n",
         text(host(base)),
         text(scheme(base)),
-        text(&dataset),
-        text(&branch),
+        text(dataset),
+        text(branch),
         python_value(&record)
     );
     let javascript = format!(
@@ -75,7 +71,15 @@ fn code(base: &str, dataset: String, branch: String, schema: Option<&StreamSchem
         ascii(&text(&body)),
         ascii(&text(&url))
     );
-    Snippets { dataset, branch, url, curl, python, javascript, java }
+    json!({
+        "dataset_rid": dataset,
+        "branch": branch,
+        "url": url,
+        "curl": curl,
+        "python": python,
+        "javascript": javascript,
+        "java": java,
+    })
 }
 
 /// A string literal: the languages and JSON agree on those of one line.

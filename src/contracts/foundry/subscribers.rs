@@ -2,73 +2,57 @@
 
 use super::errors::{error, wrong};
 use super::fields::Fields;
-use super::manage::Request;
 use super::read::{self, BYTES_MAX, Readable};
-use super::{DIALECT, no_content, ok, text};
+use super::request::Request;
+use super::{no_content, ok, text};
 use crate::auth::Need;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{
-    Object, ObjectError, ObjectKey, PositionError, Positions, Range, ReadPosition, Record, Subscriber,
-};
+use crate::contracts::shared::collection::{Document, DocumentError};
+use crate::read::{PositionError, Positions, Range, ReadPosition, Record, Subscriber};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// What documents of subscribers are in the catalog.
-const SUBSCRIBER: &str = "subscriber";
 const ID_CHARS_MAX: usize = 256;
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
 /// Times that a change is tried which meets another one.
 const ATTEMPTS: usize = 16;
 
-fn key(id: &str) -> ObjectKey<'_> {
-    ObjectKey { dialect: DIALECT, project: "", kind: SUBSCRIBER, name: id }
+/// Whether a subscriber is one of this stream.
+fn is_of(subscriber: &Subscriber, request: &Request<'_>, readable: &Readable) -> bool {
+    *subscriber.dataset == *request.dataset && subscriber.branch == readable.branch
 }
 
-/// A call that is about one subscriber.
-struct Call<'r, 'a> {
-    request: &'r Request<'a>,
-    id: &'r str,
+fn missing(request: &Request<'_>) -> Reject {
+    let parameters = [("subscriberId", json!(request.third))];
+    error(Kind::NotFound, "SubscriberNotFound", "There is no such subscriber of this stream.", parameters)
 }
 
-impl Call<'_, '_> {
-    fn missing(&self) -> Reject {
-        let parameters = [("subscriberId", json!(self.id))];
-        error(Kind::NotFound, "SubscriberNotFound", "There is no such subscriber of this stream.", parameters)
-    }
+/// The subscriber that the path names, if it is one of this stream.
+fn load(request: &Request<'_>, readable: &Readable) -> Result<Document<Subscriber>, Reject> {
+    let found = request.foundry.subscribers.get("", &request.third)?;
+    found.filter(|found| is_of(&found.value, request, readable)).ok_or_else(|| missing(request))
+}
 
-    /// The subscriber, if it is one of this stream.
-    fn load(&self, readable: &Readable) -> Result<(Object, Subscriber), Reject> {
-        let found = self.request.control.catalog.object(key(self.id));
-        let object = found.map_err(|error| Reject::internal(&error))?.ok_or_else(|| self.missing())?;
-        let subscriber: Subscriber =
-            serde_json::from_value(object.document.clone()).map_err(|error| Reject::internal(&error))?;
-        let of_it = *subscriber.dataset == *self.request.dataset && subscriber.branch == readable.branch;
-        if of_it { Ok((object, subscriber)) } else { Err(self.missing()) }
-    }
-
-    /// Changes it as it is now.
-    fn change(
-        &self,
-        readable: &Readable,
-        change: impl Fn(&mut Subscriber) -> Result<(), PositionError>,
-    ) -> Result<Subscriber, Reject> {
-        for _ in 0..ATTEMPTS {
-            let (object, mut subscriber) = self.load(readable)?;
-            change(&mut subscriber).map_err(|error| wrong(format!("{error}.")))?;
-            let document = serde_json::to_value(&subscriber).map_err(|error| Reject::internal(&error))?;
-            let catalog = &self.request.control.catalog;
-            match catalog.replace_object(key(self.id), Some(object.version), &document) {
-                Ok(_) => return Ok(subscriber),
-                Err(ObjectError::Stale(_)) => {}
-                Err(ObjectError::Missing) => return Err(self.missing()),
-                Err(error) => return Err(Reject::internal(&error)),
-            }
+/// Changes it as it is now.
+fn change(
+    request: &Request<'_>,
+    readable: &Readable,
+    change: impl Fn(&mut Subscriber) -> Result<(), PositionError>,
+) -> Result<Subscriber, Reject> {
+    for _ in 0..ATTEMPTS {
+        let Document { mut value, version, .. } = load(request, readable)?;
+        change(&mut value).map_err(|error| wrong(format!("{error}.")))?;
+        match request.foundry.subscribers.replace("", &request.third, Some(version), &value) {
+            Ok(_) => return Ok(value),
+            Err(DocumentError::Stale(_)) => {}
+            Err(DocumentError::Missing) => return Err(missing(request)),
+            Err(error) => return Err(Reject::internal(&error)),
         }
-        Err(Reject::new(Kind::Conflict, "The subscriber is being changed by others at the same time."))
     }
+    Err(Reject::new(Kind::Conflict, "The subscriber is being changed by others at the same time."))
 }
 
 pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
@@ -77,32 +61,29 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
         return Err(wrong(format!("\"subscriberId\" has 1 to {ID_CHARS_MAX} characters.")));
     }
-    let call = Call { request, id };
     let readable = Readable::find(request, None)?;
     request.require(Need::Ingest(&readable.handle))?;
     let position = body.get("readPosition").map_or(Ok(ReadPosition::default()), read_position)?;
-    let ends = readable.ends(request.control)?;
+    let ends = readable.ends(request.control())?;
     let subscriber = Subscriber::new(&request.dataset, &readable.branch, &readable.view, position, &ends);
     let subscriber = subscriber.map_err(|error| wrong(format!("{error}.")))?;
-    let document = serde_json::to_value(&subscriber).map_err(|error| Reject::internal(&error))?;
-    match request.control.catalog.create_object(key(id), &document) {
-        Ok(object) => Ok(ok(&shown(&object, &subscriber))),
-        Err(ObjectError::Exists) => existing(&call, &readable),
+    match request.foundry.subscribers.create("", id, &subscriber) {
+        Ok(made) => Ok(ok(&shown(&made))),
+        Err(DocumentError::Exists) => existing(request, &readable, id),
         Err(error) => Err(Reject::internal(&error)),
     }
 }
 
 /// Who registers again is told of the first time; who takes the name of another stream's subscriber is refused.
-fn existing(call: &Call<'_, '_>, readable: &Readable) -> Result<Reply, Reject> {
-    if let Ok((object, subscriber)) = call.load(readable) {
-        return Ok(ok(&shown(&object, &subscriber)));
+fn existing(request: &Request<'_>, readable: &Readable, id: &str) -> Result<Reply, Reject> {
+    let found = request.foundry.subscribers.get("", id)?;
+    if let Some(known) = found.as_ref().filter(|found| is_of(&found.value, request, readable)) {
+        return Ok(ok(&shown(known)));
     }
-    let found =
-        call.request.control.catalog.object(key(call.id)).map_err(|error| Reject::internal(&error))?;
-    let known: Option<Subscriber> = found.and_then(|object| serde_json::from_value(object.document).ok());
-    let (dataset, branch) = known.map(|known| (known.dataset, known.branch)).unwrap_or_default();
+    // It may have been deleted meanwhile.
+    let (dataset, branch) = found.map(|found| (found.value.dataset, found.value.branch)).unwrap_or_default();
     let parameters = [
-        ("subscriberId", json!(call.id)),
+        ("subscriberId", json!(id)),
         ("existingDatasetRid", json!(dataset)),
         ("existingBranchName", json!(branch)),
     ];
@@ -110,14 +91,15 @@ fn existing(call: &Call<'_, '_>, readable: &Readable) -> Result<Reply, Reject> {
     Err(error(Kind::Conflict, "SubscriberAlreadyExists", message, parameters))
 }
 
-fn shown(object: &Object, subscriber: &Subscriber) -> Value {
+fn shown(document: &Document<Subscriber>) -> Value {
+    let subscriber = &document.value;
     json!({
-        "subscriberId": object.name,
+        "subscriberId": document.name,
         "datasetRid": subscriber.dataset,
         "branchName": subscriber.branch,
         "viewRid": subscriber.view,
         "startOffsets": by_name(&subscriber.start),
-        "createdTime": time(object.created_at),
+        "createdTime": time(document.created_at),
         "readPosition": match &subscriber.read_position {
             ReadPosition::Specific { offsets } => json!({"type": "specific", "offsets": by_name(offsets)}),
             position => json!(position),
@@ -158,25 +140,23 @@ fn offsets(value: Option<&Value>) -> Result<Positions, Reject> {
     object.iter().map(entry).collect::<Option<Positions>>().ok_or_else(refused)
 }
 
-pub(super) fn delete(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    let call = Call { request, id };
+pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, None)?;
     request.require(Need::Ingest(&readable.handle))?;
-    call.load(&readable)?;
-    match request.control.catalog.delete_object(key(id)) {
-        Ok(true) => Ok(no_content()),
-        Ok(false) => Err(call.missing()),
-        Err(error) => Err(Reject::internal(&error)),
+    load(request, &readable)?;
+    if request.foundry.subscribers.delete("", &request.third)? {
+        Ok(no_content())
+    } else {
+        Err(missing(request))
     }
 }
 
-pub(super) fn read_records(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    let call = Call { request, id };
+pub(super) fn read_records(request: &Request<'_>) -> Result<Reply, Reject> {
     let body = Fields::of(request.call, true)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Read(&readable.handle))?;
-    let (_, subscriber) = call.load(&readable)?;
-    let ends = readable.ends(request.control)?;
+    let subscriber = load(request, &readable)?.value;
+    let ends = readable.ends(request.control())?;
     let positions = subscriber.position(&readable.view, ends.len());
     let wanted = partitions(&body, ends.len())?;
     let limit = match body.get("limit").map(Value::as_u64) {
@@ -194,7 +174,7 @@ pub(super) fn read_records(request: &Request<'_>, id: &str) -> Result<Reply, Rej
     if commits && !records.is_empty() {
         let last = |(partition, records): (&u32, &Vec<Record>)| Some((*partition, records.last()?.offset));
         let last: Positions = records.iter().filter_map(last).collect();
-        call.change(&readable, |subscriber| subscriber.commit(&readable.view, &last, &ends))?;
+        change(request, &readable, |subscriber| subscriber.commit(&readable.view, &last, &ends))?;
     }
     let of_each: Vec<String> = records
         .iter()
@@ -235,7 +215,7 @@ fn gather(
             if range.limit == 0 || range.bytes_max == 0 {
                 break;
             }
-            let read = readable.read(request.control, range)?;
+            let read = readable.read(request.control(), range)?;
             left = left.saturating_sub(read.len());
             let bytes = read.iter().map(|record| record.value.len()).sum();
             bytes_left = bytes_left.saturating_sub(bytes);
@@ -248,36 +228,33 @@ fn gather(
     Ok(records)
 }
 
-pub(super) fn commit(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    let call = Call { request, id };
+pub(super) fn commit(request: &Request<'_>) -> Result<Reply, Reject> {
     let body = Fields::of(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let last = offsets(body.get("offsets"))?;
-    let ends = readable.ends(request.control)?;
-    let now = call.change(&readable, |subscriber| subscriber.commit(&readable.view, &last, &ends))?;
+    let ends = readable.ends(request.control())?;
+    let now = change(request, &readable, |subscriber| subscriber.commit(&readable.view, &last, &ends))?;
     Ok(ok(&by_name(&now.position(&readable.view, ends.len()))))
 }
 
-pub(super) fn position(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    let call = Call { request, id };
+pub(super) fn position(request: &Request<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, read::asked_view(request).as_deref())?;
     if !request.call.caller.may(Need::Ingest(&readable.handle)) {
         request.require(Need::Read(&readable.handle))?;
     }
-    let (_, subscriber) = call.load(&readable)?;
-    let partitions = readable.ends(request.control)?.len();
+    let subscriber = load(request, &readable)?.value;
+    let partitions = readable.ends(request.control())?.len();
     Ok(ok(&by_name(&subscriber.position(&readable.view, partitions))))
 }
 
-pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    let call = Call { request, id };
+pub(super) fn reset(request: &Request<'_>) -> Result<Reply, Reject> {
     let body = Fields::of(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let to = body.get("position").ok_or_else(|| wrong("\"position\" is missing."))?;
     let to = read_position(to)?;
-    let ends = readable.ends(request.control)?;
-    let now = call.change(&readable, |subscriber| subscriber.reset(&readable.view, &to, &ends))?;
+    let ends = readable.ends(request.control())?;
+    let now = change(request, &readable, |subscriber| subscriber.reset(&readable.view, &to, &ends))?;
     Ok(ok(&by_name(&now.position(&readable.view, ends.len()))))
 }

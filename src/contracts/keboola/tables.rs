@@ -1,19 +1,18 @@
 //! The tables that exports write to. A table is made by the first export that names it, and has its columns for ever:
 //! who wants other columns wants another table.
 
-use super::model::Table;
-use super::{DIALECT, go};
+use super::{Common, go};
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::{Control, ObjectError, ObjectKey};
+use crate::contracts::shared::collection::DocumentError;
+use crate::mapping::MappedColumn;
 use serde::{Deserialize, Serialize};
 
-const KIND: &str = "table";
 /// Longest id of a table.
 const ID_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
+pub struct Kept {
     columns: Vec<String>,
     primary_key: Vec<String>,
 }
@@ -37,43 +36,28 @@ pub fn check_id(id: &str) -> Result<(), Reject> {
     Err(Reject::malformed(message).code("badRequest"))
 }
 
-/// Makes the table, or sees whether the one that there is has the same columns. The error is one of the task.
-pub(super) fn ensure(control: &Control, project: &str, table: &Table) -> Result<(), Reject> {
-    ensure_columns(control, project, &table.id, &table.column_names(), &table.key_names())
-}
-
-/// The same by the names of its columns, and of those that are its key.
-pub fn ensure_columns(
-    control: &Control,
-    project: &str,
-    id: &str,
-    columns: &[&str],
-    keys: &[&str],
-) -> Result<(), Reject> {
-    let key = ObjectKey { dialect: DIALECT, project, kind: KIND, name: id };
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let new = Kept { columns: owned(columns), primary_key: owned(keys) };
-    match control.catalog.create_object(key, &serde_json::to_value(&new).unwrap_or_default()) {
+/// Makes the table, or sees whether the one that there is has the columns of the mapping. The error is one of the task.
+pub fn ensure(common: &Common, project: &str, id: &str, columns: &[MappedColumn]) -> Result<(), Reject> {
+    let name = |column: &MappedColumn| column.name.clone();
+    let keys = columns.iter().filter(|column| column.primary_key == Some(true));
+    let new = Kept { columns: columns.iter().map(name).collect(), primary_key: keys.map(name).collect() };
+    match common.tables.create(project, id, &new) {
         Ok(_) => return Ok(()),
-        Err(ObjectError::Exists) => {}
+        Err(DocumentError::Exists) => {}
         Err(error) => return Err(Reject::internal(&error)),
     }
-    let found = control.catalog.object(key).map_err(|error| Reject::internal(&error))?;
-    let kept = found.map(|object| serde_json::from_value::<Kept>(object.document)).transpose();
-    let Some(kept) = kept.map_err(|error| Reject::internal(&error))? else { return Ok(()) };
-    let differ = |what: &str, expected: &[&str], found: &[String]| {
-        let (expected, found) =
-            (go::list(expected.iter().copied()), go::list(found.iter().map(String::as_str)));
+    let Some(kept) = common.tables.get(project, id)? else { return Ok(()) };
+    let same = |what: &str, expected: &[String], found: &[String]| {
+        if expected == found {
+            return Ok(());
+        }
+        let list = |names: &[String]| go::list(names.iter().map(String::as_str));
+        let (expected, found) = (list(expected), list(found));
         let message = format!("{what} of the table \"{id}\" do not match expected {expected}, found {found}");
         Err(Reject::malformed(message))
     };
-    if kept.columns != columns {
-        return differ("columns", columns, &kept.columns);
-    }
-    if kept.primary_key != keys {
-        return differ("primary keys", keys, &kept.primary_key);
-    }
-    Ok(())
+    same("columns", &new.columns, &kept.value.columns)?;
+    same("primary keys", &new.primary_key, &kept.value.primary_key)
 }
 
 #[cfg(test)]

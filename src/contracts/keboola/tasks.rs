@@ -2,16 +2,14 @@
 //! that what was answered survives a crash; the answer shows the task as it began, and whoever asks for it again sees how
 //! it ended.
 
-use super::reply;
+use super::{Common, reply};
 use crate::auth;
+use crate::clock::Micros;
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::{Control, Micros, ObjectKey};
 use crate::mapping::datetime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-const DIALECT: &str = "keboola";
-const KIND: &str = "task";
 /// Random letters in an id.
 const RANDOM_CHARS: usize = 5;
 /// How long it is known how a task ended: a day.
@@ -39,23 +37,17 @@ pub struct End {
 /// What a task came to: a sentence, and what it was about.
 pub type Done = (&'static str, Map<String, Value>);
 
-fn key<'a>(project: &'a str, id: &'a str) -> ObjectKey<'a> {
-    ObjectKey { dialect: DIALECT, project, kind: KIND, name: id }
-}
-
 /// Does the work of a new task, and returns it as it began. `path` is its id but for the time: what it is about, and its
 /// kind. Work that is refused is an error of the task.
 pub fn run(
-    control: &Control,
+    common: &Common,
     project: &str,
     path: &str,
     kind: &str,
     work: impl FnOnce() -> Result<Done, Reject>,
 ) -> Result<Task, Reject> {
-    let internal = |error: crate::contracts::shared::control::CatalogError| Reject::internal(&error);
-    let created_at = control.clock.now();
-    let expired = created_at.saturating_sub(KEPT_MICROS);
-    control.catalog.forget_objects(DIALECT, project, KIND, expired).map_err(internal)?;
+    let created_at = common.control.clock.now();
+    common.tasks.forget(project, created_at.saturating_sub(KEPT_MICROS))?;
     let random = auth::alphanumeric(RANDOM_CHARS);
     let id = format!("{path}/{}_{random}", datetime(created_at));
     let begun = Task { id, kind: kind.to_owned(), created_at, end: None };
@@ -68,20 +60,16 @@ pub fn run(
             (Err(reject.external.into_owned()), Map::new())
         }
     };
-    let end = Some(End { at: control.clock.now(), result, outputs });
-    let ended = serde_json::to_value(Task { end, ..begun.clone() }).unwrap_or_default();
-    let stored = control.catalog.create_object(key(project, &begun.id), &ended);
+    let end = Some(End { at: common.control.clock.now(), result, outputs });
+    let stored = common.tasks.create(project, &begun.id, &Task { end, ..begun.clone() });
     stored.map_err(|error| Reject::internal(&error))?;
     Ok(begun)
 }
 
-/// `None` if there is no such task, or it ended more than a day ago.
-pub fn find(control: &Control, project: &str, id: &str) -> Result<Option<Task>, Reject> {
-    let found = control.catalog.object(key(project, id)).map_err(|error| Reject::internal(&error))?;
-    Ok(found.and_then(|object| {
-        let task: Task = serde_json::from_value(object.document).ok()?;
-        Some(Task { id: object.name, ..task })
-    }))
+/// A task that ended less than a day ago.
+pub fn find(common: &Common, project: &str, id: &str) -> Result<Task, Reject> {
+    let found = common.tasks.get(project, id)?.map(|document| Task { id: document.name, ..document.value });
+    found.ok_or_else(|| reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project")))
 }
 
 /// A task as a contract shows it, which has its own name for the id; `base` is where the service is.
@@ -111,11 +99,6 @@ pub fn shown(task: &Task, id: &str, base: &str) -> Value {
         }
     }
     Value::Object(shown)
-}
-
-/// The answer to a call for a task that there may not be.
-pub fn not_found(id: &str) -> Reject {
-    reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project"))
 }
 
 #[cfg(test)]

@@ -6,37 +6,33 @@ use super::{DIALECT, jobs, reply};
 use crate::auth::Need;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Object, ObjectError, ObjectKey};
+use crate::contracts::shared::collection::{Collection, Document, DocumentError};
+use crate::contracts::shared::control::Control;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-
-const KIND: &str = "connection";
+use std::sync::Arc;
 
 /// What is kept of a connection.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Kept {
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Kept {
     description: Option<String>,
     created_by: Value,
     modified_by: Value,
 }
 
-impl Kept {
-    fn of(object: &Object) -> Self {
-        serde_json::from_value(object.document.clone()).unwrap_or_default()
-    }
+/// The connections, each of a project and with a name.
+pub(super) type Store = Collection<Kept>;
+
+pub(super) fn store(control: &Arc<Control>) -> Store {
+    Collection::new(Arc::clone(control), DIALECT, "connection")
 }
 
 const NAME_BYTES_MAX: usize = 64;
 
-pub(super) fn key<'a>(project: &'a str, name: &'a str) -> ObjectKey<'a> {
-    ObjectKey { dialect: DIALECT, project, kind: KIND, name }
-}
-
 pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
-    let found = request.control.catalog.objects(DIALECT, request.project(), KIND);
-    let found = found.map_err(|error| Reject::internal(&error))?;
-    let values: Vec<Value> = found.iter().map(|object| shown(request, object)).collect();
+    let found = request.polaris.connections.all(request.project())?;
+    let values: Vec<Value> = found.iter().map(|connection| shown(request, connection)).collect();
     Ok(reply::ok(&json!({ "values": values })))
 }
 
@@ -55,11 +51,10 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         created_by: user.clone(),
         modified_by: user,
     };
-    let document = serde_json::to_value(&kept).unwrap_or_default();
-    let _managing = request.control.managing.lock();
-    let made = request.control.catalog.create_object(key(request.project(), name), &document);
+    let _change = request.control().change();
+    let made = request.polaris.connections.create(request.project(), name, &kept);
     let made = made.map_err(|error| refused(error, name))?;
-    jobs::refresh(request.control)?;
+    jobs::load(request.polaris)?;
     let location = format!("/v1/projects/{}/connections/{name}", request.project());
     Ok(reply::created(&location, &shown(request, &made)))
 }
@@ -75,20 +70,19 @@ pub(super) fn update(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
     let fields = Fields::of(&body, "the change")?;
     check_type(fields)?;
     let fields = fields.only(&["type", "description"])?;
-    let _managing = request.control.managing.lock();
-    let mut kept = Kept::of(&find(request, name)?);
+    let _change = request.control().change();
+    let mut kept = find(request, name)?.value;
     if let Some(description) = fields.text("description")? {
         kept.description = Some(description.to_owned());
     }
     kept.modified_by = request.user();
-    let document = serde_json::to_value(&kept).unwrap_or_default();
-    let changed = request.control.catalog.replace_object(key(request.project(), name), None, &document);
+    let changed = request.polaris.connections.replace(request.project(), name, None, &kept);
     Ok(reply::ok(&shown(request, &changed.map_err(|error| refused(error, name))?)))
 }
 
 pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let _managing = request.control.managing.lock();
+    let _change = request.control().change();
     find(request, name)?;
     if let Some(job) = jobs::running(request)?.into_iter().find(|job| job.connection() == name) {
         return Err(wrong(format!(
@@ -96,9 +90,8 @@ pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
             job.id
         )));
     }
-    let deleted = request.control.catalog.delete_object(key(request.project(), name));
-    deleted.map_err(|error| Reject::internal(&error))?;
-    jobs::refresh(request.control)?;
+    request.polaris.connections.delete(request.project(), name)?;
+    jobs::load(request.polaris)?;
     Ok(reply::empty())
 }
 
@@ -109,9 +102,8 @@ pub(super) fn test(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
     Ok(reply::empty())
 }
 
-pub(super) fn find(request: &Request<'_>, name: &str) -> Result<Object, Reject> {
-    let found = request.control.catalog.object(key(request.project(), name));
-    let found = found.map_err(|error| Reject::internal(&error))?;
+pub(super) fn find(request: &Request<'_>, name: &str) -> Result<Document<Kept>, Reject> {
+    let found = request.polaris.connections.get(request.project(), name)?;
     found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist")))
 }
 
@@ -134,33 +126,33 @@ fn check_name(name: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-fn refused(error: ObjectError, name: &str) -> Reject {
+fn refused(error: DocumentError, name: &str) -> Reject {
     match error {
-        ObjectError::Exists => {
+        DocumentError::Exists => {
             Reject::new(Kind::Conflict, format!("A connection of the name {name:?} exists already"))
         }
-        ObjectError::Missing => {
+        DocumentError::Missing => {
             Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist"))
         }
-        ObjectError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
-        ObjectError::Catalog(error) => Reject::internal(&error),
+        DocumentError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
+        DocumentError::Catalog(error) => Reject::internal(&error),
     }
 }
 
-fn shown(request: &Request<'_>, object: &Object) -> Value {
-    let base = request.control.base_url(request.call.head.headers);
-    let kept = Kept::of(object);
+fn shown(request: &Request<'_>, connection: &Document<Kept>) -> Value {
+    let base = request.control().base_url(request.call.head.headers);
+    let kept = connection.value.clone();
     let mut shown = Map::new();
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
-    put("name", object.name.as_str().into());
+    put("name", connection.name.as_str().into());
     put("type", "push_streaming".into());
     if let Some(description) = kept.description {
         put("description", description.into());
     }
-    put("endpointUrl", format!("{base}/v1/projects/{}/events/{}", request.project(), object.name).into());
+    put("endpointUrl", format!("{base}/v1/projects/{}/events/{}", request.project(), connection.name).into());
     put("submittedByUser", kept.created_by);
-    put("submittedOnTimestamp", super::timestamp(object.created_at).into());
+    put("submittedOnTimestamp", super::timestamp(connection.created_at).into());
     put("modifiedByUser", kept.modified_by);
-    put("modifiedOnTimestamp", super::timestamp(object.updated_at).into());
+    put("modifiedOnTimestamp", super::timestamp(connection.updated_at).into());
     Value::Object(shown)
 }

@@ -3,29 +3,19 @@
 //! The vendor's answer says no more than that the events have come. Here it says that they survive power loss: nothing
 //! else is told of them, so the answer is what a client goes by when it forgets them.
 
-use crate::contracts::{Accepted, Durability, Ingest, Reply, RequestHead, Wait, credential};
+use super::form;
+use crate::contracts::{Accepted, Bodies, Durability, Ingest, Reply, Wait};
 use crate::formats::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
-use std::borrow::Cow;
 
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 
 /// What a request asks for. Its content type says nothing: clients of this contract name wrong ones.
-pub(super) fn ingest<'a>(
-    head: RequestHead<'a>,
-    project: Option<Cow<'a, str>>,
-    stream: Cow<'a, str>,
-) -> Ingest<'a> {
-    Ingest {
-        stream,
-        project,
-        may_be_connection: true,
-        wait: Wait::Sync,
-        kind: BodyKind::Lines,
-        credential: credential(head.headers),
-    }
+pub(super) fn ingest(ingest: Ingest<'_>) -> Ingest<'_> {
+    let bodies = Bodies { all_bad: true, transcribe: Some(form::event), ..Bodies::default() };
+    Ingest { wait: Wait::Sync, kind: BodyKind::Lines, bodies, ..ingest }
 }
 
 pub(super) fn accepted(accepted: &Accepted) -> Reply {

@@ -29,16 +29,15 @@ struct Line {
 
 pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require(Need::Metrics)?;
-    let control = request.control;
-    let internal = |error: &dyn std::error::Error| Reject::internal(error);
-    let progress = control.catalog.progress().map_err(|error| internal(&error))?;
+    let control = request.control();
+    let progress = control.all_stream_progress()?;
     let counts: HashMap<_, _> = progress.iter().map(|progress| (progress.stream, progress.counts)).collect();
     let mut jobs_of: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut lines = Vec::new();
     // What the jobs of a table have counted, to be taken from what the table has.
     let mut of_jobs: HashMap<String, Tally> = HashMap::new();
-    for job in jobs::everywhere(control).map_err(|error| internal(&error))? {
-        let table = control.catalog.streams().find(&job.kept.table).cloned();
+    for job in jobs::everywhere(request.polaris)? {
+        let table = control.streams().find(&job.kept.table).cloned();
         let now = table.and_then(|table| counts.get(&table.id).map(Tally::of));
         let tally = job.tally(now.as_ref());
         of_jobs.entry(job.kept.table.clone()).or_default().add(&tally);
@@ -49,7 +48,7 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
         }
         lines.push(Line { project, table, job: job.id.clone(), tally });
     }
-    for table in control.catalog.streams().all() {
+    for table in control.streams().all() {
         let tally = counts.get(&table.id).map(Tally::of).unwrap_or_default();
         let tally = tally.since(&of_jobs.get(&table.uuid).copied().unwrap_or_default());
         let project = table.settings.project.clone().unwrap_or_default();

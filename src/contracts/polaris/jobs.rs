@@ -1,24 +1,24 @@
 //! The jobs routes. A job says that the events of a connection go to a table, and how. What it says of columns and
-//! times is said to the table, which has one job at most; where events go is in [`Feeds`](crate::contracts::shared::control::Feeds).
+//! times is said to the table, which has one job at most; where events go is in [`Feeds`](super::feeds::Feeds).
 
 use super::fields::{self, Fields, wrong};
 use super::job::Spec;
 use super::request::Request;
 use super::table::{About, check_name};
 use super::tally::Tally;
-use super::{DIALECT, TIME, connections, reply, tables, types};
+use super::{DIALECT, Polaris, TIME, connections, reply, tables, types};
 use crate::auth::Need;
+use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
+use crate::clock::Micros;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{
-    Alter, CatalogError, Control, IfExists, Micros, NewStream, Object, ObjectKey, Stream,
-};
+use crate::contracts::shared::collection::{Collection, Document};
+use crate::contracts::shared::control::Control;
 use crate::schema::{Change, Policy, StreamSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-const KIND: &str = "job";
 /// What happened to a job; the oldest is forgotten.
 const LOG_ENTRIES_MAX: usize = 100;
 
@@ -77,10 +77,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    fn of(project: &str, object: &Object) -> Option<Self> {
-        let kept = serde_json::from_value(object.document.clone()).ok()?;
-        let (id, project) = (object.name.clone(), project.to_owned());
-        Some(Self { id, project, kept, created_at: object.created_at, updated_at: object.updated_at })
+    fn of(project: &str, document: Document<Kept>) -> Self {
+        let Document { name, value, created_at, updated_at, .. } = document;
+        Self { id: name, project: project.to_owned(), kept: value, created_at, updated_at }
     }
 
     /// A text of what the client sent, which was checked when it came.
@@ -118,21 +117,23 @@ impl Job {
     }
 }
 
-fn key<'a>(project: &'a str, id: &'a str) -> ObjectKey<'a> {
-    ObjectKey { dialect: DIALECT, project, kind: KIND, name: id }
+/// The jobs, each of a project and with its id.
+pub(super) type Store = Collection<Kept>;
+
+pub(super) fn store(control: &Arc<Control>) -> Store {
+    Collection::new(Arc::clone(control), DIALECT, "job")
 }
 
 /// All jobs of the project, the oldest first.
 pub(super) fn all(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
-    let found = request.control.catalog.objects(DIALECT, request.project(), KIND);
-    let found = found.map_err(|error| Reject::internal(&error))?;
-    Ok(found.iter().filter_map(|object| Job::of(request.project(), object)).collect())
+    let found = request.polaris.jobs.all(request.project())?;
+    Ok(found.into_iter().map(|document| Job::of(request.project(), document)).collect())
 }
 
 /// Every job of every project.
-pub(super) fn everywhere(control: &Control) -> Result<Vec<Job>, CatalogError> {
-    let found = control.catalog.objects_everywhere(DIALECT, KIND)?;
-    Ok(found.iter().filter_map(|(project, object)| Job::of(project, object)).collect())
+pub(super) fn everywhere(polaris: &Polaris) -> Result<Vec<Job>, CatalogError> {
+    let found = polaris.jobs.everywhere()?;
+    Ok(found.into_iter().map(|(project, document)| Job::of(&project, document)).collect())
 }
 
 pub(super) fn running(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
@@ -140,23 +141,17 @@ pub(super) fn running(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
 }
 
 pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
-    let found = request.control.catalog.object(key(request.project(), id));
-    let found = found.map_err(|error| Reject::internal(&error))?;
-    let job = found.and_then(|object| Job::of(request.project(), &object));
+    let found = request.polaris.jobs.get(request.project(), id)?;
+    let job = found.map(|document| Job::of(request.project(), document));
     job.ok_or_else(|| Reject::new(Kind::NotFound, format!("The job {id:?} does not exist")))
 }
 
-/// Lets requests know where the events of every connection go.
-pub(super) fn refresh(control: &Control) -> Result<(), Reject> {
-    load(control).map_err(|error| Reject::internal(&error))
-}
-
-/// The same, also at a start.
-pub(super) fn load(control: &Control) -> Result<(), CatalogError> {
-    let connections = control.catalog.objects_everywhere(DIALECT, "connection")?;
-    let jobs = everywhere(control)?;
-    let streams = control.catalog.streams();
-    control.feeds.replace(connections.into_iter().map(|(project, connection)| {
+/// Lets requests know where the events of every connection go: at a start, and after each change.
+pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
+    let connections = polaris.connections.everywhere()?;
+    let jobs = everywhere(polaris)?;
+    let streams = polaris.control.streams();
+    polaris.feeds.replace(connections.into_iter().map(|(project, connection)| {
         let of_it =
             |job: &&Job| job.is_running() && job.project == project && job.connection() == connection.name;
         let tables = jobs.iter().filter(of_it).filter_map(|job| streams.find(&job.kept.table));
@@ -170,10 +165,10 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let spec = Spec::parse(&body)?;
-    let _managing = request.control.managing.lock();
+    let _change = request.control().change();
     let connection = connections::find(request, &spec.connection);
     connection.map_err(|reject| wrong(reject.external.into_owned()))?;
-    let held = request.control.catalog.streams().find(&spec.connection).cloned();
+    let held = request.control().streams().find(&spec.connection).cloned();
     if spec.from_earliest && held.is_some() {
         return Err(wrong(format!(
             "\"readFromPoint\": \"earliest\" is not supported for a connection that has received events: they are in the \
@@ -188,7 +183,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
             format!("the table {:?} has the running job {}; cancel or replace it", spec.table, job.id);
         return Err(wrong(message));
     }
-    let table = match request.control.catalog.streams().find(&spec.table).cloned() {
+    let table = match request.control().streams().find(&spec.table).cloned() {
         Some(table) if request.sees(&table) => prepare(request, &table, &spec)?,
         Some(_) => return Err(wrong(format!("The table {:?} is one of another project", spec.table))),
         None if spec.create_table => make(request, &spec, &body)?,
@@ -198,9 +193,9 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         end(request, job, "replaced by a new job")?;
     }
     let user = request.user();
-    let now = request.control.clock.now();
+    let now = request.control().clock.now();
     let mut job = Job {
-        id: request.control.new_id(),
+        id: request.control().new_id(),
         project: request.project().to_owned(),
         kept: Kept {
             spec: body,
@@ -217,11 +212,10 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         updated_at: now,
     };
     job.note(now, "created", format!("events of {:?} go to {:?}", spec.connection, spec.table));
-    let document = serde_json::to_value(&job.kept).unwrap_or_default();
-    let made = request.control.catalog.create_object(key(&job.project, &job.id), &document);
+    let made = request.polaris.jobs.create(&job.project, &job.id, &job.kept);
     let made = made.map_err(|error| Reject::internal(&error))?;
     (job.created_at, job.updated_at) = (made.created_at, made.updated_at);
-    refresh(request.control)?;
+    load(request.polaris)?;
     let location = format!("/v1/projects/{}/jobs/{}", job.project, job.id);
     Ok(reply::created(&location, &super::jobs_shown::whole(request, &job)?))
 }
@@ -244,12 +238,12 @@ fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Str
         settings: Some(settings),
         force: false,
     };
-    let catalog = &request.control.catalog;
+    let control = request.control();
     // A mapping takes values from elsewhere: that is what it is for.
-    let changes = catalog.changes(table.id, None, &alter).map_err(tables::refused)?;
+    let changes = control.changes(table.id, None, &alter).map_err(tables::refused)?;
     alter.force =
         !changes.iter().any(|change| change.loses_data() && !matches!(change, Change::Moved { .. }));
-    catalog.alter_stream(table.id, None, &alter).map_err(tables::refused)
+    control.alter_stream(table.id, None, &alter).map_err(tables::refused)
 }
 
 fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>, Reject> {
@@ -264,7 +258,7 @@ fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>,
     about.clustering_columns = job.texts("clusteringColumns")?.into_iter().map(str::to_owned).collect();
     let settings = tables::settings(request, "", &about);
     let time = Some(tables::time_rule(Some(spec.late), Some(spec.early)));
-    let made = request.control.catalog.create_stream_with(NewStream {
+    let made = request.control().create_stream(NewStream {
         name: spec.table.clone(),
         policy: if spec.discover { Policy::Evolve } else { Policy::Strict },
         columns: spec.columns(&[], true)?,
@@ -280,7 +274,7 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
     let body = fields::parse(request.call)?;
     let fields = Fields::of(&body, "the change")?.only(&["desiredExecutionStatus"])?;
     let wanted = fields.required("desiredExecutionStatus")?;
-    let _managing = request.control.managing.lock();
+    let _change = request.control().change();
     let mut job = find(request, id)?;
     let desired = match wanted {
         "running" => Desired::Running,
@@ -306,42 +300,41 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
         _ => {}
     }
     job.kept.desired = desired;
-    job.note(request.control.clock.now(), desired.name(), format!("the job is {}", desired.name()));
-    store(request, job)
+    job.note(request.control().clock.now(), desired.name(), format!("the job is {}", desired.name()));
+    save(request, job)
 }
 
 /// Ends a job for good.
 fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject> {
-    let now = request.control.clock.now();
+    let now = request.control().clock.now();
     job.kept.desired = Desired::Canceled;
     job.kept.completed_at = Some(now);
     job.kept.after = now_of(request, &job)?;
     job.note(now, "canceled", message.to_owned());
-    store(request, job)
+    save(request, job)
 }
 
 /// Counts from nothing again.
 pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let _managing = request.control.managing.lock();
+    let _change = request.control().change();
     let mut job = find(request, id)?;
     job.kept.before = now_of(request, &job)?.unwrap_or_default();
-    job.note(request.control.clock.now(), "reset", "the job's counts begin anew".to_owned());
-    store(request, job)?;
+    job.note(request.control().clock.now(), "reset", "the job's counts begin anew".to_owned());
+    save(request, job)?;
     Ok(reply::empty())
 }
 
 /// What the job's table has counted by now; `None` if it was deleted.
 pub(super) fn now_of(request: &Request<'_>, job: &Job) -> Result<Option<Tally>, Reject> {
-    let table = request.control.catalog.streams().find(&job.kept.table).cloned();
+    let table = request.control().streams().find(&job.kept.table).cloned();
     table.map(|table| Ok(Tally::of(&tables::counts(request, &table)?))).transpose()
 }
 
-fn store(request: &Request<'_>, mut job: Job) -> Result<Job, Reject> {
+fn save(request: &Request<'_>, mut job: Job) -> Result<Job, Reject> {
     job.kept.modified_by = request.user();
-    let document = serde_json::to_value(&job.kept).unwrap_or_default();
-    let stored = request.control.catalog.replace_object(key(&job.project, &job.id), None, &document);
+    let stored = request.polaris.jobs.replace(&job.project, &job.id, None, &job.kept);
     job.updated_at = stored.map_err(|error| Reject::internal(&error))?.updated_at;
-    refresh(request.control)?;
+    load(request.polaris)?;
     Ok(job)
 }

@@ -137,8 +137,8 @@ pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let entries =
         job.kept.log.iter().map(|entry| (entry.at, "ok", entry.code.clone(), entry.message.clone()));
     let mut entries: Vec<_> = entries.collect();
-    if let Some(table) = request.control.catalog.streams().find(&job.kept.table).cloned() {
-        let errors = request.control.recent_errors(table, ERRORS_MAX);
+    if let Some(table) = request.control().streams().find(&job.kept.table).cloned() {
+        let errors = request.control().recent_errors(table, ERRORS_MAX);
         let errors = errors.map_err(|error| Reject {
             internal: Some(error.into()),
             ..Reject::new(Kind::Internal, "internal error")

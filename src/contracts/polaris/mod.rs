@@ -24,18 +24,26 @@ mod tally;
 mod token;
 mod types;
 
+use super::route::{self, Access, Found, Route};
+use super::shared::control::Control;
+use super::shared::target::{self, Named, evolving};
 use super::{
-    Accepted, Bodies, Call, Dialect, Manage, Managed, NewTarget, Parsed, Reply, RequestHead, credential,
+    Accepted, Call, Contract, Entry, Extras, Ingest, Manage, Managed, Parsed, Reply, RequestHead, Told,
+    credential,
 };
-use crate::auth::{Caller, Need};
+use crate::auth::words::Words;
+use crate::auth::{Caller, Need, Scope, Target};
 use crate::batch;
+use crate::catalog::{CatalogError, NewStream};
+use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Found, Route};
-use crate::contracts::shared::control::{CatalogError, Control, IfExists, Micros, NewStream};
-use crate::http::limits::Standing;
-use crate::schema::{Policy, StreamSettings};
+use crate::contracts::shared::units::OptionalSpan;
+use crate::schema::{StreamSettings, TimeRule};
+use feeds::Feeds;
 use request::Request;
+use serde::Deserialize;
 use std::borrow::Cow;
+use std::sync::Arc;
 use table::Generation;
 
 /// Whose documents ours are in the catalog.
@@ -46,239 +54,263 @@ const TIME: &str = "__time";
 /// What the vendor's gateway says to a path that it does not know.
 const NO_ROUTE: &str = "no Route matched with those values";
 
-#[derive(Debug, Clone, Copy)]
-pub struct Polaris;
-
-/// What is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Events for a table, by its id or name.
-    PushTable,
-    /// Events for a connection.
-    Push,
-    Token,
-    Connections,
-    CreateConnection,
-    Connection,
-    UpdateConnection,
-    DeleteConnection,
-    TestConnection,
-    Tables,
-    CreateTable,
-    Table,
-    UpdateTable,
-    MiddleTables,
-    CreateMiddleTable,
-    MiddleTable,
-    UpdateMiddleTable,
-    OldTables,
-    CreateOldTable,
-    OldTable,
-    UpdateOldTable,
-    Jobs,
-    CreateJob,
-    Job,
-    UpdateJob,
-    JobMetrics,
-    JobLogs,
-    JobStatus,
-    UpdateJobStatus,
-    JobProgress,
-    ResetJob,
-    Export,
+/// The section `[polaris]`: by how much an event may be late or early, in tables without a job.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    late_reject: OptionalSpan,
+    early_reject: OptionalSpan,
 }
 
-pub const ROUTES: &[Route<Action>] = &[
-    Route::post("/v1/events/{table}", Action::PushTable),
-    Route::post("/v1/projects/{project}/events/{connection}", Action::Push),
-    Route::post("/auth/realms/{org}/protocol/openid-connect/token", Action::Token),
-    Route::get("/v1/projects/{project}/connections", Action::Connections),
-    Route::post("/v1/projects/{project}/connections", Action::CreateConnection),
-    Route::get("/v1/projects/{project}/connections/{connection}", Action::Connection),
-    Route::patch("/v1/projects/{project}/connections/{connection}", Action::UpdateConnection),
-    Route::delete("/v1/projects/{project}/connections/{connection}", Action::DeleteConnection),
-    Route::post("/v1/projects/{project}/connections/{connection}/test", Action::TestConnection),
-    Route::get("/v1/projects/{project}/tables", Action::Tables),
-    Route::post("/v1/projects/{project}/tables", Action::CreateTable),
-    Route::get("/v1/projects/{project}/tables/{table}", Action::Table),
-    Route::put("/v1/projects/{project}/tables/{table}", Action::UpdateTable),
-    Route::get("/v2/tables", Action::MiddleTables),
-    Route::post("/v2/tables", Action::CreateMiddleTable),
-    Route::get("/v2/tables/{table}", Action::MiddleTable),
-    Route::put("/v2/tables/{table}", Action::UpdateMiddleTable),
-    Route::get("/v1/tables", Action::OldTables),
-    Route::post("/v1/tables", Action::CreateOldTable),
-    Route::get("/v1/tables/{table}", Action::OldTable),
-    Route::put("/v1/tables/{table}", Action::UpdateOldTable),
-    Route::get("/v1/projects/{project}/jobs", Action::Jobs),
-    Route::post("/v1/projects/{project}/jobs", Action::CreateJob),
-    Route::get("/v1/projects/{project}/jobs/{job}", Action::Job),
-    Route::put("/v1/projects/{project}/jobs/{job}", Action::UpdateJob),
-    Route::get("/v1/projects/{project}/jobs/{job}/metrics", Action::JobMetrics),
-    Route::get("/v1/projects/{project}/jobs/{job}/logs", Action::JobLogs),
-    Route::get("/v1/projects/{project}/jobs/{job}/status", Action::JobStatus),
-    Route::post("/v1/projects/{project}/jobs/{job}/status", Action::UpdateJobStatus),
-    Route::get("/v1/projects/{project}/jobs/{job}/progress", Action::JobProgress),
-    Route::post("/v1/projects/{project}/jobs/{job}/reset", Action::ResetJob),
-    Route::get("/v1/metrics/export", Action::Export),
+impl Settings {
+    fn time_rule(self) -> TimeRule {
+        let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
+        tables::time_rule(seconds(self.late_reject), seconds(self.early_reject))
+    }
+}
+
+pub struct Polaris {
+    control: Arc<Control>,
+    settings: Settings,
+    connections: connections::Store,
+    jobs: jobs::Store,
+    /// Where the events of connections go.
+    feeds: Feeds,
+}
+
+/// What answers a route. Handlers get what stands in the path last: of a project's path the second parameter, of another
+/// one the first.
+#[derive(Clone, Copy)]
+enum Serve {
+    /// Events for a table, by its id or name.
+    Table,
+    /// Events for a connection of a project.
+    Connection,
+    Token,
+    /// A call about the project that the path begins with.
+    Project(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+    /// A call about all projects.
+    All(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+}
+
+/// A good credential; what a call takes beyond it depends on what is asked for.
+const TOKEN: Access = Access::Token(Need::Any);
+
+use Generation::{Middle, Old, Project as New};
+use Serve::{All, Project};
+
+static ROUTES: &[Route<Serve>] = &[
+    Route::post("/v1/events/{table}", Access::Ingest, Serve::Table),
+    Route::post("/v1/projects/{project}/events/{connection}", Access::Ingest, Serve::Connection),
+    Route::post("/auth/realms/{org}/protocol/openid-connect/token", Access::Public, Serve::Token),
+    Route::get("/v1/projects/{project}/connections", TOKEN, Project(|call, _| connections::list(call))),
+    Route::post("/v1/projects/{project}/connections", TOKEN, Project(|call, _| connections::create(call))),
+    Route::get("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::get)),
+    Route::patch("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::update)),
+    Route::delete("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::delete)),
+    Route::post("/v1/projects/{project}/connections/{connection}/test", TOKEN, Project(connections::test)),
+    Route::get("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::list(call, New))),
+    Route::post("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::create(call, New))),
+    Route::get(
+        "/v1/projects/{project}/tables/{table}",
+        TOKEN,
+        Project(|call, id| tables::get(call, id, New)),
+    ),
+    Route::put(
+        "/v1/projects/{project}/tables/{table}",
+        TOKEN,
+        Project(|call, id| tables::update(call, id, New)),
+    ),
+    Route::get("/v2/tables", TOKEN, All(|call, _| tables::list(call, Middle))),
+    Route::post("/v2/tables", TOKEN, All(|call, _| tables::create(call, Middle))),
+    Route::get("/v2/tables/{table}", TOKEN, All(|call, id| tables::get(call, id, Middle))),
+    Route::put("/v2/tables/{table}", TOKEN, All(|call, id| tables::update(call, id, Middle))),
+    Route::get("/v1/tables", TOKEN, All(|call, _| tables::list(call, Old))),
+    Route::post("/v1/tables", TOKEN, All(|call, _| tables::create(call, Old))),
+    Route::get("/v1/tables/{table}", TOKEN, All(|call, id| tables::get(call, id, Old))),
+    Route::put("/v1/tables/{table}", TOKEN, All(|call, id| tables::update(call, id, Old))),
+    Route::get("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs_shown::list(call))),
+    Route::post("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs::create(call))),
+    Route::get("/v1/projects/{project}/jobs/{job}", TOKEN, Project(jobs_shown::get)),
+    Route::put("/v1/projects/{project}/jobs/{job}", TOKEN, Project(jobs_shown::update)),
+    Route::get("/v1/projects/{project}/jobs/{job}/metrics", TOKEN, Project(jobs_shown::metrics)),
+    Route::get("/v1/projects/{project}/jobs/{job}/logs", TOKEN, Project(jobs_shown::logs)),
+    Route::get("/v1/projects/{project}/jobs/{job}/status", TOKEN, Project(jobs_shown::status)),
+    Route::post("/v1/projects/{project}/jobs/{job}/status", TOKEN, Project(jobs_shown::update_status)),
+    Route::get("/v1/projects/{project}/jobs/{job}/progress", TOKEN, Project(jobs_shown::progress)),
+    Route::post("/v1/projects/{project}/jobs/{job}/reset", TOKEN, Project(jobs::reset)),
+    Route::get("/v1/metrics/export", TOKEN, All(|call, _| export::export(call))),
 ];
 
 /// Where the paths of this contract begin.
 const PREFIXES: [&str; 6] =
     ["/v1/events", "/v1/projects", "/v1/tables", "/v1/metrics", "/v2", "/auth/realms"];
 
-impl Dialect for Polaris {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::Polaris
-    }
+/// Roles of clients.
+static WORDS: Words = Words { role: scopes_of, claim: |_, _| None, token: None };
 
-    fn takes(&self, path: &str) -> bool {
-        let below = |prefix: &&str| path.strip_prefix(*prefix);
-        PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
+/// What a role means.
+fn scopes_of(role: &str) -> Option<Vec<Scope>> {
+    use Scope::{Create, Drop, Ingest, Metrics, Read};
+    Some(match role {
+        // The role of 2022: to push events to every table.
+        "ManageStreams" => vec![Ingest(Target::All)],
+        // Connections are made, and pushed to.
+        "ManageConnections" => vec![Create, Ingest(Target::All)],
+        "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
+        "ManageIngestionJobs" => vec![Create, Read(Target::All)],
+        "AccessMetrics" => vec![Metrics],
+        _ => return None,
+    })
+}
 
-    fn bodies(&self) -> Bodies {
-        Bodies { all_bad: true, transcribe: Some(form::event), ..Bodies::default() }
-    }
+const SECTION: &str = "polaris";
 
-    fn noun(&self) -> &'static str {
-        "The table or connection"
-    }
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::Polaris,
+    names_requests: false,
+    is_for_pages: false,
+    section: Some(SECTION),
+    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    words: &WORDS,
+    takes,
+    served: || route::served(ROUTES),
+    open: |sections, control| Ok(Arc::new(Polaris::new(sections.get(SECTION)?, control))),
+};
 
-    fn routes(&self) -> Vec<(&'static str, &'static str)> {
-        ROUTES.iter().map(|route| (route.method, route.template)).collect()
-    }
-
-    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
-        jobs::load(control)
-    }
-
-    /// Tables and connections are made by management calls.
-    fn makes_stream(&self, control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
-        control.auth.is_open()
-    }
-
-    fn new_stream(&self, control: &Control, target: &NewTarget) -> NewStream {
-        NewStream {
-            name: target.name.clone(),
-            policy: Policy::Evolve,
-            columns: vec![types::time()],
-            settings: StreamSettings {
-                time: Some(tables::time_rule(control.polaris.late, control.polaris.early)),
-                project: target.project.clone(),
-                ..StreamSettings::default()
-            },
-            if_exists: IfExists::Return,
+impl Polaris {
+    fn new(settings: Settings, control: Arc<Control>) -> Self {
+        Self {
+            connections: connections::store(&control),
+            jobs: jobs::store(&control),
+            feeds: Feeds::default(),
+            settings,
+            control,
         }
     }
 
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let (action, parameters) = find(&head)?;
+    /// Events for a name: that of a connection, whose events go to other streams or to one of its own name, or of a table.
+    fn events<'a>(
+        &'a self,
+        head: RequestHead<'a>,
+        project: Option<Cow<'a, str>>,
+        name: Cow<'a, str>,
+    ) -> Ingest<'a> {
+        let find = move |caller: &Caller| {
+            let named = Named { noun: "The table or connection", name: &name, project: project.as_deref() };
+            let fed = self.feeds.find(project.as_deref(), &name);
+            if let Some(streams) = fed.as_deref().filter(|streams| !streams.is_empty()) {
+                // A foreign project is refused before anything of it is told.
+                named.project(caller)?;
+                if let Some(found) = target::those_of(&self.control, caller, streams)? {
+                    return Ok(found);
+                }
+            }
+            // Tables and connections are made by management calls.
+            let may_make = fed.is_some() || self.control.auth.is_open();
+            named.find(&self.control, caller, |name, project| may_make.then(|| self.new_table(name, project)))
+        };
+        events::ingest(Ingest::new(credential(head.headers), find))
+    }
+
+    /// The table that a first event makes.
+    fn new_table(&self, name: &str, project: Option<&str>) -> NewStream {
+        let time = Some(self.settings.time_rule());
+        let new = evolving(name, project);
+        NewStream { columns: vec![types::time()], settings: StreamSettings { time, ..new.settings }, ..new }
+    }
+}
+
+/// Whether a path is of this contract.
+fn takes(path: &str) -> bool {
+    let below = |prefix: &&str| path.strip_prefix(*prefix);
+    PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Contract for Polaris {
+    fn begin(&self) -> Result<(), CatalogError> {
+        jobs::load(self)
+    }
+
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        let (route, parameters) = find(&head)?;
         let mut parameters = parameters.into_iter();
         let mut next = || parameters.next().unwrap_or_default();
-        match action {
-            Action::PushTable => Ok(Parsed::Ingest(events::ingest(head, None, next()))),
-            Action::Push => {
+        Ok(match route.call {
+            Serve::Table => Parsed::Ingest(self.events(head, None, next())),
+            Serve::Connection => {
                 let project = next();
-                Ok(Parsed::Ingest(events::ingest(head, Some(project), next())))
+                Parsed::Ingest(self.events(head, Some(project), next()))
             }
-            Action::Token => Ok(Parsed::Manage(Manage { need: None, credential: credential(head.headers) })),
-            // What it takes beyond a good credential depends on what is asked for.
-            _ => Ok(Parsed::Manage(Manage { need: Some(Need::Any), credential: credential(head.headers) })),
-        }
+            Serve::Token | Serve::Project(_) | Serve::All(_) => {
+                Parsed::Manage(Manage { access: route.access, credential: credential(head.headers) })
+            }
+        })
     }
 
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (action, parameters) = find(&call.head)?;
-        answer(control, call, action, parameters).map(Managed::Reply)
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameters) = find(&call.head)?;
+        let mut parameters = parameters.into_iter();
+        let first = parameters.next();
+        let request = |project| Request { polaris: self, call, project };
+        let reply = match route.call {
+            Serve::Token => token::issue(&self.control, call),
+            Serve::Project(answer) => answer(&request(first), &parameters.next().unwrap_or_default()),
+            Serve::All(answer) => answer(&request(None), &first.unwrap_or_default()),
+            // Events are no management calls.
+            Serve::Table | Serve::Connection => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+        };
+        reply.map(Managed::Reply)
     }
 
     fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
-    fn tell(&self, reply: &mut Reply, standing: &Standing) {
-        rates::tell(reply, standing);
+    fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
+        rejected(reject)
     }
 
-    fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
-        let status = reject.kind.status();
-        let (code, message) = match reject.kind {
-            Kind::Unauthenticated => (None, "Unauthorized"),
-            Kind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
-            Kind::NoSuchRoute => (None, NO_ROUTE),
-            Kind::MethodNotAllowed | Kind::LengthRequired => (None, &*reject.external),
-            Kind::TooLarge => (None, "Request size limit exceeded"),
-            Kind::TooManyRequests => (None, "API rate limit exceeded"),
-            Kind::Malformed => (Some("BadRequest"), &*reject.external),
-            Kind::Forbidden => (Some("Forbidden"), &*reject.external),
-            Kind::NoSuchStream | Kind::NotFound => (Some("NotFound"), &*reject.external),
-            Kind::Conflict => (Some("Conflict"), &*reject.external),
-            Kind::Unprocessable => (Some("UnprocessableEntity"), &*reject.external),
-            Kind::UnsupportedEncoding | Kind::UnsupportedType => {
-                (Some("UnsupportedMediaType"), &*reject.external)
-            }
-            Kind::TooSlow => (Some("RequestTimeout"), &*reject.external),
-            Kind::Full | Kind::Unavailable => (Some("ServiceUnavailable"), &*reject.external),
-            Kind::Unknown | Kind::Internal => (Some("InternalServerError"), &*reject.external),
-        };
-        reply::error(status, code, message)
+    fn finish(&self, reply: &mut Reply, told: &Told) {
+        if let Some(standing) = &told.standing {
+            rates::tell(reply, standing);
+        }
+    }
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        None
     }
 }
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(Action, Vec<Cow<'a, str>>), Reject> {
+fn rejected(reject: &Reject) -> Reply {
+    let status = reject.kind.status();
+    let (code, message) = match reject.kind {
+        Kind::Unauthenticated => (None, "Unauthorized"),
+        Kind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
+        Kind::NoSuchRoute => (None, NO_ROUTE),
+        Kind::MethodNotAllowed | Kind::LengthRequired => (None, &*reject.external),
+        Kind::TooLarge => (None, "Request size limit exceeded"),
+        Kind::TooManyRequests => (None, "API rate limit exceeded"),
+        Kind::Malformed => (Some("BadRequest"), &*reject.external),
+        Kind::Forbidden => (Some("Forbidden"), &*reject.external),
+        Kind::NoSuchStream | Kind::NotFound => (Some("NotFound"), &*reject.external),
+        Kind::Conflict => (Some("Conflict"), &*reject.external),
+        Kind::Unprocessable => (Some("UnprocessableEntity"), &*reject.external),
+        Kind::UnsupportedEncoding | Kind::UnsupportedType => {
+            (Some("UnsupportedMediaType"), &*reject.external)
+        }
+        Kind::TooSlow => (Some("RequestTimeout"), &*reject.external),
+        Kind::Full | Kind::Unavailable => (Some("ServiceUnavailable"), &*reject.external),
+        Kind::Unknown | Kind::Internal => (Some("InternalServerError"), &*reject.external),
+    };
+    reply::error(status, code, message)
+}
+
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(action, parameters) => Ok((action, parameters)),
+        Found::Route(route, parameters) => Ok((route, parameters)),
         Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
         Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
-    }
-}
-
-fn answer(
-    control: &Control,
-    call: &Call<'_>,
-    action: Action,
-    parameters: Vec<Cow<'_, str>>,
-) -> Result<Reply, Reject> {
-    let mut parameters = parameters.into_iter();
-    let first = parameters.next();
-    let of_project = Request { control, call, project: first.clone() };
-    let of_all = Request { control, call, project: None };
-    // The last parameter: of a project's path the second, of another one the first.
-    let name = parameters.next().or(first).unwrap_or_default();
-    match action {
-        // Events are no management calls.
-        Action::PushTable | Action::Push => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
-        Action::Token => token::issue(control, call),
-        Action::Connections => connections::list(&of_project),
-        Action::CreateConnection => connections::create(&of_project),
-        Action::Connection => connections::get(&of_project, &name),
-        Action::UpdateConnection => connections::update(&of_project, &name),
-        Action::DeleteConnection => connections::delete(&of_project, &name),
-        Action::TestConnection => connections::test(&of_project, &name),
-        Action::Tables => tables::list(&of_project, Generation::Project),
-        Action::CreateTable => tables::create(&of_project, Generation::Project),
-        Action::Table => tables::get(&of_project, &name, Generation::Project),
-        Action::UpdateTable => tables::update(&of_project, &name, Generation::Project),
-        Action::MiddleTables => tables::list(&of_all, Generation::Middle),
-        Action::CreateMiddleTable => tables::create(&of_all, Generation::Middle),
-        Action::MiddleTable => tables::get(&of_all, &name, Generation::Middle),
-        Action::UpdateMiddleTable => tables::update(&of_all, &name, Generation::Middle),
-        Action::OldTables => tables::list(&of_all, Generation::Old),
-        Action::CreateOldTable => tables::create(&of_all, Generation::Old),
-        Action::OldTable => tables::get(&of_all, &name, Generation::Old),
-        Action::UpdateOldTable => tables::update(&of_all, &name, Generation::Old),
-        Action::Jobs => jobs_shown::list(&of_project),
-        Action::CreateJob => jobs::create(&of_project),
-        Action::Job => jobs_shown::get(&of_project, &name),
-        Action::UpdateJob => jobs_shown::update(&of_project, &name),
-        Action::JobMetrics => jobs_shown::metrics(&of_project, &name),
-        Action::JobLogs => jobs_shown::logs(&of_project, &name),
-        Action::JobStatus => jobs_shown::status(&of_project, &name),
-        Action::UpdateJobStatus => jobs_shown::update_status(&of_project, &name),
-        Action::JobProgress => jobs_shown::progress(&of_project, &name),
-        Action::ResetJob => jobs::reset(&of_project, &name),
-        Action::Export => export::export(&of_all),
     }
 }
 
@@ -296,17 +328,17 @@ mod tests {
         for path in
             ["/v1/events/t", "/v1/projects/p/events/c", "/v1/projects", "/v2/tables", "/auth/realms/o/x"]
         {
-            assert!(Polaris.takes(path), "{path}");
+            assert!(takes(path), "{path}");
         }
         for path in ["/v0/events", "/v1/eventsource", "/v1/datasources/t/append", "/v1/workspace", "/"] {
-            assert!(!Polaris.takes(path), "{path}");
+            assert!(!takes(path), "{path}");
         }
     }
 
     #[test]
     fn refusals_are_worded_as_the_contract_has_them() {
         let worded = |kind| {
-            let reply = Polaris.rejected(&crate::contracts::tests::head(), &Reject::new(kind, "why"));
+            let reply = rejected(&Reject::new(kind, "why"));
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             (reply.status.as_u16(), body.to_string())
         };

@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::contracts::Reply;
-use crate::http::limits::Standing;
+use crate::contracts::Standing;
 use http::{HeaderName, HeaderValue};
 
 static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

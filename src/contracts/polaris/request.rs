@@ -1,22 +1,28 @@
 //! A management call with what its answer needs.
 
+use super::Polaris;
 use super::fields::wrong;
 use crate::auth::Need;
+use crate::catalog::Stream;
 use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Stream};
+use crate::contracts::shared::control::Control;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 pub(super) struct Request<'a> {
-    pub(super) control: &'a Control,
+    pub(super) polaris: &'a Polaris,
     pub(super) call: &'a Call<'a>,
     /// Of the path, where the path has one.
     pub(super) project: Option<Cow<'a, str>>,
 }
 
 impl Request<'_> {
+    pub(super) fn control(&self) -> &Control {
+        &self.polaris.control
+    }
+
     /// Refuses whoever lacks the right, or belongs to another project.
     pub(super) fn require(&self, need: Need<'_>) -> Result<(), Reject> {
         self.call.caller.require(need)?;

@@ -6,11 +6,9 @@ use super::request::Request;
 use super::table::{About, Declared, Generation};
 use super::{TIME, types};
 use crate::auth::Need;
+use crate::catalog::{Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream};
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{
-    Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream,
-};
 use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -53,11 +51,10 @@ pub(super) fn time_rule(late: Option<u64>, early: Option<u64>) -> TimeRule {
 
 /// The settings of a table that is made through the contract.
 pub(super) fn settings(request: &Request<'_>, description: &str, about: &About) -> StreamSettings {
-    let windows = request.control.polaris;
     about.kept_in(&StreamSettings {
         description: description.to_owned(),
         on_bad_line: OnBadLine::Quarantine,
-        time: Some(time_rule(windows.late, windows.early)),
+        time: Some(request.polaris.settings.time_rule()),
         project: request.project.as_ref().map(ToString::to_string),
         ..StreamSettings::default()
     })
@@ -72,7 +69,7 @@ pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Re
     }
     let user = request.user();
     let about = About { created_by: Some(user.clone()), modified_by: Some(user), ..declared.about };
-    let made = request.control.catalog.create_stream_with(NewStream {
+    let made = request.control().create_stream(NewStream {
         name: declared.name,
         policy: policy(about.flexible),
         columns: declared.columns,
@@ -98,7 +95,7 @@ pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Repl
     let granularity = request.parameter("partitioningGranularity");
     let segments = request.number("segmentCount", 0..=u64::MAX)?;
     let mut values = Vec::new();
-    for stream in request.control.catalog.streams().all() {
+    for stream in request.control().streams().all() {
         let about = About::of(&stream);
         let visible = request.sees(&stream) && request.may_read(&stream);
         if !visible || granularity.as_ref().is_some_and(|wanted| *wanted != about.partitioning_granularity) {
@@ -125,7 +122,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
     let body = fields::parse(request.call)?;
     let declared = Declared::parse(&body, generation)?;
     // Nothing else changes tables of this contract meanwhile, but for data, which only adds columns.
-    let _managing = request.control.managing.lock();
+    let _change = request.control().change();
     let stream = find(request, id)?;
     let before = About::of(&stream);
     if declared.name != stream.name {
@@ -143,7 +140,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
         version: before.version.saturating_add(1),
         created_by: before.created_by,
         modified_by: Some(request.user()),
-        modified_at: Some(request.control.clock.now()),
+        modified_at: Some(request.control().clock.now()),
         ..declared.about
     };
     let settings = StreamSettings { description: declared.description, ..(*stream.settings).clone() };
@@ -154,7 +151,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
         settings: Some(about.kept_in(&settings)),
         force: false,
     };
-    let stream = request.control.catalog.alter_stream(stream.id, None, &alter).map_err(refused)?;
+    let stream = request.control().alter_stream(stream.id, None, &alter).map_err(refused)?;
     Ok(reply::ok(&whole(request, &stream, generation)?))
 }
 
@@ -176,7 +173,7 @@ fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
 
 /// The table of that name or id, as far as the project sees it.
 pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
-    let found = request.control.catalog.streams().find(id).cloned().filter(|stream| request.sees(stream));
+    let found = request.control().streams().find(id).cloned().filter(|stream| request.sees(stream));
     found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The table {id:?} does not exist")))
 }
 
@@ -198,8 +195,7 @@ pub(super) fn refused(error: CatalogError) -> Reject {
 }
 
 fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
-    let catalog = &request.control.catalog;
-    let files = catalog.totals(stream.id).map_err(|error| Reject::internal(&error))?;
+    let files = request.control().file_totals(stream.id)?;
     let rows = files.iter().filter(|files| files.kind == "rows" && files.state != "expired");
     let sum = |of: fn(&FileTotals) -> u64| rows.clone().map(of).sum();
     Ok(Totals {
@@ -211,7 +207,7 @@ fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
 
 /// What a stream has counted since it was made.
 pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, Reject> {
-    let progress = request.control.catalog.stream_progress(stream.id);
+    let progress = request.control().stream_progress(stream.id);
     progress.map(|progress| progress.counts).map_err(|error| Reject::internal(&error))
 }
 

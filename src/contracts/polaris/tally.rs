@@ -1,6 +1,6 @@
 //! What is counted of a table's events, in the contract's words.
 
-use crate::contracts::shared::control::Counts;
+use crate::catalog::Counts;
 use serde::{Deserialize, Serialize};
 
 /// Events by what became of them.

@@ -1,34 +1,32 @@
-//! What the management calls of every dialect and of the admin listener share: streams, tokens, objects, and where
-//! the daemon is. They speak to this, and not to the catalog; the wire words are theirs, the work is done here.
+//! What every contract and the admin listener manage the daemon through: streams, tokens, the newest records, the clock. The
+//! wire words are the contracts' own, the work is done here. It knows no vendor, and nobody reaches the catalog
+//! through it but [`Collection`](super::collection::Collection).
 
-pub use crate::catalog::{
-    Alter, CatalogError, Counts, FileState, FileTotals, IfExists, NewStream, Object, ObjectError, ObjectKey,
-    RegisteredFile, SchemaVersion, Stream, TokenKind,
-};
-pub use crate::clock::Micros;
-pub use crate::contracts::foundry::model::Datasets;
-pub use crate::contracts::polaris::feeds::Feeds;
-pub use crate::contracts::shared::receivers::{Export, Receiver, Receivers};
-pub use crate::mapping::{CheckError, Evaluator, Mapping};
-pub use crate::progress::quarantined::Quarantined;
-pub use crate::read::{PositionError, Positions, Range, ReadError, ReadPosition, Record, Subscriber};
-
+use super::receivers::Receivers;
 use crate::auth::Auth;
 use crate::batch::StreamId;
-use crate::catalog::Catalog;
-use crate::clock::Clock;
+use crate::catalog::{
+    Alter, Catalog, CatalogError, CutRecord, FileTotals, NewStream, RegisteredFile, SchemaVersion, Stream,
+    StreamProgress, Streams,
+};
+use crate::clock::{Clock, Micros};
+use crate::columns::Proposal;
+use crate::mapping::{CheckError, Evaluator, Mapping};
 use crate::progress::Progress;
-use crate::read::Records;
+use crate::progress::quarantined::Quarantined;
+use crate::read::{Range, ReadError, Record, Records};
+use crate::schema::Change;
 use crate::wal::Lsn;
-use parking_lot::Mutex;
+use arc_swap::Guard;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Everything that management calls work on. All of it may block on the catalog's disk.
+/// Everything that management calls work on. Most of it may block on the catalog's disk.
 pub struct Control {
-    pub catalog: Arc<Catalog>,
+    catalog: Arc<Catalog>,
     pub auth: Arc<Auth>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
@@ -47,18 +45,26 @@ pub struct Control {
     pub errors: RecentErrors,
     /// Records by their offsets.
     pub records: Records,
-    /// Where the events of connections go.
-    pub feeds: Feeds,
-    /// The data sets of Foundry's contract.
-    pub datasets: Datasets,
     /// Endpoints whose requests go to several streams.
     pub receivers: Receivers,
     pub evaluator: Arc<Evaluator>,
-    /// Held by a management call that changes what it has read.
-    pub managing: Mutex<()>,
-    pub polaris: PolarisSettings,
-    pub keboola: KeboolaSettings,
-    pub amperity: AmperitySettings,
+    managing: Mutex<()>,
+}
+
+/// What a [`Control`] is made of.
+pub struct Parts {
+    pub catalog: Arc<Catalog>,
+    pub auth: Arc<Auth>,
+    pub progress: Arc<Progress>,
+    pub clock: Arc<dyn Clock>,
+    pub instance: String,
+    pub public_url: Option<String>,
+    pub secure: bool,
+    pub newest: RecentRecords,
+    pub requests: RecentRequests,
+    pub errors: RecentErrors,
+    pub records: Records,
+    pub evaluator: Arc<Evaluator>,
 }
 
 /// Finds the newest records of a stream, newest last.
@@ -82,50 +88,86 @@ pub type RecentErrors = Arc<
         + Sync,
 >;
 
-/// What the configuration says of Imply Polaris' contract.
-#[derive(Debug, Clone, Copy)]
-pub struct PolarisSettings {
-    /// Seconds by which an event may be late or early, for tables without a job.
-    pub late: Option<u64>,
-    pub early: Option<u64>,
-}
-
-/// What the configuration says of Keboola's contracts.
-#[derive(Debug, Clone)]
-pub struct KeboolaSettings {
-    /// The number of the project that credentials without one are for.
-    pub project: String,
-    /// The numbers of its branches. The first is the default one.
-    pub branches: Vec<u64>,
-    /// Bytes of rows of one export that may be in no file yet, above which its receiver takes no more. 0: no limit.
-    pub receiver_buffer_max: u64,
-}
-
-/// What the configuration says of Amperity's contract.
-#[derive(Debug, Clone, Copy)]
-pub struct AmperitySettings {
-    /// Records for a stream that there is not make it.
-    pub makes_streams: bool,
-    /// A request whose `X-Request-Id` came before is stored once.
-    pub deduplicates: bool,
-    /// Bytes of an event at the newer routes.
-    pub event_max: u64,
-}
-
 impl Control {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            catalog: parts.catalog,
+            auth: parts.auth,
+            progress: parts.progress,
+            clock: parts.clock,
+            instance: parts.instance,
+            public_url: parts.public_url,
+            secure: parts.secure,
+            newest: parts.newest,
+            requests: parts.requests,
+            errors: parts.errors,
+            records: parts.records,
+            receivers: Receivers::default(),
+            evaluator: parts.evaluator,
+            managing: Mutex::default(),
+        }
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// To be held by a management call that changes what it has read.
+    pub fn change(&self) -> MutexGuard<'_, ()> {
+        self.managing.lock()
+    }
+
     /// A name for something new that nothing else has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
     }
 
-    /// The newest records of a stream, newest last. For where it may block.
-    pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
-        tokio::runtime::Handle::current().block_on((self.newest)(stream, limit))
+    /// The address that goes into answers: as configured, otherwise as the client called it.
+    pub fn base_url(&self, headers: &http::HeaderMap) -> String {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", host.unwrap_or("localhost"))
+    }
+}
+
+/// Streams: what there is, made, changed and deleted.
+impl Control {
+    /// The streams as they are now. In memory.
+    pub fn streams(&self) -> Guard<Arc<Streams>> {
+        self.catalog.streams()
     }
 
-    /// The newest records of a stream that became no rows, newest first. For where it may block.
-    pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
-        tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    /// Makes a stream: one synced transaction.
+    pub fn create_stream(&self, new: NewStream) -> Result<Arc<Stream>, CatalogError> {
+        self.catalog.create_stream_with(new)
+    }
+
+    /// Changes a stream: its schema must have the version `expected`, if one is given.
+    pub fn alter_stream(
+        &self,
+        id: StreamId,
+        expected: Option<u32>,
+        alter: &Alter,
+    ) -> Result<Arc<Stream>, CatalogError> {
+        self.catalog.alter_stream(id, expected, alter)
+    }
+
+    /// What [`Control::alter_stream`] would change.
+    pub fn changes(
+        &self,
+        id: StreamId,
+        expected: Option<u32>,
+        alter: &Alter,
+    ) -> Result<Vec<Change>, CatalogError> {
+        self.catalog.changes(id, expected, alter)
+    }
+
+    /// Deletes a stream; its table stays.
+    pub fn delete_stream(&self, id: StreamId) -> Result<Arc<Stream>, CatalogError> {
+        self.catalog.delete_stream(id)
     }
 
     /// Deletes a stream and its table: what is published of it is removed soon, what is not published yet never is.
@@ -140,24 +182,47 @@ impl Control {
         Ok(())
     }
 
-    /// Whether a mapping can be used. For where it may block.
-    pub fn check_mapping(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
-        tokio::runtime::Handle::current().block_on(self.evaluator.check(mapping))
+    /// Every version of a stream's schema, the oldest first.
+    pub fn schema_versions(&self, id: StreamId) -> Result<Vec<SchemaVersion>, CatalogError> {
+        self.catalog.schema_versions(id)
     }
 
-    /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.
-    pub fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
-        tokio::runtime::Handle::current().block_on(self.records.end_offsets(stream))
-    }
-
-    /// Records of a partition. For where it may block. See [`Records::read`].
-    pub fn read_records(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
-        tokio::runtime::Handle::current().block_on(self.records.read(stream, range))
+    /// Fields that are proposed as columns.
+    pub fn proposals(&self, id: StreamId) -> Result<Vec<Proposal>, CatalogError> {
+        self.catalog.proposals(id)
     }
 
     /// Places that declared columns may take: `limits.columns_max`.
     pub fn columns_max(&self) -> usize {
         self.catalog.columns_max()
+    }
+}
+
+/// What became of records.
+impl Control {
+    /// How far every stream is.
+    pub fn all_stream_progress(&self) -> Result<Vec<StreamProgress>, CatalogError> {
+        self.catalog.progress()
+    }
+
+    /// How far a stream is.
+    pub fn stream_progress(&self, id: StreamId) -> Result<StreamProgress, CatalogError> {
+        self.catalog.stream_progress(id)
+    }
+
+    /// The files of a stream by what became of them.
+    pub fn file_totals(&self, id: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
+        self.catalog.totals(id)
+    }
+
+    /// The newest files of a stream.
+    pub fn files(&self, id: StreamId, limit: u32) -> Result<Vec<RegisteredFile>, CatalogError> {
+        self.catalog.files(id, limit)
+    }
+
+    /// What has been cut out of a stream's frames that were received since a time, in order.
+    pub fn cuts(&self, id: StreamId, since: Micros) -> Result<Vec<CutRecord>, CatalogError> {
+        self.catalog.cuts_received(id, since, Micros::MAX)
     }
 
     /// Whether the rows of an acknowledged request are published.
@@ -170,13 +235,28 @@ impl Control {
         self.progress.ask(stream.id, Lsn(receipt));
     }
 
-    /// The address that goes into answers: as configured, otherwise as the client called it.
-    pub fn base_url(&self, headers: &http::HeaderMap) -> String {
-        if let Some(url) = &self.public_url {
-            return url.clone();
-        }
-        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let scheme = if self.secure { "https" } else { "http" };
-        format!("{scheme}://{}", host.unwrap_or("localhost"))
+    /// The newest records of a stream, newest last. For where it may block.
+    pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
+        tokio::runtime::Handle::current().block_on((self.newest)(stream, limit))
+    }
+
+    /// The newest records of a stream that became no rows, newest first. For where it may block.
+    pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
+        tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
+    }
+
+    /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.
+    pub fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
+        tokio::runtime::Handle::current().block_on(self.records.end_offsets(stream))
+    }
+
+    /// Records of a partition. For where it may block. See [`Records::read`].
+    pub fn read_records(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
+        tokio::runtime::Handle::current().block_on(self.records.read(stream, range))
+    }
+
+    /// Whether a mapping can be used. For where it may block.
+    pub fn check_mapping(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
+        tokio::runtime::Handle::current().block_on(self.evaluator.check(mapping))
     }
 }

@@ -1,16 +1,15 @@
 //! `POST /v0/analyze`: what a sample looks like, before a data source is made of it. And the schema that one made from
 //! its first records gets.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::upload::Upload;
-use super::{csv, reply, schema, types};
+use super::{Tinybird, csv, put, schema, types};
 use crate::columns::sample::{Field, Integers, Limits, Sample};
+use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::Control;
-use crate::contracts::{Call, Managed};
 use crate::formats::json::BodyKind;
 use crate::schema::{Column, ColumnType};
 use bytes::Bytes;
-use http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
@@ -94,7 +93,7 @@ pub(super) fn refuse_url(upload: &Upload) -> Result<(), Reject> {
     }
 }
 
-pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject> {
     let upload = Upload::of(call)?;
     refuse_url(&upload)?;
     let data = upload
@@ -108,7 +107,7 @@ pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Rej
         Format::Csv => csv::guessed(data, notation, call.decoded_max)?.into(),
     };
     let kind = BodyKind::of(body.iter(), BodyKind::Lines);
-    let sample = sample(&body, kind, RECORDS_MAX, control.columns_max())?;
+    let sample = sample(&body, kind, RECORDS_MAX, tinybird.control.columns_max())?;
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
     let columns = named(&fields);
     let shown: Vec<Value> = columns.iter().map(|(name, field)| column(name, field, sample.records)).collect();
@@ -121,11 +120,11 @@ pub(super) fn analyze(control: &Control, call: &Call<'_>) -> Result<Managed, Rej
         "analysis": {"columns": shown, "schema": schema.join(", ")},
         "preview": {"meta": meta, "data": data, "rows": data.len()},
     });
-    if let (Format::Csv, Some(answer)) = (format, answer.as_object_mut()) {
+    if format == Format::Csv {
         let delimiter = char::from(notation.delimiter).to_string();
-        answer.insert("dialect".to_owned(), json!({"delimiter": delimiter, "new_line": "\n"}));
+        put(&mut answer, "dialect", json!({"delimiter": delimiter, "new_line": "\n"}));
     }
-    Ok(Managed::Reply(reply(StatusCode::OK, &answer)))
+    Ok(answer)
 }
 
 pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -> Result<Sample<'_>, Reject> {
@@ -168,7 +167,7 @@ fn column(name: &str, field: &Field, records: u64) -> Value {
 
 /// The narrowest type that holds the sample, as the contract's analysis has it.
 fn recommended(field: &Field) -> String {
-    let kind = integers(&field.kind, |_| match field.integers {
+    let kind = integers(&field.kind, || match field.integers {
         Integers { unsigned: true, .. } => ColumnType::UInt64,
         Integers { min, max, .. } if i16::try_from(min).is_ok() && i16::try_from(max).is_ok() => {
             ColumnType::Int16
@@ -189,21 +188,17 @@ fn recommended(field: &Field) -> String {
 
 /// The contract's lists of objects are lists of their texts.
 fn text_for_objects(kind: ColumnType) -> ColumnType {
-    match kind {
-        ColumnType::List(item) => ColumnType::List(Box::new(match *item {
-            ColumnType::Struct(_) | ColumnType::Json => ColumnType::String,
-            other => text_for_objects(other),
-        })),
-        other => other,
-    }
+    let ColumnType::List(item) = kind else { return kind };
+    let is_object = matches!(*item, ColumnType::Struct(_) | ColumnType::Json);
+    ColumnType::List(Box::new(if is_object { ColumnType::String } else { text_for_objects(*item) }))
 }
 
-fn integers(kind: &ColumnType, of: impl Fn(&ColumnType) -> ColumnType + Copy) -> ColumnType {
-    match kind {
-        ColumnType::Int64 => of(kind),
-        ColumnType::List(item) => ColumnType::List(Box::new(integers(item, of))),
-        other => other.clone(),
+/// A type with integers, also in lists, of the type that `of` says.
+fn integers(kind: &ColumnType, of: impl Fn() -> ColumnType + Copy) -> ColumnType {
+    if let ColumnType::List(item) = kind {
+        return ColumnType::List(Box::new(integers(item, of)));
     }
+    if *kind == ColumnType::Int64 { of() } else { kind.clone() }
 }
 
 fn declaration(name: &str, field: &Field, records: u64) -> String {
@@ -225,8 +220,7 @@ pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
     let mut has_time = false;
     let columns = named(&fields).into_iter().map(|(name, field)| {
-        let wide =
-            |_: &ColumnType| if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
+        let wide = || if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
         let kind = text_for_objects(integers(&field.kind, wide));
         // The time of an event is what tables are sorted by, so the first that is always there is not null.
         let epoch_digits =
@@ -241,10 +235,11 @@ pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
 
 /// A record as the columns see it.
 fn preview(record: &[u8], columns: &[(String, &Field)]) -> Value {
-    let record: Value = serde_json::from_slice(record).unwrap_or_default();
+    // A record may have a number that is out of this parser's range. Nothing of it is shown then.
+    let record: Value = serde_json::from_slice(record).unwrap_or(Value::Null);
     let value = |field: &Field| field.path.iter().try_fold(&record, |value, key| value.get(key)).cloned();
     let row: Map<String, Value> =
-        columns.iter().map(|(name, field)| (name.clone(), value(field).unwrap_or_default())).collect();
+        columns.iter().map(|(name, field)| (name.clone(), value(field).unwrap_or(Value::Null))).collect();
     Value::Object(row)
 }
 

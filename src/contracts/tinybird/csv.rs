@@ -1,5 +1,6 @@
 //! CSV as the records it stands for. A cell is a number, a list or a truth value where its column is one, and text
 //! otherwise; one that does not fit stays text, so that the rules for records decide what becomes of it.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::contracts::reject::{Kind, Reject};
 use crate::schema::{Column, ColumnType};
@@ -73,7 +74,24 @@ pub(super) fn guessed(text: &[u8], notation: Notation, bytes_max: u64) -> Result
 fn target(column: &Column) -> Result<Target, Reject> {
     let cell = match column.kind {
         ColumnType::String | ColumnType::FixedString(_) | ColumnType::Uuid | ColumnType::Binary => Cell::Text,
-        _ => Cell::Literal,
+        ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::List(_)
+        | ColumnType::Map(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Json => Cell::Literal,
     };
     match column.keys() {
         [name] => Ok(Target { key: key(name), cell }),

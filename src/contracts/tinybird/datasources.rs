@@ -3,32 +3,30 @@
 
 use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
-use super::reply;
 use super::schema::{self, Shown};
 use super::upload::Upload;
+use super::{DIALECT, Tinybird, put, reply};
 use crate::auth::Need;
+use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
+use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Alter, CatalogError, Control, IfExists, NewStream, Stream};
-use crate::contracts::{Accepted, Append, Call, Destination, Managed, Reply, Wait};
-use crate::formats::json::BodyKind;
+use crate::contracts::shared::control::Control;
+use crate::contracts::{Accepted, Append, Bodies, Call, Destination, Managed, Reply, Wait};
 use crate::schema::{Change, Column, Policy, QuarantineLayout, StreamSettings};
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// What this contract keeps of a stream, in the stream's settings.
-const VENDOR: &str = "tinybird";
 const QUARANTINE: &str = "_quarantine";
 
 /// `POST /v0/datasources`: makes one, or appends to one.
-pub(super) fn post(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
+pub(super) fn post(tinybird: &Tinybird, call: &Call<'_>) -> Result<Managed, Reject> {
     let upload = Upload::of(call)?;
     analyze::refuse_url(&upload)?;
     let name = upload.required("name")?;
     match upload.get("mode").unwrap_or("create") {
-        "create" => create(control, call, &upload, name),
-        "append" => append(control, call, &upload, name),
+        "create" => create(tinybird, call, &upload, name),
+        "append" => append(tinybird, call, &upload, name),
         "replace" => Err(replace()),
         other => {
             Err(Reject::malformed(format!("mode '{other}' is not supported; it is 'create' or 'append'")))
@@ -40,7 +38,8 @@ pub(super) fn replace() -> Reject {
     Reject::malformed("Replacing rows is not supported: make another data source, and append to that")
 }
 
-fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
+fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
+    let control = &*tinybird.control;
     call.caller.require(Need::Create)?;
     let format = Format::of(upload)?;
     let notation = analyze::notation(upload)?;
@@ -81,7 +80,7 @@ fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Re
     let settings = StreamSettings {
         description: upload.get("description").unwrap_or_default().to_owned(),
         quarantine: QuarantineLayout::Tinybird,
-        vendor: Map::from_iter([(VENDOR.to_owned(), Value::Object(vendor))]),
+        vendor: Map::from_iter([(DIALECT.to_owned(), Value::Object(vendor))]),
         ..StreamSettings::default()
     };
     let new = NewStream {
@@ -91,19 +90,19 @@ fn create(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Re
         settings,
         if_exists: IfExists::Error,
     };
-    let stream = control.catalog.create_stream_with(new).map_err(refused)?;
-    let Some(Records { body, kind }) = records else {
-        let body = imported(control, &stream, &Job::new(&stream, 0), false);
-        return Ok(Managed::Reply(reply(StatusCode::OK, &body)));
+    let stream = control.create_stream(new).map_err(refused)?;
+    let Some(records) = records else {
+        let answer = imported(control, &stream, &Job::new(control, &stream, 0), false);
+        return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
     };
-    Ok(import(stream, body, kind, upload))
+    Ok(import(tinybird, stream, records, upload))
 }
 
-fn append(control: &Control, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
-    let stream = find(control, name)?;
+fn append(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
+    let stream = find(&tinybird.control, name)?;
     call.caller.require(Need::Ingest(&stream.name))?;
-    let Records { body, kind } = uploaded(call, upload, &stream)?;
-    Ok(import(stream, body, kind, upload))
+    let records = uploaded(call, upload, &stream)?;
+    Ok(import(tinybird, stream, records, upload))
 }
 
 /// The records of an upload for a stream that exists.
@@ -117,45 +116,45 @@ fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records
 }
 
 /// Appends, and answers when the rows are there to be read, as an import does.
-fn import(stream: Arc<Stream>, body: Bytes, kind: BodyKind, upload: &Upload) -> Managed {
+fn import(tinybird: &Tinybird, stream: Arc<Stream>, records: Records, upload: &Upload) -> Managed {
     let blocks = upload.get("debug").is_some_and(|debug| debug.contains("block"));
-    let bytes = body.len() as u64;
-    let of = Arc::clone(&stream);
-    let reply = move |control: &Control, accepted: &Accepted| {
-        let job = Job::of(&of, accepted, bytes);
-        job.save(control);
-        reply(StatusCode::OK, &imported(control, &of, &job, blocks))
-    };
-    Managed::Append(Append {
-        to: Destination::Stream(stream),
-        body,
-        kind,
-        wait: Wait::Table,
-        reply: Box::new(reply),
-    })
+    let answer = move |control: &Control, stream: &Stream, job: &Job| imported(control, stream, job, blocks);
+    appended(tinybird, stream, records, Wait::Table, answer)
 }
 
 /// `POST /v1/datasources/{name}/append`: answered at once, with the id of a job to ask for.
-pub(super) fn append_job(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
     let upload = Upload::of(call)?;
     analyze::refuse_url(&upload)?;
-    let stream = find(control, name)?;
+    let stream = find(&tinybird.control, name)?;
     call.caller.require(Need::Ingest(&stream.name))?;
-    let Records { body, kind } = uploaded(call, &upload, &stream)?;
-    let (bytes, of, url) = (body.len() as u64, Arc::clone(&stream), control.base_url(call.head.headers));
-    let reply = move |control: &Control, accepted: &Accepted| {
-        let job = Job::of(&of, accepted, bytes);
-        control.publish_soon(&of, accepted.lsn);
-        job.save(control);
-        reply(StatusCode::OK, &jobs::json(control, &job, &url))
+    let records = uploaded(call, &upload, &stream)?;
+    let url = tinybird.control.base_url(call.head.headers);
+    let answer = move |control: &Control, _: &Stream, job: &Job| jobs::json(control, job, &url);
+    Ok(appended(tinybird, stream, records, Wait::Sync, answer))
+}
+
+/// Appends records, remembers that as a job, and answers with what is to be said of it.
+fn appended(
+    tinybird: &Tinybird,
+    stream: Arc<Stream>,
+    Records { body, kind }: Records,
+    wait: Wait,
+    answer: impl FnOnce(&Control, &Stream, &Job) -> Value + Send + 'static,
+) -> Managed {
+    let (tinybird, of, bytes) = (tinybird.clone(), Arc::clone(&stream), body.len() as u64);
+    let reply = move |accepted: &Accepted| {
+        let Tinybird { control, jobs } = &tinybird;
+        let job = Job::of(control, &of, accepted, bytes);
+        // Who waits for the table has asked for it.
+        if wait != Wait::Table {
+            control.publish_soon(&of, accepted.lsn);
+        }
+        job.save(jobs);
+        reply(StatusCode::OK, &answer(control, &of, &job))
     };
-    Ok(Managed::Append(Append {
-        to: Destination::Stream(stream),
-        body,
-        kind,
-        wait: Wait::Sync,
-        reply: Box::new(reply),
-    }))
+    let (to, reply, bodies) = (Destination::Stream(stream), Box::new(reply), Bodies::default());
+    Managed::Append(Append { to, body, kind, bodies, wait, reply })
 }
 
 /// The answer to an import.
@@ -167,41 +166,40 @@ fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Valu
         "quarantine_rows": job.quarantined,
         "error": job.error().map_or(Value::Bool(false), Value::String),
     });
-    if let (true, Some(answer)) = (blocks, answer.as_object_mut()) {
-        answer.insert("blocks".to_owned(), job.blocks());
-        answer.insert("block_log".to_owned(), json!([]));
+    if blocks {
+        put(&mut answer, "blocks", job.blocks());
+        put(&mut answer, "block_log", json!([]));
     }
     answer
 }
 
-pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-    let streams = control.catalog.streams().all();
+pub(super) fn list(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject> {
+    let control = &*tinybird.control;
+    let streams = control.streams().all();
     let seen = |stream: &&Arc<Stream>| {
         call.caller.may(Need::Read(&stream.name)) || call.caller.may(Need::Ingest(&stream.name))
     };
     let shown = streams.iter().filter(seen).map(|stream| {
         let mut shown = summary(control, stream);
-        if let Some(shown) = shown.as_object_mut() {
-            shown.insert("statistics".to_owned(), statistics(control, stream, "rows")?);
-        }
+        put(&mut shown, "statistics", statistics(control, stream, "rows")?);
         Ok(shown)
     });
     let shown: Vec<Value> = shown.collect::<Result<_, Reject>>()?;
-    Ok(Managed::Reply(reply(StatusCode::OK, &json!({ "datasources": shown }))))
+    Ok(json!({ "datasources": shown }))
 }
 
-pub(super) fn get(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
-    let (stream, table) = find_table(control, name)?;
+pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Value, Reject> {
+    let (stream, table) = find_table(&tinybird.control, name)?;
     if !call.caller.may(Need::Ingest(&stream.name)) {
         call.caller.require(Need::Read(&stream.name))?;
     }
-    Ok(Managed::Reply(reply(StatusCode::OK, &detail(control, &stream, table)?)))
+    detail(&tinybird.control, &stream, table)
 }
 
 /// All that a client may want to know of a data source or its quarantine.
 fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
     let mut shown = summary(control, stream);
-    let proposed = !control.catalog.proposals(stream.id).map_err(refused)?.is_empty();
+    let proposed = !control.proposals(stream.id).map_err(refused)?.is_empty();
     let columns = match table {
         Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
         Table::Quarantine => quarantine_columns(stream),
@@ -209,17 +207,15 @@ fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Rej
     let columns: Vec<(Value, String)> = columns;
     let text: Vec<&str> = columns.iter().map(|(_, text)| text.as_str()).collect();
     let text = text.join(", ");
-    if let Some(shown) = shown.as_object_mut() {
-        if table == Table::Quarantine {
-            shown.insert("name".to_owned(), json!(format!("{}{QUARANTINE}", stream.name)));
-        }
-        let kind = if table == Table::Rows { "rows" } else { "quarantine" };
-        shown.insert("statistics".to_owned(), statistics(control, stream, kind)?);
-        let columns: Vec<Value> = columns.into_iter().map(|(column, _)| column).collect();
-        shown.insert("schema".to_owned(), json!({"columns": columns, "sql_schema": text}));
-        shown.insert("new_columns_detected".to_owned(), json!(proposed));
-        shown.insert("indexes".to_owned(), json!([]));
+    if table == Table::Quarantine {
+        put(&mut shown, "name", json!(format!("{}{QUARANTINE}", stream.name)));
     }
+    let kind = if table == Table::Rows { "rows" } else { "quarantine" };
+    put(&mut shown, "statistics", statistics(control, stream, kind)?);
+    let columns: Vec<Value> = columns.into_iter().map(|(column, _)| column).collect();
+    put(&mut shown, "schema", json!({"columns": columns, "sql_schema": text}));
+    put(&mut shown, "new_columns_detected", json!(proposed));
+    put(&mut shown, "indexes", json!([]));
     Ok(shown)
 }
 
@@ -262,7 +258,7 @@ fn quarantine_columns(stream: &Stream) -> Vec<(Value, String)> {
 
 /// What every answer says of a data source.
 fn summary(control: &Control, stream: &Stream) -> Value {
-    let changed = (stream.schema.version > 1).then(|| control.catalog.schema_versions(stream.id));
+    let changed = (stream.schema.version > 1).then(|| control.schema_versions(stream.id));
     let changed = changed.and_then(|versions| Some(versions.ok()?.last()?.created_at));
     let updated_at = changed.unwrap_or(stream.created_at);
     let own = vendor(stream);
@@ -291,7 +287,7 @@ fn summary(control: &Control, stream: &Stream) -> Value {
 
 /// Rows that can be read, and the bytes of their files.
 fn statistics(control: &Control, stream: &Stream, kind: &str) -> Result<Value, Reject> {
-    let totals = control.catalog.totals(stream.id).map_err(refused)?;
+    let totals = control.file_totals(stream.id).map_err(refused)?;
     let totals = totals.iter().filter(|total| total.kind == kind && total.state != "expired");
     let (rows, bytes) = totals.fold((0_u64, 0_u64), |(rows, bytes), total| {
         (rows.saturating_add(total.rows), bytes.saturating_add(total.bytes))
@@ -300,7 +296,8 @@ fn statistics(control: &Control, stream: &Stream, kind: &str) -> Result<Value, R
 }
 
 /// `POST /v0/datasources/{name}/alter`.
-pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Value, Reject> {
+    let control = &*tinybird.control;
     call.caller.require(Need::Create)?;
     let stream = find(control, name)?;
     let upload = Upload::of(call)?;
@@ -315,7 +312,7 @@ pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Ma
     let settings_changed = settings != *stream.settings;
     let force = upload.is_true("force");
     let alter = Alter { policy: None, columns, settings: Some(settings), force };
-    let changes = control.catalog.changes(stream.id, None, &alter).map_err(refused)?;
+    let changes = control.changes(stream.id, None, &alter).map_err(refused)?;
     let new = alter.columns.as_deref().unwrap_or_default();
     let mut operations: Vec<String> = changes.iter().map(|change| operation(change, new)).collect();
     if alter.settings.as_ref().is_some_and(|new| new.description != stream.settings.description) {
@@ -337,15 +334,14 @@ pub(super) fn alter(control: &Control, call: &Call<'_>, name: &str) -> Result<Ma
     let stream = if dry {
         stream
     } else {
-        control.catalog.alter_stream(stream.id, Some(stream.schema.version), &alter).map_err(refused)?
+        control.alter_stream(stream.id, Some(stream.schema.version), &alter).map_err(refused)?
     };
-    let answer = json!({
+    Ok(json!({
         "dry": dry,
         "operations": operations,
         "dependencies": [],
         "datasource": detail(control, &stream, Table::Rows)?,
-    });
-    Ok(Managed::Reply(reply(StatusCode::OK, &answer)))
+    }))
 }
 
 /// The columns and settings that an alter asks for.
@@ -362,7 +358,7 @@ fn altered(
     let declared = schema::parse(text, control.columns_max()).map_err(Reject::malformed)?;
     let mut own = vendor(stream).cloned().unwrap_or_default();
     own.insert("columns".to_owned(), clauses(&declared));
-    settings.vendor.insert(VENDOR.to_owned(), Value::Object(own));
+    settings.vendor.insert(DIALECT.to_owned(), Value::Object(own));
     Ok((Some(declared.into_iter().map(|declared| declared.column).collect()), settings))
 }
 
@@ -384,7 +380,8 @@ fn operation(change: &Change, columns: &[Column]) -> String {
 }
 
 /// `DELETE /v0/datasources/{name}`: it takes no more records, and its name is free. What is accepted is still written.
-pub(super) fn drop_source(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+pub(super) fn drop_source(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
+    let control = &*tinybird.control;
     let stream = find(control, name)?;
     call.caller.require(Need::Drop(&stream.name))?;
     if Upload::of(call)?.is_true("dry_run") {
@@ -392,14 +389,14 @@ pub(super) fn drop_source(control: &Control, call: &Call<'_>, name: &str) -> Res
         let answer = json!({"dry_run": true, "dependent_pipes": [], "datasource": shown});
         return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
     }
-    control.catalog.delete_stream(stream.id).map_err(refused)?;
-    Ok(Managed::Reply(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }))
+    control.delete_stream(stream.id).map_err(refused)?;
+    Ok(Managed::Reply(Reply::empty(StatusCode::NO_CONTENT)))
 }
 
 /// `POST /v0/datasources/{name}/truncate`: refused. What was published stays until whoever owns the destination removes
 /// it: readers of a directory have no moment at which all of its files could go at once.
-pub(super) fn truncate(control: &Control, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
-    let (stream, _) = find_table(control, name)?;
+pub(super) fn truncate(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Value, Reject> {
+    let (stream, _) = find_table(&tinybird.control, name)?;
     call.caller.require(Need::Drop(&stream.name))?;
     Err(Reject::malformed(
         "Truncating is not supported: rows that are published stay at the destination. Drop the data source, or make \
@@ -423,14 +420,14 @@ pub(super) enum Table {
 
 /// The stream of a name or an id.
 pub(super) fn find(control: &Control, name: &str) -> Result<Arc<Stream>, Reject> {
-    control.catalog.streams().find(name).cloned().ok_or_else(|| missing(name))
+    control.streams().find(name).cloned().ok_or_else(|| missing(name))
 }
 
 /// The same, also by the name of the quarantine, which is there after its first row.
 pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, Table), Reject> {
     let Some(source) = name.strip_suffix(QUARANTINE) else { return Ok((find(control, name)?, Table::Rows)) };
     let stream = find(control, source).map_err(|_| missing(name))?;
-    let counts = control.catalog.stream_progress(stream.id).map_err(refused)?.counts;
+    let counts = control.stream_progress(stream.id).map_err(refused)?.counts;
     if counts.quarantined == 0 { Err(missing(name)) } else { Ok((stream, Table::Quarantine)) }
 }
 
@@ -458,7 +455,7 @@ pub(super) fn refused(error: CatalogError) -> Reject {
 }
 
 fn vendor(stream: &Stream) -> Option<&Map<String, Value>> {
-    stream.settings.vendor.get(VENDOR)?.as_object()
+    stream.settings.vendor.get(DIALECT)?.as_object()
 }
 
 /// What declarations say behind the types, by column.
@@ -475,8 +472,8 @@ fn engine(upload: &Upload) -> Value {
         "sorting_key": of("engine_sorting_key", "tuple()"),
     });
     for key in ["partition_key", "primary_key", "ttl"] {
-        if let (Some(said), Some(engine)) = (upload.get(&format!("engine_{key}")), engine.as_object_mut()) {
-            engine.insert(key.to_owned(), json!(said));
+        if let Some(said) = upload.get(&format!("engine_{key}")) {
+            put(&mut engine, key, json!(said));
         }
     }
     engine
@@ -488,7 +485,7 @@ pub(super) fn id(stream: &Stream) -> String {
 }
 
 /// `2026-01-01 00:00:00.000000`
-pub(super) fn time(at: i64) -> String {
+pub(super) fn time(at: Micros) -> String {
     jiff::Timestamp::from_microsecond(at)
         .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string())
 }

@@ -1,12 +1,13 @@
 //! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::{JSON, credential};
+use super::{JSON, Tinybird, credential};
+use crate::auth::{Caller, Credential, Need};
 use crate::contracts::reject::Reject;
-use crate::contracts::{Accepted, Durability, Ingest, Parsed, Reply, RequestHead, Wait};
+use crate::contracts::shared::target::{Named, evolving};
+use crate::contracts::{Accepted, Durability, Ingest, Reply, RequestHead, Wait};
 use crate::formats::json::BodyKind;
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
 
 pub(super) const PATH: &str = "/v0/events";
@@ -20,20 +21,29 @@ pub(super) fn is_path(path: &str) -> bool {
     path == PATH || path.strip_prefix(PATH) == Some("/")
 }
 
-/// What is asked of the Events API.
-pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-    match *head.method {
-        Method::POST => {}
-        Method::HEAD => {
-            return Ok(Parsed::Answer(Reply {
-                status: StatusCode::OK,
-                headers: Vec::new(),
-                body: Bytes::new(),
-            }));
-        }
-        Method::OPTIONS => return Ok(Parsed::Preflight("POST, OPTIONS".into())),
-        _ => return Err(Reject::method_not_allowed(head.method, "POST, OPTIONS, HEAD")),
-    }
+/// What the head of a request says.
+#[derive(Debug)]
+struct Asked<'a> {
+    /// Name or id.
+    stream: Cow<'a, str>,
+    wait: Wait,
+    kind: BodyKind,
+    credential: Credential<'a>,
+}
+
+pub(super) fn ingest<'a>(tinybird: &'a Tinybird, head: &RequestHead<'a>) -> Result<Ingest<'a>, Reject> {
+    let Asked { stream, wait, kind, credential } = asked(head)?;
+    let control = &*tinybird.control;
+    let find = move |caller: &Caller| {
+        let named = Named { noun: "Data Source", name: &stream, project: None };
+        let may_make = || control.auth.is_open() || caller.may(Need::Create);
+        // The contract has no projects: all see what is made, whoever makes it.
+        named.find(control, caller, |name, _| may_make().then(|| evolving(name, None)))
+    };
+    Ok(Ingest { wait, kind, ..Ingest::new(credential, find) })
+}
+
+fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
     let mut name: Option<Cow<'a, str>> = None;
     let mut wait = Wait::Append;
     let mut kind = BodyKind::Lines;
@@ -61,8 +71,7 @@ pub(super) fn parse<'a>(head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
     }
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-    let credential = credential(&head, token);
-    Ok(Parsed::Ingest(Ingest { stream, project: None, may_be_connection: false, wait, kind, credential }))
+    Ok(Asked { stream, wait, kind, credential: credential(head, token) })
 }
 
 /// How the contract says what became of the records.
@@ -103,41 +112,15 @@ fn wait_of(value: &str) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Credential;
     use crate::contracts::reject::Kind;
+    use crate::contracts::tests::head;
     use http::HeaderMap;
-
-    fn parse(method: &Method, query: &str, authorization: Option<&str>) -> Result<Ingest<'static>, Reject> {
-        let mut headers = HeaderMap::new();
-        if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-        }
-        let head = RequestHead {
-            method,
-            path: PATH,
-            query,
-            headers: &headers,
-            named: crate::contracts::Named::default(),
-        };
-        match super::parse(head)? {
-            Parsed::Ingest(ingest) => Ok(Ingest {
-                stream: ingest.stream.into_owned().into(),
-                credential: match ingest.credential {
-                    Credential::Bearer(token) => Credential::Bearer(token.into_owned().into()),
-                    _ => Credential::None,
-                },
-                project: None,
-                may_be_connection: false,
-                ..ingest
-            }),
-            _ => panic!("no answer expected"),
-        }
-    }
 
     #[test]
     fn parameters() {
-        let ingest = parse(&Method::POST, "name=ev&wait=true&from=cli&cli_version=5", None).unwrap();
-        assert_eq!((&*ingest.stream, ingest.wait, ingest.kind), ("ev", Wait::Sync, BodyKind::Lines));
+        let asked = |query| asked(&RequestHead { query, ..head() });
+        let all = asked("name=ev&wait=true&from=cli&cli_version=5").unwrap();
+        assert_eq!((&*all.stream, all.wait, all.kind), ("ev", Wait::Sync, BodyKind::Lines));
         for (query, wait) in [
             ("name=e", Wait::Append),
             ("name=e&wait=false", Wait::Append),
@@ -147,23 +130,27 @@ mod tests {
             ("name=e&wait=table", Wait::Table),
             ("name=e&wait=yes", Wait::Append),
         ] {
-            assert_eq!(parse(&Method::POST, query, None).unwrap().wait, wait, "{query}");
+            assert_eq!(asked(query).unwrap().wait, wait, "{query}");
         }
-        assert_eq!(parse(&Method::POST, "name=e&format=json", None).unwrap().kind, BodyKind::Document);
+        assert_eq!(asked("name=e&format=json").unwrap().kind, BodyKind::Document);
         for bad in ["", "name=", "nam=e", "name=a&name=b", "name=a&format=csv"] {
-            assert_eq!(parse(&Method::POST, bad, None).unwrap_err().kind, Kind::Malformed, "{bad}");
+            assert_eq!(asked(bad).unwrap_err().kind, Kind::Malformed, "{bad}");
         }
-        assert_eq!(parse(&Method::GET, "name=e", None).unwrap_err().kind, Kind::MethodNotAllowed);
     }
 
     #[test]
     fn the_header_token_wins_over_the_query() {
-        let credential = |query, header| parse(&Method::POST, query, header).unwrap().credential;
-        assert_eq!(credential("name=e", None), Credential::None);
-        assert_eq!(credential("name=e&token=q", None), Credential::Bearer("q".into()));
-        assert_eq!(credential("name=e&token=q", Some("bearer h")), Credential::Bearer("h".into()));
-        assert_eq!(credential("name=e", Some("Basic abc")), Credential::None);
-        assert_eq!(credential("name=e&token=q", Some("Basic abc")), Credential::Bearer("q".into()));
+        let check = |query, header: Option<&str>, expected| {
+            let authorization = header.map(|value| (header::AUTHORIZATION, value.parse().unwrap()));
+            let headers: HeaderMap = authorization.into_iter().collect();
+            let asked = asked(&RequestHead { query, headers: &headers, ..head() }).unwrap();
+            assert_eq!(asked.credential, expected);
+        };
+        check("name=e", None, Credential::None);
+        check("name=e&token=q", None, Credential::Bearer("q".into()));
+        check("name=e&token=q", Some("bearer h"), Credential::Bearer("h".into()));
+        check("name=e", Some("Basic abc"), Credential::None);
+        check("name=e&token=q", Some("Basic abc"), Credential::Bearer("q".into()));
     }
 
     #[test]

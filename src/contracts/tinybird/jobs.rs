@@ -2,17 +2,18 @@
 //! once they are published.
 
 use super::datasources::{id, time};
-use super::reply;
+use super::{DIALECT, Tinybird, put};
 use crate::auth::Need;
+use crate::catalog::Stream;
+use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Object, ObjectKey, Stream};
-use crate::contracts::{Accepted, Call, Managed};
-use http::StatusCode;
+use crate::contracts::shared::collection::{Collection, Document};
+use crate::contracts::shared::control::Control;
+use crate::contracts::{Accepted, Call};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
-const DIALECT: &str = "tinybird";
-const KIND: &str = "job";
 /// Jobs that are remembered.
 const KEPT: u32 = 1_000;
 
@@ -22,7 +23,7 @@ pub(super) struct Job {
     #[serde(skip)]
     pub(super) id: String,
     #[serde(skip)]
-    created_at: i64,
+    created_at: Micros,
     /// The stream's id as the contract has it.
     stream_id: String,
     stream: String,
@@ -34,12 +35,19 @@ pub(super) struct Job {
     bytes: u64,
 }
 
+/// The jobs, by their ids, in no project.
+pub(super) type Store = Collection<Job>;
+
+pub(super) fn store(control: &Arc<Control>) -> Store {
+    Collection::new(Arc::clone(control), DIALECT, "job")
+}
+
 impl Job {
     /// One that brought nothing.
-    pub(super) fn new(stream: &Stream, receipt: u64) -> Self {
+    pub(super) fn new(control: &Control, stream: &Stream, receipt: u64) -> Self {
         Self {
-            id: uuid::Uuid::now_v7().to_string(),
-            created_at: 0,
+            id: control.new_id(),
+            created_at: control.clock.now(),
             stream_id: id(stream),
             stream: stream.name.clone(),
             receipt,
@@ -50,25 +58,21 @@ impl Job {
         }
     }
 
-    pub(super) fn of(stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
+    pub(super) fn of(control: &Control, stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
         let Accepted { lsn, stored, quarantined, invalid, .. } = *accepted;
-        Self { stored, quarantined, invalid, bytes, ..Self::new(stream, lsn) }
+        Self { stored, quarantined, invalid, bytes, ..Self::new(control, stream, lsn) }
     }
 
     /// Remembers it. Its records are in the log whatever comes of this, so the client is told that they are.
-    pub(super) fn save(&self, control: &Control) {
-        let key = ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: &self.id };
-        let document = serde_json::to_value(self).unwrap_or_default();
-        let saved = control.catalog.create_object(key, &document).map(drop);
-        let saved = saved.and_then(|()| Ok(control.catalog.keep_newest_objects(DIALECT, "", KIND, KEPT)?));
+    pub(super) fn save(&self, jobs: &Store) {
+        let saved = jobs.create("", &self.id, self).and_then(|_| Ok(jobs.keep_newest("", KEPT)?));
         if let Err(error) = saved {
             tracing::warn!(error = %crate::error::chain(&error), receipt = self.receipt, "a job cannot be remembered");
         }
     }
 
-    fn read(object: Object) -> Option<Self> {
-        let job: Self = serde_json::from_value(object.document).ok()?;
-        Some(Self { id: object.name, created_at: object.created_at, ..job })
+    fn read(document: Document<Self>) -> Self {
+        Self { id: document.name, created_at: document.created_at, ..document.value }
     }
 
     /// What the contract says of an import that was not stored whole.
@@ -102,11 +106,11 @@ impl Job {
 
 /// A job as its client sees it.
 pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
-    let stream = control.catalog.streams().find(&job.stream_id).cloned();
+    let stream = control.streams().find(&job.stream_id).cloned();
     // Of a stream that was dropped there is nothing to wait for.
     let done = stream.is_none_or(|stream| control.is_published(&stream, job.receipt));
     let (status, progress) = if done { ("done", 100) } else { ("working", 50) };
-    let created_at = time(if job.created_at == 0 { control.clock.now() } else { job.created_at });
+    let created_at = time(job.created_at);
     let mut shown = json!({
         "id": job.id,
         "job_id": job.id,
@@ -126,40 +130,38 @@ pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
         "invalid_lines": job.invalid,
         "blocks": job.blocks(),
     });
-    if let (Some(error), Some(shown)) = (job.error(), shown.as_object_mut()) {
-        shown.insert("errors".to_owned(), json!([error]));
+    if let Some(error) = job.error() {
+        put(&mut shown, "errors", json!([error]));
     }
     shown
 }
 
-pub(super) fn list(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-    let mut jobs = control.catalog.objects(DIALECT, "", KIND).map_err(|error| Reject::internal(&error))?;
+pub(super) fn list(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject> {
+    let mut jobs = tinybird.jobs.all("")?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_at));
-    let url = control.base_url(call.head.headers);
+    let url = tinybird.control.base_url(call.head.headers);
     let seen =
         |job: &Job| call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream));
-    let jobs = jobs.into_iter().filter_map(Job::read).filter(seen);
-    let jobs: Vec<Value> = jobs.map(|job| json(control, &job, &url)).collect();
-    Ok(Managed::Reply(reply(StatusCode::OK, &json!({ "jobs": jobs }))))
+    let jobs = jobs.into_iter().map(Job::read).filter(seen);
+    let jobs: Vec<Value> = jobs.map(|job| json(&tinybird.control, &job, &url)).collect();
+    Ok(json!({ "jobs": jobs }))
 }
 
-pub(super) fn get(control: &Control, call: &Call<'_>, id: &str) -> Result<Managed, Reject> {
-    let job = find(control, call, id)?;
-    let url = control.base_url(call.head.headers);
-    Ok(Managed::Reply(reply(StatusCode::OK, &json(control, &job, &url))))
+pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    let job = find(tinybird, call, id)?;
+    let url = tinybird.control.base_url(call.head.headers);
+    Ok(json(&tinybird.control, &job, &url))
 }
 
 /// `POST /v0/jobs/{id}/cancel`: what is acknowledged is not taken back.
-pub(super) fn cancel(control: &Control, call: &Call<'_>, id: &str) -> Result<Managed, Reject> {
-    find(control, call, id)?;
+pub(super) fn cancel(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    find(tinybird, call, id)?;
     Err(Reject::malformed("The job cannot be cancelled: its rows are accepted"))
 }
 
-fn find(control: &Control, call: &Call<'_>, id: &str) -> Result<Job, Reject> {
-    let key = ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: id };
-    let found = control.catalog.object(key).map_err(|error| Reject::internal(&error))?;
+fn find(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Job, Reject> {
     let missing = || Reject::new(Kind::NotFound, format!("Job \"{id}\" does not exist"));
-    let job = found.and_then(Job::read).ok_or_else(missing)?;
+    let job = tinybird.jobs.get("", id)?.map(Job::read).ok_or_else(missing)?;
     if !call.caller.may(Need::Ingest(&job.stream)) {
         call.caller.require(Need::Read(&job.stream))?;
     }

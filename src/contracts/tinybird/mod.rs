@@ -11,183 +11,188 @@ mod schema;
 mod tokens;
 mod types;
 mod upload;
+pub mod words;
 mod workspace;
 
-use super::{Accepted, Call, Dialect, Manage, Managed, Parsed, Reply, RequestHead, bearer};
-use crate::auth::{Credential, Need, words};
+use super::route::{self, Access, Found, Route};
+use super::shared::control::Control;
+use super::{
+    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told, bearer,
+};
+use crate::auth::{Credential, Need};
 use crate::batch;
+use crate::catalog::CatalogError;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Found, Route};
-use crate::contracts::shared::control::Control;
-use crate::http::limits::Standing;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 
+/// Whose documents ours are in the catalog, and where the settings of a stream have what is kept of it.
+const DIALECT: &str = "tinybird";
 const DOCUMENTATION: &str = "docs/api/tinybird.md";
 static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-#[derive(Debug, Clone, Copy)]
-pub struct Tinybird;
-
-/// What is served besides the Events API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    Workspace,
-    Regions,
-    Analyze,
-    DataSources,
-    PostDataSource,
-    DataSource,
-    AlterDataSource,
-    DropDataSource,
-    Truncate,
-    AppendJob,
-    ReplaceJob,
-    DeleteRows,
-    Jobs,
-    Job,
-    CancelJob,
-    Tokens,
-    MakeToken,
-    Token,
-    ChangeToken,
-    RefreshToken,
-    DeleteToken,
+/// A clone shares all of it: answers to records are worded behind the call.
+#[derive(Clone)]
+pub struct Tinybird {
+    control: Arc<Control>,
+    jobs: Arc<jobs::Store>,
 }
 
-pub const ROUTES: &[Route<Operation>] = &[
-    Route::get("/v0/workspace", Operation::Workspace),
-    Route::get("/v1/workspace", Operation::Workspace),
-    Route::get("/v0/regions", Operation::Regions),
-    Route::post("/v0/analyze", Operation::Analyze),
-    Route::get("/v0/datasources", Operation::DataSources),
-    Route::post("/v0/datasources", Operation::PostDataSource),
-    Route::get("/v0/datasources/{name}", Operation::DataSource),
-    Route::delete("/v0/datasources/{name}", Operation::DropDataSource),
-    Route::post("/v0/datasources/{name}/alter", Operation::AlterDataSource),
-    Route::post("/v0/datasources/{name}/truncate", Operation::Truncate),
-    Route::post("/v0/datasources/{name}/delete", Operation::DeleteRows),
-    Route::post("/v1/datasources/{name}/append", Operation::AppendJob),
-    Route::post("/v1/datasources/{name}/replace", Operation::ReplaceJob),
-    Route::post("/v1/datasources/{name}/delete", Operation::DeleteRows),
-    Route::get("/v0/jobs", Operation::Jobs),
-    Route::get("/v0/jobs/{id}", Operation::Job),
-    Route::post("/v0/jobs/{id}/cancel", Operation::CancelJob),
-    Route::get("/v0/tokens", Operation::Tokens),
-    Route::post("/v0/tokens", Operation::MakeToken),
-    Route::get("/v0/tokens/{id}", Operation::Token),
-    Route::put("/v0/tokens/{id}", Operation::ChangeToken),
-    Route::post("/v0/tokens/{id}/refresh", Operation::RefreshToken),
-    Route::delete("/v0/tokens/{id}", Operation::DeleteToken),
+/// What answers a route. Handlers get what stands in the path last.
+#[derive(Clone, Copy)]
+enum Serve {
+    /// Records for a data source.
+    Events,
+    /// What a page may send to the Events API.
+    Preflight,
+    /// A call whose answer is a 200 with this.
+    Json(fn(&Tinybird, &Call<'_>, &str) -> Result<Value, Reject>),
+    /// A call that may bring records, or has another answer.
+    Other(fn(&Tinybird, &Call<'_>, &str) -> Result<Managed, Reject>),
+}
+
+/// Of itself, every token may know. What a call takes for one stream is asked for when it is known.
+const ANY: Access = Access::Token(Need::Any);
+const CREATE: Access = Access::Token(Need::Create);
+const TOKENS: Access = Access::Token(Need::Tokens);
+
+use Serve::{Json, Other};
+
+static ROUTES: &[Route<Serve>] = &[
+    Route::post(events::PATH, Access::Ingest, Serve::Events),
+    Route::options(events::PATH, Access::Public, Serve::Preflight),
+    Route::get("/v0/workspace", ANY, Json(|tinybird, _, _| Ok(workspace::workspace(tinybird)))),
+    Route::get("/v1/workspace", ANY, Json(|tinybird, _, _| Ok(workspace::workspace(tinybird)))),
+    Route::get("/v0/regions", ANY, Json(|tinybird, call, _| Ok(workspace::regions(tinybird, call)))),
+    Route::post("/v0/analyze", CREATE, Json(|tinybird, call, _| analyze::analyze(tinybird, call))),
+    Route::get("/v0/datasources", ANY, Json(|tinybird, call, _| datasources::list(tinybird, call))),
+    Route::post("/v0/datasources", ANY, Other(|tinybird, call, _| datasources::post(tinybird, call))),
+    Route::get("/v0/datasources/{name}", ANY, Json(datasources::get)),
+    Route::delete("/v0/datasources/{name}", ANY, Other(datasources::drop_source)),
+    Route::post("/v0/datasources/{name}/alter", CREATE, Json(datasources::alter)),
+    Route::post("/v0/datasources/{name}/truncate", ANY, Json(datasources::truncate)),
+    Route::post("/v0/datasources/{name}/delete", ANY, Json(|_, _, _| Err(datasources::delete_rows()))),
+    Route::post("/v1/datasources/{name}/append", ANY, Other(datasources::append_job)),
+    Route::post("/v1/datasources/{name}/replace", ANY, Json(|_, _, _| Err(datasources::replace()))),
+    Route::post("/v1/datasources/{name}/delete", ANY, Json(|_, _, _| Err(datasources::delete_rows()))),
+    Route::get("/v0/jobs", ANY, Json(|tinybird, call, _| jobs::list(tinybird, call))),
+    Route::get("/v0/jobs/{id}", ANY, Json(jobs::get)),
+    Route::post("/v0/jobs/{id}/cancel", ANY, Json(jobs::cancel)),
+    Route::get("/v0/tokens", TOKENS, Json(|tinybird, _, _| tokens::list(tinybird))),
+    Route::post("/v0/tokens", TOKENS, Json(|tinybird, call, _| tokens::make(tinybird, call))),
+    Route::get("/v0/tokens/{id}", ANY, Json(tokens::get)),
+    Route::put("/v0/tokens/{id}", TOKENS, Json(tokens::change)),
+    Route::post("/v0/tokens/{id}/refresh", TOKENS, Json(tokens::refresh)),
+    Route::delete("/v0/tokens/{id}", TOKENS, Json(tokens::delete)),
 ];
 
-impl Operation {
-    /// The right it takes at least, before the body is read. What it takes for one stream is asked for later.
-    fn need(self) -> Need<'static> {
-        match self {
-            Self::Analyze | Self::AlterDataSource => Need::Create,
-            Self::Tokens | Self::MakeToken | Self::ChangeToken | Self::RefreshToken | Self::DeleteToken => {
-                Need::Tokens
-            }
-            // Of itself, every token may know.
-            _ => Need::Any,
-        }
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::Tinybird,
+    names_requests: false,
+    is_for_pages: true,
+    section: None,
+    check: |_| Ok(()),
+    words: &words::WORDS,
+    takes,
+    served: || route::served(ROUTES),
+    open: |_, control| Ok(Arc::new(Tinybird::new(control))),
+};
+
+impl Tinybird {
+    fn new(control: Arc<Control>) -> Self {
+        Self { jobs: Arc::new(jobs::store(&control)), control }
     }
 }
 
-impl Dialect for Tinybird {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::Tinybird
+/// Whether a path is of this contract.
+fn takes(path: &str) -> bool {
+    route::is_known(ROUTES, path)
+}
+
+impl Contract for Tinybird {
+    fn begin(&self) -> Result<(), CatalogError> {
+        Ok(())
     }
 
-    fn noun(&self) -> &'static str {
-        "Data Source"
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        events::is_path(path) || route::is_known(ROUTES, path)
-    }
-
-    fn routes(&self) -> Vec<(&'static str, &'static str)> {
-        let managed = ROUTES.iter().map(|route| (route.method, route.template));
-        [("POST", events::PATH), ("OPTIONS", events::PATH)].into_iter().chain(managed).collect()
-    }
-
-    fn is_for_pages(&self) -> bool {
-        true
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        if events::is_path(head.path) {
-            return events::parse(head);
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        if *head.method == Method::HEAD && events::is_path(head.path) {
+            return Ok(Parsed::Answer(Reply::empty(StatusCode::OK)));
         }
-        if let (&Method::OPTIONS, Found::OtherMethods(methods)) =
-            (head.method, route::find(ROUTES, head.method, head.path))
-        {
-            return Ok(Parsed::Preflight(format!("{methods}, OPTIONS").into()));
+        let (route, _) = match find(&head) {
+            Err(Reject { allow: Some(methods), .. }) if *head.method == Method::OPTIONS => {
+                return Ok(Parsed::Preflight(methods.into_string().into()));
+            }
+            found => found?,
+        };
+        match route.call {
+            Serve::Events => events::ingest(self, &head).map(Parsed::Ingest),
+            Serve::Preflight => Ok(Parsed::Preflight("POST, OPTIONS".into())),
+            Serve::Json(_) | Serve::Other(_) => {
+                let credential = credential(&head, parameter(head.query, "token"));
+                Ok(Parsed::Manage(Manage { access: route.access, credential }))
+            }
         }
-        let (operation, _) = find(&head)?;
-        let credential = credential(&head, parameter(head.query, "token"));
-        Ok(Parsed::Manage(Manage { need: Some(operation.need()), credential }))
+    }
+
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameters) = find(&call.head)?;
+        let name = parameters.first().map_or("", |name| name);
+        match route.call {
+            Serve::Json(answer) => {
+                answer(self, call, name).map(|body| Managed::Reply(reply(StatusCode::OK, &body)))
+            }
+            Serve::Other(answer) => answer(self, call, name),
+            // They are no management calls.
+            Serve::Events | Serve::Preflight => Err(no_route(&call.head)),
+        }
     }
 
     fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
         events::accepted(accepted)
     }
 
-    fn tell(&self, reply: &mut Reply, standing: &Standing) {
-        rates::tell(reply, standing);
-    }
-
     fn rejected(&self, _head: &RequestHead<'_>, reject: &Reject) -> Reply {
-        let status = match reject.kind {
-            // The contract knows no 401.
-            Kind::Unauthenticated | Kind::TokenExpired => 403,
-            kind => kind.status(),
-        };
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        reply(status, &json!({ "error": message(reject), "documentation": DOCUMENTATION }))
+        rejected(reject)
     }
 
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        let (operation, parameters) = find(&call.head)?;
-        let name = parameters.first().map_or("", |name| name);
-        match operation {
-            Operation::Workspace => Ok(workspace::workspace(control)),
-            Operation::Regions => Ok(workspace::regions(control, call)),
-            Operation::Analyze => analyze::analyze(control, call),
-            Operation::DataSources => datasources::list(control, call),
-            Operation::PostDataSource => datasources::post(control, call),
-            Operation::DataSource => datasources::get(control, call, name),
-            Operation::AlterDataSource => datasources::alter(control, call, name),
-            Operation::DropDataSource => datasources::drop_source(control, call, name),
-            Operation::Truncate => datasources::truncate(control, call, name),
-            Operation::AppendJob => datasources::append_job(control, call, name),
-            Operation::ReplaceJob => Err(datasources::replace()),
-            Operation::DeleteRows => Err(datasources::delete_rows()),
-            Operation::Jobs => jobs::list(control, call),
-            Operation::Job => jobs::get(control, call, name),
-            Operation::CancelJob => jobs::cancel(control, call, name),
-            Operation::Tokens
-            | Operation::MakeToken
-            | Operation::Token
-            | Operation::ChangeToken
-            | Operation::RefreshToken
-            | Operation::DeleteToken => tokens::answer(operation, control, call, name),
+    fn finish(&self, reply: &mut Reply, told: &Told) {
+        if let Some(standing) = &told.standing {
+            rates::tell(reply, standing);
         }
+    }
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        None
     }
 }
 
-/// The operation that a request asks for, and what stands in its path.
-fn find<'a>(head: &RequestHead<'a>) -> Result<(Operation, Vec<Cow<'a, str>>), Reject> {
+fn rejected(reject: &Reject) -> Reply {
+    let status = match reject.kind {
+        // The contract knows no 401.
+        Kind::Unauthenticated | Kind::TokenExpired => 403,
+        kind => kind.status(),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply(status, &json!({ "error": message(reject), "documentation": DOCUMENTATION }))
+}
+
+/// The route of a request, and what stands in its path. Pages may ask of every path what they may send, with OPTIONS.
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(operation, parameters) => Ok((operation, parameters)),
+        Found::Route(route, parameters) => Ok((route, parameters)),
         Found::OtherMethods(methods) => {
-            Err(Reject::method_not_allowed(head.method, format!("{methods}, OPTIONS")))
+            // The Events API has OPTIONS in the table, and answers HEAD besides.
+            let further = if events::is_path(head.path) { "HEAD" } else { "OPTIONS" };
+            Err(Reject::method_not_allowed(head.method, format!("{methods}, {further}")))
         }
-        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+        Found::Nothing => Err(no_route(head)),
     }
+}
+
+fn no_route(head: &RequestHead<'_>) -> Reject {
+    Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))
 }
 
 /// The header's token wins over the query's.
@@ -200,7 +205,7 @@ fn message(reject: &Reject) -> Cow<'_, str> {
     match (reject.kind, reject.lacks.as_deref()) {
         (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),
         (_, Some(scope)) => {
-            let words = words::to_tinybird(std::slice::from_ref(scope));
+            let words = words::to_words(std::slice::from_ref(scope));
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             format!("token lacks {}", words.join(", ")).into()
         }
@@ -212,6 +217,13 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
+/// Sets a field of an object.
+fn put(object: &mut Value, key: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(key.to_owned(), value);
+    }
+}
+
 fn reply(status: StatusCode, body: &Value) -> Reply {
     Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: body.to_string().into() }
 }
@@ -219,11 +231,34 @@ fn reply(status: StatusCode, body: &Value) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contracts::tests::head;
+
+    #[test]
+    fn every_path_has_its_methods_and_options() {
+        let allow = |method, path| {
+            let reject = find(&RequestHead { method, path, ..head() }).err().unwrap();
+            (reject.kind, reject.allow.map(String::from))
+        };
+        for (path, methods) in [
+            ("/v0/events", "POST, OPTIONS, HEAD"),
+            ("/v0/events/", "POST, OPTIONS, HEAD"),
+            ("/v0/datasources", "GET, HEAD, POST, OPTIONS"),
+            ("/v0/jobs/1/cancel", "POST, OPTIONS"),
+        ] {
+            assert!(takes(path), "{path}");
+            let other = allow(&Method::PATCH, path);
+            assert_eq!(other, (Kind::MethodNotAllowed, Some(methods.to_owned())), "{path}");
+        }
+        for path in ["/v0/events/x", "/v0/eventsource", "/v1/events/t", "/v2/tables", "/"] {
+            assert!(!takes(path), "{path}");
+            assert_eq!(allow(&Method::POST, path), (Kind::NoSuchRoute, None), "{path}");
+        }
+    }
 
     #[test]
     fn refusals_have_the_documented_shape() {
         let reject = Reject::new(Kind::Unauthenticated, "invalid authentication token");
-        let reply = Tinybird.rejected(&crate::contracts::tests::head(), &reject);
+        let reply = rejected(&reject);
         assert_eq!(reply.status.as_u16(), 403);
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         assert!(body["error"].is_string() && body["documentation"].is_string());

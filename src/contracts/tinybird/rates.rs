@@ -2,8 +2,7 @@
 //! one expects the others.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::contracts::Reply;
-use crate::http::limits::Standing;
+use crate::contracts::{Reply, Standing};
 use http::{HeaderName, HeaderValue};
 
 static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

@@ -3,12 +3,11 @@
 //! Values are shown when they are made and never again: where the contract repeats them, there is a hint.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::{Operation, reply};
-use crate::auth::{Auth, Form, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest, words};
+use super::Tinybird;
+use super::words;
+use crate::auth::{Auth, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest};
+use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::Control;
-use crate::contracts::{Call, Managed};
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,31 +39,27 @@ struct Limits {
     rps: Option<u32>,
 }
 
-pub(super) fn answer(
-    operation: Operation,
-    control: &Control,
-    call: &Call<'_>,
-    id: &str,
-) -> Result<Managed, Reject> {
-    let auth = &*control.auth;
-    let body = match operation {
-        Operation::MakeToken => make(auth, call)?,
-        Operation::Token => shown(&visible(auth, call, id)?),
-        Operation::ChangeToken => change(auth, call, id)?,
-        Operation::RefreshToken => {
-            let (token, value) = auth.refresh_token(&call.caller, id)?;
-            with_value(&token, &value)
-        }
-        Operation::DeleteToken => {
-            auth.revoke_token(&call.caller, id)?;
-            json!({"ok": true})
-        }
-        _ => json!({"tokens": auth.tokens()?.iter().map(shown).collect::<Vec<_>>()}),
-    };
-    Ok(Managed::Reply(reply(StatusCode::OK, &body)))
+pub(super) fn list(tinybird: &Tinybird) -> Result<Value, Reject> {
+    let tokens = tinybird.control.auth.tokens()?;
+    Ok(json!({"tokens": tokens.iter().map(shown).collect::<Vec<_>>()}))
 }
 
-fn make(auth: &Auth, call: &Call<'_>) -> Result<Value, Reject> {
+pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    Ok(shown(&visible(&tinybird.control.auth, call, id)?))
+}
+
+pub(super) fn refresh(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    let (token, value) = tinybird.control.auth.refresh_token(&call.caller, id)?;
+    Ok(with_value(&token, &value))
+}
+
+pub(super) fn delete(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    tinybird.control.auth.revoke_token(&call.caller, id)?;
+    Ok(json!({"ok": true}))
+}
+
+pub(super) fn make(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject> {
+    let auth = &tinybird.control.auth;
     let asked = asked(call)?;
     let name = asked.name.clone().ok_or_else(|| Reject::malformed("The 'name' parameter is required"))?;
     let request = TokenRequest {
@@ -77,14 +72,14 @@ fn make(auth: &Auth, call: &Call<'_>) -> Result<Value, Reject> {
         expires_at: None,
     };
     let Some(seconds) = asked.expiration_time else {
-        let made = auth.create_token(&call.caller, TokenKind::Token, Form::Tinybird, &request);
+        let made = auth.create_token(&call.caller, TokenKind::Token, Some(&words::TOKEN), &request);
         let (token, value) = made.map_err(worded)?;
         return Ok(with_value(&token, &value));
     };
     if let Some(scope) =
         request.scopes.iter().find(|scope| !matches!(scope, Scope::Ingest(_) | Scope::Read(_)))
     {
-        let words = words::to_tinybird(std::slice::from_ref(scope));
+        let words = words::to_words(std::slice::from_ref(scope));
         let word = words.first().map(ToString::to_string).unwrap_or_default();
         let message = format!("JWTs have the scopes DATASOURCES:APPEND and DATASOURCES:READ, not {word}");
         return Err(Reject::malformed(message));
@@ -93,11 +88,12 @@ fn make(auth: &Auth, call: &Call<'_>) -> Result<Value, Reject> {
     let expires_at =
         expires_at.ok_or_else(|| Reject::malformed("'expiration_time' is out of the range of times"))?;
     let request = TokenRequest { expires_at: Some(expires_at), ..request };
-    let value = auth.issue_token(&call.caller, Form::Tinybird, &request).map_err(worded)?;
+    let value = auth.issue_token(&call.caller, words::claims, &request).map_err(worded)?;
     Ok(json!({"token": value}))
 }
 
-fn change(auth: &Auth, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+pub(super) fn change(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
+    let auth = &tinybird.control.auth;
     let asked = asked(call)?;
     let known = auth.token(id)?;
     let request = TokenRequest {
@@ -164,10 +160,10 @@ impl Asked {
         let mut scopes: Vec<Scope> = Vec::new();
         for scope in asked {
             let meant = match scope {
-                AskedScope::Text(text) => words::of_tinybird_text(text),
+                AskedScope::Text(text) => words::of_text(text),
                 AskedScope::Object { kind, resource, filter } => match filter.as_deref() {
                     Some(filter) if !filter.is_empty() => Err(words::WordError::Filter(filter.to_owned())),
-                    _ => words::of_tinybird(kind, resource.as_deref().unwrap_or_default()),
+                    _ => words::scopes_of(kind, resource.as_deref().unwrap_or_default()),
                 },
             };
             let meant = meant.map_err(|error| Reject::malformed(crate::error::chain(&error)))?;
@@ -184,7 +180,7 @@ fn worded(error: ManageError) -> Reject {
             Reject::new(Kind::Conflict, format!("There is already a token of the name \"{name}\""))
         }
         ManageError::NotYours(scope) => {
-            let words = words::to_tinybird(&[scope]);
+            let words = words::to_words(&[scope]);
             let word = words.first().map(ToString::to_string).unwrap_or_default();
             Reject::new(Kind::Forbidden, format!("only a token with {word} may give it"))
         }
@@ -197,7 +193,7 @@ fn shown(token: &TokenInfo) -> Value {
 }
 
 fn with_value(token: &TokenInfo, value: &str) -> Value {
-    let scope = |scope: words::TinybirdScope| match scope.resource {
+    let scope = |scope: words::WordedScope| match scope.resource {
         Some(resource) => json!({"type": scope.kind, "resource": resource}),
         None => json!({"type": scope.kind}),
     };
@@ -205,7 +201,7 @@ fn with_value(token: &TokenInfo, value: &str) -> Value {
         "id": token.id,
         "name": token.name,
         "description": token.description,
-        "scopes": words::to_tinybird(&token.scopes).into_iter().map(scope).collect::<Vec<_>>(),
+        "scopes": words::to_words(&token.scopes).into_iter().map(scope).collect::<Vec<_>>(),
         "token": value,
         "origin": Value::Null,
         "host": "forebay",

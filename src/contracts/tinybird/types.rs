@@ -1,4 +1,5 @@
 //! Types as Tinybird's schemas write them (`Array(Nullable(Int16))`), and what they are here.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::schema::ColumnType;
 

@@ -1,13 +1,10 @@
 //! `/admin/v1/clients`: OAuth clients, which are also API keys: their secrets, and the tokens made for them.
 
-use super::problem::{Problem, created, ok, timestamp};
+use super::problem::{created, ok, timestamp};
 use super::schema::flag;
 use super::tokens::nothing;
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::auth::{Auth, ClientInfo, ClientRequest, MadeToken, SecretInfo};
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -38,16 +35,13 @@ struct NewClientToken {
 const DAY: i64 = 86_400_000_000;
 
 impl Running {
-    pub(super) async fn clients(&self) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn clients(&self) -> Answer {
         let clients = self.managed(Auth::clients).await?;
         let clients: Vec<Value> = clients.iter().map(shown).collect();
         Ok(ok(&json!({"clients": clients})))
     }
 
-    pub(super) async fn make_client(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn make_client(&self, request: &AdminRequest<'_>) -> Answer {
         let NewClient { name, roles, project } = request.json()?;
         let (maker, new) = (request.caller.clone(), ClientRequest { name, roles, project });
         let (client, secret) = self.managed(move |auth| auth.create_client(&maker, &new)).await?;
@@ -56,19 +50,13 @@ impl Running {
         Ok(created(&body))
     }
 
-    pub(super) async fn delete_client(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn delete_client(&self, request: &AdminRequest<'_>) -> Answer {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         self.managed(move |auth| auth.delete_client(&maker, &id)).await?;
         Ok(nothing())
     }
 
-    pub(super) async fn rotate_client(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn rotate_client(&self, request: &AdminRequest<'_>) -> Answer {
         let Rotation { grace } = request.json()?;
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let grace = grace.map(Duration::from_secs);
@@ -79,30 +67,21 @@ impl Running {
         Ok(created(&body))
     }
 
-    pub(super) async fn revoke_client(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn revoke_client(&self, request: &AdminRequest<'_>) -> Answer {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let all = flag(request.query, "all")?;
         let client = self.managed(move |auth| auth.revoke_client_secrets(&maker, &id, all)).await?;
         Ok(ok(&shown(&client)))
     }
 
-    pub(super) async fn client_tokens(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn client_tokens(&self, request: &AdminRequest<'_>) -> Answer {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let tokens = self.managed(move |auth| auth.client_tokens(&maker, &id)).await?;
         let tokens: Vec<Value> = tokens.iter().map(made).collect();
         Ok(ok(&json!({"tokens": tokens})))
     }
 
-    pub(super) async fn make_client_token(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn make_client_token(&self, request: &AdminRequest<'_>) -> Answer {
         let NewClientToken { days } = request.json()?;
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let expires_at = self.clock.now().saturating_add(i64::from(days).saturating_mul(DAY));

@@ -1,8 +1,8 @@
 //! `/admin/v1/keys`: the keys with which the daemon signs tokens.
 
-use super::problem::{Problem, created, ok, timestamp};
+use super::problem::{created, ok, timestamp};
 use super::tokens::nothing;
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::auth::KeyInfo;
 use bytes::Bytes;
 use http::Response;
@@ -24,19 +24,13 @@ impl Running {
         ok(&json!({"keys": keys}))
     }
 
-    pub(super) async fn rotate_key(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn rotate_key(&self, request: &AdminRequest<'_>) -> Answer {
         let Rotation { grace } = request.json()?;
         let key = self.managed(move |auth| auth.rotate_key(grace.map(Duration::from_secs))).await?;
         Ok(created(&shown(&key)))
     }
 
-    pub(super) async fn delete_key(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn delete_key(&self, request: &AdminRequest<'_>) -> Answer {
         let kid = request.id().to_owned();
         self.managed(move |auth| auth.delete_key(&kid)).await?;
         Ok(nothing())

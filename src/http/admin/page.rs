@@ -1,17 +1,12 @@
 //! The console's files.
 
+use super::Answer;
 use super::problem::{Problem, respond};
 use crate::http::console::{self, Asset};
-use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::Full as FullBody;
+use http::{HeaderValue, Method, StatusCode, header};
 
 /// A file of the console. No token is asked for: it tells nothing.
-pub(super) fn page(
-    head: &http::request::Parts,
-    asset: &Asset,
-    ingest_url: &str,
-) -> Result<Response<FullBody<Bytes>>, Problem> {
+pub(super) fn page(head: &http::request::Parts, asset: &Asset, ingest_url: &str) -> Answer {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let detail = format!("method {} not allowed", head.method);
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, "GET, HEAD"));

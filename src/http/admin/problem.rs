@@ -65,7 +65,10 @@ impl From<CatalogError> for Problem {
             | CatalogError::StaleVersion { .. }
             | CatalogError::LosesData(_)
             | CatalogError::Conflict => StatusCode::CONFLICT,
-            CatalogError::Sqlite { .. } | CatalogError::Io(_) | CatalogError::Newer { .. } => {
+            CatalogError::Sqlite { .. }
+            | CatalogError::Io(_)
+            | CatalogError::Newer { .. }
+            | CatalogError::Document { .. } => {
                 return internal(&error);
             }
         };

@@ -2,7 +2,7 @@
 //! compactor's side does it.
 
 use super::problem::{Problem, blocking, limit, ok, respond, timestamp};
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::catalog::{CutRecord, NewReplay, Replay, ReplayState, Stream};
 use crate::clock::Micros;
 use crate::error::chain;
@@ -35,10 +35,7 @@ struct Asked {
 
 impl Running {
     /// Queues a replay of the files with rows received in a time.
-    pub(super) async fn replay(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn replay(&self, request: &AdminRequest<'_>) -> Answer {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let asked: Asked =
             serde_json::from_slice(&request.body).map_err(|error| bad(format!("not a replay: {error}")))?;
@@ -108,10 +105,7 @@ impl Running {
         in_time.map_err(|_| Problem::new(StatusCode::GATEWAY_TIMEOUT, late))
     }
 
-    pub(super) async fn replays(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn replays(&self, request: &AdminRequest<'_>) -> Answer {
         let limit = u32::try_from(limit(request.query, 100, REPLAYS_MAX)?).unwrap_or(u32::MAX);
         let catalog = Arc::clone(&self.catalog);
         let replays = blocking(move || catalog.replays(limit)).await?;
@@ -119,18 +113,12 @@ impl Running {
         Ok(ok(&json!({"replays": replays})))
     }
 
-    pub(super) async fn replay_status(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn replay_status(&self, request: &AdminRequest<'_>) -> Answer {
         Ok(ok(&self.show(&self.find_replay(request).await?)))
     }
 
     /// Ends a replay before its time. What it has replaced stays replaced.
-    pub(super) async fn cancel_replay(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn cancel_replay(&self, request: &AdminRequest<'_>) -> Answer {
         let replay = self.find_replay(request).await?;
         let (catalog, id) = (Arc::clone(&self.catalog), replay.id);
         let ended = blocking(move || catalog.end_replay(id, ReplayState::Cancelled, None)).await?;

@@ -3,17 +3,13 @@
 use super::columns::{bad, column_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter};
 use super::schema::flag;
-use super::{AdminRequest, BODY_MAX, Running};
+use super::{AdminRequest, Answer, BODY_MAX, Running};
 use crate::catalog::{IfExists, NewStream};
 use crate::columns::sample::{Field, Limits, Sample};
-use crate::contracts::foundry::model::schema_of;
-use crate::contracts::request_id::RequestId;
 use crate::formats::json::BodyKind;
 use crate::http::body::{self, Encoding};
 use crate::schema::{Column, ColumnType, Policy, StreamSettings, system};
 use bytes::Bytes;
-use http::Response;
-use http_body_util::Full as FullBody;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -24,10 +20,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 impl Running {
     /// Makes a stream, from a sample if there is one in the body: NDJSON, a JSON document, or gzip of either. The sample is
     /// not stored. With `dry`, only says which columns there would be.
-    pub(super) async fn sample_stream(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn sample_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let name = parameter(request.query, "name").filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| bad("'name' is required in the query"))?;
         let policy = parameter(request.query, "policy").map(|policy| policy.parse::<Policy>());
@@ -39,41 +32,34 @@ impl Running {
         let found = tokio::task::spawn_blocking(move || columns(body, fields_max));
         let columns = found.await.map_err(|error| internal(&error))??;
         if flag(request.query, "dry")? {
-            let foundry = schema_of(&columns);
-            let columns: Vec<Value> = columns.iter().map(column_json).collect();
-            return Ok(ok(&json!({
-                "name": name,
-                "policy": policy,
-                "schema": {"columns": columns},
-                // To be sent to Foundry's own route.
-                "foundry_schema": foundry.map(|schema| schema.to_json()),
-            })));
+            let shown: Vec<Value> = columns.iter().map(column_json).collect();
+            let mut answer = json!({"name": name, "policy": policy, "schema": {"columns": shown}});
+            for (field, schema) in self.contracts.extras().filter_map(|(_, extras)| extras.schema(&columns)) {
+                answer[field] = schema;
+            }
+            return Ok(ok(&answer));
         }
-        let (name, settings) = named(request.query, name)?;
+        let (name, settings) = self.named(request.query, name)?;
         let new = NewStream { name, policy, columns, settings, if_exists: IfExists::Error };
         let stream = blocking(move || catalog.create_stream_with(new)).await?;
         Ok(created(&stream_json(&stream)))
     }
-}
 
-/// The name and the settings of a new stream: in Amperity's contract clients know it by an id that is made here, and what
-/// it was named is for people.
-fn named(query: &str, name: String) -> Result<(String, StreamSettings), Problem> {
-    let settings = StreamSettings {
-        description: parameter(query, "description").unwrap_or_default(),
-        project: parameter(query, "project").filter(|project| !project.is_empty()),
-        ..StreamSettings::default()
-    };
-    match parameter(query, "dialect").as_deref() {
-        None => Ok((name, settings)),
-        Some("amperity") => {
-            let id = format!("is-{}", RequestId::next().letters(9));
-            let vendor = [("name".to_owned(), Value::from(name))].into_iter().collect();
-            Ok((id, StreamSettings { vendor, ..settings }))
-        }
-        Some(other) => {
-            Err(bad(format!("'dialect' is amperity, where a stream has an id of its own, not {other:?}")))
-        }
+    /// The name and the settings of a new stream. In a contract whose streams have ids of their own, clients know it by an
+    /// id that is made here, and what it was named is for people.
+    fn named(&self, query: &str, name: String) -> Result<(String, StreamSettings), Problem> {
+        let settings = StreamSettings {
+            description: parameter(query, "description").unwrap_or_default(),
+            project: parameter(query, "project").filter(|project| !project.is_empty()),
+            ..StreamSettings::default()
+        };
+        let Some(contract) = parameter(query, "dialect") else { return Ok((name, settings)) };
+        let mut extras = self.contracts.extras().filter(|(name, _)| *name == contract);
+        let made = extras.find_map(|(_, extras)| extras.new_stream(&name));
+        let (id, vendor) = made.ok_or_else(|| {
+            bad(format!("'dialect' names a contract whose streams have ids of their own, not {contract:?}"))
+        })?;
+        Ok((id, StreamSettings { vendor, ..settings }))
     }
 }
 

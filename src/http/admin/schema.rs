@@ -3,18 +3,14 @@
 
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::catalog::{Accept, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream};
 use crate::columns::Proposal;
 use crate::schema::{Change, Policy, StreamSettings};
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full as FullBody;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-type Answer = Result<Response<FullBody<Bytes>>, Problem>;
 
 /// `PUT …/schema`
 #[derive(Debug, Deserialize)]
@@ -132,15 +128,14 @@ impl Running {
         let control = Arc::clone(&self.control);
         let work = move || {
             // What is not named stays as it is, also if somebody changes it at this moment.
-            let _managing = control.managing.lock();
-            let catalog = &control.catalog;
-            let stream = catalog.streams().get(stream.id).cloned().unwrap_or(stream);
+            let _change = control.change();
+            let stream = control.streams().get(stream.id).cloned().unwrap_or(stream);
             let alter = Alter { settings: settings(&stream.settings)?, ..alter };
-            let changes = catalog.changes(stream.id, expected, &alter)?;
+            let changes = control.changes(stream.id, expected, &alter)?;
             if dry {
                 return Ok((stream, changes));
             }
-            Ok((catalog.alter_stream(stream.id, expected, &alter)?, changes))
+            Ok((control.alter_stream(stream.id, expected, &alter)?, changes))
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(internal(&error)))
     }
@@ -150,7 +145,7 @@ impl Running {
         if flag(request.query, "drop")? {
             blocking(move || control.drop_stream(id)).await?;
         } else {
-            blocking(move || control.catalog.delete_stream(id)).await?;
+            blocking(move || control.delete_stream(id)).await?;
         }
         Ok(respond(StatusCode::NO_CONTENT, "application/json", String::new()))
     }

@@ -1,15 +1,12 @@
 //! `/admin/v1/staged`: files that wait to be published; and those that are held back, since they do not fit their table:
 //! let go, or made anew, once that was mended.
 
-use super::problem::{Problem, blocking, ok, parameter};
+use super::problem::{blocking, ok, parameter};
 use super::state::file;
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::batch::StreamId;
 use crate::catalog::{Catalog, CatalogError, NewReplay, RegisteredFile, Stream};
 use crate::wal::{Lsn, LsnRange};
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full as FullBody;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +14,7 @@ use std::sync::Arc;
 const REPLAYS_LOOKED_AT: u32 = 1000;
 
 impl Running {
-    pub(super) async fn staged(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn staged(&self) -> Answer {
         let catalog = Arc::clone(&self.catalog);
         let files = blocking(move || catalog.staged()).await?;
         let streams = self.catalog.streams();
@@ -34,10 +31,7 @@ impl Running {
 
     /// Looks again at files that are held back: those that fit their table now are published, those that its mapping of
     /// now would make fit are made anew.
-    pub(super) async fn recover(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn recover(&self, request: &AdminRequest<'_>) -> Answer {
         let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
         let only = only.map(|stream| stream.id);
         let catalog = Arc::clone(&self.catalog);

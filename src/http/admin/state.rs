@@ -2,14 +2,12 @@
 
 use super::health::not_ready;
 use super::problem::{Problem, blocking, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Phase, Running};
+use super::{AdminRequest, Answer, Phase, Running};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{FileState, Loss, RegisteredFile};
 use crate::error::chain;
 use crate::wal::{Lsn, Whereabouts};
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full as FullBody;
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +20,7 @@ const LOSSES_MAX: u32 = 100;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Running {
-    pub(super) fn metrics(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) fn metrics(&self) -> Answer {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded"))?;
@@ -74,7 +72,7 @@ impl Running {
         if at == 0 { 0.0 } else { (self.clock.now() - at).max(0) as f64 / 1e6 }
     }
 
-    pub(super) async fn wal_report(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn wal_report(&self) -> Answer {
         let status = self.wal.status();
         let catalog = Arc::clone(&self.catalog);
         let losses = blocking(move || catalog.losses(LOSSES_MAX)).await?;
@@ -105,10 +103,7 @@ impl Running {
     }
 
     /// Closes the open files and waits until everything accepted so far is published.
-    pub(super) async fn publish(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn publish(&self, request: &AdminRequest<'_>) -> Answer {
         let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
         let lsn = self.wal.status().appended;
         let streams: Vec<StreamId> = match &only {
@@ -144,10 +139,7 @@ impl Running {
     }
 
     /// Where the rows of one acknowledged request are now.
-    pub(super) async fn receipt(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn receipt(&self, request: &AdminRequest<'_>) -> Answer {
         let lsn = request.id().parse().map(Lsn);
         let lsn =
             lsn.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt is a log sequence number"))?;

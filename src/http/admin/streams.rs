@@ -3,9 +3,8 @@
 use super::columns::stream_json;
 use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
-use super::{AdminRequest, Running};
+use super::{AdminRequest, Answer, Running};
 use crate::catalog::{KnownMisfit, Stream};
-use crate::contracts::foundry::snippets;
 use crate::schema::{Schema, system};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -18,7 +17,7 @@ const RECORDS_MAX: usize = 1000;
 const FILES_MAX: u32 = 1000;
 
 impl Running {
-    pub(super) async fn streams(&self) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn streams(&self) -> Answer {
         let catalog = Arc::clone(&self.catalog);
         let progress = blocking(move || catalog.progress()).await?;
         let streams = self.catalog.streams();
@@ -48,10 +47,7 @@ impl Running {
         })
     }
 
-    pub(super) async fn stream(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn stream(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
         let (misfits, proposals, progress, totals) = blocking(move || {
@@ -69,10 +65,7 @@ impl Running {
     }
 
     /// What became no rows: how much of what kind, the newest with their reasons, and how long rows take.
-    pub(super) async fn errors(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn errors(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
         let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
@@ -100,10 +93,7 @@ impl Running {
         })))
     }
 
-    pub(super) async fn records(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn records(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
         let records = (self.control.newest)(stream, limit).await;
@@ -112,10 +102,7 @@ impl Running {
     }
 
     /// The newest records in the forms in which they land as they came.
-    pub(super) async fn sample(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn sample(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let bad = |message| Problem::new(StatusCode::BAD_REQUEST, message);
         let n = match parameter(request.query, "n") {
@@ -150,29 +137,19 @@ impl Running {
     }
 
     /// Ready code that sends a record to the stream, in some languages.
-    pub(super) fn snippets(
-        &self,
-        request: &AdminRequest<'_>,
-        ingest_url: &str,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) fn snippets(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
-        let base = self.control.public_url.as_deref().unwrap_or(ingest_url);
-        let code = snippets::of(&self.control, &stream, base);
-        Ok(ok(&json!({
-            "dataset_rid": code.dataset,
-            "branch": code.branch,
-            "url": code.url,
-            "curl": code.curl,
-            "python": code.python,
-            "javascript": code.javascript,
-            "java": code.java,
-        })))
+        let base = self.control.public_url.as_deref().unwrap_or(&request.handler.ingest_url);
+        let code = self.contracts.extras().find_map(|(_, extras)| extras.code(&stream, base));
+        code.map(|code| ok(&code)).ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("there is no ready code for the stream {:?}", stream.name),
+            )
+        })
     }
 
-    pub(super) async fn files(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<FullBody<Bytes>>, Problem> {
+    pub(super) async fn files(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, 100, FILES_MAX as usize)?;
         let limit = u32::try_from(limit).unwrap_or(FILES_MAX);

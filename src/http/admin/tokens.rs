@@ -1,8 +1,8 @@
 //! `/admin/v1/tokens`: who may do what.
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
-use super::{AdminRequest, Running};
-use crate::auth::{Auth, Form, ManageError, Scope, TokenInfo, TokenKind, TokenRequest};
+use super::{AdminRequest, Answer, Running};
+use crate::auth::{Auth, ManageError, Scope, ScopeClaim, TokenInfo, TokenKind, TokenRequest};
 use crate::clock::Micros;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -69,23 +69,20 @@ impl NewToken {
 }
 
 impl Running {
-    pub(super) async fn tokens(&self) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn tokens(&self) -> Answer {
         let tokens = self.managed(Auth::tokens).await?;
         let now = self.clock.now();
         let tokens: Vec<Value> = tokens.iter().map(|token| shown(token, now)).collect();
         Ok(ok(&json!({"tokens": tokens})))
     }
 
-    pub(super) async fn token(&self, request: &AdminRequest<'_>) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn token(&self, request: &AdminRequest<'_>) -> Answer {
         let id = request.id().to_owned();
         let token = self.managed(move |auth| auth.token(&id)).await?;
         Ok(ok(&shown(&token, self.clock.now())))
     }
 
-    pub(super) async fn make_token(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn make_token(&self, request: &AdminRequest<'_>) -> Answer {
         let new: NewToken = request.json()?;
         let kind = match new.kind {
             None | Some(Kind::Token) => TokenKind::Token,
@@ -95,15 +92,11 @@ impl Running {
         };
         let now = self.clock.now();
         let (maker, new) = (request.caller.clone(), new.into_request(now)?);
-        let made = self.managed(move |auth| auth.create_token(&maker, kind, Form::Forebay, &new)).await?;
+        let made = self.managed(move |auth| auth.create_token(&maker, kind, None, &new)).await?;
         Ok(created(&with_value(&made, now)))
     }
 
-    async fn issue_token(
-        &self,
-        request: &AdminRequest<'_>,
-        new: NewToken,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn issue_token(&self, request: &AdminRequest<'_>, new: NewToken) -> Answer {
         let (maker, new) = (request.caller.clone(), new.into_request(self.clock.now())?);
         let about = json!({
             "kind": "jwt",
@@ -114,25 +107,19 @@ impl Running {
             "project": new.project,
             "expires_at": new.expires_at.map(timestamp),
         });
-        let value = self.managed(move |auth| auth.issue_token(&maker, Form::Forebay, &new)).await?;
+        let value = self.managed(move |auth| auth.issue_token(&maker, ScopeClaim::own, &new)).await?;
         let mut body = about;
         body["token"] = value.into();
         Ok(created(&body))
     }
 
-    pub(super) async fn refresh_token(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn refresh_token(&self, request: &AdminRequest<'_>) -> Answer {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let made = self.managed(move |auth| auth.refresh_token(&maker, &id)).await?;
         Ok(ok(&with_value(&made, self.clock.now())))
     }
 
-    pub(super) async fn revoke_token(
-        &self,
-        request: &AdminRequest<'_>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    pub(super) async fn revoke_token(&self, request: &AdminRequest<'_>) -> Answer {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         self.managed(move |auth| auth.revoke_token(&maker, &id)).await?;
         Ok(nothing())

@@ -2,10 +2,11 @@
 
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
+use crate::batch;
 use crate::catalog::Stream;
-use crate::contracts::Dialect;
 use crate::contracts::reject::{Kind, Reject};
-use crate::http::limits::{Asking, Refused, Standing};
+use crate::contracts::{Entry, Standing};
+use crate::http::limits::{Asking, Refused};
 use std::time::Instant;
 
 /// Of a refused request, so many bytes are read and dropped, so that its connection stays good for the next one.
@@ -16,18 +17,25 @@ pub(super) struct Admission<'a> {
     asking: Asking<'a>,
     /// Length of the body that the head announces.
     pub(super) declared: Option<u64>,
+    /// Bytes that the contract allows it on the wire, if fewer than the configuration.
+    pub(super) body_max: Option<u64>,
     pub(super) asked_at: Instant,
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn new(dialect: &dyn Dialect, caller: &'a Caller, arrival: &Arrival) -> Self {
+    pub(super) fn new(entry: &Entry, caller: &'a Caller, arrival: &Arrival, body_max: Option<u64>) -> Self {
         let asking = Asking {
-            dialect: dialect.id(),
+            dialect: entry.tag,
             token: caller.id.0,
             token_per_second: caller.rps,
             project: caller.project.as_deref(),
         };
-        Self { asking, declared: arrival.declared(), asked_at: arrival.at }
+        Self { asking, declared: arrival.declared(), body_max, asked_at: arrival.at }
+    }
+
+    /// The contract that it came by.
+    pub(super) fn contract(&self) -> batch::Dialect {
+        self.asking.dialect
     }
 
     /// The refusal. `standing` is told to the client besides.

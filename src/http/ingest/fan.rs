@@ -11,9 +11,8 @@ use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
-use crate::contracts::{Dialect, Reply, Wait};
+use crate::contracts::{Made, Receive, Reply, Standing};
 use crate::formats::json::BodyKind;
-use crate::http::limits::Standing;
 use crate::mapping::frames;
 use crate::mapping::{self, Evaluated, Failure, Mapping, Request};
 use bytes::Bytes;
@@ -46,18 +45,18 @@ struct Live {
 impl IngestHandler {
     pub(super) async fn take_for_receiver(
         &self,
-        dialect: &'static dyn Dialect,
+        made: &Made,
         arrival: &Arrival,
         incoming: Incoming,
-        wait: Wait,
+        receive: Receive,
         standing: &mut Option<Standing>,
     ) -> Result<Reply, Reject> {
         let (head, ip) = (&arrival.head, arrival.peer.ip());
-        let (caller, receiver) = (Caller::nobody(), self.receiver(dialect, arrival)?);
-        let admission = Admission::new(dialect, &caller, arrival);
-        self.admit_to(&admission, &receiver, standing)?;
+        let caller = Caller::nobody();
+        let admission = Admission::new(made.entry, &caller, arrival, None);
+        self.admit_to(&admission, &receive.receiver, standing)?;
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(dialect, head, incoming, &admission).await?;
+        let mut body = self.receive(head, incoming, &admission).await?;
         if body.is_quick() {
             body.decode()?;
         } else {
@@ -66,19 +65,10 @@ impl IngestHandler {
         }
         let come = Come { headers: &head.headers, ip, received_at: self.clock.now() };
         let records = Records { kind: BodyKind::Opaque, partly: false };
-        let (stream, body) = self.fan_out(dialect, &receiver, body, records, &come).await?;
-        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: come.ip, key };
-        let outcome = self.store(&origin, &body, dialect.waits(&receiver, wait)).await?;
-        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
-    }
-
-    /// The receiver of a request. Before the body is read.
-    pub(super) fn receiver(
-        &self,
-        dialect: &'static dyn Dialect,
-        arrival: &Arrival,
-    ) -> Result<Arc<Receiver>, Reject> {
-        dialect.receiver(&self.control, &arrival.head()).map_err(Reject::close)
+        let (stream, body) = self.fan_out(&receive, body, records, &come).await?;
+        let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: come.ip, key };
+        let outcome = self.store(&origin, &body, receive.wait).await?;
+        Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
 
     /// Counts a request against the limits of its receiver.
@@ -95,14 +85,13 @@ impl IngestHandler {
     /// Makes of a body for a receiver what goes into its frame: decides for every export what becomes of every record.
     pub(super) async fn fan_out(
         &self,
-        dialect: &'static dyn Dialect,
-        receiver: &Arc<Receiver>,
+        receive: &Receive,
         body: Received,
         records: Records,
         come: &Come<'_>,
     ) -> Result<(Arc<Stream>, Checked), Reject> {
-        let (stream, exports) = self.live(receiver)?;
-        let headers = come.headers.iter().filter(|(name, _)| !dialect.hides_header(name.as_str()));
+        let (stream, exports) = self.live(&receive.receiver)?;
+        let headers = come.headers.iter().filter(|(name, _)| !receive.hides.contains(&name.as_str()));
         let headers = mapping::headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
         let kept = keep(&headers)?;
         let mut whole = match &body.pieces[..] {
@@ -120,7 +109,7 @@ impl IngestHandler {
         let mut refused = Vec::new();
         if bad > 0 {
             if !records.partly || bad == found.len() {
-                return Err(dialect.unmapped(worst(&failures)));
+                return Err((receive.unmapped)(worst(&failures)));
             }
             let good = found.iter().zip(&failures).filter(|(_, failures)| failures.is_empty());
             let mut left = good.map(|(record, _)| *record).collect::<Vec<_>>().join(&b'\n');
@@ -151,7 +140,7 @@ impl IngestHandler {
             request: Some(kept),
             results: Bytes::from(results),
             exports: exports.iter().map(|export| export.label.clone()).collect(),
-            receiver: Some(Arc::clone(receiver)),
+            receiver: Some(Arc::clone(&receive.receiver)),
             refused,
         };
         let judged = Some(Judged { version: stream.schema.version, received_at: come.received_at });

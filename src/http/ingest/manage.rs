@@ -5,11 +5,11 @@ use super::admit::Admission;
 use super::fan::{Come, Records};
 use super::received::{self, Manner, Received};
 use super::store::{self, Origin};
-use super::target::check_takes_requests;
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::contracts::reject::Reject;
-use crate::contracts::{Call, Destination, Dialect, Managed, Reply, RequestHead};
+use crate::contracts::shared::target::check_takes_requests;
+use crate::contracts::{Call, Destination, Made, Managed, Reply, RequestHead};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 impl IngestHandler {
     pub(super) async fn manage(
         &self,
-        dialect: &'static dyn Dialect,
+        made: &Made,
         arrival: &Arrival,
         incoming: Incoming,
         caller: &Caller,
@@ -26,8 +26,8 @@ impl IngestHandler {
     ) -> Result<Reply, Reject> {
         let (head, peer) = (&arrival.head, arrival.peer);
         let key = store::key_of(&head.headers)?;
-        let mut body = self.receive(dialect, head, incoming, admission).await?;
-        let control = Arc::clone(&self.control);
+        let mut body = self.receive(head, incoming, admission).await?;
+        let working = Arc::clone(&made.contract);
         let (moved, caller) = (head.clone(), caller.clone());
         // It may touch the catalog's disk.
         let worked = tokio::task::spawn_blocking(move || {
@@ -48,7 +48,7 @@ impl IngestHandler {
                 caller,
                 peer: peer.ip(),
             };
-            let managed = dialect.manage(&control, &call)?;
+            let managed = working.manage(&call)?;
             if let Managed::Append(append) = &managed {
                 body.in_flight.grow_to(append.body.len() as u64)?;
             }
@@ -62,7 +62,7 @@ impl IngestHandler {
                 let received_at = self.clock.now();
                 let (stream, body) = match &append.to {
                     Destination::Stream(stream) => {
-                        let (kind, bodies) = (append.kind, dialect.bodies());
+                        let (kind, bodies) = (append.kind, append.bodies);
                         check_takes_requests(stream)?;
                         let stream = Arc::clone(stream);
                         let known = Some(Arc::clone(&stream));
@@ -76,16 +76,16 @@ impl IngestHandler {
                         };
                         (stream, received::check(body, manner).await?)
                     }
-                    Destination::Receiver(receiver) => {
+                    Destination::Receiver(receive) => {
                         let come = Come { headers: &head.headers, ip: peer.ip(), received_at };
                         let records = Records { kind: append.kind, partly: true };
-                        self.fan_out(dialect, receiver, body, records, &come).await?
+                        self.fan_out(receive, body, records, &come).await?
                     }
                 };
-                let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: peer.ip(), key };
+                let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;
-                let (control, accepted) = (Arc::clone(&self.control), outcome.accepted.clone());
-                let reply = tokio::task::spawn_blocking(move || (append.reply)(&control, &accepted));
+                let accepted = outcome.accepted.clone();
+                let reply = tokio::task::spawn_blocking(move || (append.reply)(&accepted));
                 let reply = reply.await.map_err(|error| Reject::internal(&error))?;
                 Ok(outcome.mark(reply))
             }

@@ -17,9 +17,12 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::request_id::RequestId;
+use crate::contracts::route::Access;
 use crate::contracts::shared::control::Control;
-use crate::contracts::{DIALECTS, Dialect, Named, Parsed, Reply, RequestHead, origin};
-use crate::http::limits::{self, Standing};
+use crate::contracts::{
+    Contracts, Found, Ingest, Made, Named, Parsed, Reply, RequestHead, Standing, Told, origin,
+};
+use crate::http::limits;
 use crate::idempotency;
 use crate::metrics;
 use crate::progress::Progress;
@@ -53,6 +56,7 @@ pub struct IngestHandler {
     pub clock: Arc<dyn Clock>,
     pub auth: Arc<Auth>,
     pub control: Arc<Control>,
+    pub contracts: Contracts,
     pub keys: Arc<idempotency::Index>,
     pub metrics: Arc<metrics::Http>,
     pub settings: ArcSwap<Settings>,
@@ -85,22 +89,22 @@ impl Handler for IngestHandler {
         let (head, incoming) = request.into_parts();
         let mut arrival = Arrival { head, peer, at: Instant::now() };
         let path = arrival.head.uri.path();
-        let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.takes(path)) else {
+        let Some(made) = self.contracts.find(path) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind.index());
-            // Until a contract owns the path, the first one words the refusal.
-            let reply = DIALECTS[0].rejected(&arrival.head(), &reject);
+            let reply = self.contracts.first().rejected(&arrival.head(), &reject);
             self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
             return response(reply, None);
         };
-        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(dialect.id()) };
-        if dialect.names_requests() {
+        let Made { entry, contract } = made;
+        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(entry.tag) };
+        if entry.names_requests {
             arrival.head.extensions.insert(named);
         }
-        let mut standing = None;
+        let mut told = Told { named, standing: None };
         let mut page =
-            if dialect.is_for_pages() { self.cors.load().page(&arrival.head.headers) } else { Page::Ignored };
-        let answer = self.answer(*dialect, &arrival, incoming, &mut standing, &mut page).await;
+            if entry.is_for_pages { self.cors.load().page(&arrival.head.headers) } else { Page::Ignored };
+        let answer = self.answer(made, &arrival, incoming, &mut told.standing, &mut page).await;
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
@@ -112,13 +116,10 @@ impl Handler for IngestHandler {
                 if reject.kind == Kind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
-                (dialect.rejected(&arrival.head(), &reject), Some(reject))
+                (contract.rejected(&arrival.head(), &reject), Some(reject))
             }
         };
-        dialect.name_request(&mut reply, &named);
-        if let Some(standing) = standing {
-            dialect.tell(&mut reply, &standing);
-        }
+        contract.finish(&mut reply, &told);
         self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
         let mut response = response(reply, reject.as_ref());
         page.decorate(response.headers_mut());
@@ -185,7 +186,7 @@ fn unread(error: AuthError) -> Reject {
 impl IngestHandler {
     async fn answer(
         &self,
-        dialect: &'static dyn Dialect,
+        made: &Made,
         arrival: &Arrival,
         incoming: Incoming,
         standing: &mut Option<Standing>,
@@ -195,48 +196,62 @@ impl IngestHandler {
             return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
         }
         let head = &arrival.head;
-        let parsed = dialect.parse(arrival.head())?;
-        let ingest = match parsed {
+        let ingest = match made.contract.parse(arrival.head())? {
             Parsed::Ingest(ingest) => ingest,
-            Parsed::Receive(wait) => {
-                return self.take_for_receiver(dialect, arrival, incoming, wait, standing).await;
+            Parsed::Receive(receive) => {
+                return self.take_for_receiver(made, arrival, incoming, receive, standing).await;
             }
             Parsed::Answer(reply) => return Ok(reply),
             Parsed::Preflight(methods) => return Ok(cors::preflight(&methods)),
             Parsed::Manage(manage) => {
-                let caller = match manage.need {
-                    Some(need) => self.identify(head, &manage.credential, need, page)?,
-                    None => Caller::nobody(),
+                let caller = match manage.access {
+                    Access::Token(need) => self.identify(head, &manage.credential, need, page)?,
+                    Access::Ingest => self.identify(head, &manage.credential, Need::Any, page)?,
+                    Access::Public | Access::Secret => Caller::nobody(),
                 };
-                let admission = Admission::new(dialect, &caller, arrival);
-                if manage.need.is_some() {
+                let admission = Admission::new(made.entry, &caller, arrival, None);
+                if matches!(manage.access, Access::Token(_) | Access::Ingest) {
                     self.admit_call(&admission)?;
                 }
-                return self.manage(dialect, arrival, incoming, &caller, &admission).await;
+                return self.manage(made, arrival, incoming, &caller, &admission).await;
             }
-            Parsed::Export => {
-                let (caller, receiver) = (Caller::nobody(), self.receiver(dialect, arrival)?);
-                let admission = Admission::new(dialect, &caller, arrival);
+            Parsed::Export(receiver) => {
+                let caller = Caller::nobody();
+                let admission = Admission::new(made.entry, &caller, arrival, None);
                 self.admit_to(&admission, &receiver, standing)?;
-                return self.manage(dialect, arrival, incoming, &caller, &admission).await;
+                return self.manage(made, arrival, incoming, &caller, &admission).await;
             }
         };
+        self.take(made, arrival, incoming, ingest, (standing, page)).await
+    }
+
+    /// Takes records for a stream.
+    async fn take(
+        &self,
+        made: &Made,
+        arrival: &Arrival,
+        incoming: Incoming,
+        ingest: Ingest<'_>,
+        (standing, page): (&mut Option<Standing>, &mut Page),
+    ) -> Result<Reply, Reject> {
+        let head = &arrival.head;
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
-        let admission = Admission::new(dialect, &caller, arrival);
-        let found = self.find_target(dialect, &arrival.head(), &ingest, &caller);
-        let known = found.as_ref().ok().and_then(|(target, _)| target.stream());
+        let admission = Admission::new(made.entry, &caller, arrival, ingest.body_max);
+        let found = (ingest.find)(&caller);
+        let known = found.as_ref().ok().and_then(|found| found.target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
-        let (target, open) = found?;
+        let Found { target, open } = found?;
         let mode = target.stream().map(|stream| stream.settings.mode).unwrap_or_default();
         if mode == Mode::Reject {
-            let message = format!("Stream {} is not accepting events", ingest.stream);
+            let name = target.stream().map_or("", |stream| &stream.name);
+            let message = format!("Stream {name} is not accepting events");
             return Err(Reject::new(Kind::Conflict, message).code("stream-rejected").close());
         }
-        let key = store::key_of(&head.headers)?.or_else(|| dialect.key(&self.control, &arrival.head()));
-        let body = self.receive(dialect, head, incoming, &admission).await?;
+        let key = store::key_of(&head.headers)?.or(ingest.key);
+        let body = self.receive(head, incoming, &admission).await?;
         let manner = Manner {
             kind: ingest.kind,
-            bodies: dialect.bodies(),
+            bodies: ingest.bodies,
             stream: target.stream().cloned(),
             others: target.others().to_vec(),
             received_at: self.clock.now(),
@@ -245,26 +260,24 @@ impl IngestHandler {
         let body = received::check(body, manner.clone()).await?;
         if mode == Mode::Drop {
             self.metrics.dropped();
-            return Ok(dialect.dropped(&arrival.head()));
+            return Ok((ingest.dropped)(&arrival.head()));
         }
-        let mut stream = self.stream_of(dialect, target).await?;
+        let mut stream = self.stream_of(target).await?;
         if manner.bodies.one_payload {
             stream = self.of_payload(stream, Payload::of(ingest.kind)).await?;
         }
         let mut body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
-        let kept = dialect.keeps(&arrival.head());
-        if !kept.is_empty() {
-            body.fan.request = Some(fan::keep(&kept)?);
+        if !ingest.keeps.is_empty() {
+            body.fan.request = Some(fan::keep(&ingest.keeps)?);
         }
-        let origin = Origin { stream: &stream, dialect: dialect.id(), client_ip: arrival.peer.ip(), key };
+        let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
-        Ok(outcome.mark(dialect.accepted(&arrival.head(), &outcome.accepted)))
+        Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
 
     /// Reads a request's body, within what may be in memory.
     async fn receive(
         &self,
-        dialect: &dyn Dialect,
         head: &http::request::Parts,
         incoming: Incoming,
         admission: &Admission<'_>,
@@ -272,8 +285,8 @@ impl IngestHandler {
         let encoding = Encoding::of(&head.headers)?;
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
-        let configured = settings.body_max(dialect.id());
-        let body_max = dialect.body_max(&self.control, &RequestHead::of(head), configured);
+        let configured = settings.body_max(admission.contract());
+        let body_max = admission.body_max.map_or(configured, |max| configured.min(max));
         // One that is too large is refused for that.
         in_flight.grow_to(admission.declared.unwrap_or(0).min(body_max))?;
         if let Some(declared) = admission.declared.filter(|declared| *declared <= body_max) {

@@ -1,20 +1,12 @@
 //! Where the records of a request go: the stream it names, the stream that a connection stands for, or one that its
 //! first record makes.
 
-use super::{IngestHandler, unread};
-use crate::auth::{AuthError, Caller, Need};
-use crate::catalog::{Alter, CatalogError, Stream, check_name};
-use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::{Dialect, Ingest, NewTarget, Open, RequestHead, Wrapped};
-use crate::schema::{Payload, Policy, StreamSettings};
+use super::IngestHandler;
+use crate::catalog::{Alter, CatalogError, Stream};
+use crate::contracts::Target;
+use crate::contracts::reject::Reject;
+use crate::schema::{Payload, StreamSettings};
 use std::sync::Arc;
-
-pub(super) enum Target {
-    /// A stream, and others that the same records go to.
-    Streams(Arc<Stream>, Vec<Arc<Stream>>),
-    /// To be made once there is a record for it.
-    New(NewTarget),
-}
 
 impl Target {
     /// The stream, if there is one yet.
@@ -35,82 +27,14 @@ impl Target {
 }
 
 impl IngestHandler {
-    /// Finds the target and checks that the caller may send there. Before the body is read.
-    pub(super) fn find_target(
-        &self,
-        dialect: &dyn Dialect,
-        head: &RequestHead<'_>,
-        ingest: &Ingest<'_>,
-        caller: &Caller,
-    ) -> Result<(Target, Option<Open>), Reject> {
-        if let Some(target) = dialect.target(&self.control, head, caller) {
-            let Wrapped { stream, open } = target.map_err(Reject::close)?;
-            return match stream {
-                Ok(stream) => Ok((Target::Streams(stream, Vec::new()), Some(open))),
-                Err(new) if self.auth.is_open() => Ok((Target::New(new), Some(open))),
-                Err(_) => {
-                    let message = format!("{} does not exist", dialect.noun());
-                    Err(Reject::new(Kind::NoSuchStream, message).close())
-                }
-            };
-        }
-        self.find_named(dialect, head, ingest, caller).map(|target| (target, None))
-    }
-
-    fn find_named(
-        &self,
-        dialect: &dyn Dialect,
-        head: &RequestHead<'_>,
-        ingest: &Ingest<'_>,
-        caller: &Caller,
-    ) -> Result<Target, Reject> {
-        let project = ingest.project.as_deref();
-        if project.is_some_and(|project| !caller.allows_project(project)) {
-            return Err(unread(AuthError::Project));
-        }
-        let project = project.or(caller.project.as_deref());
-        let name = &*ingest.stream;
-        let feeds = if ingest.may_be_connection {
-            self.control.feeds.find(ingest.project.as_deref(), name)
-        } else {
-            None
-        };
-        let streams = self.catalog.streams();
-        let fed = feeds.as_deref().unwrap_or_default();
-        let fed = fed.iter().filter_map(|id| streams.get(*id)).filter(|stream| stream.deleted_at.is_none());
-        let mut found: Vec<Arc<Stream>> = fed.cloned().collect();
-        if feeds.as_deref().unwrap_or_default().is_empty() {
-            found.extend(streams.find(name).filter(|stream| is_in(stream, project)).cloned());
-        }
-        // Rights are for names, also if the request has the id.
-        found.iter().try_for_each(|stream| caller.require(Need::Ingest(&stream.name))).map_err(unread)?;
-        found.iter().try_for_each(|stream| check_takes_requests(stream)).map_err(Reject::close)?;
-        if !found.is_empty() {
-            return Ok(Target::Streams(found.remove(0), found));
-        }
-        caller.require(Need::Ingest(name)).map_err(unread)?;
-        let may_make = feeds.is_some() || dialect.makes_stream(&self.control, head, caller);
-        // One of another project is not seen, and not made again.
-        if !may_make || streams.named(name).is_some() {
-            let message = format!("{} \"{name}\" does not exist", dialect.noun());
-            return Err(Reject::new(Kind::NoSuchStream, message).close());
-        }
-        check_name(name).map_err(|error| Reject::malformed(error.to_string()))?;
-        Ok(Target::New(NewTarget { name: name.to_owned(), project: project.map(str::to_owned) }))
-    }
-
     /// The stream, made if there is none.
-    pub(super) async fn stream_of(
-        &self,
-        dialect: &'static dyn Dialect,
-        target: Target,
-    ) -> Result<Arc<Stream>, Reject> {
+    pub(super) async fn stream_of(&self, target: Target) -> Result<Arc<Stream>, Reject> {
         let new = match target {
             Target::Streams(stream, _) => return Ok(stream),
             Target::New(new) => new,
         };
-        let control = Arc::clone(&self.control);
-        let make = move || control.catalog.create_stream_with(dialect.new_stream(&control, &new));
+        let catalog = Arc::clone(&self.catalog);
+        let make = move || catalog.create_stream_with(*new);
         match tokio::task::spawn_blocking(make).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(CatalogError::Name(error))) => Err(Reject::malformed(error.to_string())),
@@ -118,9 +42,7 @@ impl IngestHandler {
             Err(error) => Err(Reject::internal(&error)),
         }
     }
-}
 
-impl IngestHandler {
     /// Fixes which bodies a stream takes, if nothing has yet; refuses others.
     pub(super) async fn of_payload(
         &self,
@@ -146,39 +68,19 @@ impl IngestHandler {
         }
         let control = Arc::clone(&self.control);
         let fix = move || {
-            let _managing = control.managing.lock();
-            let stream = control.catalog.streams().get(stream.id).cloned().unwrap_or(stream);
+            let _change = control.change();
+            let stream = control.streams().get(stream.id).cloned().unwrap_or(stream);
             if stream.settings.payload.is_some() {
                 return Ok(stream);
             }
             let settings = StreamSettings { payload: Some(payload), ..(*stream.settings).clone() };
             let alter = Alter { settings: Some(settings), ..Alter::default() };
-            control.catalog.alter_stream(stream.id, None, &alter)
+            control.alter_stream(stream.id, None, &alter)
         };
         let fixed = tokio::task::spawn_blocking(fix).await;
         let stream = fixed.map_err(|error| Reject::internal(&error))?;
         let stream = stream.map_err(|error| Reject::internal(&error))?;
         let known = stream.settings.payload.unwrap_or(payload);
         fits(stream, known)
-    }
-}
-
-/// Refuses what would be stored and land nowhere, and what only a receiver makes rows of.
-pub(super) fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
-    let landing = stream.settings.landing;
-    let lands = landing.table || landing.raw.is_some();
-    if lands && stream.policy != Policy::Mapped {
-        return Ok(());
-    }
-    let name = &stream.name;
-    let what = format!("\"{name}\" takes events through its receiver only");
-    Err(Reject::new(Kind::Unprocessable, what))
-}
-
-/// Whether a project sees the stream. What was made without a project is in all of them.
-fn is_in(stream: &Stream, project: Option<&str>) -> bool {
-    match (stream.settings.project.as_deref(), project) {
-        (Some(own), Some(asked)) => own == asked,
-        _ => true,
     }
 }

@@ -10,6 +10,7 @@ mod window;
 
 use crate::batch::Dialect;
 use crate::clock::Clock;
+use crate::contracts::Standing;
 use hashbrown::DefaultHashBuilder;
 use rates::{Moment, Rates};
 use std::hash::BuildHasher;
@@ -63,17 +64,6 @@ pub struct Asking<'a> {
     /// What the token itself says of requests a second.
     pub token_per_second: Option<u32>,
     pub project: Option<&'a str>,
-}
-
-/// What a client may be told of a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Requests allowed in a second, or in a minute if the contract counts so.
-    pub limit: u32,
-    /// How many of them are left,
-    pub remaining: u32,
-    /// and after how many seconds all of them are.
-    pub reset_seconds: u32,
 }
 
 /// Over a limit.

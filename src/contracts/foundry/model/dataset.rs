@@ -91,6 +91,18 @@ impl Dataset {
         self.branches.iter().find(|branch| branch.name == name)
     }
 
+    /// Makes a view the present one of its branch. `handle`: what rights are for, if there is no such branch yet.
+    pub fn add(&mut self, branch: &str, handle: &str, view: View) {
+        match self.branches.iter_mut().find(|known| known.name == branch) {
+            Some(known) => known.views.push(view),
+            None => self.branches.push(Branch {
+                name: branch.to_owned(),
+                handle: handle.to_owned(),
+                views: vec![view],
+            }),
+        }
+    }
+
     /// The branch that has, or had, this view.
     pub fn branch_of(&self, view: &str) -> Option<&Branch> {
         self.branches.iter().find(|branch| branch.view(view).is_some())

@@ -1,4 +1,5 @@
 //! The schema, in the contract's words, of columns that came about some other way, such as from a sample of records.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::schema::{Field, FieldType, Item, StreamSchema};
 use crate::schema::{Column, ColumnType};

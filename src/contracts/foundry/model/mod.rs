@@ -1,6 +1,6 @@
 //! Foundry's streams as data: their schemas, what a record must be, and which stream a branch of a data set stands for.
 //!
-//! Knows neither HTTP nor the log: `http::dialect::foundry` has the wire words.
+//! Knows neither HTTP nor the log: the wire words are the contract's, around it.
 
 mod check;
 mod dataset;

@@ -18,7 +18,7 @@ pub(super) fn show(request: &Request<'_>) -> Result<Reply, Reject> {
     let (sources, page) = page.cut(all, |kept: &Kept| kept.place.source.clone());
     let sources = sources.iter().map(|source| {
         let mut shown = shown::kept(request, source);
-        let mut sinks = store.sinks(request.branch, &source.place.source)?;
+        let mut sinks = store.sinks(&source.place)?;
         sinks.retain(|sink| sink.entity.deleted.is_none());
         let sinks: Result<Vec<Value>, Reject> = sinks.iter().map(|sink| self::sink(request, sink)).collect();
         put(&mut shown, "sinks", sinks?);

@@ -48,14 +48,14 @@ pub(super) fn task(operation: &str, place: &Place) -> String {
 
 /// A version, made now by whoever calls.
 pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
-    let digest = Sha256::digest(serde_json::to_vec(content).unwrap_or_default());
+    let digest = Sha256::digest(serde_json::to_vec(content).expect("its keys are texts"));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
-    let (at, by) = (request.control.clock.now(), by(&request.call.caller));
+    let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Version { number, hash, description: description.to_owned(), at, by }
 }
 
 pub(super) fn mark(request: &Request<'_>) -> Mark {
-    let (at, by) = (request.control.clock.now(), by(&request.call.caller));
+    let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Mark { at, by, reason: None, with_source: false }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) ->
     live::alter_stream(request, place, entity)?;
     request.store().save_version(place, entity)?;
     request.store().save(place, entity)?;
-    live::refresh(request.control, request.project, place)
+    live::refresh(request.store(), place)
 }
 
 /// A body with what is read of it; refused if anything of that was wrong.
@@ -113,7 +113,7 @@ fn layers(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Vec<O
     if !place.is_sink() {
         return Ok(vec![own]);
     }
-    let source = request.find(&Place { sink: None, ..place.clone() })?;
+    let source = request.find(&place.of_source())?;
     Ok(vec![source.content.settings, own])
 }
 
@@ -154,7 +154,7 @@ pub(super) fn disable(request: &Request<'_>, place: &Place) -> Result<Reply, Rej
         let reason = Some("API request".to_owned());
         entity.disabled = Some(Mark { reason, ..mark(request) });
         request.store().save(place, &entity)?;
-        live::refresh(request.control, request.project, place)?;
+        live::refresh(request.store(), place)?;
     }
     tasks::done(request, place, &task("disable", place), Ok(DISABLED))
 }
@@ -163,7 +163,7 @@ pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     let mut entity = request.find(place)?;
     if entity.disabled.take().is_some() {
         request.store().save(place, &entity)?;
-        live::refresh(request.control, request.project, place)?;
+        live::refresh(request.store(), place)?;
     }
     tasks::done(request, place, &task("enable", place), Ok(ENABLED))
 }
@@ -171,7 +171,7 @@ pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
 /// Of a source, the sinks that were deleted with it come back as well.
 pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     if place.is_sink() {
-        request.find(&Place { sink: None, ..place.clone() })?;
+        request.find(&place.of_source())?;
     }
     let found = request.store().find(place)?.filter(|entity| entity.deleted.is_some());
     let Some(mut entity) = found else {
@@ -181,14 +181,14 @@ pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Re
     entity.deleted = None;
     request.store().save(place, &entity)?;
     if !place.is_sink() {
-        for mut sink in request.store().sinks(place.branch, &place.source)? {
+        for mut sink in request.store().sinks(place)? {
             if sink.entity.deleted.as_ref().is_some_and(|deleted| deleted.with_source) {
                 sink.entity.deleted = None;
                 request.store().save(&sink.place, &sink.entity)?;
             }
         }
     }
-    live::refresh(request.control, request.project, place)?;
+    live::refresh(request.store(), place)?;
     tasks::done(request, place, &task("undelete", place), Ok(UNDELETED))
 }
 

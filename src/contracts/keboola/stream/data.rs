@@ -5,10 +5,10 @@ use super::request::project_id;
 use super::test_call::said;
 use super::words::DATA;
 use crate::contracts::keboola::go::Size;
-use crate::contracts::keboola::reply;
+use crate::contracts::keboola::{Common, reply};
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Receiver};
-use crate::contracts::{Accepted, Durability, Reply, RequestHead};
+use crate::contracts::shared::receivers::Receiver;
+use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
 use crate::mapping::Failure;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -62,14 +62,28 @@ pub(super) fn check_project(project: &str) -> Result<(), Reject> {
     }
 }
 
+/// How a record comes to the source of an address.
+pub(super) fn receive(common: &Common, head: &RequestHead<'_>) -> Result<Receive, Reject> {
+    let address = address(head.path).ok_or_else(no_route)?;
+    let (receiver, about) = find(common, address, "http")?;
+    Ok(received(receiver, &about))
+}
+
+/// How records come to a source.
+pub(super) fn received(receiver: Arc<Receiver>, about: &About) -> Receive {
+    let wait = if about.waits { Wait::Sync } else { Wait::Append };
+    // What is a secret is for nobody's table.
+    Receive { receiver, wait, hides: &["authorization"], unmapped }
+}
+
 /// The live source of an address.
 pub(super) fn find(
-    control: &Control,
+    common: &Common,
     [project, source, secret]: [&str; 3],
     kind: &str,
 ) -> Result<(Arc<Receiver>, About), Reject> {
     check_project(project)?;
-    let found = live::find(control, project, source, secret);
+    let found = live::find(common, project, source, secret);
     let found = found.and_then(|receiver| live::about(&receiver).map(|about| (receiver, about)));
     let Some((receiver, about)) = found.filter(|(_, about)| about.kind == kind) else {
         let message = "the specified combination of projectID, sourceID and secret was not found";
@@ -128,7 +142,7 @@ fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Valu
 }
 
 /// A record that some sinks cannot make a row of: nothing is stored for any of them. What was wrong is said of those.
-pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
+fn unmapped(failures: &[(String, Failure)]) -> Reject {
     let kind = match failures {
         [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,
         [(_, Failure::TooLarge), ..] => Kind::TooLarge,

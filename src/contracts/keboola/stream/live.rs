@@ -5,11 +5,11 @@ use super::request::Request;
 use super::settings::{Layers, Overrides};
 use super::words::bad;
 use crate::batch::{Dialect, StreamId};
-use crate::contracts::keboola::names;
+use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
+use crate::contracts::keboola::{Common, names};
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::{
-    Alter, CatalogError, Control, Export, IfExists, NewStream, Receiver, Stream,
-};
+use crate::contracts::shared::control::Control;
+use crate::contracts::shared::receivers::{Export, Receiver};
 use crate::formats::otlp::Signal;
 use crate::mapping::{CheckError, Mapping};
 use crate::schema::{Conditions, Landing, Policy, StreamSettings};
@@ -30,27 +30,23 @@ pub(super) struct About {
 }
 
 /// Lets requests find every source that is kept.
-pub(super) fn load(control: &Control) -> Result<(), CatalogError> {
-    for project in model::projects(control)? {
-        let store = Store { control, project: &project };
-        let refreshed = store
-            .every_source()
-            .and_then(|sources| sources.iter().try_for_each(|kept| refresh(control, &project, &kept.place)));
+pub(super) fn load(control: &Arc<Control>) -> Result<(), CatalogError> {
+    for (project, source) in model::every_source(control)? {
         // The others are as good as they were.
-        if let Err(reject) = refreshed {
-            tracing::error!(project, error = ?reject.internal, "sources of Keboola's Stream API cannot be read");
+        if let Err(reject) = refresh(Store { control, project: &project }, &source) {
+            let (error, source) = (reject.internal, source.path());
+            tracing::error!(project, source, ?error, "a source of Keboola's Stream API cannot be read");
         }
     }
     Ok(())
 }
 
 /// Tells requests what a source, or that of a sink, is now.
-pub(super) fn refresh(control: &Control, project: &str, place: &Place) -> Result<(), Reject> {
-    let place = &Place { sink: None, ..place.clone() };
-    let store = Store { control, project };
+pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
+    let place = &place.of_source();
     let source = store.find(place)?.filter(|source| source.deleted.is_none());
     let Some(source) = source else {
-        stop(control, project, place);
+        stop(store, place);
         return Ok(());
     };
     let sinks = live_sinks(store, place)?;
@@ -72,33 +68,29 @@ pub(super) fn refresh(control: &Control, project: &str, place: &Place) -> Result
         stream: source.stream,
         secret: source.secret,
         exports: sinks.iter().map(export).collect(),
-        about: serde_json::to_value(&about).unwrap_or_default(),
+        about: serde_json::to_value(&about).expect("its keys are texts"),
     };
-    control.receivers.set(Dialect::KeboolaStream, project, &name(place), receiver);
+    store.control.receivers.set(Dialect::KeboolaStream, store.project, &place.path(), receiver);
     Ok(())
 }
 
 /// The sinks of a source that take records, in the order of their ids.
 pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, Reject> {
-    let mut sinks = store.sinks(place.branch, &place.source)?;
+    let mut sinks = store.sinks(place)?;
     sinks.retain(|sink| sink.entity.is_live());
     Ok(sinks)
 }
 
 /// A source takes no more records.
-pub(super) fn stop(control: &Control, project: &str, place: &Place) {
-    control.receivers.remove(Dialect::KeboolaStream, project, &name(place));
-}
-
-fn name(place: &Place) -> String {
-    format!("{}/{}", place.branch, place.source)
+pub(super) fn stop(store: Store<'_>, place: &Place) {
+    store.control.receivers.remove(Dialect::KeboolaStream, store.project, &place.path());
 }
 
 /// The source of an address, whichever branch it is in: its project and id, and what stands behind them.
-pub(super) fn find(control: &Control, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
-    let branches = control.keboola.branches.iter();
+pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
+    let branches = common.settings.branches.iter();
     let mut found = branches.filter_map(|branch| {
-        control.receivers.find(Dialect::KeboolaStream, project, &format!("{branch}/{source}"))
+        common.control.receivers.find(Dialect::KeboolaStream, project, &format!("{branch}/{source}"))
     });
     found.find(|receiver| receiver.knows(secret))
 }
@@ -127,8 +119,7 @@ fn create_stream(
 ) -> Result<StreamId, Reject> {
     let (name, columns) = (stream_name(request, place), Vec::new());
     let new = NewStream { name, policy, columns, settings, if_exists: IfExists::Error };
-    let made = request.control.catalog.create_stream_with(new);
-    Ok(made.map_err(|error| Reject::internal(&error))?.id)
+    Ok(request.control().create_stream(new)?.id)
 }
 
 /// Makes the stream of a source: records as they came, without a table.
@@ -152,7 +143,7 @@ pub(super) fn sink_stream(
 }
 
 fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Result<StreamSettings, Reject> {
-    let source = request.find(&Place { sink: None, ..place.clone() })?;
+    let source = request.find(&place.of_source())?;
     let layers = [&source.content.settings, &content.settings];
     let (count, bytes, seconds) = Layers(&layers).conditions();
     let table = content.table.as_ref();
@@ -203,13 +194,13 @@ pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut En
 }
 
 fn live_stream(request: &Request<'_>, entity: &Entity) -> Option<Arc<Stream>> {
-    let stream = request.control.catalog.streams().get(entity.stream).cloned();
+    let stream = request.control().streams().get(entity.stream).cloned();
     stream.filter(|stream| stream.deleted_at.is_none())
 }
 
 fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Result<(), Reject> {
     let alter = Alter { settings: Some(settings), force: true, ..Alter::default() };
-    let altered = request.control.catalog.alter_stream(entity.stream, None, &alter);
+    let altered = request.control().alter_stream(entity.stream, None, &alter);
     altered.map(drop).map_err(|error| match error {
         CatalogError::Schema(_) => bad(crate::error::chain(&error)),
         error => Reject::internal(&error),
@@ -218,24 +209,24 @@ fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Re
 
 /// Lets the sinks of a source whose settings have changed be written when these say.
 pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Reject> {
-    for sink in request.store().sinks(place.branch, &place.source)? {
+    for sink in request.store().sinks(place)? {
         let known = live_stream(request, &sink.entity).filter(|_| sink.entity.deleted.is_none());
         if let Some(known) = known {
             let conditions = sink_settings(request, &sink.place, &sink.entity.content)?.conditions;
             alter(request, &sink.entity, StreamSettings { conditions, ..(*known.settings).clone() })?;
         }
     }
-    refresh(request.control, request.project, place)
+    refresh(request.store(), place)
 }
 
 /// Deletes the stream of a source or a sink; what is in its table stays.
 fn end_stream(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
-    gone(request.control.catalog.delete_stream(entity.stream).map(drop))
+    gone(request.control().delete_stream(entity.stream).map(drop))
 }
 
 /// Deletes the stream of a source or a sink, and its table.
 pub(super) fn drop_table(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
-    gone(request.control.drop_stream(entity.stream))
+    gone(request.control().drop_stream(entity.stream))
 }
 
 fn gone(deleted: Result<(), CatalogError>) -> Result<(), Reject> {

@@ -22,14 +22,16 @@ mod tasks;
 mod test_call;
 mod words;
 
-use crate::auth::{Caller, Credential, Need};
+use super::{Common, SECTION, Settings, TOKEN_HEADER, WORDS, no_token, reply};
+use crate::auth::{Credential, Need};
 use crate::batch;
-use crate::contracts::keboola::reply;
+use crate::catalog::CatalogError;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Found, Route};
-use crate::contracts::shared::control::{CatalogError, Control, Receiver};
-use crate::contracts::{Accepted, Call, Dialect, Manage, Managed, Named, Parsed, Reply, RequestHead, Wait};
-use crate::mapping::Failure;
+use crate::contracts::route::{self, Access, Found, Route};
+use crate::contracts::shared::control::Control;
+use crate::contracts::{
+    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use model::Place;
@@ -37,119 +39,130 @@ use request::Request;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-#[derive(Debug, Clone, Copy)]
-pub struct KeboolaStream;
-
-/// Of what a route is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Of {
-    Source,
-    Sink,
+pub struct KeboolaStream {
+    common: Common,
 }
 
-/// What is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    Aggregation,
-    Sources,
-    DeletedSources,
-    CreateSource,
-    Sinks,
-    DeletedSinks,
-    CreateSink,
-    Show(Of),
-    Update(Of),
-    Delete(Of),
-    Settings(Of),
-    UpdateSettings(Of),
-    Disable(Of),
-    Enable(Of),
-    Undelete(Of),
-    Versions(Of),
-    ShowVersion(Of),
-    Rollback(Of),
-    ClearStatistics(Of),
-    Test,
-    RotateSecret,
-    TotalStatistics,
-    FileStatistics,
+/// What answers a route.
+#[derive(Clone, Copy)]
+enum Serve {
     /// A record for a source.
-    Send,
-    /// What a browser asks before.
+    Record,
+    /// What a browser asks before a page sends one.
     Options,
     /// An export of OpenTelemetry.
     Export,
+    /// A call about the sources of a branch.
+    Branch(fn(&Request<'_>) -> Result<Reply, Reject>),
+    /// A call about a source or its sinks,
+    Source(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
+    /// about a sink,
+    Sink(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
+    /// about a version of a source,
+    SourceVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
+    /// or of a sink.
+    SinkVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
 }
 
-use Of::{Sink, Source};
+use Serve::{Branch, Sink, SinkVersion, Source, SourceVersion};
 
-pub const ROUTES: &[Route<Action>] = &[
-    Route::get("/v1/branches/{branch}/aggregation/sources", Action::Aggregation),
-    Route::get("/v1/branches/{branch}/sources", Action::Sources),
-    Route::post("/v1/branches/{branch}/sources", Action::CreateSource),
-    Route::get("/v1/branches/{branch}/sources/deleted", Action::DeletedSources),
-    Route::get("/v1/branches/{branch}/sources/{source}", Action::Show(Source)),
-    Route::patch("/v1/branches/{branch}/sources/{source}", Action::Update(Source)),
-    Route::delete("/v1/branches/{branch}/sources/{source}", Action::Delete(Source)),
-    Route::get("/v1/branches/{branch}/sources/{source}/settings", Action::Settings(Source)),
-    Route::patch("/v1/branches/{branch}/sources/{source}/settings", Action::UpdateSettings(Source)),
-    Route::post("/v1/branches/{branch}/sources/{source}/test", Action::Test),
-    Route::put("/v1/branches/{branch}/sources/{source}/disable", Action::Disable(Source)),
-    Route::put("/v1/branches/{branch}/sources/{source}/enable", Action::Enable(Source)),
-    Route::put("/v1/branches/{branch}/sources/{source}/undelete", Action::Undelete(Source)),
-    Route::post("/v1/branches/{branch}/sources/{source}/rotate-secret", Action::RotateSecret),
-    Route::delete("/v1/branches/{branch}/sources/{source}/statistics/clear", Action::ClearStatistics(Source)),
-    Route::get("/v1/branches/{branch}/sources/{source}/versions", Action::Versions(Source)),
-    Route::get("/v1/branches/{branch}/sources/{source}/versions/{version}", Action::ShowVersion(Source)),
+/// What every management call takes.
+const TOKEN: Access = Access::Token(Need::Create);
+const SECRET: Access = Access::Secret;
+
+static ROUTES: &[Route<Serve>] = &[
+    Route::get("/v1/branches/{branch}/aggregation/sources", TOKEN, Branch(aggregation::show)),
+    Route::get("/v1/branches/{branch}/sources", TOKEN, Branch(|call| sources::list(call, false))),
+    Route::post("/v1/branches/{branch}/sources", TOKEN, Branch(sources::create)),
+    Route::get("/v1/branches/{branch}/sources/deleted", TOKEN, Branch(|call| sources::list(call, true))),
+    Route::get("/v1/branches/{branch}/sources/{source}", TOKEN, Source(change::show)),
+    Route::patch("/v1/branches/{branch}/sources/{source}", TOKEN, Source(sources::update)),
+    Route::delete("/v1/branches/{branch}/sources/{source}", TOKEN, Source(sources::delete)),
+    Route::get("/v1/branches/{branch}/sources/{source}/settings", TOKEN, Source(change::settings)),
+    Route::patch("/v1/branches/{branch}/sources/{source}/settings", TOKEN, Source(change::update_settings)),
+    Route::post("/v1/branches/{branch}/sources/{source}/test", TOKEN, Source(test_call::test)),
+    Route::put("/v1/branches/{branch}/sources/{source}/disable", TOKEN, Source(change::disable)),
+    Route::put("/v1/branches/{branch}/sources/{source}/enable", TOKEN, Source(change::enable)),
+    Route::put("/v1/branches/{branch}/sources/{source}/undelete", TOKEN, Source(change::undelete)),
+    Route::post(
+        "/v1/branches/{branch}/sources/{source}/rotate-secret",
+        TOKEN,
+        Source(sources::rotate_secret),
+    ),
+    Route::delete(
+        "/v1/branches/{branch}/sources/{source}/statistics/clear",
+        TOKEN,
+        Source(statistics::clear),
+    ),
+    Route::get("/v1/branches/{branch}/sources/{source}/versions", TOKEN, Source(change::versions)),
+    Route::get(
+        "/v1/branches/{branch}/sources/{source}/versions/{version}",
+        TOKEN,
+        SourceVersion(change::show_version),
+    ),
     Route::put(
         "/v1/branches/{branch}/sources/{source}/versions/{version}/rollback",
-        Action::Rollback(Source),
+        TOKEN,
+        SourceVersion(change::rollback),
     ),
-    Route::get("/v1/branches/{branch}/sources/{source}/sinks", Action::Sinks),
-    Route::post("/v1/branches/{branch}/sources/{source}/sinks", Action::CreateSink),
-    Route::get("/v1/branches/{branch}/sources/{source}/sinks/deleted", Action::DeletedSinks),
-    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}", Action::Show(Sink)),
-    Route::patch("/v1/branches/{branch}/sources/{source}/sinks/{sink}", Action::Update(Sink)),
-    Route::delete("/v1/branches/{branch}/sources/{source}/sinks/{sink}", Action::Delete(Sink)),
-    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}/settings", Action::Settings(Sink)),
+    Route::get(
+        "/v1/branches/{branch}/sources/{source}/sinks",
+        TOKEN,
+        Source(|call, source| sinks::list(call, source, false)),
+    ),
+    Route::post("/v1/branches/{branch}/sources/{source}/sinks", TOKEN, Source(sinks::create)),
+    Route::get(
+        "/v1/branches/{branch}/sources/{source}/sinks/deleted",
+        TOKEN,
+        Source(|call, source| sinks::list(call, source, true)),
+    ),
+    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}", TOKEN, Sink(change::show)),
+    Route::patch("/v1/branches/{branch}/sources/{source}/sinks/{sink}", TOKEN, Sink(sinks::update)),
+    Route::delete("/v1/branches/{branch}/sources/{source}/sinks/{sink}", TOKEN, Sink(sinks::delete)),
+    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}/settings", TOKEN, Sink(change::settings)),
     Route::patch(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/settings",
-        Action::UpdateSettings(Sink),
+        TOKEN,
+        Sink(change::update_settings),
     ),
-    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/disable", Action::Disable(Sink)),
-    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/enable", Action::Enable(Sink)),
-    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/undelete", Action::Undelete(Sink)),
-    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}/versions", Action::Versions(Sink)),
+    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/disable", TOKEN, Sink(change::disable)),
+    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/enable", TOKEN, Sink(change::enable)),
+    Route::put("/v1/branches/{branch}/sources/{source}/sinks/{sink}/undelete", TOKEN, Sink(change::undelete)),
+    Route::get("/v1/branches/{branch}/sources/{source}/sinks/{sink}/versions", TOKEN, Sink(change::versions)),
     Route::get(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/versions/{version}",
-        Action::ShowVersion(Sink),
+        TOKEN,
+        SinkVersion(change::show_version),
     ),
     Route::put(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/versions/{version}/rollback",
-        Action::Rollback(Sink),
+        TOKEN,
+        SinkVersion(change::rollback),
     ),
     Route::get(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/statistics/total",
-        Action::TotalStatistics,
+        TOKEN,
+        Sink(statistics::total),
     ),
     Route::get(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/statistics/files",
-        Action::FileStatistics,
+        TOKEN,
+        Sink(statistics::files),
     ),
     Route::delete(
         "/v1/branches/{branch}/sources/{source}/sinks/{sink}/statistics/clear",
-        Action::ClearStatistics(Sink),
+        TOKEN,
+        Sink(statistics::clear),
     ),
-    Route::post("/stream/{project}/{source}/{secret}", Action::Send),
-    Route::options("/stream/{project}/{source}/{secret}", Action::Options),
-    Route::post("/otlp/{project}/{source}/v1/{signal}", Action::Export),
-    Route::post("/otlp/{project}/{source}/{secret}/v1/{signal}", Action::Export),
+    Route::post("/stream/{project}/{source}/{secret}", SECRET, Serve::Record),
+    Route::options("/stream/{project}/{source}/{secret}", Access::Public, Serve::Options),
+    Route::post("/otlp/{project}/{source}/v1/{signal}", SECRET, Serve::Export),
+    Route::post("/otlp/{project}/{source}/{secret}/v1/{signal}", SECRET, Serve::Export),
 ];
 
 const STREAM: &str = "/stream/";
 /// Of other contracts.
 const OTHERS: [&str; 2] = ["/stream/v0/", "/stream/api/"];
-const TOKEN: &str = "x-storageapi-token";
 
 /// The parts of the service, which have different words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,107 +182,77 @@ impl Part {
     }
 }
 
-impl Dialect for KeboolaStream {
-    fn id(&self) -> batch::Dialect {
-        batch::Dialect::KeboolaStream
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::KeboolaStream,
+    names_requests: true,
+    is_for_pages: false,
+    section: Some(SECTION),
+    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    words: &WORDS,
+    takes,
+    served: || route::served(ROUTES),
+    open: |sections, control| Ok(Arc::new(KeboolaStream::new(sections.get(SECTION)?, control))),
+};
+
+impl KeboolaStream {
+    fn new(settings: Settings, control: Arc<Control>) -> Self {
+        Self { common: Common::new(settings, control) }
+    }
+}
+
+/// Whether a path is of this contract.
+fn takes(path: &str) -> bool {
+    let is_api =
+        path.strip_prefix("/v1/branches").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_data = path.starts_with(STREAM) && !OTHERS.iter().any(|other| path.starts_with(other));
+    is_api || is_data || otlp::takes(path)
+}
+
+impl Contract for KeboolaStream {
+    fn begin(&self) -> Result<(), CatalogError> {
+        live::load(&self.common.control)
     }
 
-    fn noun(&self) -> &'static str {
-        "The source"
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        let is_api =
-            path.strip_prefix("/v1/branches").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let is_data = path.starts_with(STREAM) && !OTHERS.iter().any(|other| path.starts_with(other));
-        is_api || is_data || otlp::takes(path)
-    }
-
-    fn routes(&self) -> Vec<(&'static str, &'static str)> {
-        ROUTES.iter().map(|route| (route.method, route.template)).collect()
-    }
-
-    fn begin(&self, control: &Control) -> Result<(), CatalogError> {
-        live::load(control)
-    }
-
-    /// Sources and sinks are made by management calls.
-    fn makes_stream(&self, _control: &Control, _head: &RequestHead<'_>, _caller: &Caller) -> bool {
-        false
-    }
-
-    fn names_requests(&self) -> bool {
-        true
-    }
-
-    fn name_request(&self, reply: &mut Reply, named: &Named) {
-        reply::name_request(reply, named);
-        reply.headers.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")));
-        reply.headers.push((header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*")));
-    }
-
-    fn parse<'a>(&self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        let found = route::find(ROUTES, head.method, head.path);
-        match Part::of(head.path) {
-            Part::Data => match found {
-                // Whether it waits is a setting of the source.
-                Found::Route(Action::Send, _) => Ok(Parsed::Receive(Wait::Sync)),
-                Found::Route(Action::Options, _) => Ok(Parsed::Answer(data::options())),
-                _ => Err(data::no_route()),
-            },
-            Part::Otlp => match found {
-                Found::Route(Action::Export, _) => {
-                    otlp::check(&head)?;
-                    Ok(Parsed::Export)
-                }
-                _ => Err(otlp::no_route()),
-            },
-            Part::Api if head.method == Method::OPTIONS => Ok(Parsed::Answer(options())),
-            Part::Api => {
-                match found {
-                    Found::OtherMethods(methods) => {
-                        return Err(Reject::method_not_allowed(head.method, methods));
-                    }
-                    Found::Nothing => return Err(Reject::new(Kind::NoSuchRoute, "no such route")),
-                    Found::Route(..) => {}
-                }
-                Ok(Parsed::Manage(Manage { need: Some(Need::Create), credential: token(&head)? }))
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        if head.method == Method::OPTIONS && Part::of(head.path) == Part::Api {
+            return Ok(Parsed::Answer(options()));
+        }
+        let (route, _) = find(&head)?;
+        Ok(match route.call {
+            Serve::Record => Parsed::Receive(data::receive(&self.common, &head).map_err(Reject::close)?),
+            Serve::Options => Parsed::Answer(data::options()),
+            Serve::Export => {
+                otlp::check(&head)?;
+                Parsed::Export(otlp::receiver(&self.common, &head).map_err(Reject::close)?)
             }
-        }
+            Branch(_) | Source(_) | Sink(_) | SourceVersion(_) | SinkVersion(_) => {
+                Parsed::Manage(Manage { access: route.access, credential: token(&head)? })
+            }
+        })
     }
 
-    fn receiver(&self, control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
-        if Part::of(head.path) == Part::Otlp {
-            return otlp::receiver(control, head);
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameters) = find(&call.head)?;
+        if matches!(route.call, Serve::Export) {
+            return otlp::export(&self.common, call);
         }
-        let address = data::address(head.path).ok_or_else(data::no_route)?;
-        data::find(control, address, "http").map(|(receiver, _)| receiver)
-    }
-
-    fn waits(&self, receiver: &Receiver, asked: Wait) -> Wait {
-        match live::about(receiver) {
-            Some(about) if !about.waits => Wait::Append,
-            _ => asked,
-        }
-    }
-
-    fn unmapped(&self, failures: &[(String, Failure)]) -> Reject {
-        data::unmapped(failures)
-    }
-
-    /// What is a secret is for nobody's table.
-    fn hides_header(&self, name: &str) -> bool {
-        name == header::AUTHORIZATION.as_str()
-    }
-
-    fn manage(&self, control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-        if Part::of(call.head.path) == Part::Otlp {
-            return otlp::receive(control, call);
-        }
-        match route::find(ROUTES, call.head.method, call.head.path) {
-            Found::Route(action, parameters) => answer(control, call, action, parameters).map(Managed::Reply),
-            _ => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
-        }
+        let mut parameters = parameters.into_iter();
+        let mut next = || parameters.next().unwrap_or_default();
+        let request = Request::new(&self.common, call, &next())?;
+        // Whoever changes something has read it first.
+        let _change = (call.head.method != Method::GET).then(|| self.common.control.change());
+        let source = next();
+        let last = next();
+        let (source, sink) = (request.place(&source, None), request.place(&source, Some(&last)));
+        let reply = match route.call {
+            Branch(answer) => answer(&request),
+            Source(answer) => answer(&request, &source),
+            Sink(answer) => answer(&request, &sink),
+            SourceVersion(answer) => answer(&request, &source, &last),
+            SinkVersion(answer) => answer(&request, &sink, &next()),
+            Serve::Record | Serve::Options | Serve::Export => Err(data::no_route()),
+        };
+        reply.map(Managed::Reply)
     }
 
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
@@ -283,14 +266,33 @@ impl Dialect for KeboolaStream {
             Part::Otlp => otlp::rejected(head, reject),
         }
     }
+
+    fn finish(&self, reply: &mut Reply, told: &Told) {
+        reply::name_request(reply, &told.named);
+        reply.headers.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")));
+        reply.headers.push((header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*")));
+    }
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        None
+    }
+}
+
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+    match (route::find(ROUTES, head.method, head.path), Part::of(head.path)) {
+        (Found::Route(route, parameters), _) => Ok((route, parameters)),
+        (_, Part::Data) => Err(data::no_route()),
+        (_, Part::Otlp) => Err(otlp::no_route()),
+        (Found::OtherMethods(methods), Part::Api) => Err(Reject::method_not_allowed(head.method, methods)),
+        (Found::Nothing, Part::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
+    }
 }
 
 /// The token of a management call, which must be there even where none is checked.
 fn token<'a>(head: &RequestHead<'a>) -> Result<Credential<'a>, Reject> {
-    let value =
-        head.headers.get(TOKEN).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
-    let missing = || Reject::malformed("\"X-StorageApi-Token\" is missing from header").code("missingField");
-    value.map(|value| Credential::Bearer(Cow::Borrowed(value))).ok_or_else(missing)
+    let value = head.headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
+    let value = value.filter(|value| !value.is_empty()).ok_or_else(no_token)?;
+    Ok(Credential::Bearer(Cow::Borrowed(value)))
 }
 
 /// What a browser asks before a page calls the control plane.
@@ -302,57 +304,6 @@ fn options() -> Reply {
     Reply { status: StatusCode::OK, headers, body: Bytes::new() }
 }
 
-fn answer(
-    control: &Control,
-    call: &Call<'_>,
-    action: Action,
-    parameters: Vec<Cow<'_, str>>,
-) -> Result<Reply, Reject> {
-    let mut parameters = parameters.into_iter();
-    let mut next = || parameters.next().unwrap_or_default();
-    let request = Request::new(control, call, &next())?;
-    let source = next();
-    let last = next();
-    // Whoever changes something has read it first.
-    let _managing = (call.head.method != Method::GET).then(|| control.managing.lock());
-    let place = |of: Of| -> Place {
-        match of {
-            Source => request.place(&source, None),
-            Sink => request.place(&source, Some(&last)),
-        }
-    };
-    match action {
-        Action::Aggregation => aggregation::show(&request),
-        Action::Sources => sources::list(&request, false),
-        Action::DeletedSources => sources::list(&request, true),
-        Action::CreateSource => sources::create(&request),
-        Action::Sinks => sinks::list(&request, &source, false),
-        Action::DeletedSinks => sinks::list(&request, &source, true),
-        Action::CreateSink => sinks::create(&request, &source),
-        Action::Show(of) => change::show(&request, &place(of)),
-        Action::Update(Source) => sources::update(&request, &place(Source)),
-        Action::Update(Sink) => sinks::update(&request, &place(Sink)),
-        Action::Delete(Source) => sources::delete(&request, &place(Source)),
-        Action::Delete(Sink) => sinks::delete(&request, &place(Sink)),
-        Action::Settings(of) => change::settings(&request, &place(of)),
-        Action::UpdateSettings(of) => change::update_settings(&request, &place(of)),
-        Action::Disable(of) => change::disable(&request, &place(of)),
-        Action::Enable(of) => change::enable(&request, &place(of)),
-        Action::Undelete(of) => change::undelete(&request, &place(of)),
-        Action::Versions(of) => change::versions(&request, &place(of)),
-        Action::ShowVersion(Source) => change::show_version(&request, &place(Source), &last),
-        Action::ShowVersion(Sink) => change::show_version(&request, &place(Sink), &next()),
-        Action::Rollback(Source) => change::rollback(&request, &place(Source), &last),
-        Action::Rollback(Sink) => change::rollback(&request, &place(Sink), &next()),
-        Action::ClearStatistics(of) => statistics::clear(&request, &place(of)),
-        Action::TotalStatistics => statistics::total(&request, &place(Sink)),
-        Action::FileStatistics => statistics::files(&request, &place(Sink)),
-        Action::Test => test_call::test(&request, &place(Source)),
-        Action::RotateSecret => sources::rotate_secret(&request, &place(Source)),
-        Action::Send | Action::Options | Action::Export => Err(data::no_route()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,7 +311,7 @@ mod tests {
     #[test]
     fn its_paths_are_told_from_those_of_others() {
         for path in ["/v1/branches/default/sources", "/stream/1/s/x", "/stream/1", "/otlp/1/s/v1/logs"] {
-            assert!(KeboolaStream.takes(path), "{path}");
+            assert!(takes(path), "{path}");
         }
         for path in [
             "/stream/v0/data/x",
@@ -370,7 +321,7 @@ mod tests {
             "/v1",
             "/",
         ] {
-            assert!(!KeboolaStream.takes(path), "{path}");
+            assert!(!takes(path), "{path}");
         }
     }
 }

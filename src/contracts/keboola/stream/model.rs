@@ -3,12 +3,18 @@
 use super::settings::Overrides;
 use crate::auth::Caller;
 use crate::batch::StreamId;
+use crate::catalog::CatalogError;
+use crate::clock::Micros;
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::{Control, Micros, ObjectKey};
+use crate::contracts::shared::collection::Collection;
+use crate::contracts::shared::control::Control;
 use crate::formats::otlp::Signal;
 use crate::mapping::Mapping;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Whose documents ours are in the catalog.
 const DIALECT: &str = "keboola_stream";
@@ -27,6 +33,22 @@ impl Place {
     pub(super) fn path(&self) -> String {
         let Self { branch, source, sink } = self;
         sink.as_ref().map_or_else(|| format!("{branch}/{source}"), |sink| format!("{branch}/{source}/{sink}"))
+    }
+
+    /// Of a source by what it is called among all.
+    fn of_name(name: &str) -> Option<Self> {
+        let (branch, source) = name.split_once('/')?;
+        Some(Self { branch: branch.parse().ok()?, source: source.to_owned(), sink: None })
+    }
+
+    /// What it is called among those beside it.
+    fn name(&self) -> String {
+        self.sink.clone().unwrap_or_else(|| self.path())
+    }
+
+    /// The source itself, or that of a sink.
+    pub(super) fn of_source(&self) -> Self {
+        Self { sink: None, ..self.clone() }
     }
 
     /// Its own id.
@@ -135,139 +157,106 @@ pub(super) fn by(caller: &Caller) -> Value {
 /// The documents of one project.
 #[derive(Clone, Copy)]
 pub(super) struct Store<'a> {
-    pub(super) control: &'a Control,
+    pub(super) control: &'a Arc<Control>,
     pub(super) project: &'a str,
 }
 
-/// The documents beside which one is kept: all sources, or the sinks of one source.
-fn shelf(place: &Place) -> String {
-    match &place.sink {
-        None => SOURCES.to_owned(),
-        Some(_) => sinks_of(place.branch, &place.source),
-    }
+fn collection<T: Serialize + DeserializeOwned>(
+    control: &Arc<Control>,
+    kind: impl Into<Cow<'static, str>>,
+) -> Collection<T> {
+    Collection::new(Arc::clone(control), DIALECT, kind)
 }
 
-fn sinks_of(branch: u64, source: &str) -> String {
-    format!("sink/{branch}/{source}")
-}
-
-/// Where the versions of one are kept, by their numbers.
-fn versions_of(place: &Place) -> String {
-    format!("version/{}", place.path())
+/// What a version is called among those of its source or sink: in the order of their numbers.
+fn version_name(number: u32) -> String {
+    format!("{number:010}")
 }
 
 impl Store<'_> {
-    fn key<'k>(&'k self, kind: &'k str, name: &'k str) -> ObjectKey<'k> {
-        ObjectKey { dialect: DIALECT, project: self.project, kind, name }
+    /// The documents beside which one is kept: all sources, or the sinks of one source.
+    fn beside(&self, place: &Place) -> Collection<Entity> {
+        match &place.sink {
+            None => collection(self.control, SOURCES),
+            Some(_) => collection(self.control, sinks_of(place)),
+        }
     }
 
-    fn read_all<T: serde::de::DeserializeOwned>(&self, kind: &str) -> Result<Vec<(String, T)>, Reject> {
-        let found = self.control.catalog.objects(DIALECT, self.project, kind);
-        let found = found.map_err(|error| Reject::internal(&error))?;
-        found.into_iter().map(|object| Ok((object.name, read(object.document)?))).collect()
-    }
-
-    fn read_one<T: serde::de::DeserializeOwned>(&self, kind: &str, name: &str) -> Result<Option<T>, Reject> {
-        let found = self.control.catalog.object(self.key(kind, name));
-        let found = found.map_err(|error| Reject::internal(&error))?;
-        found.map(|object| read(object.document)).transpose()
-    }
-
-    fn make<T: Serialize>(&self, kind: &str, name: &str, value: &T) -> Result<(), Reject> {
-        let document = serde_json::to_value(value).unwrap_or_default();
-        let made = self.control.catalog.create_object(self.key(kind, name), &document);
-        made.map(drop).map_err(|error| Reject::internal(&error))
-    }
-
-    fn remove(&self, kind: &str, name: &str) -> Result<(), Reject> {
-        let removed = self.control.catalog.delete_object(self.key(kind, name));
-        removed.map(drop).map_err(|error| Reject::internal(&error))
+    /// The versions of one.
+    fn past(&self, place: &Place) -> Collection<Past> {
+        collection(self.control, format!("version/{}", place.path()))
     }
 
     pub(super) fn find(&self, place: &Place) -> Result<Option<Entity>, Reject> {
-        self.read_one(&shelf(place), &name(place))
+        Ok(self.beside(place).get(self.project, &place.name())?.map(|found| found.value))
     }
 
-    /// All sources, also those that are deleted.
-    pub(super) fn every_source(&self) -> Result<Vec<Kept>, Reject> {
-        let found = self.read_all(SOURCES)?;
-        let kept = found.into_iter().filter_map(|(name, entity)| {
-            let (branch, source) = name.split_once('/')?;
-            let place = Place { branch: branch.parse().ok()?, source: source.to_owned(), sink: None };
-            Some(Kept { place, entity })
-        });
-        Ok(kept.collect())
-    }
-
+    /// All sources of a branch, also those that are deleted.
     pub(super) fn sources(&self, branch: u64) -> Result<Vec<Kept>, Reject> {
-        let mut all = self.every_source()?;
-        all.retain(|kept| kept.place.branch == branch);
-        Ok(all)
+        let found = collection::<Entity>(self.control, SOURCES).all(self.project)?;
+        let kept = found
+            .into_iter()
+            .filter_map(|source| Some(Kept { place: Place::of_name(&source.name)?, entity: source.value }));
+        Ok(kept.filter(|kept| kept.place.branch == branch).collect())
     }
 
     /// All sinks of a source, also those that are deleted.
-    pub(super) fn sinks(&self, branch: u64, source: &str) -> Result<Vec<Kept>, Reject> {
-        let found = self.read_all(&sinks_of(branch, source))?;
-        let kept = found.into_iter().map(|(sink, entity)| {
-            let place = Place { branch, source: source.to_owned(), sink: Some(sink) };
-            Kept { place, entity }
+    pub(super) fn sinks(&self, source: &Place) -> Result<Vec<Kept>, Reject> {
+        let found = collection::<Entity>(self.control, sinks_of(source)).all(self.project)?;
+        let kept = found.into_iter().map(|sink| Kept {
+            place: Place { sink: Some(sink.name), ..source.clone() },
+            entity: sink.value,
         });
         Ok(kept.collect())
     }
 
     /// Makes it, with the version that it has.
     pub(super) fn create(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
-        self.make(&shelf(place), &name(place), entity)?;
+        let made = self.beside(place).create(self.project, &place.name(), entity);
+        made.map_err(|error| Reject::internal(&error))?;
         self.save_version(place, entity)
     }
 
     pub(super) fn save(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
-        let document = serde_json::to_value(entity).unwrap_or_default();
-        let saved =
-            self.control.catalog.replace_object(self.key(&shelf(place), &name(place)), None, &document);
+        let saved = self.beside(place).replace(self.project, &place.name(), None, entity);
         saved.map(drop).map_err(|error| Reject::internal(&error))
     }
 
     /// Notes the version that it has.
     pub(super) fn save_version(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
         let past = Past { content: entity.content.clone(), version: entity.version.clone() };
-        self.make(&versions_of(place), &format!("{:010}", entity.version.number), &past)
+        let made = self.past(place).create(self.project, &version_name(past.version.number), &past);
+        made.map(drop).map_err(|error| Reject::internal(&error))
     }
 
     /// Oldest first.
     pub(super) fn versions(&self, place: &Place) -> Result<Vec<Past>, Reject> {
-        Ok(self.read_all(&versions_of(place))?.into_iter().map(|(_, past)| past).collect())
+        Ok(self.past(place).all(self.project)?.into_iter().map(|past| past.value).collect())
     }
 
     pub(super) fn version(&self, place: &Place, number: u32) -> Result<Option<Past>, Reject> {
-        self.read_one(&versions_of(place), &format!("{number:010}"))
+        Ok(self.past(place).get(self.project, &version_name(number))?.map(|past| past.value))
     }
 
     /// Forgets it and its versions.
     pub(super) fn forget(&self, place: &Place) -> Result<(), Reject> {
-        self.remove(&shelf(place), &name(place))?;
-        for past in self.versions(place)? {
-            self.remove(&versions_of(place), &format!("{:010}", past.version.number))?;
+        self.beside(place).delete(self.project, &place.name())?;
+        let past = self.past(place);
+        for version in past.all(self.project)? {
+            past.delete(self.project, &version.name)?;
         }
         Ok(())
     }
 }
 
-/// What it is called among those beside it.
-fn name(place: &Place) -> String {
-    place.sink.clone().unwrap_or_else(|| place.path())
+fn sinks_of(source: &Place) -> String {
+    format!("sink/{}", source.of_source().path())
 }
 
-/// The projects that have sources.
-pub(super) fn projects(
-    control: &Control,
-) -> Result<Vec<String>, crate::contracts::shared::control::CatalogError> {
-    let sources = control.catalog.objects_everywhere(DIALECT, SOURCES)?;
-    let mut projects: Vec<String> = sources.into_iter().map(|(project, _)| project).collect();
-    projects.dedup();
-    Ok(projects)
-}
-
-fn read<T: serde::de::DeserializeOwned>(document: Value) -> Result<T, Reject> {
-    serde_json::from_value(document).map_err(|error| Reject::internal(&error))
+/// Every source that is kept, with its project.
+pub(super) fn every_source(control: &Arc<Control>) -> Result<Vec<(String, Place)>, CatalogError> {
+    let found = collection::<Entity>(control, SOURCES).readable()?;
+    let places =
+        found.into_iter().filter_map(|(project, source)| Some((project, Place::of_name(&source.name)?)));
+    Ok(places.collect())
 }

@@ -5,9 +5,12 @@ use super::data;
 use super::live::About;
 use crate::auth::Credential;
 use crate::contracts::credential;
+use crate::contracts::keboola::Common;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{Control, Receiver};
-use crate::contracts::{Accepted, Append, Call, Destination, Durability, Managed, Reply, RequestHead, Wait};
+use crate::contracts::shared::receivers::Receiver;
+use crate::contracts::{
+    Accepted, Append, Bodies, Call, Destination, Durability, Managed, Reply, RequestHead,
+};
 use crate::formats::json::BodyKind;
 use crate::formats::otlp::{DecodeError, Form, Signal, records};
 use bytes::Bytes;
@@ -69,29 +72,26 @@ pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
 }
 
 /// What can be told with the secret, and still before the body is read.
-pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
-    let (_, receiver, _) = find(control, head)?;
+pub(super) fn receiver(common: &Common, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+    let (_, receiver, _) = find(common, head)?;
     form(head.headers)?;
     Ok(receiver)
 }
 
-fn find<'a>(
-    control: &Control,
-    head: &RequestHead<'a>,
-) -> Result<(Address<'a>, Arc<Receiver>, About), Reject> {
+fn find<'a>(common: &Common, head: &RequestHead<'a>) -> Result<(Address<'a>, Arc<Receiver>, About), Reject> {
     let address = Address::of(head.path).ok_or_else(no_route)?;
     let header = match credential(head.headers) {
         Credential::Bearer(secret) => Some(secret),
         _ => None,
     };
     let secret = address.secret.or(header.as_deref()).unwrap_or_default();
-    let (receiver, about) = data::find(control, [address.project, address.source, secret], "otlp")?;
+    let (receiver, about) = data::find(common, [address.project, address.source, secret], "otlp")?;
     Ok((address, receiver, about))
 }
 
 /// Takes an export.
-pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Reject> {
-    let (address, receiver, about) = find(control, &call.head)?;
+pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject> {
+    let (address, receiver, about) = find(common, &call.head)?;
     let form = form(call.head.headers)?;
     let bytes_max = usize::try_from(call.decoded_max).unwrap_or(usize::MAX);
     let found = records(address.signal, form, &call.body, bytes_max).map_err(|error| undecoded(&error))?;
@@ -104,7 +104,7 @@ pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Rej
         lines.push(b'\n');
     }
     let signal = address.signal;
-    let answer = move |_: &Control, accepted: &Accepted| {
+    let answer = move |accepted: &Accepted| {
         let mut reply = success(signal, form, &accepted.refused);
         reply.headers.push((RECEIPT.clone(), HeaderValue::from(accepted.lsn)));
         if matches!(accepted.state, Durability::SyncPending) {
@@ -114,11 +114,13 @@ pub(super) fn receive(control: &Control, call: &Call<'_>) -> Result<Managed, Rej
         }
         reply
     };
+    let receive = data::received(Arc::new(of_signal(&receiver, &about, signal)), &about);
     Ok(Managed::Append(Append {
-        to: Destination::Receiver(Arc::new(of_signal(&receiver, &about, signal))),
+        wait: receive.wait,
+        to: Destination::Receiver(receive),
         body: lines.into(),
         kind: BodyKind::Lines,
-        wait: if about.waits { Wait::Sync } else { Wait::Append },
+        bodies: Bodies::default(),
         reply: Box::new(answer),
     }))
 }
@@ -214,6 +216,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
         return reply;
     }
+    // An answer to HEAD has none.
     let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     let status = Status { code: grpc_code(reply.status.as_u16()), message };

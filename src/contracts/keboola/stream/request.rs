@@ -3,24 +3,26 @@
 use super::model::{Entity, Place, Store};
 use super::words::{bad, no_branch, no_sink, no_source};
 use crate::contracts::Call;
+use crate::contracts::keboola::Common;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The branch that is meant by its name.
 const DEFAULT: &str = "default";
 
 pub(super) struct Request<'a> {
-    pub(super) control: &'a Control,
+    pub(super) common: &'a Common,
     pub(super) call: &'a Call<'a>,
     pub(super) project: &'a str,
     pub(super) branch: u64,
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(control: &'a Control, call: &'a Call<'a>, branch: &str) -> Result<Self, Reject> {
-        let project = call.caller.project.as_deref().unwrap_or(&control.keboola.project);
-        let branches = &control.keboola.branches;
+    pub(super) fn new(common: &'a Common, call: &'a Call<'a>, branch: &str) -> Result<Self, Reject> {
+        let project = common.project(&call.caller);
+        let branches = &common.settings.branches;
         let number = if branch == DEFAULT {
             branches.first().copied()
         } else {
@@ -29,11 +31,15 @@ impl<'a> Request<'a> {
             Some(number).filter(|number| branches.contains(number))
         };
         let branch = number.ok_or_else(|| no_branch(branch))?;
-        Ok(Self { control, call, project, branch })
+        Ok(Self { common, call, project, branch })
+    }
+
+    pub(super) fn control(&self) -> &'a Arc<Control> {
+        &self.common.control
     }
 
     pub(super) fn store(&self) -> Store<'a> {
-        Store { control: self.control, project: self.project }
+        Store { control: self.control(), project: self.project }
     }
 
     pub(super) fn place(&self, source: &str, sink: Option<&str>) -> Place {
@@ -44,7 +50,7 @@ impl<'a> Request<'a> {
     pub(super) fn find(&self, place: &Place) -> Result<Entity, Reject> {
         let is_there = |entity: &Entity| entity.deleted.is_none();
         if place.is_sink() {
-            self.find(&Place { sink: None, ..place.clone() })?;
+            self.find(&place.of_source())?;
         }
         let found = self.store().find(place)?.filter(is_there);
         found.ok_or_else(|| if place.is_sink() { no_sink(place.id()) } else { no_source(place.id()) })
@@ -56,7 +62,7 @@ impl<'a> Request<'a> {
     }
 
     pub(super) fn base(&self) -> String {
-        self.control.base_url(self.call.head.headers)
+        self.control().base_url(self.call.head.headers)
     }
 
     pub(super) fn has_parameter(&self, name: &str, value: &str) -> bool {

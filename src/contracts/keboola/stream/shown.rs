@@ -2,7 +2,7 @@
 
 use super::model::{Entity, Kept, Mark, Place, Version};
 use super::request::Request;
-use crate::contracts::shared::control::Micros;
+use crate::clock::Micros;
 use crate::mapping::datetime;
 use serde_json::{Map, Value, json};
 

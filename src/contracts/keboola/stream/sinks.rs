@@ -23,8 +23,8 @@ const SINKS_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 255;
 const COLUMN_TYPES: [&str; 7] = ["uuid", "datetime", "ip", "body", "headers", "path", "template"];
 
-pub(super) fn create(request: &Request<'_>, source: &str) -> Result<Reply, Reject> {
-    request.find(&request.place(source, None))?;
+pub(super) fn create(request: &Request<'_>, source: &Place) -> Result<Reply, Reject> {
+    request.find(source)?;
     let (asked, content) = change::read(request, |body, findings| {
         body.require(&["type", "name", "table"], findings);
         let asked = body.text("sinkId", &(1..=ID_MAX), findings).map(str::to_owned);
@@ -41,12 +41,12 @@ pub(super) fn create(request: &Request<'_>, source: &str) -> Result<Reply, Rejec
         (asked, content)
     })?;
     let id = id(asked.as_deref(), &content.name)?;
-    let place = request.place(source, Some(&id));
+    let place = Place { sink: Some(id.clone()), ..source.clone() };
     let store = request.store();
     if store.find(&place)?.is_some() {
         return Err(sink_exists(&id));
     }
-    let sinks = store.sinks(request.branch, source)?;
+    let sinks = store.sinks(source)?;
     if sinks.iter().filter(|kept| kept.entity.deleted.is_none()).count() >= SINKS_MAX {
         return Err(limit_reached("sink", "source", SINKS_MAX));
     }
@@ -65,21 +65,21 @@ pub(super) fn create(request: &Request<'_>, source: &str) -> Result<Reply, Rejec
         cleared_at: None,
     };
     store.create(&place, &entity)?;
-    live::refresh(request.control, request.project, &place)?;
+    live::refresh(request.store(), &place)?;
     tasks::done(request, &place, &task("create", &place), Ok(CREATED))
 }
 
-pub(super) fn list(request: &Request<'_>, source: &str, is_deleted: bool) -> Result<Reply, Reject> {
+pub(super) fn list(request: &Request<'_>, source: &Place, is_deleted: bool) -> Result<Reply, Reject> {
     let page = Page::of(request.call.head.query)?;
-    request.find(&request.place(source, None))?;
-    let mut all = request.store().sinks(request.branch, source)?;
+    request.find(source)?;
+    let mut all = request.store().sinks(source)?;
     all.retain(|kept| kept.entity.deleted.is_some() == is_deleted);
     let (sinks, page) = page.cut(all, |kept: &Kept| kept.place.id().to_owned());
     let sinks: Vec<Value> = sinks.iter().map(|kept| shown::kept(request, kept)).collect();
     Ok(ok(&json!({
         "projectId": request.project_id(),
         "branchId": request.branch,
-        "sourceId": source,
+        "sourceId": source.source,
         "page": page,
         "sinks": sinks,
     })))
@@ -120,7 +120,7 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     let mut entity = request.find(place)?;
     entity.deleted = Some(mark(request));
     request.store().save(place, &entity)?;
-    live::refresh(request.control, request.project, place)?;
+    live::refresh(request.store(), place)?;
     tasks::done(request, place, &task("delete", place), Ok(DELETED))
 }
 
@@ -201,15 +201,11 @@ fn template(column: &Node<'_>, findings: &mut Findings) -> Option<Template> {
 fn check(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
     tables::check_id(&table.table_id)?;
-    live::check_mapping(request.control, &table.mapping)
+    live::check_mapping(request.control(), &table.mapping)
 }
 
 /// Makes the table, or sees whether it has the columns of the mapping.
 fn ensure_table(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
-    let columns = &table.mapping.columns;
-    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-    let keys = columns.iter().filter(|column| column.primary_key == Some(true));
-    let keys: Vec<&str> = keys.map(|column| column.name.as_str()).collect();
-    tables::ensure_columns(request.control, request.project, &table.table_id, &names, &keys)
+    tables::ensure(request.common, request.project, &table.table_id, &table.mapping.columns)
 }

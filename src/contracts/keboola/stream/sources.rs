@@ -69,7 +69,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         cleared_at: None,
     };
     store.create(&place, &entity)?;
-    live::refresh(request.control, request.project, &place)?;
+    live::refresh(request.store(), &place)?;
     tasks::done(request, &place, &task("create", &place), Ok(CREATED))
 }
 
@@ -106,11 +106,11 @@ pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
 /// With `cascade`, the tables of its sinks are dropped and nothing of it is left. Without, it can be brought back.
 pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let store = request.store();
-    let sinks = store.sinks(place.branch, &place.source)?;
+    let sinks = store.sinks(place)?;
     if request.has_parameter("cascade", "true") {
         // Also of one that is deleted already.
         let entity = store.find(place)?.ok_or_else(|| no_source(place.id()))?;
-        live::stop(request.control, request.project, place);
+        live::stop(request.store(), place);
         for sink in &sinks {
             live::drop_table(request, &sink.entity)?;
             store.forget(&sink.place)?;
@@ -129,7 +129,7 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     }
     entity.deleted = Some(deleted_at);
     store.save(place, &entity)?;
-    live::refresh(request.control, request.project, place)?;
+    live::refresh(request.store(), place)?;
     tasks::done(request, place, &task("delete", place), Ok(DELETED))
 }
 
@@ -138,7 +138,7 @@ pub(super) fn rotate_secret(request: &Request<'_>, place: &Place) -> Result<Repl
     let mut entity = request.find(place)?;
     entity.secret = secrets::make();
     request.store().save(place, &entity)?;
-    live::refresh(request.control, request.project, place)?;
+    live::refresh(request.store(), place)?;
     tracing::info!(source = place.path(), by = %request.call.caller.name, "a source has a new secret");
     Ok(ok(&shown::entity(request, place, &entity)))
 }

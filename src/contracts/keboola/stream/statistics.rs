@@ -4,10 +4,11 @@
 use super::model::{Entity, Place};
 use super::request::Request;
 use super::shown::{put, time};
+use crate::catalog::{FileState, RegisteredFile};
+use crate::clock::Micros;
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::{empty, ok};
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::control::{FileState, Micros, RegisteredFile};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -78,10 +79,9 @@ struct Part {
 
 /// Everything of a sink since its statistics were cleared, oldest first.
 fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
-    let (catalog, stream) = (&request.control.catalog, entity.stream);
+    let (control, stream) = (request.control(), entity.stream);
     let since = entity.cleared_at.unwrap_or(0);
-    let cuts = catalog.cuts_received(stream, since, Micros::MAX).map_err(|error| Reject::internal(&error))?;
-    let files = catalog.files(stream, FILES_MAX).map_err(|error| Reject::internal(&error))?;
+    let (cuts, files) = (control.cuts(stream, since)?, control.files(stream, FILES_MAX)?);
     let mut of_cut: HashMap<(u64, u64), Vec<RegisteredFile>> = HashMap::new();
     for file in files.into_iter().filter(|file| file.state != FileState::Expired) {
         of_cut.entry((file.first_lsn.0, file.last_lsn.0)).or_default().push(file);
@@ -103,7 +103,7 @@ fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
         };
         parts.push(Part { level, sums, file: Some(file.clone()) });
     }
-    if let Some(open) = request.control.progress.open(stream).filter(|open| open.first_at > since) {
+    if let Some(open) = control.progress.open(stream).filter(|open| open.first_at > since) {
         let sums = Sums {
             first_at: open.first_at,
             last_at: open.last_at,
@@ -150,7 +150,7 @@ fn file(request: &Request<'_>, part: &Part) -> Value {
     } else if let Some(reason) = &file.last_error {
         put(&mut shown, "retryAttempt", file.attempts);
         put(&mut shown, "retryReason", reason.as_str());
-        let latest = request.control.clock.now().saturating_add(RETRY_WITHIN);
+        let latest = request.control().clock.now().saturating_add(RETRY_WITHIN);
         put(&mut shown, "retryAfter", time(Some(latest)));
     }
     shown
@@ -185,13 +185,13 @@ pub(super) fn all(request: &Request<'_>, entity: &Entity) -> Result<Value, Rejec
 /// Counts from now on. Of a source, for each of its sinks.
 pub(super) fn clear(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
-    let (store, now) = (request.store(), request.control.clock.now());
+    let (store, now) = (request.store(), request.control().clock.now());
     if place.is_sink() {
         entity.cleared_at = Some(now);
         store.save(place, &entity)?;
         return Ok(empty());
     }
-    for mut sink in store.sinks(place.branch, &place.source)? {
+    for mut sink in store.sinks(place)? {
         sink.entity.cleared_at = Some(now);
         store.save(&sink.place, &sink.entity)?;
     }

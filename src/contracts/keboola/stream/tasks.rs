@@ -23,7 +23,7 @@ pub(super) fn done(
         let [source, sink] = ended?;
         Ok((if place.is_sink() { sink } else { source }, outputs(request, place)))
     };
-    let begun = tasks::run(request.control, request.project, &path, kind, work)?;
+    let begun = tasks::run(request.common, request.project, &path, kind, work)?;
     Ok(reply::json(StatusCode::ACCEPTED, &tasks::shown(&begun, "taskId", &request.base())))
 }
 

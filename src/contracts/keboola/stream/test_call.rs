@@ -44,7 +44,7 @@ pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
             content_type,
             headers: &headers,
             ip: request.call.peer,
-            received_at: request.control.clock.now(),
+            received_at: request.control().clock.now(),
         })
         .collect();
     let tables = sinks.iter().map(|sink| table(request, sink, &requests)).collect::<Result<Vec<_>, _>>()?;
@@ -71,7 +71,7 @@ fn signal(request: &Request<'_>) -> Result<Signal, Reject> {
 fn table(request: &Request<'_>, sink: &Kept, requests: &[mapping::Request<'_>]) -> Result<Value, Reject> {
     let Some(table) = &sink.entity.content.table else { return Ok(Value::Null) };
     let mappings = [Arc::new(table.mapping.clone())];
-    let outcomes = request.control.evaluator.evaluate_blocking(&mappings, requests);
+    let outcomes = request.control().evaluator.evaluate_blocking(&mappings, requests);
     let mut rows = Vec::new();
     for (number, (outcome, asked)) in (1..).zip(outcomes.into_iter().flatten().zip(requests)) {
         let evaluated = outcome.map_err(|failure| refused(&failure))?;

@@ -1,8 +1,8 @@
 //! When the file of an export is written.
 
-use super::go::{Size, Span};
-use super::reply;
-use super::validate::{Findings, Node};
+use crate::contracts::keboola::go::{Size, Span};
+use crate::contracts::keboola::reply;
+use crate::contracts::keboola::validate::{Findings, Node};
 use crate::contracts::reject::Reject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

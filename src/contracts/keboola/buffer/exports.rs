@@ -4,23 +4,24 @@ use super::conditions::Conditions;
 use super::model::{Export, Receiver, Table};
 use super::read::{self, CreateExport, UpdateExport};
 use super::request::Request;
-use super::tasks::{self, Done, Task};
-use super::{EXPORTS_MAX, MAPPINGS_MAX, names, reply, streams, tables};
+use super::{EXPORTS_MAX, MAPPINGS_MAX, streams};
 use crate::contracts::Reply;
+use crate::contracts::keboola::tasks::{self, Done, Task};
+use crate::contracts::keboola::{names, reply, tables};
 use crate::contracts::reject::{Kind, Reject};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 pub(super) fn list(request: &Request<'_>, receiver: &str) -> Result<Reply, Reject> {
     request.require()?;
-    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let receiver = request.receiver(receiver)?;
     let exports: Vec<Value> = receiver.exports.iter().map(|export| export.shown(&receiver.id)).collect();
     Ok(reply::ok(&json!({ "exports": exports })))
 }
 
 pub(super) fn get(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     request.require()?;
-    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let receiver = request.receiver(receiver)?;
     Ok(reply::ok(&receiver.export(id)?.shown(&receiver.id)))
 }
 
@@ -67,7 +68,7 @@ fn exists(id: &str) -> Reject {
 
 fn check_mapping(request: &Request<'_>, table: &Table) -> Result<(), Reject> {
     tables::check_id(&table.id)?;
-    let checked = request.control.check_mapping(&streams::mapping(table));
+    let checked = request.control().check_mapping(&streams::mapping(table));
     checked.map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let message = match errors.as_slice() {
@@ -83,14 +84,14 @@ pub(super) fn create(request: &Request<'_>, receiver: &str) -> Result<Reply, Rej
     let said = read::create_export(&body)?;
     request.require()?;
     let export = new_one(request, &said)?;
-    let _managing = request.control.managing.lock();
-    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let _change = request.control().change();
+    let receiver = request.receiver(receiver)?;
     if receiver.export(&export.id).is_ok() {
         return Err(exists(&export.id));
     }
     check_count(receiver.exports.len().saturating_add(1))?;
     let path = format!("{}/{}/export.create", receiver.id, export.id);
-    let task = tasks::run(request.control, request.project(), &path, "export.create", || {
+    let task = tasks::run(&request.buffer.common, request.project(), &path, "export.create", || {
         make(request, receiver, export)
     })?;
     Ok(begun(request, StatusCode::ACCEPTED, &task))
@@ -101,14 +102,14 @@ fn begun(request: &Request<'_>, status: StatusCode, task: &Task) -> Reply {
 }
 
 fn make(request: &Request<'_>, mut receiver: Receiver, mut export: Export) -> Result<Done, Reject> {
-    let (control, project) = (request.control, request.project());
-    tables::ensure(control, project, &export.mapping)?;
+    let (control, project) = (request.control(), request.project());
+    tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
     let of = streams::of(control, &receiver)?;
     let stream = streams::make_export(control, project, (&receiver.id, &of), &export)?.uuid.clone();
     export.stream.clone_from(&stream);
     let outputs = outputs(&receiver, &export);
     receiver.exports.push(export);
-    if let Err(error) = receiver.update(control, project) {
+    if let Err(error) = request.update(&receiver) {
         streams::delete(control, &stream)?;
         return Err(error);
     }
@@ -127,14 +128,14 @@ pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<
     request.require()?;
     // Nothing needs what a worker process says of the templates while others wait.
     if let Some(mapping) = &said.mapping {
-        Receiver::find(request.control, request.project(), receiver)?.export(id)?;
+        request.receiver(receiver)?.export(id)?;
         check_mapping(request, mapping)?;
     }
-    let _managing = request.control.managing.lock();
-    let receiver = Receiver::find(request.control, request.project(), receiver)?;
+    let _change = request.control().change();
+    let receiver = request.receiver(receiver)?;
     let export = changed(receiver.export(id)?, &said)?;
     let path = format!("{}/{id}/export.update", receiver.id);
-    let task = tasks::run(request.control, request.project(), &path, "export.update", || {
+    let task = tasks::run(&request.buffer.common, request.project(), &path, "export.update", || {
         replace(request, receiver, export, &said)
     })?;
     Ok(begun(request, StatusCode::OK, &task))
@@ -164,14 +165,14 @@ fn replace(
     export: Export,
     said: &UpdateExport<'_>,
 ) -> Result<Done, Reject> {
-    let (control, project) = (request.control, request.project());
-    tables::ensure(control, project, &export.mapping)?;
+    let (control, project) = (request.control(), request.project());
+    tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
     streams::update_export(control, &receiver.id, &export, said)?;
     let outputs = outputs(&receiver, &export);
     if let Some(place) = receiver.exports.iter_mut().find(|other| other.id == export.id) {
         *place = export;
     }
-    receiver.update(control, project)?;
+    request.update(&receiver)?;
     streams::publish(control, project, &receiver);
     Ok(("export updated", outputs))
 }
@@ -179,12 +180,12 @@ fn replace(
 /// Requests that come now make no rows for it; those of before are still written.
 pub(super) fn delete(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     request.require()?;
-    let (control, project) = (request.control, request.project());
-    let _managing = control.managing.lock();
-    let mut receiver = Receiver::find(control, project, receiver)?;
+    let (control, project) = (request.control(), request.project());
+    let _change = control.change();
+    let mut receiver = request.receiver(receiver)?;
     let stream = receiver.export(id)?.stream.clone();
     receiver.exports.retain(|export| export.id != id);
-    receiver.update(control, project)?;
+    request.update(&receiver)?;
     streams::publish(control, project, &receiver);
     streams::delete(control, &stream)?;
     Ok(reply::empty())

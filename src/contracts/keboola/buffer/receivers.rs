@@ -1,12 +1,13 @@
 //! The receivers routes.
 
 use super::exports;
-use super::model::{Receiver, exists};
+use super::model::{Export, Receiver, exists};
 use super::read::{self, CreateReceiver};
 use super::request::Request;
-use super::tasks::{self, Done};
-use super::{RECEIVERS_MAX, names, reply, secrets, streams};
+use super::{RECEIVERS_MAX, streams};
 use crate::contracts::Reply;
+use crate::contracts::keboola::tasks::{self, Done};
+use crate::contracts::keboola::{names, reply, secrets, tables};
 use crate::contracts::reject::{Kind, Reject};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -14,14 +15,14 @@ use serde_json::{Map, Value, json};
 pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require()?;
     let (project, base) = (request.project(), request.base());
-    let receivers = Receiver::all(request.control, project)?;
-    let shown: Vec<Value> = receivers.iter().map(|receiver| receiver.shown(project, &base)).collect();
+    let shown: Vec<Value> =
+        request.receivers()?.iter().map(|receiver| receiver.shown(project, &base)).collect();
     Ok(reply::ok(&json!({ "receivers": shown })))
 }
 
 pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
-    Ok(shown(request, &Receiver::find(request.control, request.project(), id)?))
+    Ok(shown(request, &request.receiver(id)?))
 }
 
 fn shown(request: &Request<'_>, receiver: &Receiver) -> Reply {
@@ -34,9 +35,8 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require()?;
     let id = names::id_of("receiver", &names::normalize(said.id.unwrap_or(said.name)))?;
     let exports = exports::new_ones(request, &said.exports)?;
-    let _managing = request.control.managing.lock();
-    let project = request.project();
-    let all = Receiver::all(request.control, project)?;
+    let _change = request.control().change();
+    let all = request.receivers()?;
     if all.iter().any(|receiver| receiver.id == id) {
         return Err(exists(&id));
     }
@@ -45,7 +45,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         return Err(Reject::new(Kind::Conflict, message).code("receiverCountLimitReached"));
     }
     let path = format!("{id}/receiver.create");
-    let task = tasks::run(request.control, project, &path, "receiver.create", || {
+    let task = tasks::run(&request.buffer.common, request.project(), &path, "receiver.create", || {
         make(request, id.clone(), &said, exports)
     })?;
     Ok(reply::json(StatusCode::ACCEPTED, &tasks::shown(&task, "id", &request.base())))
@@ -56,11 +56,11 @@ fn make(
     request: &Request<'_>,
     id: String,
     said: &CreateReceiver<'_>,
-    exports: Vec<super::model::Export>,
+    exports: Vec<Export>,
 ) -> Result<Done, Reject> {
-    let (control, project) = (request.control, request.project());
+    let (control, project) = (request.control(), request.project());
     for export in &exports {
-        super::tables::ensure(control, project, &export.mapping)?;
+        tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
     }
     let stream = streams::make_receiver(control, project, &id)?;
     let mut receiver = Receiver {
@@ -77,7 +77,7 @@ fn make(
         receiver.exports.push(export);
         Ok(())
     });
-    if let Err(error) = made.and_then(|()| receiver.insert(control, project)) {
+    if let Err(error) = made.and_then(|()| request.insert(&receiver)) {
         delete_streams(request, &receiver)?;
         return Err(error);
     }
@@ -88,37 +88,32 @@ fn make(
 
 fn delete_streams(request: &Request<'_>, receiver: &Receiver) -> Result<(), Reject> {
     let of_exports = receiver.exports.iter().map(|export| &export.stream);
-    of_exports.chain([&receiver.stream]).try_for_each(|stream| streams::delete(request.control, stream))
+    of_exports.chain([&receiver.stream]).try_for_each(|stream| streams::delete(request.control(), stream))
 }
 
 pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let body = request.body()?;
     let said = read::update_receiver(&body)?;
     request.require()?;
-    let _managing = request.control.managing.lock();
-    let mut receiver = Receiver::find(request.control, request.project(), id)?;
+    let _change = request.control().change();
+    let mut receiver = request.receiver(id)?;
     if let Some(name) = said.name {
         name.clone_into(&mut receiver.name);
     }
     if let Some(description) = said.description {
         description.clone_into(&mut receiver.description);
     }
-    receiver.update(request.control, request.project())?;
+    request.update(&receiver)?;
     Ok(shown(request, &receiver))
 }
 
 /// Requests that come now find no receiver; the rows of those that came before are still written.
 pub(super) fn delete(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
-    let _managing = request.control.managing.lock();
-    let receiver = Receiver::find(request.control, request.project(), id)?;
-    streams::withdraw(request.control, request.project(), id);
-    receiver.delete(request.control, request.project())?;
+    let _change = request.control().change();
+    let receiver = request.receiver(id)?;
+    streams::withdraw(request.control(), request.project(), id);
+    request.buffer.receivers.delete(request.project(), id)?;
     delete_streams(request, &receiver)?;
     Ok(reply::empty())
-}
-
-/// The daemon writes the tables itself, without a token of the vendor's storage that could be refreshed.
-pub(super) fn refresh_tokens(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
-    get(request, id)
 }

@@ -1,24 +1,24 @@
 //! The import route: what is asked of a request before its body is read, and how the answer is worded.
 
-use super::reply::{self, not_found};
-use super::validate::Findings;
-use super::{Action, find, go, names, secrets};
 use crate::batch;
+use crate::contracts::keboola::reply::{self, not_found};
+use crate::contracts::keboola::validate::Findings;
+use crate::contracts::keboola::{Common, go, names, secrets};
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{self, Control};
-use crate::contracts::{Accepted, Durability, Reply, RequestHead};
+use crate::contracts::shared::receivers::Receiver;
+use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
 use crate::mapping::Failure;
 use http::{HeaderName, HeaderValue, header};
-use std::sync::Arc;
+use std::borrow::Cow;
 
-/// The receiver that a path names, if it knows the secret.
-pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<control::Receiver>, Reject> {
-    let (Action::Import, parameters) = find(head)? else {
-        return Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path)));
-    };
-    let mut parameters = parameters.iter();
-    let mut next = || parameters.next().map_or("", |parameter| &**parameter);
-    let (project, id, secret) = (next(), next(), next());
+/// How an event comes to the receiver that a path names, if it knows the secret.
+pub(super) fn receive(
+    common: &Common,
+    head: &RequestHead<'_>,
+    parameters: &[Cow<'_, str>],
+) -> Result<Receive, Reject> {
+    let parameter = |at: usize| parameters.get(at).map_or("", |parameter| &**parameter);
+    let (project, id, secret) = (parameter(0), parameter(1), parameter(2));
     let mut findings = Findings::default();
     if project.parse::<i64>().is_err() {
         findings.wrong_type("projectId", &go::quote(project), "integer");
@@ -29,23 +29,23 @@ pub(super) fn receiver(control: &Control, head: &RequestHead<'_>) -> Result<Arc<
         findings.missing("Content-Type", "header");
     }
     findings.finish()?;
-    let Some(receiver) = control.receivers.find(batch::Dialect::Keboola, project, id) else {
+    let Some(receiver) = common.control.receivers.find(batch::Dialect::Keboola, project, id) else {
         return Err(not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project")));
     };
     if !receiver.knows(secret) {
         let message = format!("receiver \"{id}\" with given secret not found");
         return Err(not_found("receiverNotFound", message));
     }
-    has_room(control, id, &receiver)?;
-    Ok(receiver)
+    has_room(common, id, &receiver)?;
+    Ok(Receive { receiver, wait: Wait::Sync, hides: &[], unmapped })
 }
 
 /// Whether a receiver may take more before its files are written. A request is kept once, so that of several exports the one
 /// that is furthest behind counts.
-fn has_room(control: &Control, id: &str, receiver: &control::Receiver) -> Result<(), Reject> {
-    let open = receiver.exports.iter().filter_map(|export| control.progress.open(export.stream));
+fn has_room(common: &Common, id: &str, receiver: &Receiver) -> Result<(), Reject> {
+    let open = receiver.exports.iter().filter_map(|export| common.control.progress.open(export.stream));
     let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
-    let limit = control.keboola.receiver_buffer_max;
+    let limit = common.settings.receiver_buffer_max.0;
     if limit == 0 || buffered <= limit {
         return Ok(());
     }

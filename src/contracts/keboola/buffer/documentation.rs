@@ -1,8 +1,8 @@
 //! What the service says of itself: its detail, its `OpenAPI` document, and a page of it for people.
 
-use super::reply;
 use super::request::Request;
 use crate::contracts::Reply;
+use crate::contracts::keboola::reply;
 use crate::contracts::reject::Reject;
 use crate::http::openapi;
 use http::{HeaderValue, StatusCode, header};

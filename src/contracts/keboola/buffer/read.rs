@@ -2,13 +2,14 @@
 
 use super::conditions::Said;
 use super::model::Table;
-use super::validate::{Findings, Node};
+use crate::contracts::keboola::names;
+use crate::contracts::keboola::validate::{Findings, Node};
 use crate::contracts::reject::Reject;
 use crate::mapping::{COLUMNS_MAX, ColumnKind, Language, MappedColumn, TEMPLATE_MAX, Template};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
-const ID: RangeInclusive<usize> = 1..=super::names::ID_CHARS_MAX;
+const ID: RangeInclusive<usize> = 1..=names::ID_CHARS_MAX;
 const NAME: RangeInclusive<usize> = 1..=40;
 const DESCRIPTION: RangeInclusive<usize> = 0..=4096;
 const COLUMNS: RangeInclusive<usize> = 1..=COLUMNS_MAX;
@@ -170,8 +171,9 @@ mod tests {
         let export = &read.exports[0];
         assert_eq!((export.id, export.name), (None, "E"));
         assert!(export.mapping.incremental);
-        assert_eq!(export.mapping.column_names(), ["id", "t"]);
-        assert_eq!(export.mapping.key_names(), ["id"]);
+        let columns = export.mapping.columns.iter();
+        let columns: Vec<_> = columns.map(|column| (column.name.as_str(), column.primary_key)).collect();
+        assert_eq!(columns, [("id", Some(true)), ("t", Some(false))]);
         assert_eq!(
             serde_json::to_value(&export.mapping).unwrap().to_string(),
             "{\"id\":\"in.c-b.t\",\"incremental\":true,\"columns\":[{\"primaryKey\":true,\"type\":\"id\",\"name\":\"id\"},\

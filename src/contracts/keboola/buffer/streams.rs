@@ -3,8 +3,11 @@
 use super::model::{Export, Receiver, Table};
 use super::read::UpdateExport;
 use crate::batch;
+use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
+use crate::contracts::keboola::names;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::control::{self, Alter, CatalogError, Control, IfExists, NewStream, Stream};
+use crate::contracts::shared::control::Control;
+use crate::contracts::shared::receivers;
 use crate::mapping::Mapping;
 use crate::schema::{Conditions, Landing, Policy, StreamSettings};
 use serde_json::Value;
@@ -23,7 +26,7 @@ fn refused(error: CatalogError) -> Reject {
 
 /// Makes the stream of a receiver's requests. It has no table: what comes is in the log, and in its archive.
 pub(super) fn make_receiver(control: &Control, project: &str, id: &str) -> Result<Arc<Stream>, Reject> {
-    let made = control.catalog.create_stream_with(NewStream {
+    let made = control.create_stream(NewStream {
         name: Receiver::stream_name(project, id),
         policy: Policy::Evolve,
         columns: Vec::new(),
@@ -47,7 +50,7 @@ pub(super) fn make_export(
 ) -> Result<Arc<Stream>, Reject> {
     let (receiver, of) = receiver;
     let settings = StreamSettings { receiver: Some(of.id), ..settings(project, receiver, export) };
-    let made = control.catalog.create_stream_with(NewStream {
+    let made = control.create_stream(NewStream {
         name: Export::stream_name(project, receiver, &export.id),
         policy: Policy::Mapped,
         columns: Vec::new(),
@@ -75,7 +78,7 @@ pub(super) fn update_export(
         settings.conditions = Some(conditions(export));
     }
     let alter = Alter { policy: None, columns: None, settings: Some(settings), force: true };
-    control.catalog.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
+    control.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
 }
 
 fn conditions(export: &Export) -> Conditions {
@@ -104,12 +107,12 @@ pub(super) fn mapping(table: &Table) -> Mapping {
 
 /// Where the files of an export are: a directory of its own within that of its table, since several may write to one.
 fn directory(receiver: &str, export: &Export) -> String {
-    let (receiver, id) = (super::names::part(receiver), super::names::part(&export.id));
+    let (receiver, id) = (names::part(receiver), names::part(&export.id));
     format!("{}/export={receiver}.{id}", export.mapping.id)
 }
 
 fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
-    control.catalog.streams().find(uuid).cloned()
+    control.streams().find(uuid).cloned()
 }
 
 /// The stream of a receiver.
@@ -122,7 +125,7 @@ pub(super) fn of(control: &Control, receiver: &Receiver) -> Result<Arc<Stream>, 
 /// Ends a stream. What the log has of it is still written.
 pub(super) fn delete(control: &Control, uuid: &str) -> Result<(), Reject> {
     let Some(stream) = find(control, uuid) else { return Ok(()) };
-    match control.catalog.delete_stream(stream.id) {
+    match control.delete_stream(stream.id) {
         Ok(_) | Err(CatalogError::NoSuchStream) => Ok(()),
         Err(error) => Err(Reject::internal(&error)),
     }
@@ -133,23 +136,15 @@ pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
     let Some(stream) = find(control, &receiver.stream) else { return };
     let export = |export: &Export| {
         let stream = find(control, &export.stream)?;
-        Some(control::Export { stream: stream.id, label: export.id.clone() })
+        Some(receivers::Export { stream: stream.id, label: export.id.clone() })
     };
-    let target = control::Receiver {
+    let target = receivers::Receiver {
         stream: stream.id,
         secret: receiver.secret.clone(),
         exports: receiver.exports.iter().filter_map(export).collect(),
         about: Value::Null,
     };
     control.receivers.set(batch::Dialect::Keboola, project, &receiver.id, target);
-}
-
-/// The same of all, at a start.
-pub(super) fn publish_all(control: &Control) -> Result<(), CatalogError> {
-    for (project, receiver) in Receiver::everywhere(control)? {
-        publish(control, &project, &receiver);
-    }
-    Ok(())
 }
 
 /// Lets no request come to a receiver any more.

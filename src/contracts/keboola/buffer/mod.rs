@@ -1,0 +1,341 @@
+//! Keboola's Buffer API: receivers with exports, and the import of events: `docs/api/keboola.md`.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod conditions;
+mod documentation;
+mod exports;
+mod import;
+mod model;
+mod read;
+mod receivers;
+mod request;
+mod streams;
+
+use super::{Common, DIALECT, SECTION, Settings, TOKEN_HEADER, WORDS, reply, tasks};
+use crate::auth::{Credential, Need};
+use crate::batch;
+use crate::catalog::CatalogError;
+use crate::contracts::keboola::go::Size;
+use crate::contracts::keboola::reply::Service;
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::route::{self, Access, Found, Route, Served};
+use crate::contracts::shared::collection::Collection;
+use crate::contracts::shared::control::Control;
+use crate::contracts::{
+    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+};
+use http::{HeaderValue, Method, StatusCode, header};
+use model::Receiver;
+use request::{Request, has_token};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Of a project.
+const RECEIVERS_MAX: usize = 100;
+/// Of a receiver.
+const EXPORTS_MAX: usize = 20;
+/// Of an export, one after the other.
+const MAPPINGS_MAX: u32 = 100;
+
+const SERVICE: Service = Service { errors: "buffer.", exceptions: "keboola-buffer-" };
+
+/// What pages may send.
+static ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
+static ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, X-StorageApi-Token");
+
+pub struct KeboolaBuffer {
+    common: Common,
+    receivers: Collection<Receiver>,
+}
+
+/// What answers a route. Handlers get what stands in the path.
+#[derive(Clone, Copy)]
+enum Serve {
+    /// An event for a receiver.
+    Import,
+    /// What is always the same.
+    Fixed(fn() -> Reply),
+    /// A call about the service, or about all receivers of a project.
+    All(fn(&Request<'_>) -> Result<Reply, Reject>),
+    /// A call about a receiver, or a task.
+    One(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+    /// A call about an export of a receiver.
+    Export(fn(&Request<'_>, &str, &str) -> Result<Reply, Reject>),
+}
+
+use Serve::{All, Export, Fixed, One};
+
+const PUBLIC: Access = Access::Public;
+/// A good credential, if one is shown. That none is there is said after what is wrong with the body.
+const TOKEN: Access = Access::Token(Need::Any);
+/// The id of a task has several segments.
+const TASK: &str = "/v1/tasks/{*taskId}";
+
+static ROUTES: &[Route<Serve>] = &[
+    Route::get("/", PUBLIC, Fixed(documentation::redirect)),
+    Route::get("/v1", PUBLIC, All(|call| Ok(documentation::detail(call)))),
+    Route::get("/health-check", PUBLIC, Fixed(documentation::health)),
+    Route::get("/v1/documentation", PUBLIC, All(documentation::page)),
+    Route::get("/v1/documentation/openapi.json", PUBLIC, All(documentation::json)),
+    Route::get("/v1/documentation/openapi.yaml", PUBLIC, All(documentation::yaml)),
+    Route::get("/v1/documentation/openapi3.json", PUBLIC, All(documentation::json)),
+    Route::get("/v1/documentation/openapi3.yaml", PUBLIC, All(documentation::yaml)),
+    Route::post("/v1/receivers", TOKEN, All(receivers::create)),
+    Route::get("/v1/receivers", TOKEN, All(receivers::list)),
+    Route::get("/v1/receivers/{receiverId}", TOKEN, One(receivers::get)),
+    Route::patch("/v1/receivers/{receiverId}", TOKEN, One(receivers::update)),
+    Route::delete("/v1/receivers/{receiverId}", TOKEN, One(receivers::delete)),
+    // The daemon writes the tables itself, without a token of the vendor's storage that could be refreshed.
+    Route::post("/v1/receivers/{receiverId}/tokens/refresh", TOKEN, One(receivers::get)),
+    Route::post("/v1/receivers/{receiverId}/exports", TOKEN, One(exports::create)),
+    Route::get("/v1/receivers/{receiverId}/exports", TOKEN, One(exports::list)),
+    Route::get("/v1/receivers/{receiverId}/exports/{exportId}", TOKEN, Export(exports::get)),
+    Route::patch("/v1/receivers/{receiverId}/exports/{exportId}", TOKEN, Export(exports::update)),
+    Route::delete("/v1/receivers/{receiverId}/exports/{exportId}", TOKEN, Export(exports::delete)),
+    Route::get(TASK, TOKEN, One(task)),
+    Route::post("/v1/import/{projectId}/{receiverId}/{secret}", Access::Secret, Serve::Import),
+];
+
+/// The routes of this contract.
+fn served() -> Vec<Served> {
+    let mut served = route::served(ROUTES);
+    // OpenAPI has no word for a parameter of several segments.
+    for route in served.iter_mut().filter(|route| route.template == TASK) {
+        route.template = "/v1/tasks/{taskId}";
+    }
+    served
+}
+
+/// Where the paths of this contract begin, but for those that are it.
+const PREFIXES: [&str; 4] = ["/v1/receivers", "/v1/import", "/v1/tasks", "/v1/documentation"];
+const PATHS: [&str; 5] = ["/", "/v1", "/v1/", "/health-check", "/health-check/"];
+
+pub static ENTRY: Entry = Entry {
+    tag: batch::Dialect::Keboola,
+    names_requests: true,
+    is_for_pages: true,
+    section: Some(SECTION),
+    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    words: &WORDS,
+    takes,
+    served: served,
+    open: |sections, control| Ok(Arc::new(KeboolaBuffer::new(sections.get(SECTION)?, control))),
+};
+
+impl KeboolaBuffer {
+    fn new(settings: Settings, control: Arc<Control>) -> Self {
+        let receivers = Collection::new(Arc::clone(&control), DIALECT, "receiver");
+        Self { common: Common::new(settings, control), receivers }
+    }
+}
+
+/// Whether a path is of this contract.
+fn takes(path: &str) -> bool {
+    let below = |prefix: &&str| path.strip_prefix(*prefix);
+    PATHS.contains(&path)
+        || PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Contract for KeboolaBuffer {
+    fn begin(&self) -> Result<(), CatalogError> {
+        for (project, document) in self.receivers.readable()? {
+            streams::publish(&self.common.control, &project, &Receiver::of(document));
+        }
+        Ok(())
+    }
+
+    fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
+        if *head.method == Method::OPTIONS && route::is_known(ROUTES, head.path) {
+            return Ok(Parsed::Answer(preflight()));
+        }
+        let (route, parameters) = find(&head)?;
+        Ok(match route.call {
+            Serve::Import => {
+                let receive = import::receive(&self.common, &head, &parameters);
+                Parsed::Receive(receive.map_err(Reject::close)?)
+            }
+            Fixed(answer) => Parsed::Answer(answer()),
+            All(_) | One(_) | Export(_) => {
+                let access = if has_token(head.headers) { route.access } else { PUBLIC };
+                Parsed::Manage(Manage { access, credential: credential(&head) })
+            }
+        })
+    }
+
+    fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
+        let (route, parameters) = find(&call.head)?;
+        let request = Request { buffer: self, call };
+        let parameter = |at: usize| parameters.get(at).map_or("", |parameter| &**parameter);
+        let reply = match route.call {
+            // Answered before.
+            Serve::Import | Fixed(_) => Err(no_endpoint(&call.head)),
+            All(answer) => answer(&request),
+            One(answer) => answer(&request, parameter(0)),
+            Export(answer) => answer(&request, parameter(0), parameter(1)),
+        };
+        reply.map(Managed::Reply)
+    }
+
+    fn accepted(&self, _head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
+        import::accepted(accepted)
+    }
+
+    fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply {
+        rejected(head, reject)
+    }
+
+    fn finish(&self, reply: &mut Reply, told: &Told) {
+        reply::name_request(reply, &told.named);
+    }
+
+    fn extras(&self) -> Option<&dyn Extras> {
+        None
+    }
+}
+
+fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
+    let kind = reject.kind;
+    let (status, name) = match kind {
+        Kind::Unauthenticated | Kind::TokenExpired => (401, "storage.tokenInvalid"),
+        Kind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
+        Kind::Forbidden => (403, "forbidden"),
+        Kind::NoSuchRoute => (404, "endpointNotFound"),
+        Kind::NoSuchStream | Kind::NotFound => (404, "resourceNotFound"),
+        Kind::MethodNotAllowed => (405, "methodNotAllowed"),
+        Kind::TooSlow => (408, "requestTimeout"),
+        Kind::Conflict => (409, "conflict"),
+        Kind::TooLarge => (413, "payloadTooLarge"),
+        Kind::UnsupportedEncoding | Kind::UnsupportedType => (415, "unsupportedMediaType"),
+        Kind::TooManyRequests => (429, "tooManyRequests"),
+        Kind::Full => (507, "insufficientStorage"),
+        Kind::Unavailable => (503, "serviceUnavailable"),
+        Kind::Unknown | Kind::Internal => (500, "internalError"),
+        Kind::Malformed | Kind::Unprocessable | Kind::LengthRequired => (kind.status(), "badRequest"),
+    };
+    let message: Cow<'_, str> = match kind {
+        Kind::Unauthenticated | Kind::TokenExpired => "invalid access token".into(),
+        Kind::Forbidden if reject.lacks.is_some() => {
+            "please provide a master token of a project administrator".into()
+        }
+        Kind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path).into(),
+        Kind::TooLarge => {
+            let max = Size(head.named.body_max);
+            format!("payload too large, the maximum size is {max}").into()
+        }
+        Kind::Full => format!("no free space in the buffer: {}", reject.external).into(),
+        Kind::Internal => SERVICE.application_error(&head.named).into(),
+        _ => (&*reject.external).into(),
+    };
+    SERVICE.error(head, status, reject.code.unwrap_or(name), &message)
+}
+
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+    match route::find(ROUTES, head.method, head.path) {
+        Found::Route(route, parameters) => Ok((route, parameters)),
+        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        Found::Nothing => Err(no_endpoint(head)),
+    }
+}
+
+fn no_endpoint(head: &RequestHead<'_>) -> Reject {
+    Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))
+}
+
+fn credential<'a>(head: &RequestHead<'a>) -> Credential<'a> {
+    let token = head.headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
+    Credential::Bearer(token.unwrap_or_default().into())
+}
+
+fn preflight() -> Reply {
+    Reply {
+        status: StatusCode::NO_CONTENT,
+        headers: vec![
+            (header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS.clone()),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS.clone()),
+        ],
+        body: bytes::Bytes::new(),
+    }
+}
+
+/// Tasks of both contracts, each in its own shape.
+fn task(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+    request.require()?;
+    let task = tasks::find(&request.buffer.common, request.project(), id)?;
+    let key = if task.kind.starts_with("api.") { "taskId" } else { "id" };
+    Ok(reply::ok(&tasks::shown(&task, key, &request.base())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_paths_are_told_from_those_of_others() {
+        for path in
+            ["/", "/v1", "/v1/", "/health-check", "/v1/receivers", "/v1/import/1/r/s", "/v1/tasks/a/b/c"]
+        {
+            assert!(takes(path), "{path}");
+        }
+        for path in [
+            "/v0/events",
+            "/v1/events/t",
+            "/v1/receiversx",
+            "/v1/branches/1/sources",
+            "/v1/tables",
+            "/stream/1/s/x",
+        ] {
+            assert!(!takes(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_worded_as_the_contract_has_them() {
+        let mut head = crate::contracts::tests::head();
+        head.path = "/foo/bar";
+        head.named.body_max = 1 << 20;
+        let worded = |reject: &Reject| {
+            let reply = rejected(&head, reject);
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            let text = |key: &str| body[key].as_str().unwrap().to_owned();
+            (reply.status.as_u16(), text("error"), text("message"))
+        };
+        let lacks = Reject::from(crate::auth::AuthError::Lacks(crate::auth::Scope::Create));
+        for (reject, status, error, message) in [
+            (Reject::malformed("why"), 400, "buffer.badRequest", "Why."),
+            (
+                Reject::from(crate::auth::AuthError::Unknown),
+                401,
+                "storage.tokenInvalid",
+                "Invalid access token.",
+            ),
+            (
+                lacks,
+                401,
+                "buffer.masterTokenRequired",
+                "Please provide a master token of a project administrator.",
+            ),
+            (no_endpoint(&head), 404, "buffer.endpointNotFound", "No endpoint found for path \"/foo/bar\"."),
+            (
+                Reject::new(Kind::TooLarge, ""),
+                413,
+                "buffer.payloadTooLarge",
+                "Payload too large, the maximum size is 1MB.",
+            ),
+            (
+                Reject::new(Kind::Full, "the log is full"),
+                507,
+                "buffer.insufficientStorage",
+                "No free space in the buffer: the log is full.",
+            ),
+            (
+                Reject::new(Kind::Internal, "internal error"),
+                500,
+                "buffer.internalError",
+                "Application error. Please contact our support support@keboola.com with exception id \
+                 (keboola-buffer-000000000000000) attached.",
+            ),
+        ] {
+            assert_eq!(worded(&reject), (status, error.to_owned(), message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A management call with what its answer needs.
+
+use super::KeboolaBuffer;
+use super::model::{Receiver, exists};
+use crate::auth::Need;
+use crate::contracts::Call;
+use crate::contracts::keboola::reply::not_found;
+use crate::contracts::keboola::{TOKEN_HEADER, no_token, validate};
+use crate::contracts::reject::Reject;
+use crate::contracts::shared::collection::DocumentError;
+use crate::contracts::shared::control::Control;
+use serde_json::Value;
+
+pub(super) struct Request<'a> {
+    pub(super) buffer: &'a KeboolaBuffer,
+    pub(super) call: &'a Call<'a>,
+}
+
+impl Request<'_> {
+    pub(super) fn control(&self) -> &Control {
+        &self.buffer.common.control
+    }
+
+    /// Refuses whoever may not manage receivers. A body is looked at before, as the vendor's decoder does.
+    pub(super) fn require(&self) -> Result<(), Reject> {
+        if !has_token(self.call.head.headers) {
+            return Err(no_token());
+        }
+        Ok(self.call.caller.require(Need::Create)?)
+    }
+
+    pub(super) fn project(&self) -> &str {
+        self.buffer.common.project(&self.call.caller)
+    }
+
+    /// Where the service is, as clients see it.
+    pub(super) fn base(&self) -> String {
+        self.control().base_url(self.call.head.headers)
+    }
+
+    pub(super) fn body(&self) -> Result<Value, Reject> {
+        validate::parse(&self.call.body)
+    }
+
+    /// Those of the project, in the order of their ids.
+    pub(super) fn receivers(&self) -> Result<Vec<Receiver>, Reject> {
+        Ok(self.buffer.receivers.all(self.project())?.into_iter().map(Receiver::of).collect())
+    }
+
+    pub(super) fn receiver(&self, id: &str) -> Result<Receiver, Reject> {
+        let found = self.buffer.receivers.get(self.project(), id)?.map(Receiver::of);
+        found.ok_or_else(|| {
+            not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project"))
+        })
+    }
+
+    /// Stores a new one.
+    pub(super) fn insert(&self, receiver: &Receiver) -> Result<(), Reject> {
+        match self.buffer.receivers.create(self.project(), &receiver.id, receiver) {
+            Ok(_) => Ok(()),
+            Err(DocumentError::Exists) => Err(exists(&receiver.id)),
+            Err(error) => Err(Reject::internal(&error)),
+        }
+    }
+
+    pub(super) fn update(&self, receiver: &Receiver) -> Result<(), Reject> {
+        let stored = self.buffer.receivers.replace(self.project(), &receiver.id, None, receiver);
+        stored.map(drop).map_err(|error| Reject::internal(&error))
+    }
+}
+
+/// Whether a credential is shown at all.
+pub(super) fn has_token(headers: &http::HeaderMap) -> bool {
+    headers.get(TOKEN_HEADER).is_some_and(|token| !token.is_empty())
+}

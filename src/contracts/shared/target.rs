@@ -1,0 +1,113 @@
+//! Streams as requests with records name them: found, or to be made, and whether the caller may send there.
+
+use super::control::Control;
+use crate::auth::{AuthError, Caller, Need};
+use crate::batch::StreamId;
+use crate::catalog::{IfExists, NewStream, Stream, check_name};
+use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::{Found, Target};
+use crate::schema::{Policy, StreamSettings};
+use std::sync::Arc;
+
+/// A stream as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// What the contract calls a stream, where one does not exist.
+    pub noun: &'static str,
+    /// Name or id.
+    pub name: &'a str,
+    /// The project that the request names, where the contract has projects.
+    pub project: Option<&'a str>,
+}
+
+/// A stream that a first event makes, without a schema: it evolves with what comes.
+pub fn evolving(name: &str, project: Option<&str>) -> NewStream {
+    NewStream {
+        name: name.to_owned(),
+        policy: Policy::Evolve,
+        columns: Vec::new(),
+        settings: StreamSettings { project: project.map(str::to_owned), ..StreamSettings::default() },
+        if_exists: IfExists::Return,
+    }
+}
+
+impl Named<'_> {
+    /// The project that the stream is looked for in: the one that is asked for, otherwise the caller's.
+    ///
+    /// # Errors
+    /// A refusal of a caller who is bound to another project.
+    pub fn project<'a>(&'a self, caller: &'a Caller) -> Result<Option<&'a str>, Reject> {
+        if self.project.is_some_and(|project| !caller.allows_project(project)) {
+            return Err(unread(AuthError::Project));
+        }
+        Ok(self.project.or(caller.project.as_deref()))
+    }
+
+    /// The stream of that name, or what `make` says is made of a first event; it is asked with the name and the project.
+    pub fn find(
+        &self,
+        control: &Control,
+        caller: &Caller,
+        make: impl FnOnce(&str, Option<&str>) -> Option<NewStream>,
+    ) -> Result<Found, Reject> {
+        let project = self.project(caller)?;
+        let streams = control.streams();
+        if let Some(stream) = streams.find(self.name).filter(|stream| is_in(stream, project)) {
+            check_may_send(caller, stream)?;
+            return Ok(Found { target: Target::Streams(Arc::clone(stream), Vec::new()), open: None });
+        }
+        caller.require(Need::Ingest(self.name)).map_err(unread)?;
+        // One of another project is not seen, and not made again.
+        let taken = streams.named(self.name).is_some();
+        let Some(new) = (!taken).then(|| make(self.name, project)).flatten() else {
+            let message = format!("{} \"{}\" does not exist", self.noun, self.name);
+            return Err(Reject::new(Kind::NoSuchStream, message).close());
+        };
+        check_name(self.name).map_err(|error| Reject::malformed(error.to_string()))?;
+        Ok(Found { target: Target::New(Box::new(new)), open: None })
+    }
+}
+
+/// Those of the streams that are left, for a caller who may send to all of them; `None` if none is.
+pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<Option<Found>, Reject> {
+    let streams = control.streams();
+    let left = ids.iter().filter_map(|id| streams.get(*id)).filter(|stream| stream.deleted_at.is_none());
+    let mut left: Vec<Arc<Stream>> = left.cloned().collect();
+    left.iter().try_for_each(|stream| check_may_send(caller, stream))?;
+    if left.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Found { target: Target::Streams(left.remove(0), left), open: None }))
+}
+
+/// Refuses a caller without the right, and a stream that takes no records.
+pub fn check_may_send(caller: &Caller, stream: &Stream) -> Result<(), Reject> {
+    // Rights are for names, also if the request has the id.
+    caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
+    check_takes_requests(stream).map_err(Reject::close)
+}
+
+/// Refuses what would be stored and land nowhere, and what only a receiver makes rows of.
+pub fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
+    let landing = stream.settings.landing;
+    let lands = landing.table || landing.raw.is_some();
+    if lands && stream.policy != Policy::Mapped {
+        return Ok(());
+    }
+    let name = &stream.name;
+    let what = format!("\"{name}\" takes events through its receiver only");
+    Err(Reject::new(Kind::Unprocessable, what))
+}
+
+/// Whether a project sees the stream. What was made without a project is in all of them.
+fn is_in(stream: &Stream, project: Option<&str>) -> bool {
+    match (stream.settings.project.as_deref(), project) {
+        (Some(own), Some(asked)) => own == asked,
+        _ => true,
+    }
+}
+
+/// A refusal before the body was read.
+fn unread(error: AuthError) -> Reject {
+    Reject::from(error).close()
+}
