@@ -5,7 +5,6 @@
 //! what was accepted under the old one. The layout is part of the log's format: `docs/wal-format.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::formats::json::BodyKind;
 use std::net::IpAddr;
 
 /// The newest layout that this code reads. What has neither targets nor results is written as version 1, which every
@@ -67,6 +66,23 @@ impl Dialect {
             Self::Foundry => "foundry",
         }
     }
+}
+
+/// How a body is divided into records. The numbers are in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One object a line. Blank lines are skipped, a carriage return before the line feed too.
+    Lines = 0,
+    /// One object, or an array with an object an element.
+    Document = 1,
+    /// One XML document.
+    Xml = 2,
+    /// One record of any bytes.
+    Opaque = 3,
+}
+
+impl BodyKind {
+    pub const ALL: [Self; 4] = [Self::Lines, Self::Document, Self::Xml, Self::Opaque];
 }
 
 /// A further stream that the records of a frame go to.

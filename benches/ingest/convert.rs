@@ -4,9 +4,9 @@
 
 use crate::common;
 use crate::process;
+use forebay::batch::BodyKind;
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
-use forebay::formats::json::BodyKind;
 use forebay::schema::Rules;
 use std::path::Path;
 use std::process::Command;

@@ -3,9 +3,9 @@
 use crate::common;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
+use forebay::batch::BodyKind;
 use forebay::columns::{Limits, Origin, Rows};
 use forebay::compactor::parquet::FileWriter;
-use forebay::formats::json::BodyKind;
 use forebay::schema::Rules;
 
 pub fn write(c: &mut Criterion) {

@@ -1,11 +1,10 @@
 //! Bodies of Foundry's contract: envelopes, schemas, records. What a schema takes has a place in its columns.
 #![no_main]
 
-use forebay::batch::StreamId;
+use forebay::batch::{BodyKind, StreamId};
 use forebay::columns;
 use forebay::contracts::foundry::model::StreamSchema;
 use forebay::contracts::foundry::envelope::{Form, open};
-use forebay::formats::json::BodyKind;
 use forebay::schema::{Policy, Rules, Schema};
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;

@@ -3,8 +3,9 @@
 #![no_main]
 
 use bytes::Bytes;
+use forebay::batch::BodyKind;
 use forebay::columns::{Limits, Origin, Rows};
-use forebay::formats::json::{BodyKind, records};
+use forebay::formats::json::records;
 use forebay::schema::Rules;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;

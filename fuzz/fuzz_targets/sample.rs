@@ -1,7 +1,8 @@
 //! Samples of any bytes: what is told of them holds for the records in them.
 #![no_main]
 
-use forebay::formats::json::{BodyKind, records};
+use forebay::batch::BodyKind;
+use forebay::formats::json::records;
 use forebay::columns::sample::{Limits, Sample};
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,8 @@
 //! XML of any bytes: what becomes records is JSON, one object a line; nothing panics or grows without bound.
 #![no_main]
 
-use forebay::formats::json::{BodyKind, records};
+use forebay::batch::BodyKind;
+use forebay::formats::json::records;
 use forebay::formats::xml::{About, Known, transcribe};
 use libfuzzer_sys::fuzz_target;
 

@@ -2,9 +2,9 @@
 
 use super::reason::ReasonCounts;
 use super::rows::{Limits, Rows};
-use crate::batch::StreamId;
+use crate::batch::{BodyKind, StreamId};
 use crate::clock::Micros;
-use crate::formats::json::{BodyKind, Syntax};
+use crate::formats::json::Syntax;
 use crate::schema::Rules;
 use std::cell::RefCell;
 

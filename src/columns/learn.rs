@@ -4,8 +4,9 @@
 
 use super::infer::Inferred;
 use super::set::ColumnSet;
+use crate::batch::BodyKind;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{BodyKind, Field, Fields, Parser, Shape, Str, Syntax};
+use crate::formats::json::{Field, Fields, Parser, Shape, Str, Syntax};
 
 /// The columns that a body would add, at most `room`, in the order in which they come.
 pub(super) fn new_columns(

@@ -1,7 +1,7 @@
 //! Columns against `serde_json`: every value of every record is in its column or in `_rescued`, unchanged.
 
 use super::*;
-use crate::formats::json::BodyKind;
+use crate::batch::BodyKind;
 use crate::schema::{Rules, Schema, system};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::json::LineDelimitedWriter;

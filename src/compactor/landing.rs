@@ -1,11 +1,11 @@
 //! Records as they came, in the forms in which they land beside a table, or are shown: NDJSON, or a CBOR sequence
 //! (RFC 8742) with a map a request.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BodyKind};
 use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{BodyKind, Parser, Syntax};
+use crate::formats::json::{Parser, Syntax};
 use crate::formats::xml::{self, XmlError};
 use crate::mapping::frames;
 

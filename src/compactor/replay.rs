@@ -10,14 +10,13 @@ use super::name;
 use super::run::Stop;
 use super::sink::{Sink, SinkError};
 use super::table::{FinishedCut, Table, TableConfig, TableError};
-use crate::batch::{Batch, Target};
+use crate::batch::{Batch, BodyKind, Target};
 use crate::catalog::{
     Action, Catalog, CatalogError, CutRecord, FileState, NewFile, RegisteredFile, Replacement, Replay,
     ReplayState, Stream, Swap,
 };
 use crate::columns::Limits;
 use crate::error::{IoContext, IoError, chain};
-use crate::formats::json::BodyKind;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;

@@ -3,11 +3,10 @@
 use super::handle::Config;
 use super::name;
 use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
-use crate::batch::{Batch, StreamId};
+use crate::batch::{Batch, BodyKind, StreamId};
 use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
-use crate::formats::json::BodyKind;
 use crate::idempotency::Journal;
 use crate::metrics;
 use crate::offsets::Offsets;

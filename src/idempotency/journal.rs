@@ -264,8 +264,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{BatchHead, Dialect, StreamId};
-    use crate::formats::json::BodyKind;
+    use crate::batch::{BatchHead, BodyKind, Dialect, StreamId};
     use crate::idempotency::{Claim, seconds};
     use std::time::Duration;
 

@@ -1,9 +1,8 @@
 //! Frames as mappings see them: what stands in a frame of a receiver besides its body, and rows out of it. The accept
 //! path writes it, the compactor and the preview read it.
 
-use crate::batch::{Batch, BatchHead, StreamId};
+use crate::batch::{Batch, BatchHead, BodyKind, StreamId};
 use crate::clock::Micros;
-use crate::formats::json::BodyKind;
 use crate::mapping::{Evaluated, Evaluator, Failure, Mapping, Request, RowId, row};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

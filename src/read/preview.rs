@@ -1,7 +1,7 @@
 //! The newest records of a stream: from the log as long as it has them, then from the newest files, or, where there are
 //! none of rows, from the archive.
 
-use crate::batch::{Batch, StreamId};
+use crate::batch::{Batch, BodyKind, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
 use crate::clock::Micros;
 use crate::compactor::landing;
@@ -9,7 +9,7 @@ use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{BodyKind, Kind, Parser, Syntax};
+use crate::formats::json::{Kind, Parser, Syntax};
 use crate::formats::xml::Known;
 use crate::mapping::frames;
 use crate::mapping::{ColumnKind, Mapping};

@@ -136,8 +136,8 @@ fn show(out: &mut String, value: impl std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::BodyKind;
     use crate::columns::{Limits, Origin, Rows};
-    use crate::formats::json::BodyKind;
     use crate::schema::{Policy, Rules, Schema};
     use std::sync::Arc;
 

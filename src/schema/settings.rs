@@ -1,8 +1,7 @@
 //! What a stream does with its records, besides their columns.
 
 use super::{Column, ColumnType, Schema};
-use crate::batch::StreamId;
-use crate::formats::json::BodyKind;
+use crate::batch::{BodyKind, StreamId};
 use crate::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

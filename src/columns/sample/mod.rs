@@ -11,8 +11,9 @@ mod tests;
 
 pub use field::{Field, Integers};
 
+use crate::batch::BodyKind;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{BodyKind, Parser, Syntax};
+use crate::formats::json::{Parser, Syntax};
 use field::{Node, Room};
 
 /// How much of a sample is looked at.

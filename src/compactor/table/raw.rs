@@ -4,11 +4,10 @@
 //! What a frame brings waits with its rows, and is written when they are: a cut ends both in the same place.
 
 use super::{Table, TableConfig, scratch_path};
-use crate::batch::Batch;
+use crate::batch::{Batch, BodyKind};
 use crate::clock::Micros;
 use crate::compactor::landing;
 use crate::compactor::parquet::WriteError;
-use crate::formats::json::BodyKind;
 use crate::schema::RawFormat;
 use crate::wal::Lsn;
 use std::collections::BTreeMap;

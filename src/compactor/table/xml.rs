@@ -1,10 +1,9 @@
 //! A frame with an XML document: its records are as if JSON had come. Nobody has looked into it before.
 
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
-use crate::batch::Batch;
+use crate::batch::{Batch, BodyKind};
 use crate::columns::{Origin, Reason, RowCounts};
 use crate::compactor::landing::xml_lines;
-use crate::formats::json::BodyKind;
 use crate::formats::xml::Known;
 use crate::wal::Lsn;
 

@@ -1,9 +1,9 @@
 //! What the head of a request with records asks for.
 
 use super::tenant;
+use crate::batch::BodyKind;
 use crate::contracts::RequestHead;
 use crate::contracts::reject::{Kind, Reject};
-use crate::formats::json::BodyKind;
 use http::{HeaderMap, header};
 use std::borrow::Cow;
 

@@ -4,8 +4,8 @@
 //! else is told of them, so the answer is what a client goes by when it forgets them.
 
 use super::form;
+use crate::batch::BodyKind;
 use crate::contracts::{Accepted, Bodies, Durability, Ingest, Reply, Wait};
-use crate::formats::json::BodyKind;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 

@@ -4,10 +4,11 @@
 
 use super::upload::Upload;
 use super::{Tinybird, csv, put, schema, types};
+use crate::batch::BodyKind;
 use crate::columns::sample::{Field, Integers, Limits, Sample};
 use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
-use crate::formats::json::BodyKind;
+use crate::formats::json::kind_of;
 use crate::schema::{Column, ColumnType};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -106,7 +107,7 @@ pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Rej
         Format::Ndjson => data.clone(),
         Format::Csv => csv::guessed(data, notation, call.decoded_max)?.into(),
     };
-    let kind = BodyKind::of(body.iter(), BodyKind::Lines);
+    let kind = kind_of(body.iter(), BodyKind::Lines);
     let sample = sample(&body, kind, RECORDS_MAX, tinybird.control.columns_max())?;
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
     let columns = named(&fields);
@@ -259,6 +260,6 @@ pub(super) fn records(
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Reject::new(Kind::Malformed, "The data has no records"));
     }
-    let kind = BodyKind::of(body.iter(), BodyKind::Lines);
+    let kind = kind_of(body.iter(), BodyKind::Lines);
     Ok(Records { body, kind })
 }

@@ -3,10 +3,10 @@
 
 use super::{JSON, Tinybird, credential};
 use crate::auth::{Caller, Credential, Need};
+use crate::batch::BodyKind;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::target::{Named, evolving};
 use crate::contracts::{Accepted, Durability, Ingest, Reply, RequestHead, Wait};
-use crate::formats::json::BodyKind;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
 

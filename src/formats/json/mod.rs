@@ -11,5 +11,5 @@ mod shape;
 mod tests;
 
 pub use parser::{DEPTH_MAX, Kind, Number, Parser, Str, Syntax};
-pub use records::{BodyKind, Verdict};
+pub use records::{Verdict, kind_of};
 pub use shape::{Field, Fields, Shape};

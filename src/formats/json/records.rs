@@ -2,21 +2,9 @@
 
 use super::parser::{Parser, Str, Syntax};
 use super::shape::{Field, Fields, Shape};
+use crate::batch::BodyKind;
 use bytes::Bytes;
 use std::cell::RefCell;
-
-/// How a body is divided into records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyKind {
-    /// One object a line. Blank lines are skipped, a carriage return before the line feed too.
-    Lines = 0,
-    /// One object, or an array with an object an element.
-    Document = 1,
-    /// One XML document.
-    Xml = 2,
-    /// One record of any bytes.
-    Opaque = 3,
-}
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The checker remembers this many keys.
@@ -43,19 +31,15 @@ pub struct BadRecord<'a> {
     pub reason: Syntax,
 }
 
-impl BodyKind {
-    pub const ALL: [Self; 4] = [Self::Lines, Self::Document, Self::Xml, Self::Opaque];
-
-    /// By the first byte that is not white space: an array is a document whatever was asked for.
-    pub fn of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: Self) -> Self {
-        let mut behind_mark = body.clone();
-        if behind_mark.by_ref().take(BYTE_ORDER_MARK.len()).eq(BYTE_ORDER_MARK) {
-            body = behind_mark;
-        }
-        match body.find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'[') if matches!(asked, Self::Lines) => Self::Document,
-            _ => asked,
-        }
+/// How a body is divided, by the first byte that is not white space: an array is a document whatever was asked for.
+pub fn kind_of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: BodyKind) -> BodyKind {
+    let mut behind_mark = body.clone();
+    if behind_mark.by_ref().take(BYTE_ORDER_MARK.len()).eq(BYTE_ORDER_MARK) {
+        body = behind_mark;
+    }
+    match body.find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') if matches!(asked, BodyKind::Lines) => BodyKind::Document,
+        _ => asked,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::records::{BadRecord, RecordSink, check, walk};
 use super::*;
+use crate::batch::BodyKind;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -112,8 +113,8 @@ fn a_document_is_an_object_or_an_array_of_them() {
     }
     let depth = format!("[{{\"a\":{}{}}}]", "[".repeat(127), "]".repeat(127));
     assert_eq!(document(&depth).unwrap().good, 1, "the array around the records does not count");
-    assert_eq!(BodyKind::of(b"\xEF\xBB\xBF \n[1]".iter(), BodyKind::Lines), BodyKind::Document);
-    assert_eq!(BodyKind::of(b"{}".iter(), BodyKind::Lines), BodyKind::Lines);
+    assert_eq!(kind_of(b"\xEF\xBB\xBF \n[1]".iter(), BodyKind::Lines), BodyKind::Document);
+    assert_eq!(kind_of(b"{}".iter(), BodyKind::Lines), BodyKind::Lines);
 }
 
 #[test]

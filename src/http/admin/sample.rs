@@ -4,9 +4,10 @@ use super::columns::{bad, column_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter};
 use super::schema::flag;
 use super::{AdminRequest, Answer, BODY_MAX, Running};
+use crate::batch::BodyKind;
 use crate::catalog::{IfExists, NewStream};
 use crate::columns::sample::{Field, Limits, Sample};
-use crate::formats::json::BodyKind;
+use crate::formats::json::kind_of;
 use crate::http::body::{self, Encoding};
 use crate::schema::{Column, ColumnType, Policy, StreamSettings, system};
 use bytes::Bytes;
@@ -72,7 +73,7 @@ fn columns(body: Bytes, fields_max: usize) -> Result<Vec<Column>, Problem> {
     } else {
         body
     };
-    let kind = BodyKind::of(body.iter(), BodyKind::Lines);
+    let kind = kind_of(body.iter(), BodyKind::Lines);
     let limits = Limits { records: RECORDS_MAX, fields: fields_max };
     let fields = Sample::of(&body, kind, limits).and_then(|sample| sample.nested());
     let fields = fields.map_err(|error| bad(error.to_string()))?;

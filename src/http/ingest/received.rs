@@ -1,14 +1,14 @@
 //! A body that has arrived: counted while it is in memory, decompressed, its records checked.
 
 use super::super::body::{self, Encoding};
-use crate::batch::Target;
+use crate::batch::{BodyKind, Target};
 use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Bodies, Open};
-use crate::formats::json::{self, BodyKind, Syntax, records};
+use crate::formats::json::{self, Syntax, kind_of, records};
 use crate::schema::OnBadLine;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -244,7 +244,7 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
     let mut bytes = body.pieces.iter().flatten();
     let mut kind = match manner.kind {
         BodyKind::Xml => BodyKind::Xml,
-        asked => BodyKind::of(bytes.clone(), asked),
+        asked => kind_of(bytes.clone(), asked),
     };
     let first = bytes.find(|byte| !byte.is_ascii_whitespace()).copied();
     if manner.bodies.one_object && kind != BodyKind::Xml && first.is_some_and(|first| first != b'{') {

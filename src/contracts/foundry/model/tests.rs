@@ -213,7 +213,7 @@ fn what_is_taken_has_a_place_in_the_columns() {
     rules.check(100).unwrap();
     let stream = crate::batch::StreamId(1);
     let judged =
-        crate::columns::judge(stream, &rules, record.as_bytes(), crate::formats::json::BodyKind::Document, 0)
+        crate::columns::judge(stream, &rules, record.as_bytes(), crate::batch::BodyKind::Document, 0)
             .unwrap();
     assert_eq!((judged.stored, judged.quarantined.total()), (1, 0));
 }

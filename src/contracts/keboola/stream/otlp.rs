@@ -4,6 +4,7 @@
 use super::data;
 use super::live::About;
 use crate::auth::Credential;
+use crate::batch::BodyKind;
 use crate::contracts::credential;
 use crate::contracts::keboola::Common;
 use crate::contracts::reject::{Kind, Reject};
@@ -11,7 +12,6 @@ use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{
     Accepted, Append, Bodies, Call, Destination, Durability, Managed, Reply, RequestHead,
 };
-use crate::formats::json::BodyKind;
 use crate::formats::otlp::{DecodeError, Form, Signal, records};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
