@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
+use forebay::clock;
 use forebay::storage::real::RealStorage;
 use forebay::wal::{self, AppendError, Floor, Handle, NewFrame, Polled, Wal};
-use forebay::{clock, metrics};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn open(dir: &Path) -> Wal {
         disk_reserve: 0,
         archive: None,
     };
-    let metrics = Arc::new(metrics::Wal::default());
+    let metrics = Arc::new(wal::Metrics::default());
     wal::open(Arc::new(RealStorage), clock::system(), config, Floor::default(), metrics).unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! The compactor from the outside: its settings, its start and its end.
 
+use super::metrics::Metrics;
 use super::partition::PartitionBy;
 use super::publish::Publisher;
 use super::replay::{Replayer, replay_dir};
@@ -12,7 +13,6 @@ use crate::columns::Limits;
 use crate::error::IoError;
 use crate::idempotency::Journal;
 use crate::mapping::Evaluator;
-use crate::metrics;
 use crate::offsets::Offsets;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -67,7 +67,7 @@ pub struct Handles {
     pub offsets: Arc<Offsets>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<metrics::Compactor>,
+    pub metrics: Arc<Metrics>,
     pub evaluator: Arc<Evaluator>,
     /// Identity of the log.
     pub log: [u8; 16],

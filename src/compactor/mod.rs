@@ -9,6 +9,7 @@ mod dropped;
 mod give;
 mod handle;
 pub mod landing;
+mod metrics;
 mod name;
 pub mod parquet;
 pub mod partition;
@@ -21,4 +22,5 @@ pub mod sink;
 mod table;
 
 pub use handle::{Compactor, Config, Handles, StartError};
+pub use metrics::Metrics;
 pub use name::staged as staged_name;

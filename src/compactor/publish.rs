@@ -3,12 +3,12 @@
 //! A staged file is registered in the catalog before it comes here, so nothing is lost whatever happens here. Every
 //! error is tried again with backoff until `staging.retention` is over.
 
+use super::metrics::Metrics;
 use super::name;
 use super::sink::{Sink, SinkError};
 use crate::catalog::{Catalog, CatalogError, FileKind, FileState, RegisteredFile};
 use crate::clock::{Clock, Micros};
 use crate::error::{IoContext, chain};
-use crate::metrics;
 use crate::progress::Progress;
 use crate::schema::Policy;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) struct Publisher {
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<metrics::Compactor>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) staged_dir: PathBuf,
     pub(super) retention: Duration,
 }

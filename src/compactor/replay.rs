@@ -6,6 +6,7 @@
 //! changes in one transaction between the two. Every step is noted before it is done and can be repeated, so whoever dies in
 //! the middle is gone on with by the next start.
 
+use super::metrics::Metrics;
 use super::name;
 use super::run::Stop;
 use super::sink::{Sink, SinkError};
@@ -17,7 +18,6 @@ use crate::catalog::{
 };
 use crate::columns::Limits;
 use crate::error::{IoContext, IoError, chain};
-use crate::metrics;
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;
 use crate::wal::{LsnRange, Past};
@@ -74,7 +74,7 @@ pub(super) struct Replayer {
     pub(super) past: Past,
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: Arc<metrics::Compactor>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) sink: Sink,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) staged_dir: PathBuf,

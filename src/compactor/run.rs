@@ -1,6 +1,7 @@
 //! The compactor's loop.
 
 use super::handle::Config;
+use super::metrics::Metrics;
 use super::name;
 use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, StreamId};
@@ -8,7 +9,6 @@ use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
-use crate::metrics;
 use crate::offsets::Offsets;
 use crate::progress::{Numbers, Progress};
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
@@ -86,7 +86,7 @@ pub(super) struct Running {
     pub(super) offsets: Arc<Offsets>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: Arc<metrics::Compactor>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) runtime: Runtime,
     pub(super) stopped: watch::Receiver<Stop>,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,

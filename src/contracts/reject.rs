@@ -2,10 +2,9 @@
 
 use crate::auth::{AuthError, ManageError, Scope};
 use crate::catalog::CatalogError;
-use crate::metrics;
 use std::borrow::Cow;
 
-/// The classes of refusal, the same for every dialect, in the order of their labels in [`metrics::REFUSALS`]. Each
+/// The classes of refusal, the same for every dialect, in the order of their labels in [`REFUSALS`]. Each
 /// dialect words them in its own status and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -48,15 +47,39 @@ pub enum Kind {
     Internal,
 }
 
+/// What each [`Kind`] is called in metrics, in the order of the kinds.
+pub const REFUSALS: [&str; 20] = [
+    "malformed",
+    "unauthenticated",
+    "token_expired",
+    "forbidden",
+    "no_such_stream",
+    "not_found",
+    "no_such_route",
+    "method_not_allowed",
+    "conflict",
+    "unprocessable",
+    "too_many_requests",
+    "length_required",
+    "too_large",
+    "unsupported_encoding",
+    "unsupported_type",
+    "too_slow",
+    "full",
+    "unavailable",
+    "unknown_outcome",
+    "internal",
+];
+
 impl Kind {
-    /// Its place in [`metrics::REFUSALS`].
+    /// Its place in [`REFUSALS`].
     pub fn index(self) -> usize {
         self as usize
     }
 
     /// The label in metrics.
     pub fn label(self) -> &'static str {
-        metrics::REFUSALS[self.index()]
+        REFUSALS.get(self.index()).copied().unwrap_or_default()
     }
 
     /// The status that most dialects give.

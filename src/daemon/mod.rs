@@ -3,7 +3,6 @@
 //! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
 //! last sync, last files, exit.
 
-mod gauges;
 mod process;
 
 pub use process::lock;
@@ -13,7 +12,7 @@ use crate::batch::Dialect;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
-use crate::compactor::{Compactor, Handles, StartError};
+use crate::compactor::{self, Compactor, Handles, StartError};
 use crate::config::{Config, ConfigError};
 use crate::contracts::shared::control::{self, Control};
 use crate::contracts::{self, Contracts};
@@ -291,13 +290,13 @@ fn settings(config: &Config) -> Settings {
 impl Parts {
     async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
         let (clock, started) = (clock::system(), Instant::now());
-        let wal_metrics = Arc::new(metrics::Wal::default());
+        let wal_metrics = Arc::new(wal::Metrics::default());
         let Opened { catalog, mut log, keys, journal, offsets } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
         say_open(&log, started);
-        let compactor_metrics = Arc::new(metrics::Compactor::default());
+        let compactor_metrics = Arc::new(compactor::Metrics::default());
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
@@ -323,9 +322,13 @@ impl Parts {
         let control = open_control(config, &auth, &preview, offsets, &progress, Arc::clone(&evaluator));
         let contracts = Contracts::open(&config.contracts, &control)?;
         let ingest = ingest_handler(config, &log.handle, (&control, contracts.clone()), (&catalog, &keys))?;
-        let (http_metrics, mapping) = (Arc::clone(&ingest.metrics), evaluator.metrics());
-        let gauges =
-            gauges::gauges(log.handle.clone(), Arc::clone(&progress), Arc::clone(&clock), keys, tls.clone());
+        let http_metrics = Arc::clone(&ingest.metrics);
+        let mut registry = metrics::registry();
+        http_metrics.register(&mut registry, tls.clone());
+        idempotency::register(&mut registry, keys);
+        wal_metrics.register(&mut registry, log.handle.clone());
+        compactor_metrics.register(&mut registry, Arc::clone(&progress), Arc::clone(&clock));
+        evaluator.metrics().register(&mut registry);
         let running = Arc::new(Running {
             wal: log.handle.clone(),
             recovery: log.report.clone(),
@@ -335,7 +338,7 @@ impl Parts {
             control,
             contracts,
             clock,
-            registry: metrics::registry(&http_metrics, &wal_metrics, &compactor_metrics, mapping, gauges),
+            registry,
             http_metrics,
             node,
             destination: destination.url(),
@@ -425,7 +428,7 @@ struct Opened {
 fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
-    metrics: Arc<metrics::Wal>,
+    metrics: Arc<wal::Metrics>,
 ) -> Result<Opened, DaemonError> {
     let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
@@ -445,7 +448,7 @@ fn open_log(
 fn record_losses(
     report: &wal::RecoveryReport,
     catalog: &Catalog,
-    metrics: &metrics::Compactor,
+    metrics: &compactor::Metrics,
 ) -> Result<(), CatalogError> {
     for range in &report.missing {
         metrics.corrupt_frames.inc_by(range.count());

@@ -9,9 +9,11 @@ pub mod console;
 pub mod cors;
 pub mod ingest;
 pub mod limits;
+mod metrics;
 pub mod openapi;
 pub mod transport;
 
+pub use metrics::Metrics;
 pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError};
 
 use crate::contracts;

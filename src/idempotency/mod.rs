@@ -8,9 +8,11 @@
 
 mod index;
 mod journal;
+mod metrics;
 
 pub use index::{Claim, Index, Ticket};
 pub use journal::Journal;
+pub use metrics::register;
 
 use crate::batch::{Batch, StreamId};
 use crate::clock::Micros;

@@ -1,13 +1,13 @@
 //! Evaluates mappings for requests: paths here, templates by worker processes.
 
 use super::message::{encode_check, encode_evaluation};
+use super::metrics::Metrics;
 use super::pool::{Answer, Cause, Pool, Settings, Task, Trouble};
 use super::process::Ending;
 use super::{
     Body, CheckError, ColumnKind, Evaluated, Failure, MappedColumn, Mapping, Problem, ROW_MAX, Request,
     go_json, path_value,
 };
-use crate::metrics;
 use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ const UNDER_WAY_MAX: usize = 256;
 /// Evaluates mappings for requests before they are answered. Its worker processes end with it.
 pub struct Evaluator {
     pool: Arc<Pool>,
-    metrics: Arc<metrics::Mapping>,
+    metrics: Arc<Metrics>,
 }
 
 /// For each request, what became of it.
@@ -41,12 +41,12 @@ impl Drop for Evaluator {
 
 impl Evaluator {
     pub fn new(settings: Settings) -> Self {
-        let metrics = Arc::<metrics::Mapping>::default();
+        let metrics = Arc::<Metrics>::default();
         Self { pool: Pool::new(settings, Arc::clone(&metrics)), metrics }
     }
 
     /// What it counts.
-    pub fn metrics(&self) -> &metrics::Mapping {
+    pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 

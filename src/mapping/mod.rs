@@ -15,6 +15,7 @@ pub mod frames;
 mod headers;
 pub mod jsonnet;
 mod message;
+mod metrics;
 mod path;
 mod pool;
 mod process;
@@ -25,6 +26,7 @@ pub mod worker;
 pub use body::{Body, ParseError};
 pub use evaluator::{Evaluator, Outcomes};
 pub use headers::{canonical_name, go_json, headers};
+pub use metrics::Metrics;
 pub use path::Path;
 pub use pool::Settings;
 

@@ -7,8 +7,8 @@
 
 use super::Problem;
 use super::message::{Reply, TemplateId, encode_batch};
+use super::metrics::Metrics;
 use super::process::{Ending, Process};
-use crate::metrics;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub(super) struct Task {
 
 pub(super) struct Pool {
     pub(super) settings: Settings,
-    metrics: Arc<metrics::Mapping>,
+    metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
     /// There is a task, or the end.
     ready: Condvar,
@@ -106,7 +106,7 @@ struct Batch {
 }
 
 impl Pool {
-    pub(super) fn new(mut settings: Settings, metrics: Arc<metrics::Mapping>) -> Arc<Self> {
+    pub(super) fn new(mut settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
         if settings.workers == 0 {
             settings.workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
         }

@@ -22,6 +22,7 @@ pub mod format;
 mod handle;
 pub mod inspect;
 mod lsn;
+mod metrics;
 mod past;
 mod prepare;
 mod reader;
@@ -37,12 +38,12 @@ pub use append::{AppendError, Full, NewFrame};
 pub use durable::{Durable, Health, SyncError};
 pub use handle::{Handle, SegmentStatus, Status};
 pub use lsn::{Lsn, LsnRange, SegmentId};
+pub use metrics::Metrics;
 pub use past::{Past, PastFrame, PastFrames, Whereabouts};
 pub use reader::{Damage, Polled, Reader};
 pub use recovery::{Floor, OpenError, RecoveryReport};
 
 use crate::clock::Clock;
-use crate::metrics;
 use crate::storage::Storage;
 use append::Tail;
 use archive::Archive;
@@ -106,7 +107,7 @@ struct Shared {
     rescued: AtomicBool,
     /// Notified when an append that found no room may find some.
     space: Notify,
-    metrics: Arc<metrics::Wal>,
+    metrics: Arc<Metrics>,
 }
 
 impl Shared {
@@ -141,7 +142,7 @@ pub fn open(
     clock: Arc<dyn Clock>,
     config: Config,
     floor: Floor,
-    metrics: Arc<metrics::Wal>,
+    metrics: Arc<Metrics>,
 ) -> Result<Wal, OpenError> {
     let (shared, report) = open_shared(storage, clock, config, floor, metrics)?;
     let mut threads = Vec::new();
@@ -166,7 +167,7 @@ fn open_shared(
     clock: Arc<dyn Clock>,
     config: Config,
     floor: Floor,
-    metrics: Arc<metrics::Wal>,
+    metrics: Arc<Metrics>,
 ) -> Result<(Arc<Shared>, RecoveryReport), OpenError> {
     storage.create_dir(&config.dir)?;
     storage.create_dir(&config.dir.join("pool"))?;

@@ -19,6 +19,7 @@ mod streams;
 mod tokens;
 
 use super::body::{self, Encoding, Limits};
+use super::metrics::Metrics;
 use super::openapi;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Need};
@@ -29,7 +30,6 @@ use crate::contracts::route::{self, Access, Found, Route, Served};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Contracts, bearer, origin};
 use crate::http::console;
-use crate::metrics;
 use crate::progress::Progress;
 use crate::wal;
 use arc_swap::ArcSwap;
@@ -79,7 +79,7 @@ pub struct Running {
     pub control: Arc<Control>,
     pub contracts: Contracts,
     pub clock: Arc<dyn Clock>,
-    pub http_metrics: Arc<metrics::Http>,
+    pub http_metrics: Arc<Metrics>,
     pub registry: Registry,
     pub node: String,
     pub destination: String,

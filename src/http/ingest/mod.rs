@@ -10,6 +10,7 @@ mod target;
 
 use super::body::{self, Encoding, Limits};
 use super::cors::{self, Cors, Page};
+use super::metrics::Metrics;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
@@ -24,7 +25,6 @@ use crate::contracts::{
 };
 use crate::http::limits;
 use crate::idempotency;
-use crate::metrics;
 use crate::progress::Progress;
 use crate::schema::{Mode, Payload};
 use crate::wal;
@@ -58,7 +58,7 @@ pub struct IngestHandler {
     pub control: Arc<Control>,
     pub contracts: Contracts,
     pub keys: Arc<idempotency::Index>,
-    pub metrics: Arc<metrics::Http>,
+    pub metrics: Arc<Metrics>,
     pub settings: ArcSwap<Settings>,
     pub limits: ArcSwap<limits::Limits>,
     pub cors: ArcSwap<Cors>,
@@ -91,7 +91,7 @@ impl Handler for IngestHandler {
         let path = arrival.head.uri.path();
         let Some(made) = self.contracts.find(path) else {
             let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
-            self.metrics.refused(reject.kind.index());
+            self.metrics.refused(reject.kind);
             let reply = self.contracts.first().rejected(&arrival.head(), &reject);
             self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
             return response(reply, None);
@@ -108,7 +108,7 @@ impl Handler for IngestHandler {
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
             Err(reject) => {
-                self.metrics.refused(reject.kind.index());
+                self.metrics.refused(reject.kind);
                 if let Some(internal) = &reject.internal {
                     let (request, reason) = (named.id.letters(15), reject.kind.label());
                     tracing::warn!(error = %internal, %peer, request, reason, "request refused");
@@ -127,7 +127,7 @@ impl Handler for IngestHandler {
     }
 
     fn turned_away(&self, kind: Kind, status: u16) {
-        self.metrics.turned_away(status, kind.index());
+        self.metrics.turned_away(status, kind);
     }
 
     fn handshake_failed(&self) {

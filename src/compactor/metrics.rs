@@ -1,0 +1,185 @@
+//! What the compactor and the publisher count and show of themselves: every metric whose name begins with
+//! `compactor_`, and the same counts in other words, `ingest_events_`.
+
+use crate::clock::Clock;
+use crate::columns::{ReasonCounts, ReasonKind, RowCounts};
+use crate::metrics::{Gauges, Reading, SharedLatency};
+use crate::progress::Progress;
+use crate::wal::Lsn;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What the compactor and the publisher count.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub stored_rows: Counter,
+    quarantined_rows: Family<[(&'static str, &'static str); 1], Counter>,
+    pub ignored_fields: Counter,
+    pub rescued_rows: Counter,
+    pub duplicate_keys: Counter,
+    pub published_files: Counter,
+    pub published_rows: Counter,
+    pub published_bytes: Counter,
+    pub publish_errors: Counter,
+    pub publish_seconds: SharedLatency,
+    pub ingest_seconds: SharedLatency,
+    pub expired_rows: Counter,
+    pub corrupt_frames: Counter,
+    pub torn_frames: Counter,
+    pub unreadable_frames: Counter,
+    pub verdict_mismatches: Counter,
+    pub restarts: Counter,
+    pub replayed_files: Counter,
+    pub replayed_rows: Counter,
+}
+
+impl Metrics {
+    /// Counts what became of the records of a frame in one stream.
+    pub fn took(&self, counts: &RowCounts) {
+        self.stored_rows.inc_by(counts.stored);
+        self.quarantined(&counts.quarantined);
+        self.ignored_fields.inc_by(counts.ignored_fields);
+        self.rescued_rows.inc_by(counts.rescued);
+        self.duplicate_keys.inc_by(counts.duplicate_keys);
+    }
+
+    /// Records put into quarantine, by reason.
+    fn quarantined(&self, counts: &ReasonCounts) {
+        for kind in ReasonKind::ALL {
+            let count = counts.of(kind);
+            if count > 0 {
+                self.quarantined_rows.get_or_create(&[("reason", kind.label())]).inc_by(count);
+            }
+        }
+    }
+
+    /// With their names and what they count.
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
+        [
+            ("compactor_stored_rows", "Records turned into rows", &self.stored_rows),
+            (
+                "compactor_ignored_fields",
+                "Values without a column in streams whose policy is strict",
+                &self.ignored_fields,
+            ),
+            ("compactor_rescued_rows", "Rows with a value in _rescued", &self.rescued_rows),
+            ("compactor_duplicate_keys", "Values dropped because their key came again", &self.duplicate_keys),
+            ("compactor_published_files", "Files made visible at the destination", &self.published_files),
+            ("compactor_published_rows", "Rows in them", &self.published_rows),
+            ("compactor_published_bytes", "Bytes of them", &self.published_bytes),
+            ("compactor_publish_errors", "Failed attempts to publish a file", &self.publish_errors),
+            ("compactor_expired_rows", "Rows given up after staging.retention", &self.expired_rows),
+            ("compactor_corrupt_frames", "Durable frames that cannot be read any more", &self.corrupt_frames),
+            ("compactor_torn_frames", "Frames lost before they were synced", &self.torn_frames),
+            (
+                "compactor_unreadable_frames",
+                "Frames put aside because their content is unknown",
+                &self.unreadable_frames,
+            ),
+            (
+                "compactor_verdict_mismatches",
+                "Frames judged differently than they were answered",
+                &self.verdict_mismatches,
+            ),
+            ("compactor_replayed_files", "Files made anew by replays", &self.replayed_files),
+            ("compactor_replayed_rows", "Rows in them", &self.replayed_rows),
+            (
+                "compactor_restarts",
+                "Starts of the compactor from the last checkpoint after an error",
+                &self.restarts,
+            ),
+        ]
+    }
+
+    /// The counters, and what the compactor tells of its progress at each scrape.
+    pub fn register(&self, registry: &mut Registry, progress: Arc<Progress>, clock: Arc<dyn Clock>) {
+        let help = "From opening a staged file to seeing it published or failing";
+        registry.register_with_unit("compactor_publish", help, Unit::Seconds, self.publish_seconds.clone());
+        let help = "From the arrival of a file's oldest record to the end of the file";
+        registry.register_with_unit("compactor_ingest", help, Unit::Seconds, self.ingest_seconds.clone());
+        for (name, help, counter) in self.counters() {
+            registry.register(name, help, counter.clone());
+        }
+        let help = "Records put into quarantine by reason";
+        registry.register("compactor_quarantined_rows", help, self.quarantined_rows.clone());
+        registry.register_collector(Box::new(IngestCollector::of(self)));
+        registry.register_collector(Box::new(Gauges(move || gauges(&progress, clock.as_ref()))));
+    }
+}
+
+fn gauges(progress: &Progress, clock: &dyn Clock) -> Vec<Reading> {
+    let compactor = &progress.compactor;
+    let checkpoint = Lsn(compactor.checkpoint_lsn.load(Ordering::Relaxed));
+    let oldest = compactor.oldest_open.load(Ordering::Relaxed);
+    let lag = if oldest == 0 { 0.0 } else { (clock.now() - oldest).max(0) as f64 / 1e6 };
+    let reading = |name, help, value| Reading { name, help, value };
+    vec![
+        reading(
+            "compactor_checkpoint_lsn",
+            "Everything up to here is in registered files",
+            checkpoint.0 as f64,
+        ),
+        reading(
+            "compactor_published_lsn",
+            "Everything up to here is published",
+            progress.published_through(checkpoint).0 as f64,
+        ),
+        reading("compactor_lag_seconds", "Age of the oldest request in no registered file", lag),
+        reading("compactor_staged_files", "Files that wait to be published", progress.staged_files() as f64),
+        reading(
+            "compactor_memory_bytes",
+            "Rows and unfinished files in memory",
+            compactor.memory_bytes.load(Ordering::Relaxed) as f64,
+        ),
+        reading(
+            "compactor_open_files",
+            "Unfinished files",
+            compactor.open_files.load(Ordering::Relaxed) as f64,
+        ),
+    ]
+}
+
+/// What became of all records, in the words of those who come from Imply Polaris or Apache Druid.
+#[derive(Debug)]
+struct IngestCollector {
+    stored: Counter,
+    rescued: Counter,
+    quarantined: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl IngestCollector {
+    fn of(metrics: &Metrics) -> Self {
+        Self {
+            stored: metrics.stored_rows.clone(),
+            rescued: metrics.rescued_rows.clone(),
+            quarantined: metrics.quarantined_rows.clone(),
+        }
+    }
+}
+
+impl Collector for IngestCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let of = |kind: ReasonKind| {
+            self.quarantined.get(&[("reason", kind.label())]).map_or(0, |counter| counter.get())
+        };
+        let thrown_away = of(ReasonKind::Late) + of(ReasonKind::Early);
+        let unparseable = ReasonKind::ALL.into_iter().map(of).sum::<u64>() - thrown_away;
+        for (name, help, count) in [
+            ("ingest_events_processed", "Records stored", self.stored.get()),
+            ("ingest_events_processed_with_errors", "Of them, with a value put aside", self.rescued.get()),
+            ("ingest_events_thrown_away", "Records kept aside as too late or too early", thrown_away),
+            ("ingest_events_unparseable", "Records kept aside for another reason", unparseable),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
+        }
+        Ok(())
+    }
+}

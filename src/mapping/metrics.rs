@@ -1,0 +1,39 @@
+//! What mappings count: every metric whose name begins with `mapping_`.
+
+use crate::metrics::SharedLatency;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Registry, Unit};
+
+/// What evaluating mappings counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub evaluations: Counter,
+    failures: Family<[(&'static str, &'static str); 1], Counter>,
+    pub seconds: SharedLatency,
+    pub worker_starts: Counter,
+    worker_ends: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Metrics {
+    pub fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Requests whose columns of type path and template were evaluated, by mapping";
+        registry.register("mapping_evaluations", help, self.evaluations.clone());
+        let help = "Those among them that became no row, by reason";
+        registry.register("mapping_failures", help, self.failures.clone());
+        let help = "From the request for values to having them";
+        registry.register_with_unit("mapping_evaluation", help, Unit::Seconds, self.seconds.clone());
+        let help = "Processes started to evaluate templates";
+        registry.register("mapping_worker_starts", help, self.worker_starts.clone());
+        let help = "Processes that a template ended, by reason";
+        registry.register("mapping_worker_ends", help, self.worker_ends.clone());
+    }
+
+    pub fn worker_ended(&self, reason: &'static str) {
+        self.worker_ends.get_or_create(&[("reason", reason)]).inc();
+    }
+}
