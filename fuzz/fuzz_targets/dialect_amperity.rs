@@ -38,7 +38,7 @@ fn check(head: &RequestHead<'_>, ingest: &Asked<'_>, body: &[u8]) {
 
     if ingest.kind == BodyKind::Xml {
         let about = About { content_type: Some(&content_type), row_tag: None };
-        let Ok(lines) = transcribe(body, about, &Known::of(&[])) else { return };
+        let Ok(lines) = transcribe(body, about, &Known::default()) else { return };
         let verdict =
             records::check(&[lines.into()], BodyKind::Lines).expect("lines are never refused as a whole");
         assert!(verdict.good > 0 && verdict.bad == 0, "{verdict:?}");

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     for row_tag in [None, Some("a")] {
         let about = About { content_type: None, row_tag };
-        let Ok(lines) = transcribe(data, about, &Known::of(&[])) else { continue };
+        let Ok(lines) = transcribe(data, about, &Known::default()) else { continue };
         let verdict = records::check(&[bytes::Bytes::from(lines)], BodyKind::Lines);
         let verdict = verdict.expect("lines are never refused as a whole");
         assert!(verdict.good > 0 && verdict.bad == 0, "{verdict:?}");

@@ -4,13 +4,13 @@
 use crate::batch::{Batch, BodyKind, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
 use crate::clock::Micros;
+use crate::columns;
 use crate::compactor::landing;
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::formats::json::{Kind, Parser, Syntax};
-use crate::formats::xml::Known;
 use crate::mapping::frames;
 use crate::mapping::{ColumnKind, Mapping};
 use crate::progress::Progress;
@@ -384,7 +384,7 @@ fn of_batch(lsn: Lsn, ts: i64, batch: &Batch<'_>, stream: &Stream, limit: usize)
         return records(lsn, ts, batch, limit);
     }
     // What cannot be read is among the errors.
-    let known = Known::of(&stream.schema.columns);
+    let known = columns::known(&stream.schema.columns);
     let Ok(lines) = landing::xml_lines(batch, stream, &known) else { return Vec::new() };
     let mut batch = Batch { body: &lines, ..batch.clone() };
     batch.head.kind = BodyKind::Lines;

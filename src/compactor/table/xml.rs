@@ -2,9 +2,8 @@
 
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, BodyKind};
-use crate::columns::{Origin, Reason, RowCounts};
+use crate::columns::{self, Origin, Reason, RowCounts};
 use crate::compactor::landing::xml_lines;
-use crate::formats::xml::Known;
 use crate::wal::Lsn;
 
 impl Table {
@@ -17,7 +16,7 @@ impl Table {
         let version = self.schema().version;
         let known = match self.known.take() {
             Some((of, known)) if of == version => known,
-            _ => Known::of(&self.schema().columns),
+            _ => columns::known(&self.schema().columns),
         };
         let lines = xml_lines(batch, &self.stream, &known);
         self.known = Some((version, known));

@@ -16,7 +16,7 @@ mod record;
 mod tests;
 mod write;
 
-pub use known::Known;
+pub use known::{Known, Scalar};
 
 use entity::Entities;
 use quick_xml::Reader;

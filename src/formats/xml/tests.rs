@@ -1,14 +1,13 @@
 //! XML documents and the lines that they become, hostile ones too.
 
 use super::*;
-use crate::schema::{Column, ColumnType};
 
 fn lines(document: impl AsRef<[u8]>) -> Result<String, XmlError> {
-    with(document, About::default(), &[])
+    with(document, About::default())
 }
 
-fn with(document: impl AsRef<[u8]>, about: About<'_>, columns: &[Column]) -> Result<String, XmlError> {
-    let lines = transcribe(document.as_ref(), about, &Known::of(columns))?;
+fn with(document: impl AsRef<[u8]>, about: About<'_>) -> Result<String, XmlError> {
+    let lines = transcribe(document.as_ref(), about, &Known::default())?;
     Ok(String::from_utf8(lines).unwrap().trim_end().to_owned())
 }
 
@@ -91,30 +90,12 @@ fn all_records_of_a_document_agree_on_what_is_an_array_and_an_object() {
 }
 
 #[test]
-fn columns_say_what_text_is() {
-    let columns = [
-        Column::new("n", ColumnType::Int64),
-        Column::new("f", ColumnType::Float64),
-        Column::new("b", ColumnType::Bool),
-        Column::new("s", ColumnType::String),
-        Column::new("l", ColumnType::List(Box::new(ColumnType::Int64))),
-        Column::new("o", ColumnType::Struct(vec![Column::new("_VALUE", ColumnType::Int64)])),
-        Column::new("m", ColumnType::Map(Box::new(ColumnType::Bool))),
-    ];
-    let inside = "<n> 12 </n><f>-1.5e3</f><b>1</b><s>007</s><l>7</l><o>8</o><m><k>true</k></m>";
-    let document = format!("<r><a>{inside}</a><a><n>12kg</n><b>yes</b></a></r>");
-    let expected = "{\"n\":12,\"f\":-1.5e3,\"b\":true,\"s\":\"007\",\"l\":[7],\"o\":{\"_VALUE\":8},\"m\":{\"k\":true}}\n\
-                    {\"n\":\"12kg\",\"b\":\"yes\"}";
-    assert_eq!(with(document, About::default(), &columns).as_deref(), Ok(expected));
-}
-
-#[test]
 fn a_row_tag_names_the_records_wherever_they_are() {
     let about = About { row_tag: Some("row"), ..About::default() };
     let document = "<x>t<y><row><id>1</id></row></y><row><row>2</row></row></x>";
-    assert_eq!(with(document, about, &[]).as_deref(), Ok("{\"id\":\"1\"}\n{\"row\":\"2\"}"));
-    assert_eq!(with("<row><id>1</id></row>", about, &[]).as_deref(), Ok("{\"id\":\"1\"}"));
-    assert_eq!(with("<x><id>1</id></x>", about, &[]), Err(XmlError::NoRecords));
+    assert_eq!(with(document, about).as_deref(), Ok("{\"id\":\"1\"}\n{\"row\":\"2\"}"));
+    assert_eq!(with("<row><id>1</id></row>", about).as_deref(), Ok("{\"id\":\"1\"}"));
+    assert_eq!(with("<x><id>1</id></x>", about), Err(XmlError::NoRecords));
 }
 
 #[test]
@@ -231,7 +212,7 @@ fn encodings_are_those_that_the_document_or_the_request_says() {
     let latin = |text: &str| encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
     assert_eq!(lines(latin(&document("ISO-8859-1"))).as_deref(), good);
     let about = About { content_type: Some("text/xml; charset=\"iso-8859-1\""), ..About::default() };
-    assert_eq!(with(latin(plain), about, &[]).as_deref(), good);
+    assert_eq!(with(latin(plain), about).as_deref(), good);
     let undeclared = [
         (latin(plain), XmlError::Encoding("UTF-8")),
         (utf16(plain, true), XmlError::Undeclared),
