@@ -121,7 +121,7 @@ impl Replayer {
         let first = self.runtime.block_on(async {
             tokio::select! {
                 first = numbers => first.ok_or(ReplayError::Stopped),
-                _ = stopped.wait_for(|stop| *stop != super::run::Stop::Run) => Err(ReplayError::Stopped),
+                _ = stopped.wait_for(|stop| *stop != super::config::Stop::Run) => Err(ReplayError::Stopped),
             }
         })?;
         let record = CutRecord {

@@ -1,15 +1,14 @@
-//! The compactor from the outside: its settings, its start and its end.
+//! The compactor from the outside: its start and its end.
 
+use super::config::{Config, Stop};
 use super::metrics::Metrics;
-use super::partition::PartitionBy;
 use super::publish::Publisher;
 use super::replay::{Replayer, replay_dir};
-use super::run::{Running, Stop, scratch_dir};
+use super::run::{Running, scratch_dir};
 use super::sink::Sink;
 use super::table::TableConfig;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::columns::Limits;
 use crate::error::IoError;
 use crate::idempotency::Journal;
 use crate::mapping::Evaluator;
@@ -19,9 +18,8 @@ use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{Past, Reader};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -30,32 +28,6 @@ use tokio::task::JoinHandle;
 const REPLAY_MEMORY_PART: usize = 4;
 /// Files handed to the publisher and not yet taken by it.
 const PUBLISH_QUEUE: usize = 1024;
-
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Directory of staged files, and below it of unfinished ones.
-    pub staged_dir: PathBuf,
-    /// Goes into object names: LSNs are per node.
-    pub node: String,
-    /// A file is closed when its first row is this old,
-    pub max_age: Duration,
-    /// or its last,
-    pub max_idle: Option<Duration>,
-    /// or it has this many encoded bytes,
-    pub max_bytes: u64,
-    /// or this many rows.
-    pub max_rows: u64,
-    /// Memory for rows and unfinished row groups of all streams.
-    pub memory_max: usize,
-    pub limits: Limits,
-    pub partition_by: PartitionBy,
-    /// How long a request that waits for its file gathers others.
-    pub linger: Duration,
-    /// How long a staged file is tried to be published.
-    pub retention: Duration,
-    /// Read the log and forget it: to measure the accept path alone.
-    pub discard: bool,
-}
 
 /// What the compactor works with.
 pub struct Handles {

@@ -5,6 +5,7 @@
 //! on belongs to the [`publish`]er; only then may the log be trimmed. When anything here fails, all that is not
 //! registered is forgotten and read from the log again: the way of a crash is the only way of failing.
 
+mod config;
 mod dropped;
 mod give;
 mod handle;
@@ -21,6 +22,7 @@ mod run;
 pub mod sink;
 mod table;
 
-pub use handle::{Compactor, Config, Handles, StartError};
+pub use config::Config;
+pub use handle::{Compactor, Handles, StartError};
 pub use metrics::Metrics;
 pub use name::staged as staged_name;

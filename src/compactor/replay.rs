@@ -6,9 +6,9 @@
 //! changes in one transaction between the two. Every step is noted before it is done and can be repeated, so whoever dies in
 //! the middle is gone on with by the next start.
 
+use super::config::Stop;
 use super::metrics::Metrics;
 use super::name;
-use super::run::Stop;
 use super::sink::{Sink, SinkError};
 use super::table::{FinishedCut, Table, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, Target};

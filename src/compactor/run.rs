@@ -1,6 +1,6 @@
 //! The compactor's loop.
 
-use super::handle::Config;
+use super::config::{Config, Stop};
 use super::metrics::Metrics;
 use super::name;
 use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
@@ -35,16 +35,6 @@ const CUTS_PER_COMMIT: usize = 64;
 /// Open files over all streams, at most; beyond it the streams with the oldest files are cut.
 const OPEN_FILES_MAX: usize = 512;
 const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
-
-/// What the loop is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    Run,
-    /// Read to the end of the closed log, register everything, and end.
-    Drain,
-    /// End as soon as possible; the next start reads again what is not registered.
-    Now,
-}
 
 /// Directory of files that are being written.
 pub(super) fn scratch_dir(staged_dir: &Path) -> PathBuf {
