@@ -1,12 +1,11 @@
 //! The register of files, and the checkpoints that go with them.
 
-use super::replays::to_json;
-use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put};
+use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put, to_json};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns::Proposal;
 use crate::wal::{Lsn, LsnRange};
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 /// Which of a stream's tables a file belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -168,7 +167,7 @@ pub struct KnownMisfit {
     pub example: String,
 }
 
-pub(super) const FILE_COLUMNS: &str =
+const FILE_COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
     published_at, attempts, last_error, held, dropped_at";
 
@@ -263,6 +262,30 @@ impl Catalog {
     pub fn files_around(&self, lsn: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
         let lsn = lsn.0.cast_signed();
         self.files_where("last_lsn >= ?1 AND first_lsn <= ?1 ORDER BY id", &[&lsn])
+    }
+
+    /// The files with the first rows of a partition at `from` or above: usually one; several, if one cut has them all.
+    pub fn files_from(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: u64,
+    ) -> Result<Vec<RegisteredFile>, CatalogError> {
+        let from = from.cast_signed();
+        self.read(|db| {
+            let sql = "SELECT f.first_lsn FROM file_offsets o JOIN files f ON f.id = o.file
+                       WHERE o.stream = ?1 AND o.partition = ?2 AND o.last_offset >= ?3 AND f.state <> 'expired'
+                       ORDER BY o.last_offset LIMIT 1";
+            let cut = db.query_row(sql, params![stream.0, partition, from], |row| row.get::<_, i64>(0));
+            let Some(cut) = cut.optional()? else { return Ok(Vec::new()) };
+            let sql = format!(
+                "SELECT {FILE_COLUMNS} FROM files WHERE stream = ?1 AND first_lsn = ?4 AND state <> 'expired' AND id IN
+                     (SELECT file FROM file_offsets WHERE stream = ?1 AND partition = ?2 AND last_offset >= ?3)
+                 ORDER BY id"
+            );
+            let values = params![stream.0, partition, from, cut];
+            db.prepare(&sql)?.query_map(values, file_of)?.collect()
+        })
     }
 
     pub(super) fn files_where(
@@ -435,7 +458,7 @@ pub(super) fn kind_of(kind: &str, object: &str) -> FileKind {
     }
 }
 
-pub(super) fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
+fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
     let (kind, object): (String, String) = (row.get(2)?, row.get(3)?);
     let state: String = row.get(9)?;
     Ok(RegisteredFile {

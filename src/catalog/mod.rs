@@ -260,6 +260,10 @@ fn put(db: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Res
     db.execute(sql, params![key, value]).map(drop)
 }
 
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 fn get_number(db: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
     Ok(get::<i64>(db, key)?.map(i64::cast_unsigned))
 }

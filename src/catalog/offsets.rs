@@ -1,9 +1,8 @@
 //! Which offsets the files of a stream with numbered rows hold.
 
-use super::files::{FILE_COLUMNS, file_of};
-use super::{Catalog, CatalogError, RegisteredFile};
+use super::{Catalog, CatalogError};
 use crate::batch::StreamId;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 
 /// The rows of one partition in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -30,30 +29,6 @@ impl Catalog {
                 Ok(EndOffset { stream: StreamId(row.get(0)?), partition: row.get(1)?, end })
             };
             db.prepare("SELECT stream, partition, end_offset FROM partitions")?.query_map([], end)?.collect()
-        })
-    }
-
-    /// The files with the first rows of a partition at `from` or above: usually one; several, if one cut has them all.
-    pub fn files_from(
-        &self,
-        stream: StreamId,
-        partition: u32,
-        from: u64,
-    ) -> Result<Vec<RegisteredFile>, CatalogError> {
-        let from = from.cast_signed();
-        self.read(|db| {
-            let sql = "SELECT f.first_lsn FROM file_offsets o JOIN files f ON f.id = o.file
-                       WHERE o.stream = ?1 AND o.partition = ?2 AND o.last_offset >= ?3 AND f.state <> 'expired'
-                       ORDER BY o.last_offset LIMIT 1";
-            let cut = db.query_row(sql, params![stream.0, partition, from], |row| row.get::<_, i64>(0));
-            let Some(cut) = cut.optional()? else { return Ok(Vec::new()) };
-            let sql = format!(
-                "SELECT {FILE_COLUMNS} FROM files WHERE stream = ?1 AND first_lsn = ?4 AND state <> 'expired' AND id IN
-                     (SELECT file FROM file_offsets WHERE stream = ?1 AND partition = ?2 AND last_offset >= ?3)
-                 ORDER BY id"
-            );
-            let values = params![stream.0, partition, from, cut];
-            db.prepare(&sql)?.query_map(values, file_of)?.collect()
         })
     }
 }

@@ -1,14 +1,12 @@
-//! Fields without a column in streams that propose, and making columns of them.
+//! Fields without a column in streams that propose.
 
-use super::schemas::{save_version, stream_by_id};
 use super::streams::json_at;
-use super::{Catalog, CatalogError, Stream};
+use super::{Catalog, CatalogError, to_json};
 use crate::batch::StreamId;
 use crate::columns::Proposal;
-use crate::schema::{Column, ColumnType, Rules, Schema};
+use crate::schema::{Column, ColumnType, Schema};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Proposals kept of one stream. Further fields are rescued all the same.
 const PROPOSALS_MAX: u32 = 1000;
@@ -54,53 +52,15 @@ impl Catalog {
         self.transaction(|db| {
             for path in &dismissed {
                 let sql = "UPDATE proposals SET dismissed = 1 WHERE stream = ?1 AND path = ?2";
-                db.execute(sql, params![id.0, json(path)])?;
+                db.execute(sql, params![id.0, to_json(path)])?;
             }
             Ok(())
-        })
-    }
-
-    /// Makes columns of proposals, behind those that are there: new records fill them from now on. Blocks on the disk.
-    ///
-    /// # Errors
-    /// If `expected` is given and not the version of the schema now; if one of them is not proposed; if the columns
-    /// make no table.
-    pub fn accept_proposals(
-        &self,
-        id: StreamId,
-        expected: Option<u32>,
-        accept: &[Accept],
-    ) -> Result<Arc<Stream>, CatalogError> {
-        let now = self.clock.now();
-        self.change_stream(|db| {
-            let stream = stream_by_id(db, id)?;
-            if stream.deleted_at.is_some() {
-                return Err(CatalogError::NoSuchStream.into());
-            }
-            let found = stream.schema.version;
-            if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return Err(CatalogError::StaleVersion { expected, found }.into());
-            }
-            let mut columns = stream.schema.columns.clone();
-            for accept in accept {
-                let proposal = find(db, id, &accept.path)?;
-                let proposal = proposal.ok_or_else(|| CatalogError::NoSuchProposal(accept.path.clone()))?;
-                columns.push(accept.column(proposal));
-            }
-            if accept.is_empty() {
-                return Ok(stream);
-            }
-            let schema = Arc::new(Schema { version: found.saturating_add(1), columns });
-            let rules = Rules { schema, ..stream.rules() };
-            self.check_rules(&rules)?;
-            save_version(db, id, &rules, now)?;
-            stream_by_id(db, id)
         })
     }
 }
 
 impl Accept {
-    fn column(&self, proposal: Proposal) -> Column {
+    pub(super) fn column(&self, proposal: Proposal) -> Column {
         let name = self.name.clone().unwrap_or_else(|| self.path.join("_"));
         let path = (self.path != [name.clone()]).then(|| self.path.clone());
         Column {
@@ -126,13 +86,14 @@ fn proposal_of(row: &Row<'_>) -> rusqlite::Result<Proposal> {
     })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn find(db: &Transaction<'_>, stream: StreamId, path: &[String]) -> rusqlite::Result<Option<Proposal>> {
+/// Of a field, also if it was dismissed.
+pub(super) fn find(
+    db: &Transaction<'_>,
+    stream: StreamId,
+    path: &[String],
+) -> rusqlite::Result<Option<Proposal>> {
     let sql = format!("SELECT {COLUMNS} FROM proposals WHERE stream = ?1 AND path = ?2");
-    db.query_row(&sql, params![stream.0, json(&path)], proposal_of).optional()
+    db.query_row(&sql, params![stream.0, to_json(&path)], proposal_of).optional()
 }
 
 /// Adds what came since the last cut.
@@ -154,7 +115,7 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                    ON CONFLICT DO UPDATE SET type = excluded.type, count = excluded.count,
                    first_at = excluded.first_at, last_at = excluded.last_at, examples = excluded.examples";
-        let (path, kind, examples) = (json(&all.path), json(&all.kind), json(&all.examples));
+        let (path, kind, examples) = (to_json(&all.path), to_json(&all.kind), to_json(&all.examples));
         let count = all.count.cast_signed();
         db.execute(sql, params![stream.0, path, kind, count, all.first_at, all.last_at, examples])?;
     }
@@ -177,7 +138,10 @@ pub(super) fn forget_columns(
     let proposed: Vec<Vec<String>> =
         db.prepare(sql)?.query_map([stream.0], |row| json_at(row, 0))?.collect::<Result<_, _>>()?;
     for path in proposed.iter().filter(|path| schema.columns.iter().any(|column| column.keys() == *path)) {
-        db.execute("DELETE FROM proposals WHERE stream = ?1 AND path = ?2", params![stream.0, json(path)])?;
+        db.execute(
+            "DELETE FROM proposals WHERE stream = ?1 AND path = ?2",
+            params![stream.0, to_json(path)],
+        )?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use super::files::{
     Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
 };
-use super::{Catalog, CatalogError, Counts, offsets};
+use super::{Catalog, CatalogError, Counts, offsets, to_json};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::wal::{Lsn, LsnRange};
@@ -411,10 +411,6 @@ impl Catalog {
     pub fn replaced(&self, replay: i64) -> Result<(), CatalogError> {
         self.transaction(|db| db.execute("DELETE FROM replacements WHERE replay = ?1", [replay]).map(drop))
     }
-}
-
-pub(super) fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Counts that were not kept yet when they were written are 0.

@@ -1,4 +1,4 @@
-//! Making, changing and deleting streams, and the versions of their schemas.
+//! Making, changing and deleting streams, and the versions of their schemas; making columns of what is proposed.
 //!
 //! A version stands for all that decides what becomes of a record: policy, columns, time rule, mapping, directory. Versions are never
 //! changed and never removed: frames in the log and files in the register name them.
@@ -219,6 +219,44 @@ impl Catalog {
         })
     }
 
+    /// Makes columns of proposals, behind those that are there: new records fill them from now on. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If `expected` is given and not the version of the schema now; if one of them is not proposed; if the columns
+    /// make no table.
+    pub fn accept_proposals(
+        &self,
+        id: StreamId,
+        expected: Option<u32>,
+        accept: &[proposals::Accept],
+    ) -> Result<Arc<Stream>, CatalogError> {
+        let now = self.clock.now();
+        self.change_stream(|db| {
+            let stream = stream_by_id(db, id)?;
+            if stream.deleted_at.is_some() {
+                return Err(CatalogError::NoSuchStream.into());
+            }
+            let found = stream.schema.version;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(CatalogError::StaleVersion { expected, found }.into());
+            }
+            let mut columns = stream.schema.columns.clone();
+            for accept in accept {
+                let proposal = proposals::find(db, id, &accept.path)?;
+                let proposal = proposal.ok_or_else(|| CatalogError::NoSuchProposal(accept.path.clone()))?;
+                columns.push(accept.column(proposal));
+            }
+            if accept.is_empty() {
+                return Ok(stream);
+            }
+            let schema = Arc::new(Schema { version: found.saturating_add(1), columns });
+            let rules = Rules { schema, ..stream.rules() };
+            self.check_rules(&rules)?;
+            save_version(db, id, &rules, now)?;
+            stream_by_id(db, id)
+        })
+    }
+
     /// The latest version of a stream's schema.
     pub fn schema(&self, stream: StreamId) -> Result<Schema, CatalogError> {
         let streams = self.streams();
@@ -259,7 +297,7 @@ impl Catalog {
         })
     }
 
-    pub(super) fn check_rules(&self, rules: &Rules) -> Result<(), CatalogError> {
+    fn check_rules(&self, rules: &Rules) -> Result<(), CatalogError> {
         rules.check(self.columns_max)?;
         columns::check_defaults(&rules.schema.columns)?;
         Ok(())
@@ -358,17 +396,12 @@ pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Res
     stream_by_id(db, id)
 }
 
-pub(super) fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Refused> {
+fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Refused> {
     let found = db.query_row(&format!("{STREAM} WHERE s.id = ?1"), [id.0], stream_of).optional()?;
     found.ok_or(CatalogError::NoSuchStream.into())
 }
 
-pub(super) fn save_version(
-    db: &Transaction<'_>,
-    stream: StreamId,
-    rules: &Rules,
-    now: Micros,
-) -> rusqlite::Result<()> {
+fn save_version(db: &Transaction<'_>, stream: StreamId, rules: &Rules, now: Micros) -> rusqlite::Result<()> {
     let columns = serde_json::to_string(&rules.schema.columns).unwrap_or_default();
     let time = rules.time.as_ref().map(|time| serde_json::to_string(time).unwrap_or_default());
     let mapping = rules.mapping.as_deref().map(|mapping| serde_json::to_string(mapping).unwrap_or_default());
