@@ -8,11 +8,8 @@ use super::reason::{Reason, ReasonCounts};
 use super::receipt;
 use super::rescue::{self, Rescue};
 use super::set::{ColumnSet, Location};
-use super::walk::Sink;
 use crate::batch::{BodyKind, Offsets};
 use crate::clock::Micros;
-use crate::formats::json::Syntax;
-use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::schema::{Policy, Rules, Schema, system};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
@@ -83,7 +80,7 @@ pub struct Rows {
     record: Vec<i32>,
     pub(super) placing: Option<Placing>,
     /// Of rows that are only judged, where the partition follows from the row.
-    partitions: Vec<u32>,
+    pub(super) partitions: Vec<u32>,
     rescues: Vec<Rescue>,
     pub(super) bad: Vec<BadRow>,
     /// By path and kind: how many, and the first of them.
@@ -91,7 +88,7 @@ pub struct Rows {
     proposals: Proposals,
     pub(super) counts: RowCounts,
     /// Source bytes of the rows: what they hold of memory, roughly.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// What is done with records.
@@ -228,11 +225,6 @@ impl Rows {
         }
     }
 
-    /// Takes the records of one body. Says what became of them.
-    pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
-        self.walk(body, kind, origin, usize::MAX, &mut |_| {})
-    }
-
     /// Adds the columns that a body brings, of which no row may wait.
     pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
         if !self.ways.grows {
@@ -255,69 +247,13 @@ impl Rows {
         self.leaves -= untyped;
     }
 
-    /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
-    /// records to be taken away.
-    pub fn append_in_parts(
-        &mut self,
-        body: &[u8],
-        kind: BodyKind,
-        origin: Origin,
-        rows_max: usize,
-        full: &mut dyn FnMut(&mut Self),
-    ) -> RowCounts {
-        let grows = std::mem::replace(&mut self.ways.grows, false);
-        let counts = self.walk(body, kind, origin, rows_max, full);
-        self.ways.grows = grows;
-        counts
-    }
-
-    fn walk(
-        &mut self,
-        body: &[u8],
-        kind: BodyKind,
-        origin: Origin,
-        rows_max: usize,
-        full: &mut dyn FnMut(&mut Self),
-    ) -> RowCounts {
-        let before = std::mem::take(&mut self.counts);
-        self.bytes += body.len();
-        let mut sink = Sink::new(self, body, origin, rows_max, full);
-        // A document that is no JSON was refused before it came into the log.
-        if let Err(reason) = walk(body, kind, 0, &mut sink) {
-            sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
-        }
-        std::mem::replace(&mut self.counts, before)
-    }
-
-    /// Says what would become of the records of one body, keeping nothing of them.
-    ///
-    /// # Errors
-    /// For a document that is no JSON.
-    pub(super) fn judge(
-        &mut self,
-        body: &[u8],
-        kind: BodyKind,
-        received_at: Micros,
-        rows_max: usize,
-    ) -> Result<(RowCounts, Option<(u64, Syntax)>), Syntax> {
-        self.ways.forgets_bad = true;
-        self.partitions.clear();
-        let mut forget = Self::clear;
-        let mut sink = Sink::new(self, body, Origin { lsn: 0, received_at }, rows_max, &mut forget);
-        let walked = walk(body, kind, 0, &mut sink);
-        let first_bad = sink.first_bad;
-        self.clear();
-        let counts = std::mem::take(&mut self.counts);
-        walked.map(|_| (counts, first_bad))
-    }
-
     /// The partition of each row that was judged good, where it follows from the row.
     pub(super) fn take_partitions(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.partitions)
     }
 
     /// Forgets the rows, and what was learnt from them besides their columns.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.set.truncate(0);
         self.count = 0;
         self.received_at.clear();

@@ -3,12 +3,14 @@
 use super::column::{Fit, Misfit, Row};
 use super::dedupe;
 use super::reason::{Failure, Reason};
-use super::rows::{BadRow, Origin, Rows};
-use crate::formats::json::records::{BadRecord, RecordSink};
+use super::rows::{BadRow, Origin, RowCounts, Rows};
+use crate::batch::BodyKind;
+use crate::clock::Micros;
+use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::formats::json::{Field, Fields, Parser, Str, Syntax};
 use crate::schema::Policy;
 
-pub(super) struct Sink<'r, 'a> {
+struct Sink<'r, 'a> {
     rows: &'r mut Rows,
     body: &'a [u8],
     origin: Origin,
@@ -19,12 +21,12 @@ pub(super) struct Sink<'r, 'a> {
     rows_max: usize,
     full: &'r mut dyn FnMut(&mut Rows),
     /// The first record that is none: its number and what is wrong with it.
-    pub(super) first_bad: Option<(u64, Syntax)>,
+    first_bad: Option<(u64, Syntax)>,
 }
 
 impl<'r, 'a> Sink<'r, 'a> {
     /// `full` is called whenever there are `rows_max` rows or bad records to be taken away.
-    pub(super) fn new(
+    fn new(
         rows: &'r mut Rows,
         body: &'a [u8],
         origin: Origin,
@@ -132,6 +134,67 @@ fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
 }
 
 impl Rows {
+    /// Takes the records of one body. Says what became of them.
+    pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
+        self.walk(body, kind, origin, usize::MAX, &mut |_| {})
+    }
+
+    /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
+    /// records to be taken away.
+    pub fn append_in_parts(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
+        let grows = std::mem::replace(&mut self.ways.grows, false);
+        let counts = self.walk(body, kind, origin, rows_max, full);
+        self.ways.grows = grows;
+        counts
+    }
+
+    fn walk(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        origin: Origin,
+        rows_max: usize,
+        full: &mut dyn FnMut(&mut Self),
+    ) -> RowCounts {
+        let before = std::mem::take(&mut self.counts);
+        self.bytes += body.len();
+        let mut sink = Sink::new(self, body, origin, rows_max, full);
+        // A document that is no JSON was refused before it came into the log.
+        if let Err(reason) = walk(body, kind, 0, &mut sink) {
+            sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
+        }
+        std::mem::replace(&mut self.counts, before)
+    }
+
+    /// Says what would become of the records of one body, keeping nothing of them.
+    ///
+    /// # Errors
+    /// For a document that is no JSON.
+    pub(super) fn judge(
+        &mut self,
+        body: &[u8],
+        kind: BodyKind,
+        received_at: Micros,
+        rows_max: usize,
+    ) -> Result<(RowCounts, Option<(u64, Syntax)>), Syntax> {
+        self.ways.forgets_bad = true;
+        self.partitions.clear();
+        let mut forget = Self::clear;
+        let mut sink = Sink::new(self, body, Origin { lsn: 0, received_at }, rows_max, &mut forget);
+        let walked = walk(body, kind, 0, &mut sink);
+        let first_bad = sink.first_bad;
+        self.clear();
+        let counts = std::mem::take(&mut self.counts);
+        walked.map(|_| (counts, first_bad))
+    }
+
     #[inline(always)]
     fn read_row<'a>(&mut self, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
         if self.ways.policy == Policy::Raw {
