@@ -1,4 +1,4 @@
-//! Rows with numbers: partitions, offsets, and reading by them.
+//! Rows with numbers: partitions and offsets. Who reads by them stands above, in `read`.
 //!
 //! Where a stream has partitions, each of its rows is in one of them and has an offset there, from 0 without gaps. They
 //! are given when the request is appended ([`Numbering`]), noted in its frame, and kept by whatever the frame becomes:
