@@ -10,6 +10,7 @@ pub mod amperity;
 pub mod foundry;
 pub mod keboola;
 mod oauth;
+pub mod openapi;
 pub mod polaris;
 pub mod reject;
 pub mod request_id;
@@ -296,6 +297,8 @@ pub struct Entry {
     pub takes: fn(&str) -> bool,
     /// The routes it serves, from the table that its calls are found in.
     pub served: fn() -> Vec<Served>,
+    /// Its routes as `OpenAPI` has them, see [`openapi`].
+    pub openapi: &'static str,
     pub open: fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>,
 }
 

@@ -1,4 +1,4 @@
-//! Routes as a table: what is served, how it is found, and what `docs/openapi.yaml` is compared with.
+//! Routes as a table: what is served, how it is found, and what each `openapi.json` is compared with.
 
 use crate::auth::Need;
 use http::Method;

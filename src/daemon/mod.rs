@@ -117,8 +117,7 @@ pub async fn run(
         format!("{scheme}://{ingest_address}")
     });
     let (drain, drain_asked) = watch::channel(false);
-    let admin_handler =
-        Arc::new(AdminHandler { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, drain });
+    let admin_handler = Arc::new(AdminHandler::new(ingest_url, drain));
     let transport = config.admin_transport(tls.clone());
     let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;

@@ -1,30 +1,61 @@
-//! `docs/openapi.yaml` and the daemon agree; that every answer is as described is looked at in each request of each test.
+//! The parts of the `OpenAPI` document and the daemon agree; that every answer is as described is looked at in each request
+//! of each test.
 
 use crate::support::Daemon;
 use crate::support::document::DOCUMENT;
+use forebay::contracts::route::Served;
+use forebay::contracts::{TABLE, openapi};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Neither describes a route that is not there, nor is there one that is not described.
-#[test]
-fn the_document_and_the_routes_agree() {
+/// Method and path of what a document describes.
+fn described(document: &Value) -> BTreeSet<(String, String)> {
     let mut described = BTreeSet::new();
-    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+    for (path, item) in document["paths"].as_object().unwrap() {
         for method in ["get", "put", "post", "delete", "patch", "options"] {
             if let Some(operation) = item.get(method) {
-                described.insert((path.clone(), method.to_uppercase()));
+                described.insert((method.to_uppercase(), path.clone()));
                 let tags = operation["tags"].as_array().map_or(0, Vec::len);
                 assert_eq!(tags, 1, "{method} {path} has one tag");
                 assert!(operation["operationId"].is_string(), "{method} {path} has an operationId");
             }
         }
     }
-    let served: BTreeSet<(String, String)> = forebay::http::routes()
-        .into_iter()
-        .map(|route| (route.template.to_owned(), route.method.to_owned()))
-        .collect();
+    described
+}
+
+/// Neither is a route described that is not there, nor is there one that is not described.
+fn agree(whose: &str, document: &Value, routes: Vec<Served>) {
+    let described = described(document);
+    let owned = |route: Served| (route.method.to_owned(), route.template.to_owned());
+    let served: BTreeSet<(String, String)> = routes.into_iter().map(owned).collect();
     let missing: Vec<_> = served.difference(&described).collect();
     let untrue: Vec<_> = described.difference(&served).collect();
-    assert!(missing.is_empty() && untrue.is_empty(), "not described: {missing:#?}\nnot served: {untrue:#?}");
+    assert!(
+        missing.is_empty() && untrue.is_empty(),
+        "{whose}: not described: {missing:#?}\nnot served: {untrue:#?}"
+    );
+}
+
+#[test]
+fn the_document_and_the_routes_agree() {
+    agree("all", &DOCUMENT, forebay::http::routes());
+}
+
+#[test]
+fn each_contract_describes_its_own_routes() {
+    for entry in TABLE {
+        let (name, part) = (entry.tag.name(), openapi::parse(entry.openapi));
+        agree(name, &part, (entry.served)());
+        let tags: Vec<&Value> = part["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+        assert_eq!(tags, [name]);
+        for (path, item) in part["paths"].as_object().unwrap() {
+            for operation in item.as_object().unwrap().values().filter(|value| value["responses"].is_object())
+            {
+                assert_eq!(operation["tags"], json!([name]), "{path}");
+            }
+        }
+    }
 }
 
 #[test]

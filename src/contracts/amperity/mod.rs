@@ -106,6 +106,7 @@ pub static ENTRY: Entry = Entry {
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
+    openapi: include_str!("openapi.json"),
     open: |sections, control| Ok(Arc::new(Amperity { control, settings: sections.get(SECTION)? })),
 };
 

@@ -62,7 +62,8 @@ pub static ENTRY: Entry = Entry {
     check: |_| Ok(()),
     words: &words::WORDS,
     takes,
-    served: served,
+    served,
+    openapi: include_str!("openapi.json"),
     open: |_, control| Ok(Arc::new(Foundry::new(control))),
 };
 

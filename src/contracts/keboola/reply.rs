@@ -20,11 +20,15 @@ pub struct Service {
 }
 
 /// JSON over several lines, indented by two blanks.
-pub fn json(status: StatusCode, body: &Value) -> Reply {
+/// JSON as the service writes it.
+pub fn rendered(body: &Value) -> String {
     let text = serde_json::to_string_pretty(body).expect("JSON in memory can be written");
     // These stand in texts only, and the vendor's encoder lets none of them through.
-    let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-    Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: text.into() }
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+pub fn json(status: StatusCode, body: &Value) -> Reply {
+    Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: rendered(body).into() }
 }
 
 pub fn ok(body: &Value) -> Reply {

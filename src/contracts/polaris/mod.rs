@@ -175,6 +175,7 @@ pub static ENTRY: Entry = Entry {
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
+    openapi: include_str!("openapi.json"),
     open: |sections, control| Ok(Arc::new(Polaris::new(sections.get(SECTION)?, control))),
 };
 

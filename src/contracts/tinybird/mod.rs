@@ -97,6 +97,7 @@ pub static ENTRY: Entry = Entry {
     words: &words::WORDS,
     takes,
     served: || route::served(ROUTES),
+    openapi: include_str!("openapi.json"),
     open: |_, control| Ok(Arc::new(Tinybird::new(control))),
 };
 

@@ -50,6 +50,9 @@ use tokio::sync::watch;
 const BODY_MAX: u64 = 10 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Its routes as `OpenAPI` has them.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
 /// The routes of the admin listener.
 pub fn served() -> Vec<Served> {
     route::served(ROUTES)
@@ -89,9 +92,11 @@ pub struct Running {
 pub struct AdminHandler {
     pub phase: ArcSwap<Phase>,
     /// How the ingest listener is reached.
-    pub ingest_url: String,
+    ingest_url: String,
+    /// The `OpenAPI` document of both listeners, as it is sent.
+    openapi: Bytes,
     /// Set to end the daemon.
-    pub drain: watch::Sender<bool>,
+    drain: watch::Sender<bool>,
 }
 
 /// A request whose route is known.
@@ -180,9 +185,13 @@ impl AdminHandler {
         answer(running, &request).await
     }
 
-    fn openapi(&self) -> Answer {
-        let document = openapi::document(&self.ingest_url).map_err(|error| problem::internal(&error))?;
-        Ok(respond(StatusCode::OK, "application/json", document.to_string()))
+    pub fn new(ingest_url: String, drain: watch::Sender<bool>) -> Self {
+        let openapi = openapi::document(&ingest_url).to_string().into();
+        Self { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, openapi, drain }
+    }
+
+    fn openapi(&self) -> Reply {
+        respond(StatusCode::OK, "application/json", self.openapi.clone())
     }
 }
 

@@ -76,8 +76,12 @@ impl From<CatalogError> for Problem {
     }
 }
 
-pub(super) fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<FullBody<Bytes>> {
-    let mut response = Response::new(FullBody::new(Bytes::from(body)));
+pub(super) fn respond(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<FullBody<Bytes>> {
+    let mut response = Response::new(FullBody::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response

@@ -29,7 +29,7 @@ pub(super) static ROUTES: &[Route<Call>] = &[
     Route::get("/healthz", Public, Always(|_, phase| Ok(health::healthz(phase)))),
     Route::get("/readyz", Public, Always(|_, phase| Ok(health::readyz(phase)))),
     Route::get("/metrics", METRICS, Run(|running, _| Box::pin(async { running.metrics() }))),
-    Route::get("/openapi.json", Public, Always(|handler, _| handler.openapi())),
+    Route::get("/openapi.json", Public, Always(|handler, _| Ok(handler.openapi()))),
     Route::get(
         "/admin/v1/status",
         ADMIN,

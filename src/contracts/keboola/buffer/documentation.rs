@@ -3,12 +3,11 @@
 use super::request::Request;
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply;
-use crate::contracts::reject::Reject;
-use crate::http::openapi;
+use crate::contracts::openapi::{self, Addressed};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-const TAG: &str = "keboola";
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// `/` leads to `/v1`.
@@ -28,22 +27,34 @@ pub(super) fn detail(request: &Request<'_>) -> Reply {
     reply::ok(&json!({"api": "buffer", "documentation": documentation}))
 }
 
-fn document(request: &Request<'_>) -> Result<Value, Reject> {
-    openapi::of_tag(TAG, &request.base()).map_err(|error| Reject::internal(&error))
+/// The `OpenAPI` document and the page of it, made once.
+pub(super) struct Documentation {
+    document: Addressed,
+    page: Bytes,
 }
 
-pub(super) fn json(request: &Request<'_>) -> Result<Reply, Reject> {
-    Ok(reply::ok(&document(request)?))
-}
+impl Documentation {
+    pub(super) fn new() -> Self {
+        let document = openapi::alone(super::OPENAPI);
+        Self { page: html(&document).into(), document: Addressed::new(document, reply::rendered) }
+    }
 
-pub(super) fn yaml(request: &Request<'_>) -> Result<Reply, Reject> {
-    let text = openapi::yaml(&document(request)?).map_err(|error| Reject::internal(&error))?;
-    Ok(reply::text("application/yaml", text))
+    pub(super) fn json(&self, request: &Request<'_>) -> Reply {
+        reply::text("application/json", self.document.at(&request.base()))
+    }
+
+    /// JSON is YAML as well.
+    pub(super) fn yaml(&self, request: &Request<'_>) -> Reply {
+        reply::text("application/yaml", self.document.at(&request.base()))
+    }
+
+    pub(super) fn page(&self) -> Reply {
+        reply::text("text/html; charset=utf-8", self.page.clone())
+    }
 }
 
 /// Every operation with what it says of itself. Needs nothing from elsewhere.
-pub(super) fn page(request: &Request<'_>) -> Result<Reply, Reject> {
-    let document = document(request)?;
+fn html(document: &Value) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Buffer API</title>\n<style>\n\
          body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\n\
@@ -68,7 +79,7 @@ pub(super) fn page(request: &Request<'_>) -> Result<Reply, Reject> {
         }
     }
     page.push_str("</body>\n</html>\n");
-    Ok(reply::text("text/html; charset=utf-8", page))
+    page
 }
 
 fn escaped(text: &str) -> String {

@@ -24,6 +24,7 @@ use crate::contracts::shared::control::Control;
 use crate::contracts::{
     Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
 };
+use documentation::Documentation;
 use http::{HeaderValue, Method, StatusCode, header};
 use model::Receiver;
 use request::{Request, has_token};
@@ -46,6 +47,7 @@ static ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, X-
 pub struct KeboolaBuffer {
     common: Common,
     receivers: Collection<Receiver>,
+    documentation: Documentation,
 }
 
 /// What answers a route. Handlers get what stands in the path.
@@ -69,17 +71,35 @@ const PUBLIC: Access = Access::Public;
 /// A good credential, if one is shown. That none is there is said after what is wrong with the body.
 const TOKEN: Access = Access::Token(Need::Any);
 /// The id of a task has several segments.
+/// Its routes as `OpenAPI` has them.
+const OPENAPI: &str = include_str!("openapi.json");
 const TASK: &str = "/v1/tasks/{*taskId}";
 
 static ROUTES: &[Route<Serve>] = &[
     Route::get("/", PUBLIC, Fixed(documentation::redirect)),
     Route::get("/v1", PUBLIC, All(|call| Ok(documentation::detail(call)))),
     Route::get("/health-check", PUBLIC, Fixed(documentation::health)),
-    Route::get("/v1/documentation", PUBLIC, All(documentation::page)),
-    Route::get("/v1/documentation/openapi.json", PUBLIC, All(documentation::json)),
-    Route::get("/v1/documentation/openapi.yaml", PUBLIC, All(documentation::yaml)),
-    Route::get("/v1/documentation/openapi3.json", PUBLIC, All(documentation::json)),
-    Route::get("/v1/documentation/openapi3.yaml", PUBLIC, All(documentation::yaml)),
+    Route::get("/v1/documentation", PUBLIC, All(|call| Ok(call.buffer.documentation.page()))),
+    Route::get(
+        "/v1/documentation/openapi.json",
+        PUBLIC,
+        All(|call| Ok(call.buffer.documentation.json(call))),
+    ),
+    Route::get(
+        "/v1/documentation/openapi.yaml",
+        PUBLIC,
+        All(|call| Ok(call.buffer.documentation.yaml(call))),
+    ),
+    Route::get(
+        "/v1/documentation/openapi3.json",
+        PUBLIC,
+        All(|call| Ok(call.buffer.documentation.json(call))),
+    ),
+    Route::get(
+        "/v1/documentation/openapi3.yaml",
+        PUBLIC,
+        All(|call| Ok(call.buffer.documentation.yaml(call))),
+    ),
     Route::post("/v1/receivers", TOKEN, All(receivers::create)),
     Route::get("/v1/receivers", TOKEN, All(receivers::list)),
     Route::get("/v1/receivers/{receiverId}", TOKEN, One(receivers::get)),
@@ -118,14 +138,15 @@ pub static ENTRY: Entry = Entry {
     check: |sections| sections.get::<Settings>(SECTION).map(drop),
     words: &WORDS,
     takes,
-    served: served,
+    served,
+    openapi: OPENAPI,
     open: |sections, control| Ok(Arc::new(KeboolaBuffer::new(sections.get(SECTION)?, control))),
 };
 
 impl KeboolaBuffer {
     fn new(settings: Settings, control: Arc<Control>) -> Self {
         let receivers = Collection::new(Arc::clone(&control), DIALECT, "receiver");
-        Self { common: Common::new(settings, control), receivers }
+        Self { common: Common::new(settings, control), receivers, documentation: Documentation::new() }
     }
 }
 

@@ -191,6 +191,7 @@ pub static ENTRY: Entry = Entry {
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
+    openapi: include_str!("openapi.json"),
     open: |sections, control| Ok(Arc::new(KeboolaStream::new(sections.get(SECTION)?, control))),
 };
 
