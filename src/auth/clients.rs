@@ -5,7 +5,7 @@ use super::manage::{ManageError, check_name};
 use super::scope::Scope;
 use super::words::Vocabulary;
 use super::{Auth, Caller, Identity, jwt, secret};
-use crate::catalog::{Client, ClientSecret};
+use crate::catalog::{Client, ClientSecret, ClientToken};
 use crate::clock::Micros;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -44,7 +44,17 @@ pub struct SecretInfo {
     pub retires_at: Option<Micros>,
 }
 
-pub use crate::catalog::ClientToken as MadeToken;
+/// A token that was made for a client, without what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeToken {
+    pub jti: String,
+    /// The secret it was made by.
+    pub sid: String,
+    /// The name of whoever asked for it.
+    pub made_by: String,
+    pub created_at: Micros,
+    pub expires_at: Micros,
+}
 
 /// A token that a client was given.
 #[derive(Debug, Clone)]
@@ -185,16 +195,16 @@ impl Auth {
         let expires_at = expires_at.div_euclid(SECOND) * SECOND;
         let signed = self.sign(claims, expires_at)?;
         let sid = secret.sid.clone();
-        let made = MadeToken { jti, sid, made_by: maker.name.to_string(), created_at: now, expires_at };
-        self.catalog.add_client_token(client.id, &made)?;
-        tracing::info!(client = client.name, jti = made.jti, by = %maker.name, "a token of a client was made");
-        Ok((made, signed))
+        let kept = ClientToken { jti, sid, made_by: maker.name.to_string(), created_at: now, expires_at };
+        self.catalog.add_client_token(client.id, &kept)?;
+        tracing::info!(client = client.name, jti = kept.jti, by = %maker.name, "a token of a client was made");
+        Ok((made(kept), signed))
     }
 
     /// The tokens that were made for a client and have not expired, the newest first.
     pub fn client_tokens(&self, maker: &Caller, id: &str) -> Result<Vec<MadeToken>, ManageError> {
         let client = self.own_client(maker, id)?;
-        Ok(self.catalog.client_tokens(client.id)?)
+        Ok(self.catalog.client_tokens(client.id)?.into_iter().map(made).collect())
     }
 
     /// A short-lived token for a client that shows a secret of its own.
@@ -352,6 +362,11 @@ pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims, words: &Vocabulary
         rps: caller.rps,
         project: caller.project.clone(),
     })
+}
+
+fn made(token: ClientToken) -> MadeToken {
+    let ClientToken { jti, sid, made_by, created_at, expires_at } = token;
+    MadeToken { jti, sid, made_by, created_at, expires_at }
 }
 
 fn info(client: &Client, words: &Vocabulary) -> Result<ClientInfo, ManageError> {

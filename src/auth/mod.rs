@@ -26,9 +26,8 @@ pub use manage::ManageError;
 pub use origin::OriginError;
 pub use scope::{Need, Scope, ScopeError, Target};
 pub use secret::{alphanumeric, is_same};
-pub use tokens::{TokenInfo, TokenRequest};
+pub use tokens::{TokenInfo, TokenKind, TokenRequest};
 
-pub use crate::catalog::TokenKind;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{Clock, Micros};
 use arc_swap::ArcSwap;

@@ -5,7 +5,7 @@ use super::scope::{self, Scope};
 use super::snapshot::KnownToken;
 use super::words::TokenForm;
 use super::{Auth, Caller, CallerId, ScopeClaim, jwt, origin, secret};
-use crate::catalog::{NewToken, Token, TokenKind, TokenValue};
+use crate::catalog::{NewToken, Token, TokenValue};
 use crate::clock::Micros;
 
 const WHAT: &str = "token";
@@ -26,6 +26,37 @@ pub struct TokenRequest {
     pub rps: Option<u32>,
     pub project: Option<String>,
     pub expires_at: Option<Micros>,
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// Presented as it is.
+    Token,
+    /// The same, in the words of contracts that have API keys.
+    ApiKey,
+    /// One with which its owner signs tokens: its value is kept.
+    Signing,
+}
+
+impl TokenKind {
+    /// As the catalog has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::ApiKey => "api_key",
+            Self::Signing => "signing",
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "api_key" => Self::ApiKey,
+            "signing" => Self::Signing,
+            _ => Self::Token,
+        }
+    }
 }
 
 /// A token, without its value.
@@ -121,7 +152,8 @@ impl Auth {
     ) -> Result<TokenInfo, ManageError> {
         let _changing = self.changing.lock();
         let token = self.own(maker, id)?;
-        let new = self.new_token(maker, token.new.kind, token.new.value.clone(), request)?;
+        let new =
+            self.new_token(maker, TokenKind::named(&token.new.kind), token.new.value.clone(), request)?;
         if !request.scopes.contains(&Scope::Admin) {
             self.check_not_last_admin(&token)?;
         }
@@ -134,8 +166,9 @@ impl Auth {
         let _changing = self.changing.lock();
         let token = self.own(maker, id)?;
         let form = self.words.token_form(&token.new.value.hint);
-        let value = self.fresh_value(token.new.kind, form, &token.uuid);
-        let new = NewToken { value: kept(token.new.kind, &value), ..token.new.clone() };
+        let kind = TokenKind::named(&token.new.kind);
+        let value = self.fresh_value(kind, form, &token.uuid);
+        let new = NewToken { value: kept(kind, &value), ..token.new.clone() };
         tracing::info!(token = new.name, by = %maker.name, "a token gets a new value");
         Ok((self.replace(&token, new)?, value))
     }
@@ -230,7 +263,7 @@ impl Auth {
             check_name("project", project)?;
         }
         Ok(NewToken {
-            kind,
+            kind: kind.name().to_owned(),
             name: request.name.clone(),
             description: request.description.clone(),
             value,
@@ -265,7 +298,7 @@ fn info(token: &Token) -> Result<TokenInfo, ManageError> {
     Ok(TokenInfo {
         id: token.uuid.clone(),
         caller: CallerId::token(token.id),
-        kind: new.kind,
+        kind: TokenKind::named(&new.kind),
         name: new.name.clone(),
         description: new.description.clone(),
         hint: new.value.hint.clone(),

@@ -34,7 +34,7 @@ pub use proposals::Accept;
 pub use replays::{Action, CutRecord, NewReplay, Replacement, Replay, ReplayState, Swap};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
-pub use tokens::{NewToken, Token, TokenKind, TokenValue};
+pub use tokens::{NewToken, Token, TokenValue};
 
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError};

@@ -119,7 +119,7 @@ fn what_the_first_version_wrote_is_kept() {
     let [token] = &catalog.tokens().unwrap()[..] else { panic!("one token") };
     let new = &token.new;
     assert_eq!((token.id, &*new.name, &*new.scopes, new.value.hash), (1, "admin", "admin", [0; 32]));
-    assert_eq!((token.created_at, new.kind, new.expires_at), (8, TokenKind::Token, None));
+    assert_eq!((token.created_at, &*new.kind, new.expires_at), (8, "token", None));
     assert!(uuid::Uuid::parse_str(&token.uuid).is_ok(), "{}", token.uuid);
 }
 

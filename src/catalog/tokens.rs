@@ -1,42 +1,13 @@
-//! Tokens, by their hashes. What a scope or an origin is, is for `auth` to know; here they are texts.
+//! Tokens, by their hashes. What a kind, a scope or an origin is, is for `auth` to know; here they are texts.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
 use rusqlite::{OptionalExtension, Row, params};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenKind {
-    /// Presented as it is.
-    Token,
-    /// The same, in the words of contracts that have API keys.
-    ApiKey,
-    /// One with which its owner signs tokens: its value is kept.
-    Signing,
-}
-
-impl TokenKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::ApiKey => "api_key",
-            Self::Signing => "signing",
-        }
-    }
-
-    fn named(name: &str) -> Self {
-        match name {
-            "api_key" => Self::ApiKey,
-            "signing" => Self::Signing,
-            _ => Self::Token,
-        }
-    }
-}
-
 /// A token to be made.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    pub kind: TokenKind,
+    pub kind: String,
     pub name: String,
     pub description: String,
     pub value: TokenValue,
@@ -111,7 +82,7 @@ impl Catalog {
             let added = db.execute(
                 sql,
                 params![
-                    uuid, kind.name(), name, description, hash, hint, secret, scopes, origins, rps, project,
+                    uuid, kind, name, description, hash, hint, secret, scopes, origins, rps, project,
                     expires_at, now
                 ],
             )?;
@@ -133,7 +104,7 @@ impl Catalog {
                 sql,
                 params![
                     id,
-                    kind.name(),
+                    kind,
                     name,
                     description,
                     hash,
@@ -156,13 +127,12 @@ impl Catalog {
 }
 
 fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
-    let kind: String = row.get("kind")?;
     Ok(Token {
         id: row.get("id")?,
         uuid: row.get("uuid")?,
         created_at: row.get("created_at")?,
         new: NewToken {
-            kind: TokenKind::named(&kind),
+            kind: row.get("kind")?,
             name: row.get("name")?,
             description: row.get("description")?,
             value: TokenValue { hash: row.get("hash")?, hint: row.get("hint")?, secret: row.get("secret")? },
