@@ -1,4 +1,4 @@
-//! Memory-mapped files. The only file of this package with `unsafe` code (`tests/tidy.rs` checks it).
+//! Memory-mapped files. The only file of this package with `unsafe` code (`tests/tidy` checks it).
 //!
 //! Two regions behind log files: [`MmapRegion`] stores through the mapping; [`PwriteRegion`] writes with
 //! `pwrite(2)` and reads through a mapping, for file systems where a store into a mapped page may fail late

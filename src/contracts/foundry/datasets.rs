@@ -24,7 +24,7 @@ const NAMES_MAX: u32 = 10_000;
 
 /// Reads all data sets, before there are requests.
 pub(super) fn load(foundry: &Foundry) -> Result<(), CatalogError> {
-    for document in foundry.documents.all("")? {
+    for (_, document) in foundry.documents.readable()? {
         foundry.datasets.put(document.value);
     }
     Ok(())
@@ -206,14 +206,11 @@ fn new_view(
 /// Makes a stream of the first name that is free.
 fn create_free(foundry: &Foundry, wanted: &NewStream) -> Result<Arc<Stream>, Reject> {
     for number in 1..NAMES_MAX {
-        let mut new = wanted.clone();
-        if number > 1 {
-            new.name = format!("{}_{number}", wanted.name);
-        }
-        if foundry.control.streams().named(&new.name).is_some() {
+        let name = if number == 1 { wanted.name.clone() } else { format!("{}_{number}", wanted.name) };
+        if foundry.control.streams().named(&name).is_some() {
             continue;
         }
-        return match foundry.control.create_stream(new) {
+        return match foundry.control.create_stream(NewStream { name, ..wanted.clone() }) {
             Err(CatalogError::Exists(_)) => continue,
             Err(error @ (CatalogError::Schema(_) | CatalogError::Name(_))) => {
                 let message = error.to_string();

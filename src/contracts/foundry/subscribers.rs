@@ -6,9 +6,10 @@ use super::read::{self, BYTES_MAX, Readable};
 use super::request::Request;
 use super::{no_content, ok, text};
 use crate::auth::Need;
+use crate::catalog::ObjectError;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::collection::{Document, DocumentError};
+use crate::contracts::shared::collection::Document;
 use crate::read::{PositionError, Positions, Range, ReadPosition, Record, Subscriber};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -47,8 +48,8 @@ fn change(
         change(&mut value).map_err(|error| wrong(format!("{error}.")))?;
         match request.foundry.subscribers.replace("", &request.third, Some(version), &value) {
             Ok(_) => return Ok(value),
-            Err(DocumentError::Stale(_)) => {}
-            Err(DocumentError::Missing) => return Err(missing(request)),
+            Err(ObjectError::Stale(_)) => {}
+            Err(ObjectError::Missing) => return Err(missing(request)),
             Err(error) => return Err(Reject::internal(&error)),
         }
     }
@@ -69,7 +70,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let subscriber = subscriber.map_err(|error| wrong(format!("{error}.")))?;
     match request.foundry.subscribers.create("", id, &subscriber) {
         Ok(made) => Ok(ok(&shown(&made))),
-        Err(DocumentError::Exists) => existing(request, &readable, id),
+        Err(ObjectError::Exists) => existing(request, &readable, id),
         Err(error) => Err(Reject::internal(&error)),
     }
 }

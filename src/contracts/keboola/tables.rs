@@ -2,8 +2,8 @@
 //! who wants other columns wants another table.
 
 use super::{Common, go};
+use crate::catalog::ObjectError;
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::collection::DocumentError;
 use crate::mapping::MappedColumn;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub fn ensure(common: &Common, project: &str, id: &str, columns: &[MappedColumn]
     let new = Kept { columns: columns.iter().map(name).collect(), primary_key: keys.map(name).collect() };
     match common.tables.create(project, id, &new) {
         Ok(_) => return Ok(()),
-        Err(DocumentError::Exists) => {}
+        Err(ObjectError::Exists) => {}
         Err(error) => return Err(Reject::internal(&error)),
     }
     let Some(kept) = common.tables.get(project, id)? else { return Ok(()) };

@@ -4,9 +4,10 @@ use super::fields::{self, Fields, wrong};
 use super::request::Request;
 use super::{DIALECT, jobs, reply};
 use crate::auth::Need;
+use crate::catalog::ObjectError;
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::shared::collection::{Collection, Document, DocumentError};
+use crate::contracts::shared::collection::{Collection, Document};
 use crate::contracts::shared::control::Control;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -126,16 +127,16 @@ fn check_name(name: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-fn refused(error: DocumentError, name: &str) -> Reject {
+fn refused(error: ObjectError, name: &str) -> Reject {
     match error {
-        DocumentError::Exists => {
+        ObjectError::Exists => {
             Reject::new(Kind::Conflict, format!("A connection of the name {name:?} exists already"))
         }
-        DocumentError::Missing => {
+        ObjectError::Missing => {
             Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist"))
         }
-        DocumentError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
-        DocumentError::Catalog(error) => Reject::internal(&error),
+        ObjectError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
+        ObjectError::Catalog(error) => Reject::internal(&error),
     }
 }
 

@@ -148,8 +148,9 @@ pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
 
 /// Lets requests know where the events of every connection go: at a start, and after each change.
 pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
-    let connections = polaris.connections.everywhere()?;
-    let jobs = everywhere(polaris)?;
+    let connections = polaris.connections.readable()?;
+    let jobs = polaris.jobs.readable()?.into_iter();
+    let jobs: Vec<Job> = jobs.map(|(project, document)| Job::of(&project, document)).collect();
     let streams = polaris.control.streams();
     polaris.feeds.replace(connections.into_iter().map(|(project, connection)| {
         let of_it =

@@ -29,9 +29,6 @@ pub struct Document<T> {
     pub updated_at: Micros,
 }
 
-/// Why a document was not made or changed.
-pub type DocumentError = ObjectError;
-
 impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// `contract` keeps the documents of contracts apart, `kind` those of one contract. Both are in the catalog, so they
     /// never change.
@@ -94,7 +91,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     /// Makes a document, which must not exist.
-    pub fn create(&self, project: &str, name: &str, value: &T) -> Result<Document<T>, DocumentError> {
+    pub fn create(&self, project: &str, name: &str, value: &T) -> Result<Document<T>, ObjectError> {
         let json = self.json(name, value)?;
         Ok(self.document(self.control.catalog().create_object(self.key(project, name), &json)?)?)
     }
@@ -106,7 +103,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         name: &str,
         expected: Option<u32>,
         value: &T,
-    ) -> Result<Document<T>, DocumentError> {
+    ) -> Result<Document<T>, ObjectError> {
         let json = self.json(name, value)?;
         Ok(self.document(self.control.catalog().replace_object(
             self.key(project, name),

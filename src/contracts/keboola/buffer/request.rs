@@ -3,11 +3,11 @@
 use super::KeboolaBuffer;
 use super::model::{Receiver, exists};
 use crate::auth::Need;
+use crate::catalog::ObjectError;
 use crate::contracts::Call;
 use crate::contracts::keboola::reply::not_found;
 use crate::contracts::keboola::{TOKEN_HEADER, no_token, validate};
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::collection::DocumentError;
 use crate::contracts::shared::control::Control;
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ impl Request<'_> {
     pub(super) fn insert(&self, receiver: &Receiver) -> Result<(), Reject> {
         match self.buffer.receivers.create(self.project(), &receiver.id, receiver) {
             Ok(_) => Ok(()),
-            Err(DocumentError::Exists) => Err(exists(&receiver.id)),
+            Err(ObjectError::Exists) => Err(exists(&receiver.id)),
             Err(error) => Err(Reject::internal(&error)),
         }
     }

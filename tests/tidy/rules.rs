@@ -1,0 +1,253 @@
+//! What the graph of imports has to keep to. Each rule is a function from a graph to what breaks it, so that it can be
+//! seen to fail; the tests at the end hold them against the source tree.
+
+use crate::graph::{Graph, Import, is_within};
+use crate::parse::Form;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The rooms, top first. One imports only what is below it.
+pub const ORDER: &[&str] = &[
+    "main",
+    "cli",
+    "daemon",
+    "config",
+    "http",
+    "contracts",
+    "read",
+    "compactor",
+    "idempotency",
+    "offsets",
+    "auth",
+    "progress",
+    "catalog",
+    "wal",
+    "storage",
+    "columns",
+    "schema",
+    "mapping",
+    "formats",
+    "batch",
+    "metrics",
+    "error",
+    "clock",
+];
+
+/// Modules, and what they must not know of though the order would let them: modules and items of ours, or crates.
+pub const FORBIDDEN: &[(&str, &[&str])] = &[
+    (
+        "crate::http",
+        &["crate::compactor", "crate::wal::reader", "crate::wal::Reader", "parquet", "arrow", "object_store"],
+    ),
+    // What the order keeps from it is what it is for: it counts requests, whatever they are.
+    ("crate::http::limits", &["crate::http", "crate::catalog", "crate::wal", "crate::auth", "hyper", "http"]),
+    (
+        "crate::http::transport",
+        &[
+            "crate::wal",
+            "crate::catalog",
+            "crate::auth",
+            "crate::batch",
+            "crate::formats",
+            "crate::contracts::shared",
+        ],
+    ),
+    ("crate::compactor", &["crate::wal::handle", "crate::wal::Handle", "hyper"]),
+    ("crate::idempotency", &["crate::catalog", "hyper", "rusqlite"]),
+    ("crate::offsets", &["crate::auth", "hyper", "rusqlite"]),
+    ("crate::auth", &["crate::wal", "crate::storage", "hyper", "tokio"]),
+    ("crate::progress::quarantined", &["crate::wal", "crate::catalog", "crate::storage"]),
+    ("crate::catalog", &["hyper", "arrow", "object_store"]),
+    ("crate::wal", &["crate::batch", "hyper", "arrow", "serde_json"]),
+    ("crate::storage", &["crate::batch"]),
+    ("crate::mapping", &["hyper"]),
+    ("crate::formats::otlp", &["hyper", "tokio"]),
+];
+
+/// What a contract does not know of: it does no I/O and has no time.
+const NOT_FOR_CONTRACTS: &[&str] = &[
+    "tokio",
+    "std::fs",
+    "std::time",
+    "crate::wal",
+    "crate::storage",
+    "crate::compactor",
+    // Its types are plain data; the catalog itself is reached through what they share.
+    "crate::catalog::Catalog",
+    "crate::http",
+    // Times are numbers; what time it is, is asked of what they share.
+    "crate::clock::Clock",
+    "crate::clock::SystemClock",
+    "crate::clock::system",
+];
+
+/// The same for what contracts have in common, which does their work on the daemon.
+const NOT_FOR_SHARED: &[&str] = &["std::fs", "crate::storage", "crate::compactor", "crate::http"];
+
+/// What contracts have in common, as a folder among theirs.
+const SHARED: &str = "crate::contracts::shared";
+
+fn tell(import: &Import, reached: &str, why: &str) -> String {
+    let Import { file, line, written, .. } = import;
+    let what = if written == reached { String::new() } else { format!(" (that is {reached})") };
+    format!("{file}:{line}: {written}{what}: {why}")
+}
+
+/// Imports of what is above, as [`ORDER`] has it: the first of each file and room.
+pub fn upwards(graph: &Graph) -> Vec<String> {
+    let mut told = BTreeSet::new();
+    let mut wrong = Vec::new();
+    let known: BTreeSet<&str> = ORDER.iter().copied().filter(|room| *room != "main").collect();
+    for room in graph.rooms.iter().filter(|room| !known.contains(room.as_str())) {
+        wrong.push(format!("{room}: a room without a place in the order"));
+    }
+    let place = |room: &str| ORDER.iter().position(|known| *known == room);
+    for (from, to, import, reached) in graph.between_rooms() {
+        let is_wrong = place(to) <= place(from);
+        if is_wrong && told.insert((&import.file, to)) {
+            wrong.push(tell(import, reached, &format!("{from} must not import {to}, which is above it")));
+        }
+    }
+    wrong
+}
+
+/// A circle of rooms that import one another, with an import for each step.
+pub fn circles(graph: &Graph) -> Vec<String> {
+    let mut steps: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    for (from, to, import, _) in graph.between_rooms() {
+        let said = || format!("  {from} -> {to}: {}:{}: {}", import.file, import.line, import.written);
+        steps.entry(from).or_default().entry(to).or_insert_with(said);
+    }
+    // Rooms that are on no circle go, until nothing is left or only circles and what leads to them are.
+    loop {
+        let rooms: Vec<&str> = steps.keys().copied().collect();
+        steps.retain(|_, to| to.keys().any(|to| rooms.contains(to)));
+        if steps.len() == rooms.len() {
+            break;
+        }
+    }
+    let Some(mut room) = steps.keys().next().copied() else { return Vec::new() };
+    let mut way = Vec::new();
+    while !way.contains(&room) {
+        way.push(room);
+        let next = steps[room].keys().find(|to| steps.contains_key(*to));
+        room = next.expect("rooms without a next one are gone");
+    }
+    let circle: Vec<&str> = way.iter().copied().skip_while(|step| *step != room).chain([room]).collect();
+    let shown = circle.windows(2).map(|step| steps[step[0]][step[1]].clone());
+    vec![format!("{}\n{}", circle.join(" -> "), shown.collect::<Vec<_>>().join("\n"))]
+}
+
+/// Imports of what modules must not know of.
+pub fn forbidden(graph: &Graph, rules: &[(&str, &[&str])]) -> Vec<String> {
+    rules.iter().flat_map(|(module, names)| kept_from(graph, module, None, names)).collect()
+}
+
+/// Imports by a module, without a part of it, of what it must not know of: the first of each file and name.
+fn kept_from(graph: &Graph, module: &str, but: Option<&str>, names: &[&str]) -> Vec<String> {
+    let of_part = |import: &Import| but.is_some_and(|part| is_within(&import.from, part));
+    let by = graph.imports.iter().filter(|import| is_within(&import.from, module) && !of_part(import));
+    let mut told = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for import in by {
+        for reached in import.reaches.iter().filter(|path| !is_within(path, module)) {
+            for name in names.iter().filter(|name| is_within(reached, name)) {
+                if told.insert((&import.file, *name)) {
+                    wrong.push(tell(import, reached, &format!("{module} must not know of {name}")));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// Imports by contracts of one another, and of what they must not know of.
+pub fn contracts_apart(graph: &Graph) -> Vec<String> {
+    let folders = graph.files.iter().filter_map(|file| file.strip_prefix("src/contracts/")?.split_once('/'));
+    let all: BTreeSet<String> = folders.map(|(name, _)| format!("crate::contracts::{name}")).collect();
+    let mut wrong = kept_from(graph, "crate::contracts", Some(SHARED), NOT_FOR_CONTRACTS);
+    wrong.extend(kept_from(graph, SHARED, None, NOT_FOR_SHARED));
+    for contract in all.iter().filter(|name| *name != SHARED) {
+        let others = all.iter().filter(|other| *other != contract && *other != SHARED);
+        wrong.extend(kept_from(graph, contract, None, &others.map(String::as_str).collect::<Vec<_>>()));
+    }
+    wrong
+}
+
+/// Names of the catalog's that others have from elsewhere: who sees the catalog's types, says so by importing it.
+pub fn handed_on(graph: &Graph) -> Vec<String> {
+    let public = graph.imports.iter().filter(|import| import.form == Form::HandedOn);
+    let others = public.filter(|import| !is_within(&import.from, "crate::catalog"));
+    let handed = others.filter_map(|import| {
+        let reached = import.reaches.iter().find(|path| is_within(path, "crate::catalog"))?;
+        Some(tell(import, reached, "nobody hands the catalog on"))
+    });
+    handed.collect()
+}
+
+/// Imports of the program: it starts the library, and is nothing else.
+pub fn started(graph: &Graph) -> Vec<String> {
+    let of_main = graph.imports.iter().filter(|import| is_within(&import.from, "main"));
+    let reached = of_main.flat_map(|import| import.reaches.iter().map(move |path| (import, path)));
+    let wrong = reached.filter(|(_, path)| is_within(path, "crate") && !is_within(path, "crate::cli"));
+    wrong.map(|(import, path)| tell(import, path, "main.rs only calls crate::cli")).collect()
+}
+
+/// Files below `src` that are no module.
+pub fn undeclared<'f>(graph: &Graph, files: impl Iterator<Item = &'f String>) -> Vec<String> {
+    files
+        .filter(|file| !graph.files.contains(*file))
+        .map(|file| format!("{file}: no module declares it"))
+        .collect()
+}
+
+pub(crate) mod tests {
+    use super::*;
+    use crate::{holds, text};
+    use std::sync::LazyLock;
+
+    /// Of the source tree, read once.
+    pub(crate) static GRAPH: LazyLock<Graph> =
+        LazyLock::new(|| Graph::of(&text::files(&["src"]), &text::crates()));
+
+    #[test]
+    fn the_graph_has_no_holes() {
+        holds("every path must lead somewhere, for the other rules to mean anything", &GRAPH.problems);
+        assert!(GRAPH.imports.len() > 1_000, "only {} imports were found", GRAPH.imports.len());
+    }
+
+    #[test]
+    fn rooms_import_only_what_is_below_them() {
+        holds(&format!("top first: {}", ORDER.join(", ")), &upwards(&GRAPH));
+    }
+
+    #[test]
+    fn rooms_are_in_no_circle() {
+        holds("rooms must not import one another in a circle", &circles(&GRAPH));
+    }
+
+    #[test]
+    fn every_file_is_a_module() {
+        holds("a file that no module declares is no code", &undeclared(&GRAPH, text::files(&["src"]).keys()));
+    }
+
+    #[test]
+    fn modules_know_only_what_they_may() {
+        holds("see FORBIDDEN", &forbidden(&GRAPH, FORBIDDEN));
+    }
+
+    #[test]
+    fn the_program_only_starts_the_library() {
+        holds("of main.rs", &started(&GRAPH));
+    }
+
+    #[test]
+    fn contracts_stand_apart() {
+        let rule = format!("a contract knows no other one, nor any of {}", NOT_FOR_CONTRACTS.join(", "));
+        holds(&rule, &contracts_apart(&GRAPH));
+    }
+
+    #[test]
+    fn the_catalog_is_not_handed_on() {
+        holds("of `pub use` and type aliases", &handed_on(&GRAPH));
+    }
+}
