@@ -1,4 +1,5 @@
 //! What the columns of a table say of an XML document's text.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::formats::xml::{Known, Scalar};
 use crate::schema::{Column, ColumnType};
@@ -24,11 +25,24 @@ fn of_type(kind: &ColumnType) -> Known {
             Known { object: true, values: Some(Box::new(of_type(value))), ..Known::default() }
         }
         ColumnType::Bool => Known { scalar: Scalar::Bool, ..Known::default() },
-        ColumnType::Float32 | ColumnType::Float64 | ColumnType::Decimal { .. } => {
-            Known { scalar: Scalar::Number, ..Known::default() }
-        }
-        kind if kind.integer_bits().is_some() => Known { scalar: Scalar::Number, ..Known::default() },
-        _ => Known::default(),
+        ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. } => Known { scalar: Scalar::Number, ..Known::default() },
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::Json => Known::default(),
     }
 }
 

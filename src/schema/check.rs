@@ -1,4 +1,5 @@
 //! Whether declared columns make a table.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::{Column, ColumnType, DECIMAL_DIGITS_MAX, PARTITIONS_MAX, Placement, TimeRule, system};
 use std::collections::{HashMap, HashSet};
@@ -120,7 +121,25 @@ fn has_times(kind: &ColumnType) -> bool {
     match kind {
         ColumnType::Timestamp => true,
         ColumnType::List(item) | ColumnType::Map(item) => has_times(item),
-        _ => false,
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::Struct(_)
+        | ColumnType::Json => false,
     }
 }
 
@@ -149,7 +168,25 @@ fn kind(of: &ColumnType, depth: usize) -> Result<(), String> {
             }
             Ok(())
         }
-        _ => Ok(()),
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::Json => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The types of columns, their names, and which of them holds what another one holds.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::Column;
 use serde::{Deserialize, Serialize};
@@ -55,26 +56,113 @@ impl ColumnType {
             Self::List(item) => item.leaves(),
             Self::Map(value) => value.leaves() + 1,
             Self::Struct(fields) => fields.iter().map(|field| field.kind.leaves()).sum(),
-            _ => 1,
+            Self::String
+            | Self::FixedString(_)
+            | Self::Uuid
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Float32
+            | Self::Float64
+            | Self::Decimal { .. }
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Date
+            | Self::Binary
+            | Self::Json => 1,
         }
     }
 
     /// The type that would hold this column's values and also JSON values of `kind` (`string`, `number`, `boolean`,
     /// `array`, `object`) that did not fit it.
     pub fn wider(&self, kind: &str) -> &'static str {
-        match (self, kind) {
-            (Self::Int64, "number") => "float64",
-            (Self::List(_) | Self::Struct(_) | Self::Map(_), _) | (_, "array" | "object") => "json",
-            (_, "number") if self.integer_bits().is_some() => "int64",
+        let with_numbers = match self {
+            Self::List(_) | Self::Struct(_) | Self::Map(_) => return "json",
+            Self::Int64 => "float64",
+            Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64 => "int64",
+            Self::String
+            | Self::FixedString(_)
+            | Self::Uuid
+            | Self::Float32
+            | Self::Float64
+            | Self::Decimal { .. }
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Date
+            | Self::Binary
+            | Self::Json => "string",
+        };
+        match kind {
+            "array" | "object" => "json",
+            "number" => with_numbers,
             _ => "string",
         }
     }
 
     /// Whether its values may decide a row's partition: scalars that are equal if and only if they are written alike.
     pub fn is_key(&self) -> bool {
-        let exact = [Self::String, Self::Uuid, Self::Bool, Self::Timestamp, Self::Date];
-        let sized = matches!(self, Self::FixedString(_) | Self::Decimal { .. });
-        sized || self.integer_bits().is_some() || exact.contains(self)
+        match self {
+            Self::String
+            | Self::FixedString(_)
+            | Self::Uuid
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Decimal { .. }
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Date => true,
+            Self::Float32
+            | Self::Float64
+            | Self::Binary
+            | Self::List(_)
+            | Self::Map(_)
+            | Self::Struct(_)
+            | Self::Json => false,
+        }
+    }
+
+    /// Whether its values are points in time.
+    pub fn is_of_time(&self) -> bool {
+        match self {
+            Self::Timestamp | Self::Date => true,
+            Self::String
+            | Self::FixedString(_)
+            | Self::Uuid
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Float32
+            | Self::Float64
+            | Self::Decimal { .. }
+            | Self::Bool
+            | Self::Binary
+            | Self::List(_)
+            | Self::Map(_)
+            | Self::Struct(_)
+            | Self::Json => false,
+        }
     }
 
     /// Sign and bits of an integer type.
@@ -88,45 +176,97 @@ impl ColumnType {
             Self::UInt16 => (false, 16),
             Self::UInt32 => (false, 32),
             Self::UInt64 => (false, 64),
-            _ => return None,
+            Self::String
+            | Self::FixedString(_)
+            | Self::Uuid
+            | Self::Float32
+            | Self::Float64
+            | Self::Decimal { .. }
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Date
+            | Self::Binary
+            | Self::List(_)
+            | Self::Map(_)
+            | Self::Struct(_)
+            | Self::Json => return None,
         })
     }
 
     /// Whether every value of `other` is one of this type too, unchanged.
     pub fn holds(&self, other: &Self) -> bool {
-        match (self, other) {
-            (a, b) if a == b => true,
-            (Self::String, Self::List(_) | Self::Map(_) | Self::Struct(_) | Self::Binary) => false,
+        if self == other {
+            return true;
+        }
+        match self {
             // Any value has a JSON text, any scalar a text.
-            (Self::Json | Self::String, _) | (Self::Float64, Self::Float32) => true,
-            (Self::FixedString(a), Self::FixedString(b)) => a >= b,
-            (Self::Decimal { precision, scale }, Self::Decimal { precision: p, scale: s }) => {
-                scale >= s && precision - scale >= p - s
+            Self::Json => true,
+            Self::String => match other {
+                Self::String
+                | Self::FixedString(_)
+                | Self::Uuid
+                | Self::Int8
+                | Self::Int16
+                | Self::Int32
+                | Self::Int64
+                | Self::UInt8
+                | Self::UInt16
+                | Self::UInt32
+                | Self::UInt64
+                | Self::Float32
+                | Self::Float64
+                | Self::Decimal { .. }
+                | Self::Bool
+                | Self::Timestamp
+                | Self::Date
+                | Self::Json => true,
+                Self::List(_) | Self::Map(_) | Self::Struct(_) | Self::Binary => false,
+            },
+            Self::FixedString(bytes) => matches!(other, Self::FixedString(others) if bytes >= others),
+            Self::Decimal { precision, scale } => other.is_within_decimal(*precision, *scale),
+            Self::Float64 => {
+                *other == Self::Float32 || other.integer_bits().is_some_and(|(_, bits)| bits <= 32)
             }
-            (Self::Float64, _) => other.integer_bits().is_some_and(|(_, bits)| bits <= 32),
-            (Self::Float32, _) => other.integer_bits().is_some_and(|(_, bits)| bits <= 16),
-            (Self::Decimal { precision, scale }, _) => {
-                let digits = |(_, bits)| match bits {
-                    8 => 3,
-                    16 => 5,
-                    32 => 10,
-                    _ => 20,
+            Self::Float32 => other.integer_bits().is_some_and(|(_, bits)| bits <= 16),
+            Self::List(a) => matches!(other, Self::List(b) if a.holds(b)),
+            Self::Map(a) => matches!(other, Self::Map(b) if a.holds(b)),
+            Self::Struct(a) => {
+                let is_known = |field: &Column| {
+                    a.iter().any(|known| known.name == field.name && known.kind.holds(&field.kind))
                 };
-                other.integer_bits().is_some_and(|bits| precision - scale >= digits(bits))
+                matches!(other, Self::Struct(b) if b.iter().all(is_known))
             }
-            (Self::List(a), Self::List(b)) | (Self::Map(a), Self::Map(b)) => a.holds(b),
-            (Self::Struct(a), Self::Struct(b)) => b
-                .iter()
-                .all(|field| a.iter().any(|known| known.name == field.name && known.kind.holds(&field.kind))),
-            _ => match (self.integer_bits(), other.integer_bits()) {
-                (Some((signed, bits)), Some((other_signed, other_bits))) => match (signed, other_signed) {
+            Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64 => {
+                let Some((signed, bits)) = self.integer_bits() else { return false };
+                other.integer_bits().is_some_and(|(other_signed, other_bits)| match (signed, other_signed) {
                     (true, false) => bits > other_bits,
                     (false, true) => false,
                     _ => bits >= other_bits,
-                },
-                _ => false,
-            },
+                })
+            }
+            Self::Uuid | Self::Bool | Self::Timestamp | Self::Date | Self::Binary => false,
         }
+    }
+
+    /// Whether a decimal of so many digits, `scale` of them behind the point, holds its values.
+    fn is_within_decimal(&self, precision: u8, scale: u8) -> bool {
+        if let Self::Decimal { precision: p, scale: s } = self {
+            return scale >= *s && precision - scale >= p - s;
+        }
+        let digits = |(_, bits)| match bits {
+            8 => 3,
+            16 => 5,
+            32 => 10,
+            _ => 20,
+        };
+        self.integer_bits().is_some_and(|bits| precision - scale >= digits(bits))
     }
 
     /// As users read it, and write it: `list<struct<a: int64>>`. [`ColumnType::from_str`] reads it back.
@@ -160,8 +300,24 @@ impl ColumnType {
                 }
                 text.push('>');
             }
-            simple => {
-                let name = SIMPLE.iter().find(|(_, kind)| kind == simple).map(|(name, _)| *name);
+            Self::String
+            | Self::Uuid
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Float32
+            | Self::Float64
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Date
+            | Self::Binary
+            | Self::Json => {
+                let name = SIMPLE.iter().find(|(_, kind)| kind == self).map(|(name, _)| *name);
                 text.push_str(name.unwrap_or_default());
             }
         }

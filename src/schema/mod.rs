@@ -72,8 +72,7 @@ impl Column {
 
     /// Whether what is missing stands for the time of receipt.
     pub fn is_receipt_time(&self) -> bool {
-        let of_time = matches!(self.kind, ColumnType::Timestamp | ColumnType::Date);
-        of_time && self.default.as_ref().is_some_and(|default| default == RECEIPT_TIME)
+        self.kind.is_of_time() && self.default.as_ref().is_some_and(|default| default == RECEIPT_TIME)
     }
 
     /// Keys from the record down to the value.
