@@ -2,6 +2,7 @@
 //!
 //! A column may lag behind the rows: what is missing at the end of a row is null, or the column's default, and is filled
 //! in when the next value comes. So a row costs as much as it has fields, not as much as the table has columns.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::data::{Data, Text, Validity};
 use super::infer::Inferred;
@@ -298,7 +299,9 @@ impl Column {
         }
         let stored = match kind {
             Kind::Object | Kind::Array => self.take_nested(row, kind, parser, seen)?,
-            _ => self.take_scalar(row, kind, parser)?,
+            Kind::String | Kind::Number | Kind::True | Kind::False | Kind::Null => {
+                self.take_scalar(row, kind, parser)?
+            }
         };
         if stored {
             self.valid.push(self.len, true, 1);
@@ -318,31 +321,51 @@ impl Column {
         parser: &mut Parser<'a>,
         seen: &mut Row<'a>,
     ) -> Result<bool, Syntax> {
-        match (&mut self.data, kind) {
-            (Data::Undecided(values), _) => {
+        match &mut self.data {
+            Data::Undecided(values) => {
                 let raw = parser.skip_value()?;
                 // Its keys are looked at now: once the column has a type, the row is counted and done with.
                 seen.duplicate_key |= dedupe::has_duplicate(&mut Parser::document(raw))?;
                 values.push((row, raw.to_owned()));
                 Ok(true)
             }
-            (Data::Json(text), _) => {
+            Data::Json(text) => {
                 text.push(parser.skip_value()?);
                 Ok(true)
             }
-            (Data::String(text), _) if self.terms.declared => {
+            Data::String(text) if self.terms.declared => {
                 text.push(&scalar::compact(parser.skip_value()?));
                 Ok(true)
             }
-            (Data::List(ends, items), Kind::Array) => {
+            Data::List(ends, items) if kind == Kind::Array => {
                 push_list(ends, items, self.terms.declared, parser, seen)
             }
-            (Data::Map(ends, keys, values), Kind::Object) => push_map(ends, keys, values, parser, seen),
-            (Data::Struct(set) | Data::Branch(set), Kind::Object) => {
+            Data::Map(ends, keys, values) if kind == Kind::Object => {
+                push_map(ends, keys, values, parser, seen)
+            }
+            Data::Struct(set) | Data::Branch(set) if kind == Kind::Object => {
                 set.object(row, parser, seen)?;
                 Ok(true)
             }
-            _ => {
+            // Scalars, and what is nested in the other way.
+            Data::Bool(_)
+            | Data::Int64(_)
+            | Data::Int(..)
+            | Data::UInt64(_)
+            | Data::Float32(_)
+            | Data::Float64(_)
+            | Data::Decimal128(..)
+            | Data::Decimal256(..)
+            | Data::Timestamp(_)
+            | Data::Date(_)
+            | Data::String(_)
+            | Data::Fixed(..)
+            | Data::Uuid(_)
+            | Data::Binary(_)
+            | Data::List(..)
+            | Data::Map(..)
+            | Data::Struct(_)
+            | Data::Branch(_) => {
                 parser.skip_value()?;
                 Ok(false)
             }
@@ -351,34 +374,59 @@ impl Column {
 
     /// Takes a string, a number or a truth value. Says whether it fitted; the parser is behind it in any case.
     fn take_scalar(&mut self, row: usize, kind: Kind, parser: &mut Parser<'_>) -> Result<bool, Syntax> {
-        match (&mut self.data, kind) {
-            (Data::Undecided(values), _) => {
+        let is_truth = matches!(kind, Kind::True | Kind::False);
+        match &mut self.data {
+            Data::Undecided(values) => {
                 values.push((row, parser.skip_value()?.to_owned()));
-                Ok(true)
+                return Ok(true);
             }
             // Any value has a JSON text, any scalar a text.
-            (Data::Json(text), _) | (Data::String(text), Kind::Number | Kind::True | Kind::False) => {
+            Data::Json(text) => {
                 text.push(parser.skip_value()?);
-                Ok(true)
+                return Ok(true);
             }
-            (Data::Bool(bits), Kind::True | Kind::False) => {
+            Data::String(text) if is_truth || kind == Kind::Number => {
+                text.push(parser.skip_value()?);
+                return Ok(true);
+            }
+            Data::Bool(bits) if is_truth => {
                 parser.literal(kind);
                 bits.append(kind == Kind::True);
-                Ok(true)
+                return Ok(true);
             }
-            (_, Kind::Number) => {
-                let number = parser.number()?;
-                Ok(self.take_number(number).is_some())
-            }
-            (_, Kind::String) => {
-                let text = parser.string()?.text();
-                Ok(self.take_text(&text).is_some())
-            }
-            _ => {
-                parser.skip_value()?;
-                Ok(false)
-            }
+            Data::Bool(_)
+            | Data::Int64(_)
+            | Data::Int(..)
+            | Data::UInt64(_)
+            | Data::Float32(_)
+            | Data::Float64(_)
+            | Data::Decimal128(..)
+            | Data::Decimal256(..)
+            | Data::Timestamp(_)
+            | Data::Date(_)
+            | Data::String(_)
+            | Data::Fixed(..)
+            | Data::Uuid(_)
+            | Data::Binary(_)
+            | Data::List(..)
+            | Data::Map(..)
+            | Data::Struct(_)
+            | Data::Branch(_) => {}
         }
+        Ok(match kind {
+            Kind::Number => {
+                let number = parser.number()?;
+                self.take_number(number).is_some()
+            }
+            Kind::String => {
+                let text = parser.string()?.text();
+                self.take_text(&text).is_some()
+            }
+            Kind::True | Kind::False | Kind::Null | Kind::Object | Kind::Array => {
+                parser.skip_value()?;
+                false
+            }
+        })
     }
 
     fn take_number(&mut self, number: Number<'_>) -> Option<()> {
@@ -400,7 +448,21 @@ impl Column {
                 values.push(time::epoch(scalar::int64(raw)?, self.terms.epoch_digits?)?);
             }
             Data::Bool(bits) if self.terms.declared => bits.append(scalar::bool(raw)?),
-            _ => return None,
+            // Numbers of 64 bits are taken where they are read.
+            Data::Undecided(_)
+            | Data::Bool(_)
+            | Data::Int64(_)
+            | Data::Float64(_)
+            | Data::Date(_)
+            | Data::String(_)
+            | Data::Fixed(..)
+            | Data::Uuid(_)
+            | Data::Binary(_)
+            | Data::Json(_)
+            | Data::List(..)
+            | Data::Map(..)
+            | Data::Struct(_)
+            | Data::Branch(_) => return None,
         }
         Some(())
     }
@@ -419,7 +481,22 @@ impl Column {
                 values.push(i256::from_string(&scalar::decimal(value, *precision, *scale)?)?);
             }
             Data::Bool(bits) if self.terms.declared => bits.append(scalar::bool(value)?),
-            _ => return None,
+            // Texts and timestamps are taken where they are read.
+            Data::Undecided(_)
+            | Data::Bool(_)
+            | Data::Int64(_)
+            | Data::Int(..)
+            | Data::UInt64(_)
+            | Data::Float32(_)
+            | Data::Float64(_)
+            | Data::Timestamp(_)
+            | Data::String(_)
+            | Data::Fixed(..)
+            | Data::Json(_)
+            | Data::List(..)
+            | Data::Map(..)
+            | Data::Struct(_)
+            | Data::Branch(_) => return None,
         }
         Some(())
     }

@@ -1,4 +1,5 @@
 //! The values of a column while it is built: how they are kept, cut short, and made an Arrow array.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::Column;
 use super::set::ColumnSet;
@@ -147,15 +148,15 @@ fn item_count(ends: &[i32]) -> usize {
 impl Data {
     /// `declared`: see [`Column::new`]. `epoch_digits` is for the times within.
     pub(super) fn new(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
-        if let Some((signed, bits)) = kind.integer_bits() {
-            return match (signed, bits) {
-                (true, 64) => Self::Int64(Vec::new()),
-                (false, 64) => Self::UInt64(Vec::new()),
-                (true, bits) => Self::Int(Vec::new(), -(1 << (bits - 1)), (1 << (bits - 1)) - 1),
-                (false, bits) => Self::Int(Vec::new(), 0, (1 << bits) - 1),
-            };
-        }
         match kind {
+            ColumnType::Int8 => Self::Int(Vec::new(), i8::MIN.into(), i8::MAX.into()),
+            ColumnType::Int16 => Self::Int(Vec::new(), i16::MIN.into(), i16::MAX.into()),
+            ColumnType::Int32 => Self::Int(Vec::new(), i32::MIN.into(), i32::MAX.into()),
+            ColumnType::Int64 => Self::Int64(Vec::new()),
+            ColumnType::UInt8 => Self::Int(Vec::new(), 0, u8::MAX.into()),
+            ColumnType::UInt16 => Self::Int(Vec::new(), 0, u16::MAX.into()),
+            ColumnType::UInt32 => Self::Int(Vec::new(), 0, u32::MAX.into()),
+            ColumnType::UInt64 => Self::UInt64(Vec::new()),
             ColumnType::Bool => Self::Bool(BooleanBufferBuilder::new(0)),
             ColumnType::Float32 => Self::Float32(Vec::new()),
             ColumnType::Float64 => Self::Float64(Vec::new()),
@@ -176,7 +177,7 @@ impl Data {
                 Self::Map(Vec::new(), Text::default(), Box::new(Column::typed(value, declared, epoch_digits)))
             }
             ColumnType::Struct(fields) => Self::Struct(Box::new(ColumnSet::of_struct(fields, declared))),
-            _ => Self::String(Text::default()),
+            ColumnType::String => Self::String(Text::default()),
         }
     }
 
@@ -308,7 +309,24 @@ fn integers(values: &mut Vec<i64>, kind: &ColumnType, nulls: Option<NullBuffer>)
         ColumnType::UInt8 => Arc::new(UInt8Array::new(narrow(values).into(), nulls)),
         ColumnType::UInt16 => Arc::new(UInt16Array::new(narrow(values).into(), nulls)),
         ColumnType::UInt32 => Arc::new(UInt32Array::new(narrow(values).into(), nulls)),
-        _ => Arc::new(Int32Array::new(narrow(values).into(), nulls)),
+        // No other type is kept as these are.
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Map(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Json => Arc::new(Int32Array::new(narrow(values).into(), nulls)),
     }
 }
 

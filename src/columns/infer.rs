@@ -1,4 +1,5 @@
 //! The type of a new column, from the values that came for it. Inference never narrows.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::time;
 use crate::formats::json::{Kind, Parser, Syntax};
@@ -85,8 +86,17 @@ impl Inferred {
                 let fields = fields.iter().map(|field| (field.name.clone(), 1, Self::of(&field.kind)));
                 Self::Struct(Fields { objects: 1, fields: fields.collect() })
             }
-            kind if kind.integer_bits().is_some() => Self::Int64,
-            _ => Self::String,
+            ColumnType::Int8
+            | ColumnType::Int16
+            | ColumnType::Int32
+            | ColumnType::Int64
+            | ColumnType::UInt8
+            | ColumnType::UInt16
+            | ColumnType::UInt32
+            | ColumnType::UInt64 => Self::Int64,
+            ColumnType::String | ColumnType::FixedString(_) | ColumnType::Uuid | ColumnType::Binary => {
+                Self::String
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which partition of its stream a row is in, and its number there.
 //!
 //! The hash of a key is a promise: what it says decided where rows are, in files too. `docs/api/foundry.md` has it.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::data::Data;
 use super::set::{ColumnSet, Location};
@@ -102,29 +103,38 @@ impl Default for KeyHash {
 
 impl KeyHash {
     fn add(&mut self, values: Option<&Data>, row: usize) {
+        let Some(values) = values else { return self.bytes(0, &[]) };
         match values {
-            Some(Data::Bool(bits)) => self.bytes(1, &[u8::from(bits.get_bit(row))]),
-            Some(Data::Int64(values) | Data::Int(values, ..) | Data::Timestamp(values)) => {
+            Data::Bool(bits) => self.bytes(1, &[u8::from(bits.get_bit(row))]),
+            Data::Int64(values) | Data::Int(values, ..) | Data::Timestamp(values) => {
                 self.integer(values.get(row).copied().unwrap_or_default());
             }
-            Some(Data::UInt64(values)) => {
+            Data::UInt64(values) => {
                 self.integer(values.get(row).copied().unwrap_or_default().cast_signed());
             }
-            Some(Data::Date(values)) => self.integer(values.get(row).copied().unwrap_or_default().into()),
-            Some(Data::String(text) | Data::Fixed(text, _) | Data::Uuid(text)) => {
+            Data::Date(values) => self.integer(values.get(row).copied().unwrap_or_default().into()),
+            Data::String(text) | Data::Fixed(text, _) | Data::Uuid(text) => {
                 let text = text.get(row);
                 self.bytes(3, &u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
                 self.write(text);
             }
-            Some(Data::Decimal128(values, ..)) => {
+            Data::Decimal128(values, ..) => {
                 let value = values.get(row).copied().unwrap_or_default();
                 self.bytes(4, &i256::from_i128(value).to_le_bytes());
             }
-            Some(Data::Decimal256(values, ..)) => {
+            Data::Decimal256(values, ..) => {
                 self.bytes(4, &values.get(row).copied().unwrap_or_default().to_le_bytes());
             }
             // No other type is a key's.
-            _ => self.bytes(0, &[]),
+            Data::Undecided(_)
+            | Data::Float32(_)
+            | Data::Float64(_)
+            | Data::Binary(_)
+            | Data::Json(_)
+            | Data::List(..)
+            | Data::Map(..)
+            | Data::Struct(_)
+            | Data::Branch(_) => self.bytes(0, &[]),
         }
     }
 

@@ -1,4 +1,5 @@
 //! The fields of a sample as a tree, and what is known of each.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::columns::{Inferred, STRUCT_FIELDS_MAX, is_map};
 use crate::formats::json::{Kind, Number, Parser, Syntax};
@@ -148,7 +149,7 @@ impl Node {
                     more = parser.next_element()?;
                 }
             }
-            _ => drop(parser.skip_value()?),
+            Kind::Object | Kind::True | Kind::False | Kind::Null => drop(parser.skip_value()?),
         }
         Ok(())
     }
@@ -233,7 +234,25 @@ fn without_integers(kind: ColumnType) -> ColumnType {
     match kind {
         ColumnType::Int64 | ColumnType::Float64 => ColumnType::String,
         ColumnType::List(item) => ColumnType::List(Box::new(without_integers(*item))),
-        other => other,
+        other @ (ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::Map(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Json) => other,
     }
 }
 
