@@ -1,5 +1,6 @@
 //! Rows as JSON objects, in the one form in which they are read by offset wherever they are: times as milliseconds since
 //! the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::schema::{Column, ColumnType};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -47,8 +48,9 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
         out.push_str("null");
         return;
     }
-    match (array.data_type(), kind) {
-        (DataType::List(_), ColumnType::List(item)) => {
+    let found = array.data_type();
+    match kind {
+        ColumnType::List(item) if matches!(found, DataType::List(_)) => {
             let items = array.as_list::<i32>().value(row);
             out.push('[');
             for at in 0..items.len() {
@@ -59,7 +61,7 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
             }
             out.push(']');
         }
-        (DataType::Map(..), ColumnType::Map(value)) => {
+        ColumnType::Map(value) if matches!(found, DataType::Map(..)) => {
             let entries = array.as_map().value(row);
             let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
             out.push('{');
@@ -73,15 +75,38 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
             }
             out.push('}');
         }
-        (DataType::Struct(_), ColumnType::Struct(fields)) => {
+        ColumnType::Struct(fields) if matches!(found, DataType::Struct(_)) => {
             let value = array.as_struct();
             write_object(out, fields.iter().map(|field| (field, value.column_by_name(&field.name))), row);
         }
-        (DataType::Utf8, ColumnType::Json) => out.push_str(array.as_string::<i32>().value(row)),
-        _ => write_scalar(out, array, row),
+        ColumnType::Json if *found == DataType::Utf8 => out.push_str(array.as_string::<i32>().value(row)),
+        // Also what stands in a file from when the column was of another type.
+        ColumnType::String
+        | ColumnType::FixedString(_)
+        | ColumnType::Uuid
+        | ColumnType::Int8
+        | ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt8
+        | ColumnType::UInt16
+        | ColumnType::UInt32
+        | ColumnType::UInt64
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Decimal { .. }
+        | ColumnType::Bool
+        | ColumnType::Timestamp
+        | ColumnType::Date
+        | ColumnType::Binary
+        | ColumnType::List(_)
+        | ColumnType::Map(_)
+        | ColumnType::Struct(_)
+        | ColumnType::Json => write_scalar(out, array, row),
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has types that no column is of")]
 fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
     macro_rules! number {
         ($of:ty) => {

@@ -83,9 +83,7 @@ fn columns(body: Bytes, fields_max: usize) -> Result<Vec<Column>, Problem> {
 /// `None` for a field of a system column's name: its values are rescued, as in every stream.
 fn column(field: Field) -> Option<Column> {
     let name = field.path.into_iter().next().filter(|name| !system::is_reserved(name))?;
-    let kind = match field.kind {
-        ColumnType::Int64 if field.integers.unsigned => ColumnType::UInt64,
-        kind => kind,
-    };
+    let unsigned = field.kind == ColumnType::Int64 && field.integers.unsigned;
+    let kind = if unsigned { ColumnType::UInt64 } else { field.kind };
     Some(Column::new(name, kind))
 }
