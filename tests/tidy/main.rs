@@ -1,10 +1,11 @@
 //! The rules of this source tree, as a test: who may import whom ([`rules`], on the graph that [`graph`] makes of what
-//! [`parse`] reads), how large everything may be ([`sizes`]), where `unsafe` may stand, and that documents and code do
-//! not drift apart.
+//! [`parse`] reads), how large everything may be ([`sizes`]), who decides on a new type ([`matches`]), where `unsafe`
+//! may stand, and that documents and code do not drift apart.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod graph;
 mod graph_tests;
+mod matches;
 mod parse;
 mod rules;
 mod sizes;
