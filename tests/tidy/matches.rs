@@ -10,14 +10,10 @@ const ENUMS: &[&str] = &["ColumnType", "Data"];
 
 const LINT: &str = "clippy::wildcard_enum_match_arm";
 
-/// Files that do not yet, and why.
-const EXCEPTIONS: &[(&str, &str)] = &[("src/contracts/", "they are being rewritten")];
-
 /// Files that match on the enums and do not deny the lint.
 pub fn lenient(files: &Files) -> Vec<String> {
-    let is_excepted = |path: &str| EXCEPTIONS.iter().any(|(folder, _)| path.starts_with(folder));
     let named = |text: &str| ENUMS.iter().any(|name| text.contains(name));
-    let looked_at = files.iter().filter(|(path, text)| named(text) && !is_excepted(path));
+    let looked_at = files.iter().filter(|(_, text)| named(text));
     let wrong = looked_at.filter_map(|(path, text)| {
         let file = syn::parse_file(text).ok()?;
         let mut found = Matches::default();
@@ -103,14 +99,6 @@ mod tests {
         let mut files = text::files(&["src"]);
         files.retain(|path, _| !path.ends_with("tests.rs") && !path.contains("/tests/"));
         holds("a new type must not compile until every place has decided", &lenient(&files));
-    }
-
-    #[test]
-    fn exceptions_are_needed() {
-        let files = text::files(&["src"]);
-        for (folder, _) in EXCEPTIONS {
-            assert!(files.keys().any(|path| path.starts_with(folder)), "{folder} is gone");
-        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The contract's data types and our columns.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use super::TIME;
 use crate::schema::{Column, ColumnType};

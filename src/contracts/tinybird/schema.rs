@@ -191,12 +191,14 @@ fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
         return Ok(Some(parsed.unwrap_or(Value::String(text))));
     }
     let lower = text.to_ascii_lowercase();
-    match (lower.as_str(), kind) {
-        ("null", _) => return Ok(None),
-        ("true", _) => return Ok(Some(Value::Bool(true))),
-        ("false", _) => return Ok(Some(Value::Bool(false))),
-        ("map()", ColumnType::Map(_)) => return Ok(Some(Value::Object(serde_json::Map::new()))),
-        ("array()", ColumnType::List(_)) => return Ok(Some(Value::Array(Vec::new()))),
+    match lower.as_str() {
+        "null" => return Ok(None),
+        "true" => return Ok(Some(Value::Bool(true))),
+        "false" => return Ok(Some(Value::Bool(false))),
+        "map()" if matches!(kind, ColumnType::Map(_)) => {
+            return Ok(Some(Value::Object(serde_json::Map::new())));
+        }
+        "array()" if matches!(kind, ColumnType::List(_)) => return Ok(Some(Value::Array(Vec::new()))),
         _ => {}
     }
     let function = lower.split('(').next().unwrap_or_default();
