@@ -77,7 +77,7 @@ pub enum CatalogError {
     LosesData(Vec<Change>),
     #[error("no field is proposed at {0:?}")]
     NoSuchProposal(Vec<String>),
-    #[error("a column was changed while records brought another one of its name")]
+    #[error("the schema was changed while records brought columns that have no place in it any more")]
     Conflict,
     #[error(transparent)]
     Schema(#[from] SchemaError),

@@ -186,27 +186,23 @@ impl Catalog {
         self.change_stream(|db| end_stream(db, id, now))
     }
 
-    /// Adds columns that records brought to a stream that evolves. If the schema was changed meanwhile, they are added
-    /// to what it is now.
+    /// Adds columns that records brought to a stream that evolves: to what its schema is now, also if others have changed
+    /// it since these records were answered.
     ///
     /// # Errors
-    /// [`CatalogError::Conflict`] if one of them is there now with another type.
-    pub fn evolve_stream(
-        &self,
-        id: StreamId,
-        base: u32,
-        columns: &[Column],
-    ) -> Result<Arc<Stream>, CatalogError> {
+    /// [`CatalogError::Conflict`] if by now there is no place for one of them: the stream does not evolve any more, or
+    /// has a column of that name with other values.
+    pub fn evolve_stream(&self, id: StreamId, found: &[Column]) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
         self.change_stream(|db| {
             let stream = stream_by_id(db, id)?;
-            let mut all = stream.schema.columns.clone();
-            if stream.schema.version == base {
-                all = columns.to_vec();
+            if stream.policy != Policy::Evolve {
+                return Err(CatalogError::Conflict.into());
             }
-            for column in columns {
+            let mut all = stream.schema.columns.clone();
+            for column in found {
                 match all.iter().find(|known| known.name == column.name) {
-                    Some(known) if known.kind == column.kind => {}
+                    Some(known) if known.kind == column.kind && known.keys() == column.keys() => {}
                     Some(_) => return Err(CatalogError::Conflict.into()),
                     None => all.push(column.clone()),
                 }

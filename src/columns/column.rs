@@ -501,17 +501,27 @@ impl Column {
         Some(())
     }
 
-    /// Settles the type of an undecided column by its values so far. What does not fit after all (`[]` in a column
-    /// of lists fits, `{}` alone tells nothing) is handed to `rescue` with its row.
-    pub(super) fn decide(&mut self, leaves_max: usize, mut rescue: impl FnMut(usize, &[Vec<u8>], &[u8])) {
-        let Data::Undecided(values) = &mut self.data else { return };
-        let values = std::mem::take(values);
+    /// The type of an undecided column by its values so far.
+    pub(super) fn inferred(&self, leaves_max: usize) -> Option<ColumnType> {
+        let Data::Undecided(values) = &self.data else { return None };
         let mut inferred = Inferred::Nothing;
-        for (_, raw) in &values {
+        for (_, raw) in values {
             let value = Inferred::value(&mut Parser::document(raw), 0);
             inferred = inferred.or(value.unwrap_or(Inferred::Json));
         }
-        let Some(kind) = inferred.into_type(leaves_max) else {
+        inferred.into_type(leaves_max)
+    }
+
+    /// Settles the type of an undecided column. What does not fit after all (`[]` in a column of lists fits, `{}` alone
+    /// tells nothing) is handed to `rescue` with its row; without a type nothing does.
+    pub(super) fn decide(
+        &mut self,
+        kind: Option<ColumnType>,
+        mut rescue: impl FnMut(usize, &[Vec<u8>], &[u8]),
+    ) {
+        let Data::Undecided(values) = &mut self.data else { return };
+        let values = std::mem::take(values);
+        let Some(kind) = kind else {
             for (row, raw) in &values {
                 rescue(*row, &[], raw);
             }

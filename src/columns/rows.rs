@@ -10,7 +10,7 @@ use super::rescue::{self, Rescue};
 use super::set::{ColumnSet, Location};
 use crate::batch::{BodyKind, Offsets};
 use crate::clock::Micros;
-use crate::schema::{Policy, Rules, Schema, system};
+use crate::schema::{ColumnType, Policy, Rules, Schema, system};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use arrow::error::ArrowError;
@@ -225,10 +225,11 @@ impl Rows {
         }
     }
 
-    /// Adds the columns that a body brings, of which no row may wait.
-    pub fn learn(&mut self, body: &[u8], kind: BodyKind) {
+    /// Adds the columns that a body brings, of which no row may wait. Returns them.
+    pub fn learn(&mut self, body: &[u8], kind: BodyKind) -> Vec<crate::schema::Column> {
+        let mut learnt = Vec::new();
         if !self.ways.grows {
-            return;
+            return learnt;
         }
         let room = self.limits.columns_max.saturating_sub(self.leaves);
         let new = learn::new_columns(&self.set, room, body, kind);
@@ -240,11 +241,19 @@ impl Rows {
             if let Some(kind) = inferred.into_type(leaves_max) {
                 self.leaves += kind.leaves() - 1;
                 self.set.add(&name, Column::new(&kind, false));
+                learnt.push(crate::schema::Column::new(name, kind));
             } else {
                 untyped += 1;
             }
         }
         self.leaves -= untyped;
+        learnt
+    }
+
+    /// Takes back the columns that were learnt last, of which no row has a value: there is no place for them.
+    pub fn unlearn(&mut self, learnt: &[crate::schema::Column]) {
+        self.set.remove_added(self.set.len() - learnt.len());
+        self.leaves -= learnt.iter().map(|column| column.kind.leaves()).sum::<usize>();
     }
 
     /// The partition of each row that was judged good, where it follows from the row.
@@ -330,24 +339,51 @@ impl Rows {
         Ok(Batch { batch, received_at, schema: Schema { version, columns }, late_rescued })
     }
 
+    /// The columns that rows brought since the last call of [`Rows::finish`], as it will settle them.
+    pub fn found(&self) -> Vec<crate::schema::Column> {
+        let typed = self.inferred().into_iter().filter_map(|(slot, kind)| {
+            let (name, _) = self.set.named(slot);
+            Some(crate::schema::Column::new(name, kind?))
+        });
+        typed.collect()
+    }
+
+    /// The columns of no type yet, each with the one that its values have.
+    fn inferred(&self) -> Vec<(usize, Option<ColumnType>)> {
+        let mut leaves = self.leaves;
+        let undecided = (0..self.set.len()).filter(|slot| self.set.named(*slot).1.is_undecided());
+        let inferred = undecided.map(|slot| {
+            // The place of one leaf was taken when the column was made.
+            let leaves_max = self.limits.columns_max.saturating_sub(leaves) + 1;
+            let kind = self.set.named(slot).1.inferred(leaves_max);
+            leaves += kind.as_ref().map_or(0, |kind| kind.leaves() - 1);
+            (slot, kind)
+        });
+        inferred.collect()
+    }
+
+    /// Moves the values of all columns that [`Rows::found`] tells to `_rescued`: there is no place for them. Returns how
+    /// many rows lost a value that had lost none before.
+    pub fn rescue_found(&mut self) -> u64 {
+        let found = self.inferred();
+        self.decide(found.into_iter().map(|(slot, _)| (slot, None)).collect())
+    }
+
     /// Returns how many rows lost a value to `_rescued` that had lost none before.
     fn settle_types(&mut self) -> u64 {
-        let Self { set, leaves, limits, .. } = self;
+        let inferred = self.inferred();
+        self.decide(inferred)
+    }
+
+    fn decide(&mut self, types: Vec<(usize, Option<ColumnType>)>) -> u64 {
         let mut late = Vec::new();
-        for slot in 0..set.len() {
-            if !set.column(slot).is_undecided() {
-                continue;
-            }
-            // The place of one leaf was taken when the column was made.
-            let leaves_max = limits.columns_max.saturating_sub(*leaves) + 1;
-            let key = set.key(slot).to_owned();
-            set.column(slot).decide(leaves_max, |row, path, raw| {
+        for (slot, kind) in types {
+            self.leaves += kind.as_ref().map_or(0, |kind| kind.leaves() - 1);
+            let key = self.set.key(slot).to_owned();
+            self.set.column(slot).decide(kind, |row, path, raw| {
                 let path = std::iter::once(key.clone()).chain(path.iter().cloned()).collect();
                 late.push(Rescue { row, path, raw: raw.to_owned() });
             });
-            if let Some(kind) = set.column(slot).kind() {
-                *leaves += kind.leaves() - 1;
-            }
         }
         if late.is_empty() {
             return 0;

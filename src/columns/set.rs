@@ -126,6 +126,12 @@ impl ColumnSet {
         &self.columns[slot].key
     }
 
+    /// A column with the last of the keys to its values.
+    pub(super) fn named(&self, slot: usize) -> (&str, &Column) {
+        let named = &self.columns[slot];
+        (&named.name, &named.column)
+    }
+
     pub(super) fn column(&mut self, slot: usize) -> &mut Column {
         &mut self.columns[slot].column
     }

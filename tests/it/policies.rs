@@ -1,7 +1,7 @@
 //! What becomes of records under each policy, and that the answer, the table and the counters say the same.
 
 use crate::schema_api::{admin, columns, put};
-use crate::support::{Daemon, Setup, fields};
+use crate::support::{Daemon, Setup, eventually, fields};
 use crate::wire::count;
 use serde_json::{Value, json};
 
@@ -211,6 +211,32 @@ fn what_was_answered_holds_while_the_schema_changes() {
     assert_eq!(fields(&table[4]), json!({"a": "x2", "k": 2}));
     assert_eq!(fields(&table[5]), json!({"data": "{\"a\":3,\"k\":1}"}));
     agrees(&daemon);
+}
+
+/// Rows that wait have brought columns when somebody else decides what the columns are: what was decided stays, and the
+/// rows are stored.
+#[test]
+fn rows_that_wait_bring_no_columns_to_a_schema_that_is_declared_meanwhile() {
+    for policy in ["strict", "propose", "raw", "evolve"] {
+        let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
+        assert_eq!(daemon.post("name=e", "{\"a\":1,\"k\":1}\n{\"a\":\"x\",\"k\":2}").counts(), (2, 0));
+        // Until they are read they have brought nothing.
+        eventually("rows in memory", || {
+            let status = daemon.get("/admin/v1/status").json();
+            (status["compactor"]["memory_bytes"].as_u64() > Some(0)).then_some(())
+        });
+        let declared = columns(if policy == "raw" { "data json" } else { "a date" });
+        put(&daemon, "e", &json!({"policy": policy, "columns": declared}));
+        assert_eq!(daemon.post("name=e", "{\"a\":null}").counts(), (1, 0));
+        let table = daemon.rows("e");
+        assert_eq!(fields(&table[0]), json!({"_rescued": {"a": 1, "k": 1}}), "{policy}");
+        assert_eq!(fields(&table[1]), json!({"_rescued": {"a": "x", "k": 2}}), "{policy}");
+        let schema = daemon.get("/admin/v1/streams/e/schema").json();
+        assert_eq!((&schema["version"], &schema["columns"]), (&json!(1), &declared), "{policy}");
+        let counts = daemon.get("/admin/v1/streams/e").json()["rows"].clone();
+        assert_eq!((&counts["stored"], &counts["rescued"]), (&json!(3), &json!(2)), "{policy}");
+        agrees(&daemon);
+    }
 }
 
 #[test]

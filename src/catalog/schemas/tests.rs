@@ -79,16 +79,37 @@ fn columns_that_records_bring_join_those_that_were_declared_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
     let made = catalog.create_stream("s").unwrap();
-    let evolved = catalog.evolve_stream(made.id, 0, &[int("a")]).unwrap();
+    let evolved = catalog.evolve_stream(made.id, &[int("a")]).unwrap();
     assert_eq!(evolved.schema.version, 1);
     let alter = Alter { columns: Some(vec![int("a"), int("declared")]), ..Alter::default() };
     catalog.alter_stream(made.id, Some(1), &alter).unwrap();
-    let evolved = catalog.evolve_stream(made.id, 1, &[int("a"), int("found")]).unwrap();
+    let evolved = catalog.evolve_stream(made.id, &[int("found")]).unwrap();
     let names: Vec<&str> = evolved.schema.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!((evolved.schema.version, names), (3, vec!["a", "declared", "found"]));
     let other = Column::new("declared", ColumnType::String);
-    let conflict = catalog.evolve_stream(made.id, 1, &[other]);
+    let conflict = catalog.evolve_stream(made.id, &[other]);
     assert!(matches!(conflict, Err(CatalogError::Conflict)));
+    // The same type, but not the same values.
+    let elsewhere = Column { path: Some(vec!["in".to_owned(), "b".to_owned()]), ..int("b") };
+    let columns = [evolved.schema.columns.clone(), vec![elsewhere]].concat();
+    let alter = Alter { columns: Some(columns), ..Alter::default() };
+    catalog.alter_stream(made.id, Some(3), &alter).unwrap();
+    assert!(matches!(catalog.evolve_stream(made.id, &[int("b")]), Err(CatalogError::Conflict)));
+}
+
+#[test]
+fn records_bring_no_columns_to_a_stream_that_does_not_evolve_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    for policy in [Policy::Propose, Policy::Strict, Policy::Raw] {
+        let made = catalog.create_stream(policy.name()).unwrap();
+        catalog.evolve_stream(made.id, &[int("a")]).unwrap();
+        let alter = Alter { policy: Some(policy), ..Alter::default() };
+        let altered = catalog.alter_stream(made.id, None, &alter).unwrap();
+        let conflict = catalog.evolve_stream(made.id, &[int("found")]);
+        assert!(matches!(conflict, Err(CatalogError::Conflict)), "{policy}");
+        assert_eq!(catalog.streams().get(made.id), Some(&altered));
+    }
 }
 
 #[test]

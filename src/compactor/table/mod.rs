@@ -2,6 +2,8 @@
 
 mod mapped;
 mod raw;
+#[cfg(test)]
+mod tests;
 mod xml;
 
 use super::name;
@@ -107,6 +109,14 @@ struct Span {
     counts: Counts,
 }
 
+/// Whether a table has the columns that records brought.
+enum Evolved {
+    /// It does; these files were ended for them.
+    Has(Option<FinishedCut>),
+    /// The stream was changed meanwhile, so that it cannot.
+    HasNoPlace,
+}
+
 /// Files finished and synced under scratch names, and what is to be registered with them.
 pub(super) struct FinishedCut {
     pub(super) cut: Cut,
@@ -205,11 +215,10 @@ impl Table {
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let mut cuts: Vec<FinishedCut> = self.encode(config)?.into_iter().collect();
-        self.rows.learn(batch.body, batch.head.kind);
-        let columns = self.rows.columns();
-        if columns != self.schema().columns {
-            cuts.extend(self.finish_files(config)?);
-            self.evolve(columns, config)?;
+        let learnt = self.rows.learn(batch.body, batch.head.kind);
+        match self.evolve(&learnt, config)? {
+            Evolved::Has(cut) => cuts.extend(cut),
+            Evolved::HasNoPlace => self.rows.unlearn(&learnt),
         }
         let rows_max = self.batch_rows();
         let mut rows = self.rows.take();
@@ -229,16 +238,23 @@ impl Table {
         Ok((counts, cuts))
     }
 
-    /// Gives the columns that records brought to the catalog.
-    fn evolve(&mut self, columns: Vec<Column>, config: &TableConfig) -> Result<(), TableError> {
-        let base = self.schema().version;
-        let stream = config.catalog.evolve_stream(self.stream.id, base, &columns)?;
-        // If there are others besides, by another hand, the next frame is taken under all of them.
-        if stream.schema.columns == columns {
-            self.stream = Arc::clone(&stream);
+    /// Gives the columns that records brought to the catalog, and ends the open files, which lack them.
+    fn evolve(&mut self, found: &[Column], config: &TableConfig) -> Result<Evolved, TableError> {
+        if found.is_empty() {
+            return Ok(Evolved::Has(None));
         }
-        self.applied.rules.schema = Arc::new(Schema { version: stream.schema.version, columns });
-        Ok(())
+        // The stream may have been changed since these records were answered, and even since this table last looked:
+        // what it is now is not for them to decide.
+        let version = match config.catalog.evolve_stream(self.stream.id, found) {
+            Ok(stream) => stream.schema.version,
+            Err(CatalogError::Conflict) => return Ok(Evolved::HasNoPlace),
+            Err(error) => return Err(error.into()),
+        };
+        let cut = self.finish_files(config)?;
+        let columns = self.schema().columns.iter().chain(found).cloned().collect();
+        // The next frame is taken under what the stream is now, whatever else of it is new.
+        self.applied.rules.schema = Arc::new(Schema { version, columns });
+        Ok(Evolved::Has(cut))
     }
 
     fn schema(&self) -> &Schema {
@@ -321,13 +337,16 @@ impl Table {
         let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
         if !self.rows.is_empty() {
-            let finish = self.rows.finish(self.schema().version)?;
-            if finish.schema.columns != self.schema().columns {
-                finished = self.finish_files(config)?;
-                self.evolve(finish.schema.columns, config)?;
+            let mut late_rescued = 0;
+            match self.evolve(&self.rows.found(), config)? {
+                Evolved::Has(cut) => finished = cut,
+                Evolved::HasNoPlace => late_rescued = self.rows.rescue_found(),
             }
-            waiting.counts.rescued += finish.late_rescued;
-            self.late_rescued += finish.late_rescued;
+            let finish = self.rows.finish(self.schema().version)?;
+            assert_eq!(finish.schema.columns, self.schema().columns, "the columns were found before");
+            late_rescued += finish.late_rescued;
+            waiting.counts.rescued += late_rescued;
+            self.late_rescued += late_rescued;
             for (partition, rows) in
                 partition::split(&finish.batch, &finish.received_at, &config.partition_by)?
             {
