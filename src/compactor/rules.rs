@@ -25,7 +25,8 @@ impl Applied {
     pub(super) fn to(stream: &Stream, version: Option<u32>, catalog: &Catalog) -> Result<Self, CatalogError> {
         let now = Self::now(stream);
         let Some(version) = version else {
-            return Ok(if now.rules.are_judged() { now.leniently(None) } else { now });
+            let is_other = now.rules.are_judged() || now.rules.policy == Policy::Mapped;
+            return Ok(if is_other { now.leniently(None) } else { now });
         };
         if version == now.rules.schema.version {
             return Ok(now);
@@ -57,6 +58,6 @@ impl Applied {
         }
         let policy =
             if self.rules.policy == Policy::Raw && time.is_none() { Policy::Raw } else { Policy::Evolve };
-        Self { rules: Rules { policy, time, ..self.rules }, frozen, ..self }
+        Self { rules: Rules { policy, time, mapping: None, ..self.rules }, frozen, ..self }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::batch::{BatchHead, Dialect, StreamId};
 use crate::catalog::Alter;
 use crate::clock::FakeClock;
-use crate::mapping::Settings;
+use crate::mapping::{Mapping, Settings};
 use crate::schema::{ColumnType, Policy, StreamSettings};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -174,4 +174,17 @@ fn other_changes_that_come_with_new_columns_are_seen_by_the_next_frame() {
     it.take(&now, None, "{\"a\":2}", 1);
     let cuts = it.table.finish(&it.config).unwrap();
     assert!(cuts[0].cut.files[0].object.starts_with("elsewhere/"), "{:?}", cuts[0].cut.files);
+}
+
+#[test]
+fn records_that_were_answered_before_a_stream_was_mapped_are_stored_as_they_came() {
+    let mapping: Mapping =
+        serde_json::from_value(serde_json::json!({"columns": [{"type": "body", "name": "a"}]})).unwrap();
+    let mut it = Fixture::new();
+    let settings = StreamSettings { mapping: Some(Arc::new(mapping)), ..StreamSettings::default() };
+    let alter = Alter { settings: Some(settings), ..policy(Policy::Mapped, &[]) };
+    let mapped = it.alter(&alter);
+    it.take(&mapped, None, "{\"a\":\"x\",\"b\":1}\n{\"a\":\"y\"}", 2);
+    let cuts = it.table.finish(&it.config).unwrap();
+    assert_eq!((counts(&cuts), it.columns()), ((2, 1), vec!["a string".to_owned()]));
 }
