@@ -2,6 +2,7 @@
 
 use crate::polaris::push;
 use crate::polaris_tables::{call, get};
+use crate::schema_api::admin;
 use crate::support::{Daemon, Setup};
 use serde_json::{Value, json};
 
@@ -101,6 +102,41 @@ fn a_late_event_among_good_ones_is_kept_aside_and_counted() {
     assert_eq!((&rows["stored"], &rows["late"], &rows["early"]), (&json!(6), &json!(2), &json!(2)));
     assert_eq!(rows["source_bytes"], 2 * body.len());
     assert_eq!(daemon.metric("forebay_compactor_verdict_mismatches_total").to_string(), "0");
+}
+
+/// One moment is the time of receipt for all tables of a connection, also if the first of them has no use for it.
+#[test]
+fn events_for_several_tables_are_judged_and_stored_by_one_time_of_receipt() {
+    // Which of them is the first is for the daemon to say.
+    for (timeless, timed) in [("a", "b"), ("b", "a")] {
+        let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
+        let connection = json!({"name": "demo", "type": "push_streaming"});
+        assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
+        for table in ["a", "b"] {
+            let input = json!([{"name": "__time", "dataType": "string"}]);
+            let spec = json!({
+                "type": "streaming",
+                "source": {"type": "connection", "connectionName": "demo", "inputSchema": input},
+                "target": {"type": "table", "tableName": table},
+                "createTableIfNotExists": true,
+                "mappings": [{"columnName": "__time", "expression": "TIME_PARSE(\"__time\")"}],
+                "lateMessageRejectionPeriod": "P1D",
+            });
+            let made = call(&daemon, "POST", "/v1/projects/p/jobs", &spec);
+            assert_eq!(made.status, 201, "{}", made.text());
+        }
+        let changed = admin(&daemon, "PATCH", timeless, &json!({"settings": {"time": null}}));
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        // They become too late one after another: by another time of receipt, another number of them is late.
+        let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+        let at = |n: i64| json!((begin + jiff::SignedDuration::from_millis(n * 2)).to_string());
+        let body: String = (0..8_000).map(|n| format!("{{\"__time\":{}}}\n", at(n))).collect();
+        assert_eq!(push(&daemon, "/v1/projects/p/events/demo", &body).status, 200);
+        assert_eq!(daemon.rows(timeless).len(), 8_000);
+        let quarantine = daemon.rows(&format!("{timed}_quarantine"));
+        assert_eq!(daemon.rows(timed).len() + quarantine.len(), 8_000);
+        assert_eq!(daemon.metric("forebay_compactor_verdict_mismatches_total").to_string(), "0");
+    }
 }
 
 #[test]

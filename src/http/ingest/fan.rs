@@ -2,7 +2,7 @@
 //! frame, however many exports there are.
 
 use super::admit::Admission;
-use super::received::{Checked, Fan, Judged, Received, Verdict};
+use super::received::{Checked, Fan, Received, Verdict};
 use super::store::{self, Origin};
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
@@ -143,11 +143,10 @@ impl IngestHandler {
             receiver: Some(Arc::clone(&receive.receiver)),
             refused,
         };
-        let judged = Some(Judged { version: stream.schema.version, received_at: come.received_at });
-        let partitions = Vec::new();
-        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, judged, partitions };
-        let checked =
-            Checked { pieces: vec![whole], kind: records.kind, verdict, fan, _in_flight: body.in_flight };
+        let (version, partitions) = (Some(stream.schema.version), Vec::new());
+        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, version, partitions };
+        let (pieces, kind, received_at) = (vec![whole], records.kind, come.received_at);
+        let checked = Checked { pieces, kind, verdict, received_at, fan, _in_flight: body.in_flight };
         Ok((stream, checked))
     }
 

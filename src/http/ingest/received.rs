@@ -87,6 +87,8 @@ pub(super) struct Checked {
     pub(super) pieces: Vec<Bytes>,
     pub(super) kind: BodyKind,
     pub(super) verdict: Verdict,
+    /// The time of receipt that its records were judged for, by every stream that they go to.
+    pub(super) received_at: Micros,
     /// What goes into the frame besides, if the records go to several streams.
     pub(super) fan: Fan,
     /// Counted until the records are in the log.
@@ -110,7 +112,7 @@ impl Checked {
     /// Judges the records of a body that was looked at before there was a stream for it.
     pub(super) async fn under(mut self, manner: Manner) -> Result<Self, Reject> {
         let is_judged = manner.stream.as_ref().is_some_and(|stream| stream.is_judged());
-        if self.verdict.judged.is_some() || !is_judged {
+        if self.verdict.version.is_some() || !is_judged {
             return Ok(self);
         }
         let judge = move || {
@@ -131,8 +133,8 @@ pub(super) struct Verdict {
     pub(super) objects: u64,
     /// The first that is none: its number and what is wrong with it.
     pub(super) first_bad: Option<(u64, Syntax)>,
-    /// If it was told under the stream's rules.
-    pub(super) judged: Option<Judged>,
+    /// The version of the stream's schema, if it was told under its rules.
+    pub(super) version: Option<u32>,
     /// The partition of each good record, if the stream has a key.
     pub(super) partitions: Vec<u32>,
 }
@@ -142,14 +144,6 @@ impl Verdict {
     pub(super) fn invalid(&self) -> u64 {
         (self.good + self.bad).saturating_sub(self.objects)
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Judged {
-    /// The version of the stream's schema.
-    pub(super) version: u32,
-    /// The time of receipt that it was told for.
-    pub(super) received_at: Micros,
 }
 
 /// How a body is looked at.
@@ -177,7 +171,7 @@ impl Manner {
         let judged = self.others.iter().map(|stream| {
             let verdict = self.look_for(Some(stream), pieces, kind)?;
             let count = |records| u32::try_from(records).unwrap_or(u32::MAX);
-            let version = verdict.judged.map(|judged| judged.version);
+            let version = verdict.version;
             Ok(Target { stream: stream.id, version, good: count(verdict.good), bad: count(verdict.bad) })
         });
         judged.collect()
@@ -190,8 +184,7 @@ impl Manner {
         kind: BodyKind,
     ) -> Result<Verdict, Syntax> {
         let versioned = stream.filter(|stream| stream.is_versioned());
-        let judged =
-            versioned.map(|stream| Judged { version: stream.schema.version, received_at: self.received_at });
+        let version = versioned.map(|stream| stream.schema.version);
         if kind == BodyKind::Xml {
             // What is in it is for the compactor to see.
             return Ok(Verdict {
@@ -199,13 +192,13 @@ impl Manner {
                 bad: 0,
                 objects: 0,
                 first_bad: None,
-                judged,
+                version,
                 partitions: Vec::new(),
             });
         }
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
             let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
-            return Ok(Verdict { good, bad, objects: good, first_bad, judged, partitions: Vec::new() });
+            return Ok(Verdict { good, bad, objects: good, first_bad, version, partitions: Vec::new() });
         };
         let whole;
         let body: &[u8] = match pieces {
@@ -219,7 +212,7 @@ impl Manner {
         let (good, bad) = (found.stored, found.quarantined.total());
         let objects = good + bad - found.quarantined.of(ReasonKind::Record);
         let (first_bad, partitions) = (found.first_bad, found.partitions);
-        Ok(Verdict { good, bad, objects, first_bad, judged, partitions })
+        Ok(Verdict { good, bad, objects, first_bad, version, partitions })
     }
 }
 
@@ -290,5 +283,6 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
     }
     let targets = manner.targets(&body.pieces, kind).map_err(|error| Reject::internal(&error))?;
     let fan = Fan { targets, ..Fan::default() };
-    Ok(Checked { pieces: body.pieces, kind, verdict, fan, _in_flight: body.in_flight })
+    let received_at = manner.received_at;
+    Ok(Checked { pieces: body.pieces, kind, verdict, received_at, fan, _in_flight: body.in_flight })
 }

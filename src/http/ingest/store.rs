@@ -141,15 +141,13 @@ impl IngestHandler {
             good: count(body.verdict.good),
             bad: count(body.verdict.bad),
             client_ip: Some(origin.client_ip),
-            schema_version: body.verdict.judged.map(|judged| judged.version),
+            schema_version: body.verdict.version,
             idempotency_key: origin.key,
             targets: body.fan.targets.clone(),
             request: body.fan.request.as_deref(),
             body_bytes: (!body.fan.results.is_empty()).then(|| count(bytes)),
             ..BatchHead::new(origin.stream.id, origin.dialect, body.kind)
         };
-        // What was judged for a time of receipt was received then.
-        let ts = body.verdict.judged.map_or_else(|| self.clock.now(), |judged| judged.received_at);
         let with_results;
         let pieces = if body.fan.results.is_empty() {
             &body.pieces
@@ -157,7 +155,10 @@ impl IngestHandler {
             with_results = [&body.pieces[..], std::slice::from_ref(&body.fan.results)].concat();
             &with_results
         };
-        let append = |head: &[u8]| self.wal.append(&NewFrame { ts, ext: &[], head, body: pieces });
+        let append = |head: &[u8]| {
+            // What was judged for a time of receipt was received then: a second look at the clock could make a record late.
+            self.wal.append(&NewFrame { ts: body.received_at, ext: &[], head, body: pieces })
+        };
         if origin.stream.settings.partitions == 0 {
             let head = batch.encode();
             return Ok((self.append_patiently(|| append(&head)).await?, None));
