@@ -1,6 +1,6 @@
 //! The admin listener: every endpoint, what it refuses, and what the metrics say.
 
-use crate::support::{Daemon, PATIENCE, Response, Setup, eventually, request};
+use crate::support::{Daemon, Response, Setup, eventually, request};
 use crate::wire::{Wire, count, head, refusals};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -332,10 +332,8 @@ fn drain_ends_the_daemon_when_everything_is_answered_and_published() {
     pending.send(EVENT);
     assert_eq!(pending.response().status, 202);
     let tables = daemon.data_dir().join("tables/e");
-    let started = std::time::Instant::now();
     let ended = daemon.wait();
     assert!(ended.status.success(), "{}", ended.log);
-    assert!(started.elapsed() < PATIENCE);
     assert!(ended.log.contains("nothing is left to be read again or published"), "{}", ended.log);
     assert_eq!(crate::support::read_table(&tables).len(), 2);
 }

@@ -133,7 +133,10 @@ fn a_body_that_does_not_come_is_408_after_body_timeout() {
     }
     assert_eq!(refusals(&daemon, "too_slow"), 3);
     assert_eq!(streams(&daemon), Vec::<String>::new());
-    assert_eq!(daemon.post("name=e", EVENT).status, 202);
+    // All at once: a client that pauses between head and body may be too slow for this daemon.
+    let mut quick = Wire::connect(daemon.ingest);
+    quick.send(event("name=e", EVENT));
+    assert_eq!(quick.response().status, 202);
 }
 
 #[test]
@@ -177,7 +180,7 @@ fn a_head_that_does_not_come_is_408_after_header_timeout() {
 
 #[test]
 fn an_idle_connection_is_closed_without_an_answer() {
-    let daemon = Setup::dev("[server]\nidle_timeout = \"200ms\"").start();
+    let daemon = Setup::dev("[server]\nidle_timeout = \"2s\"").start();
     let mut fresh = Wire::connect(daemon.ingest);
     let mut used = Wire::connect(daemon.ingest);
     used.send(event("name=e", EVENT));

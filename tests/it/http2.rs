@@ -212,15 +212,14 @@ fn a_drain_does_not_wait_for_those_who_have_gone_silent() {
     busy.write_all(&frame(HEADERS, END_HEADERS, 1, &block(POST, PATH, &[]))).unwrap();
     busy.write_all(&frame(0, END_STREAM, 1, EVENT.as_bytes())).unwrap();
     eventually("the record", || reads(&daemon, "forebay_http_accepted_rows_total", 1.0));
-    let began = std::time::Instant::now();
+    // A wait for them would end with the drain's deadline, which is said.
     let stopped = daemon.stop();
-    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     assert!(stopped.log.contains("nothing is left"), "{}", stopped.log);
 }
 
 #[test]
 fn an_idle_connection_ends_without_an_error() {
-    let daemon = Setup::dev("[server]\nidle_timeout = \"300ms\"").start();
+    let daemon = Setup::dev("[server]\nidle_timeout = \"2s\"").start();
     let mut stream = begin(daemon.ingest);
     assert_eq!(goaway(&mut stream).1, Reason::NO_ERROR);
 }
@@ -328,7 +327,8 @@ fn heads_that_are_too_large_are_refused() {
     });
     // The connection outlives them.
     assert_eq!(statuses, [431, 431, 202]);
-    assert_eq!(refusals(&daemon, "malformed"), 5);
+    // Those of the library are counted after their answers.
+    eventually("the count", || (refusals(&daemon, "malformed") == 5).then_some(()));
     // One of HTTP/2 is refused by the library, uncounted.
     assert!(daemon.get("/metrics").text().contains("forebay_http_responses_total{status=\"431\"} 5"));
 }

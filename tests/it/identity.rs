@@ -1,13 +1,13 @@
 //! Who may do what: tokens with scopes, origins and ends, signed tokens, clients and keys, over the wire.
 
-use crate::support::{Daemon, Response, Setup, connect, eventually, read_response, request};
+use crate::faults::Faults;
+use crate::support::{Daemon, Response, Setup, connect, read_response, request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 /// Small enough for a test without `--dev`.
 pub const SMALL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nmax_bytes = \"64MiB\"\ndisk_reserve = \"1MiB\"\nprepared_segments = 1\n";
@@ -174,19 +174,18 @@ fn a_revoked_token_ceases_at_once_and_for_good() {
 
 #[test]
 fn an_expired_token_is_refused_from_that_second_on() {
-    let daemon = daemon();
-    let about = json!({"name": "short", "scopes": ["ingest:*", "create"], "expires_in": 2});
+    let faults = Faults::none();
+    let daemon = faults.on(Setup::with_config(SMALL)).start();
+    let about = json!({"name": "short", "scopes": ["ingest:*", "create"], "expires_in": 600});
     let short = daemon.token_with(&about);
-    let deputy = daemon.token_with(&json!({"name": "deputy", "scopes": ["admin"], "expires_in": 2}));
-    let signed =
-        daemon.token_with(&json!({"name": "signed", "kind": "jwt", "scopes": ["ingest:*"], "expires_in": 2}));
+    let deputy = daemon.token_with(&json!({"name": "deputy", "scopes": ["admin"], "expires_in": 600}));
+    let about = json!({"name": "signed", "kind": "jwt", "scopes": ["ingest:*"], "expires_in": 600});
+    let signed = daemon.token_with(&about);
     assert_eq!(daemon.send_as(&short, "e").status, 202);
     assert_eq!(daemon.send_as(&signed, "e").status, 202);
-    let refused = eventually("the end of the token", || {
-        Some(daemon.send_as(&short, "e")).filter(|answer| answer.status != 202)
-    });
+    faults.set("clock", "601");
+    let refused = daemon.send_as(&short, "e");
     assert_eq!((refused.status, &refused.json()["error"]), (403, &json!("invalid authentication token")));
-    std::thread::sleep(Duration::from_secs(1));
     assert_eq!(daemon.send_as(&signed, "e").status, 403);
     let refused = daemon.administer_as(&deputy, "GET", "/admin/v1/status", &Value::Null);
     assert_eq!(refused.status, 401);
