@@ -3,7 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::Criterion;
-use forebay::auth::{Auth, Caller, Config, Credential, Form, Need, Scope, Target, TokenKind, TokenRequest};
+use forebay::auth::words::Vocabulary;
+use forebay::auth::{
+    Auth, Caller, Config, Credential, Need, Scope, ScopeClaim, Target, TokenKind, TokenRequest,
+};
 use forebay::catalog::Catalog;
 use forebay::clock;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
@@ -37,13 +40,13 @@ pub fn identify(criterion: &mut Criterion) {
         client_secret_grace: Duration::ZERO,
         client_token_lifetime: Duration::from_mins(5),
     };
-    let auth = Auth::open(config, catalog, Arc::clone(&clock)).unwrap();
+    let auth = Auth::open(config, Vocabulary::default(), catalog, Arc::clone(&clock)).unwrap();
     let admin = Caller::everybody();
-    let make = |kind, name: String| auth.create_token(&admin, kind, Form::Forebay, &request(name)).unwrap().1;
+    let make = |kind, name: String| auth.create_token(&admin, kind, None, &request(name)).unwrap().1;
     let tokens: Vec<String> = (0..TOKENS).map(|n| make(TokenKind::Token, format!("s{n}"))).collect();
     let soon = clock.now() + 3_600_000_000;
     let signed = TokenRequest { expires_at: Some(soon), ..request("s1".to_owned()) };
-    let signed = auth.issue_token(&admin, Form::Forebay, &signed).unwrap();
+    let signed = auth.issue_token(&admin, ScopeClaim::own, &signed).unwrap();
     let secret = make(TokenKind::Signing, "signing".to_owned());
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({"workspace_id": "bench", "name": "n", "exp": soon / 1_000_000,

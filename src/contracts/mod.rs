@@ -4,7 +4,6 @@
 //! For records, a contract turns a request's head into what is asked for ([`Contract::parse`]) and an outcome into a
 //! reply ([`Contract::accepted`]): no I/O, no clock. Its management calls ([`Contract::manage`]) work through
 //! [`Control`] and on what the contract owns, and on nothing else.
-#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod amperity;
 pub mod foundry;
@@ -280,6 +279,9 @@ pub struct Bodies {
 /// Takes the records out of a body in which they are wrapped: NDJSON, of records that may be stored.
 pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
 
+/// Makes a contract from its section of the configuration.
+pub type Make = fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>;
+
 /// A contract as the table has it: what is known of it before it is made.
 pub struct Entry {
     /// What frames, limits and metrics call it.
@@ -299,7 +301,7 @@ pub struct Entry {
     pub served: fn() -> Vec<Served>,
     /// Its routes as `OpenAPI` has them, see [`openapi`].
     pub openapi: &'static str,
-    pub open: fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>,
+    pub open: Make,
 }
 
 /// Every contract, in the order in which they are asked whether a path is theirs. The first words the refusal of a path that

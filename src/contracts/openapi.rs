@@ -103,7 +103,9 @@ fn references(part: &Value, found: &mut Vec<String>) {
     match part {
         Value::Object(fields) => {
             let pointer = fields.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'));
-            pointer.into_iter().for_each(|pointer| note(pointer.to_owned(), found));
+            if let Some(pointer) = pointer {
+                note(pointer.to_owned(), found);
+            }
             fields.values().for_each(|value| references(value, found));
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, found)),

@@ -130,7 +130,7 @@ fn events_for_several_tables_are_judged_and_stored_by_one_time_of_receipt() {
         // They become too late one after another: by another time of receipt, another number of them is late.
         let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
         let at = |n: i64| json!((begin + jiff::SignedDuration::from_millis(n * 2)).to_string());
-        let body: String = (0..8_000).map(|n| format!("{{\"__time\":{}}}\n", at(n))).collect();
+        let body = (0..8_000).fold(String::new(), |text, n| text + &format!("{{\"__time\":{}}}\n", at(n)));
         assert_eq!(push(&daemon, "/v1/projects/p/events/demo", &body).status, 200);
         assert_eq!(daemon.rows(timeless).len(), 8_000);
         let quarantine = daemon.rows(&format!("{timed}_quarantine"));

@@ -112,7 +112,7 @@ struct Span {
 /// Whether a table has the columns that records brought.
 enum Evolved {
     /// It does; these files were ended for them.
-    Has(Option<FinishedCut>),
+    Has(Option<Box<FinishedCut>>),
     /// The stream was changed meanwhile, so that it cannot.
     HasNoPlace,
 }
@@ -217,7 +217,7 @@ impl Table {
         let mut cuts: Vec<FinishedCut> = self.encode(config)?.into_iter().collect();
         let learnt = self.rows.learn(batch.body, batch.head.kind);
         match self.evolve(&learnt, config)? {
-            Evolved::Has(cut) => cuts.extend(cut),
+            Evolved::Has(cut) => cuts.extend(cut.map(|cut| *cut)),
             Evolved::HasNoPlace => self.rows.unlearn(&learnt),
         }
         let rows_max = self.batch_rows();
@@ -254,7 +254,7 @@ impl Table {
         let columns = self.schema().columns.iter().chain(found).cloned().collect();
         // The next frame is taken under what the stream is now, whatever else of it is new.
         self.applied.rules.schema = Arc::new(Schema { version, columns });
-        Ok(Evolved::Has(cut))
+        Ok(Evolved::Has(cut.map(Box::new)))
     }
 
     fn schema(&self) -> &Schema {
@@ -339,7 +339,7 @@ impl Table {
         if !self.rows.is_empty() {
             let mut late_rescued = 0;
             match self.evolve(&self.rows.found(), config)? {
-                Evolved::Has(cut) => finished = cut,
+                Evolved::Has(cut) => finished = cut.map(|cut| *cut),
                 Evolved::HasNoPlace => late_rescued = self.rows.rescue_found(),
             }
             let finish = self.rows.finish(self.schema().version)?;

@@ -135,7 +135,7 @@ fn columns_that_waiting_rows_brought_join_those_that_were_declared_meanwhile() {
 
 #[test]
 fn a_frame_of_many_records_whose_stream_is_changed_while_it_is_taken_is_stored_without_new_columns() {
-    let many: String = (0..=BATCH_ROWS).map(|n| format!("{{\"a\":{n},\"b\":\"x\"}}\n")).collect();
+    let many = (0..=BATCH_ROWS).fold(String::new(), |text, n| text + &format!("{{\"a\":{n},\"b\":\"x\"}}\n"));
     let rows = u32::try_from(BATCH_ROWS + 1).unwrap();
     let mut it = Fixture::new();
     let before = it.now();
@@ -152,7 +152,7 @@ fn a_frame_of_many_records_whose_stream_is_changed_while_it_is_taken_is_stored_w
 
 #[test]
 fn columns_that_were_declared_meanwhile_stay_when_a_frame_brings_more_twice() {
-    let many: String = (0..=BATCH_ROWS).map(|n| format!("{{\"c\":{n}}}\n")).collect();
+    let many = (0..=BATCH_ROWS).fold(String::new(), |text, n| text + &format!("{{\"c\":{n}}}\n"));
     let mut it = Fixture::new();
     let before = it.now();
     it.take(&before, None, "{\"a\":1}", 1);
