@@ -42,7 +42,7 @@ impl std::fmt::Display for StreamId {
 
 /// Which wire contract a request came by. The numbers are in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
+pub enum Tag {
     Tinybird = 1,
     Polaris = 2,
     Amperity = 3,
@@ -51,7 +51,7 @@ pub enum Dialect {
     Foundry = 6,
 }
 
-impl Dialect {
+impl Tag {
     pub const ALL: [Self; 6] =
         [Self::Tinybird, Self::Polaris, Self::Amperity, Self::Keboola, Self::KeboolaStream, Self::Foundry];
 
@@ -109,7 +109,7 @@ pub struct Offsets {
 pub struct BatchHead<'a> {
     /// Where the request was sent. Its records may go to `targets` besides, or to them only.
     pub stream: StreamId,
-    pub dialect: Dialect,
+    pub contract: Tag,
     pub kind: BodyKind,
     /// Records that were found good when the request was answered.
     pub good: u32,
@@ -151,10 +151,10 @@ pub enum BatchError {
 
 impl BatchHead<'_> {
     /// A head that says nothing but this.
-    pub fn new(stream: StreamId, dialect: Dialect, kind: BodyKind) -> Self {
+    pub fn new(stream: StreamId, contract: Tag, kind: BodyKind) -> Self {
         Self {
             stream,
-            dialect,
+            contract,
             kind,
             good: 0,
             bad: 0,
@@ -184,7 +184,7 @@ impl BatchHead<'_> {
             Vec::with_capacity(FIXED_BYTES.saturating_add(40).saturating_add(tags).saturating_add(lists));
         let is_plain = self.targets.is_empty() && self.body_bytes.is_none();
         let version = if is_plain { 1 } else { VERSION };
-        bytes.extend_from_slice(&[version, self.dialect as u8, self.kind as u8, 0]);
+        bytes.extend_from_slice(&[version, self.contract as u8, self.kind as u8, 0]);
         bytes.extend_from_slice(&self.stream.0.to_le_bytes());
         bytes.extend_from_slice(&self.good.to_le_bytes());
         bytes.extend_from_slice(&self.bad.to_le_bytes());
@@ -271,15 +271,15 @@ fn unwords(bytes: [u8; 16]) -> [u32; 4] {
 impl<'a> Batch<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<Self, BatchError> {
         let (fixed, rest) = payload.split_first_chunk::<FIXED_BYTES>().ok_or(BatchError::Damaged)?;
-        let [version, dialect, kind, _, numbers @ ..] = fixed;
+        let [version, contract, kind, _, numbers @ ..] = fixed;
         if *version > VERSION {
             return Err(BatchError::Newer(*version));
         }
         let number = |at: usize| Some(u32::from_le_bytes(*numbers.get(at..)?.first_chunk()?));
         let head = (|| {
-            let dialect = Dialect::ALL.into_iter().find(|known| *known as u8 == *dialect)?;
+            let contract = Tag::ALL.into_iter().find(|known| *known as u8 == *contract)?;
             let kind = BodyKind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
-            let head = BatchHead::new(StreamId(number(0)?), dialect, kind);
+            let head = BatchHead::new(StreamId(number(0)?), contract, kind);
             Some(BatchHead { good: number(4)?, bad: number(8)?, ..head })
         })();
         let tags_bytes = number(12).and_then(|bytes| usize::try_from(bytes).ok());
@@ -349,7 +349,7 @@ mod tests {
             // With one and without.
             schema_version: client_ip.map(|_| 0x0102_0304),
             idempotency_key,
-            ..BatchHead::new(StreamId(7), Dialect::Tinybird, BodyKind::Document)
+            ..BatchHead::new(StreamId(7), Tag::Tinybird, BodyKind::Document)
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
             request: Some(r#"{"headers":{"Accept":"*/*"}}"#),
             offsets: vec![Offsets { partition: 2, count: 5, first: 0x0102_0304_0506_0708 }],
             body_bytes: Some(4),
-            ..BatchHead::new(StreamId(7), Dialect::Keboola, BodyKind::Opaque)
+            ..BatchHead::new(StreamId(7), Tag::Keboola, BodyKind::Opaque)
         };
         let payload = [&head.encode()[..], b"body[\"a\"]\n"].concat();
         let batch = Batch::decode(&payload).unwrap();

@@ -4,15 +4,15 @@
 //! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`, `many`, `dialects`, `fairness`; `streams` and `offsets` if they are named). `--beside BINARY` measures this
+//! `convert`, `many`, `contracts`, `fairness`; `streams` and `offsets` if they are named). `--beside BINARY` measures this
 //! build and another binary of the daemon in turn, and nothing else.
 
 mod beside;
 mod call;
 #[path = "../common/mod.rs"]
 mod common;
+mod contracts;
 mod convert;
-mod dialects;
 mod fairness;
 mod load;
 mod many;

@@ -3,8 +3,8 @@
 use crate::Settings;
 use crate::beside;
 use crate::call::{metric, request};
+use crate::contracts;
 use crate::convert;
-use crate::dialects;
 use crate::fairness;
 use crate::load::{self, Head, WORKLOADS};
 use crate::many;
@@ -51,8 +51,8 @@ pub fn run(settings: &Settings) {
         // The same.
         offsets::run(settings, &scratch());
     }
-    if wanted("dialects") {
-        dialects::run(settings, &scratch());
+    if wanted("contracts") {
+        contracts::run(settings, &scratch());
     }
     if wanted("fairness") {
         fairness::run(settings, &scratch());

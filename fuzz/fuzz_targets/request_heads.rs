@@ -2,15 +2,70 @@
 //! words a refusal.
 #![no_main]
 
-use forebay::contracts::{DIALECTS, Named, RequestHead};
+use forebay::auth::Auth;
+use forebay::catalog::Catalog;
+use forebay::clock;
+use forebay::compactor::sink::{Destination, Sink};
+use forebay::config::{Config, Flags};
+use forebay::contracts::shared::control::{Control, Parts};
+use forebay::contracts::{self, Contracts, Named, RequestHead};
+use forebay::mapping::Evaluator;
+use forebay::offsets::Offsets;
+use forebay::progress::Progress;
+use forebay::read::preview::Preview;
+use forebay::read::{Cache, Records};
+use forebay::storage::sim::SimDisk;
+use forebay::wal::{self, Floor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
+use std::sync::{Arc, LazyLock};
 
 /// Those that contracts look at.
 const HEADERS: [&str; 8] = [
     "authorization", "content-type", "content-length", "content-encoding", "x-storageapi-token", "x-amperity-tenant",
     "x-request-id", "origin",
 ];
+
+/// The contracts of a daemon that has just been set up, with its log on a simulated disk.
+static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
+    let dir = std::env::temp_dir().join(format!("forebay-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let flags = Flags { dev: true, data_dir: Some(dir.clone()), ..Flags::default() };
+    let config = Config::load(None, std::iter::empty(), &flags).unwrap();
+    let catalog = Arc::new(Catalog::open(&dir, clock::system()).unwrap());
+    let disk = Arc::new(SimDisk::default());
+    let log = wal::open(disk, clock::system(), config.wal(), Floor::default(), Arc::default()).unwrap();
+    let wal = log.handle.clone();
+    // It is closed when it is dropped.
+    std::mem::forget(log);
+    let sink = Sink::open(&Destination::Directory(dir.join("tables"))).unwrap();
+    let vocabulary = contracts::vocabulary();
+    let auth = Auth::open(config.auth("fuzz".into()), vocabulary, Arc::clone(&catalog), clock::system()).unwrap();
+    let progress = Arc::new(Progress::default());
+    let staged_dir = dir.join("staged");
+    let preview = Preview {
+        wal: wal.clone(),
+        catalog: Arc::clone(&catalog),
+        sink: sink.clone(),
+        staged_dir: staged_dir.clone(),
+    };
+    let offsets = Arc::new(Offsets::new(&[]));
+    let control = Control::new(Parts {
+        auth: Arc::new(auth),
+        clock: clock::system(),
+        instance: "fuzz".into(),
+        public_url: None,
+        secure: false,
+        newest: preview.clone().recent_records(),
+        requests: preview.clone().recent_requests(),
+        errors: preview.recent_errors(&progress),
+        records: Records { offsets, wal, catalog: Arc::clone(&catalog), sink, staged_dir, cache: Cache::default() },
+        evaluator: Arc::new(Evaluator::new(config.mapping.settings())),
+        progress,
+        catalog,
+    });
+    Contracts::open(&config.contracts, &Arc::new(control)).unwrap()
+});
 
 fuzz_target!(|input: (u8, String, Vec<(u8, Vec<u8>)>)| {
     let (method, target, fields) = input;
@@ -25,13 +80,10 @@ fuzz_target!(|input: (u8, String, Vec<(u8, Vec<u8>)>)| {
         }
     }
     let head = RequestHead { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &headers, named: Named::default() };
-    for dialect in DIALECTS {
-        // A contract is asked only for paths of its own.
-        if !dialect.takes(head.path) {
-            continue;
-        }
-        if let Err(reject) = dialect.parse(head) {
-            let status = dialect.rejected(&head, &reject).status;
+    // A contract is asked only for paths of its own.
+    for made in CONTRACTS.all().iter().filter(|made| (made.entry.takes)(head.path)) {
+        if let Err(reject) = made.contract.parse(head) {
+            let status = made.contract.rejected(&head, &reject).status;
             assert!(status.is_client_error(), "{status}: {reject:?}");
         }
     }

@@ -22,7 +22,12 @@ struct World {
 /// A contract's words.
 fn words() -> Vocabulary {
     static WORDS: Words = Words {
-        role: |role| (role == "ManageStreams").then(|| vec![Scope::Ingest(Target::All)]),
+        role: |role| match role {
+            "ManageStreams" | "streaming-ingest-api:write" => Some(vec![Scope::Ingest(Target::All)]),
+            "ManageConnections" => Some(vec![Scope::Create, Scope::Ingest(Target::All)]),
+            "AccessMetrics" => Some(vec![Scope::Metrics]),
+            _ => None,
+        },
         claim: |kind, resource| match kind {
             "DATASOURCES:APPEND" => Some(vec![Scope::Ingest(Target::named(resource).ok()?)]),
             "DATASOURCES:READ" => Some(vec![Scope::Read(Target::named(resource).ok()?)]),

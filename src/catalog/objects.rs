@@ -1,5 +1,5 @@
 //! Documents that a contract's management calls keep: connections, jobs, receivers. One table for all of them; what is
-//! in a document is its dialect's business.
+//! in a document is its contract's business.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
@@ -9,8 +9,8 @@ use serde_json::Value;
 /// Names a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectKey<'a> {
-    /// The dialect's name, so that contracts do not see each other's.
-    pub dialect: &'a str,
+    /// The contract's name, so that contracts do not see each other's.
+    pub contract: &'a str,
     /// Project, organisation or tenant, or empty where the contract has none.
     pub project: &'a str,
     /// `connection`, `job`, ...
@@ -50,8 +50,8 @@ impl Catalog {
         let made = self.transaction(|db| {
             let sql = "INSERT INTO objects (dialect, project, kind, name, document, version, created_at, updated_at)
                        VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6) ON CONFLICT DO NOTHING";
-            let ObjectKey { dialect, project, kind, name } = key;
-            db.execute(sql, params![dialect, project, kind, name, document.to_string(), now])
+            let ObjectKey { contract, project, kind, name } = key;
+            db.execute(sql, params![contract, project, kind, name, document.to_string(), now])
         })?;
         if made == 0 {
             return Err(ObjectError::Exists);
@@ -75,8 +75,8 @@ impl Catalog {
             }
             let sql = "UPDATE objects SET document = ?5, version = version + 1, updated_at = ?6
                        WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";
-            let ObjectKey { dialect, project, kind, name } = key;
-            db.execute(sql, params![dialect, project, kind, name, document.to_string(), now])?;
+            let ObjectKey { contract, project, kind, name } = key;
+            db.execute(sql, params![contract, project, kind, name, document.to_string(), now])?;
             let document = document.clone();
             Ok(Ok(Object { document, version: found.version + 1, updated_at: now, ..found }))
         })?
@@ -87,19 +87,19 @@ impl Catalog {
     }
 
     /// All documents of a kind, in the order of their names.
-    pub fn objects(&self, dialect: &str, project: &str, kind: &str) -> Result<Vec<Object>, CatalogError> {
+    pub fn objects(&self, contract: &str, project: &str, kind: &str) -> Result<Vec<Object>, CatalogError> {
         self.read(|db| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 ORDER BY name"
             );
-            db.prepare(&sql)?.query_map([dialect, project, kind], object_of)?.collect()
+            db.prepare(&sql)?.query_map([contract, project, kind], object_of)?.collect()
         })
     }
 
     /// The same of every project, with the project.
     pub fn objects_everywhere(
         &self,
-        dialect: &str,
+        contract: &str,
         kind: &str,
     ) -> Result<Vec<(String, Object)>, CatalogError> {
         self.read(|db| {
@@ -107,14 +107,14 @@ impl Catalog {
                 "SELECT {COLUMNS}, project FROM objects WHERE dialect = ?1 AND kind = ?2 ORDER BY project, name"
             );
             let found = |row: &rusqlite::Row<'_>| Ok((row.get(5)?, object_of(row)?));
-            db.prepare(&sql)?.query_map([dialect, kind], found)?.collect()
+            db.prepare(&sql)?.query_map([contract, kind], found)?.collect()
         })
     }
 
     /// Forgets all documents of a kind but the `keep` that were made last.
     pub fn keep_newest_objects(
         &self,
-        dialect: &str,
+        contract: &str,
         project: &str,
         kind: &str,
         keep: u32,
@@ -123,27 +123,27 @@ impl Catalog {
                        SELECT created_at FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3
                        ORDER BY created_at DESC LIMIT 1 OFFSET ?4)";
         self.transaction(|db| {
-            db.execute(sql, params![dialect, project, kind, keep.saturating_sub(1)]).map(drop)
+            db.execute(sql, params![contract, project, kind, keep.saturating_sub(1)]).map(drop)
         })
     }
 
     /// Forgets all documents of a kind that were made before a time.
     pub fn forget_objects(
         &self,
-        dialect: &str,
+        contract: &str,
         project: &str,
         kind: &str,
         created_before: Micros,
     ) -> Result<(), CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND created_at < ?4";
-        self.transaction(|db| db.execute(sql, params![dialect, project, kind, created_before]).map(drop))
+        self.transaction(|db| db.execute(sql, params![contract, project, kind, created_before]).map(drop))
     }
 
     /// Returns whether there was one.
     pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";
         let deleted =
-            self.transaction(|db| db.execute(sql, [key.dialect, key.project, key.kind, key.name]))?;
+            self.transaction(|db| db.execute(sql, [key.contract, key.project, key.kind, key.name]))?;
         Ok(deleted > 0)
     }
 }
@@ -152,7 +152,7 @@ fn find(db: &Connection, key: ObjectKey<'_>) -> rusqlite::Result<Option<Object>>
     let sql = format!(
         "SELECT {COLUMNS} FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4"
     );
-    db.query_row(&sql, [key.dialect, key.project, key.kind, key.name], object_of).optional()
+    db.query_row(&sql, [key.contract, key.project, key.kind, key.name], object_of).optional()
 }
 
 fn object_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Object> {

@@ -8,16 +8,16 @@ use serde_json::json;
 const KIND: &str = "revoked";
 
 /// Names no contract's documents.
-const DIALECT: &str = "auth";
+const CATALOG_NAME: &str = "auth";
 
 fn key(jti: &str) -> ObjectKey<'_> {
-    ObjectKey { dialect: DIALECT, project: "", kind: KIND, name: jti }
+    ObjectKey { contract: CATALOG_NAME, project: "", kind: KIND, name: jti }
 }
 
 impl Catalog {
     /// All that are noted, with their ends.
     pub fn revoked(&self) -> Result<Vec<(Box<str>, Micros)>, CatalogError> {
-        let objects = self.objects(DIALECT, "", KIND)?.into_iter();
+        let objects = self.objects(CATALOG_NAME, "", KIND)?.into_iter();
         Ok(objects
             .map(|object| (object.name.into(), object.document.as_i64().unwrap_or(Micros::MAX)))
             .collect())

@@ -127,7 +127,7 @@ fn what_the_first_version_wrote_is_kept() {
 fn objects_change_only_as_their_version_says() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
-    let key = |name| ObjectKey { dialect: "d", project: "p", kind: "k", name };
+    let key = |name| ObjectKey { contract: "d", project: "p", kind: "k", name };
     let value = |n: u32| serde_json::json!({ "n": n });
     assert_eq!(catalog.create_object(key("b"), &value(1)).unwrap().version, 1);
     assert!(matches!(catalog.create_object(key("b"), &value(2)), Err(ObjectError::Exists)));

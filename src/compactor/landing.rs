@@ -74,7 +74,7 @@ pub fn cbor(batch: &Batch<'_>, received_at: Micros, to: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{BatchHead, Dialect, StreamId};
+    use crate::batch::{BatchHead, StreamId, Tag};
 
     #[test]
     fn records_are_lines() {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_request_is_a_map() {
-        let mut head = BatchHead::new(StreamId(1), Dialect::Amperity, BodyKind::Xml);
+        let mut head = BatchHead::new(StreamId(1), Tag::Amperity, BodyKind::Xml);
         head.request = Some("{\"headers\":{\"X-Request-Id\":\"r\",\"Content-Type\":\"text/xml\"}}");
         let batch = Batch { head, body: b"<r/>\xff", results: b"" };
         let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! The section `[limits]`: what requests are held to.
 
 use super::{Size, Span, of_table};
-use crate::batch::Dialect;
+use crate::batch::Tag;
 use crate::http::limits::{self, Profiles, Settings};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ static UNLIMITED: Profile = Profile {
 pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, Profile>, String> {
     let mut found = BTreeMap::new();
     let Some(Value::Table(limits)) = settings.get_mut("limits") else { return Ok(found) };
-    for contract in Dialect::ALL {
+    for contract in Tag::ALL {
         let name = contract.name();
         match limits.remove(name) {
             Some(Value::Table(profile)) => {
@@ -64,7 +64,7 @@ pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, Pr
 /// Lifts the rates of all contracts, as `--dev` does: as many requests as come.
 pub(super) fn lift(settings: &mut Table) {
     let Some(Value::Table(limits)) = settings.get_mut("limits") else { return };
-    for contract in Dialect::ALL {
+    for contract in Tag::ALL {
         let Some(Value::Table(profile)) = limits.get_mut(contract.name()) else { continue };
         for (key, rate) in profile.iter_mut() {
             match key.as_str() {
@@ -79,13 +79,13 @@ pub(super) fn lift(settings: &mut Table) {
 }
 
 impl Limits {
-    pub fn profile(&self, dialect: Dialect) -> &Profile {
-        self.profiles.get(dialect.name()).unwrap_or(&UNLIMITED)
+    pub fn profile(&self, contract: Tag) -> &Profile {
+        self.profiles.get(contract.name()).unwrap_or(&UNLIMITED)
     }
 
     /// Bytes of a body on the wire: never more than may be received at all.
-    pub fn body_max(&self, dialect: Dialect) -> u64 {
-        self.profile(dialect).body_max.unwrap_or(self.body_max).0.min(self.in_flight_max.0)
+    pub fn body_max(&self, contract: Tag) -> u64 {
+        self.profile(contract).body_max.unwrap_or(self.body_max).0.min(self.in_flight_max.0)
     }
 
     /// How much may come from whom.
@@ -93,8 +93,8 @@ impl Limits {
         Settings {
             token_per_second: self.token_requests_per_second,
             stream_per_second: self.stream_requests_per_second,
-            profiles: Profiles::new(|dialect| {
-                let profile = self.profile(dialect);
+            profiles: Profiles::new(|contract| {
+                let profile = self.profile(contract);
                 limits::Profile {
                     stream_per_second: profile.stream_requests_per_second,
                     per_second: profile.requests_per_second,

@@ -11,7 +11,7 @@ pub use crate::contracts::shared::units::{OptionalSpan, Size, Span, UnitError};
 pub use limits::Limits;
 pub use mapping::Mapping;
 
-use crate::batch::Dialect;
+use crate::batch::Tag;
 use crate::compactor::partition::PartitionBy;
 use crate::compactor::sink::Destination;
 use crate::contracts;
@@ -243,9 +243,9 @@ impl Config {
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
         at_least("compactor.memory_max", self.compactor.memory_max.0, 16 << 20)?;
         at_least("limits.in_flight_max", self.limits.in_flight_max.0, self.limits.body_max.0)?;
-        for dialect in Dialect::ALL {
-            let key = format!("limits.{}.body_max", dialect.name());
-            at_least(&key, self.limits.body_max(dialect), 1)?;
+        for contract in Tag::ALL {
+            let key = format!("limits.{}.body_max", contract.name());
+            at_least(&key, self.limits.body_max(contract), 1)?;
         }
         at_least("limits.decoded_max", self.limits.decoded_max.0, self.limits.body_max.0)?;
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;

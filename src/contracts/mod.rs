@@ -46,7 +46,7 @@ pub struct RequestHead<'a> {
     /// Behind the `?`, as it came.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
-    /// For dialects that [name their requests](Dialect::names_requests).
+    /// For contracts that [name their requests](Tag::names_requests).
     pub named: Named,
 }
 
@@ -285,7 +285,7 @@ pub type Make = fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, Section
 /// A contract as the table has it: what is known of it before it is made.
 pub struct Entry {
     /// What frames, limits and metrics call it.
-    pub tag: batch::Dialect,
+    pub tag: batch::Tag,
     /// Its answers say which request they answer, see [`RequestHead::named`].
     pub names_requests: bool,
     /// Web pages may call it: its answers carry the headers that browsers ask for.
@@ -418,6 +418,10 @@ impl Contracts {
     /// The contract that owns a path.
     pub fn find(&self, path: &str) -> Option<&Made> {
         self.0.iter().find(|made| (made.entry.takes)(path))
+    }
+
+    pub fn all(&self) -> &[Made] {
+        &self.0
     }
 
     /// The one that words the refusal of a path that none owns.

@@ -4,8 +4,8 @@ use crate::auth::{AuthError, ManageError, Scope};
 use crate::catalog::CatalogError;
 use std::borrow::Cow;
 
-/// The classes of refusal, the same for every dialect, in the order of their labels in [`REFUSALS`]. Each
-/// dialect words them in its own status and body.
+/// The classes of refusal, the same for every contract, in the order of their labels in [`REFUSALS`]. Each
+/// contract words them in its own status and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The request is malformed; sending it again will not help.
@@ -82,7 +82,7 @@ impl Kind {
         REFUSALS.get(self.index()).copied().unwrap_or_default()
     }
 
-    /// The status that most dialects give.
+    /// The status that most contracts give.
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,

@@ -8,7 +8,7 @@ mod process;
 pub use process::lock;
 
 use crate::auth::Auth;
-use crate::batch::Dialect;
+use crate::batch::Tag;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
@@ -279,7 +279,7 @@ fn public_url(config: &Config) -> Option<String> {
 /// What requests are held to; may change while the daemon runs.
 fn settings(config: &Config) -> Settings {
     Settings {
-        body_max: Dialect::ALL.map(|dialect| config.limits.body_max(dialect)),
+        body_max: Tag::ALL.map(|contract| config.limits.body_max(contract)),
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
         in_flight_max: config.limits.in_flight_max.0,

@@ -264,7 +264,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{BatchHead, BodyKind, Dialect, StreamId};
+    use crate::batch::{BatchHead, BodyKind, StreamId, Tag};
     use crate::idempotency::{Claim, seconds};
     use std::time::Duration;
 
@@ -296,7 +296,7 @@ mod tests {
             good: 2,
             bad: 1,
             idempotency_key: Some(&name),
-            ..BatchHead::new(StreamId(1), Dialect::Tinybird, BodyKind::Lines)
+            ..BatchHead::new(StreamId(1), Tag::Tinybird, BodyKind::Lines)
         };
         journal.passed(Lsn(n), now, &Batch { head, body: b"{}", results: b"" }, now).unwrap();
     }

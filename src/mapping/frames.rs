@@ -151,7 +151,7 @@ impl Rows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Dialect, Target};
+    use crate::batch::{Tag, Target};
 
     #[test]
     fn results_are_found_by_target_and_record() {
@@ -165,7 +165,7 @@ mod tests {
         let results = write_results(&results_of);
         let head = BatchHead {
             targets: vec![target(1), target(2), target(3)],
-            ..BatchHead::new(StreamId(9), Dialect::Keboola, BodyKind::Lines)
+            ..BatchHead::new(StreamId(9), Tag::Keboola, BodyKind::Lines)
         };
         let batch = Batch { head, body: b"{}\n{}\n", results: &results };
         for (stream, expected) in (1..).zip(&results_of) {
@@ -182,7 +182,7 @@ mod tests {
         let head = BatchHead {
             request: Some(&kept),
             client_ip: Some("10.1.2.3".parse().unwrap()),
-            ..BatchHead::new(StreamId(9), Dialect::Keboola, BodyKind::Opaque)
+            ..BatchHead::new(StreamId(9), Tag::Keboola, BodyKind::Opaque)
         };
         let origin = Origin::of(&head, 7);
         assert_eq!((&origin.headers[..], origin.ip.to_string()), (&headers[..], "10.1.2.3".to_owned()));

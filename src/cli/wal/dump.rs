@@ -167,7 +167,7 @@ fn json_line(
         "durable": header.durable,
         "bytes": header.body_bytes,
         "stream": stream,
-        "dialect": head.map(|head| head.dialect.name()),
+        "dialect": head.map(|head| head.contract.name()),
         "records": head.map(|head| head.good),
         "bad": head.map(|head| head.bad),
         "client_ip": head.and_then(|head| head.client_ip),

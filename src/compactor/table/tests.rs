@@ -1,7 +1,7 @@
 //! A stream that is changed while frames that were answered before wait in its table.
 
 use super::*;
-use crate::batch::{BatchHead, Dialect, StreamId};
+use crate::batch::{BatchHead, StreamId, Tag};
 use crate::catalog::Alter;
 use crate::clock::FakeClock;
 use crate::mapping::{Mapping, Settings};
@@ -64,7 +64,7 @@ impl Fixture {
     ) -> Vec<FinishedCut> {
         self.lsn += 1;
         let mut cuts = self.table.follow(stream, version, &self.config, LIMITS).unwrap();
-        let head = BatchHead { good, ..BatchHead::new(self.stream, Dialect::Tinybird, BodyKind::Lines) };
+        let head = BatchHead { good, ..BatchHead::new(self.stream, Tag::Tinybird, BodyKind::Lines) };
         let batch = Batch { head, body: body.as_bytes(), results: &[] };
         let target = Target { stream: self.stream, version, good, bad: 0 };
         let taken = self.table.append(Lsn(self.lsn), 1_000, (&batch, &target), &self.config);

@@ -98,7 +98,7 @@ static WORDS: Words = Words {
 const SECTION: &str = "amperity";
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::Amperity,
+    tag: batch::Tag::Amperity,
     names_requests: true,
     is_for_pages: false,
     section: Some(SECTION),

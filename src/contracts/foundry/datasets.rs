@@ -4,7 +4,7 @@ use super::errors::{self, error, wrong};
 use super::fields::{Fields, Manner};
 use super::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, StreamType, View, schema_of};
 use super::request::Request;
-use super::{DIALECT, Foundry, ok, rid};
+use super::{CATALOG_NAME, Foundry, ok, rid};
 use crate::auth::Need;
 use crate::catalog::{CatalogError, IfExists, NewStream, Stream};
 use crate::contracts::Reply;
@@ -192,7 +192,7 @@ fn new_view(
         ..StreamSettings::default()
     };
     let about = json!({"datasetRid": dataset.rid, "branchName": branch});
-    settings.vendor.insert(DIALECT.to_owned(), about);
+    settings.vendor.insert(CATALOG_NAME.to_owned(), about);
     // A stream without a schema takes columns as they come.
     let policy = if schema.is_some() { Policy::Strict } else { Policy::Evolve };
     let columns = schema.map(StreamSchema::columns).unwrap_or_default();

@@ -39,7 +39,7 @@ use std::sync::Arc;
 pub use routes::served;
 
 /// Whose documents ours are in the catalog, and our part of a stream's settings.
-const DIALECT: &str = "foundry";
+const CATALOG_NAME: &str = "foundry";
 
 pub struct Foundry {
     control: Arc<Control>,
@@ -55,7 +55,7 @@ pub struct Foundry {
 const PREFIXES: [&str; 5] = ["/api/v2", "/multipass", "/stream-proxy", "/stream-catalog", "/stream/api"];
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::Foundry,
+    tag: batch::Tag::Foundry,
     names_requests: false,
     is_for_pages: false,
     section: None,
@@ -71,8 +71,8 @@ impl Foundry {
     fn new(control: Arc<Control>) -> Self {
         Self {
             datasets: Datasets::default(),
-            documents: Collection::new(Arc::clone(&control), DIALECT, "dataset"),
-            subscribers: Collection::new(Arc::clone(&control), DIALECT, "subscriber"),
+            documents: Collection::new(Arc::clone(&control), CATALOG_NAME, "dataset"),
+            subscribers: Collection::new(Arc::clone(&control), CATALOG_NAME, "subscriber"),
             control,
         }
     }

@@ -156,7 +156,7 @@ impl Foundry {
         let by_name = || streams.named(&rid::name_of(dataset, branch));
         let found = by_id().or_else(by_name)?;
         // Views are reached by their data sets only.
-        (!found.settings.vendor.contains_key(super::DIALECT)).then(|| Arc::clone(found))
+        (!found.settings.vendor.contains_key(super::CATALOG_NAME)).then(|| Arc::clone(found))
     }
 }
 

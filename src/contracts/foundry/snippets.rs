@@ -1,7 +1,7 @@
 //! Ready code that sends a record to a stream: its own address, its own fields.
 
 use super::model::{DEFAULT_BRANCH, Field, FieldType, StreamSchema, View, schema_of};
-use super::{DIALECT, Foundry, rid};
+use super::{CATALOG_NAME, Foundry, rid};
 use crate::catalog::Stream;
 use crate::contracts::Extras;
 use crate::schema::Column;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 impl Extras for Foundry {
     fn code(&self, stream: &Stream, base: &str) -> Option<Value> {
-        let about = stream.settings.vendor.get(DIALECT);
+        let about = stream.settings.vendor.get(CATALOG_NAME);
         let part = |name: &str| Some(about?.get(name)?.as_str()?.to_owned());
         let dataset = part("datasetRid").unwrap_or_else(|| rid::dataset(&stream.uuid));
         let branch = part("branchName").unwrap_or_else(|| DEFAULT_BRANCH.to_owned());

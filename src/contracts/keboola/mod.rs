@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
 
 /// Whose documents those of the Buffer API, and those that both share, are in the catalog.
-const DIALECT: &str = "keboola";
+const CATALOG_NAME: &str = "keboola";
 
 /// The header with the credential.
 const TOKEN_HEADER: &str = "x-storageapi-token";
@@ -61,8 +61,8 @@ struct Common {
 impl Common {
     fn new(settings: Settings, control: Arc<Control>) -> Self {
         Self {
-            tasks: Collection::new(Arc::clone(&control), DIALECT, "task"),
-            tables: Collection::new(Arc::clone(&control), DIALECT, "table"),
+            tasks: Collection::new(Arc::clone(&control), CATALOG_NAME, "task"),
+            tables: Collection::new(Arc::clone(&control), CATALOG_NAME, "table"),
             settings,
             control,
         }

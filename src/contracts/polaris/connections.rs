@@ -2,7 +2,7 @@
 
 use super::fields::{self, Fields, wrong};
 use super::request::Request;
-use super::{DIALECT, jobs, reply};
+use super::{CATALOG_NAME, jobs, reply};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
 use crate::contracts::Reply;
@@ -25,7 +25,7 @@ pub(super) struct Kept {
 pub(super) type Store = Collection<Kept>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
-    Collection::new(Arc::clone(control), DIALECT, "connection")
+    Collection::new(Arc::clone(control), CATALOG_NAME, "connection")
 }
 
 const NAME_BYTES_MAX: usize = 64;

@@ -6,7 +6,7 @@ use super::job::Spec;
 use super::request::Request;
 use super::table::{About, check_name};
 use super::tally::Tally;
-use super::{DIALECT, Polaris, TIME, connections, reply, tables, types};
+use super::{CATALOG_NAME, Polaris, TIME, connections, reply, tables, types};
 use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::clock::Micros;
@@ -121,7 +121,7 @@ impl Job {
 pub(super) type Store = Collection<Kept>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
-    Collection::new(Arc::clone(control), DIALECT, "job")
+    Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 
 /// All jobs of the project, the oldest first.

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use table::Generation;
 
 /// Whose documents ours are in the catalog.
-const DIALECT: &str = "polaris";
+const CATALOG_NAME: &str = "polaris";
 /// The column that every table has.
 const TIME: &str = "__time";
 
@@ -167,7 +167,7 @@ fn scopes_of(role: &str) -> Option<Vec<Scope>> {
 const SECTION: &str = "polaris";
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::Polaris,
+    tag: batch::Tag::Polaris,
     names_requests: false,
     is_for_pages: false,
     section: Some(SECTION),

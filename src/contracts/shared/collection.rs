@@ -37,7 +37,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     fn key<'a>(&'a self, project: &'a str, name: &'a str) -> ObjectKey<'a> {
-        ObjectKey { dialect: self.contract, project, kind: &self.kind, name }
+        ObjectKey { contract: self.contract, project, kind: &self.kind, name }
     }
 
     fn document(&self, object: Object) -> Result<Document<T>, CatalogError> {

@@ -1,8 +1,8 @@
 //! Receivers: endpoints whose requests go to several streams at once, each with a mapping of its own. What they are
-//! follows from the documents that their dialects keep; this is what requests look into, in memory.
+//! follows from the documents that their contracts keep; this is what requests look into, in memory.
 
 use crate::auth::is_same;
-use crate::batch::{Dialect, StreamId};
+use crate::batch::{StreamId, Tag};
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub struct Receiver {
     pub secret: String,
     /// Where its requests go, in the order in which answers tell of them. Their mappings are in their settings.
     pub exports: Vec<Export>,
-    /// What the dialect wants to know when a request comes.
+    /// What the contract wants to know when a request comes.
     pub about: Value,
 }
 
@@ -31,19 +31,19 @@ pub struct Export {
 }
 
 /// Contract, project and id.
-pub type Name = (Dialect, String, String);
+pub type Name = (Tag, String, String);
 
-/// Every receiver, by dialect, project and id.
+/// Every receiver, by contract, project and id.
 #[derive(Debug, Default)]
 pub struct Receivers(ArcSwap<HashMap<Name, Arc<Receiver>>>);
 
-fn name(dialect: Dialect, project: &str, id: &str) -> Name {
-    (dialect, project.to_owned(), id.to_owned())
+fn name(contract: Tag, project: &str, id: &str) -> Name {
+    (contract, project.to_owned(), id.to_owned())
 }
 
 impl Receivers {
-    pub fn find(&self, dialect: Dialect, project: &str, id: &str) -> Option<Arc<Receiver>> {
-        self.0.load().get(&name(dialect, project, id)).cloned()
+    pub fn find(&self, contract: Tag, project: &str, id: &str) -> Option<Arc<Receiver>> {
+        self.0.load().get(&name(contract, project, id)).cloned()
     }
 
     /// Those that there are now, in the order of contract, project and id.
@@ -51,24 +51,24 @@ impl Receivers {
         let all = self.0.load();
         let mut all: Vec<_> =
             all.iter().map(|(name, receiver)| (name.clone(), Arc::clone(receiver))).collect();
-        all.sort_by_cached_key(|((dialect, project, id), _)| (*dialect as u8, project.clone(), id.clone()));
+        all.sort_by_cached_key(|((contract, project, id), _)| (*contract as u8, project.clone(), id.clone()));
         all
     }
 
     /// Puts a receiver in, or in the place of what it was.
-    pub fn set(&self, dialect: Dialect, project: &str, id: &str, receiver: Receiver) {
+    pub fn set(&self, contract: Tag, project: &str, id: &str, receiver: Receiver) {
         let receiver = Arc::new(receiver);
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.insert(name(dialect, project, id), Arc::clone(&receiver));
+            all.insert(name(contract, project, id), Arc::clone(&receiver));
             all
         });
     }
 
-    pub fn remove(&self, dialect: Dialect, project: &str, id: &str) {
+    pub fn remove(&self, contract: Tag, project: &str, id: &str) {
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.remove(&name(dialect, project, id));
+            all.remove(&name(contract, project, id));
             all
         });
     }
@@ -94,16 +94,16 @@ mod tests {
             exports: Vec::new(),
             about: Value::Null,
         };
-        receivers.set(Dialect::Keboola, "1", "a", receiver(1));
-        receivers.set(Dialect::KeboolaStream, "1", "a", receiver(2));
-        receivers.set(Dialect::Keboola, "2", "a", receiver(3));
-        let find = |dialect, project| receivers.find(dialect, project, "a").map(|found| found.stream.0);
-        assert_eq!(find(Dialect::Keboola, "1"), Some(1));
-        assert_eq!(find(Dialect::KeboolaStream, "1"), Some(2));
-        assert_eq!(find(Dialect::Keboola, "2"), Some(3));
-        receivers.remove(Dialect::Keboola, "1", "a");
-        assert_eq!((find(Dialect::Keboola, "1"), find(Dialect::Keboola, "2")), (None, Some(3)));
-        let known = receivers.find(Dialect::Keboola, "2", "a").unwrap();
+        receivers.set(Tag::Keboola, "1", "a", receiver(1));
+        receivers.set(Tag::KeboolaStream, "1", "a", receiver(2));
+        receivers.set(Tag::Keboola, "2", "a", receiver(3));
+        let find = |contract, project| receivers.find(contract, project, "a").map(|found| found.stream.0);
+        assert_eq!(find(Tag::Keboola, "1"), Some(1));
+        assert_eq!(find(Tag::KeboolaStream, "1"), Some(2));
+        assert_eq!(find(Tag::Keboola, "2"), Some(3));
+        receivers.remove(Tag::Keboola, "1", "a");
+        assert_eq!((find(Tag::Keboola, "1"), find(Tag::Keboola, "2")), (None, Some(3)));
+        let known = receivers.find(Tag::Keboola, "2", "a").unwrap();
         assert!(
             known.knows("s3cret") && !known.knows("s3creT") && !known.knows("s3cret2") && !known.knows("")
         );

@@ -5,7 +5,7 @@ use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
 use super::schema::{self, Shown};
 use super::upload::Upload;
-use super::{DIALECT, Tinybird, put, reply};
+use super::{CATALOG_NAME, Tinybird, put, reply};
 use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::clock::Micros;
@@ -80,7 +80,7 @@ fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     let settings = StreamSettings {
         description: upload.get("description").unwrap_or_default().to_owned(),
         quarantine: QuarantineLayout::Tinybird,
-        vendor: Map::from_iter([(DIALECT.to_owned(), Value::Object(vendor))]),
+        vendor: Map::from_iter([(CATALOG_NAME.to_owned(), Value::Object(vendor))]),
         ..StreamSettings::default()
     };
     let new = NewStream {
@@ -358,7 +358,7 @@ fn altered(
     let declared = schema::parse(text, control.columns_max()).map_err(Reject::malformed)?;
     let mut own = vendor(stream).cloned().unwrap_or_default();
     own.insert("columns".to_owned(), clauses(&declared));
-    settings.vendor.insert(DIALECT.to_owned(), Value::Object(own));
+    settings.vendor.insert(CATALOG_NAME.to_owned(), Value::Object(own));
     Ok((Some(declared.into_iter().map(|declared| declared.column).collect()), settings))
 }
 
@@ -455,7 +455,7 @@ pub(super) fn refused(error: CatalogError) -> Reject {
 }
 
 fn vendor(stream: &Stream) -> Option<&Map<String, Value>> {
-    stream.settings.vendor.get(DIALECT)?.as_object()
+    stream.settings.vendor.get(CATALOG_NAME)?.as_object()
 }
 
 /// What declarations say behind the types, by column.

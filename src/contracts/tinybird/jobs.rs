@@ -2,7 +2,7 @@
 //! once they are published.
 
 use super::datasources::{id, time};
-use super::{DIALECT, Tinybird, put};
+use super::{CATALOG_NAME, Tinybird, put};
 use crate::auth::Need;
 use crate::catalog::Stream;
 use crate::clock::Micros;
@@ -39,7 +39,7 @@ pub(super) struct Job {
 pub(super) type Store = Collection<Job>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
-    Collection::new(Arc::clone(control), DIALECT, "job")
+    Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 
 impl Job {

@@ -29,7 +29,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Whose documents ours are in the catalog, and where the settings of a stream have what is kept of it.
-const DIALECT: &str = "tinybird";
+const CATALOG_NAME: &str = "tinybird";
 const DOCUMENTATION: &str = "docs/api/tinybird.md";
 static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -89,7 +89,7 @@ static ROUTES: &[Route<Serve>] = &[
 ];
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::Tinybird,
+    tag: batch::Tag::Tinybird,
     names_requests: false,
     is_for_pages: true,
     section: None,

@@ -9,7 +9,7 @@ impl Running {
         let streams = self.catalog.streams();
         let name = |id: StreamId| streams.get(id).map(|stream| stream.name.clone());
         let all = self.control.receivers.all();
-        let shown = all.iter().map(|((dialect, project, id), receiver)| {
+        let shown = all.iter().map(|((contract, project, id), receiver)| {
             let exports = receiver.exports.iter().map(|export| {
                 let open = self.progress.open(export.stream);
                 json!({
@@ -20,7 +20,7 @@ impl Running {
                 })
             });
             json!({
-                "contract": dialect.name(),
+                "contract": contract.name(),
                 "project": project,
                 "id": id,
                 "stream": name(receiver.stream),

@@ -25,7 +25,7 @@ pub(super) struct Admission<'a> {
 impl<'a> Admission<'a> {
     pub(super) fn new(entry: &Entry, caller: &'a Caller, arrival: &Arrival, body_max: Option<u64>) -> Self {
         let asking = Asking {
-            dialect: entry.tag,
+            contract: entry.tag,
             token: caller.id.0,
             token_per_second: caller.rps,
             project: caller.project.as_deref(),
@@ -34,8 +34,8 @@ impl<'a> Admission<'a> {
     }
 
     /// The contract that it came by.
-    pub(super) fn contract(&self) -> batch::Dialect {
-        self.asking.dialect
+    pub(super) fn contract(&self) -> batch::Tag {
+        self.asking.contract
     }
 
     /// The refusal. `standing` is told to the client besides.

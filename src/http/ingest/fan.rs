@@ -66,7 +66,7 @@ impl IngestHandler {
         let come = Come { headers: &head.headers, ip, received_at: self.clock.now() };
         let records = Records { kind: BodyKind::Opaque, partly: false };
         let (stream, body) = self.fan_out(&receive, body, records, &come).await?;
-        let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: come.ip, key };
+        let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: come.ip, key };
         let outcome = self.store(&origin, &body, receive.wait).await?;
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }

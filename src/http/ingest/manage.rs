@@ -1,4 +1,4 @@
-//! A management call: the whole body, then the dialect's own work, which may end in records for the log.
+//! A management call: the whole body, then the contract's own work, which may end in records for the log.
 
 use super::super::body::{self, Encoding};
 use super::admit::Admission;
@@ -82,7 +82,7 @@ impl IngestHandler {
                         self.fan_out(receive, body, records, &come).await?
                     }
                 };
-                let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: peer.ip(), key };
+                let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;
                 let accepted = outcome.accepted.clone();
                 let reply = tokio::task::spawn_blocking(move || (append.reply)(&accepted));

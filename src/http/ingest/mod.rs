@@ -1,5 +1,5 @@
 //! The handler of the ingest listener. Records: head, body, check, append, answer. Everything else that a contract
-//! serves is a management call: head, body, and the dialect's own answer.
+//! serves is a management call: head, body, and the contract's own answer.
 
 mod admit;
 mod fan;
@@ -68,8 +68,8 @@ pub struct IngestHandler {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Bytes of a body on the wire, by [`batch::Dialect::ALL`].
-    pub body_max: [u64; batch::Dialect::ALL.len()],
+    /// Bytes of a body on the wire, by [`batch::Tag::ALL`].
+    pub body_max: [u64; batch::Tag::ALL.len()],
     pub decoded_max: u64,
     pub body_timeout: Duration,
     /// Bytes of bodies that may be in memory at the same time.
@@ -78,9 +78,9 @@ pub struct Settings {
 
 impl Settings {
     /// Bytes of a body on the wire.
-    fn body_max(&self, dialect: batch::Dialect) -> u64 {
-        let dialects = batch::Dialect::ALL.into_iter().zip(self.body_max);
-        dialects.filter(|(known, _)| *known == dialect).map(|(_, bytes)| bytes).next().unwrap_or(0)
+    fn body_max(&self, contract: batch::Tag) -> u64 {
+        let contracts = batch::Tag::ALL.into_iter().zip(self.body_max);
+        contracts.filter(|(known, _)| *known == contract).map(|(_, bytes)| bytes).next().unwrap_or(0)
     }
 }
 
@@ -270,7 +270,7 @@ impl IngestHandler {
         if !ingest.keeps.is_empty() {
             body.fan.request = Some(fan::keep(&ingest.keeps)?);
         }
-        let origin = Origin { stream: &stream, dialect: made.entry.tag, client_ip: arrival.peer.ip(), key };
+        let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }

@@ -27,7 +27,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Where a batch goes and whom it comes from.
 pub(super) struct Origin<'a> {
     pub(super) stream: &'a Stream,
-    pub(super) dialect: batch::Dialect,
+    pub(super) contract: batch::Tag,
     pub(super) client_ip: IpAddr,
     pub(super) key: Option<&'a str>,
 }
@@ -146,7 +146,7 @@ impl IngestHandler {
             targets: body.fan.targets.clone(),
             request: body.fan.request.as_deref(),
             body_bytes: (!body.fan.results.is_empty()).then(|| count(bytes)),
-            ..BatchHead::new(origin.stream.id, origin.dialect, body.kind)
+            ..BatchHead::new(origin.stream.id, origin.contract, body.kind)
         };
         let with_results;
         let pieces = if body.fan.results.is_empty() {

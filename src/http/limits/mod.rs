@@ -8,7 +8,7 @@
 mod rates;
 mod window;
 
-use crate::batch::Dialect;
+use crate::batch::Tag;
 use crate::clock::Clock;
 use crate::contracts::Standing;
 use hashbrown::DefaultHashBuilder;
@@ -29,15 +29,15 @@ pub struct Settings {
 
 /// The limits of each contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Profiles([Profile; Dialect::ALL.len()]);
+pub struct Profiles([Profile; Tag::ALL.len()]);
 
 impl Profiles {
-    pub fn new(of: impl Fn(Dialect) -> Profile) -> Self {
-        Self(Dialect::ALL.map(of))
+    pub fn new(of: impl Fn(Tag) -> Profile) -> Self {
+        Self(Tag::ALL.map(of))
     }
 
-    fn of(&self, dialect: Dialect) -> &Profile {
-        let at = Dialect::ALL.iter().position(|known| *known == dialect);
+    fn of(&self, contract: Tag) -> &Profile {
+        let at = Tag::ALL.iter().position(|known| *known == contract);
         &self.0[at.unwrap_or(0)]
     }
 }
@@ -58,7 +58,7 @@ pub struct Profile {
 /// A request that wants in.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
-    pub dialect: Dialect,
+    pub contract: Tag,
     /// Names the token for ever.
     pub token: u64,
     /// What the token itself says of requests a second.
@@ -115,7 +115,7 @@ impl Limits {
         now: Instant,
         clock: &dyn Clock,
     ) -> Result<Option<Standing>, Refused> {
-        let profile = self.profile(asking.dialect);
+        let profile = self.profile(asking.contract);
         let project = self.project(asking);
         let narrow = self.admit_narrow(asking, stream, now).and_then(|narrow| {
             let broad = self.projects.take(profile.per_second, project, 1, self.moment(now))?;
@@ -144,7 +144,7 @@ impl Limits {
         now: Instant,
     ) -> Result<Option<Standing>, Refused> {
         let token = self.admit_token(asking, now)?;
-        let of_stream = [self.settings.stream_per_second, self.profile(asking.dialect).stream_per_second];
+        let of_stream = [self.settings.stream_per_second, self.profile(asking.contract).stream_per_second];
         let per_second = of_stream.into_iter().filter(|limit| *limit > 0).min().unwrap_or(0);
         let stream = match stream {
             Some(stream) => self.streams.take(per_second, stream.into(), 1, self.moment(now))?,
@@ -155,7 +155,7 @@ impl Limits {
 
     /// Charges bytes of a body, as they come over the wire.
     pub fn charge(&self, asking: &Asking<'_>, bytes: u64, now: Instant) -> Result<(), Refused> {
-        let per_second = self.profile(asking.dialect).bytes_per_second;
+        let per_second = self.profile(asking.contract).bytes_per_second;
         if per_second == 0 || bytes == 0 {
             return Ok(());
         }
@@ -178,12 +178,12 @@ impl Limits {
         self.windows.forget_idle(clock.now());
     }
 
-    fn profile(&self, dialect: Dialect) -> &Profile {
-        self.settings.profiles.of(dialect)
+    fn profile(&self, contract: Tag) -> &Profile {
+        self.settings.profiles.of(contract)
     }
 
     fn project(&self, asking: &Asking<'_>) -> u64 {
-        self.hasher.hash_one((asking.dialect, asking.project))
+        self.hasher.hash_one((asking.contract, asking.project))
     }
 
     fn moment(&self, now: Instant) -> Moment {
@@ -232,11 +232,11 @@ mod tests {
     }
 
     fn of(token: u64) -> Asking<'static> {
-        Asking { dialect: Dialect::Tinybird, token, token_per_second: None, project: None }
+        Asking { contract: Tag::Tinybird, token, token_per_second: None, project: None }
     }
 
-    fn only(dialect: Dialect, profile: Profile) -> Profiles {
-        Profiles::new(|other| if other == dialect { profile } else { Profile::default() })
+    fn only(contract: Tag, profile: Profile) -> Profiles {
+        Profiles::new(|other| if other == contract { profile } else { Profile::default() })
     }
 
     fn standing(limit: u32, remaining: u32, reset_seconds: u32) -> Standing {
@@ -256,7 +256,7 @@ mod tests {
     fn a_second_s_worth_comes_at_once_and_the_rest_as_time_goes() {
         let tinybird = Profile { per_second: 10, ..Profile::default() };
         let mut world =
-            World::new(Settings { profiles: only(Dialect::Tinybird, tinybird), ..Settings::default() });
+            World::new(Settings { profiles: only(Tag::Tinybird, tinybird), ..Settings::default() });
         for left in (0..10).rev() {
             assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
         }
@@ -274,7 +274,7 @@ mod tests {
         let tinybird = Profile { per_second: 20, ..Profile::default() };
         let world = World::new(Settings {
             token_per_second: 5,
-            profiles: only(Dialect::Tinybird, tinybird),
+            profiles: only(Tag::Tinybird, tinybird),
             ..Settings::default()
         });
         let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
@@ -292,22 +292,21 @@ mod tests {
         let tinybird = Profile { stream_per_second: 3, ..Profile::default() };
         let world = World::new(Settings {
             stream_per_second: 5,
-            profiles: only(Dialect::Tinybird, tinybird),
+            profiles: only(Tag::Tinybird, tinybird),
             ..Settings::default()
         });
         let taken =
             |asking: &Asking<'_>, stream| (0..9).filter(|_| world.admit(asking, stream).is_ok()).count();
         assert_eq!(taken(&of(1), 1), 3);
         assert_eq!(taken(&of(1), 2), 3);
-        assert_eq!(taken(&Asking { dialect: Dialect::Polaris, ..of(1) }, 3), 5);
+        assert_eq!(taken(&Asking { contract: Tag::Polaris, ..of(1) }, 3), 5);
     }
 
     #[test]
     fn minutes_are_those_of_the_clock() {
         let polaris = Profile { per_minute: Some(83_334), ..Profile::default() };
-        let mut world =
-            World::new(Settings { profiles: only(Dialect::Polaris, polaris), ..Settings::default() });
-        let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
+        let mut world = World::new(Settings { profiles: only(Tag::Polaris, polaris), ..Settings::default() });
+        let asking = Asking { contract: Tag::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 23))));
         world.pass(1500);
         for _ in 0..83_332 {
@@ -328,10 +327,10 @@ mod tests {
         let polaris = Profile { per_minute: Some(100), ..Profile::default() };
         let world = World::new(Settings {
             token_per_second: 1,
-            profiles: only(Dialect::Polaris, polaris),
+            profiles: only(Tag::Polaris, polaris),
             ..Settings::default()
         });
-        let asking = Asking { dialect: Dialect::Polaris, ..of(1) };
+        let asking = Asking { contract: Tag::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(100, 99, 23))));
         let refused = Refused { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
         assert_eq!(world.admit(&asking, 1), Err(refused));
@@ -341,7 +340,7 @@ mod tests {
     fn bytes_are_counted_to_the_byte_and_large_bodies_may_come_when_nothing_else_does() {
         let tinybird = Profile { bytes_per_second: 20_000_000, ..Profile::default() };
         let mut world =
-            World::new(Settings { profiles: only(Dialect::Tinybird, tinybird), ..Settings::default() });
+            World::new(Settings { profiles: only(Tag::Tinybird, tinybird), ..Settings::default() });
         assert_eq!(world.charge(&of(1), 15_000_000), Ok(()));
         assert_eq!(world.charge(&of(1), 5_000_001), Err(Refused { retry_seconds: 1, standing: None }));
         assert_eq!(world.charge(&of(1), 4_999_998), Ok(()));
@@ -356,7 +355,7 @@ mod tests {
     fn who_is_not_heard_of_is_forgotten() {
         let tinybird = Profile { per_second: 10, bytes_per_second: 1000, ..Profile::default() };
         let polaris = Profile { per_minute: Some(10), ..Profile::default() };
-        let profiles = Profiles::new(|dialect| if dialect == Dialect::Polaris { polaris } else { tinybird });
+        let profiles = Profiles::new(|contract| if contract == Tag::Polaris { polaris } else { tinybird });
         let limits = Settings { token_per_second: 10, stream_per_second: 10, profiles };
         let world = World::new(limits);
         let held = || {
@@ -366,9 +365,9 @@ mod tests {
         };
         for token in 0..100 {
             let project = token.to_string();
-            for dialect in [Dialect::Tinybird, Dialect::Polaris] {
+            for contract in [Tag::Tinybird, Tag::Polaris] {
                 let asking =
-                    Asking { dialect, project: Some(&project), token_per_second: Some(1), ..of(token) };
+                    Asking { contract, project: Some(&project), token_per_second: Some(1), ..of(token) };
                 world.admit(&asking, u32::try_from(token).unwrap()).ok();
                 world.charge(&asking, 1).ok();
             }

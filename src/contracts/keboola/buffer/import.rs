@@ -29,7 +29,7 @@ pub(super) fn receive(
         findings.missing("Content-Type", "header");
     }
     findings.finish()?;
-    let Some(receiver) = common.control.receivers.find(batch::Dialect::Keboola, project, id) else {
+    let Some(receiver) = common.control.receivers.find(batch::Tag::Keboola, project, id) else {
         return Err(not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project")));
     };
     if !receiver.knows(secret) {

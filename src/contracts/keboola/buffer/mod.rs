@@ -11,7 +11,7 @@ mod receivers;
 mod request;
 mod streams;
 
-use super::{Common, DIALECT, SECTION, Settings, TOKEN_HEADER, WORDS, reply, tasks};
+use super::{CATALOG_NAME, Common, SECTION, Settings, TOKEN_HEADER, WORDS, reply, tasks};
 use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
@@ -131,7 +131,7 @@ const PREFIXES: [&str; 4] = ["/v1/receivers", "/v1/import", "/v1/tasks", "/v1/do
 const PATHS: [&str; 5] = ["/", "/v1", "/v1/", "/health-check", "/health-check/"];
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::Keboola,
+    tag: batch::Tag::Keboola,
     names_requests: true,
     is_for_pages: true,
     section: Some(SECTION),
@@ -145,7 +145,7 @@ pub static ENTRY: Entry = Entry {
 
 impl KeboolaBuffer {
     fn new(settings: Settings, control: Arc<Control>) -> Self {
-        let receivers = Collection::new(Arc::clone(&control), DIALECT, "receiver");
+        let receivers = Collection::new(Arc::clone(&control), CATALOG_NAME, "receiver");
         Self { common: Common::new(settings, control), receivers, documentation: Documentation::new() }
     }
 }

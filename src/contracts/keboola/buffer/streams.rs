@@ -144,10 +144,10 @@ pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
         exports: receiver.exports.iter().filter_map(export).collect(),
         about: Value::Null,
     };
-    control.receivers.set(batch::Dialect::Keboola, project, &receiver.id, target);
+    control.receivers.set(batch::Tag::Keboola, project, &receiver.id, target);
 }
 
 /// Lets no request come to a receiver any more.
 pub(super) fn withdraw(control: &Control, project: &str, receiver: &str) {
-    control.receivers.remove(batch::Dialect::Keboola, project, receiver);
+    control.receivers.remove(batch::Tag::Keboola, project, receiver);
 }

@@ -4,7 +4,7 @@ use super::model::{self, Content, Entity, Kept, Place, Store};
 use super::request::Request;
 use super::settings::{Layers, Overrides};
 use super::words::bad;
-use crate::batch::{Dialect, StreamId};
+use crate::batch::{StreamId, Tag};
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::contracts::keboola::{Common, names};
 use crate::contracts::reject::Reject;
@@ -70,7 +70,7 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         exports: sinks.iter().map(export).collect(),
         about: serde_json::to_value(&about).expect("its keys are texts"),
     };
-    store.control.receivers.set(Dialect::KeboolaStream, store.project, &place.path(), receiver);
+    store.control.receivers.set(Tag::KeboolaStream, store.project, &place.path(), receiver);
     Ok(())
 }
 
@@ -83,14 +83,14 @@ pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, R
 
 /// A source takes no more records.
 pub(super) fn stop(store: Store<'_>, place: &Place) {
-    store.control.receivers.remove(Dialect::KeboolaStream, store.project, &place.path());
+    store.control.receivers.remove(Tag::KeboolaStream, store.project, &place.path());
 }
 
 /// The source of an address, whichever branch it is in: its project and id, and what stands behind them.
 pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
     let branches = common.settings.branches.iter();
     let mut found = branches.filter_map(|branch| {
-        common.control.receivers.find(Dialect::KeboolaStream, project, &format!("{branch}/{source}"))
+        common.control.receivers.find(Tag::KeboolaStream, project, &format!("{branch}/{source}"))
     });
     found.find(|receiver| receiver.knows(secret))
 }

@@ -183,7 +183,7 @@ impl Part {
 }
 
 pub static ENTRY: Entry = Entry {
-    tag: batch::Dialect::KeboolaStream,
+    tag: batch::Tag::KeboolaStream,
     names_requests: true,
     is_for_pages: false,
     section: Some(SECTION),

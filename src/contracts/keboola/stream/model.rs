@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Whose documents ours are in the catalog.
-const DIALECT: &str = "keboola_stream";
+const CATALOG_NAME: &str = "keboola_stream";
 const SOURCES: &str = "source";
 
 /// Names a source, or one of its sinks.
@@ -165,7 +165,7 @@ fn collection<T: Serialize + DeserializeOwned>(
     control: &Arc<Control>,
     kind: impl Into<Cow<'static, str>>,
 ) -> Collection<T> {
-    Collection::new(Arc::clone(control), DIALECT, kind)
+    Collection::new(Arc::clone(control), CATALOG_NAME, kind)
 }
 
 /// What a version is called among those of its source or sink: in the order of their numbers.

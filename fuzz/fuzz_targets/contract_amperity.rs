@@ -3,7 +3,7 @@
 #![no_main]
 
 use forebay::auth::user_and_password;
-use forebay::batch::{BatchHead, Dialect, StreamId};
+use forebay::batch::{BatchHead, Tag, StreamId};
 use forebay::contracts::amperity::events::{Asked, kept as kept_headers};
 use forebay::contracts::amperity::{asked, reply, takes};
 use forebay::contracts::{Named, Reply, RequestHead};
@@ -27,7 +27,7 @@ fn check(head: &RequestHead<'_>, ingest: &Asked<'_>, body: &[u8]) {
     assert!(!ingest.tenant.trim().is_empty());
 
     let request = keep(&kept_headers(head));
-    let mut batch = BatchHead::new(StreamId(1), Dialect::Amperity, ingest.kind);
+    let mut batch = BatchHead::new(StreamId(1), Tag::Amperity, ingest.kind);
     batch.request = Some(&request);
     let content_type = kept(&batch, "Content-Type").expect("records have a content type");
     assert_eq!(head.headers["content-type"], *content_type);
