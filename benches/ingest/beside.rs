@@ -1,10 +1,10 @@
 //! This build and another binary of the daemon, in turn in one run: what a change costs or gains.
 
 use crate::Settings;
-use crate::load::{self, Head, Workload};
+use crate::call::{publish, published_rows};
+use crate::load::{self, EVENTS, EVENTS_SYNCED, Head, Workload};
 use crate::measure::{NO_ARCHIVE, middle, sample};
 use crate::process::Server;
-use crate::sections::{EVENTS, EVENTS_SYNCED, publish, published_rows};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

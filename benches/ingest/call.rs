@@ -42,3 +42,18 @@ pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) 
     stream.read_to_string(&mut answer).expect("an answer");
     answer
 }
+
+/// Waits until everything accepted is published.
+pub fn publish(admin: SocketAddr) {
+    // It gives up after a minute of its own; a long backlog takes several.
+    for _ in 0..60 {
+        if request(admin, "POST /admin/v1/publish", "").starts_with("HTTP/1.1 200") {
+            return;
+        }
+    }
+    panic!("not everything was published");
+}
+
+pub fn published_rows(admin: SocketAddr) -> f64 {
+    metric(admin, "forebay_compactor_published_rows_total")
+}

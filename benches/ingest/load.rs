@@ -17,6 +17,11 @@ pub struct Workload {
     pub templates: u64,
 }
 
+/// Where events go, answered after the append,
+pub const EVENTS: &str = "/v0/events?name=bench";
+/// and after the sync.
+pub const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
+
 pub const WORKLOADS: [Workload; 3] = [
     Workload {
         name: "A",

@@ -2,11 +2,11 @@
 
 use crate::Settings;
 use crate::beside;
-use crate::call::{metric, request};
+use crate::call::{publish, published_rows, request};
 use crate::contracts;
 use crate::convert;
 use crate::fairness;
-use crate::load::{self, Head, WORKLOADS};
+use crate::load::{self, EVENTS, EVENTS_SYNCED, Head, WORKLOADS};
 use crate::many;
 use crate::measure::{NO_ARCHIVE, Sample, median, middle, sample};
 use crate::offsets;
@@ -16,9 +16,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-pub const EVENTS: &str = "/v0/events?name=bench";
-pub const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
 
 pub fn run(settings: &Settings) {
     if let Some(other) = &settings.beside {
@@ -309,18 +306,4 @@ fn post_event(address: SocketAddr, query: &str) -> String {
 
 fn post(address: SocketAddr, query: &str, body: &str) -> String {
     request(address, &format!("POST /v0/events?name=bench&{query}"), body)
-}
-
-pub fn publish(admin: SocketAddr) {
-    // It gives up after a minute of its own; a long backlog takes several.
-    for _ in 0..60 {
-        if request(admin, "POST /admin/v1/publish", "").starts_with("HTTP/1.1 200") {
-            return;
-        }
-    }
-    panic!("not everything was published");
-}
-
-pub fn published_rows(admin: SocketAddr) -> f64 {
-    metric(admin, "forebay_compactor_published_rows_total")
 }

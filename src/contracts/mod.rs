@@ -306,7 +306,7 @@ pub struct Entry {
 
 /// Every contract, in the order in which they are asked whether a path is theirs. The first words the refusal of a path that
 /// none owns.
-pub static TABLE: [&Entry; 6] = [
+pub static TABLE: &[&Entry] = &[
     &tinybird::ENTRY,
     &polaris::ENTRY,
     &amperity::ENTRY,

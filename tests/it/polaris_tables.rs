@@ -252,62 +252,6 @@ fn tables_of_the_second_generation() {
 }
 
 #[test]
-fn tables_of_the_first_generation() {
-    let daemon = Daemon::dev();
-    let body = json!({
-        "name": "t",
-        "inputSchema": [
-            {"type": "string", "name": "__time"},
-            {"type": "string", "name": "city"},
-            {"type": "long", "name": "n"},
-            {"type": "float", "name": "f"},
-            {"type": "double", "name": "d"},
-        ],
-        "rollupSchema": [{"name": "sum_n", "fieldName": "n"}],
-    });
-    let made = call(&daemon, "POST", "/v1/tables", &body);
-    assert_eq!(made.status, 201, "{}", made.text());
-    let table = made.json();
-    assert_eq!(
-        (&table["inputSchema"], &table["rollupSchema"]),
-        (&body["inputSchema"], &body["rollupSchema"])
-    );
-    let id = table["id"].as_str().unwrap();
-    let event = "{\"__time\":\"2024-01-01 00:00:00\",\"city\":\"x\",\"n\":1,\"f\":0.5,\"d\":2.5,\"other\":1}";
-    assert_eq!(push(&daemon, &format!("/v1/events/{id}"), event).status, 200);
-    assert_eq!(
-        fields(&daemon.rows("t")[0]),
-        json!({"__time": "2024-01-01T00:00:00Z", "city": "x", "n": 1, "f": 0.5, "d": 2.5})
-    );
-    assert_eq!(get(&daemon, &format!("/v1/tables/{id}"))["name"], "t");
-    assert_eq!(get(&daemon, "/v1/tables")["values"][0]["inputSchema"], body["inputSchema"]);
-    let mut change = body.clone();
-    change["version"] = 0.into();
-    change["inputSchema"].as_array_mut().unwrap().push(json!({"type": "string", "name": "more"}));
-    assert_eq!(call(&daemon, "PUT", &format!("/v1/tables/{id}"), &change).json()["version"], 1);
-    let columns = |count: usize| {
-        json!((0..count).map(|n| json!({"name": format!("c{n}"), "type": "long"})).collect::<Vec<_>>())
-    };
-    for (body, why) in [
-        (json!({"name": "", "inputSchema": []}), "not empty"),
-        (json!({"name": "t ", "inputSchema": []}), "white space"),
-        (json!({"name": "__t", "inputSchema": []}), "reserved"),
-        (json!({"name": "u", "inputSchema": [{"name": " a", "type": "long"}]}), "white space"),
-        (json!({"name": "u", "inputSchema": [{"name": "__a", "type": "long"}]}), "reserved"),
-        (json!({"name": "u", "inputSchema": [{"name": "a", "type": "json"}]}), "string, long"),
-        (json!({"name": "u", "inputSchema": [], "rollupSchema": [{"name": "s", "fieldName": "a"}]}), "\"a\""),
-        (json!({"name": "u", "inputSchema": columns(201)}), "200 columns"),
-    ] {
-        let message = refused(&call(&daemon, "POST", "/v1/tables", &body), 400);
-        assert!(message.contains(why), "{message:?} does not say {why:?}");
-    }
-    assert_eq!(
-        call(&daemon, "POST", "/v1/tables", &json!({"name": "u", "inputSchema": columns(200)})).status,
-        201
-    );
-}
-
-#[test]
 fn of_concurrent_creates_one_wins() {
     let daemon = Daemon::dev();
     let statuses = |path: &str, body: &Value| {

@@ -96,7 +96,7 @@ enum Serve {
 /// A good credential; what a call takes beyond it depends on what is asked for.
 const TOKEN: Access = Access::Token(Need::Any);
 
-use Generation::{Middle, Old, Project as New};
+use Generation::{Middle, Project as New};
 use Serve::{All, Project};
 
 static ROUTES: &[Route<Serve>] = &[
@@ -111,11 +111,7 @@ static ROUTES: &[Route<Serve>] = &[
     Route::post("/v1/projects/{project}/connections/{connection}/test", TOKEN, Project(connections::test)),
     Route::get("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::list(call, New))),
     Route::post("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::create(call, New))),
-    Route::get(
-        "/v1/projects/{project}/tables/{table}",
-        TOKEN,
-        Project(|call, id| tables::get(call, id, New)),
-    ),
+    Route::get("/v1/projects/{project}/tables/{table}", TOKEN, Project(tables::get)),
     Route::put(
         "/v1/projects/{project}/tables/{table}",
         TOKEN,
@@ -123,12 +119,8 @@ static ROUTES: &[Route<Serve>] = &[
     ),
     Route::get("/v2/tables", TOKEN, All(|call, _| tables::list(call, Middle))),
     Route::post("/v2/tables", TOKEN, All(|call, _| tables::create(call, Middle))),
-    Route::get("/v2/tables/{table}", TOKEN, All(|call, id| tables::get(call, id, Middle))),
+    Route::get("/v2/tables/{table}", TOKEN, All(tables::get)),
     Route::put("/v2/tables/{table}", TOKEN, All(|call, id| tables::update(call, id, Middle))),
-    Route::get("/v1/tables", TOKEN, All(|call, _| tables::list(call, Old))),
-    Route::post("/v1/tables", TOKEN, All(|call, _| tables::create(call, Old))),
-    Route::get("/v1/tables/{table}", TOKEN, All(|call, id| tables::get(call, id, Old))),
-    Route::put("/v1/tables/{table}", TOKEN, All(|call, id| tables::update(call, id, Old))),
     Route::get("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs_shown::list(call))),
     Route::post("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs::create(call))),
     Route::get("/v1/projects/{project}/jobs/{job}", TOKEN, Project(jobs_shown::get)),
@@ -143,8 +135,7 @@ static ROUTES: &[Route<Serve>] = &[
 ];
 
 /// Where the paths of this contract begin.
-const PREFIXES: [&str; 6] =
-    ["/v1/events", "/v1/projects", "/v1/tables", "/v1/metrics", "/v2", "/auth/realms"];
+const PREFIXES: [&str; 5] = ["/v1/events", "/v1/projects", "/v1/metrics", "/v2", "/auth/realms"];
 
 /// Roles of clients.
 static WORDS: Words = Words { role: scopes_of, claim: |_, _| None, token: None };

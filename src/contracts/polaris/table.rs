@@ -1,4 +1,4 @@
-//! What a body of the tables routes declares, in the words of three generations of the contract, as plain data.
+//! What a body of the tables routes declares, in the words of two generations of the contract, as plain data.
 
 use super::TIME;
 use super::fields::{Fields, wrong};
@@ -58,8 +58,6 @@ const FIELDS: [&str; 26] = [
 /// Which of the contract's ages a route is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generation {
-    /// `/v1/tables`, 2022.
-    Old,
     /// `/v2/tables`.
     Middle,
     /// `/v1/projects/{p}/tables`.
@@ -69,7 +67,6 @@ pub(super) enum Generation {
 impl Generation {
     fn columns_max(self) -> usize {
         match self {
-            Self::Old => 200,
             Self::Middle => 400,
             Self::Project => 1000,
         }
@@ -94,7 +91,6 @@ pub(super) struct About {
     pub(super) query_granularity: Option<Value>,
     /// Columns declared as measures.
     pub(super) measures: Vec<String>,
-    pub(super) rollup_schema: Option<Value>,
     pub(super) created_by: Option<Value>,
     pub(super) modified_by: Option<Value>,
     /// Microseconds since the epoch.
@@ -113,7 +109,6 @@ impl Default for About {
             time_resolution: None,
             query_granularity: None,
             measures: Vec::new(),
-            rollup_schema: None,
             created_by: None,
             modified_by: None,
             modified_at: None,
@@ -135,118 +130,68 @@ pub(super) struct Declared {
 
 impl Declared {
     pub(super) fn parse(body: &Value, generation: Generation) -> Result<Self, Reject> {
-        match generation {
-            Generation::Old => old(body),
-            Generation::Middle | Generation::Project => new(body, generation),
+        let fields = Fields::of(body, "the table")?.only(&FIELDS)?;
+        let name = fields.required("name")?;
+        check_name(name)?;
+        let kind = fields.required("type")?;
+        if !matches!(kind, "detail" | "aggregate") {
+            return Err(wrong(format!("the table's type is \"detail\" or \"aggregate\", not {kind:?}")));
         }
-    }
-}
-
-fn new(body: &Value, generation: Generation) -> Result<Declared, Reject> {
-    let fields = Fields::of(body, "the table")?.only(&FIELDS)?;
-    let name = fields.required("name")?;
-    check_name(name)?;
-    let kind = fields.required("type")?;
-    if !matches!(kind, "detail" | "aggregate") {
-        return Err(wrong(format!("the table's type is \"detail\" or \"aggregate\", not {kind:?}")));
-    }
-    let mut columns = Vec::new();
-    let mut measures = Vec::new();
-    for column in fields.list("schema")? {
-        let column = Fields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
-        let name = column.required("name")?;
-        check_column_name(name)?;
-        match (kind, column.text("type")?) {
-            (_, None | Some("dimension")) => {}
-            ("aggregate", Some("measure")) => measures.push(name.to_owned()),
-            (_, Some(other)) => {
-                return Err(wrong(format!(
-                    "column {name:?}: {other:?} is no type of a column of this table"
-                )));
+        let mut columns = Vec::new();
+        let mut measures = Vec::new();
+        for column in fields.list("schema")? {
+            let column = Fields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
+            let name = column.required("name")?;
+            check_column_name(name)?;
+            match (kind, column.text("type")?) {
+                (_, None | Some("dimension")) => {}
+                ("aggregate", Some("measure")) => measures.push(name.to_owned()),
+                (_, Some(other)) => {
+                    return Err(wrong(format!(
+                        "column {name:?}: {other:?} is no type of a column of this table"
+                    )));
+                }
             }
+            // Only the time column's type goes without saying.
+            let data_type = match column.text("dataType")? {
+                None if name == TIME => "timestamp",
+                _ => column.required("dataType")?,
+            };
+            columns.push(types::column(name, data_type).map_err(wrong)?);
         }
-        // Only the time column's type goes without saying.
-        let data_type = match column.text("dataType")? {
-            None if name == TIME => "timestamp",
-            _ => column.required("dataType")?,
+        // A strict table without columns would hold nothing.
+        let modes: &[&str] =
+            if columns.is_empty() { &["flexible", "strict"] } else { &["strict", "flexible"] };
+        let flexible = fields.word("schemaMode", modes_of(modes))? == "flexible";
+        let columns = with_time(columns, generation)?;
+        let description = fields.text("description")?.unwrap_or_default();
+        if description.chars().count() > DESCRIPTION_CHARS_MAX {
+            return Err(wrong(format!("the description has more than {DESCRIPTION_CHARS_MAX} characters")));
+        }
+        let clustering_columns = fields.texts("clusteringColumns")?;
+        let known = |name: &&str| columns.iter().any(|column| column.name == **name);
+        if let Some(unknown) = clustering_columns.iter().find(|name| !flexible && !known(name)) {
+            return Err(wrong(format!("clusteringColumns names {unknown:?}, which the schema has not")));
+        }
+        let about = About {
+            kind: kind.to_owned(),
+            flexible,
+            partitioning_granularity: fields.word("partitioningGranularity", &GRANULARITIES)?.to_owned(),
+            clustering_columns: clustering_columns.into_iter().map(str::to_owned).collect(),
+            storage_policy: fields.get("storagePolicy").cloned(),
+            time_resolution: fields.get("timeResolution").cloned(),
+            query_granularity: fields.get("queryGranularity").cloned(),
+            measures,
+            ..About::default()
         };
-        columns.push(types::column(name, data_type).map_err(wrong)?);
+        let version = fields.number("version")?;
+        Ok(Declared { name: name.to_owned(), version, columns, description: description.to_owned(), about })
     }
-    // A strict table without columns would hold nothing.
-    let modes: &[&str] = if columns.is_empty() { &["flexible", "strict"] } else { &["strict", "flexible"] };
-    let flexible = fields.word("schemaMode", modes_of(modes))? == "flexible";
-    let columns = with_time(columns, generation)?;
-    let description = fields.text("description")?.unwrap_or_default();
-    if description.chars().count() > DESCRIPTION_CHARS_MAX {
-        return Err(wrong(format!("the description has more than {DESCRIPTION_CHARS_MAX} characters")));
-    }
-    let clustering_columns = fields.texts("clusteringColumns")?;
-    let known = |name: &&str| columns.iter().any(|column| column.name == **name);
-    if let Some(unknown) = clustering_columns.iter().find(|name| !flexible && !known(name)) {
-        return Err(wrong(format!("clusteringColumns names {unknown:?}, which the schema has not")));
-    }
-    let about = About {
-        kind: kind.to_owned(),
-        flexible,
-        partitioning_granularity: fields.word("partitioningGranularity", &GRANULARITIES)?.to_owned(),
-        clustering_columns: clustering_columns.into_iter().map(str::to_owned).collect(),
-        storage_policy: fields.get("storagePolicy").cloned(),
-        time_resolution: fields.get("timeResolution").cloned(),
-        query_granularity: fields.get("queryGranularity").cloned(),
-        measures,
-        ..About::default()
-    };
-    let version = fields.number("version")?;
-    Ok(Declared { name: name.to_owned(), version, columns, description: description.to_owned(), about })
 }
 
 /// The words with the default first.
 fn modes_of(modes: &[&str]) -> &'static [&'static str] {
     if modes.first() == Some(&"flexible") { &["flexible", "strict"] } else { &["strict", "flexible"] }
-}
-
-fn old(body: &Value) -> Result<Declared, Reject> {
-    let fields = Fields::of(body, "the table")?;
-    let fields = fields.only(&["name", "inputSchema", "rollupSchema", "id", "version", "description"])?;
-    let name = fields.required("name")?;
-    check_name(name)?;
-    let mut columns = Vec::new();
-    for column in fields.list("inputSchema")? {
-        let column = Fields::of(column, "a column of inputSchema")?.only(&["name", "type"])?;
-        let (name, data_type) = (column.required("name")?, column.required("type")?);
-        check_column_name(name)?;
-        if !matches!(data_type, "string" | "long" | "float" | "double")
-            && (name, data_type) != (TIME, "timestamp")
-        {
-            let message = format!("column {name:?}: {data_type:?} is not string, long, float or double");
-            return Err(wrong(message));
-        }
-        columns.push(types::column(name, data_type).map_err(wrong)?);
-    }
-    // In this generation the time had a plain type, and came as text or as milliseconds all the same.
-    for time in columns.iter_mut().filter(|column| column.name == TIME) {
-        *time = Column { declared: time.declared.take(), ..types::time() };
-    }
-    let columns = with_time(columns, Generation::Old)?;
-    for rollup in fields.list("rollupSchema")? {
-        let rollup = Fields::of(rollup, "a column of rollupSchema")?;
-        let field = match rollup.text("fieldName")?.or(rollup.text("inputField")?) {
-            Some(field) => field,
-            None => rollup.required("name")?,
-        };
-        if !columns.iter().any(|column| column.name == field) {
-            return Err(wrong(format!("rollupSchema refers to {field:?}, which inputSchema has not")));
-        }
-    }
-    let about =
-        About { flexible: false, rollup_schema: fields.get("rollupSchema").cloned(), ..About::default() };
-    Ok(Declared {
-        name: name.to_owned(),
-        version: fields.number("version")?,
-        columns,
-        description: fields.text("description")?.unwrap_or_default().to_owned(),
-        about,
-    })
 }
 
 /// Names that the contract refuses; what else a stream may not be called is the catalog's to say.

@@ -1,4 +1,4 @@
-//! The tables routes, of three generations. A table is a stream; what a stream has no place for is kept in its settings.
+//! The tables routes, of two generations. A table is a stream; what a stream has no place for is kept in its settings.
 
 use super::fields::{self, wrong};
 use super::reply;
@@ -77,18 +77,17 @@ pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Re
         if_exists: IfExists::Error,
     });
     let stream = made.map_err(refused)?;
-    let location = match (&request.project, generation) {
-        (Some(project), _) => format!("/v1/projects/{project}/tables/{}", stream.name),
-        (None, Generation::Old) => format!("/v1/tables/{}", stream.uuid),
-        (None, _) => format!("/v2/tables/{}", stream.uuid),
+    let location = match &request.project {
+        Some(project) => format!("/v1/projects/{project}/tables/{}", stream.name),
+        None => format!("/v2/tables/{}", stream.uuid),
     };
-    Ok(reply::created(&location, &whole(request, &stream, generation)?))
+    Ok(reply::created(&location, &whole(request, &stream)?))
 }
 
-pub(super) fn get(request: &Request<'_>, id: &str, generation: Generation) -> Result<Reply, Reject> {
+pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let stream = find(request, id)?;
     request.require_read(&stream)?;
-    Ok(reply::ok(&whole(request, &stream, generation)?))
+    Ok(reply::ok(&whole(request, &stream)?))
 }
 
 pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Reply, Reject> {
@@ -107,9 +106,7 @@ pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Repl
         }
         let mut summary = summary(&stream, &about, &totals);
         if generation != Generation::Project {
-            let listed =
-                if generation == Generation::Old { old(&stream, &about) } else { schema(&stream, &about) };
-            summary.extend(listed);
+            summary.extend(schema(&stream, &about));
         }
         values.push(Value::Object(summary));
     }
@@ -152,7 +149,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
         force: false,
     };
     let stream = request.control().alter_stream(stream.id, None, &alter).map_err(refused)?;
-    Ok(reply::ok(&whole(request, &stream, generation)?))
+    Ok(reply::ok(&whole(request, &stream)?))
 }
 
 /// The declared columns, and the others that data brought. A job's mapping stays with its column.
@@ -211,10 +208,10 @@ pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, R
     progress.map(|progress| progress.counts).map_err(|error| Reject::internal(&error))
 }
 
-fn whole(request: &Request<'_>, stream: &Stream, generation: Generation) -> Result<Value, Reject> {
+fn whole(request: &Request<'_>, stream: &Stream) -> Result<Value, Reject> {
     let about = About::of(stream);
     let mut table = summary(stream, &about, &totals(request, stream)?);
-    table.extend(if generation == Generation::Old { old(stream, &about) } else { schema(stream, &about) });
+    table.extend(schema(stream, &about));
     Ok(Value::Object(table))
 }
 
@@ -283,22 +280,5 @@ fn schema(stream: &Stream, about: &About) -> Map<String, Value> {
             table.insert(key.to_owned(), value.clone());
         }
     }
-    table
-}
-
-/// The same as it was in 2022.
-fn old(stream: &Stream, about: &About) -> Map<String, Value> {
-    let columns: Vec<Value> = stream
-        .schema
-        .columns
-        .iter()
-        .map(|column| {
-            let declared = column.declared.as_deref().unwrap_or_else(|| types::data_type(column));
-            json!({"name": column.name, "type": declared})
-        })
-        .collect();
-    let mut table = Map::new();
-    table.insert("inputSchema".to_owned(), columns.into());
-    table.insert("rollupSchema".to_owned(), about.rollup_schema.clone().unwrap_or_else(|| json!([])));
     table
 }
