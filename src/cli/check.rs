@@ -1,4 +1,4 @@
-//! `forebay check`: is the configuration good?
+//! `forebay check`: validates the configuration.
 
 use super::{ConfigArgs, EX_USAGE, output};
 use crate::config::{Config, Flags};
@@ -24,10 +24,10 @@ impl Check {
             Err(error) => return output::fail(&error, EX_USAGE),
         };
         let server = &config.server;
-        // `load` has checked it.
+        // `Config::load` has already validated the destination.
         let destination = config.destination().map(|destination| destination.url());
         output::print(&format!(
-            "data directory  {}\ningest          {}\nadmin           {}\ntls             {tls}\ndestination     {}\nconfiguration is good\n",
+            "data directory  {}\ningest          {}\nadmin           {}\ntls             {tls}\ndestination     {}\nconfiguration is valid\n",
             server.data_dir.display(),
             server.listen,
             server.admin_listen,
@@ -37,9 +37,9 @@ impl Check {
     }
 }
 
-/// The certificate, and until when it is valid.
+/// The certificate file and its expiry.
 fn certificate(config: &Config, tls: &Tls) -> String {
     let end = jiff::Timestamp::from_second(tls.not_after());
-    let end = end.map_or_else(|_| "its end unknown".to_owned(), |end| format!("valid until {end}"));
+    let end = end.map_or_else(|_| "expiry unknown".to_owned(), |end| format!("valid until {end}"));
     format!("{}, {end}", config.tls.cert.display())
 }

@@ -1,4 +1,4 @@
-//! A client of the admin listener, for the commands that ask a running daemon.
+//! A client of the admin API, for the commands that query a running daemon.
 
 use super::{EX_UNAVAILABLE, output};
 use reqwest::{Method, RequestBuilder};
@@ -6,13 +6,13 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long an answer may take.
+/// The timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(70);
 
-/// Which daemon, and how to print what it says.
+/// Which daemon to query, and how to print its answer.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Admin {
-    /// Address of the daemon's admin listener.
+    /// URL of the daemon's admin listener.
     #[arg(
         long = "admin-url",
         value_name = "URL",
@@ -21,7 +21,7 @@ pub(super) struct Admin {
         global = true
     )]
     url: String,
-    /// The administrator's token; a daemon that runs with --dev needs none.
+    /// Admin token; not required by a daemon that runs with --dev.
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
     /// Print JSON instead of tables.
@@ -31,16 +31,16 @@ pub(super) struct Admin {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    #[error("no daemon answers at {url}")]
+    #[error("cannot reach the daemon at {url}")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("{url} answered {status}: {detail}")]
     Refused { url: String, status: u16, detail: String, problem: Box<Value> },
-    #[error("{url} answered what is not JSON; is it the admin listener?")]
+    #[error("the answer of {url} is not JSON; check that this is the admin listener")]
     NotJson { url: String },
 }
 
 impl AskError {
-    /// Prints it, and gives the status to exit with.
+    /// Prints the error and returns the exit status.
     pub(super) fn fail(&self) -> ExitCode {
         output::fail(self, if matches!(self, Self::Unreachable { .. }) { EX_UNAVAILABLE } else { 1 })
     }
@@ -51,7 +51,7 @@ impl Admin {
         reqwest::Client::builder().timeout(TIMEOUT).build()
     }
 
-    /// One request, and what comes of it: the answer as JSON if that is asked for, otherwise as `show` puts it.
+    /// Sends one request and prints the answer: as JSON with `--json`, otherwise through `show`.
     pub(super) async fn run(
         &self,
         method: Method,
@@ -62,7 +62,7 @@ impl Admin {
         self.run_as(method, path, |request| with_json(request, body), show).await
     }
 
-    /// The same with bytes as the body.
+    /// Like [`Self::run`], with bytes as the body.
     pub(super) async fn run_with(
         &self,
         method: Method,
@@ -92,12 +92,12 @@ impl Admin {
         ExitCode::SUCCESS
     }
 
-    /// `GET` of a path such as `/admin/v1/status`.
+    /// Sends `GET` for a path such as `/admin/v1/status`.
     pub(super) async fn get(&self, client: &reqwest::Client, path: &str) -> Result<Value, AskError> {
         self.ask(client, Method::GET, path, None).await
     }
 
-    /// Any request, with JSON as its body. What has no answer is null.
+    /// Sends a request with an optional JSON body. An empty answer is returned as null.
     pub(super) async fn ask(
         &self,
         client: &reqwest::Client,
@@ -146,7 +146,7 @@ fn with_json(request: RequestBuilder, body: Option<&Value>) -> RequestBuilder {
     }
 }
 
-/// One segment of a path.
+/// Percent-encodes a text as one segment of a path.
 pub(super) fn path_segment(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }

@@ -1,11 +1,11 @@
-//! `forebay completions` and `forebay man`: made from the same definitions that parse the command line.
+//! `forebay completions` and `forebay man`: generated from the same definitions that parse the command line.
 
 use super::{Cli, output};
 use clap::CommandFactory;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Print the completions for a shell: `forebay completions bash > /etc/bash_completion.d/forebay`
+/// Print shell completions: `forebay completions bash > /etc/bash_completion.d/forebay`
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
     shell: clap_complete::Shell,
@@ -23,7 +23,7 @@ impl Completions {
 /// Write the manual pages, one for each command: `forebay man /usr/local/share/man/man1`
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// Made if it is not there.
+    /// Directory to write to; created if it does not exist.
     directory: PathBuf,
 }
 

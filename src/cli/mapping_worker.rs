@@ -1,4 +1,4 @@
-//! `forebay mapping-worker`: what the daemon starts to evaluate templates. Nobody else has a use for it.
+//! `forebay mapping-worker`: the process that the daemon starts to evaluate templates. It is not for use by hand.
 
 use super::output;
 use crate::mapping::worker;
@@ -8,13 +8,13 @@ use std::time::Duration;
 /// Evaluate templates for the daemon.
 #[derive(Debug, clap::Args)]
 pub(super) struct MappingWorker {
-    /// Memory in bytes, beyond what the process has when it starts.
+    /// Memory limit in bytes, on top of what the process uses when it starts.
     #[arg(long)]
     memory_max: u64,
-    /// What one template may take, in milliseconds.
+    /// Time limit for one template, in milliseconds.
     #[arg(long)]
     deadline_ms: u64,
-    /// The daemon's process, with which this one ends.
+    /// Process ID of the daemon; this process ends with it.
     #[arg(long)]
     parent: u32,
 }

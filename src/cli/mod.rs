@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! The command line, with one file per subcommand.
 
 mod check;
 mod client;
@@ -34,23 +34,23 @@ enum Command {
     Check(check::Check),
     /// Show what a running daemon is doing.
     Status(status::Status),
-    /// Look at streams, and change what their records become.
+    /// Show and manage streams, their schemas and their policies.
     Stream(stream::Stream),
-    /// Make, list and revoke tokens.
+    /// Create, list and revoke tokens.
     Token(identity::Token),
-    /// Make, list and delete OAuth clients.
+    /// Create, list and delete OAuth clients.
     Client(identity::Client),
-    /// List the keys that sign tokens, and put new ones into use.
+    /// List and rotate the keys that sign tokens.
     Key(identity::Key),
-    /// Send a file of NDJSON to a stream.
+    /// Send NDJSON files to a stream.
     Load(load::Load),
-    /// Make a stream's files of a time anew, under its schema of now.
+    /// Rebuild the files of a stream for a time range, under its current schema.
     Replay(replay::Replay),
-    /// Publish files that were held back, after what held them back was mended.
+    /// Publish files that were held back, once the cause is fixed.
     Recover(recover::Recover),
-    /// Look at a write-ahead log, running or not, and mend one that is not.
+    /// Inspect a write-ahead log, and repair one that is not in use.
     Wal(wal::Wal),
-    /// Print the completions for a shell.
+    /// Print shell completions.
     Completions(manual::Completions),
     /// Write the manual pages to a directory.
     Man(manual::Man),
@@ -58,7 +58,7 @@ enum Command {
     MappingWorker(mapping_worker::MappingWorker),
 }
 
-/// Where settings come from, for the commands that need them.
+/// The source of the settings, for the commands that need them.
 #[derive(Debug, Clone, clap::Args)]
 struct ConfigArgs {
     /// Configuration file (TOML).
@@ -66,7 +66,7 @@ struct ConfigArgs {
     config: Option<PathBuf>,
 }
 
-/// Exit status for a bad configuration or command line (`sysexits.h`).
+/// Exit status for an invalid configuration or command line (`sysexits.h`).
 const EX_USAGE: u8 = 64;
 /// Exit status if the daemon cannot be reached (`sysexits.h`).
 const EX_UNAVAILABLE: u8 = 69;
@@ -98,7 +98,7 @@ fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
         Err(error) => return output::fail(&error, 1),
     };
     let ended = runtime.block_on(command);
-    // A thread that reads from a terminal must not keep the process.
+    // A thread that reads from a terminal must not keep the process alive.
     runtime.shutdown_background();
     ended
 }

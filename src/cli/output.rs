@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs.
+//! The output of commands: tables for people, JSON for programs.
 
 use crate::error::chain;
 use serde::Serialize;
@@ -8,23 +8,23 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Prints an error and its causes, and gives the status to exit with.
+/// Prints an error with its causes, and returns the exit status.
 pub(super) fn fail(error: &dyn Error, status: u8) -> ExitCode {
     fail_with(&chain(error), status)
 }
 
-/// The same for a message.
+/// Like [`fail`], for a message.
 pub(super) fn fail_with(message: &str, status: u8) -> ExitCode {
     eprintln!("forebay: {message}");
     ExitCode::from(status)
 }
 
-/// Prints text. A reader that went away has seen enough: that is no error.
+/// Prints text. A closed pipe is not an error: its reader has seen enough.
 pub(super) fn print(text: &str) {
     try_print(text).ok();
 }
 
-/// The same for those who want to know.
+/// Like [`print`], for callers that must know whether it failed.
 pub(super) fn try_print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -32,11 +32,11 @@ pub(super) fn try_print(text: &str) -> std::io::Result<()> {
 
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) {
-    // Only types of ours come here, and none of them can fail to serialize.
+    // Callers pass only our own types, and none of them can fail to serialize.
     print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
 }
 
-/// Columns in alignment. Headings that start with `>` are aligned to the right.
+/// A table with aligned columns. A column whose heading starts with `>` is aligned to the right.
 pub(super) struct Table {
     headings: &'static [&'static str],
     rows: Vec<Vec<String>>,
@@ -88,17 +88,17 @@ pub(super) fn time(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |time| time.to_string())
 }
 
-/// A text in an answer of the daemon.
+/// Formats a string of the daemon's answer.
 pub(super) fn word(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
 
-/// A number in an answer of the daemon.
+/// Formats a number of the daemon's answer.
 pub(super) fn count(value: &Value) -> String {
     number(value.as_u64().unwrap_or(0))
 }
 
-/// A number of bytes in an answer of the daemon.
+/// Formats a number of bytes of the daemon's answer.
 pub(super) fn size(value: &Value) -> String {
     bytes(value.as_u64().unwrap_or(0))
 }

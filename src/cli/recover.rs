@@ -1,4 +1,4 @@
-//! `forebay recover`: files that were held back, published after the mend.
+//! `forebay recover`: publishes files that were held back, once the cause is fixed.
 
 use super::client::{Admin, AskError, path_segment};
 use super::output::{self, Table, word};
@@ -8,21 +8,21 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often it is asked how far it is.
+/// How often the progress is polled.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Publish files that were held back because they did not fit their table, after the table or its mapping was mended.
+/// Publish files that were held back because they did not fit their table, once the table or its mapping is fixed.
 ///
-/// Files that fit the table now are published as they are. Where the mapping was changed to fit the table, they are made
-/// anew under it. Waits for the end. Exits with 1 if some are held back still, and says why.
+/// Files that fit the table now are published as they are. Where the mapping was changed to fit the table, files are
+/// rebuilt under it. Waits for completion. Exits with 1 if files are still held back, and prints why.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recover {
     #[command(flatten)]
     admin: Admin,
-    /// Name or id of the stream; left out, all streams.
+    /// Name or ID of the stream; all streams by default.
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// Do not wait for the end.
+    /// Do not wait for completion.
     #[arg(long)]
     no_wait: bool,
 }
@@ -55,7 +55,7 @@ impl Recover {
         Ok((outcome, failed))
     }
 
-    /// Waits until everything is published. Returns whether it is.
+    /// Waits until all replays have ended and all files are published. Returns whether every replay succeeded.
     async fn follow(&self, client: &reqwest::Client, outcome: &Value) -> Result<bool, AskError> {
         let list = |what: &str| outcome[what].as_array().cloned().unwrap_or_default();
         let mut good = true;
@@ -86,9 +86,9 @@ impl Recover {
 fn show(outcome: &Value) -> String {
     let list = |what: &str| outcome[what].as_array().cloned().unwrap_or_default();
     let (published, replays, held) = (list("published"), list("replays"), list("held"));
-    let mut text = format!("{} published, {} made anew\n", published.len(), replays.len());
+    let mut text = format!("{} published, {} rebuilt\n", published.len(), replays.len());
     if !held.is_empty() {
-        let mut table = Table::new(&["held back", "stream", "because"]);
+        let mut table = Table::new(&["held back", "stream", "reason"]);
         for file in &held {
             table.row(["object", "stream", "reason"].map(|field| word(&file[field])));
         }

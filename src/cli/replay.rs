@@ -1,4 +1,4 @@
-//! `forebay replay`: a stream's files of a time, made anew.
+//! `forebay replay`: rebuilds the files of a stream for a time range.
 
 use super::client::{Admin, AskError};
 use super::output::{self, Table, count, word};
@@ -10,31 +10,31 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often it is asked how far it is.
+/// How often the progress is polled.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Make a stream's files of a time anew from log and archive, under its schema of now.
+/// Rebuild the files of a stream for a time range from log and archive, under its current schema.
 ///
-/// The files that hold rows received in that time are replaced, each in one step, with all their rows. Waits for the end
-/// and shows how far it is; the daemon goes on with it if this command is ended. Exits with 1 if something could not be
-/// made anew.
+/// The files that hold rows received in that range are replaced, each in one step, with all their rows. Waits for
+/// completion and shows the progress; the daemon continues the replay if this command is interrupted. Exits with 1 if
+/// some files could not be rebuilt.
 #[derive(Debug, clap::Args)]
 pub(super) struct Replay {
     #[command(flatten)]
     admin: Admin,
-    /// Name or id of the stream.
+    /// Name or ID of the stream.
     #[arg(long, value_name = "NAME")]
     stream: String,
-    /// Receive time to begin with: RFC 3339, or without a zone (UTC), or a date.
+    /// Start of the range, as receive time: RFC 3339, or without a zone (UTC), or a date.
     #[arg(long, value_name = "TIME")]
     from: String,
-    /// Receive time to end before. Left out: now.
+    /// End of the range, as receive time, exclusive; now by default.
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Also if some of the files cannot be made anew, since the archive does not reach back to them.
+    /// Proceed even if some of the files cannot be rebuilt because the archive does not reach back to them.
     #[arg(long)]
     partial: bool,
-    /// Print the number of the replay and do not wait for its end.
+    /// Print the number of the replay and do not wait for its completion.
     #[arg(long)]
     no_wait: bool,
 }
@@ -76,7 +76,7 @@ impl Replay {
         self.admin.ask(client, Method::POST, "/admin/v1/replay", Some(&asked)).await
     }
 
-    /// Shows how far it is until it is over.
+    /// Shows the progress until the replay has ended.
     async fn follow(&self, client: &reqwest::Client, mut replay: Value) -> Result<Value, AskError> {
         let path = format!("/admin/v1/replay/{}", replay["id"]);
         let bar = self.progress_bar(&replay);
@@ -84,7 +84,7 @@ impl Replay {
             tokio::time::sleep(LOOK).await;
             replay = self.admin.get(client, &path).await?;
             bar.set_position(replay["rows"]["done"].as_u64().unwrap_or(0));
-            let waits = if replay["state"] == "waiting" { "others come before it" } else { "" };
+            let waits = if replay["state"] == "waiting" { "waiting for other replays" } else { "" };
             bar.set_message(replay["error"].as_str().unwrap_or(waits).to_owned());
         }
         bar.finish_and_clear();
@@ -98,7 +98,7 @@ impl Replay {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         let template = "{bar:30} {percent}%  {human_pos}/{human_len} rows  {per_sec}  {eta} left  {msg}";
-        // The template is good; a default would do as well.
+        // The template is valid; otherwise the default would do.
         let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar
@@ -108,7 +108,7 @@ impl Replay {
 fn show(replay: &Value) -> String {
     let mut lines = String::new();
     let (range, cuts, rows) = (&replay["range"], &replay["cuts"], &replay["rows"]);
-    // Text takes everything.
+    // Writing to a `String` cannot fail.
     let mut row = |name: &str, text: String| writeln!(lines, "{name:<12} {text}").unwrap_or_default();
     row("replay", format!("{} of {}: {}", replay["id"], word(&replay["stream"]), word(&replay["state"])));
     row("received", format!("{} to {}", word(&range["from"]), word(&range["to"])));
@@ -126,7 +126,7 @@ fn show(replay: &Value) -> String {
     );
     for name in ["stored", "quarantined", "rescued"] {
         let (before, after) = (&replay["before"][name], &replay["after"][name]);
-        row(name, format!("{} (were {})", count(after), count(before)));
+        row(name, format!("{} (before: {})", count(after), count(before)));
     }
     if let Some(error) = replay["error"].as_str() {
         row("error", error.to_owned());
@@ -134,10 +134,10 @@ fn show(replay: &Value) -> String {
     lines + &missing(&replay["missing"])
 }
 
-/// What stays as it is.
+/// A table of the ranges that cannot be rebuilt and stay as they are.
 fn missing(left: &Value) -> String {
     let Some(left) = left.as_array().filter(|left| !left.is_empty()) else { return String::new() };
-    let mut table = Table::new(&["left as it is", "received from", "to", ">files", ">rows", "gone"]);
+    let mut table = Table::new(&["not rebuilt", "received from", "to", ">files", ">rows", "missing"]);
     for left in left {
         let lost = left["lost"].as_array().map_or(&[][..], Vec::as_slice);
         let lost: Vec<String> =

@@ -13,7 +13,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
-/// The log is poisoned: start again (`EX_SOFTWARE`).
+/// Exit status if the log is poisoned, so that a supervisor restarts the daemon (`EX_SOFTWARE`).
 const EX_SOFTWARE: u8 = 70;
 
 /// Run the daemon.
@@ -21,22 +21,22 @@ const EX_SOFTWARE: u8 = 70;
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigArgs,
-    /// For trying out: loopback only, no credentials, files after a second of quiet.
+    /// Development mode: loopback only, no credentials, files are written after one idle second.
     #[arg(long)]
     dev: bool,
-    /// Where the daemon keeps everything.
+    /// Directory for all data of the daemon.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address for events.
+    /// Listen address for events.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Address for health, metrics and administration.
+    /// Listen address for health checks, metrics and administration.
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
-    /// Print a configuration file with every default, and exit.
+    /// Print a configuration file with all defaults, and exit.
     #[arg(long)]
     print_default_config: bool,
-    /// Read the log and forget it: for measuring.
+    /// Read the log and discard it, for benchmarks.
     #[arg(long, hide = true)]
     discard_log: bool,
 }
@@ -70,7 +70,7 @@ impl Serve {
         let options = daemon::Options { discard: self.discard_log, reload: Some(self.reload(filter)) };
         let ended =
             runtime.block_on(daemon::run(config, options, |addresses, token| greet(dev, addresses, token)));
-        // Blocking tasks that hang on a dead destination must not keep the process.
+        // Blocking tasks that hang on a dead destination must not keep the process alive.
         runtime.shutdown_background();
         match ended {
             Ok(()) => ExitCode::SUCCESS,
@@ -90,7 +90,8 @@ impl Serve {
         Config::load(self.config.config.as_deref(), std::env::vars(), &flags)
     }
 
-    /// What SIGHUP does: the log filter is taken anew from the configuration, and the daemon takes what it can.
+    /// The SIGHUP handler: reloads the log filter and hands the new configuration to the daemon, which applies what
+    /// may change.
     fn reload(self, filter: Filter) -> daemon::Reload {
         Arc::new(move || {
             let reloaded = self.load().and_then(|config| Ok((log_filter(&config)?, config)));
@@ -99,7 +100,10 @@ impl Serve {
             });
             reloaded
                 .inspect_err(|error| {
-                    tracing::error!(error, "the configuration is not good; everything stays as it was");
+                    tracing::error!(
+                        error,
+                        "cannot reload the configuration; the daemon keeps its current settings"
+                    );
                 })
                 .ok()
         })
@@ -132,7 +136,7 @@ fn start_logging(config: &Config) -> Result<Filter, config::ConfigError> {
     Ok(handle)
 }
 
-/// Tells a person where things are, and programs that asked for any port.
+/// Prints the addresses, for people and for programs that asked for port 0.
 fn greet(dev: bool, addresses: Addresses, token: Option<String>) {
     let Addresses { ingest, admin, ingest_tls, admin_tls } = addresses;
     tracing::info!(%ingest, %admin, "ready");
@@ -143,7 +147,7 @@ fn greet(dev: bool, addresses: Addresses, token: Option<String>) {
     println!("  admin   {admin}");
     if let Some(token) = token {
         println!("  token   {token}");
-        println!("          The administrator's token, shown this once: it is stored as a hash only.");
+        println!("          The admin token. It is shown only once: Forebay stores only a hash of it.");
     }
     let credential = if dev { "" } else { " -H \"Authorization: Bearer $TOKEN\"" };
     let events = format!("{ingest}/v0/events?name=visits&wait=table");

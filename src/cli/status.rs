@@ -1,4 +1,4 @@
-//! `forebay status`: what a running daemon is doing.
+//! `forebay status`: shows what a running daemon is doing.
 
 use super::EX_UNAVAILABLE;
 use super::client::{Admin, AskError};
@@ -13,18 +13,19 @@ use std::time::{Duration, Instant};
 /// Erase the screen, go to its top left (ECMA-48).
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not, 69 if none answers.
+/// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not, 69 if it
+/// cannot be reached.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]
     admin: Admin,
-    /// Show it again every so many seconds, with rates.
+    /// Refresh every SECONDS seconds, with rates.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
 }
 
-/// What rates are computed from.
+/// The counts that rates are computed from.
 struct Sample {
     at: Instant,
     rows: u64,
@@ -48,7 +49,7 @@ impl Status {
         }
     }
 
-    /// Shows it once. Breaks if nobody looks any more.
+    /// Shows the status once. Breaks if the reader has closed the pipe.
     async fn show(
         &self,
         client: &reqwest::Client,
@@ -56,7 +57,7 @@ impl Status {
     ) -> ControlFlow<ExitCode, ExitCode> {
         let status = match self.admin.get(client, "/admin/v1/status").await {
             Ok(status) => status,
-            // The daemon's own word for why it cannot be asked more yet.
+            // `detail` is the daemon's own reason for not being ready.
             Err(AskError::Refused { status: 503, detail, .. }) => {
                 return ControlFlow::Continue(output::fail_with(&format!("not ready: {detail}"), 1));
             }
@@ -83,7 +84,7 @@ impl Status {
     }
 }
 
-/// The status for people.
+/// The status as text for people.
 fn text(status: &Value, now: &Sample, before: Option<&Sample>) -> String {
     let uptime = Duration::from_secs(status["uptime_seconds"].as_u64().unwrap_or(0));
     let state = match &status["reason"] {
@@ -109,7 +110,7 @@ fn format_line(name: &str, value: &str) -> String {
     format!("{name:<13}{value}\n")
 }
 
-/// What came in.
+/// The accepted rows and bytes, with their rates, and the streams.
 fn accepted(status: &Value, now: &Sample, before: Option<&Sample>) -> [(&'static str, String); 2] {
     let rate = before.map(|before| {
         let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
@@ -122,7 +123,7 @@ fn accepted(status: &Value, now: &Sample, before: Option<&Sample>) -> [(&'static
     [("accepted", accepted), ("streams", count(&status["streams"]))]
 }
 
-/// How far it has come from the log to the destination.
+/// How far records have come on their way from the log to the destination.
 fn behind(status: &Value) -> [(&'static str, String); 8] {
     let [marks, lags, log, compactor, staged] =
         ["watermarks", "lag_seconds", "log", "compactor", "staged"].map(|part| &status[part]);

@@ -70,7 +70,7 @@ fn the_default_configuration_is_printed_and_is_one() {
     assert_eq!((checked.code, checked.error.as_str()), (Some(0), ""));
     let empty = check("", &[]);
     assert_eq!((empty.code, &empty.out), (Some(0), &checked.out));
-    assert!(checked.out.contains("configuration is good"), "{}", checked.out);
+    assert!(checked.out.contains("configuration is valid"), "{}", checked.out);
     // Each setting has a line of its own to say what it is for.
     for setting in printed.out.lines().filter(|line| line.contains(" = ")) {
         assert!(!setting.starts_with(' ') && !setting.contains('#'), "{setting}");

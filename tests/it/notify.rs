@@ -63,7 +63,9 @@ fn hangup_reads_the_log_filter_again_and_survives_a_bad_file() {
     let config = daemon.dir().join("forebay.toml");
     std::fs::write(&config, "[telemetry]\nlog = 5").unwrap();
     signal(daemon.pid(), "HUP");
-    eventually("the refusal", || daemon.log().contains("everything stays as it was").then_some(()));
+    eventually("the refusal", || {
+        daemon.log().contains("the daemon keeps its current settings").then_some(())
+    });
     std::fs::write(&config, "[telemetry]\nlog = \"warn\"").unwrap();
     signal(daemon.pid(), "HUP");
     eventually("quiet", || {

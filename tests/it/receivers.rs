@@ -400,7 +400,7 @@ fn a_table_that_an_export_does_not_fit_stops_that_export_alone() {
     let patched = request(daemon.admin, "PATCH", &path_of_one, &[], mapping.as_bytes());
     assert_eq!(patched.status, 200, "{}", patched.text());
     let recovered = forebay(&daemon, &["recover"]);
-    assert!(recovered.0 == 0 && recovered.1.contains("1 made anew"), "{recovered:?}");
+    assert!(recovered.0 == 0 && recovered.1.contains("1 rebuilt"), "{recovered:?}");
     let events: Vec<Value> = rows(&daemon, "one").iter().map(|row| row["event"].clone()).collect();
     assert_eq!(events[2], "{\"n\":3}");
     assert_eq!(values(&daemon, "one", "id"), ["1", "2", "3"]);

@@ -317,7 +317,7 @@ fn the_command_line_shows_and_changes_schemas() {
     let accepted = printed(&daemon, &["accept", "e", "n=int16", "o"]);
     assert!(accepted.contains("schema, version 2") && accepted.contains("int16"), "{accepted}");
     let failed = forebay(&daemon, &["accept", "e", "n"]);
-    assert!(String::from_utf8_lossy(&failed.stderr).contains("no field \"n\" is proposed"));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("field \"n\" is not proposed"));
     printed(&daemon, &["accept", "e", "--all"]);
     daemon.post("name=e&wait=table", r#"{"y":1,"z/z":2}"#);
     printed(&daemon, &["dismiss", "e", "z/z"]);

@@ -1,4 +1,4 @@
-//! `forebay client`: OAuth clients, and API keys, which are the same.
+//! `forebay client`: manages OAuth clients. An API key is also a client.
 
 use super::super::client::{Admin, path_segment};
 use super::super::output::{self, Table, word};
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Make, list and delete OAuth clients (API keys), their secrets, and tokens for them.
+/// Create, list and delete OAuth clients (API keys), and manage their secrets and tokens.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Client {
     #[command(flatten)]
@@ -18,57 +18,57 @@ pub(in crate::cli) struct Client {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a client. Its secret is printed this once, alone on standard output.
+    /// Create a client. Its secret is printed once, alone on standard output.
     Create {
-        /// What it is for.
+        /// Name of the client.
         name: String,
         #[arg(
             long = "role",
             value_name = "ROLE",
             required = true,
-            help = "What it may do: ManageStreams, ManageConnections, ManageTables, ManageIngestionJobs, \
+            help = "Role to grant: ManageStreams, ManageConnections, ManageTables, ManageIngestionJobs, \
                     AccessMetrics; streaming-ingest-api:write, api-token-issuer; or a scope such as ingest:STREAM"
         )]
         roles: Vec<String>,
-        /// The project, or tenant, it is bound to.
+        /// Project (tenant) that the client is bound to.
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
     },
     /// List all clients.
     List,
-    /// Make a token for a client that is good for days. It is printed this once, alone on standard output.
+    /// Issue a token for a client, valid for a number of days. It is printed once, alone on standard output.
     Issue {
-        /// Id or name of the client.
+        /// ID or name of the client.
         client: String,
-        /// How long it is good.
+        /// Validity of the token, in days.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
-    /// List the tokens that were made for a client and have not expired.
+    /// List the tokens that were issued for a client and have not expired.
     Tokens {
-        /// Id or name of the client.
+        /// ID or name of the client.
         client: String,
     },
-    /// Put a new secret into use, which is printed this once. The one before, and the tokens made by it, stay good for a
-    /// while; older ones cease at once.
+    /// Create a new secret and print it once. The previous secret and the tokens issued with it stay valid for a while;
+    /// older ones become invalid at once.
     Rotate {
-        /// Id or name of the client.
+        /// ID or name of the client.
         client: String,
-        /// How long the secret before stays good, such as 0s or 30d; otherwise as configured.
+        /// How long the previous secret stays valid, such as 0s or 30d; by default as configured.
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         grace: Option<u64>,
     },
-    /// Revoke at once the secrets before the one in use, with the tokens made by them.
+    /// Revoke all secrets before the current one at once, with the tokens issued with them.
     Revoke {
-        /// Id or name of the client.
+        /// ID or name of the client.
         client: String,
-        /// The one in use as well: no token of the client is good until there is a new secret.
+        /// Revoke the current secret too: no token of the client is valid until it has a new secret.
         #[arg(long)]
         all: bool,
     },
-    /// Delete a client. The tokens that it got cease at once.
+    /// Delete a client. Its tokens become invalid at once.
     Delete {
-        /// Id or name of the client.
+        /// ID or name of the client.
         client: String,
     },
 }
@@ -80,7 +80,9 @@ impl Client {
         let of = |client: &str, what: &str| format!("{CLIENTS}/{}/{what}", path_segment(client));
         let show_secret = |made: &Value| {
             let id = word(&made["client_id"]);
-            let about = format!("The secret of client {id}, shown this once: it is stored as a hash only.");
+            let about = format!(
+                "The secret of client {id}. It is shown only once: Forebay stores only a hash of it."
+            );
             show_once(&made["client_secret"], &about);
         };
         match &self.command {
@@ -94,7 +96,7 @@ impl Client {
             Command::Issue { client, days } => {
                 let show = |made: &Value| {
                     let about = format!(
-                        "The token, good until {}, shown this once: it is not stored.",
+                        "The token is valid until {}. It is shown only once and is not stored.",
                         word(&made["expires_at"])
                     );
                     show_once(&made["token"], &about);
@@ -122,7 +124,7 @@ impl Client {
 }
 
 fn tokens(body: &Value) -> Table {
-    let mut table = Table::new(&["token", "secret", "made by", "made", "good until"]);
+    let mut table = Table::new(&["token", "secret", "created by", "created", "valid until"]);
     for token in body["tokens"].as_array().into_iter().flatten() {
         let columns = ["id", "secret", "made_by", "created_at", "expires_at"];
         table.row(columns.map(|column| word(&token[column])));

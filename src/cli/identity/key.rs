@@ -1,4 +1,4 @@
-//! `forebay key`.
+//! `forebay key`: lists, rotates and deletes the keys that sign tokens.
 
 use super::super::client::{Admin, path_segment};
 use super::super::output::{self, Table, word};
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// List the keys that sign tokens, and put new ones into use.
+/// List and rotate the keys that sign tokens.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Key {
     #[command(flatten)]
@@ -18,17 +18,17 @@ pub(in crate::cli) struct Key {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List all keys, the newest first.
+    /// List all keys, newest first.
     List,
-    /// Put a new key into use.
+    /// Create a new key, which signs tokens from now on.
     Rotate {
-        /// How long what older keys signed stays good, such as 0s or 30d; otherwise as configured.
+        /// How long tokens signed by older keys stay valid, such as 0s or 30d; by default as configured.
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         grace: Option<u64>,
     },
-    /// Forget an old key. What it signed ceases at once.
+    /// Delete an old key. Tokens that it signed become invalid at once.
     Delete {
-        /// Id of the key.
+        /// ID of the key.
         kid: String,
     },
 }
@@ -54,7 +54,7 @@ impl Key {
 }
 
 fn list(body: &Value) -> Table {
-    let mut table = Table::new(&["key", "algorithm", "signs", "created", "good until"]);
+    let mut table = Table::new(&["key", "algorithm", "signs", "created", "valid until"]);
     for key in body["keys"].as_array().into_iter().flatten() {
         table.row([
             word(&key["kid"]),

@@ -1,4 +1,4 @@
-//! `forebay token`.
+//! `forebay token`: creates, lists, refreshes and revokes tokens.
 
 use super::super::client::{Admin, path_segment};
 use super::super::output::{self, Table, word};
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Make, list and revoke tokens.
+/// Create, list and revoke tokens.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Token {
     #[command(flatten)]
@@ -18,19 +18,19 @@ pub(in crate::cli) struct Token {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a token. It is printed this once, alone on standard output.
+    /// Create a token. It is printed once, alone on standard output.
     Create(Create),
     /// List all tokens.
     List,
     /// Revoke a token at once.
     Revoke {
-        /// Id or name of the token.
+        /// ID or name of the token.
         #[arg(value_name = "TOKEN")]
         id: String,
     },
-    /// Give a token a new value. The old one ceases at once.
+    /// Give a token a new value. The old value becomes invalid at once.
     Refresh {
-        /// Id or name of the token.
+        /// ID or name of the token.
         #[arg(value_name = "TOKEN")]
         id: String,
     },
@@ -38,41 +38,41 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Create {
-    /// What it is for.
+    /// Name of the token.
     name: String,
-    /// What it may do: ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, metrics, admin.
+    /// Scope to grant: ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, metrics, admin.
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     #[arg(long, value_enum, default_value = "token")]
     kind: Kind,
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
-    /// How long it is good, such as 12h or 30d.
+    /// Lifetime of the token, such as 12h or 30d.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     expires: Option<u64>,
     #[arg(
         long = "origin",
         value_name = "ORIGIN",
-        help = "Where pages come from that may use it, such as https://www.example.com; programs may then not"
+        help = "Origin of the pages that may use the token, such as https://www.example.com; programs then cannot"
     )]
     origins: Vec<String>,
-    /// Requests per second, instead of the configured limit.
+    /// Requests per second; overrides the configured limit.
     #[arg(long, value_name = "NUMBER")]
     rps: Option<u32>,
-    /// The project it is bound to, in contracts that have projects.
+    /// Project that the token is bound to, for contracts that have projects.
     #[arg(long, value_name = "PROJECT")]
     project: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
-    /// Shown as it is with each request; a hash of it is kept.
+    /// Sent as is with each request; only a hash of it is stored.
     Token,
-    /// The same, in the words of contracts that have API keys.
+    /// Like token, for contracts that call it an API key.
     ApiKey,
-    /// For signing tokens of your own with (HS256); it is kept as it is.
+    /// A key to sign your own tokens with (HS256); it is stored as is.
     Signing,
-    /// Signed by the daemon and not kept: it cannot be revoked, so it must expire.
+    /// Signed by the daemon and not stored: it cannot be revoked, so it must expire.
     Jwt,
 }
 
@@ -114,9 +114,9 @@ impl Token {
             Command::Create(create) => {
                 let body = create.body();
                 let kept = match create.kind {
-                    Kind::Signing => "Shown this once. Whoever has it can sign tokens.",
-                    Kind::Jwt => "Shown this once: nothing of it is kept.",
-                    Kind::Token | Kind::ApiKey => "Shown this once: it is stored as a hash only.",
+                    Kind::Signing => "Shown only once. Anyone who has it can sign tokens.",
+                    Kind::Jwt => "Shown only once: it is not stored.",
+                    Kind::Token | Kind::ApiKey => "Shown only once: Forebay stores only a hash of it.",
                 };
                 admin.run(Method::POST, TOKENS, Some(&body), |made| show_once(&made["token"], kept)).await
             }
@@ -125,7 +125,7 @@ impl Token {
             }
             Command::Revoke { id } => admin.run(Method::DELETE, &one(id), None, |_| ()).await,
             Command::Refresh { id } => {
-                let about = "Shown this once. The old one is revoked.";
+                let about = "Shown only once. The old value is revoked.";
                 let show = |made: &Value| show_once(&made["token"], about);
                 admin.run(Method::POST, &format!("{}/refresh", one(id)), None, show).await
             }

@@ -1,4 +1,4 @@
-//! Records from a file or from standard input, in batches.
+//! Reads records from a file or standard input, in batches.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
@@ -23,23 +23,23 @@ pub(super) struct Limits {
     pub(super) wait: Duration,
 }
 
-/// Some whole lines.
+/// A batch of whole lines.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) body: Vec<u8>,
-    /// Number of its first line in the input, from 1.
+    /// Number of the first line in the input, starting at 1.
     pub(super) first_line: u64,
-    /// How much of the file was read so far, as it is on disk.
+    /// Bytes of the file read so far, before decompression.
     pub(super) read_bytes: u64,
 }
 
-/// A file being read, decompressed if it is gzip.
+/// An open file, decompressed if it is gzip.
 pub(super) struct Source {
     reader: Box<dyn Read + Send>,
     read_bytes: Arc<AtomicU64>,
 }
 
-/// Counts what is read.
+/// A reader that counts its bytes.
 struct Counted<R> {
     inner: R,
     read_bytes: Arc<AtomicU64>,
@@ -69,7 +69,7 @@ impl Source {
         Ok(Self { reader, read_bytes })
     }
 
-    /// Reads on a thread of its own: a terminal or a pipe may keep it waiting.
+    /// Reads on a separate thread, because a terminal or a pipe may block.
     fn read_on_a_thread(mut self) -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         std::thread::spawn(move || {
@@ -95,20 +95,20 @@ impl Source {
     }
 }
 
-/// Cuts what is read into batches.
+/// Cuts the input into batches.
 pub(super) struct Batches {
     chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
     read_bytes: Arc<AtomicU64>,
     limits: Limits,
     pending: Vec<u8>,
-    /// Where in `pending` the next batch ends, as far as it was looked at: behind a line feed.
+    /// Where the next batch ends in `pending`, as far as it was searched: after a line feed.
     cut: usize,
     /// Lines before the cut.
     lines: u64,
     /// How far `pending` was searched for line feeds.
     searched: usize,
     next_line: u64,
-    /// When the oldest line in `pending` is sent at the latest.
+    /// The deadline for sending the oldest line in `pending`.
     due: Option<Instant>,
     ended: bool,
 }
@@ -129,7 +129,7 @@ impl Batches {
         }
     }
 
-    /// The next batch: a full one, one that has waited long enough, or what is left at the end.
+    /// The next batch: a full one, one whose wait is over, or the rest at the end of the input.
     pub(super) async fn next(&mut self) -> std::io::Result<Option<Batch>> {
         loop {
             if self.is_full() || (self.ended && self.cut > 0) {
@@ -156,7 +156,7 @@ impl Batches {
         }
     }
 
-    /// Moves the cut forward, line by line, as long as the batch may grow.
+    /// Moves the cut forward, line by line, while the batch may grow. Returns whether the batch is full.
     fn is_full(&mut self) -> bool {
         while let Some(at) = memchr::memchr(b'\n', &self.pending[self.searched..]) {
             let end = self.searched + at + 1;

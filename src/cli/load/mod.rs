@@ -1,4 +1,4 @@
-//! `forebay load`: sends a file of NDJSON to a stream, and stays until every record is accepted.
+//! `forebay load`: sends NDJSON files to a stream, and waits until every record is accepted.
 
 mod input;
 mod send;
@@ -14,45 +14,46 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Everything was accepted, but some records went to the quarantine table.
+/// Exit status if everything was accepted, but some records went to the quarantine table.
 const EXIT_QUARANTINED: u8 = 3;
 
-/// Send a file of NDJSON, plain or gzip, to a stream.
+/// Send NDJSON files, plain or gzip, to a stream.
 ///
-/// A batch is sent again after 429, a 5xx or a broken connection, with exponential backoff. A batch whose answer was
-/// lost may have been stored: then its records are there twice.
+/// A batch is retried after 429, a 5xx or a broken connection, with exponential backoff. A batch whose answer was lost
+/// may have been stored: then the retry stores its records a second time.
 ///
-/// Exits with 0 if every record was stored, 3 if some are in the quarantine table, 1 if not everything was accepted.
+/// Exits with 0 if every record was stored, 3 if some are in the quarantine table, 1 if some
+/// were not accepted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Load {
     /// Files to send; "-" is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The stream.
+    /// Name of the stream.
     #[arg(long, short, value_name = "NAME")]
     stream: String,
-    /// Address of the daemon.
+    /// URL of the daemon.
     #[arg(long, value_name = "URL", env = "FOREBAY_URL", default_value = "http://127.0.0.1:7171")]
     url: String,
-    /// A token; a daemon that runs with --dev needs none.
+    /// Token; not required by a daemon that runs with --dev.
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// What counts as accepted: survives the process, survives power loss, is published.
+    /// When a batch counts as accepted: it survives a crash of the process, survives power loss, or is published.
     #[arg(long, value_enum, default_value_t = Wait::Sync)]
     wait: Wait,
-    /// Records of a batch, at most.
+    /// Maximum number of records in a batch.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     batch_rows: u64,
-    /// Bytes of a batch, at most (one larger record is a batch by itself).
+    /// Maximum size of a batch in bytes (a larger record is a batch by itself).
     #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     batch_bytes: u64,
-    /// A batch that is not full is sent after so many milliseconds.
+    /// Send a batch that is not full after this many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     batch_wait: u64,
-    /// Batches on their way at a time. With 1, records arrive in their order.
+    /// Maximum number of batches in flight. With 1, records arrive in order.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
-    /// How long one batch is tried again before the command gives up, in seconds.
+    /// How long to retry one batch before giving up, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     retry_for: u64,
     /// Print the summary as JSON.
@@ -67,18 +68,18 @@ enum Wait {
     Table,
 }
 
-/// What came of it.
+/// The result of the command.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     stream: String,
     stored: u64,
     quarantined: u64,
     batches: u64,
-    /// Batches that were sent again.
+    /// How often a batch was sent again.
     retries: u64,
     bytes: u64,
     seconds: f64,
-    /// Why not everything was accepted.
+    /// Why some records were not accepted.
     error: Option<String>,
 }
 
@@ -106,7 +107,7 @@ impl Load {
     async fn send_all(&self, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
         let mut under_way = JoinSet::new();
         let mut outcome = self.send_files(&mut under_way, summary, bar).await;
-        // What was begun is seen through, whatever came after it.
+        // Batches in flight are awaited even if a later one failed.
         while !under_way.is_empty() {
             outcome = outcome.and(settle(&mut under_way, summary, bar).await);
         }
@@ -142,7 +143,7 @@ impl Load {
         Ok(())
     }
 
-    /// On standard error, and only if that is a terminal. Its length is that of the file, if it has one.
+    /// A progress bar on standard error, visible only on a terminal. Its length is the size of the file, if it has one.
     fn progress_bar(&self) -> ProgressBar {
         let length = match &self.files[..] {
             [file] => std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file).map(|file| file.len()),
@@ -158,7 +159,7 @@ impl Load {
             }
             None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}",
         };
-        // The templates above are good; a default would do as well.
+        // The templates above are valid; otherwise the default would do.
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
@@ -166,10 +167,10 @@ impl Load {
     }
 }
 
-/// Batches that wait for their answers.
+/// Batches in flight.
 type UnderWay = JoinSet<Result<Sent, SendError>>;
 
-/// Waits for one of the batches under way.
+/// Waits for one of the batches in flight.
 async fn settle(under_way: &mut UnderWay, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
     let Some(ended) = under_way.join_next().await else { return Ok(()) };
     let sent = ended.map_err(|error| error.to_string())?.map_err(|error| crate::error::chain(&error))?;
@@ -188,7 +189,7 @@ fn text(summary: &Summary) -> String {
     let took = if *seconds < 1.0 { format!("{seconds:.2} seconds") } else { took.to_string() };
     let rate = (stored + quarantined) as f64 / seconds.max(1e-6);
     format!(
-        "{stream}: {} records stored, {} quarantined, {} in {} batches ({} sent again), {took}, {rate:.0} records/s\n",
+        "{stream}: {} records stored, {} quarantined, {} in {} batches ({} retries), {took}, {rate:.0} records/s\n",
         output::number(*stored),
         output::number(*quarantined),
         output::bytes(*bytes),

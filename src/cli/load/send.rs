@@ -1,4 +1,4 @@
-//! One batch to the daemon, again and again until it is accepted.
+//! Sends one batch to the daemon, with retries until it is accepted.
 
 use super::{Batch, Load, Wait};
 use indicatif::ProgressBar;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The first wait before a batch is sent again, and the longest. Each is drawn between half and the whole.
+/// The first and the longest backoff before a retry. Each wait is drawn at random between half of it and all of it.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// Longer than the daemon takes to answer `wait=table`.
@@ -23,7 +23,7 @@ pub(super) struct Sender {
     retry_for: Duration,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) stored: u64,
@@ -34,28 +34,28 @@ pub(super) struct Sent {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    #[error("{0:?} is not an address of a daemon")]
+    #[error("{0:?} is not a valid URL of a daemon")]
     Url(String),
-    #[error("cannot make a client")]
+    #[error("cannot create an HTTP client")]
     Client(#[source] reqwest::Error),
-    #[error("{}, the batch from line {line} on: {status}: {message}", .path.display())]
+    #[error("{}: the daemon refused the batch that starts at line {line}: {status}: {message}", .path.display())]
     Refused { path: PathBuf, line: u64, status: StatusCode, message: String },
-    #[error("{}, the batch from line {line} on: gave up after {tries} tries: {last}", .path.display())]
+    #[error("{}: the batch that starts at line {line}: gave up after {tries} tries: {last}", .path.display())]
     GaveUp { path: PathBuf, line: u64, tries: u64, last: String },
 }
 
-/// The daemon's answer to what it accepted.
+/// The daemon's answer to an accepted batch.
 #[derive(Deserialize)]
 struct Counts {
     successful_rows: u64,
     quarantined_rows: u64,
 }
 
-/// What to do after one try.
+/// The outcome of one attempt.
 enum Outcome {
     Accepted(Counts),
     Refused(StatusCode, String),
-    /// Try again, after this long if the daemon said so.
+    /// Retry, after this pause if the daemon asked for one.
     Later(String, Option<Duration>),
 }
 
@@ -77,7 +77,7 @@ impl Sender {
         Ok(Self { client, url, token: load.token.clone(), retry_for })
     }
 
-    /// Sends until accepted, refused for good, or the time is over.
+    /// Sends a batch until it is accepted or refused for good, or `retry_for` is over.
     pub(super) async fn send(&self, batch: Batch, path: &Path, bar: &ProgressBar) -> Result<Sent, SendError> {
         let began = Instant::now();
         let body = bytes::Bytes::from(batch.body);
@@ -105,7 +105,7 @@ impl Sender {
                 let (path, line) = (path.to_owned(), batch.first_line);
                 return Err(SendError::GaveUp { path, line, tries: retries, last });
             }
-            bar.set_message(format!("again in {:.1} s: {last}", pause.as_secs_f64()));
+            bar.set_message(format!("retry in {:.1} s: {last}", pause.as_secs_f64()));
             tokio::time::sleep(pause).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
@@ -130,7 +130,10 @@ impl Sender {
         if status.is_success() {
             return match serde_json::from_str(&text) {
                 Ok(counts) => Outcome::Accepted(counts),
-                Err(_) => Outcome::Refused(status, "the answer has no counts; is it a Forebay?".to_owned()),
+                Err(_) => Outcome::Refused(
+                    status,
+                    "the answer has no row counts; check that the URL is that of a Forebay daemon".to_owned(),
+                ),
             };
         }
         let message = serde_json::from_str::<serde_json::Value>(&text)

@@ -1,4 +1,4 @@
-//! `forebay stream create`: a stream, with or without columns from a file of records.
+//! `forebay stream create`: creates a stream, with or without columns derived from a file of records.
 
 use crate::cli::client::{Admin, path_segment};
 use crate::cli::output::{self, word};
@@ -10,16 +10,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Exit status for what cannot be read (`sysexits.h`).
+/// Exit status if the input cannot be read (`sysexits.h`).
 const EX_NOINPUT: u8 = 66;
-/// What is sent of a file, decompressed.
+/// Size limit of the sample that is sent, after decompression.
 const SAMPLE_BYTES_MAX: usize = 8 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Why a file is no sample.
+/// Why a file cannot be used as a sample.
 #[derive(Debug, thiserror::Error)]
 enum SampleError {
-    #[error("{} cannot be read", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -31,22 +31,22 @@ enum SampleError {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Create {
-    /// Name of the stream.
+    /// Name of the stream to create.
     name: String,
-    /// Take the columns from a file of records: NDJSON, or gzip of it; its first 8 MiB. `-` is standard input. The
-    /// records are not stored; `forebay load` does that.
+    /// Derive the columns from the first 8 MiB of a file of records: NDJSON, plain or gzip; `-` is standard input. The
+    /// records are not stored; use `forebay load` for that.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// What becomes of records that do not fit: evolve, propose, strict or raw. By default evolve, with a sample propose.
+    /// How to handle records that do not fit: evolve, propose, strict or raw. Default: evolve; with --from, propose.
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
-    /// Of a contract whose streams have ids of their own: amperity. The id is printed.
+    /// Contract that gives its streams IDs of their own: amperity. The ID is printed.
     #[arg(long, value_name = "DIALECT")]
     dialect: Option<String>,
-    /// The project, or tenant, it belongs to.
+    /// Project (tenant) that the stream belongs to.
     #[arg(long, value_name = "PROJECT")]
     project: Option<String>,
-    /// What it is for.
+    /// Description of the stream.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
@@ -83,7 +83,7 @@ impl Create {
     }
 }
 
-/// The records at the start of a file, decompressed. One that is cut off is left out.
+/// Reads the records at the start of a file, decompressed. A record that the limit cuts off is left out.
 fn start_of(file: &Path) -> Result<Vec<u8>, SampleError> {
     let sample = read(file).map_err(|source| SampleError::Io { path: file.to_owned(), source })?;
     if sample.is_empty() { Err(SampleError::Empty { path: file.to_owned() }) } else { Ok(sample) }

@@ -1,4 +1,4 @@
-//! `forebay stream`: streams, their schemas and their counts.
+//! `forebay stream`: shows and manages streams, their schemas and their policies.
 
 mod create;
 mod schema;
@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// Look at streams, and change what their records become.
+/// Show and manage streams, their schemas and their policies.
 #[derive(Debug, clap::Args)]
 pub(super) struct Stream {
     #[command(flatten)]
@@ -22,45 +22,45 @@ pub(super) struct Stream {
 enum Command {
     /// List all streams with their counts.
     List,
-    /// Show a stream's schema, counts, files and what did not fit.
+    /// Show the schema, counts, files and misfits of a stream.
     Show {
-        /// Name or id of the stream.
+        /// Name or ID of the stream.
         stream: String,
     },
-    /// Make a stream, with the columns of a file of records if one is given.
+    /// Create a stream, optionally with columns derived from a file of records.
     Create(create::Create),
-    /// Show a stream's columns, or change them.
+    /// Show or change the columns of a stream.
     Schema(schema::Schema),
-    /// Show the fields without a column that came to a stream whose policy is `propose`.
+    /// Show the fields without a column that a stream with policy `propose` has received.
     Proposals {
-        /// Name or id of the stream.
+        /// Name or ID of the stream.
         stream: String,
     },
-    /// Make columns of proposed fields: new records fill them from now on.
+    /// Accept proposed fields as columns: new records fill them from now on.
     Accept(schema::Accept),
-    /// Propose fields no more. Their values go on being kept in `_rescued`.
+    /// Stop proposing fields. Their values are still kept in `_rescued`.
     Dismiss(schema::Dismiss),
-    /// Change what becomes of records that do not fit a stream's columns.
+    /// Change how a stream handles records that do not fit its columns.
     SetPolicy(schema::SetPolicy),
-    /// Print ready code that sends a record to a stream, with its own address and fields.
+    /// Print a code example that sends a record to a stream, with the stream's own address and fields.
     Snippet {
-        /// Name or id of the stream.
+        /// Name or ID of the stream.
         stream: String,
-        /// The language of the code.
+        /// Language of the example.
         #[arg(long, value_enum, default_value_t = Language::Curl)]
         language: Language,
     },
-    /// Delete a stream. What the log has of it is still written; files that are published stay.
+    /// Delete a stream. Its records in the log are still written to files; published files stay.
     Delete {
-        /// Name or id of the stream.
+        /// Name or ID of the stream.
         stream: String,
-        /// Drop its table as well: remove its files from the destination, and publish no more.
+        /// Also drop the table: remove its files from the destination, and publish no more.
         #[arg(long)]
         drop: bool,
     },
 }
 
-/// What code may be written in.
+/// The languages of code examples.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Language {
     Curl,
@@ -140,13 +140,13 @@ fn show(body: &Value) -> String {
     }
     parts.push(format!("\n{}", schema::columns(&body["schema"])));
     if !items(&body["misfits"]).is_empty() {
-        parts.push(format!("\nwhat did not fit, and is in _rescued\n{}", misfits(&body["misfits"])));
+        parts.push(format!("\nvalues that did not fit, kept in _rescued\n{}", misfits(&body["misfits"])));
     }
     parts.concat()
 }
 
 fn files(totals: &Value) -> Table {
-    let mut table = Table::new(&["files", "of", ">count", ">rows", ">size"]);
+    let mut table = Table::new(&["files", "kind", ">count", ">rows", ">size"]);
     for total in items(totals) {
         table.row([
             word(&total["state"]),
@@ -160,7 +160,7 @@ fn files(totals: &Value) -> Table {
 }
 
 fn misfits(misfits: &Value) -> Table {
-    let mut table = Table::new(&["path", "values", ">count", "column", "would fit", "example"]);
+    let mut table = Table::new(&["path", "values", ">count", "column type", "proposed type", "example"]);
     for misfit in items(misfits) {
         table.row([
             word(&misfit["path"]),

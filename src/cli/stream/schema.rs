@@ -1,4 +1,4 @@
-//! `forebay stream schema|proposals|accept|dismiss|set-policy|delete`: what a stream's records become.
+//! `forebay stream schema|proposals|accept|dismiss|set-policy|delete`: manages the schema and policy of a stream.
 
 use super::items;
 use crate::cli::client::{Admin, path_segment};
@@ -8,33 +8,33 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Exit status for what cannot be read (`sysexits.h`).
+/// Exit status if the input cannot be read (`sysexits.h`).
 const EX_NOINPUT: u8 = 66;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Schema {
-    /// Name or id of the stream.
+    /// Name or ID of the stream.
     stream: String,
-    /// Show every version there was.
+    /// Show all versions.
     #[arg(long, conflicts_with = "set")]
     versions: bool,
-    /// Change the columns to those in a file (JSON: a list of columns, or what this command prints with --json).
+    /// Replace the columns with those in a file (JSON: a list of columns, or the output of this command with --json).
     #[arg(long, value_name = "FILE")]
     set: Option<PathBuf>,
-    /// The version that is to be changed; by default the one there is now.
+    /// Version to change; the current one by default.
     #[arg(long, value_name = "VERSION", requires = "set")]
     expect: Option<u32>,
     #[command(flatten)]
     how: How,
 }
 
-/// How to change something.
+/// Options of a change.
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Say what would change, and change nothing.
+    /// Print what would change, and change nothing.
     #[arg(long)]
     dry: bool,
-    /// Also if values that were stored would not be any more. What was accepted stays in the log and the archive.
+    /// Apply even if values that are stored now would no longer be. Accepted requests stay in the log and the archive.
     #[arg(long)]
     force: bool,
 }
@@ -47,31 +47,31 @@ impl How {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Accept {
-    /// Name or id of the stream.
+    /// Name or ID of the stream.
     stream: String,
-    /// Proposed fields; `o.a` for one within `o`, `FIELD=TYPE` for another type than the one proposed.
+    /// Proposed fields; `o.a` for field `a` within `o`, `FIELD=TYPE` to override the proposed type.
     #[arg(required_unless_present = "all")]
     fields: Vec<String>,
-    /// All that are proposed.
+    /// Accept all proposed fields.
     #[arg(long, conflicts_with = "fields")]
     all: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Dismiss {
-    /// Name or id of the stream.
+    /// Name or ID of the stream.
     stream: String,
-    /// Proposed fields; `o.a` for one within `o`.
+    /// Proposed fields; `o.a` for field `a` within `o`.
     #[arg(required_unless_present = "all")]
     fields: Vec<String>,
-    /// All that are proposed now.
+    /// Dismiss all fields that are proposed now.
     #[arg(long, conflicts_with = "fields")]
     all: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SetPolicy {
-    /// Name or id of the stream.
+    /// Name or ID of the stream.
     stream: String,
     #[arg(value_parser = ["evolve", "propose", "strict", "raw"])]
     policy: String,
@@ -95,12 +95,19 @@ impl Schema {
         };
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(error) => return output::fail_with(&format!("{}: {error}", file.display()), EX_NOINPUT),
+            Err(error) => {
+                return output::fail_with(&format!("cannot read {}: {error}", file.display()), EX_NOINPUT);
+            }
         };
         let declared: Value = match serde_json::from_str(&text) {
             Ok(Value::Object(mut schema)) => schema.remove("columns").unwrap_or_default(),
             Ok(columns) => columns,
-            Err(error) => return output::fail_with(&format!("{}: {error}", file.display()), EX_NOINPUT),
+            Err(error) => {
+                return output::fail_with(
+                    &format!("{} is not valid JSON: {error}", file.display()),
+                    EX_NOINPUT,
+                );
+            }
         };
         let version = match self.expect {
             Some(version) => json!(version),
@@ -119,7 +126,7 @@ impl Schema {
     }
 }
 
-/// What the daemon says at a path.
+/// Fetches the current state at a path.
 async fn now(admin: &Admin, path: &str) -> Result<Value, ExitCode> {
     let client = Admin::client().map_err(|error| output::fail(&error, 1))?;
     admin.get(&client, path).await.map_err(|error| error.fail())
@@ -143,7 +150,7 @@ impl Accept {
             for field in &self.fields {
                 match find(items(&answer["proposals"]), field) {
                     Some(one) => some.push(one),
-                    None => return output::fail_with(&format!("no field {field:?} is proposed"), 1),
+                    None => return output::fail_with(&format!("field {field:?} is not proposed"), 1),
                 }
             }
             accept = Value::Array(some);
@@ -170,7 +177,7 @@ impl Dismiss {
     }
 }
 
-/// The proposal that is meant by `FIELD` or `FIELD=TYPE`.
+/// Finds the proposal for `FIELD` or `FIELD=TYPE`.
 fn find(proposals: &[Value], field: &str) -> Option<Value> {
     let named = |name: &str| {
         proposals.iter().find(|proposal| {

@@ -1,4 +1,4 @@
-//! `forebay wal dump`: what stands in the log, frame by frame or record by record.
+//! `forebay wal dump`: prints the log, frame by frame or record by record.
 
 use super::Log;
 use crate::batch::{Batch, StreamId};
@@ -14,30 +14,30 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Print the frames of a log, or with --records the records in them, as they were sent.
+/// Print the frames of a log or, with --records, their records as they were sent.
 ///
 /// `forebay wal dump DIR --stream visits --records | forebay load - --stream visits` sends them again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Dump {
     #[command(flatten)]
     log: Log,
-    /// Only frames from this number on.
+    /// Print only frames from this number on.
     #[arg(long, value_name = "LSN", default_value_t = 0)]
     from: u64,
-    /// Only frames up to this number.
+    /// Print only frames up to this number.
     #[arg(long, value_name = "LSN", default_value_t = u64::MAX)]
     to: u64,
-    /// Only frames of this stream: its name, or its number in the log.
+    /// Print only frames of this stream: its name, or its number in the log.
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// Print the bodies and nothing else.
+    /// Print only the request bodies.
     #[arg(long)]
     records: bool,
 }
 
 impl Dump {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        // Without a catalog, streams go by their numbers.
+        // Without a catalog, streams are identified by number.
         let names = self.log.data_dir().and_then(|dir| catalog::stream_names(dir).ok()).unwrap_or_default();
         let only = self.stream.as_deref().map(|text| stream_number(text, &names)).transpose()?;
         let mut out = io::BufWriter::new(io::stdout().lock());
@@ -49,18 +49,18 @@ impl Dump {
             }
             for entry in segment.entries() {
                 if self.records && data_lsn(&entry).is_some_and(|lsn| !is_new(lsn, &mut shown)) {
-                    // It was written again after a failed sync.
+                    // A duplicate, written again after a failed sync.
                     continue;
                 }
                 match self.print(&mut out, &path, &entry, &names, only) {
                     Ok(()) => {}
-                    // The reader has seen enough.
+                    // The reader has closed the pipe: it has seen enough.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-                    Err(error) => return Err(error).context("cannot print"),
+                    Err(error) => return Err(error).context("cannot write to standard output"),
                 }
             }
         }
-        out.flush().context("cannot print")?;
+        out.flush().context("cannot write to standard output")?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -105,7 +105,7 @@ impl Dump {
     }
 }
 
-/// Whether a number comes for the first time, as it does from here on no more.
+/// Returns whether an LSN is new, and marks it as shown.
 fn is_new(lsn: Lsn, shown: &mut Vec<LsnRange>) -> bool {
     if shown.iter().any(|range| (range.first..=range.last).contains(&lsn)) {
         return false;
@@ -188,5 +188,5 @@ fn kind_name(kind: FrameKind) -> &'static str {
 fn stream_number(text: &str, names: &HashMap<StreamId, String>) -> anyhow::Result<StreamId> {
     let by_name = names.iter().find(|(_, name)| *name == text).map(|(id, _)| *id);
     let by_number = || text.parse().ok().map(StreamId);
-    by_name.or_else(by_number).with_context(|| format!("the catalog beside the log knows no stream {text:?}"))
+    by_name.or_else(by_number).with_context(|| format!("the catalog next to the log has no stream {text:?}"))
 }

@@ -1,4 +1,4 @@
-//! `forebay wal`: looks at a write-ahead log, of a running daemon or not, and mends one that is not in use.
+//! `forebay wal`: inspects the write-ahead log of a running or stopped daemon, and repairs one that is not in use.
 
 mod dump;
 mod repair;
@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Look at a write-ahead log, running or not, and mend one that is not.
+/// Inspect a write-ahead log, and repair one that is not in use.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wal {
     #[command(subcommand)]
@@ -22,17 +22,17 @@ pub(super) struct Wal {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List the segments with what is in them.
+    /// List the segments with their contents.
     Inspect(Inspect),
     Verify(verify::Verify),
     Dump(dump::Dump),
     Repair(repair::Repair),
 }
 
-/// Which log.
+/// The log to work on.
 #[derive(Debug, Clone, clap::Args)]
 struct Log {
-    /// A data directory, the wal/ or archive/ directory in it, or one segment file, archived or not.
+    /// Data directory, its wal/ or archive/ directory, or one segment file, archived or not.
     #[arg(value_name = "DIR", default_value = "forebay-data")]
     path: PathBuf,
     /// Print JSON instead of tables.
@@ -59,7 +59,7 @@ impl Wal {
 }
 
 impl Log {
-    /// The data directory, if the path leads to one.
+    /// The data directory that the path is or lies in, if any.
     fn data_dir(&self) -> Option<&Path> {
         [Some(&*self.path), self.path.parent(), self.path.parent().and_then(Path::parent)]
             .into_iter()
@@ -67,7 +67,7 @@ impl Log {
             .find(|dir| dir.join(crate::catalog::FILE_NAME).is_file())
     }
 
-    /// The segment files, the archived ones first, by name.
+    /// The segment files by name, archived ones first.
     fn segments(&self) -> anyhow::Result<Vec<PathBuf>> {
         if self.path.is_file() {
             return Ok(vec![self.path.clone()]);
@@ -81,8 +81,8 @@ impl Log {
         Ok(paths)
     }
 
-    /// The same in the order of their frames, but what is archived and still in the log once: a consumed segment stays until
-    /// its file is used again.
+    /// Like `segments`, in the order of the frames. A segment that is archived and still in the log is listed once:
+    /// a consumed segment stays in the log until its file is reused.
     fn segments_once(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut paths = self.segments()?;
         let in_log = paths.iter().filter(|path| !inspect::is_archived(path));
@@ -90,18 +90,18 @@ impl Log {
         paths.retain(|path| {
             !inspect::is_archived(path) || inspect::segment_id(path).is_none_or(|id| !ids.contains(&id))
         });
-        // Ids say no more than when a file was made: what was written again after a failed sync has a late one.
+        // An ID only tells when a file was created: frames rewritten after a failed sync have a late one.
         paths.sort_by_cached_key(|path| inspect::base(path).unwrap_or(Lsn(u64::MAX)));
         Ok(paths)
     }
 }
 
-/// The last part of a path.
+/// The file name of a path.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a segment is, in a word.
+/// The state of a segment, in one word.
 fn state(header: Result<(), HeaderError>, summary: &Summary) -> &'static str {
     match header {
         Err(HeaderError::NotASegment) => "foreign",

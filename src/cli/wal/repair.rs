@@ -1,4 +1,4 @@
-//! `forebay wal repair`: what stands in the way of a start, or is lost with a segment's header.
+//! `forebay wal repair`: rebuilds damaged segment headers, and moves segments aside that keep the daemon from starting.
 
 use crate::catalog;
 use crate::cli::output;
@@ -13,21 +13,21 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Mend the log of a daemon that does not run.
+/// Repair the log of a daemon that is not running.
 ///
-/// A segment whose header page is damaged gets a new one if its frames tell which, as at a start of the daemon; the
-/// old page is kept in wal/quarantine. With --put-aside, segments that keep the daemon from starting (of a newer
-/// format, of another log) are moved to wal/quarantine. Nothing is deleted. Torn tails and damaged frames need no
-/// repair: the daemon passes over them.
+/// A damaged header page of a segment is rebuilt from the frames where possible, as at a start of the daemon; the old
+/// page is kept in wal/quarantine. With --put-aside, segments that keep the daemon from starting (of a newer format, of
+/// another log) are moved to wal/quarantine. Nothing is deleted. Torn tails and damaged frames need no repair: the
+/// daemon skips them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Repair {
-    /// The data directory.
+    /// Data directory.
     #[arg(value_name = "DIR", default_value = "forebay-data")]
     data_dir: PathBuf,
-    /// Move segments aside that keep the daemon from starting.
+    /// Move segments that keep the daemon from starting to wal/quarantine.
     #[arg(long)]
     put_aside: bool,
-    /// Say what would be done, and do nothing.
+    /// Print what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON instead of text.
@@ -35,9 +35,9 @@ pub(super) struct Repair {
     json: bool,
 }
 
-/// What is done to one file.
+/// The repair of one file.
 enum Mend {
-    /// Its header page is written anew.
+    /// Replaces the header page.
     Header(Vec<u8>),
     PutAside,
 }
@@ -45,8 +45,12 @@ enum Mend {
 impl Repair {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let wal = self.data_dir.join("wal");
-        anyhow::ensure!(wal.is_dir(), "{} is no data directory: it has no wal/", self.data_dir.display());
-        // The daemon holds the same lock as long as it runs.
+        anyhow::ensure!(
+            wal.is_dir(),
+            "{} is not a data directory: it has no wal/ directory",
+            self.data_dir.display()
+        );
+        // The daemon holds the same lock while it runs.
         let _lock = daemon::lock(&self.data_dir)?;
         let ours = catalog::wal_uuid(&self.data_dir).ok().flatten();
         let mut done = Vec::new();
@@ -58,7 +62,7 @@ impl Repair {
             left += usize::from(mend.is_none());
             done.push(json!({"file": path, "what": what, "mended": mend.is_some() && !self.dry_run}));
             if let Some(mend) = mend.filter(|_| !self.dry_run) {
-                apply(&wal, &path, mend).with_context(|| format!("cannot mend {}", path.display()))?;
+                apply(&wal, &path, mend).with_context(|| format!("cannot repair {}", path.display()))?;
             }
         }
         if self.json {
@@ -70,28 +74,30 @@ impl Repair {
             }
             let mended = if self.dry_run { 0 } else { done.len() - left };
             let nothing = if self.dry_run { "; nothing was changed" } else { "" };
-            output::print(&format!("{} files needed mending, {mended} were mended{nothing}\n", done.len()));
+            output::print(&format!("{} files need repair, {mended} were repaired{nothing}\n", done.len()));
         }
         Ok(ExitCode::from(u8::from(left > 0)))
     }
 
-    /// What is wrong with a segment, if anything, and what is done about it, if anything can be.
+    /// Returns the problem of a segment, if it has one, and the repair, if one is possible.
     fn judge(&self, segment: &SegmentFile, ours: Option<[u8; 16]>) -> (Option<String>, Option<Mend>) {
         let put_aside = |what: String| {
             let (advice, mend) = if self.put_aside {
                 ("moved to wal/quarantine", Some(Mend::PutAside))
             } else {
-                ("--put-aside moves it to wal/quarantine", None)
+                ("use --put-aside to move it to wal/quarantine", None)
             };
             (Some(format!("{what}; {advice}")), mend)
         };
         match &segment.header {
             Err(HeaderError::Damaged) => match salvaged(segment, ours) {
                 Some(header) => {
-                    let frames = "the header was damaged; its frames are readable with a new one";
+                    let frames = "the header was damaged; the frames are readable with a new one";
                     (Some(frames.to_owned()), Some(Mend::Header(header.encode())))
                 }
-                None => (Some("the header is damaged, and no frame tells what it was".to_owned()), None),
+                None => {
+                    (Some("the header is damaged and cannot be rebuilt from the frames".to_owned()), None)
+                }
             },
             Err(error @ HeaderError::Newer(_)) => put_aside(error.to_string()),
             Ok(header) if ours.is_some_and(|ours| ours != header.wal_uuid) => {

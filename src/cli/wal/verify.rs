@@ -1,4 +1,4 @@
-//! `forebay wal verify`: is everything that was durable still there?
+//! `forebay wal verify`: checks that all durable data is still readable.
 
 use super::Log;
 use crate::catalog;
@@ -11,19 +11,19 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Check every frame of a log. Exits with 1 if something that was durable cannot be read.
+/// Check every frame of a log. Exits with 1 if durable data cannot be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     #[command(flatten)]
     log: Log,
 }
 
-/// Something that is not as it should be.
+/// A defect in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     file: PathBuf,
-    /// Whether something that was durable cannot be read; otherwise it is a tail that no sync had covered, or
-    /// nothing of ours.
+    /// Whether durable data cannot be read; otherwise the finding is a tail that no sync had covered, or a file that is
+    /// not a segment.
     damage: bool,
     what: String,
 }
@@ -38,7 +38,7 @@ struct Report {
 
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        // What was consumed may be gone from the log.
+        // Consumed frames may already be gone from the log.
         let consumed = self.log.data_dir().filter(|_| self.log.path.is_dir());
         let consumed = consumed.and_then(|dir| catalog::consumed(dir).ok());
         let mut segments = Vec::new();
@@ -74,7 +74,7 @@ impl Verify {
     }
 }
 
-/// Checks an archived segment: it must be whole, and hold the frames that its index says.
+/// Checks an archived segment: it must be whole, and hold the frames that its index lists.
 fn check_archived(path: &Path, report: &mut Report) {
     report.archived += 1;
     let index = match inspect::index(path) {
@@ -90,14 +90,18 @@ fn check_archived(path: &Path, report: &mut Report) {
     let found = segment.summary().data_frames;
     let given = LsnRange { first: index.base, last: index.last }.count();
     if found < index.data_frames {
-        report.push(path, true, format!("{found} of its {} requests can be read", index.data_frames));
+        report.push(path, true, format!("only {found} of {} requests can be read", index.data_frames));
     } else if found < given {
-        report.push(path, false, format!("{} requests were lost before it was archived", given - found));
+        report.push(
+            path,
+            false,
+            format!("{} requests were lost before the segment was archived", given - found),
+        );
     }
 }
 
-/// Checks one segment, with everything up to `reached` (if that is known) consumed or in the segments before it.
-/// Returns how far it reaches itself.
+/// Checks one segment. Everything up to `reached`, if that is known, is consumed or in the segments before it. Returns
+/// how far this segment reaches.
 fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut Report) -> Option<Lsn> {
     let path = &segment.path;
     let mut last = reached.unwrap_or_default();
@@ -119,7 +123,9 @@ fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut
             report.push(
                 path,
                 damage,
-                format!("{bytes} bytes at {at} are {kind}: {lost} frames from {first_missing} on"),
+                format!(
+                    "{bytes} bytes at offset {at} are {kind}: {lost} frames missing, from {first_missing} on"
+                ),
             );
         }
         match frame.header.kind {
@@ -129,7 +135,8 @@ fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut
                     start.and_then(|start| start.predecessor).map_or(Lsn::NONE, |before| before.last);
                 let known = reached.unwrap_or(expected);
                 if expected > known {
-                    let missing = format!("frames {} to {expected} before it are missing", known.next());
+                    let missing =
+                        format!("frames {} to {expected} before this segment are missing", known.next());
                     report.push(path, known.next() <= durable, missing);
                 }
                 last = frame.header.lsn.previous();
@@ -141,7 +148,7 @@ fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut
                     report.push(
                         path,
                         true,
-                        format!("frames {} to {sealed} are missing at its end", last.next()),
+                        format!("frames {} to {sealed} are missing at the end of the segment", last.next()),
                     );
                 }
                 last = last.max(sealed);
@@ -164,7 +171,7 @@ fn print(report: &Report) {
     }
     let damaged = report.findings.iter().filter(|finding| finding.damage).count();
     let verdict = match damaged {
-        0 => "everything that was durable can be read".to_owned(),
+        0 => "all durable data is readable".to_owned(),
         1 => "1 place is damaged".to_owned(),
         n => format!("{n} places are damaged"),
     };
