@@ -1,4 +1,4 @@
-//! The section `[limits]`: what requests are held to.
+//! The section `[limits]`: the limits of requests.
 
 use super::{Size, Span, of_table};
 use crate::batch::Tag;
@@ -19,16 +19,16 @@ pub struct Limits {
     pub idempotency_keys_max: usize,
     pub token_requests_per_second: u32,
     pub stream_requests_per_second: u32,
-    /// Those of the contracts.
+    /// The profiles of the contracts, by contract name.
     #[serde(skip)]
     pub(super) profiles: BTreeMap<&'static str, Profile>,
 }
 
-/// For the paths of one contract. What is not given is not limited, or as for every contract.
+/// Limits for the paths of one contract. A missing value means no limit, or the limit for all contracts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
-    /// Instead of `limits.body_max`.
+    /// Overrides `limits.body_max`.
     pub body_max: Option<Size>,
     pub requests_per_second: u32,
     pub requests_per_minute: Option<u32>,
@@ -61,7 +61,7 @@ pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, Pr
     Ok(found)
 }
 
-/// Lifts the rates of all contracts, as `--dev` does: as many requests as come.
+/// Removes the rate limits of all contracts, as `--dev` does.
 pub(super) fn lift(settings: &mut Table) {
     let Some(Value::Table(limits)) = settings.get_mut("limits") else { return };
     for contract in Tag::ALL {
@@ -83,12 +83,12 @@ impl Limits {
         self.profiles.get(contract.name()).unwrap_or(&UNLIMITED)
     }
 
-    /// Bytes of a body on the wire: never more than may be received at all.
+    /// Maximum bytes of a body on the wire, never more than `in_flight_max`.
     pub fn body_max(&self, contract: Tag) -> u64 {
         self.profile(contract).body_max.unwrap_or(self.body_max).0.min(self.in_flight_max.0)
     }
 
-    /// How much may come from whom.
+    /// The rate limits of tokens, streams and contracts.
     pub fn rates(&self) -> Settings {
         Settings {
             token_per_second: self.token_requests_per_second,

@@ -1,4 +1,4 @@
-//! The section `[mapping]`: what the templates of mappings may take.
+//! The section `[mapping]`: the resources that templates of mappings may use.
 
 use super::{ConfigError, invalid};
 use super::{Size, Span};
@@ -6,9 +6,9 @@ use crate::mapping;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A worker needs as much before it has evaluated anything.
+/// A worker needs this much before it evaluates anything.
 const MEMORY_MIN: u64 = 16 << 20;
-/// Within which the limit of processor time can be told.
+/// Up to this deadline, the limit of processor time can be enforced.
 const DEADLINE_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,12 +25,12 @@ impl Mapping {
             return Err(invalid(format!("mapping.memory_max must be at least {}", Size(MEMORY_MIN))));
         }
         if self.deadline.0.is_zero() || self.deadline.0 > DEADLINE_MAX {
-            return Err(invalid("mapping.deadline must be longer than nothing, at most 1m".to_owned()));
+            return Err(invalid("mapping.deadline must be greater than zero, at most 1m".to_owned()));
         }
         Ok(())
     }
 
-    /// How templates are evaluated: by this program, whatever stands under its name by now.
+    /// The settings of the evaluator. It runs this very program, even if its file has been replaced since the start.
     pub fn settings(&self) -> mapping::Settings {
         mapping::Settings {
             program: "/proc/self/exe".into(),

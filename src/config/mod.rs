@@ -1,7 +1,7 @@
-//! Settings: defaults, then the file, then the environment, then flags; each later source wins.
+//! Settings: defaults, configuration file, environment, flags; each later source overrides the earlier ones.
 //!
-//! The only reader of the environment and of the configuration file. Strict: a key that is not known is an error that
-//! names the source, the key and what is allowed. Everything is checked before a port is bound.
+//! Only this module reads the environment and the configuration file. It is strict: an unknown key is an error that
+//! names the source, the key and what is allowed. Everything is validated before a port is bound.
 
 mod limits;
 mod mapping;
@@ -27,19 +27,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
-/// The documented defaults, which are also the example file.
+/// The documented defaults, which also serve as the example file.
 pub const DEFAULTS: &str = include_str!("../../deploy/forebay.toml");
 
 /// Prefix of environment variables.
 const ENV_PREFIX: &str = "FOREBAY_";
-/// What a request adds to its body in the log, at most: frame and batch header.
+/// The most that a request adds to its body in the log: frame and batch header.
 const FRAME_OVERHEAD_BYTES: u64 = 64 * 1024;
-/// A request that waits for its file gathers others for this long.
+/// How long a request that waits for its file gathers other requests.
 const LINGER: Duration = Duration::from_millis(250);
-/// Un-synced bytes that start a sync at once, and at which requests are refused.
+/// Unsynced bytes that start a sync at once, and unsynced bytes at which requests are refused.
 const SYNC_BYTES: u64 = 8 << 20;
 const UNSYNCED_MAX: u64 = 64 << 20;
-/// What `--dev` prepares before it listens.
+/// Size of the segment that `--dev` prepares before it listens.
 const DEV_FIRST_SEGMENT_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum ConfigError {
     Invalid(String),
 }
 
-/// What the command line says.
+/// The settings of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     pub dev: bool,
@@ -80,10 +80,10 @@ pub struct Config {
     pub mapping: Mapping,
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
-    /// What contracts are made from.
+    /// The sections that contracts are created from.
     #[serde(skip)]
     pub contracts: Sections,
-    /// Only by the flag.
+    /// Set only by the flag.
     #[serde(skip)]
     pub dev: bool,
 }
@@ -189,7 +189,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads and checks all sources. `environment` is the process's, or a test's.
+    /// Reads and validates all sources. `environment` is that of the process, or of a test.
     pub fn load(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
@@ -218,7 +218,7 @@ impl Config {
         config.dev = flags.dev;
         let server = &mut config.server;
         let data_dir = flags.data_dir.as_ref().unwrap_or(&server.data_dir);
-        // Staged files are published by their full names.
+        // Staged files are published by their absolute paths.
         let full = std::path::absolute(data_dir);
         server.data_dir =
             full.map_err(|error| invalid(format!("server.data_dir {}: {error}", data_dir.display())))?;
@@ -237,7 +237,7 @@ impl Config {
             }
         };
         let positive = |key: &str, span: Span| {
-            if span.0.is_zero() { Err(invalid(format!("{key} must be longer than nothing"))) } else { Ok(()) }
+            if span.0.is_zero() { Err(invalid(format!("{key} must be greater than zero"))) } else { Ok(()) }
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;
         at_least("limits.body_max", self.limits.body_max.0, 1)?;
@@ -251,7 +251,7 @@ impl Config {
         let needed = self.limits.decoded_max.0 + FRAME_OVERHEAD_BYTES;
         if self.wal.segment_bytes.0 < needed {
             return Err(invalid(format!(
-                "wal.segment_bytes ({}) must hold a request of limits.decoded_max ({}) and its header",
+                "wal.segment_bytes ({}) is too small for a request of limits.decoded_max ({}) with its header",
                 self.wal.segment_bytes, self.limits.decoded_max
             )));
         }
@@ -281,24 +281,24 @@ impl Config {
         for column in &self.compactor.system_columns {
             if ![system::RECEIVED_AT, system::LSN, system::RECORD].contains(&column.as_str()) {
                 let allowed = [system::RECEIVED_AT, system::LSN, system::RECORD].join(", ");
-                return Err(invalid(format!("compactor.system_columns: {column:?} is none of {allowed}")));
+                return Err(invalid(format!("compactor.system_columns: {column:?} is not one of {allowed}")));
             }
         }
         let url = &self.server.public_url;
         let is_http =
             |url: &str| url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !url.is_empty() && !is_http(url) {
-            return Err(invalid("server.public_url is an http:// or https:// address, or empty".to_owned()));
+            return Err(invalid("server.public_url must be an http:// or https:// URL, or empty".to_owned()));
         }
         if !self.server.node.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.server.node.len() > 32 {
-            return Err(invalid("server.node has letters and digits only, at most 32".to_owned()));
+            return Err(invalid("server.node must be at most 32 letters and digits".to_owned()));
         }
         self.mapping.check()?;
         self.check_transport()?;
         self.destination().map(drop)
     }
 
-    /// Where tables go.
+    /// The destination of tables.
     pub fn destination(&self) -> Result<Destination, ConfigError> {
         let DestinationConfig { url, s3 } = &self.destination;
         if url.is_empty() {
@@ -309,18 +309,19 @@ impl Config {
         match parsed.scheme() {
             "file" => {
                 let path = parsed.to_file_path();
-                let path =
-                    path.map_err(|()| invalid(format!("destination.url {url:?} names no local directory")))?;
+                let path = path.map_err(|()| {
+                    invalid(format!("destination.url {url:?} is not the path of a local directory"))
+                })?;
                 Ok(Destination::Directory(path))
             }
             "s3" => {
                 let bucket = parsed.host_str().filter(|bucket| !bucket.is_empty());
                 let bucket =
-                    bucket.ok_or_else(|| invalid(format!("destination.url {url:?} names no bucket")))?;
+                    bucket.ok_or_else(|| invalid(format!("destination.url {url:?} has no bucket")))?;
                 let prefix = parsed.path().trim_matches('/').to_owned();
                 Ok(Destination::S3 { bucket: bucket.to_owned(), prefix, options: s3.options() })
             }
-            other => Err(invalid(format!("destination.url: {other:?} is not known; use file:// or s3://"))),
+            other => Err(invalid(format!("destination.url: unknown scheme {other:?}; use file:// or s3://"))),
         }
     }
 
@@ -407,10 +408,10 @@ impl S3 {
     }
 }
 
-/// What `--dev` changes beside limits: quick files, small beginnings.
+/// The settings that `--dev` changes in addition to limits: files are written sooner, and less log is prepared.
 fn dev() -> Table {
     let text = "[wal]\nprepared_segments = 1\ndisk_reserve = \"64MiB\"\n[compactor]\nmax_idle = \"1s\"";
-    text.parse().expect("it is TOML: the tests start daemons with it")
+    text.parse().expect("it is valid TOML: the tests start daemons with it")
 }
 
 fn invalid(message: String) -> ConfigError {
@@ -421,7 +422,7 @@ fn is_setting(name: &str) -> bool {
     name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__"))
 }
 
-/// `FOREBAY_WAL__MAX_BYTES=2GiB` as a table. The value is taken as what the default is: text, number or truth.
+/// Turns `FOREBAY_WAL__MAX_BYTES=2GiB` into a table. The value has the type of the default: string, number or boolean.
 fn of_variable(name: &str, text: &str, settings: &Table) -> Result<Table, String> {
     let path = name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_ascii_lowercase();
     let keys: Vec<&str> = path.split("__").collect();
@@ -432,15 +433,15 @@ fn of_variable(name: &str, text: &str, settings: &Table) -> Result<Table, String
         within = default.and_then(Value::as_table);
     }
     let value = match default {
-        // A key that is not known is refused when it is applied, with the keys that are.
+        // An unknown key is refused when it is applied, with an error that lists the known keys.
         Some(Value::String(_)) | None => Value::String(text.to_owned()),
         _ => format!("value = {text}")
             .parse::<Table>()
             .ok()
             .and_then(|mut table| table.remove("value"))
-            .ok_or_else(|| format!("{text:?} is not a value for {}", keys.join(".")))?,
+            .ok_or_else(|| format!("{text:?} is not a valid value for {}", keys.join(".")))?,
     };
-    let (last, sections) = keys.split_last().ok_or("names no setting")?;
+    let (last, sections) = keys.split_last().ok_or("does not name a setting")?;
     let innermost = Table::from_iter([((*last).to_owned(), value)]);
     Ok(sections
         .iter()
@@ -448,7 +449,7 @@ fn of_variable(name: &str, text: &str, settings: &Table) -> Result<Table, String
         .fold(innermost, |table, key| Table::from_iter([((*key).to_owned(), Value::Table(table))])))
 }
 
-/// Puts a source over the settings so far, and checks that they still are settings.
+/// Merges a source into the settings so far, and checks that the result is still valid.
 fn apply(settings: &mut Table, source: Table) -> Result<(), String> {
     let mut merged = settings.clone();
     merge(&mut merged, source);
@@ -475,7 +476,7 @@ fn deserialize(mut settings: Table) -> Result<Config, String> {
     Ok(Config { contracts: sections, limits, ..config })
 }
 
-/// What a table says, which is at `place` in the settings.
+/// Deserializes a table that is at `place` in the settings. Errors name the full path of the key.
 fn of_table<T: DeserializeOwned>(table: Table, place: &str) -> Result<T, String> {
     serde_path_to_error::deserialize(table).map_err(|error| {
         let path = error.path().to_string();

@@ -1,4 +1,4 @@
-//! Sources of settings, their order, and what is refused.
+//! The sources of settings, their order, and invalid settings.
 
 use super::*;
 

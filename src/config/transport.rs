@@ -1,4 +1,4 @@
-//! Settings of the transport: what connections are held to, TLS, and who is believed.
+//! Settings of the transport: limits of connections, TLS, CORS and trusted proxies.
 
 use super::{Config, ConfigError, invalid};
 use crate::http::cors::Cors;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Any request that makes sense has a head of this size.
+/// The head of any sensible request fits in this size.
 const HEAD_MAX_LEAST: u64 = 4 << 10;
 
 impl Config {
@@ -21,35 +21,39 @@ impl Config {
             return Err(invalid(format!("limits.head_max must be at least {}", super::Size(HEAD_MAX_LEAST))));
         }
         if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
-            return Err(invalid("tls.cert and tls.key go together: one of them is empty".to_owned()));
+            return Err(invalid(
+                "tls.cert and tls.key must be set together: one of them is empty".to_owned(),
+            ));
         }
         if tls.handshake_timeout.0.is_zero() {
-            return Err(invalid("tls.handshake_timeout must be longer than nothing".to_owned()));
+            return Err(invalid("tls.handshake_timeout must be greater than zero".to_owned()));
         }
         if tls.admin && tls.cert.as_os_str().is_empty() {
-            return Err(invalid("tls.admin needs tls.cert and tls.key".to_owned()));
+            return Err(invalid("tls.admin requires tls.cert and tls.key".to_owned()));
         }
         let loopback = |address: SocketAddr| address.ip().is_loopback();
         if self.dev && !(loopback(self.server.listen) && loopback(self.server.admin_listen)) {
             return Err(invalid(
-                "--dev asks for no credentials and listens on loopback addresses only".to_owned(),
+                "--dev disables credentials and therefore listens on loopback addresses only".to_owned(),
             ));
         }
         self.cors()?;
         let proxies = self.proxies()?;
         if proxies.protocol && proxies.trusted.is_empty() {
-            return Err(invalid("server.proxy_protocol needs server.trusted_proxies".to_owned()));
+            return Err(invalid("server.proxy_protocol requires server.trusted_proxies".to_owned()));
         }
         Ok(())
     }
 
-    /// Whose pages may call.
+    /// The origins whose pages may call.
     pub fn cors(&self) -> Result<Cors, ConfigError> {
         let cors = Cors::new(&self.server.allowed_origins);
-        cors.map_err(|error| invalid(format!("server.allowed_origins: {error}, or \"*\" alone")))
+        cors.map_err(|error| {
+            invalid(format!("server.allowed_origins: {error}; or use \"*\" alone for every origin"))
+        })
     }
 
-    /// Where the certificate is, if there is to be TLS.
+    /// The files of the certificate, if TLS is configured.
     pub fn certificate(&self) -> Option<CertificateFiles> {
         let super::Tls { cert, key, .. } = &self.tls;
         (!cert.as_os_str().is_empty()).then(|| CertificateFiles { cert: cert.clone(), key: key.clone() })
@@ -59,7 +63,7 @@ impl Config {
         let network = |text: &String| {
             let address = || text.parse::<IpAddr>().map(IpNet::from);
             text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-                let what = "is no address and no network such as 10.0.0.0/8";
+                let what = "is neither an address nor a network such as 10.0.0.0/8";
                 invalid(format!("server.trusted_proxies: {text:?} {what}"))
             })
         };
@@ -67,12 +71,12 @@ impl Config {
         Ok(Proxies { trusted, protocol: self.server.proxy_protocol })
     }
 
-    /// What connections for events are held to.
+    /// Transport options of the ingest listener.
     pub fn ingest_transport(&self, tls: Option<Arc<Tls>>) -> Result<Options, ConfigError> {
         Ok(Options { proxies: self.proxies()?, ..self.transport(tls) })
     }
 
-    /// What connections of operators are held to. No proxy stands before them.
+    /// Transport options of the admin listener, which has no proxy in front of it.
     pub fn admin_transport(&self, tls: Option<Arc<Tls>>) -> Options {
         self.transport(tls.filter(|_| self.tls.admin))
     }

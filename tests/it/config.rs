@@ -119,7 +119,7 @@ fn a_bad_setting_is_named_with_what_is_allowed() {
         ("[server]\nworkers = -1", &["server.workers", "-1"]),
         ("[wal]\nmax_bytes = \"lots\"", &["wal.max_bytes", "lots", "64MiB"]),
         ("[wal]\nsync_interval = \"fast\"", &["wal.sync_interval", "fast", "50ms"]),
-        ("[wal]\nsync_interval = \"0s\"", &["wal.sync_interval", "longer than nothing"]),
+        ("[wal]\nsync_interval = \"0s\"", &["wal.sync_interval", "greater than zero"]),
         ("[wal]\nsegment_bytes = \"1MiB\"", &["wal.segment_bytes", "limits.decoded_max"]),
         ("[limits]\nin_flight_max = \"1MiB\"", &["limits.in_flight_max", "at least 10MiB"]),
         ("[telemetry]\nlog_format = \"xml\"", &["telemetry.log_format", "xml", "`auto`", "`text`", "`json`"]),

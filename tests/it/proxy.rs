@@ -250,9 +250,9 @@ fn bad_proxy_headers_are_refused_and_others_served() {
 #[test]
 fn settings_that_make_no_sense_stop_the_start() {
     for (settings, why) in [
-        ("proxy_protocol = true", "server.proxy_protocol needs server.trusted_proxies"),
-        ("trusted_proxies = [\"proxy.internal\"]", "\"proxy.internal\" is no address and no network"),
-        ("trusted_proxies = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\" is no address and no network"),
+        ("proxy_protocol = true", "server.proxy_protocol requires server.trusted_proxies"),
+        ("trusted_proxies = [\"proxy.internal\"]", "\"proxy.internal\" is neither an address nor a network"),
+        ("trusted_proxies = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\" is neither an address nor a network"),
         ("streams_max = 0", "server.streams_max must be at least 1"),
     ] {
         let dir = tempfile::tempdir().unwrap();

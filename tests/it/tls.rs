@@ -271,8 +271,8 @@ fn what_cannot_be_served_stops_the_start_and_says_why() {
     for (cert, key, parts) in cases {
         refused(&format!("[tls]\ncert = {cert:?}\nkey = {key:?}"), parts);
     }
-    refused(&format!("[tls]\ncert = {:?}", pki.cert()), &["tls.cert and tls.key go together"]);
-    refused("[tls]\nadmin = true", &["tls.admin needs"]);
+    refused(&format!("[tls]\ncert = {:?}", pki.cert()), &["tls.cert and tls.key must be set together"]);
+    refused("[tls]\nadmin = true", &["tls.admin requires"]);
     refused("[tls]\nhandshake_timeout = \"0s\"", &["tls.handshake_timeout"]);
 }
 
