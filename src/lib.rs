@@ -1,6 +1,6 @@
-//! Forebay: events in over HTTP, a write-ahead log before the answer, Parquet out.
+//! Forebay: receives events over HTTP, writes them to a write-ahead log before it answers, and stores them as Parquet.
 //!
-//! In reading order; `docs/ARCHITECTURE.md` draws the picture.
+//! The modules are in reading order; `docs/ARCHITECTURE.md` gives the overview.
 
 pub mod cli;
 pub mod config;

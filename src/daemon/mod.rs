@@ -1,7 +1,7 @@
-//! Wiring and order: the only module that knows both sides of the log.
+//! Wires the parts together, and starts and stops them in order. The only module that knows both sides of the log.
 //!
-//! Start: lock, listen to operators, recover, compact, accept. Stop: readiness off, accept nothing, finish requests,
-//! last sync, last files, exit.
+//! Start: lock, open the admin listener, recover, compact, accept. Stop: report not ready, accept nothing, finish
+//! requests, last sync, last files, exit.
 
 mod process;
 
@@ -38,9 +38,9 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often the state of the disk and of the process is looked at.
+/// How often the state of the disk and of the process is checked.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// How often what was remembered for a time is looked through.
+/// How often expired entries are removed from memory.
 const EXPIRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -51,52 +51,54 @@ pub enum DaemonError {
     Io(#[from] IoError),
     #[error("{} is in use by another forebay (process {holder})", .path.display())]
     Locked { path: std::path::PathBuf, holder: String },
-    #[error("the catalog cannot be opened")]
+    #[error("cannot open the catalog")]
     Catalog(#[from] CatalogError),
-    #[error("a contract cannot be set up")]
+    #[error("cannot set up a contract")]
     Contract(#[from] crate::contracts::OpenError),
-    #[error("the first token cannot be made")]
+    #[error("cannot create the first admin token")]
     Token(#[from] crate::auth::ManageError),
-    #[error("the log cannot be opened")]
+    #[error("cannot open the log")]
     Wal(#[from] OpenError),
-    #[error("TLS cannot be spoken")]
+    #[error("TLS setup failed")]
     Tls(#[from] TlsError),
-    #[error("the destination cannot be used")]
+    #[error("cannot use the destination")]
     Sink(#[from] SinkError),
     #[error(transparent)]
     Compactor(#[from] StartError),
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
-    #[error("a part of the start-up failed")]
+    #[error("a startup task failed")]
     Task(#[from] tokio::task::JoinError),
-    /// Exit with a status that makes a supervisor start it again: recovery keeps what was acknowledged.
-    #[error("the log is poisoned: a sync failed and what it covered could not be written elsewhere")]
+    /// Exits with a status that makes a supervisor restart the daemon: recovery keeps everything acknowledged.
+    #[error(
+        "the log is poisoned: a sync failed and its data could not be rewritten; restart the daemon to recover"
+    )]
     Poisoned,
 }
 
-/// How the daemon is run beside its configuration.
+/// Options of the daemon that are not part of its configuration.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Reads the log and forgets it: to measure the accept path alone.
+    /// Reads the log and discards it, to measure the accept path alone.
     pub discard: bool,
-    /// Called on SIGHUP: reads the configuration again, does its own part, and hands it over if it is good.
+    /// Called on SIGHUP: reloads the configuration, applies its own part, and returns the configuration if it is valid.
     pub reload: Option<Reload>,
 }
 
 /// See [`Options::reload`].
 pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 
-/// Where a daemon listens, for those who asked for port 0.
+/// The addresses that a daemon listens on, for callers that asked for port 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
-    /// Which of the two speak TLS.
+    /// Whether the ingest listener uses TLS; `admin_tls` is the same for the admin listener.
     pub ingest_tls: bool,
     pub admin_tls: bool,
 }
 
-/// Runs until told to stop. `ready` is called once, when requests are accepted.
+/// Runs until told to stop. `ready` is called once, as soon as requests are accepted.
 pub async fn run(
     config: Config,
     options: Options,
@@ -150,18 +152,18 @@ pub async fn run(
     tokio::select! {
         drained = parts.stop(ingest, deadline) => {
             if wal.watch().borrow().health == Health::Poisoned {
-                tracing::error!("stopped; the next start syncs again what the last sync did not");
+                tracing::error!("stopped after a failed sync; the next start syncs the affected data again");
             } else if drained {
-                tracing::info!("stopped; nothing is left to be read again or published");
+                tracing::info!("stopped; nothing is left to recover or publish");
             } else {
-                tracing::warn!("stopped at the deadline; the next start goes on where this one ended");
+                tracing::warn!("stopped at the drain deadline; the next start continues where this one ended");
             }
         }
         () = outcome.signals.again() => tracing::warn!("stopped at once; the next start recovers"),
     }
     admin.drain(Instant::now() + Duration::from_millis(200)).await;
     match wal.watch().borrow().health {
-        // Also if it was the very last sync that failed.
+        // Also if only the very last sync failed.
         Health::Poisoned => outcome.result.and(Err(DaemonError::Poisoned)),
         Health::Good | Health::Closed => outcome.result,
     }
@@ -180,19 +182,19 @@ struct Parts {
     tls: Option<Arc<Tls>>,
 }
 
-/// The certificate, if there is to be one.
+/// Loads the certificate, if TLS is configured.
 fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
     let load = |files| Tls::load(files, config.tls.handshake_timeout.0).map(Arc::new);
     let tls = config.certificate().map(load).transpose()?;
     if let Some(tls) = &tls
         && tls.not_after() < clock::system().now() / 1_000_000
     {
-        tracing::warn!("the certificate is no longer valid; clients will refuse it");
+        tracing::warn!("the TLS certificate has expired; clients will refuse it");
     }
     Ok(tls)
 }
 
-/// What the configuration says, otherwise the beginning of the log's uuid.
+/// The configured name, otherwise the first eight digits of the log's UUID.
 fn node_name(config: &Config, log: [u8; 16]) -> String {
     match config.server.node.as_str() {
         "" => uuid::Uuid::from_bytes(log).simple().to_string()[..8].to_owned(),
@@ -204,7 +206,7 @@ fn say_open(log: &wal::Wal, started: Instant) {
     let (report, status) = (&log.report, log.handle.status());
     tracing::info!(
         took = ?started.elapsed(), segments = report.segments, highest = %report.highest,
-        backend = status.backend, "the log is open"
+        backend = status.backend, "opened the log"
     );
 }
 
@@ -218,7 +220,7 @@ fn open_auth(
     Auth::open(settings, contracts::vocabulary(), Arc::clone(catalog), Arc::clone(clock)).map(Arc::new)
 }
 
-/// The identity of the log, as people see it.
+/// The UUID of the log, as text.
 fn instance(wal: &wal::Handle) -> String {
     uuid::Uuid::from_bytes(wal.uuid()).to_string()
 }
@@ -276,7 +278,7 @@ fn public_url(config: &Config) -> Option<String> {
     (!url.is_empty()).then(|| url.to_owned())
 }
 
-/// What requests are held to; may change while the daemon runs.
+/// The limits of requests, which may change while the daemon runs.
 fn settings(config: &Config) -> Settings {
     Settings {
         body_max: Tag::ALL.map(|contract| config.limits.body_max(contract)),
@@ -347,27 +349,28 @@ impl Parts {
         Ok(Self { wal, log: Some(log), catalog, progress, auth, ingest, running, compactor, tls })
     }
 
-    /// Puts the settings into force that may change while the daemon runs.
+    /// Applies the settings that may change while the daemon runs.
     async fn reload(&self, config: &Config) {
         self.ingest.settings.store(Arc::new(settings(config)));
         let rates = config.limits.rates();
-        // Who was over a limit that has not changed stays over it.
+        // New counters would forgive a client that is over an unchanged limit.
         if *self.ingest.limits.load().settings() != rates {
             self.ingest.limits.store(Arc::new(Limits::new(rates)));
         }
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);
-        // They were checked when they were read.
+        // The origins were validated when the configuration was read.
         if let Ok(cors) = config.cors() {
             self.ingest.cors.store(Arc::new(cors));
         }
         if let (Some(tls), Some(files)) = (self.tls.clone(), config.certificate()) {
-            // A panic in there leaves the certificate as it was.
+            // After a panic, the previous certificate stays in use.
             drop(tokio::task::spawn_blocking(move || tls.reload(files)).await);
         }
     }
 
-    /// In the order in which nothing is lost: requests, the last sync, the last files.
+    /// Stops in the order in which nothing is lost: requests, the last sync, the last files. Returns whether all
+    /// finished by the deadline.
     async fn stop(mut self, ingest: Listener, deadline: Instant) -> bool {
         let answered = ingest.drain(deadline).await;
         self.wal.close();
@@ -376,13 +379,13 @@ impl Parts {
             None => true,
         };
         if let Some(log) = self.log.take() {
-            // Its threads end after the sync that `close` asked for.
+            // The threads of the log end after the sync that `close` requested.
             drop(tokio::task::spawn_blocking(|| log.join()).await);
         }
         answered && settled
     }
 
-    /// Feeds the watchdog while the log works, and keeps the ballast file.
+    /// Feeds the watchdog while the log works, restores the ballast file, and expires waiters and old entries.
     fn housekeeping(&self, data_dir: std::path::PathBuf) -> impl Future<Output = ()> + use<> {
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
@@ -408,14 +411,14 @@ impl Parts {
                         ingest.forget();
                     }
                 };
-                // A panic in there is no reason to stop feeding the watchdog.
+                // A panic in this task must not stop the watchdog from being fed.
                 drop(tokio::task::spawn_blocking(look).await);
             }
         }
     }
 }
 
-/// What is on disk.
+/// The state opened from disk.
 struct Opened {
     catalog: Arc<Catalog>,
     log: wal::Wal,
@@ -443,7 +446,7 @@ fn open_log(
     Ok(Opened { catalog, log, keys, journal, offsets })
 }
 
-/// Counts what recovery found to be gone; what is damaged inside a segment is counted when it is read.
+/// Counts and records the frames that recovery found lost. Damage inside a segment is counted when it is read.
 fn record_losses(
     report: &wal::RecoveryReport,
     catalog: &Catalog,
@@ -460,7 +463,7 @@ fn record_losses(
     Ok(())
 }
 
-/// Why the daemon ends, and the signals that may still come.
+/// Why the daemon ends, and the signals that may still arrive.
 struct End {
     result: Result<(), DaemonError>,
     signals: Signals,
@@ -475,22 +478,22 @@ async fn wait_for_end(
     let mut durable = parts.wal.watch();
     loop {
         let result = tokio::select! {
-            _ = signals.terminate.recv() => { tracing::info!("SIGTERM: draining"); Ok(()) }
-            _ = signals.interrupt.recv() => { tracing::info!("SIGINT: draining"); Ok(()) }
+            _ = signals.terminate.recv() => { tracing::info!("received SIGTERM, draining"); Ok(()) }
+            _ = signals.interrupt.recv() => { tracing::info!("received SIGINT, draining"); Ok(()) }
             _ = signals.hangup.recv() => {
-                // A manager of `Type=notify-reload` wants to know which reload is meant.
+                // A service manager with `Type=notify-reload` requires the time of the reload.
                 match NotifyState::monotonic_usec_now() {
                     Ok(now) => notify(&[NotifyState::Reloading, now]),
                     Err(_) => notify(&[NotifyState::Reloading]),
                 }
                 if let Some(config) = options.reload.as_ref().and_then(|reload| reload()) {
                     parts.reload(&config).await;
-                    tracing::info!("what may change while the daemon runs was read again");
+                    tracing::info!("configuration reloaded; settings that need a restart are unchanged");
                 }
                 notify(&[NotifyState::Ready]);
                 continue;
             }
-            _ = drain_asked.wait_for(|drain| *drain) => { tracing::info!("asked to drain"); Ok(()) }
+            _ = drain_asked.wait_for(|drain| *drain) => { tracing::info!("drain requested, draining"); Ok(()) }
             _ = durable.wait_for(|durable| durable.health == Health::Poisoned) => Err(DaemonError::Poisoned),
         };
         return End { result, signals };
@@ -513,7 +516,7 @@ impl Signals {
         })
     }
 
-    /// A second wish to stop.
+    /// Waits for a second signal to stop.
     async fn again(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -524,6 +527,6 @@ impl Signals {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "the service manager was not told");
+        tracing::debug!(%error, "cannot notify the service manager");
     }
 }

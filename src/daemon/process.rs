@@ -1,4 +1,4 @@
-//! What a process takes for itself at its start: the data directory, and as many descriptors as it may.
+//! Process resources taken at the start: the lock of the data directory, and the limit of open files.
 
 use super::DaemonError;
 use crate::error::{IoContext, IoError};
@@ -6,7 +6,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-/// Takes the data directory for this process. The lock goes with the process.
+/// Locks the data directory for this process. The lock ends with the process.
 pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
     let path = data_dir.join("LOCK");
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -15,7 +15,7 @@ pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Only for the message.
+            // The content is used only for the message.
             drop(file.read_to_string(&mut holder));
             return Err(DaemonError::Locked { path: data_dir.to_owned(), holder: holder.trim().to_owned() });
         }
@@ -25,18 +25,19 @@ pub fn lock(data_dir: &Path) -> Result<File, DaemonError> {
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
     if let Err(error) = written {
-        // It says who holds the lock, for a message only. A full disk must not keep the daemon from starting.
-        tracing::warn!(%error, "the lock file does not say which process holds it");
+        // The content only names the holder in a message. A full disk must not keep the daemon from starting.
+        tracing::warn!(%error, "cannot write the process id to the lock file; the daemon starts anyway");
     }
     Ok(file)
 }
 
-/// Thousands of connections need as many descriptors; the soft limit is usually 1024.
+/// Raises the limit of open files: thousands of connections need as many descriptors, and the soft limit is usually
+/// 1024.
 pub(super) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files; many connections may exhaust it");
     }
 }

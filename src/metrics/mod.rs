@@ -1,8 +1,8 @@
-//! What metrics are made of. Which there are, their names and labels, is said by each room for itself, in its
-//! `metrics.rs`: this one knows none of them.
+//! Building blocks of metrics. Each module defines its own metrics, with names and labels, in its `metrics.rs`; this
+//! module knows none of them.
 //!
-//! What is counted on the accept path is spread over cells, one for each of a few threads, so that cores do not
-//! fight for a cache line; a scrape adds them up.
+//! Counters of the accept path are spread over cells that few threads share, so that cores do not contend for a cache
+//! line. A scrape adds the cells up.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -21,14 +21,14 @@ const BOUNDS_MICROS: [u64; 16] = [
 ];
 const CELLS: usize = 8;
 
-/// The cell of this thread.
+/// The cell that this thread counts in.
 fn cell() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static CELL: usize = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
     CELL.with(|cell| *cell)
 }
 
-/// A counter for the accept path.
+/// A counter for the accept path, spread over cells.
 #[derive(Debug, Default)]
 pub struct Spread([Padded; CELLS]);
 
@@ -46,7 +46,7 @@ impl Spread {
     }
 }
 
-/// A histogram of durations without a lock.
+/// A lock-free histogram of durations.
 #[derive(Debug, Default)]
 pub struct Latency([LatencyCell; CELLS]);
 
@@ -83,7 +83,7 @@ impl Latency {
     }
 }
 
-/// A latency histogram that the registry may hold.
+/// A latency histogram that can be registered.
 #[derive(Debug, Clone, Default)]
 pub struct SharedLatency(Arc<Latency>);
 
@@ -109,14 +109,14 @@ impl EncodeMetric for SharedLatency {
     }
 }
 
-/// A number read when it is asked for.
+/// A gauge value that is read at each scrape.
 pub struct Reading {
     pub name: &'static str,
     pub help: &'static str,
     pub value: f64,
 }
 
-/// Reads a group of numbers at each scrape.
+/// A group of gauges that are read at each scrape.
 pub struct Gauges<F>(pub F);
 
 impl<F> fmt::Debug for Gauges<F> {
@@ -135,7 +135,7 @@ impl<F: Fn() -> Vec<Reading> + Send + Sync + 'static> Collector for Gauges<F> {
     }
 }
 
-/// What `/metrics` shows, still empty: each room registers its own.
+/// An empty registry for `/metrics`; each module registers its own metrics.
 pub fn registry() -> Registry {
     Registry::with_prefix("forebay")
 }

@@ -334,6 +334,6 @@ fn drain_ends_the_daemon_when_everything_is_answered_and_published() {
     let tables = daemon.data_dir().join("tables/e");
     let ended = daemon.wait();
     assert!(ended.status.success(), "{}", ended.log);
-    assert!(ended.log.contains("nothing is left to be read again or published"), "{}", ended.log);
+    assert!(ended.log.contains("nothing is left to recover or publish"), "{}", ended.log);
     assert_eq!(crate::support::read_table(&tables).len(), 2);
 }
