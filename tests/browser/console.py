@@ -1,7 +1,7 @@
 """The console in headless Chromium: python3 tests/browser/console.py target/debug/forebay
 
-Signs in; makes a stream by dropping a file; accepts a proposed field with another type; makes, uses and revokes a
-token; and looks at what was stored with DuckDB.
+Signs in; creates a stream from a file; accepts a proposed field with another type; creates, uses and revokes a token;
+and checks the stored rows with DuckDB.
 """
 
 import gzip
@@ -52,50 +52,50 @@ def make_stream(page, directory):
     page.get_by_role("link", name="New stream").click()
     page.locator("#sample").set_input_files(file)
     expect(page.get_by_label("Name", exact=True)).to_have_value("visits")
-    names = page.get_by_label("name of the column")
+    names = page.get_by_label("column name")
     expect(names).to_have_count(3)
-    check("the columns of the file, in its order", [names.nth(n).input_value() for n in range(3)],
+    check("the columns of the file, in order", [names.nth(n).input_value() for n in range(3)],
           ["city", "n", "price"])
-    types = page.get_by_label("type of the column")
-    check("their types", [types.nth(n).input_value() for n in range(3)], ["string", "int64", "string"])
+    types = page.get_by_label("column type")
+    check("the column types are detected", [types.nth(n).input_value() for n in range(3)], ["string", "int64", "string"])
     types.nth(1).fill("int32")
-    page.get_by_role("button", name="Make stream").click()
+    page.get_by_role("button", name="Create stream").click()
     expect(page.get_by_role("heading", name="visits")).to_be_visible()
     expect(page.locator("main")).to_contain_text("int32")
 
 
 def accept_proposal(page, said):
-    check("records with a new field are taken", post(said, said["token"], [{"n": 1, "temperature": 20}]), 200)
+    check("records with a new field are accepted", post(said, said["token"], [{"n": 1, "temperature": 20}]), 200)
     ask(said, "POST", "/admin/v1/publish")
     page.reload()
     proposal = page.locator("#proposals")
     expect(proposal).to_contain_text("temperature")
     expect(proposal).to_contain_text("20")
     page.get_by_label("type of temperature").fill("float64")
-    page.get_by_role("button", name="Accept what is chosen").click()
+    page.get_by_role("button", name="Accept selected").click()
     expect(page.locator("#proposals")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("float64")
-    check("records with an unwanted field are taken", post(said, said["token"], [{"n": 2, "noise": 1}]), 200)
+    check("records with an unwanted field are accepted", post(said, said["token"], [{"n": 2, "noise": 1}]), 200)
     ask(said, "POST", "/admin/v1/publish")
     page.reload()
     expect(page.locator("#proposals")).to_contain_text("noise")
-    page.get_by_role("button", name="Dismiss what is chosen").click()
+    page.get_by_role("button", name="Dismiss selected").click()
     expect(page.locator("#proposals")).to_have_count(0)
-    check("records with the accepted field are taken", post(said, said["token"], [{"n": 2, "temperature": 21.5}]), 200)
-    check("the title was not changed by a value", page.title(), "Forebay")
+    check("records with the new column are accepted", post(said, said["token"], [{"n": 2, "temperature": 21.5}]), 200)
+    check("a hostile value did not change the title", page.title(), "Forebay")
 
 
 def use_token(page, said):
     page.get_by_role("link", name="Tokens").click()
     page.get_by_label("Name", exact=True).fill("page")
     page.get_by_label("Scopes").fill("ingest:visits")
-    page.get_by_role("button", name="Make token").click()
+    page.get_by_role("button", name="Create token").click()
     token = page.locator("#new-token code").text_content()
     check("the new token works", post(said, token, [{"n": 3}]), 200)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("row", name="page").get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("row", name="page")).to_have_count(0)
-    check("the revoked token does not", post(said, token, [{"n": 4}]), 403)
+    check("the revoked token does not work", post(said, token, [{"n": 4}]), 403)
 
 
 def run(binary):
@@ -118,12 +118,12 @@ def run(binary):
             files = f"{directory}/data/tables/visits/**/*.parquet"
             query = """SELECT count(*), count(DISTINCT city), sum(n), max(temperature), typeof(any_value(n))
                        FROM read_parquet(?, union_by_name = true)"""
-            check("what is stored", duckdb.execute(query, [files]).fetchone(),
+            check("the stored rows", duckdb.execute(query, [files]).fetchone(),
                   (1004, 1, sum(range(1000)) + 8, 21.5, "INTEGER"))
         finally:
             browser.close()
             daemon.terminate()
-            check("the daemon ends", daemon.wait(timeout=60), 0)
+            check("the daemon exits", daemon.wait(timeout=60), 0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Pages of other origins send events from headless Chromium: python3 tests/browser/drive.py target/debug/forebay
 
 Serves page.html from two origins, of which one is allowed, and opens it in Chromium: over plain HTTP, where the
-configuration allows it; under TLS, and so over HTTP/2, where the page's token does. Then looks at what the pages saw,
-and reads with DuckDB what was stored.
+configuration allows the origin; over TLS, and so HTTP/2, where the token of the page allows it. Then checks what the
+pages saw, and reads the stored rows with DuckDB.
 """
 
 import http.server
@@ -26,7 +26,7 @@ STORED = ["beacon", "fetch", "gzip", "keepalive", "key", "simple", "xhr"]
 
 
 def serve_page():
-    """A server of the page on a port, and so an origin, of its own; what the page reports comes by the queue."""
+    """Serves the page on its own port, and so its own origin; the queue receives what the page reports."""
     reports = queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def certificate(directory):
 
 
 def start(binary, directory, config):
-    """The daemon as in production: with tokens."""
+    """Starts the daemon as in production: with tokens."""
     (directory / "forebay.toml").write_text(config)
     command = [binary, "serve", "--config", directory / "forebay.toml", "--data-dir", directory / "data"]
     command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
@@ -73,29 +73,29 @@ def start(binary, directory, config):
             said[words[0]] = words[1]
         if words[0] == "try":
             return daemon, said
-    raise SystemExit("the daemon does not start")
+    raise SystemExit("the daemon did not start")
 
 
 def page_token(binary, said, origin):
-    """A token that works for pages of this origin only."""
+    """Creates a token that works only for pages of this origin."""
     command = [binary, "token", "create", "page", "--scope", "ingest:pages", "--scope", "create"]
     command += ["--origin", origin, "--admin-url", said["admin"], "--token", said["token"]]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def visit(origin, reports, events, token):
-    """Opens the page in a browser of its own, until it has reported."""
+    """Opens the page in a separate browser, and waits for its report."""
     parameters = urllib.parse.urlencode({"events": events, "token": token})
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [shutil.which("chromium") or "chromium", "--headless=new", "--no-sandbox", "--disable-gpu"]
         command += ["--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"]
-        # The certificate is made for this run, and nobody's.
+        # The certificate is created for this run and signed by no authority.
         command += ["--ignore-certificate-errors", f"--user-data-dir={profile}", f"{origin}/?{parameters}"]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             return reports.get(timeout=PATIENCE)
         except queue.Empty:
-            raise SystemExit(f"the page at {origin} did not report in {PATIENCE} s") from None
+            raise SystemExit(f"the page at {origin} did not report within {PATIENCE} s") from None
         finally:
             browser.terminate()
             browser.wait(timeout=PATIENCE)
@@ -117,13 +117,13 @@ def eventually(what, done):
     deadline = time.monotonic() + PATIENCE
     while not done():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{what} did not happen in {PATIENCE} s")
+            raise SystemExit(f"{what} did not happen within {PATIENCE} s")
         time.sleep(0.05)
 
 
 def check(what, found, expected):
     if found != expected:
-        raise SystemExit(f"{what}: {found!r} instead of {expected!r}")
+        raise SystemExit(f"{what}: found {found!r}, expected {expected!r}")
     print(f"ok  {what}")
 
 
@@ -134,15 +134,15 @@ def check_allowed(seen):
         check(f"{name} may read the receipt", seen[name]["receipt"].isdecimal(), True)
     check("gzip is accepted and synced", seen["gzip"].get("status"), 200)
     check("xhr is accepted", seen["xhr"].get("status"), 202)
-    check("the beacon is taken by the browser", seen["beacon"], {"queued": True})
+    check("the browser queues the beacon", seen["beacon"], {"queued": True})
     for name, status in [("no token", 403), ("bad token", 403), ("no record", 400), ("method", 405)]:
-        check(f"the refusal of {name} can be read", (seen[name].get("status"), "error" in seen[name]["body"]),
+        check(f"the page can read the refusal of {name}", (seen[name].get("status"), "error" in seen[name]["body"]),
               (status, True))
 
 
 def check_forbidden(seen, readable):
     for name, what in seen.items():
-        # A beacon never learns what became of it.
+        # A page never learns the answer to a beacon.
         expected = {"queued": True} if name == "beacon" else {"error": "TypeError"}
         found = {"status": what.get("status")} if name in readable else what
         expected = {"status": readable[name]} if name in readable else expected
@@ -157,10 +157,10 @@ def run(binary, tls):
         config = certificate(directory) if tls else f'[server]\nallowed_origins = ["{origin}"]\n'
         daemon, said = start(binary, directory, config)
         token = page_token(binary, said, origin) if tls else said["token"]
-        # Where the token decides, what does not get as far as the token is refused in words that all may read.
+        # Where the token decides, any page can read the refusal of a request whose token was not checked.
         readable = {"no token": 403, "bad token": 403, "method": 405} if tls else {}
         try:
-            check("the scheme", said["events"].split(":")[0], "https" if tls else "http")
+            check("the URL scheme", said["events"].split(":")[0], "https" if tls else "http")
             check_allowed(visit(origin, reports, said["events"], token))
             accepted = "forebay_http_accepted_rows_total "
             eventually("the beacon's arrival", lambda: metric(said, accepted) == len(STORED))
@@ -168,22 +168,22 @@ def run(binary, tls):
             before = metric(said, refused)
             seen = visit(stranger, stranger_reports, said["events"], token)
             check_forbidden(seen, readable)
-            # Each was refused, at its preflight or itself. The beacon, too, which would be stored otherwise.
+            # Each request was refused, itself or at its preflight; the beacon too, which would be stored otherwise.
             forbidden = len(seen) - len(readable)
-            eventually("the refusal of all", lambda: metric(said, refused) - before >= forbidden)
+            eventually("the refusal of all requests", lambda: metric(said, refused) - before >= forbidden)
             ask(said, "POST", "/admin/v1/publish")
             files = f"{directory}/data/tables/pages/**/*.parquet"
             query = "SELECT DISTINCT page, way FROM read_parquet(?, union_by_name = true) ORDER BY way"
             rows = duckdb.execute(query, [files]).fetchall()
-            check("what is stored", rows, [(origin, way) for way in STORED])
+            check("the stored rows", rows, [(origin, way) for way in STORED])
             count = duckdb.execute("SELECT count(*) FROM read_parquet(?)", [files]).fetchone()
             check("each event is stored once", count, (len(STORED),))
         finally:
             daemon.terminate()
-            check("the daemon ends", daemon.wait(timeout=PATIENCE), 0)
+            check("the daemon exits", daemon.wait(timeout=PATIENCE), 0)
 
 
 if __name__ == "__main__":
     for tls in (False, True):
-        print(f"-- {'TLS, and a token that names the origin' if tls else 'plain HTTP, and a list of origins'}")
+        print(f"-- {'TLS, with a token for the origin' if tls else 'plain HTTP, with a list of origins'}")
         run(sys.argv[1], tls)

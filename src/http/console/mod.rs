@@ -1,5 +1,5 @@
-//! The console: a page for people, made of static files in the binary. It works through the admin API and can do nothing
-//! that the API cannot; what it is asked to show is set as text, never as markup.
+//! The console: a web page for operators, served from static files in the binary. It uses the admin API and can do
+//! nothing that the API cannot. It sets values as text, never as markup.
 
 /// A file of the console.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ const ASSETS: [Asset; 14] = [
     asset!("tokens.js", SCRIPT),
 ];
 
-/// Nothing from elsewhere, nothing inline, in nobody's frame; records may be sent to the ingest listener.
+/// Forbids external and inline content and framing, but allows to send records to the ingest listener.
 pub fn content_security_policy(ingest_url: &str) -> String {
     format!(
         "default-src 'self'; connect-src 'self' {ingest_url}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -55,7 +55,7 @@ pub fn find(path: &str) -> Option<&'static Asset> {
 mod tests {
     use super::*;
 
-    /// What a file refers to is served, and each file is referred to.
+    /// Every file that is referred to is served, and every file is referred to.
     #[test]
     fn every_file_is_found_by_those_that_ask_for_it() {
         let mut named = vec![PAGE.path.to_owned()];
@@ -69,10 +69,10 @@ mod tests {
             }
         }
         for name in &named {
-            assert!(find(name).is_some(), "{name} is asked for and not there");
+            assert!(find(name).is_some(), "{name} is referred to but not served");
         }
         for asset in ASSETS {
-            assert!(named.iter().any(|name| name == asset.path), "{} is not asked for", asset.path);
+            assert!(named.iter().any(|name| name == asset.path), "no file refers to {}", asset.path);
         }
     }
 }

@@ -1,4 +1,4 @@
-// The admin API. The console uses nothing that is not described at /openapi.json.
+// A client of the admin API. The console uses only what /openapi.json describes.
 
 const KEY = "forebay-admin-token";
 
@@ -25,7 +25,7 @@ async function call(method, path, body, headers = {}) {
   } catch {
     value = { detail: text };
   }
-  if (response.status === 401) throw new Unauthorized(value?.detail ?? "a token is asked for");
+  if (response.status === 401) throw new Unauthorized(value?.detail ?? "a token is required");
   if (!response.ok) throw new Error(value?.detail ?? `${response.status} ${response.statusText}`);
   return value;
 }
@@ -36,7 +36,7 @@ export const put = (path, body) => call("PUT", path, body);
 export const patch = (path, body) => call("PATCH", path, body);
 export const remove = (path) => call("DELETE", path);
 
-/** Like get, but a listener that is starting or gone is an answer as well. */
+/** Like get, but also returns a state if the listener is starting or cannot be reached. */
 export async function ready() {
   try {
     const response = await fetch("/readyz");

@@ -1,4 +1,4 @@
-// The console: a page for each place behind the #, drawn anew when the place changes.
+// The router of the console: one page for each URL fragment, redrawn when the fragment changes.
 import { Unauthorized, ready, token } from "./api.js";
 import { alertOf, el } from "./dom.js";
 import { overview } from "./overview.js";
@@ -32,7 +32,7 @@ async function show() {
   const draw = (...children) => {
     if (!controller.signal.aborted) view.replaceChildren(...children);
   };
-  if (!found) return draw(el("p", "There is no such page."));
+  if (!found) return draw(el("p", "Page not found."));
   const [match, page] = found;
   try {
     await page({ draw, signal: controller.signal, parameters: match.slice(1).map(decodeURIComponent) });
@@ -54,7 +54,7 @@ function login(error) {
     el("h1", "Sign in"),
     token.get() === "" ? null : alertOf(error),
     el("label", "Admin token", input),
-    el("p.quiet", "The first start printed one. It stays in this tab until the tab is closed."),
+    el("p.quiet", "Forebay prints it at its first start. It is kept in this tab until you close it."),
     el("button", "Sign in"),
   );
 }

@@ -1,4 +1,4 @@
-// Elements from data. Text is always set as text, never as markup: names and values come from outside.
+// Builds elements from data. Text is always set as text, never as markup, because names and values are untrusted.
 
 /** el("td.number", {title: "x"}, "text", child, …) */
 export function el(what, ...rest) {

@@ -1,4 +1,4 @@
-// A file of records: its beginning as a sample, and all of it in pieces that end with a line.
+// Reads a file of records: its beginning as a sample, or all of it in pieces of whole lines.
 
 const SAMPLE_BYTES = 1 << 20;
 const PIECE_BYTES = 2 << 20;
@@ -34,13 +34,13 @@ async function* pieces(file, size) {
   }
 }
 
-/** The first records, as many as tell what the others are like. */
+/** The first records, enough to derive the columns from. */
 export async function sample(file) {
   for await (const piece of pieces(file, SAMPLE_BYTES)) return piece;
   throw new Error(`${file.name} is empty`);
 }
 
-/** Sends all of it. A piece that is sent twice is stored once. */
+/** Sends the whole file. A piece that is sent twice is stored once. */
 export async function load(file, url, authorization, progress) {
   const counts = { successful_rows: 0, quarantined_rows: 0 };
   const run = `${file.name}-${file.size}-${file.lastModified}`.replace(/[^!-~]/g, "_").slice(0, 200);

@@ -1,14 +1,14 @@
-// A new stream: empty, with columns written by hand, or with the columns that a file of records has.
+// Creates a stream: empty, with columns entered by hand, or with columns derived from a file of records.
 import { get, post, put, token } from "./api.js";
 import { alertOf, count, el } from "./dom.js";
 import { load, sample } from "./file.js";
 import { typeInput, typeOf } from "./types.js";
 
 const POLICIES = [
-  ["evolve", "columns come with the records"],
-  ["propose", "new fields are proposed, and kept until they are accepted"],
-  ["strict", "these columns and no others; a record that breaks them is put aside"],
-  ["raw", "no columns: each record whole, as JSON"],
+  ["evolve", "columns are added as records arrive"],
+  ["propose", "new fields are proposed, and kept until you accept them"],
+  ["strict", "only these columns; a record that does not fit them is quarantined"],
+  ["raw", "no columns: each record is stored whole, as JSON"],
 ];
 
 export async function newStream({ draw }) {
@@ -16,20 +16,20 @@ export async function newStream({ draw }) {
   const policy = el("select", { name: "policy" }, POLICIES.map(([value, text]) => el("option", { value }, `${value}: ${text}`)));
   const columns = el("tbody");
   const store = el("input", { type: "checkbox", checked: true });
-  const storeLine = el("label.line", { hidden: true }, store, el("span", "Store the file's records as well"));
+  const storeLine = el("label.line", { hidden: true }, store, el("span", "Also store the records of the file"));
   const note = el("div", { "aria-live": "polite" });
   let file = null;
 
   const add = (column = { name: "", type: "string" }) => {
     const row = el("tr");
-    const input = el("input.mono", { value: column.name, required: true, "aria-label": "name of the column" });
+    const input = el("input.mono", { value: column.name, required: true, "aria-label": "column name" });
     const removal = el("button.plain", { type: "button", onclick: () => row.remove() }, "Remove");
-    row.append(el("td", input), el("td", typeInput(column.type, "type of the column")), el("td", removal));
+    row.append(el("td", input), el("td", typeInput(column.type, "column type")), el("td", removal));
     columns.append(row);
   };
   const look = async (chosen) => {
     file = chosen;
-    note.replaceChildren(el("p.quiet", `Looking at ${file.name} …`));
+    note.replaceChildren(el("p.quiet", `Reading ${file.name} …`));
     try {
       const found = await post("/admin/v1/streams?dry=true&name=sample", await sample(file));
       columns.replaceChildren();
@@ -37,7 +37,7 @@ export async function newStream({ draw }) {
       if (name.value === "") name.value = file.name.replace(/\..*$/, "").replace(/[^A-Za-z0-9_.-]/g, "_");
       if (policy.value === "evolve") policy.value = "propose";
       storeLine.hidden = false;
-      note.replaceChildren(el("p.quiet", `${file.name}: ${count(found.schema.columns.length)} columns. Adjust them, then make the stream.`));
+      note.replaceChildren(el("p.quiet", `${file.name}: ${count(found.schema.columns.length)} columns. Adjust them, then create the stream.`));
     } catch (error) {
       file = null;
       note.replaceChildren(alertOf(error));
@@ -66,15 +66,15 @@ export async function newStream({ draw }) {
       el("label", "Name", name),
       el("label", "Policy", policy),
       el("table", el("thead", el("tr", el("th", "Column"), el("th", "Type"), el("th"))), columns),
-      el("button.plain", { type: "button", onclick: () => add() }, "Add a column"),
+      el("button.plain", { type: "button", onclick: () => add() }, "Add column"),
       storeLine,
-      el("button", "Make stream"),
+      el("button", "Create stream"),
     ),
     note,
   );
 }
 
-/** A place to drop a file, or to choose one. */
+/** An area to drop a file on, or to choose one. */
 function dropZone(look) {
   const input = el("input", {
     type: "file",
@@ -93,7 +93,7 @@ function dropZone(look) {
   const zone = el(
     "div.drop",
     { ondragover: over(true), ondragleave: over(false), ondrop: drop },
-    el("label", "Drop a file of NDJSON here, plain or gzip, and its columns are found; or choose one", input),
+    el("label", "Drop an NDJSON file here, plain or gzip, or choose one: its columns are detected", input),
   );
   return zone;
 }
@@ -105,6 +105,6 @@ async function storeFile(file, name, note) {
   const said = el("p", { role: "status" });
   note.replaceChildren(said);
   await load(file, url, authorization, (counts) => {
-    said.textContent = `${count(counts.successful_rows)} stored, ${count(counts.quarantined_rows)} put aside`;
+    said.textContent = `${count(counts.successful_rows)} stored, ${count(counts.quarantined_rows)} quarantined`;
   });
 }

@@ -1,4 +1,4 @@
-// New fields of a stream whose schema does not grow by itself: accepted one by one, some, or all, the type adjusted.
+// The proposed fields of a stream: accept or dismiss any of them, with the type adjusted.
 import { get, post, remove } from "./api.js";
 import { alertOf, count, el, table, when } from "./dom.js";
 import { typeInput, typeOf } from "./types.js";
@@ -9,7 +9,7 @@ export async function proposals(path, about, redraw) {
   const note = el("div", { "aria-live": "polite" });
   const rows = proposals.map((proposal) => ({
     ...proposal,
-    chosen: el("input", { type: "checkbox", checked: true, "aria-label": `choose ${proposal.name}` }),
+    chosen: el("input", { type: "checkbox", checked: true, "aria-label": `select ${proposal.name}` }),
     kind: typeInput(proposal.type, `type of ${proposal.name}`),
   }));
   const accept = async () => {
@@ -36,15 +36,15 @@ export async function proposals(path, about, redraw) {
     "section",
     { id: "proposals" },
     el("h2", "Proposed columns"),
-    el("p.quiet", "Fields that came and have no column. From the moment they are accepted, new records fill them; what came before stays in _rescued, and a replay fills it as well."),
+    el("p.quiet", "Received fields that have no column. Once accepted, new records fill the column; earlier values stay in _rescued until a replay fills them in."),
     table(
       [
         { name: "", cell: (row) => row.chosen },
         { name: "Field", cell: (row) => el("code", row.path.join(".")) },
         { name: "Type", cell: (row) => row.kind },
-        { name: "Values", number: true, cell: (row) => count(row.count) },
-        { name: "First", cell: (row) => when(row.first_at) },
-        { name: "Last", cell: (row) => when(row.last_at) },
+        { name: "Count", number: true, cell: (row) => count(row.count) },
+        { name: "First seen", cell: (row) => when(row.first_at) },
+        { name: "Last seen", cell: (row) => when(row.last_at) },
         { name: "Examples", cell: (row) => el("code", row.examples.map((example) => shown(example)).join(", ")) },
       ],
       rows,
@@ -52,9 +52,9 @@ export async function proposals(path, about, redraw) {
     ),
     el(
       "p",
-      el("button", { type: "button", onclick: accept }, "Accept what is chosen"),
+      el("button", { type: "button", onclick: accept }, "Accept selected"),
       " ",
-      el("button", { type: "button", onclick: dismiss }, "Dismiss what is chosen"),
+      el("button", { type: "button", onclick: dismiss }, "Dismiss selected"),
     ),
     note,
   );

@@ -1,4 +1,4 @@
-// One stream: its columns, proposals, newest records, what could not be stored, files.
+// One stream: its columns, proposals, latest records, records that could not be stored, and files.
 import { get } from "./api.js";
 import { bytes, card, count, el, table, when } from "./dom.js";
 import { proposals } from "./proposals.js";
@@ -19,12 +19,12 @@ export async function stream(page) {
   ]);
   page.draw(
     el("h1", about.name),
-    el("p.quiet", "Policy ", el("b", about.policy), " · id ", el("code", about.id), " · made ", when(about.created_at)),
+    el("p.quiet", "Policy ", el("b", about.policy), " · id ", el("code", about.id), " · created ", when(about.created_at)),
     el(
       "div.cards",
       card("Stored", count(about.rows.stored)),
       card("Quarantined", count(about.rows.quarantined)),
-      card("With something rescued", count(about.rows.rescued)),
+      card("With rescued values", count(about.rows.rescued)),
       card("Published files", count(about.files.published?.files), bytes(about.files.published?.bytes)),
     ),
     el("h2", `Columns, version ${about.schema.version}`),
@@ -34,25 +34,25 @@ export async function stream(page) {
         { name: "Type", cell: (column) => el("code", column.type) },
       ],
       about.schema.columns,
-      "No column yet: they come with the first records.",
+      "No columns yet: the first records add them.",
     ),
     await proposals(path, about, redraw),
-    el("h2", "Newest records"),
+    el("h2", "Latest records"),
     records.records.length === 0
-      ? el("p.quiet", "None yet.")
+      ? el("p.quiet", "No records yet.")
       : el("pre", { tabindex: "0" }, records.records.map((record) => JSON.stringify(record)).join("\n")),
-    el("h2", "Newest of what could not be stored"),
+    el("h2", "Latest records that could not be stored"),
     table(
       [
-        { name: "When", cell: (error) => when(error.received_at) },
-        { name: "Where", cell: (error) => el("code", `${error.lsn}/${error.record}`) },
-        { name: "Why", cell: (error) => error.reason },
+        { name: "Received", cell: (error) => when(error.received_at) },
+        { name: "Position", cell: (error) => el("code", `${error.lsn}/${error.record}`) },
+        { name: "Reason", cell: (error) => error.reason },
         { name: "Record", cell: (error) => el("code", error.excerpt) },
       ],
       errors.errors,
-      "Nothing: every record of this stream is in its table.",
+      "None: every record of this stream is in its table.",
     ),
-    el("h2", "Newest files"),
+    el("h2", "Latest files"),
     table(
       [
         { name: "Object", cell: (file) => el("code", file.object) },
@@ -61,7 +61,7 @@ export async function stream(page) {
         { name: "Size", number: true, cell: (file) => bytes(file.bytes) },
       ],
       files.files,
-      "None yet.",
+      "No files yet.",
     ),
   );
 }

@@ -1,4 +1,4 @@
-// All streams.
+// The list of all streams.
 import { get } from "./api.js";
 import { count, el, table, when } from "./dom.js";
 
@@ -15,10 +15,10 @@ export async function streams({ draw }) {
         { name: "Stored", number: true, cell: (stream) => count(stream.rows.stored) },
         { name: "Quarantined", number: true, cell: (stream) => count(stream.rows.quarantined) },
         { name: "Rescued", number: true, cell: (stream) => count(stream.rows.rescued) },
-        { name: "Made", cell: (stream) => when(stream.created_at) },
+        { name: "Created", cell: (stream) => when(stream.created_at) },
       ],
       streams,
-      "There is no stream yet. Make one here, or send an event.",
+      "No streams yet. Create one here, or send an event.",
     ),
   );
 }

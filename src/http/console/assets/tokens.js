@@ -1,4 +1,4 @@
-// Who may do what: tokens listed, made, revoked.
+// Lists, creates and revokes tokens.
 import { get, post, remove } from "./api.js";
 import { alertOf, el, table, when } from "./dom.js";
 
@@ -12,7 +12,7 @@ export async function tokens(page) {
     made.replaceChildren(...notes);
   };
   const revoke = async (token) => {
-    if (!confirm(`Revoke ${token.name}? What uses it is refused from now on.`)) return;
+    if (!confirm(`Revoke ${token.name}? Requests with this token will be refused.`)) return;
     try {
       await remove(`/admin/v1/tokens/${encodeURIComponent(token.id)}`);
       await redraw();
@@ -32,7 +32,7 @@ export async function tokens(page) {
     page.draw(
       el("h1", "Tokens"),
       made,
-      table(columns, list, "There is no token yet."),
+      table(columns, list, "No tokens yet."),
       el("h2", "New token"),
       form(redraw, made),
     );
@@ -53,7 +53,7 @@ function form(redraw, made) {
     try {
       const token = await post("/admin/v1/tokens", body);
       await redraw(
-        el("p.secret", { id: "new-token" }, `${token.name}, shown this one time: `, el("code", token.token)),
+        el("p.secret", { id: "new-token" }, `${token.name}, shown only once: `, el("code", token.token)),
       );
     } catch (error) {
       made.replaceChildren(alertOf(error));
@@ -63,10 +63,10 @@ function form(redraw, made) {
     "form",
     { onsubmit: submit },
     el("label", "Name", name),
-    el("label", "Scopes, with blanks between them", scopes),
+    el("label", "Scopes, separated by spaces", scopes),
     el("datalist", { id: "scopes" }, SCOPES.map((value) => el("option", { value }))),
-    el("label", "Only from pages of these origins (empty: from anywhere)", origins),
+    el("label", "Origins of pages that may use it (empty: no restriction)", origins),
     el("label", "Days until it expires (empty: never)", days),
-    el("button", "Make token"),
+    el("button", "Create token"),
   );
 }

@@ -1,4 +1,4 @@
-// The types of columns that are offered for choice; any other can be written.
+// The column types that are suggested; any other type can be entered.
 import { el } from "./dom.js";
 
 const TYPES = [
@@ -6,7 +6,7 @@ const TYPES = [
   "decimal(18, 2)", "uuid", "list<string>", "list<int64>", "map<string>",
 ];
 
-/** An input for a type, with the usual ones to choose from. */
+/** An input for a type that suggests the usual ones. */
 export function typeInput(value, label) {
   const id = `types-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   return el(
