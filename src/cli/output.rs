@@ -24,7 +24,7 @@ pub(super) fn print(text: &str) {
     try_print(text).ok();
 }
 
-/// Like [`print`], for callers that must know whether it failed.
+/// Like `print`, for callers that must know whether it failed.
 pub(super) fn try_print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())

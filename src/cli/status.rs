@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// Erase the screen, go to its top left (ECMA-48).
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not, 69 if it
-/// cannot be reached.
+/// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not,
+/// 69 if it cannot be reached.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]

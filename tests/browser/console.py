@@ -57,7 +57,7 @@ def make_stream(page, directory):
     check("the columns of the file, in order", [names.nth(n).input_value() for n in range(3)],
           ["city", "n", "price"])
     types = page.get_by_label("column type")
-    check("the column types are detected", [types.nth(n).input_value() for n in range(3)], ["string", "int64", "string"])
+    check("the detected column types", [types.nth(n).input_value() for n in range(3)], ["string", "int64", "string"])
     types.nth(1).fill("int32")
     page.get_by_role("button", name="Create stream").click()
     expect(page.get_by_role("heading", name="visits")).to_be_visible()

@@ -22,8 +22,8 @@ const EXIT_QUARANTINED: u8 = 3;
 /// A batch is retried after 429, a 5xx or a broken connection, with exponential backoff. A batch whose answer was lost
 /// may have been stored: then the retry stores its records a second time.
 ///
-/// Exits with 0 if every record was stored, 3 if some are in the quarantine table, 1 if some
-/// were not accepted.
+/// Exits with 0 if every record was stored, 3 if some are in the quarantine table, 1 if some were
+/// not accepted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Load {
     /// Files to send; "-" is standard input.

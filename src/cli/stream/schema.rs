@@ -21,7 +21,7 @@ pub(super) struct Schema {
     /// Replace the columns with those in a file (JSON: a list of columns, or the output of this command with --json).
     #[arg(long, value_name = "FILE")]
     set: Option<PathBuf>,
-    /// Version to change; the current one by default.
+    /// Version that the change is based on; the current one by default.
     #[arg(long, value_name = "VERSION", requires = "set")]
     expect: Option<u32>,
     #[command(flatten)]

@@ -40,7 +40,7 @@ const ASSETS: [Asset; 14] = [
     asset!("tokens.js", SCRIPT),
 ];
 
-/// Forbids external and inline content and framing, but allows to send records to the ingest listener.
+/// Forbids external and inline content and framing, but allows sending records to the ingest listener.
 pub fn content_security_policy(ingest_url: &str) -> String {
     format!(
         "default-src 'self'; connect-src 'self' {ingest_url}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
