@@ -1,4 +1,4 @@
-//! When the file of an export is written.
+//! The conditions of an export: when its file is written.
 
 use crate::contracts::keboola::go::{Size, Span};
 use crate::contracts::keboola::reply;
@@ -13,7 +13,7 @@ const COUNT: RangeInclusive<i64> = 1..=10_000_000;
 const SIZE: RangeInclusive<Size> = Size(100)..=Size(50 << 20);
 const TIME: RangeInclusive<Span> = Span::seconds(30)..=Span::seconds(24 * 3600);
 
-/// The first that holds writes the file.
+/// The file is written as soon as one of them is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Conditions {
     /// Rows.
@@ -30,7 +30,7 @@ impl Default for Conditions {
     }
 }
 
-/// As a body says it, before its bounds are looked at.
+/// The conditions in a request body, before their bounds are checked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Said<'v> {
     count: Option<i64>,
@@ -54,7 +54,7 @@ impl<'v> Said<'v> {
 }
 
 impl Conditions {
-    /// With what was said in the place of what holds now.
+    /// Returns these conditions with the given ones in their place.
     pub(super) fn with(self, said: &Said<'_>) -> Result<Self, Reject> {
         let mut wrong = Vec::new();
         let mut conditions = self;

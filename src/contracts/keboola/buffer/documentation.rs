@@ -1,4 +1,4 @@
-//! What the service says of itself: its detail, its `OpenAPI` document, and a page of it for people.
+//! The service's documentation: its detail, its `OpenAPI` document, and an HTML page of that document.
 
 use super::request::Request;
 use crate::contracts::Reply;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// `/` leads to `/v1`.
+/// `/` redirects to `/v1`.
 pub(super) fn redirect() -> Reply {
     let mut reply = reply::text("text/html; charset=utf-8", "<a href=\"/v1\">Moved Permanently</a>.\n");
     reply.status = StatusCode::MOVED_PERMANENTLY;
@@ -27,7 +27,7 @@ pub(super) fn detail(request: &Request<'_>) -> Reply {
     reply::ok(&json!({"api": "buffer", "documentation": documentation}))
 }
 
-/// The `OpenAPI` document and the page of it, made once.
+/// The `OpenAPI` document and its page, built once.
 pub(super) struct Documentation {
     document: Addressed,
     page: Bytes,
@@ -43,7 +43,7 @@ impl Documentation {
         reply::text("application/json", self.document.at(&request.base()))
     }
 
-    /// JSON is YAML as well.
+    /// JSON is valid YAML.
     pub(super) fn yaml(&self, request: &Request<'_>) -> Reply {
         reply::text("application/yaml", self.document.at(&request.base()))
     }
@@ -53,7 +53,7 @@ impl Documentation {
     }
 }
 
-/// Every operation with what it says of itself. Needs nothing from elsewhere.
+/// A page of every operation with its description. It loads nothing from elsewhere.
 fn html(document: &Value) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Buffer API</title>\n<style>\n\
@@ -61,7 +61,7 @@ fn html(document: &Value) -> String {
          details{border:1px solid #ddd;border-radius:4px;margin:.5rem 0;padding:.5rem 1rem}\n\
          summary{cursor:pointer}\ncode{font-size:14px}\n.method{display:inline-block;min-width:5rem;font-weight:600}\n\
          </style>\n</head>\n<body>\n<h1>Buffer API</h1>\n\
-         <p>The document: <a href=\"/v1/documentation/openapi3.json\">JSON</a>, \
+         <p>OpenAPI document: <a href=\"/v1/documentation/openapi3.json\">JSON</a>, \
          <a href=\"/v1/documentation/openapi3.yaml\">YAML</a>.</p>\n",
     );
     for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
@@ -74,7 +74,7 @@ fn html(document: &Value) -> String {
             let statuses = statuses.join(", ");
             page.extend([format!(
                 "<details>\n<summary><span class=\"method\">{method}</span> <code>{path}</code> {summary}</summary>\n\
-                 <p>{description}</p>\n<p>Answers: {statuses}</p>\n</details>\n"
+                 <p>{description}</p>\n<p>Responses: {statuses}</p>\n</details>\n"
             )]);
         }
     }

@@ -1,4 +1,4 @@
-//! The exports routes.
+//! The routes for exports.
 
 use super::conditions::Conditions;
 use super::model::{Export, Receiver, Table};
@@ -25,7 +25,7 @@ pub(super) fn get(request: &Request<'_>, receiver: &str, id: &str) -> Result<Rep
     Ok(reply::ok(&receiver.export(id)?.shown(&receiver.id)))
 }
 
-/// What new exports are to be, as far as it does not depend on what there is.
+/// The new exports, as far as they do not depend on those that already exist.
 pub(super) fn new_ones(request: &Request<'_>, said: &[CreateExport<'_>]) -> Result<Vec<Export>, Reject> {
     check_count(said.len())?;
     let mut exports: Vec<Export> = Vec::new();
@@ -126,7 +126,7 @@ pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<
     let body = request.body()?;
     let said = read::update_export(&body)?;
     request.require()?;
-    // Nothing needs what a worker process says of the templates while others wait.
+    // A worker process checks the templates, so this runs before the lock: other changes do not wait for it.
     if let Some(mapping) = &said.mapping {
         request.receiver(receiver)?.export(id)?;
         check_mapping(request, mapping)?;
@@ -141,7 +141,7 @@ pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<
     Ok(begun(request, StatusCode::OK, &task))
 }
 
-/// The export as it is to be.
+/// The export with the changes applied.
 fn changed(export: &Export, said: &UpdateExport<'_>) -> Result<Export, Reject> {
     let mut export = export.clone();
     if let Some(name) = said.name {
@@ -177,7 +177,7 @@ fn replace(
     Ok(("export updated", outputs))
 }
 
-/// Requests that come now make no rows for it; those of before are still written.
+/// New requests create no rows for the export; rows of earlier requests are still written.
 pub(super) fn delete(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let (control, project) = (request.control(), request.project());

@@ -1,4 +1,4 @@
-//! The import route: what is asked of a request before its body is read, and how the answer is worded.
+//! The import route: the checks before the body is read, and the wording of the answer.
 
 use crate::batch;
 use crate::contracts::keboola::reply::{self, not_found};
@@ -11,7 +11,7 @@ use crate::mapping::Failure;
 use http::{HeaderName, HeaderValue, header};
 use std::borrow::Cow;
 
-/// How an event comes to the receiver that a path names, if it knows the secret.
+/// Finds the receiver that the path names. The secret in the path must match.
 pub(super) fn receive(
     common: &Common,
     head: &RequestHead<'_>,
@@ -40,8 +40,8 @@ pub(super) fn receive(
     Ok(Receive { receiver, wait: Wait::Sync, hides: &[], unmapped })
 }
 
-/// Whether a receiver may take more before its files are written. A request is kept once, so that of several exports the one
-/// that is furthest behind counts.
+/// Refuses an event if the receiver's backlog is over the limit. A request is stored once, so of several exports the
+/// one that is furthest behind counts.
 fn has_room(common: &Common, id: &str, receiver: &Receiver) -> Result<(), Reject> {
     let open = receiver.exports.iter().filter_map(|export| common.control.progress.open(export.stream));
     let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
@@ -54,7 +54,7 @@ fn has_room(common: &Common, id: &str, receiver: &Receiver) -> Result<(), Reject
     Err(Reject::new(Kind::Full, why).retry_after(1))
 }
 
-/// 200 without a body: the event survives power loss. Without a sync in time it is accepted all the same.
+/// 200 without a body: the event survives power loss. If the sync is late, the event is accepted all the same.
 pub(super) fn accepted(accepted: &Accepted) -> Reply {
     let mut reply = reply::empty();
     let mut add = |name, value| reply.headers.push((HeaderName::from_static(name), value));
@@ -65,13 +65,13 @@ pub(super) fn accepted(accepted: &Accepted) -> Reply {
     reply
 }
 
-/// The refusal of an event that does not become a row of every export; nothing of it is stored.
+/// Refuses an event that does not become a row of every export. Nothing of it is stored.
 pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
     let message = |(label, failure): &(String, Failure)| {
         reply::lines(&format!("Failed to format record for export \"{label}\""), &[failure_sentence(failure)])
     };
     match failures {
-        // The type of the body is not that of one export.
+        // One export cannot use a body of this type.
         [(_, failure @ Failure::ContentType(_)), ..] => {
             Reject::new(Kind::UnsupportedType, failure.to_string()).code("unsupportedMediaType")
         }

@@ -1,4 +1,4 @@
-//! Keboola's Buffer API: receivers with exports, and the import of events: `docs/api/keboola.md`.
+//! Keboola's Buffer API: receivers with exports, and the import of events. See `docs/api/keboola.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod conditions;
@@ -31,16 +31,16 @@ use request::{Request, has_token};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Of a project.
+/// Receivers of a project.
 const RECEIVERS_MAX: usize = 100;
-/// Of a receiver.
+/// Exports of a receiver.
 const EXPORTS_MAX: usize = 20;
-/// Of an export, one after the other.
+/// Mappings of an export over its lifetime.
 const MAPPINGS_MAX: u32 = 100;
 
 const SERVICE: Service = Service { errors: "buffer.", exceptions: "keboola-buffer-" };
 
-/// What pages may send.
+/// The methods and headers that a browser page may send.
 static ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
 static ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, X-StorageApi-Token");
 
@@ -50,29 +50,29 @@ pub struct KeboolaBuffer {
     documentation: Documentation,
 }
 
-/// What answers a route. Handlers get what stands in the path.
+/// The handler of a route. Handlers get the parameters of the path.
 #[derive(Clone, Copy)]
 enum Serve {
-    /// An event for a receiver.
+    /// Takes an event for a receiver.
     Import,
-    /// What is always the same.
+    /// A fixed answer.
     Fixed(fn() -> Reply),
-    /// A call about the service, or about all receivers of a project.
+    /// A call on the service, or on all receivers of a project.
     All(fn(&Request<'_>) -> Result<Reply, Reject>),
-    /// A call about a receiver, or a task.
+    /// A call on a receiver or a task.
     One(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
-    /// A call about an export of a receiver.
+    /// A call on an export of a receiver.
     Export(fn(&Request<'_>, &str, &str) -> Result<Reply, Reject>),
 }
 
 use Serve::{All, Export, Fixed, One};
 
 const PUBLIC: Access = Access::Public;
-/// A good credential, if one is shown. That none is there is said after what is wrong with the body.
+/// A valid credential, if the request has one. A missing credential is reported only after the errors of the body.
 const TOKEN: Access = Access::Token(Need::Any);
-/// The id of a task has several segments.
-/// Its routes as `OpenAPI` has them.
+/// The routes of this contract as an `OpenAPI` document.
 const OPENAPI: &str = include_str!("openapi.json");
+/// The id of a task has several segments.
 const TASK: &str = "/v1/tasks/{*taskId}";
 
 static ROUTES: &[Route<Serve>] = &[
@@ -105,7 +105,7 @@ static ROUTES: &[Route<Serve>] = &[
     Route::get("/v1/receivers/{receiverId}", TOKEN, One(receivers::get)),
     Route::patch("/v1/receivers/{receiverId}", TOKEN, One(receivers::update)),
     Route::delete("/v1/receivers/{receiverId}", TOKEN, One(receivers::delete)),
-    // The daemon writes the tables itself, without a token of the vendor's storage that could be refreshed.
+    // The daemon writes the tables itself, so there is no token of the vendor's storage to refresh.
     Route::post("/v1/receivers/{receiverId}/tokens/refresh", TOKEN, One(receivers::get)),
     Route::post("/v1/receivers/{receiverId}/exports", TOKEN, One(exports::create)),
     Route::get("/v1/receivers/{receiverId}/exports", TOKEN, One(exports::list)),
@@ -119,14 +119,14 @@ static ROUTES: &[Route<Serve>] = &[
 /// The routes of this contract.
 fn served() -> Vec<Served> {
     let mut served = route::served(ROUTES);
-    // OpenAPI has no word for a parameter of several segments.
+    // OpenAPI cannot express a parameter of several segments.
     for route in served.iter_mut().filter(|route| route.template == TASK) {
         route.template = "/v1/tasks/{taskId}";
     }
     served
 }
 
-/// Where the paths of this contract begin, but for those that are it.
+/// Path prefixes of this contract. [`PATHS`] has its exact paths.
 const PREFIXES: [&str; 4] = ["/v1/receivers", "/v1/import", "/v1/tasks", "/v1/documentation"];
 const PATHS: [&str; 5] = ["/", "/v1", "/v1/", "/health-check", "/health-check/"];
 
@@ -150,7 +150,7 @@ impl KeboolaBuffer {
     }
 }
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
     let below = |prefix: &&str| path.strip_prefix(*prefix);
     PATHS.contains(&path)
@@ -188,7 +188,7 @@ impl Contract for KeboolaBuffer {
         let request = Request { buffer: self, call };
         let parameter = |at: usize| parameters.get(at).map_or("", |parameter| &**parameter);
         let reply = match route.call {
-            // Answered before.
+            // Answered in `parse`.
             Serve::Import | Fixed(_) => Err(no_endpoint(&call.head)),
             All(answer) => answer(&request),
             One(answer) => answer(&request, parameter(0)),
@@ -278,7 +278,7 @@ fn preflight() -> Reply {
     }
 }
 
-/// Tasks of both contracts, each in its own shape.
+/// Returns a task of the Buffer or the Stream API, each in its own shape.
 fn task(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let task = tasks::find(&request.buffer.common, request.project(), id)?;

@@ -1,5 +1,5 @@
-//! What is kept of receivers and exports: one document for a receiver with its exports, so that a change of them is one
-//! transaction.
+//! Receivers and exports as the catalog stores them: one document for a receiver and its exports, so that a change to
+//! them is one transaction.
 
 use super::conditions::Conditions;
 use crate::contracts::keboola::names;
@@ -17,7 +17,7 @@ pub(super) struct Receiver {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) secret: String,
-    /// The stream that its requests are frames of, by its UUID.
+    /// UUID of the stream whose frames are its requests.
     pub(super) stream: String,
     pub(super) exports: Vec<Export>,
 }
@@ -28,13 +28,13 @@ pub(super) struct Export {
     pub(super) name: String,
     pub(super) mapping: Table,
     pub(super) conditions: Conditions,
-    /// How many mappings it has had.
+    /// The number of mappings so far.
     pub(super) revision: u32,
-    /// The stream of its rows, by its UUID.
+    /// UUID of the stream of its rows.
     pub(super) stream: String,
 }
 
-/// Where the rows of an export go, and what they are made of.
+/// The table that the rows of an export go to, and their columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
     /// `in.c-bucket.table`
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// A column in the order of the contract's fields.
+/// A column, its fields in the contract's order.
 fn column(column: &MappedColumn) -> Value {
     let (kind, template) = match &column.kind {
         ColumnKind::Template { template, .. } => ("template", Some(template)),
@@ -99,7 +99,7 @@ impl Receiver {
     }
 }
 
-/// The refusal of a second receiver of an id.
+/// Refuses a receiver whose id already exists.
 pub(super) fn exists(id: &str) -> Reject {
     let message = format!("receiver \"{id}\" already exists in the project");
     Reject::new(Kind::Conflict, message).code("receiverAlreadyExists")

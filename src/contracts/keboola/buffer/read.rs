@@ -1,4 +1,4 @@
-//! What the bodies of management calls say.
+//! Reads the bodies of management calls.
 
 use super::conditions::Said;
 use super::model::Table;
@@ -45,7 +45,7 @@ pub(super) struct UpdateExport<'v> {
     pub(super) conditions: Said<'v>,
 }
 
-/// Reads a body; what it says counts only if nothing was found wrong with it.
+/// Reads a body. The result is used only if the body has no error.
 fn whole<'v, T>(
     body: &'v Value,
     read: impl FnOnce(&Node<'v>, &mut Findings) -> Option<T>,
@@ -86,7 +86,7 @@ pub(super) fn update_export(body: &Value) -> Result<UpdateExport<'_>, Reject> {
         let mapping = root.object("mapping", findings);
         let mapping = mapping.map(|node| table(&node, findings));
         let conditions = conditions(root, findings);
-        // A mapping that cannot be read was a finding.
+        // A mapping that cannot be read is already a finding.
         Some(UpdateExport { name, mapping: mapping.flatten(), conditions })
     })
 }

@@ -1,4 +1,4 @@
-//! The receivers routes.
+//! The routes for receivers.
 
 use super::exports;
 use super::model::{Export, Receiver, exists};
@@ -51,7 +51,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(reply::json(StatusCode::ACCEPTED, &tasks::shown(&task, "id", &request.base())))
 }
 
-/// Makes a receiver with its exports: all of it, or, but for tables, nothing.
+/// Creates a receiver and its exports: all of them or none. Tables that were created stay.
 fn make(
     request: &Request<'_>,
     id: String,
@@ -107,7 +107,7 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     Ok(shown(request, &receiver))
 }
 
-/// Requests that come now find no receiver; the rows of those that came before are still written.
+/// New requests get 404 for the receiver; rows of earlier requests are still written.
 pub(super) fn delete(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let _change = request.control().change();

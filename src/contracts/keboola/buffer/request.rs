@@ -1,4 +1,4 @@
-//! A management call with what its answer needs.
+//! A management call with everything its handler needs.
 
 use super::KeboolaBuffer;
 use super::model::{Receiver, exists};
@@ -21,7 +21,7 @@ impl Request<'_> {
         &self.buffer.common.control
     }
 
-    /// Refuses whoever may not manage receivers. A body is looked at before, as the vendor's decoder does.
+    /// Refuses a caller that may not manage receivers. The body is checked first, as the vendor's decoder does.
     pub(super) fn require(&self) -> Result<(), Reject> {
         if !has_token(self.call.head.headers) {
             return Err(no_token());
@@ -33,7 +33,7 @@ impl Request<'_> {
         self.buffer.common.project(&self.call.caller)
     }
 
-    /// Where the service is, as clients see it.
+    /// The base URL of the service, as clients see it.
     pub(super) fn base(&self) -> String {
         self.control().base_url(self.call.head.headers)
     }
@@ -42,7 +42,7 @@ impl Request<'_> {
         validate::parse(&self.call.body)
     }
 
-    /// Those of the project, in the order of their ids.
+    /// The receivers of the project, ordered by id.
     pub(super) fn receivers(&self) -> Result<Vec<Receiver>, Reject> {
         Ok(self.buffer.receivers.all(self.project())?.into_iter().map(Receiver::of).collect())
     }
@@ -54,7 +54,7 @@ impl Request<'_> {
         })
     }
 
-    /// Stores a new one.
+    /// Stores a new receiver.
     pub(super) fn insert(&self, receiver: &Receiver) -> Result<(), Reject> {
         match self.buffer.receivers.create(self.project(), &receiver.id, receiver) {
             Ok(_) => Ok(()),
@@ -69,7 +69,7 @@ impl Request<'_> {
     }
 }
 
-/// Whether a credential is shown at all.
+/// Returns whether the request has a token at all.
 pub(super) fn has_token(headers: &http::HeaderMap) -> bool {
     headers.get(TOKEN_HEADER).is_some_and(|token| !token.is_empty())
 }

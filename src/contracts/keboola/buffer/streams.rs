@@ -1,4 +1,4 @@
-//! The streams behind receivers and exports, and what requests know of them.
+//! The streams behind receivers and exports, and the receivers that requests look up.
 
 use super::model::{Export, Receiver, Table};
 use super::read::UpdateExport;
@@ -13,7 +13,7 @@ use crate::schema::{Conditions, Landing, Policy, StreamSettings};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// What the catalog says against a stream.
+/// Converts the catalog's error for a stream.
 fn refused(error: CatalogError) -> Reject {
     match error {
         CatalogError::Schema(_) | CatalogError::Name(_) => {
@@ -24,14 +24,14 @@ fn refused(error: CatalogError) -> Reject {
     }
 }
 
-/// Makes the stream of a receiver's requests. It has no table: what comes is in the log, and in its archive.
+/// Creates the stream of a receiver's requests. It has no table: the requests are in the log and its archive.
 pub(super) fn make_receiver(control: &Control, project: &str, id: &str) -> Result<Arc<Stream>, Reject> {
     let made = control.create_stream(NewStream {
         name: Receiver::stream_name(project, id),
         policy: Policy::Evolve,
         columns: Vec::new(),
         settings: StreamSettings {
-            description: format!("requests of the receiver {id}"),
+            description: format!("requests of receiver {id}"),
             project: Some(project.to_owned()),
             landing: Landing { table: false, ..Landing::default() },
             ..StreamSettings::default()
@@ -41,7 +41,7 @@ pub(super) fn make_receiver(control: &Control, project: &str, id: &str) -> Resul
     made.map_err(refused)
 }
 
-/// Makes the stream of an export's rows.
+/// Creates the stream of an export's rows.
 pub(super) fn make_export(
     control: &Control,
     project: &str,
@@ -60,8 +60,8 @@ pub(super) fn make_export(
     made.map_err(refused)
 }
 
-/// Lets the stream of an export have its mapping and conditions, if they were said. What was not stays, also if it was
-/// changed by hand.
+/// Sets the mapping and the conditions of an export's stream to those in the request. Settings that the request does
+/// not name stay, even if they were changed by hand.
 pub(super) fn update_export(
     control: &Control,
     receiver: &str,
@@ -92,7 +92,7 @@ fn conditions(export: &Export) -> Conditions {
 
 fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
     StreamSettings {
-        description: format!("export {} of the receiver {receiver}", export.id),
+        description: format!("export {} of receiver {receiver}", export.id),
         project: Some(project.to_owned()),
         conditions: Some(conditions(export)),
         directory: Some(directory(receiver, export)),
@@ -105,7 +105,7 @@ pub(super) fn mapping(table: &Table) -> Mapping {
     Mapping { columns: table.columns.clone() }
 }
 
-/// Where the files of an export are: a directory of its own within that of its table, since several may write to one.
+/// The directory of an export's files: its own below the table's, because several exports may write to one table.
 fn directory(receiver: &str, export: &Export) -> String {
     let (receiver, id) = (names::part(receiver), names::part(&export.id));
     format!("{}/export={receiver}.{id}", export.mapping.id)
@@ -118,11 +118,11 @@ fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
 /// The stream of a receiver.
 pub(super) fn of(control: &Control, receiver: &Receiver) -> Result<Arc<Stream>, Reject> {
     find(control, &receiver.stream).ok_or_else(|| {
-        Reject::new(Kind::Conflict, format!("the stream of the receiver \"{}\" was deleted", receiver.id))
+        Reject::new(Kind::Conflict, format!("the stream of receiver \"{}\" was deleted", receiver.id))
     })
 }
 
-/// Ends a stream. What the log has of it is still written.
+/// Deletes a stream. Its records in the log are still written.
 pub(super) fn delete(control: &Control, uuid: &str) -> Result<(), Reject> {
     let Some(stream) = find(control, uuid) else { return Ok(()) };
     match control.delete_stream(stream.id) {
@@ -131,7 +131,7 @@ pub(super) fn delete(control: &Control, uuid: &str) -> Result<(), Reject> {
     }
 }
 
-/// Lets requests know of a receiver as it is now.
+/// Publishes a receiver, as it is now, to requests.
 pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
     let Some(stream) = find(control, &receiver.stream) else { return };
     let export = |export: &Export| {
@@ -147,7 +147,7 @@ pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
     control.receivers.set(batch::Tag::Keboola, project, &receiver.id, target);
 }
 
-/// Lets no request come to a receiver any more.
+/// Removes a receiver from requests: from now on they get 404.
 pub(super) fn withdraw(control: &Control, project: &str, receiver: &str) {
     control.receivers.remove(batch::Tag::Keboola, project, receiver);
 }
