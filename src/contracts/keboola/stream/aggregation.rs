@@ -1,4 +1,4 @@
-//! `GET …/aggregation/sources`: sources with their sinks and what became of their records, all in one answer.
+//! `GET …/aggregation/sources`: sources with their sinks and the statistics of each, in one answer.
 
 use super::model::Kept;
 use super::page::Page;

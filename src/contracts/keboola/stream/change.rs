@@ -1,4 +1,4 @@
-//! What is done to sources and sinks alike: versions, settings, disable and enable, delete and undelete.
+//! Operations that sources and sinks share: versions, settings, disable and enable, delete and undelete.
 
 use super::live;
 use super::model::{Content, Entity, Mark, Past, Place, Version, by};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 const DESCRIPTION_MAX: usize = 4096;
 const VERSIONS_MAX: usize = 1000;
-/// Of the hash of a version.
+/// Length of a version's hash.
 const HASH_BYTES: usize = 8;
 
 pub(super) const CREATED: Words =
@@ -46,7 +46,7 @@ pub(super) fn task(operation: &str, place: &Place) -> String {
     format!("api.{operation}.{}", noun(place).to_lowercase())
 }
 
-/// A version, made now by whoever calls.
+/// A new version, by the caller, as of now.
 pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
     let digest = Sha256::digest(serde_json::to_vec(content).expect("its keys are texts"));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
@@ -59,7 +59,7 @@ pub(super) fn mark(request: &Request<'_>) -> Mark {
     Mark { at, by, reason: None, with_source: false }
 }
 
-/// Gives an entity its next version, with this content.
+/// Gives an entity a new version with this content.
 pub(super) fn next_version(
     request: &Request<'_>,
     place: &Place,
@@ -76,7 +76,7 @@ pub(super) fn next_version(
     Ok(())
 }
 
-/// Keeps a changed entity with its new version, and tells those who take records.
+/// Stores a changed entity and its new version, and updates the sources that take records.
 pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
     live::alter_stream(request, place, entity)?;
     request.store().save_version(place, entity)?;
@@ -84,7 +84,7 @@ pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) ->
     live::refresh(request.store(), place)
 }
 
-/// A body with what is read of it; refused if anything of that was wrong.
+/// Reads a body. Refuses it if anything in it is wrong.
 pub(super) fn read<T>(
     request: &Request<'_>,
     read: impl FnOnce(&Node<'_>, &mut Findings) -> T,
@@ -96,7 +96,7 @@ pub(super) fn read<T>(
     found.ok_or_else(|| bad("the body must be a JSON object"))
 }
 
-/// `changeDescription`, or what is said without it.
+/// `changeDescription`, or the default text.
 pub(super) fn description(body: &Node<'_>, findings: &mut Findings, otherwise: &str) -> String {
     let said = body.text("changeDescription", &(0..=DESCRIPTION_MAX), findings);
     said.unwrap_or(otherwise).to_owned()
@@ -107,7 +107,7 @@ pub(super) fn show(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
     Ok(ok(&shown::entity(request, place, &entity)))
 }
 
-/// What is set of the source and of the sink, in this order.
+/// The overrides of the source and of the sink, in this order.
 fn layers(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Vec<Overrides>, Reject> {
     let own = entity.content.settings.clone();
     if !place.is_sink() {
@@ -147,7 +147,7 @@ pub(super) fn update_settings(request: &Request<'_>, place: &Place) -> Result<Re
     tasks::done(request, place, &kind, Ok(SETTINGS_UPDATED))
 }
 
-/// Done to one that is disabled already, it changes nothing.
+/// Has no effect on an entity that is already disabled.
 pub(super) fn disable(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     if entity.disabled.is_none() {
@@ -168,7 +168,7 @@ pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("enable", place), Ok(ENABLED))
 }
 
-/// Of a source, the sinks that were deleted with it come back as well.
+/// Undeleting a source also restores the sinks that were deleted with it.
 pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     if place.is_sink() {
         request.find(&place.of_source())?;
@@ -214,7 +214,7 @@ fn past(request: &Request<'_>, place: &Place, number: &str) -> Result<Past, Reje
     })
 }
 
-/// The entity as it was.
+/// Shows an entity as of an old version.
 pub(super) fn show_version(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     let past = past(request, place, number)?;
@@ -222,7 +222,7 @@ pub(super) fn show_version(request: &Request<'_>, place: &Place, number: &str) -
     Ok(ok(&shown::entity(request, place, &entity)))
 }
 
-/// A new version with the content of an old one.
+/// Creates a new version with the content of an old one.
 pub(super) fn rollback(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let past = past(request, place, number)?;

@@ -20,7 +20,7 @@ static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 static SERVER: HeaderValue = HeaderValue::from_static("Keboola/Stream/HTTPSource");
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 
-/// Mappings cannot be evaluated now; the same request may succeed a second later.
+/// Mappings cannot be evaluated now. A retry after a second may succeed.
 pub(super) const EXHAUSTED: &str = "resourceExhausted";
 
 /// Project, source and secret of an address.
@@ -32,13 +32,13 @@ pub(super) fn address(path: &str) -> Option<[&str; 3]> {
     is_whole.then_some(address)
 }
 
-/// Any path here that is not the address of a source, or is called otherwise than by POST.
+/// Refuses a path that is not the address of a source, or a method other than POST.
 pub(super) fn no_route() -> Reject {
     let message = "not found, please send data using POST /stream/<projectID>/<sourceID>/<secret>";
     Reject::new(Kind::NoSuchRoute, message).code("routeNotFound")
 }
 
-/// What a browser asks before a page sends.
+/// Answers the preflight request of a browser.
 pub(super) fn options() -> Reply {
     let headers = vec![
         (header::ALLOW, HeaderValue::from_static("OPTIONS, POST")),
@@ -48,13 +48,13 @@ pub(super) fn options() -> Reply {
     signed(Reply { status: StatusCode::OK, headers, body: Bytes::new() })
 }
 
-/// Who answers.
+/// Adds the `Server` header of the contract.
 fn signed(mut reply: Reply) -> Reply {
     reply.headers.push((header::SERVER, SERVER.clone()));
     reply
 }
 
-/// The project of an address is a number.
+/// Refuses an address whose project is not a number.
 pub(super) fn check_project(project: &str) -> Result<(), Reject> {
     match project.parse::<u64>() {
         Ok(_) => Ok(()),
@@ -62,21 +62,21 @@ pub(super) fn check_project(project: &str) -> Result<(), Reject> {
     }
 }
 
-/// How a record comes to the source of an address.
+/// Finds the source that an address names, and how it takes a record.
 pub(super) fn receive(common: &Common, head: &RequestHead<'_>) -> Result<Receive, Reject> {
     let address = address(head.path).ok_or_else(no_route)?;
     let (receiver, about) = find(common, address, "http")?;
     Ok(received(receiver, &about))
 }
 
-/// How records come to a source.
+/// How a source takes records.
 pub(super) fn received(receiver: Arc<Receiver>, about: &About) -> Receive {
     let wait = if about.waits { Wait::Sync } else { Wait::Append };
-    // What is a secret is for nobody's table.
+    // A secret belongs in no table.
     Receive { receiver, wait, hides: &["authorization"], unmapped }
 }
 
-/// The live source of an address.
+/// Finds the live source of an address.
 pub(super) fn find(
     common: &Common,
     [project, source, secret]: [&str; 3],
@@ -100,7 +100,7 @@ fn is_verbose(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "verbose" && value == "true")
 }
 
-/// 200 says that the record survives power loss, 202 that it survives the death of the process.
+/// 200: the record survives power loss. 202: it survives a crash of the process.
 pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
     let status = match accepted.state {
         Durability::Appended | Durability::SyncPending => StatusCode::ACCEPTED,
@@ -115,7 +115,7 @@ pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
     signed(reply)
 }
 
-/// `?verbose=true`: what became of it, sink by sink.
+/// `?verbose=true`: the result for each sink.
 fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Value {
     let [project, source, _] = address(head.path).unwrap_or([""; 3]);
     let about = accepted.receiver.as_deref().and_then(live::about);
@@ -141,7 +141,7 @@ fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Valu
     })
 }
 
-/// A record that some sinks cannot make a row of: nothing is stored for any of them. What was wrong is said of those.
+/// Refuses a record that some sinks cannot map. Nothing is stored for any sink. The message names each failed sink.
 fn unmapped(failures: &[(String, Failure)]) -> Reject {
     let kind = match failures {
         [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,

@@ -1,4 +1,4 @@
-//! What sources and sinks are to the rest of the daemon: streams in the catalog, and receivers that requests look into.
+//! Sources and sinks in the rest of the daemon: streams in the catalog, and receivers that requests look up.
 
 use super::model::{self, Content, Entity, Kept, Place, Store};
 use super::request::Request;
@@ -16,7 +16,7 @@ use crate::schema::{Conditions, Landing, Policy, StreamSettings};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What a request to a source wants to know of it.
+/// The part of a source that requests need.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub(super) branch: u64,
@@ -25,23 +25,28 @@ pub(super) struct About {
     pub(super) is_disabled: bool,
     /// Whether the answer waits for the sync.
     pub(super) waits: bool,
-    /// Which signals each export takes, in their order; `None`: all.
+    /// The signals that each export takes, in the order of the exports. `None`: all.
     pub(super) signals: Vec<Option<Vec<Signal>>>,
 }
 
-/// Lets requests find every source that is kept.
+/// Publishes every stored source to requests.
 pub(super) fn load(control: &Arc<Control>) -> Result<(), CatalogError> {
     for (project, source) in model::every_source(control)? {
-        // The others are as good as they were.
+        // One bad document does not affect the other sources.
         if let Err(reject) = refresh(Store { control, project: &project }, &source) {
             let (error, source) = (reject.internal, source.path());
-            tracing::error!(project, source, ?error, "a source of Keboola's Stream API cannot be read");
+            tracing::error!(
+                project,
+                source,
+                ?error,
+                "loading a Keboola Stream source failed; its address answers 404"
+            );
         }
     }
     Ok(())
 }
 
-/// Tells requests what a source, or that of a sink, is now.
+/// Publishes the current state of a source, or of a sink's source, to requests.
 pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
     let place = &place.of_source();
     let source = store.find(place)?.filter(|source| source.deleted.is_none());
@@ -59,7 +64,7 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         branch: place.branch,
         kind: source.content.kind.clone(),
         is_disabled: source.disabled.is_some(),
-        // One record is one frame: if one sink waits for the sync, all have it.
+        // A record is one frame of the log: if one sink waits for the sync, the whole record does.
         waits: if sinks.is_empty() { waits(None) } else { sinks.iter().any(|sink| waits(Some(sink))) },
         signals: sinks.iter().map(|sink| sink.entity.content.signals.clone()).collect(),
     };
@@ -81,12 +86,12 @@ pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, R
     Ok(sinks)
 }
 
-/// A source takes no more records.
+/// Removes a source from requests: it takes no more records.
 pub(super) fn stop(store: Store<'_>, place: &Place) {
     store.control.receivers.remove(Tag::KeboolaStream, store.project, &place.path());
 }
 
-/// The source of an address, whichever branch it is in: its project and id, and what stands behind them.
+/// Finds the source of an address, in any branch, by project, id and secret.
 pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
     let branches = common.settings.branches.iter();
     let mut found = branches.filter_map(|branch| {
@@ -99,7 +104,7 @@ pub(super) fn about(receiver: &Receiver) -> Option<About> {
     serde_json::from_value(receiver.about.clone()).ok()
 }
 
-/// The name of a stream: no two sources or sinks have the same.
+/// The name of the stream of a source or sink. It is unique.
 fn stream_name(request: &Request<'_>, place: &Place) -> String {
     let parts = [Some(&place.source), place.sink.as_ref()];
     let parts = parts.into_iter().flatten().map(|id| names::part(id));
@@ -122,7 +127,7 @@ fn create_stream(
     Ok(request.control().create_stream(new)?.id)
 }
 
-/// Makes the stream of a source: records as they came, without a table.
+/// Creates the stream of a source: records as received, without a table.
 pub(super) fn source_stream(request: &Request<'_>, place: &Place) -> Result<StreamId, Reject> {
     let settings = StreamSettings {
         landing: Landing { table: false, ..Landing::default() },
@@ -132,7 +137,7 @@ pub(super) fn source_stream(request: &Request<'_>, place: &Place) -> Result<Stre
     create_stream(request, place, Policy::Raw, settings)
 }
 
-/// Makes the stream of a sink: rows by its mapping.
+/// Creates the stream of a sink: rows by its mapping.
 pub(super) fn sink_stream(
     request: &Request<'_>,
     place: &Place,
@@ -163,9 +168,9 @@ fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Res
     })
 }
 
-/// Lets the stream of a sink that is about to be kept be what it is to be now. What has not changed of the sink stays as it
-/// is of the stream, also if it was changed by hand. Another table is another stream: what was accepted for the old one
-/// goes there. One that was deleted by hand is made again.
+/// Applies the changes of a sink to its stream, before the sink is stored. Settings that did not change stay as they
+/// are in the stream, even if changed by hand. Another table means another stream: records that were accepted for
+/// the old table still go there. A stream that was deleted by hand is created again.
 pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
     if !place.is_sink() {
         return Ok(());
@@ -207,7 +212,7 @@ fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Re
     })
 }
 
-/// Lets the sinks of a source whose settings have changed be written when these say.
+/// Applies the changed settings of a source to the conditions of its sinks.
 pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Reject> {
     for sink in request.store().sinks(place)? {
         let known = live_stream(request, &sink.entity).filter(|_| sink.entity.deleted.is_none());
@@ -219,12 +224,12 @@ pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Re
     refresh(request.store(), place)
 }
 
-/// Deletes the stream of a source or a sink; what is in its table stays.
+/// Deletes the stream of a source or sink. Its table stays.
 fn end_stream(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
     gone(request.control().delete_stream(entity.stream).map(drop))
 }
 
-/// Deletes the stream of a source or a sink, and its table.
+/// Deletes the stream of a source or sink, and its table.
 pub(super) fn drop_table(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
     gone(request.control().drop_stream(entity.stream))
 }
@@ -236,7 +241,7 @@ fn gone(deleted: Result<(), CatalogError>) -> Result<(), Reject> {
     }
 }
 
-/// Whether a mapping can be evaluated.
+/// Refuses a mapping that cannot be evaluated.
 pub(super) fn check_mapping(control: &Control, mapping: &Mapping) -> Result<(), Reject> {
     control.check_mapping(mapping).map_err(|errors| {
         let messages: Vec<String> = errors.iter().map(CheckError::to_string).collect();

@@ -1,8 +1,8 @@
 //! Keboola's Stream API, the successor of its Buffer: sources and their sinks, the address that records are sent to,
-//! and the source that takes OpenTelemetry's exports. `docs/api/keboola_stream.md`.
+//! and the source that takes OpenTelemetry exports. See `docs/api/keboola_stream.md`.
 //!
 //! A source is a receiver: each of its records is one row of each of its live sinks, which are streams of the policy
-//! `mapped`. What sources and sinks are is kept in the catalog; what requests need of that is in memory ([`live`]).
+//! `mapped`. The catalog stores sources and sinks; [`live`] keeps the part that requests need in memory.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod aggregation;
@@ -43,30 +43,30 @@ pub struct KeboolaStream {
     common: Common,
 }
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy)]
 enum Serve {
-    /// A record for a source.
+    /// Takes a record for a source.
     Record,
-    /// What a browser asks before a page sends one.
+    /// The preflight request of a browser.
     Options,
-    /// An export of OpenTelemetry.
+    /// Takes an OpenTelemetry export.
     Export,
-    /// A call about the sources of a branch.
+    /// A call on the sources of a branch.
     Branch(fn(&Request<'_>) -> Result<Reply, Reject>),
-    /// A call about a source or its sinks,
+    /// A call on a source or its sinks.
     Source(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
-    /// about a sink,
+    /// A call on a sink.
     Sink(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
-    /// about a version of a source,
+    /// A call on a version of a source.
     SourceVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
-    /// or of a sink.
+    /// A call on a version of a sink.
     SinkVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
 }
 
 use Serve::{Branch, Sink, SinkVersion, Source, SourceVersion};
 
-/// What every management call takes.
+/// The access that every management call requires.
 const TOKEN: Access = Access::Token(Need::Create);
 const SECRET: Access = Access::Secret;
 
@@ -201,7 +201,7 @@ impl KeboolaStream {
     }
 }
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
     let is_api =
         path.strip_prefix("/v1/branches").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -240,7 +240,7 @@ impl Contract for KeboolaStream {
         let mut parameters = parameters.into_iter();
         let mut next = || parameters.next().unwrap_or_default();
         let request = Request::new(&self.common, call, &next())?;
-        // Whoever changes something has read it first.
+        // A change reads the entity first, so reading and writing must not interleave with other changes.
         let _change = (call.head.method != Method::GET).then(|| self.common.control.change());
         let source = next();
         let last = next();
@@ -289,14 +289,14 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a
     }
 }
 
-/// The token of a management call, which must be there even where none is checked.
+/// The token of a management call. It is required even if the daemon does not check tokens.
 fn token<'a>(head: &RequestHead<'a>) -> Result<Credential<'a>, Reject> {
     let value = head.headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
     let value = value.filter(|value| !value.is_empty()).ok_or_else(no_token)?;
     Ok(Credential::Bearer(Cow::Borrowed(value)))
 }
 
-/// What a browser asks before a page calls the control plane.
+/// Answers the preflight request of a browser for the control plane.
 fn options() -> Reply {
     let headers = vec![
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE")),

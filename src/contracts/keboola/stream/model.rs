@@ -1,4 +1,4 @@
-//! Sources and sinks as the catalog keeps them.
+//! Sources and sinks as the catalog stores them.
 
 use super::settings::Overrides;
 use crate::auth::Caller;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Whose documents ours are in the catalog.
+/// The owner of this contract's documents in the catalog.
 const CATALOG_NAME: &str = "keboola_stream";
 const SOURCES: &str = "source";
 
@@ -29,24 +29,24 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// As it stands in the ids of tasks.
+    /// The form used in the ids of tasks.
     pub(super) fn path(&self) -> String {
         let Self { branch, source, sink } = self;
         sink.as_ref().map_or_else(|| format!("{branch}/{source}"), |sink| format!("{branch}/{source}/{sink}"))
     }
 
-    /// Of a source by what it is called among all.
+    /// Parses the name of a source's document.
     fn of_name(name: &str) -> Option<Self> {
         let (branch, source) = name.split_once('/')?;
         Some(Self { branch: branch.parse().ok()?, source: source.to_owned(), sink: None })
     }
 
-    /// What it is called among those beside it.
+    /// The name of its document within its collection.
     fn name(&self) -> String {
         self.sink.clone().unwrap_or_else(|| self.path())
     }
 
-    /// The source itself, or that of a sink.
+    /// The source itself, or the source of a sink.
     pub(super) fn of_source(&self) -> Self {
         Self { sink: None, ..self.clone() }
     }
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-/// What versions are of.
+/// The versioned part of an entity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Content {
     #[serde(rename = "type")]
@@ -69,10 +69,10 @@ pub(super) struct Content {
     pub(super) name: String,
     #[serde(default)]
     pub(super) description: String,
-    /// Of a sink below an OTLP source: which signals it takes. `None`: all.
+    /// Sinks of an OTLP source only: the signals that it takes. `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) signals: Option<Vec<Signal>>,
-    /// Of a sink.
+    /// Sinks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) table: Option<Table>,
     #[serde(default)]
@@ -102,7 +102,7 @@ pub(super) struct Mark {
     pub(super) by: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    /// Of a sink: it was deleted because its source was, and comes back with it.
+    /// Sinks only: it was deleted with its source, and is undeleted with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) with_source: bool,
 }
@@ -118,12 +118,12 @@ pub(super) struct Entity {
     pub(super) deleted: Option<Mark>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) disabled: Option<Mark>,
-    /// Where its records are.
+    /// The stream of its records.
     pub(super) stream: StreamId,
-    /// Of a source: what stands in its address.
+    /// Sources only: the secret in its address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) secret: String,
-    /// Of a sink: everything up to this time is left out of its statistics.
+    /// Sinks only: its statistics leave out everything up to this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cleared_at: Option<Micros>,
 }
@@ -134,21 +134,21 @@ impl Entity {
     }
 }
 
-/// One with its place.
+/// An entity with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) place: Place,
     pub(super) entity: Entity,
 }
 
-/// A version that was.
+/// A past version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Past {
     pub(super) content: Content,
     pub(super) version: Version,
 }
 
-/// Who does something, as the contract shows users.
+/// The caller, as the contract shows users.
 pub(super) fn by(caller: &Caller) -> Value {
     let id = caller.id.0.to_string();
     json!({"type": "user", "tokenId": id, "tokenDesc": &*caller.name, "userId": id, "userName": &*caller.name})
@@ -168,13 +168,13 @@ fn collection<T: Serialize + DeserializeOwned>(
     Collection::new(Arc::clone(control), CATALOG_NAME, kind)
 }
 
-/// What a version is called among those of its source or sink: in the order of their numbers.
+/// The name of a version's document. Names sort in the order of the version numbers.
 fn version_name(number: u32) -> String {
     format!("{number:010}")
 }
 
 impl Store<'_> {
-    /// The documents beside which one is kept: all sources, or the sinks of one source.
+    /// The collection that holds an entity: all sources, or the sinks of one source.
     fn beside(&self, place: &Place) -> Collection<Entity> {
         match &place.sink {
             None => collection(self.control, SOURCES),
@@ -182,7 +182,7 @@ impl Store<'_> {
         }
     }
 
-    /// The versions of one.
+    /// The versions of an entity.
     fn past(&self, place: &Place) -> Collection<Past> {
         collection(self.control, format!("version/{}", place.path()))
     }
@@ -191,7 +191,7 @@ impl Store<'_> {
         Ok(self.beside(place).get(self.project, &place.name())?.map(|found| found.value))
     }
 
-    /// All sources of a branch, also those that are deleted.
+    /// All sources of a branch, including deleted ones.
     pub(super) fn sources(&self, branch: u64) -> Result<Vec<Kept>, Reject> {
         let found = collection::<Entity>(self.control, SOURCES).all(self.project)?;
         let kept = found
@@ -200,7 +200,7 @@ impl Store<'_> {
         Ok(kept.filter(|kept| kept.place.branch == branch).collect())
     }
 
-    /// All sinks of a source, also those that are deleted.
+    /// All sinks of a source, including deleted ones.
     pub(super) fn sinks(&self, source: &Place) -> Result<Vec<Kept>, Reject> {
         let found = collection::<Entity>(self.control, sinks_of(source)).all(self.project)?;
         let kept = found.into_iter().map(|sink| Kept {
@@ -210,7 +210,7 @@ impl Store<'_> {
         Ok(kept.collect())
     }
 
-    /// Makes it, with the version that it has.
+    /// Stores a new entity and its current version.
     pub(super) fn create(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
         let made = self.beside(place).create(self.project, &place.name(), entity);
         made.map_err(|error| Reject::internal(&error))?;
@@ -222,7 +222,7 @@ impl Store<'_> {
         saved.map(drop).map_err(|error| Reject::internal(&error))
     }
 
-    /// Notes the version that it has.
+    /// Stores the current version of an entity.
     pub(super) fn save_version(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
         let past = Past { content: entity.content.clone(), version: entity.version.clone() };
         let made = self.past(place).create(self.project, &version_name(past.version.number), &past);
@@ -238,7 +238,7 @@ impl Store<'_> {
         Ok(self.past(place).get(self.project, &version_name(number))?.map(|past| past.value))
     }
 
-    /// Forgets it and its versions.
+    /// Deletes the documents of an entity and of its versions.
     pub(super) fn forget(&self, place: &Place) -> Result<(), Reject> {
         self.beside(place).delete(self.project, &place.name())?;
         let past = self.past(place);
@@ -253,7 +253,7 @@ fn sinks_of(source: &Place) -> String {
     format!("sink/{}", source.of_source().path())
 }
 
-/// Every source that is kept, with its project.
+/// Every stored source, with its project.
 pub(super) fn every_source(control: &Arc<Control>) -> Result<Vec<(String, Place)>, CatalogError> {
     let found = collection::<Entity>(control, SOURCES).readable()?;
     let places =

@@ -24,12 +24,12 @@ static PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf"
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 
-/// What an address names.
+/// The parts of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address<'a> {
     project: &'a str,
     source: &'a str,
-    /// Otherwise it is in the `Authorization` header.
+    /// `None`: the secret is in the `Authorization` header.
     secret: Option<&'a str>,
     signal: Signal,
 }
@@ -65,13 +65,13 @@ fn form(headers: &HeaderMap) -> Result<Form, Reject> {
     })
 }
 
-/// What can be told before the body is read.
+/// Checks the address. Needs neither the secret nor the body.
 pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
     let address = Address::of(head.path).ok_or_else(no_route)?;
     data::check_project(address.project)
 }
 
-/// What can be told with the secret, and still before the body is read.
+/// Checks the secret and the content type, before the body is read.
 pub(super) fn receiver(common: &Common, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
     let (_, receiver, _) = find(common, head)?;
     form(head.headers)?;
@@ -89,7 +89,7 @@ fn find<'a>(common: &Common, head: &RequestHead<'a>) -> Result<(Address<'a>, Arc
     Ok((address, receiver, about))
 }
 
-/// Takes an export.
+/// Receives an export.
 pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject> {
     let (address, receiver, about) = find(common, &call.head)?;
     let form = form(call.head.headers)?;
@@ -125,7 +125,7 @@ pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject
     }))
 }
 
-/// The sinks that take a signal.
+/// The receiver with only those sinks that take a signal.
 fn of_signal(receiver: &Receiver, about: &About, signal: Signal) -> Receiver {
     let mut signals = about.signals.iter();
     let mut takes = || signals.next().is_none_or(|own| own.as_ref().is_none_or(|own| own.contains(&signal)));
@@ -141,7 +141,7 @@ fn undecoded(error: &DecodeError) -> Reject {
     }
 }
 
-/// 200, with what was left out.
+/// 200, with the rejected records if there are any.
 fn success(signal: Signal, form: Form, refused: &[String]) -> Reply {
     let message = match refused {
         [] => String::new(),
@@ -161,7 +161,7 @@ fn success(signal: Signal, form: Form, refused: &[String]) -> Reply {
                 Signal::Metrics => "rejectedDataPoints",
                 Signal::Traces => "rejectedSpans",
             };
-            // 64-bit integers are texts in protobuf's JSON.
+            // Protobuf's JSON writes 64-bit integers as strings.
             let partial = json!({rejected: refused.len().to_string(), "errorMessage": message});
             json!({"partialSuccess": partial}).to_string().into_bytes()
         }
@@ -192,7 +192,7 @@ struct Partial {
     message: String,
 }
 
-/// `google.rpc.Status`, which the protocol asks for in errors.
+/// `google.rpc.Status`, which the protocol requires in errors.
 #[derive(Clone, PartialEq, Message)]
 struct Status {
     #[prost(int32, tag = "1")]
@@ -201,29 +201,29 @@ struct Status {
     message: String,
 }
 
-/// A refusal, as protobuf for those who sent that.
+/// The answer to a refused request: protobuf if the request was protobuf.
 pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
-    // Clients of this protocol send again after 429, 502, 503 and 504, and after nothing else.
+    // Clients of this protocol retry after 429, 502, 503 and 504 only.
     let kind = match reject.kind {
         Kind::Unavailable if reject.code == Some(data::EXHAUSTED) => Kind::TooManyRequests,
         Kind::Full => Kind::Unavailable,
         kind => kind,
     };
-    // Not everything that is answered with 503 is the end of the daemon.
+    // Without its own code, a full log would be reported as a shutdown, because both are 503.
     let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
     let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
     if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
         return reply;
     }
-    // An answer to HEAD has none.
+    // An answer to HEAD has no body.
     let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     let status = Status { code: grpc_code(reply.status.as_u16()), message };
     self::reply(reply.status, Form::Protobuf, status.encode_to_vec().into())
 }
 
-/// The code of `google.rpc.Code` that stands for a status of HTTP.
+/// The `google.rpc.Code` for an HTTP status.
 fn grpc_code(status: u16) -> i32 {
     match status {
         400 | 413 | 415 | 422 => 3,

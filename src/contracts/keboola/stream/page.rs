@@ -1,4 +1,4 @@
-//! Lists in pages: what comes after an id, and so many of it.
+//! Pages of lists: the entries after an id, up to a limit.
 
 use super::words::bad;
 use crate::contracts::reject::Reject;
@@ -13,7 +13,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// By the parameters of a request.
+    /// Reads the parameters of a request.
     pub(super) fn of(query: &str) -> Result<Self, Reject> {
         let mut page = Self { after: String::new(), limit: LIMIT_MAX };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -26,7 +26,7 @@ impl Page {
         Ok(page)
     }
 
-    /// The part of all, in the order of their ids, that is asked for, and the object that tells of it.
+    /// Cuts the page out of all entries, ordered by id. Also returns the JSON object that describes the page.
     pub(super) fn cut<T>(&self, mut all: Vec<T>, id: impl Fn(&T) -> String) -> (Vec<T>, Value) {
         all.sort_by_key(&id);
         let total = all.len();

@@ -1,4 +1,4 @@
-//! A management call with what its answer needs.
+//! A management call with everything its handler needs.
 
 use super::model::{Entity, Place, Store};
 use super::words::{bad, no_branch, no_sink, no_source};
@@ -9,7 +9,7 @@ use crate::contracts::shared::control::Control;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The branch that is meant by its name.
+/// The name of the default branch in paths.
 const DEFAULT: &str = "default";
 
 pub(super) struct Request<'a> {
@@ -46,7 +46,7 @@ impl<'a> Request<'a> {
         Place { branch: self.branch, source: source.to_owned(), sink: sink.map(str::to_owned) }
     }
 
-    /// What is there and not deleted. A sink of a source that is not there is not there either.
+    /// Finds a source or sink that is not deleted. A sink is not found if its source is not found.
     pub(super) fn find(&self, place: &Place) -> Result<Entity, Reject> {
         let is_there = |entity: &Entity| entity.deleted.is_none();
         if place.is_sink() {
@@ -56,7 +56,7 @@ impl<'a> Request<'a> {
         found.ok_or_else(|| if place.is_sink() { no_sink(place.id()) } else { no_source(place.id()) })
     }
 
-    /// As numbers are shown, if it is one.
+    /// The project id: a JSON number if it is numeric, otherwise a string.
     pub(super) fn project_id(&self) -> Value {
         project_id(self.project)
     }

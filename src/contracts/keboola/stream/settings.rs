@@ -1,5 +1,5 @@
-//! Settings of a source or a sink: what may be changed, within which bounds, and what is in force. A sink has those of
-//! its source, unless it has its own.
+//! Settings of sources and sinks: which can be changed, their bounds, and the values in effect. A sink inherits the
+//! settings of its source and can override them.
 
 use super::shown::put;
 use super::words::bad;
@@ -9,16 +9,16 @@ use crate::contracts::reject::{Kind, Reject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What is set, by key.
+/// Overridden settings by key.
 pub(super) type Overrides = BTreeMap<String, Value>;
 
 const KEY_MAX: usize = 255;
-/// Whether an answer waits for the sync.
+/// Whether the answer waits for the sync.
 const SYNC_WAIT: &str = "storage.level.local.encoding.sync.wait";
 const UPLOAD: &str = "storage.level.staging.upload.trigger";
 const IMPORT: &str = "storage.level.target.import.trigger";
 
-/// What a setting's value is, with its bounds.
+/// The type of a setting's value, with its bounds.
 #[derive(Debug, Clone, Copy)]
 enum Type {
     Bool,
@@ -36,33 +36,33 @@ struct Setting {
     protected: bool,
 }
 
-/// Every setting there is, in the order of their keys.
+/// All settings, ordered by key.
 static SETTINGS: [Setting; 9] = [
     Setting {
         key: "storage.level.local.encoding.sync.mode",
         kind: Type::Text,
-        description: "Where a sync goes: the log is written to the disk itself.",
+        description: "Target of the sync: the log is synced to the disk itself.",
         default: || "disk".into(),
         protected: true,
     },
     Setting {
         key: SYNC_WAIT,
         kind: Type::Bool,
-        description: "Answer once the record is synced to disk, with 200, and not before, with 202.",
+        description: "true: answer with 200 after the sync to disk. false: answer with 202 before it.",
         default: || true.into(),
         protected: false,
     },
     Setting {
         key: "storage.level.staging.upload.trigger.count",
         kind: Type::Count { max: 10_000_000 },
-        description: "Records after which a file is staged.",
+        description: "Number of records after which a file is staged.",
         default: || 10_000.into(),
         protected: false,
     },
     Setting {
         key: "storage.level.staging.upload.trigger.interval",
         kind: Type::Duration { min: "1s", max: "30m" },
-        description: "Time after which a file is staged.",
+        description: "Interval after which a file is staged.",
         default: || "30s".into(),
         protected: false,
     },
@@ -76,21 +76,21 @@ static SETTINGS: [Setting; 9] = [
     Setting {
         key: "storage.level.target.format",
         kind: Type::Text,
-        description: "What the files of a table are.",
+        description: "File format of the table.",
         default: || "parquet".into(),
         protected: true,
     },
     Setting {
         key: "storage.level.target.import.trigger.count",
         kind: Type::Count { max: 10_000_000 },
-        description: "Records after which a file is published.",
+        description: "Number of records after which a file is published.",
         default: || 50_000.into(),
         protected: false,
     },
     Setting {
         key: "storage.level.target.import.trigger.interval",
         kind: Type::Duration { min: "30s", max: "24h" },
-        description: "Time after which a file is published.",
+        description: "Interval after which a file is published.",
         default: || "1m0s".into(),
         protected: false,
     },
@@ -123,7 +123,7 @@ impl Type {
         }
     }
 
-    /// The value as it is kept, or what is wrong with it.
+    /// The value as stored, or the reason why it is invalid.
     fn check(self, value: &Value) -> Result<Value, String> {
         match self {
             Self::Bool => {
@@ -150,7 +150,7 @@ impl Type {
     }
 }
 
-/// What is set of a source and of its sink. The last that says something counts.
+/// The overrides of a source and of its sink. The last layer that sets a key wins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layers<'a>(pub(super) &'a [&'a Overrides]);
 
@@ -164,13 +164,13 @@ impl Layers<'_> {
         SETTINGS.iter().find(|setting| setting.key == key).map(|s| self.value(s)).unwrap_or_default()
     }
 
-    /// Whether an answer waits for the sync.
+    /// Returns whether the answer waits for the sync.
     pub(super) fn waits_for_sync(&self) -> bool {
         self.of(SYNC_WAIT) == true
     }
 
-    /// When a file is written: records, bytes, seconds. A file is staged and then published at once, so the first of
-    /// both triggers that holds writes it.
+    /// When a file is written: records, bytes, seconds. A file is published as soon as it is staged, so the lower of
+    /// the two triggers applies.
     pub(super) fn conditions(&self) -> (u64, u64, u64) {
         let least = |name: &str, read: &dyn Fn(&Value) -> Option<u64>| {
             let read = |level| read(&self.of(&format!("{level}.{name}")));
@@ -182,7 +182,7 @@ impl Layers<'_> {
         (count, bytes, seconds)
     }
 
-    /// As `GET …/settings` shows them. The last layer is that of the one who is asked.
+    /// The answer of `GET …/settings`. The last layer is that of the requested source or sink.
     pub(super) fn shown(&self) -> Value {
         let (own, below) = self.0.split_last().map_or((None, &[][..]), |(own, below)| (Some(*own), below));
         let item = |setting: &Setting| {
@@ -204,7 +204,7 @@ impl Layers<'_> {
     }
 }
 
-/// A value that is to be set; null takes it back.
+/// A setting to change. Null removes the override.
 pub(super) struct Item {
     key: String,
     value: Value,
@@ -218,12 +218,12 @@ impl Item {
     }
 }
 
-/// Changes what is set.
+/// Applies changes to the overrides.
 pub(super) fn change(own: &mut Overrides, items: &[Item]) -> Result<(), Reject> {
     let mut protected = Vec::new();
     for Item { key, value } in items {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            return Err(bad(format!("invalid key \"{key}\": there is no such setting")));
+            return Err(bad(format!("invalid key \"{key}\": unknown setting")));
         };
         if setting.protected {
             protected.push(format!("\"{key}\""));
@@ -231,7 +231,7 @@ pub(super) fn change(own: &mut Overrides, items: &[Item]) -> Result<(), Reject> 
             own.remove(key);
         } else {
             let value = setting.kind.check(value);
-            let value = value.map_err(|why| bad(format!("invalid value of \"{key}\": it {why}")))?;
+            let value = value.map_err(|why| bad(format!("invalid value for \"{key}\": {why}")))?;
             own.insert(key.clone(), value);
         }
     }

@@ -1,4 +1,4 @@
-//! Sources and sinks as answers show them.
+//! Sources and sinks as JSON, for answers.
 
 use super::model::{Entity, Kept, Mark, Place, Version};
 use super::request::Request;
@@ -48,7 +48,7 @@ pub(super) fn entity(request: &Request<'_>, place: &Place, entity: &Entity) -> V
     Value::Object(shown)
 }
 
-/// Where a source takes records.
+/// The address where a source takes records.
 fn address(request: &Request<'_>, place: &Place, entity: &Entity) -> (&'static str, Value) {
     let (base, project, source, secret) = (request.base(), request.project, &place.source, &entity.secret);
     if entity.content.kind == "otlp" {

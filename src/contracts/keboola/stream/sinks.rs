@@ -1,4 +1,4 @@
-//! Sinks: made, listed, changed, deleted.
+//! Creates, lists, changes and deletes sinks.
 
 use super::change::{self, CREATED, DELETED, UPDATED, mark, next_version, task, version};
 use super::live;
@@ -18,7 +18,7 @@ use crate::formats::otlp::Signal;
 use crate::mapping::{COLUMNS_MAX, ColumnKind, Language, MappedColumn, Mapping, TEMPLATE_MAX, Template};
 use serde_json::{Value, json};
 
-/// Sinks of a source.
+/// Limit of sinks per source.
 const SINKS_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 255;
 const COLUMN_TYPES: [&str; 7] = ["uuid", "datetime", "ip", "body", "headers", "path", "template"];
@@ -138,7 +138,7 @@ fn signals(body: &Node<'_>, findings: &mut Findings) -> Option<Vec<Signal>> {
     Some(signals)
 }
 
-/// The table of a sink. What is not given is as it was.
+/// The table of a sink. Fields that are not given keep their values.
 fn table(body: &Node<'_>, before: Option<&Table>, findings: &mut Findings) -> Option<Table> {
     let table = body.object("table", findings)?;
     if before.is_none() {
@@ -197,14 +197,14 @@ fn template(column: &Node<'_>, findings: &mut Findings) -> Option<Template> {
     Some(Template { language: Language::Jsonnet, content })
 }
 
-/// What can be said only of the whole: the table's id, and whether the mapping can be evaluated.
+/// Checks that need the complete content: the table's id, and whether the mapping can be evaluated.
 fn check(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
     tables::check_id(&table.table_id)?;
     live::check_mapping(request.control(), &table.mapping)
 }
 
-/// Makes the table, or sees whether it has the columns of the mapping.
+/// Creates the table, or checks that an existing one has the columns of the mapping.
 fn ensure_table(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
     tables::ensure(request.common, request.project, &table.table_id, &table.mapping.columns)

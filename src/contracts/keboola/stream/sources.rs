@@ -1,4 +1,4 @@
-//! Sources: made, listed, changed, deleted; their secrets.
+//! Creates, lists, changes and deletes sources, and rotates their secrets.
 
 use super::change::{self, CREATED, DELETED, UPDATED, mark, next_version, task, version};
 use super::live;
@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 pub(super) const NAME_MAX: usize = 40;
 pub(super) const ID_MAX: usize = 48;
 pub(super) const DESCRIPTION_MAX: usize = 4096;
-/// Sources of a branch.
+/// Limit of sources per branch.
 const SOURCES_MAX: usize = 100;
 const CASCADED: &str = "Source and its destination tables and bucket have been deleted.";
 const TYPES: [&str; 2] = ["http", "otlp"];
 
-/// The id that is asked for, or the one that follows from the name.
+/// The requested id, or the one derived from the name.
 pub(super) fn id(asked: Option<&str>, name: &str) -> Result<String, Reject> {
     let id = names::normalize(asked.unwrap_or(name));
     let length = id.chars().count();
     if length == 0 || length > ID_MAX {
-        let message = format!("invalid ID \"{id}\": it has 1 to {ID_MAX} letters, digits and hyphens");
+        let message = format!("invalid ID \"{id}\": must have 1 to {ID_MAX} letters, digits and hyphens");
         return Err(bad(message));
     }
     Ok(id)
@@ -103,12 +103,12 @@ pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("update", place), Ok(UPDATED))
 }
 
-/// With `cascade`, the tables of its sinks are dropped and nothing of it is left. Without, it can be brought back.
+/// With `cascade`, drops the tables of the sinks and forgets the source. Without it, the source can be undeleted.
 pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let store = request.store();
     let sinks = store.sinks(place)?;
     if request.has_parameter("cascade", "true") {
-        // Also of one that is deleted already.
+        // A source that is already deleted can be deleted with `cascade`, too.
         let entity = store.find(place)?.ok_or_else(|| no_source(place.id()))?;
         live::stop(request.store(), place);
         for sink in &sinks {
@@ -133,12 +133,12 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("delete", place), Ok(DELETED))
 }
 
-/// The old secret is good no longer than this call.
+/// The old secret is invalid as soon as this call is answered.
 pub(super) fn rotate_secret(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     entity.secret = secrets::make();
     request.store().save(place, &entity)?;
     live::refresh(request.store(), place)?;
-    tracing::info!(source = place.path(), by = %request.call.caller.name, "a source has a new secret");
+    tracing::info!(source = place.path(), by = %request.call.caller.name, "the secret of a source was rotated");
     Ok(ok(&shown::entity(request, place, &entity)))
 }

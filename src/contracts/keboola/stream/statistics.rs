@@ -1,4 +1,4 @@
-//! What has become of a sink's records, by level: *local* is in the log, *staging* in finished files, *target* at the
+//! Statistics of a sink's records by level: *local* is in the log, *staging* in finished files, *target* at the
 //! destination.
 
 use super::model::{Entity, Place};
@@ -12,10 +12,10 @@ use crate::contracts::reject::Reject;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// Files that are looked at, and those that are shown.
+/// Limits of files that are read and of files that are shown.
 const FILES_MAX: u32 = 100_000;
 const FILES_SHOWN: usize = 30;
-/// A file that could not be published is tried again within this: microseconds.
+/// Publishing a file is retried within this time, in microseconds.
 const RETRY_WITHIN: Micros = 60_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +69,15 @@ impl Level {
     }
 }
 
-/// One file, or what will be the next one.
+/// A file, or the records of the next one.
 struct Part {
     level: Level,
     sums: Sums,
-    /// `None`: it is being filled.
+    /// `None`: the file is still open.
     file: Option<RegisteredFile>,
 }
 
-/// Everything of a sink since its statistics were cleared, oldest first.
+/// All parts of a sink since its statistics were cleared, oldest first.
 fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
     let (control, stream) = (request.control(), entity.stream);
     let since = entity.cleared_at.unwrap_or(0);
@@ -108,7 +108,7 @@ fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
             first_at: open.first_at,
             last_at: open.last_at,
             records: open.rows,
-            // The log keeps them as they came.
+            // The log stores records as received.
             compressed: open.bytes,
             uncompressed: open.bytes,
         };
@@ -156,7 +156,7 @@ fn file(request: &Request<'_>, part: &Part) -> Value {
     shown
 }
 
-/// The newest first.
+/// Newest first.
 fn files_of(request: &Request<'_>, parts: &[Part]) -> Vec<Value> {
     let only_failed = request.has_parameter("failedFiles", "true");
     let files = parts.iter().rev().map(|part| file(request, part));
@@ -174,7 +174,7 @@ pub(super) fn files(request: &Request<'_>, place: &Place) -> Result<Reply, Rejec
     Ok(ok(&json!({"files": files_of(request, &parts(request, &entity)?)})))
 }
 
-/// Both at once, for the aggregation.
+/// The totals and the files, for the aggregation.
 pub(super) fn all(request: &Request<'_>, entity: &Entity) -> Result<Value, Reject> {
     let parts = parts(request, entity)?;
     let mut all = total_of(&parts);
@@ -182,7 +182,7 @@ pub(super) fn all(request: &Request<'_>, entity: &Entity) -> Result<Value, Rejec
     Ok(all)
 }
 
-/// Counts from now on. Of a source, for each of its sinks.
+/// Restarts the counts of a sink, or of every sink of a source.
 pub(super) fn clear(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let (store, now) = (request.store(), request.control().clock.now());

@@ -1,4 +1,4 @@
-//! The tasks of this contract, in the store of all of the vendor's.
+//! The tasks of this contract. They share one store with the vendor's other contracts.
 
 use super::model::Place;
 use super::request::Request;
@@ -8,10 +8,10 @@ use crate::contracts::reject::Reject;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-/// The words for what was done to a source, and for what was done to a sink.
+/// The messages of a finished task: for a source, and for a sink.
 pub(super) type Words = [&'static str; 2];
 
-/// Remembers how something ended that was done to a source or a sink, and answers as if it had only begun.
+/// Stores the result of an operation on a source or sink, and answers with the task as it started.
 pub(super) fn done(
     request: &Request<'_>,
     place: &Place,
@@ -27,7 +27,7 @@ pub(super) fn done(
     Ok(reply::json(StatusCode::ACCEPTED, &tasks::shown(&begun, "taskId", &request.base())))
 }
 
-/// What it was about.
+/// The outputs of a task: the ids and the URL of its source or sink.
 fn outputs(request: &Request<'_>, place: &Place) -> Map<String, Value> {
     let (base, branch, source) = (request.base(), place.branch, &place.source);
     let mut url = format!("{base}/v1/branches/{branch}/sources/{source}");

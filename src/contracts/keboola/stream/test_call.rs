@@ -1,4 +1,4 @@
-//! `POST …/test`: what the sinks of a source would make of a request. Nothing is stored.
+//! `POST …/test`: shows the rows that the sinks of a source would produce for a request. Nothing is stored.
 
 use super::live;
 use super::model::{Kept, Place};
@@ -13,7 +13,7 @@ use crate::mapping::{self, Failure, Mapping, RowId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Records of an export that are looked at.
+/// Limit of records of an export that are evaluated.
 const RECORDS_MAX: usize = 100;
 
 pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
@@ -97,7 +97,7 @@ fn refused(failure: &Failure) -> Reject {
     }
 }
 
-/// What is wrong with a record, with the column it is wrong in.
+/// The error of a record, with the column that failed.
 pub(super) fn said(failure: &Failure) -> String {
     match failure {
         Failure::Column { column, message } | Failure::Stopped { column, message } => {

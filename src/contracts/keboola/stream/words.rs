@@ -1,12 +1,12 @@
-//! Refusals in the contract's words.
+//! Errors in the contract's words.
 
 use crate::contracts::keboola::reply::{Service, not_found};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::{Reply, RequestHead};
 
-/// The control plane.
+/// Error names of the control plane.
 const API: Service = Service { errors: "stream.api.", exceptions: "keboola-stream-" };
-/// What takes records.
+/// Error names of the data plane, which takes records.
 pub(super) const DATA: Service = Service { errors: "stream.in.", exceptions: "keboola-stream-" };
 
 pub(super) fn bad(message: impl Into<String>) -> Reject {
@@ -62,12 +62,12 @@ pub(super) fn unprocessable(message: impl Into<String>) -> Reject {
     Reject::new(Kind::Unprocessable, message.into()).code("unprocessableContent")
 }
 
-/// A refusal of the control plane: its status, its name and what is said of it.
+/// An error of the control plane: its status, name and message.
 pub(super) fn of_api(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let (status, code) = match reject.kind {
         Kind::Malformed => (400, "badRequest"),
         Kind::Unauthenticated | Kind::TokenExpired => (401, "storage.tokenInvalid"),
-        // The contract's word for a token that is good and may not.
+        // The contract's name for a valid token without the required scope.
         Kind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
         Kind::Forbidden => (403, "forbidden"),
         Kind::NoSuchRoute => (404, "endpointNotFound"),
