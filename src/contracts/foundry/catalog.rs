@@ -1,4 +1,4 @@
-//! The older catalog of streams: made without a schema, and looked up by branch.
+//! The older stream catalog: creates datasets without a schema, and finds views by branch.
 
 use super::datasets;
 use super::errors::wrong;
@@ -12,7 +12,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::schema::PARTITIONS_MAX;
 use serde_json::{Value, json};
 
-/// Makes a data set whose stream has no schema yet: its columns come with its records.
+/// Creates a dataset whose stream has no schema yet. Its columns follow from its records.
 pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = Fields::of(request.call, false)?;
@@ -26,7 +26,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         Some(count) => {
             let count = count.as_u64().and_then(|count| u32::try_from(count).ok());
             let fits = count.filter(|count| (1..=PARTITIONS_MAX).contains(count));
-            Some(fits.ok_or_else(|| wrong("\"partitions\" is a number from 1."))?)
+            Some(fits.ok_or_else(|| wrong("\"partitions\" must be an integer from 1 to 1024."))?)
         }
     };
     let manner = Manner { partitions_count: partitions, stream_type: first, compressed: None };
@@ -37,7 +37,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&json!({"view": view_json(&dataset, branch, view, raw)})))
 }
 
-/// The present view of a branch, or `null`.
+/// The current view of a branch, or `null`.
 pub(super) fn latest(request: &Request<'_>) -> Result<Reply, Reject> {
     let Some(dataset) = request.known() else { return Ok(ok(&Value::Null)) };
     let Some(branch) = dataset.branch(&request.branch) else { return Ok(ok(&Value::Null)) };

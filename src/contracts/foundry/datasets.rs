@@ -1,4 +1,4 @@
-//! Data sets and the streams on their branches: made, shown, reset.
+//! Creates and shows datasets and the streams on their branches, and resets branches.
 
 use super::errors::{self, error, wrong};
 use super::fields::{Fields, Manner};
@@ -13,16 +13,16 @@ use crate::schema::{OnBadLine, Policy, StreamSettings};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Characters of a data set's name at most.
+/// Maximum characters of a dataset's name.
 const NAME_CHARS_MAX: usize = 700;
-/// Characters of a branch's name at most.
+/// Maximum characters of a branch's name.
 const BRANCH_CHARS_MAX: usize = 200;
-/// What is left for suffixes of a stream's name.
+/// Maximum bytes of a plain name. The rest of a stream's name is for suffixes.
 const PLAIN_BYTES_MAX: usize = 60;
-/// Names tried for a new stream.
+/// Limit of names that are tried for a new stream.
 const NAMES_MAX: u32 = 10_000;
 
-/// Reads all data sets, before there are requests.
+/// Loads all datasets, before the first request.
 pub(super) fn load(foundry: &Foundry) -> Result<(), CatalogError> {
     for (_, document) in foundry.documents.readable()? {
         foundry.datasets.put(document.value);
@@ -30,7 +30,7 @@ pub(super) fn load(foundry: &Foundry) -> Result<(), CatalogError> {
     Ok(())
 }
 
-/// Keeps a data set as it is now.
+/// Stores a dataset.
 pub(super) fn keep(foundry: &Foundry, dataset: Dataset, is_new: bool) -> Result<Arc<Dataset>, Reject> {
     let kept = if is_new {
         foundry.documents.create("", &dataset.rid, &dataset)
@@ -53,7 +53,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&json!({"rid": dataset.rid, "name": dataset.name, "parentFolderRid": dataset.folder})))
 }
 
-/// Makes a data set with its first stream.
+/// Creates a dataset with its first stream.
 pub(super) fn make(
     request: &Request<'_>,
     name: &str,
@@ -65,7 +65,7 @@ pub(super) fn make(
     check_name(name)?;
     check_branch("", branch)?;
     if !rid::is_rid(folder) {
-        return Err(wrong(format!("{folder:?} is no RID of a folder, as in ri.compass.main.folder.<uuid>.")));
+        return Err(wrong(format!("{folder:?} is not a folder RID such as ri.compass.main.folder.<uuid>.")));
     }
     request.require_folder(folder)?;
     if rid::is_of_user(folder) {
@@ -75,7 +75,7 @@ pub(super) fn make(
         return Err(error(Kind::Malformed, name, message, parameters));
     }
     let foundry = request.foundry;
-    // One at a time: of two of the same name one wins.
+    // One at a time: of two creates with the same name, one wins.
     let _change = foundry.control.change();
     if let Some(known) = foundry.datasets.named(folder, name)
         && known.branches.iter().any(|branch| foundry.live_stream(branch).is_some())
@@ -111,11 +111,11 @@ pub(super) fn create_stream(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require_folder(&known.folder)?;
     let existing = known.branch(branch);
     if existing.is_some_and(|existing| foundry.live_stream(existing).is_some()) {
-        let message = "There is a branch of that name already.";
+        let message = "The branch already exists.";
         let parameters = [("datasetRid", json!(known.rid)), ("branchName", json!(branch))];
         return Err(error(Kind::Conflict, "BranchAlreadyExists", message, parameters));
     }
-    // One whose stream was deleted starts anew, under the right it had.
+    // A branch whose stream was deleted starts again, with the same access rights.
     let wanted = match existing {
         Some(existing) => existing.handle.clone(),
         None => branch_name(&dataset_handle(&known), branch),
@@ -124,7 +124,7 @@ pub(super) fn create_stream(request: &Request<'_>) -> Result<Reply, Reject> {
     put_view(foundry, &known, branch, &stream, view)
 }
 
-/// Makes a view the present one of its branch, and shows its stream.
+/// Makes a view the current one of its branch, and returns its stream as JSON.
 fn put_view(
     foundry: &Foundry,
     known: &Dataset,
@@ -174,7 +174,7 @@ pub(super) fn reset(request: &Request<'_>) -> Result<Reply, Reject> {
     put_view(foundry, &known, branch, &stream, view)
 }
 
-/// Makes the stream of a view.
+/// Creates the stream of a view.
 fn new_view(
     foundry: &Foundry,
     dataset: &Dataset,
@@ -193,7 +193,7 @@ fn new_view(
     };
     let about = json!({"datasetRid": dataset.rid, "branchName": branch});
     settings.vendor.insert(CATALOG_NAME.to_owned(), about);
-    // A stream without a schema takes columns as they come.
+    // A stream without a schema adds columns as records arrive.
     let policy = if schema.is_some() { Policy::Strict } else { Policy::Evolve };
     let columns = schema.map(StreamSchema::columns).unwrap_or_default();
     let new = NewStream { name: wanted.to_owned(), policy, columns, settings, if_exists: IfExists::Error };
@@ -203,7 +203,7 @@ fn new_view(
     Ok((stream, view))
 }
 
-/// Makes a stream of the first name that is free.
+/// Creates a stream under the first free name.
 fn create_free(foundry: &Foundry, wanted: &NewStream) -> Result<Arc<Stream>, Reject> {
     for number in 1..NAMES_MAX {
         let name = if number == 1 { wanted.name.clone() } else { format!("{}_{number}", wanted.name) };
@@ -220,18 +220,19 @@ fn create_free(foundry: &Foundry, wanted: &NewStream) -> Result<Arc<Stream>, Rej
             made => Ok(made?),
         };
     }
-    let message = format!("There are too many streams of the name {:?}.", wanted.name);
+    let message =
+        format!("No free stream name found for {:?}: all numbered variants are taken.", wanted.name);
     Err(Reject::new(Kind::Conflict, message))
 }
 
 impl Foundry {
-    /// The stream of a branch's present view, if it was not deleted.
+    /// The stream of a branch's current view, unless it was deleted.
     pub(super) fn live_stream<'b>(&self, branch: &'b Branch) -> Option<(Arc<Stream>, &'b View)> {
         let view = branch.current()?;
         Some((self.live(view)?, view))
     }
 
-    /// The stream of a view, if it was not deleted.
+    /// The stream of a view, unless it was deleted.
     pub(super) fn live(&self, view: &View) -> Option<Arc<Stream>> {
         let streams = self.control.streams();
         streams.get(view.stream).filter(|stream| stream.deleted_at.is_none()).cloned()
@@ -244,7 +245,7 @@ fn foreign_view(stream: &Stream) -> View {
     View::new(rid::view(stream), stream.id, partitions, StreamType::default(), false, None)
 }
 
-/// A stream as the contract shows it: with the schema that it was made with, or the nearest to its columns.
+/// A stream as JSON: with the schema that it was created with, or the one closest to its columns.
 fn stream_json(branch: &str, view: &View, stream: &Stream) -> Result<Value, Reject> {
     let schema = match view.schema() {
         Some(schema) => schema.to_json(),
@@ -271,7 +272,8 @@ fn check_name(name: &str) -> Result<(), Reject> {
         return Ok(());
     }
     let message = format!(
-        "A name is not empty, not \".\" or \"..\", has no slash and at most {NAME_CHARS_MAX} characters."
+        "The name must have 1 to {NAME_CHARS_MAX} characters, no slash and no control character, and must not be \".\" \
+         or \"..\"."
     );
     Err(error(Kind::Malformed, "InvalidDisplayName", message, [("displayName", json!(name))]))
 }
@@ -282,13 +284,13 @@ fn check_branch(dataset: &str, name: &str) -> Result<(), Reject> {
         return Ok(());
     }
     let message = format!(
-        "A branch's name has 1 to {BRANCH_CHARS_MAX} characters, no white space at its ends, and is no RID."
+        "The branch name must have 1 to {BRANCH_CHARS_MAX} characters, no white space at either end, and not be a RID."
     );
     let parameters = [("datasetRid", json!(dataset)), ("branchName", json!(name))];
     Err(error(Kind::Malformed, "InvalidBranchName", message, parameters))
 }
 
-/// The handle of a data set: that of its first branch, without the branch.
+/// The handle of a dataset: that of its first branch, without the branch's suffix.
 fn dataset_handle(dataset: &Dataset) -> String {
     let Some(first) = dataset.branches.first() else { return plain(&dataset.name) };
     let suffix = format!(".{}", plain(&first.name));
@@ -303,7 +305,7 @@ fn branch_name(handle: &str, branch: &str) -> String {
     }
 }
 
-/// A name that a stream may have.
+/// Converts a name to a valid stream name.
 pub(super) fn plain(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' };
     let mut text: String = name.chars().map(plain).take(PLAIN_BYTES_MAX).collect();

@@ -1,5 +1,5 @@
-//! The records in a body: taken out as they were written, one a line, nothing of them changed but line feeds between
-//! their parts.
+//! Extracts the records of a body, one per line. The text of a record stays as written, except line breaks between its
+//! tokens, which become blanks.
 
 use super::errors::{error, too_large, wrong};
 use crate::contracts::reject::{Kind, Reject};
@@ -8,18 +8,18 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-/// Bytes of a record: "1 MB" in the vendor's words, taken as the larger of the two that this may mean.
+/// Maximum bytes of a record. The vendor says "1 MB"; this is the larger of its two meanings.
 pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
     pub records: Vec<&'a [u8]>,
-    /// The view that the records are for, if the client says so.
+    /// The view of the records, if the client names one.
     pub view: Option<String>,
 }
 
-/// How records are wrapped.
+/// The format of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `{"record": {…}, "viewRid"?: …}`
@@ -35,7 +35,7 @@ pub enum Form {
 /// Opens a body.
 ///
 /// # Errors
-/// A refusal that says what is wrong with it.
+/// A refusal with the reason why the body is invalid.
 pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     if body.trim_ascii().is_empty() {
         let message = "The request has no body.";
@@ -55,10 +55,10 @@ pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     let envelope = read.map_err(Refused::into_reject)?;
     parser.skip_space();
     if parser.at() < body.len() {
-        return Err(wrong("The body is not JSON: something follows its end."));
+        return Err(wrong("The body is not valid JSON: there is data after its end."));
     }
     if envelope.records.is_empty() {
-        let message = "There is no record in the request.";
+        let message = "The request has no records.";
         return Err(error(Kind::Malformed, "MissingBatchRequest", message, []));
     }
     for (number, record) in envelope.records.iter().enumerate() {
@@ -83,25 +83,25 @@ impl From<Syntax> for Refused {
 impl Refused {
     fn into_reject(self) -> Reject {
         match self {
-            Self::Syntax(syntax) => wrong(format!("The body is not JSON: {syntax}.")),
+            Self::Syntax(syntax) => wrong(format!("The body is not valid JSON: {syntax}.")),
             Self::Form(message) => wrong(message),
         }
     }
 }
 
-/// A record at the parser.
+/// Reads the record at the parser.
 fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], Refused> {
     if parser.kind()? == Json::Object {
         return Ok(parser.skip_value()?);
     }
     parser.skip_value()?;
-    Err(Refused::Form("A record is a JSON object.".to_owned()))
+    Err(Refused::Form("A record must be a JSON object.".to_owned()))
 }
 
 fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
     let mut records = Vec::new();
     if parser.kind()? != Json::Array {
-        return Err(Refused::Form("\"records\" is a list of JSON objects.".to_owned()));
+        return Err(Refused::Form("\"records\" must be a list of JSON objects.".to_owned()));
     }
     let mut more = parser.first_element();
     while more {
@@ -111,9 +111,9 @@ fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
     Ok(records)
 }
 
-/// An object with what is wanted, and perhaps a view; other fields are passed over.
+/// Reads an object with the wanted field and an optional view. Other fields are ignored.
 fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<Envelope<'a>, Refused> {
-    let missing = || Refused::Form(format!("The body is a JSON object with {wanted:?}."));
+    let missing = || Refused::Form(format!("The body must be a JSON object with {wanted:?}."));
     if parser.kind()? != Json::Object {
         return Err(missing());
     }
@@ -129,7 +129,7 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
                 Json::String => {
                     view = Some(String::from_utf8_lossy(&parser.string()?.text()).into_owned());
                 }
-                _ => return Err(Refused::Form("\"viewRid\" is text.".to_owned())),
+                _ => return Err(Refused::Form("\"viewRid\" must be a string.".to_owned())),
             },
             _ => drop(parser.skip_value()?),
         }
@@ -138,9 +138,10 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
     Ok(Envelope { records: found.ok_or_else(missing)?, view })
 }
 
-/// A list of objects with a `value` each.
+/// Reads a list of objects, each with a `value`.
 fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
-    let malformed = || Refused::Form("The body is a JSON list of objects with a \"value\" each.".to_owned());
+    let malformed =
+        || Refused::Form("The body must be a JSON list of objects, each with a \"value\".".to_owned());
     if parser.kind()? != Json::Array {
         return Err(malformed());
     }
@@ -166,7 +167,7 @@ fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
     Ok(records)
 }
 
-/// The records one a line. A line feed can only be between the parts of one.
+/// The records, one per line. Line breaks in a record can only be between its tokens; they become blanks.
 pub(super) fn lines(records: &[&[u8]]) -> Vec<u8> {
     let bytes = records.iter().map(|record| record.len().saturating_add(1)).sum();
     let mut lines = Vec::with_capacity(bytes);
@@ -184,7 +185,7 @@ pub(super) fn lines(records: &[&[u8]]) -> Vec<u8> {
     lines
 }
 
-/// A record with a field of bytes.
+/// A record with one binary field, in Base64.
 pub(super) fn binary(field: &str, bytes: &[u8]) -> Vec<u8> {
     format!("{{{}:\"{}\"}}\n", Value::from(field), BASE64_STANDARD.encode(bytes)).into_bytes()
 }

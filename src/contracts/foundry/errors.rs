@@ -1,4 +1,4 @@
-//! Errors in the contract's form, by the contract's names.
+//! Errors in the contract's format and under the contract's names.
 
 use super::model::{Place, Wrong};
 use crate::contracts::reject::{Kind, Reject};
@@ -8,10 +8,10 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
-/// A record is none that its stream takes.
+/// The error of a record that does not match its stream's schema.
 pub(super) const MISMATCH: &str = "RecordDoesNotMatchStreamSchema";
 
-/// A refusal by one of the contract's names, with the parameters that go with it.
+/// An error under one of the contract's names, with its parameters.
 pub(super) fn error<'p>(
     kind: Kind,
     name: &'static str,
@@ -26,7 +26,7 @@ fn map_of<'p>(parameters: impl IntoIterator<Item = (&'p str, Value)>) -> Map<Str
     parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A refusal of what the client said, for which the contract has no name of its own.
+/// An invalid request for which the contract has no name of its own.
 pub(super) fn wrong(message: impl Into<String>) -> Reject {
     Reject::malformed(message.into())
 }
@@ -47,7 +47,7 @@ pub(super) fn branch_not_found(dataset: &str, branch: &str) -> Reject {
 }
 
 pub(super) fn view_not_found(view: &str) -> Reject {
-    let message = "No view of that RID takes records or can be read on this branch.";
+    let message = "The view does not exist on this branch, or it no longer takes records.";
     error(Kind::NotFound, "ViewNotFound", message, [("viewRid", json!(view))])
 }
 
@@ -58,11 +58,11 @@ pub(super) fn trashed(dataset: &str) -> Reject {
 
 pub(super) fn too_large(record: usize, bytes: usize, max: usize) -> Reject {
     let number = record.saturating_add(1);
-    let message = format!("Record {number} has {bytes} bytes; a record has at most {max}.");
+    let message = format!("Record {number} is too large: it has {bytes} bytes, the limit is {max}.");
     error(Kind::TooLarge, "RecordTooLarge", message, [])
 }
 
-/// All that is wrong with a schema, in one error.
+/// One error for everything that is wrong with a schema.
 pub(super) fn invalid_schema(wrong: &[Wrong]) -> Reject {
     let all: Vec<String> = wrong.iter().map(Wrong::to_string).collect();
     let description = all.join("; ");
@@ -92,10 +92,10 @@ pub(super) fn invalid_schema(wrong: &[Wrong]) -> Reject {
 pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let (name, parameters) = named(head, reject);
     let (code, status) = code(reject.kind);
-    // So that a client's report leads to what the log says of it.
+    // A client reports this id; it leads to the line in the log.
     let instance = uuid::Uuid::new_v4();
     if let Some(internal) = &reject.internal {
-        tracing::warn!(error = internal, error_instance_id = %instance, name, "an error was answered");
+        tracing::warn!(error = internal, error_instance_id = %instance, name, "a request failed");
     }
     let body = json!({
         "errorCode": code,
@@ -107,7 +107,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     super::reply(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &body)
 }
 
-/// The name of an error with its parameters: the one it was refused by, or the one that the call has for such errors.
+/// The name and the parameters of an error: those of the refusal, or else those that the call has for its kind.
 fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, Value>) {
     let (route, of_path) = super::find(head).ok().unzip();
     let of_path = of_path.unwrap_or_default();
@@ -135,12 +135,12 @@ fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, 
         Kind::Full | Kind::Unavailable => ("Default:ServiceUnavailable", Map::new()),
         Kind::TooSlow => ("Default:Timeout", Map::new()),
         Kind::Unknown | Kind::Internal => ("Default:Internal", Map::new()),
-        // All that is wrong with what the client sent.
+        // The rest are errors in what the client sent.
         _ => ("Default:InvalidArgument", Map::new()),
     }
 }
 
-/// What stands in a path, by what errors call it.
+/// The parameters of a path under the names that errors use.
 fn named_in<'p>(
     template: &'p str,
     values: &'p [Cow<'_, str>],
@@ -157,7 +157,7 @@ fn named_in<'p>(
     })
 }
 
-/// The contract's code of a kind of refusal, and its status.
+/// The contract's error code and the HTTP status of a kind.
 fn code(kind: Kind) -> (&'static str, u16) {
     let code = match kind {
         Kind::Unauthenticated | Kind::TokenExpired => "UNAUTHORIZED",

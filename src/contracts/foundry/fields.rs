@@ -1,4 +1,4 @@
-//! The JSON of management calls, read with errors that say what is wrong where.
+//! Reads the JSON of management calls. Its errors name the field and the reason.
 
 use super::errors::{error, wrong};
 use super::model::{StreamType, View};
@@ -7,11 +7,11 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::schema::PARTITIONS_MAX;
 use serde_json::{Map, Value, json};
 
-/// An object of a request's body.
+/// The JSON object of a request body.
 #[derive(Debug)]
 pub(super) struct Fields(Map<String, Value>);
 
-/// How a stream is to be kept; what is not said is as it was, or as by default.
+/// Options of a stream. Options that are not given keep their values, or have the default.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     pub(super) partitions_count: Option<u32>,
@@ -20,7 +20,7 @@ pub(super) struct Manner {
 }
 
 impl Manner {
-    /// What is not said stays as it was.
+    /// Takes options that are not given from the view before.
     pub(super) fn or(self, before: &View) -> Self {
         Self {
             partitions_count: self.partitions_count.or(Some(before.partitions_count)),
@@ -31,7 +31,7 @@ impl Manner {
 }
 
 impl Fields {
-    /// The body of a call; `may_be_empty` where every field is optional.
+    /// Reads the body of a call. `may_be_empty`: every field is optional.
     pub(super) fn of(call: &Call<'_>, may_be_empty: bool) -> Result<Self, Reject> {
         if call.body.trim_ascii().is_empty() {
             if may_be_empty {
@@ -41,19 +41,19 @@ impl Fields {
         }
         match serde_json::from_slice(&call.body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(wrong("The body is not a JSON object.")),
-            Err(error) => Err(wrong(format!("The body is not JSON: {error}."))),
+            Ok(_) => Err(wrong("The body must be a JSON object.")),
+            Err(error) => Err(wrong(format!("The body is not valid JSON: {error}."))),
         }
     }
 
-    /// `null` is as if it were not there.
+    /// `null` counts as missing.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>, Reject> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| wrong(format!("{key:?} is text.")))
+        value.as_str().map(Some).ok_or_else(|| wrong(format!("{key:?} must be a string.")))
     }
 
     pub(super) fn required(&self, key: &str) -> Result<&str, Reject> {
@@ -67,7 +67,7 @@ impl Fields {
                 let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
                 let count = count.filter(|count| (1..=PARTITIONS_MAX).contains(count));
                 let refused =
-                    || wrong(format!("\"partitionsCount\" is a number from 1 to {PARTITIONS_MAX}."));
+                    || wrong(format!("\"partitionsCount\" must be an integer from 1 to {PARTITIONS_MAX}."));
                 Some(count.ok_or_else(refused)?)
             }
         };
@@ -78,7 +78,7 @@ impl Fields {
         let compressed = match self.get("compressed") {
             None => None,
             Some(Value::Bool(compressed)) => Some(*compressed),
-            Some(_) => return Err(wrong("\"compressed\" is true or false.")),
+            Some(_) => return Err(wrong("\"compressed\" must be true or false.")),
         };
         Ok(Manner { partitions_count, stream_type, compressed })
     }
@@ -87,7 +87,7 @@ impl Fields {
 pub(super) fn stream_type(value: &Value) -> Result<StreamType, Reject> {
     serde_json::from_value(value.clone()).map_err(|_| {
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let message = format!("{shown} is no stream type; there are LOW_LATENCY and HIGH_THROUGHPUT.");
+        let message = format!("Unknown stream type {shown}: expected LOW_LATENCY or HIGH_THROUGHPUT.");
         error(Kind::Malformed, "InvalidStreamType", message, [("streamType", json!(shown))])
     })
 }

@@ -1,5 +1,5 @@
-//! Palantir Foundry's streams: data sets whose branches are streams, records pushed into them one by one or many at
-//! once, and the OAuth routes that their clients ask for tokens: `docs/api/foundry.md`.
+//! Palantir Foundry's streams: datasets whose branches are streams, calls that publish one or many records, and the
+//! OAuth routes where clients get tokens. See `docs/api/foundry.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod catalog;
@@ -38,20 +38,20 @@ use std::sync::Arc;
 
 pub use routes::served;
 
-/// Whose documents ours are in the catalog, and our part of a stream's settings.
+/// The owner of this contract's documents in the catalog, and the key of its part of a stream's settings.
 const CATALOG_NAME: &str = "foundry";
 
 pub struct Foundry {
     control: Arc<Control>,
-    /// The data sets as every published record asks for them,
+    /// The datasets in memory, for published records.
     datasets: Datasets,
-    /// and as they are kept, by their ids.
+    /// The stored datasets, by RID.
     documents: Collection<Dataset>,
-    /// By the ids that their clients gave them.
+    /// By the id that the client chose.
     subscribers: Collection<Subscriber>,
 }
 
-/// Where the paths of this contract begin.
+/// Path prefixes of this contract.
 const PREFIXES: [&str; 5] = ["/api/v2", "/multipass", "/stream-proxy", "/stream-catalog", "/stream/api"];
 
 pub static ENTRY: Entry = Entry {
@@ -78,7 +78,7 @@ impl Foundry {
     }
 }
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
     let below = |prefix: &&str| path.strip_prefix(*prefix);
     PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -101,7 +101,7 @@ impl Contract for Foundry {
 
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
         let (route, parameters) = find(&call.head)?;
-        // Records are no management calls.
+        // A publish call is not a management call.
         let Answer::Call(answer) = route.call.answer else {
             return Err(Reject::new(Kind::NoSuchRoute, "no such route"));
         };
@@ -136,17 +136,17 @@ fn ok(body: &Value) -> Reply {
     reply(StatusCode::OK, body)
 }
 
-/// 200 with JSON that is written already.
+/// 200 with JSON that is already serialized.
 fn text(json: String) -> Reply {
     Reply { status: StatusCode::OK, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: json.into() }
 }
 
-/// 204: the contract's clients take an empty answer for no other status.
+/// 204: the contract's clients accept an empty answer with no other status.
 fn no_content() -> Reply {
     Reply::empty(StatusCode::NO_CONTENT)
 }
 
-/// A parameter of the query.
+/// A query parameter.
 fn parameter<'a>(head: &RequestHead<'a>, name: &str) -> Option<Cow<'a, str>> {
     form_urlencoded::parse(head.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }

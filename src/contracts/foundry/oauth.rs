@@ -15,7 +15,7 @@ pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
         Err(refusal) => return Ok(refusal),
     };
     if form.get("grant_type") != Some("client_credentials") {
-        let message = "The grant type is client_credentials.";
+        let message = "The grant_type must be client_credentials.";
         return Ok(refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", message));
     }
     let Some((id, secret)) = form.client(request.call) else { return Ok(unknown_client()) };
@@ -34,7 +34,7 @@ pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(issued(&body))
 }
 
-/// Makes a token of the client's own good for nothing. Of another one nothing is said (RFC 7009, 2.2).
+/// Revokes one of the client's own tokens. Any other token is answered with 200 as well (RFC 7009, 2.2).
 pub(super) fn revoke(request: &Request<'_>) -> Result<Reply, Reject> {
     let form = match Form::of(request.call) {
         Ok(form) => form,
@@ -42,7 +42,7 @@ pub(super) fn revoke(request: &Request<'_>) -> Result<Reply, Reject> {
     };
     let Some((id, secret)) = form.client(request.call) else { return Ok(unknown_client()) };
     let Some(token) = form.get("token").filter(|token| !token.is_empty()) else {
-        return Ok(refused(StatusCode::BAD_REQUEST, "invalid_request", "The form has no token."));
+        return Ok(refused(StatusCode::BAD_REQUEST, "invalid_request", "The form has no token parameter."));
     };
     match request.control().auth.revoke_client_token(&id, &secret, token) {
         Ok(()) => Ok(issued(&json!({}))),
@@ -52,5 +52,5 @@ pub(super) fn revoke(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 fn unknown_client() -> Reply {
-    refused(StatusCode::UNAUTHORIZED, "invalid_client", "The client or its secret is not known.")
+    refused(StatusCode::UNAUTHORIZED, "invalid_client", "The client id or the client secret is invalid.")
 }

@@ -1,7 +1,7 @@
-//! Records on their way into a stream: which one it is, whether it takes them, and what the client is told.
+//! Publishes records: finds the stream, checks the records and answers the client.
 //!
-//! The vendor's answer to a publish says nothing, so it says here that the records survive power loss: a client goes by
-//! it when it forgets them.
+//! The vendor's answer to a publish has no content, so a client forgets its records once it has the answer. Here, the
+//! answer means that the records survive power loss.
 
 use super::envelope::{self, Form};
 use super::errors::{self, error};
@@ -25,23 +25,23 @@ use std::sync::Arc;
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 
-/// How records come.
+/// The form of a publish call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Publish {
-    /// How they are wrapped; `None`: the body is the value of a record's one field.
+    /// The envelope. `None`: the body is the value of the record's only field.
     pub(super) form: Option<Form>,
-    /// The second parameter of the path is a view rather than a branch.
+    /// The second parameter of the path is a view, not a branch.
     pub(super) to_view: bool,
 }
 
 impl Publish {
-    /// Whether they come by the older proxy.
+    /// Returns whether the call is one of the older proxy.
     fn is_proxied(self) -> bool {
         matches!(self.form, Some(Form::Bare | Form::Values))
     }
 }
 
-/// What a request with records asks for.
+/// The ingest of a request with records.
 pub(super) fn ingest<'a>(
     foundry: &'a Foundry,
     head: RequestHead<'a>,
@@ -62,7 +62,7 @@ pub(super) fn ingest<'a>(
     Ingest { wait: Wait::Sync, bodies, ..Ingest::new(credential(head.headers), find) }
 }
 
-/// Where records are to go, as their request says.
+/// The target of a request with records.
 struct Asked<'a> {
     foundry: &'a Foundry,
     publish: Publish,
@@ -72,7 +72,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The stream that records are for, with what a body of this call must be for it.
+    /// Finds the stream of the records, and how to open a body for it.
     fn find(&self, caller: &Caller) -> Result<Found, Reject> {
         let Some(known) = self.foundry.datasets.find(&self.dataset) else { return self.find_unknown(caller) };
         let branch = self.branch_of(&known)?;
@@ -100,7 +100,7 @@ impl Asked<'_> {
         })
     }
 
-    /// Only the present view takes records.
+    /// Refuses every view but the current one: no other takes records.
     fn check_view(&self, present: &str) -> Result<(), Reject> {
         match &self.view {
             Some(asked) if asked != present => Err(errors::view_not_found(asked)),
@@ -108,8 +108,8 @@ impl Asked<'_> {
         }
     }
 
-    /// A data set that no management call of this contract made: a stream of another contract, by its id; or one that
-    /// the first record makes, where that is allowed.
+    /// Finds a dataset that no management call of this contract created: a stream of another contract, by its id, or
+    /// one that the first record creates, if that is allowed.
     fn find_unknown(&self, caller: &Caller) -> Result<Found, Reject> {
         let (dataset, is_binary) = (&*self.dataset, self.publish.form.is_none());
         let branch = if self.publish.to_view { DEFAULT_BRANCH } else { &*self.branch_or_view };
@@ -120,7 +120,7 @@ impl Asked<'_> {
             }
             let view = rid::view(&stream);
             self.check_view(&view)?;
-            // Its own rules say what records it takes; only where the bytes of one go follows from the columns.
+            // The stream's own rules decide which records it takes. Binary records need a schema to find their field.
             let nothing = StreamSchema { fields: Vec::new(), keys: Vec::new(), capture: None };
             let schema = is_binary.then(|| schema_of(&stream.schema.columns).unwrap_or(nothing));
             let target = Target::Streams(stream, Vec::new());
@@ -146,7 +146,7 @@ impl Asked<'_> {
 }
 
 impl Foundry {
-    /// The stream of another contract that a data set's id is made of, or that an earlier record for it made.
+    /// The stream of another contract whose id is in the dataset's RID, or that an earlier record created.
     pub(super) fn foreign(&self, dataset: &str, branch: &str) -> Option<Arc<Stream>> {
         let streams = self.control.streams();
         let by_id = || {
@@ -155,17 +155,17 @@ impl Foundry {
         };
         let by_name = || streams.named(&rid::name_of(dataset, branch));
         let found = by_id().or_else(by_name)?;
-        // Views are reached by their data sets only.
+        // A view can be reached through its dataset only.
         (!found.settings.vendor.contains_key(super::CATALOG_NAME)).then(|| Arc::clone(found))
     }
 }
 
-/// What a body must be, and what errors say of it.
+/// Opens bodies, with the context for errors.
 struct Opener {
     form: Option<Form>,
     dataset: Box<str>,
     branch: Box<str>,
-    /// Empty: there is none yet.
+    /// Empty if there is no view yet.
     view: Box<str>,
     schema: Option<Arc<StreamSchema>>,
 }
@@ -195,7 +195,7 @@ impl Opener {
         }
         let schema = self.schema.as_ref();
         let Some(schema) = schema else {
-            // Nothing says which field the bytes are the value of.
+            // Without a schema, the field of the bytes is unknown.
             let message = "The stream has no schema, so there is no field for a binary record.";
             return Err(error(Kind::Internal, "FailedToProcessBinaryRecord", message, []));
         };

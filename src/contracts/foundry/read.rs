@@ -1,4 +1,4 @@
-//! Records read back by their offsets, also through the older proxy.
+//! Reads records by offset, also for the older proxy.
 
 use super::errors::{self, wrong};
 use super::model::DEFAULT_BRANCH;
@@ -15,24 +15,24 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Records in one answer at most,
+/// Maximum records in one answer.
 const RECORDS_MAX: usize = 10_000;
-/// and bytes of them.
+/// Maximum bytes of records in one answer.
 pub(super) const BYTES_MAX: usize = 8 << 20;
-/// Records that the older proxy answers with unless it is asked for more.
+/// Default limit of the older proxy.
 const PROXY_RECORDS: usize = 100;
 
-/// A view that can be read.
+/// A readable view.
 pub(super) struct Readable {
     pub(super) stream: Arc<Stream>,
     pub(super) view: String,
     pub(super) branch: String,
-    /// What rights are for.
+    /// The name that access rights refer to.
     pub(super) handle: String,
 }
 
 impl Readable {
-    /// The view that a call names, or the present one of the branch that it names.
+    /// The view that a call names, or else the current view of its branch.
     pub(super) fn find(request: &Request<'_>, asked: Option<&str>) -> Result<Self, Reject> {
         Self::of_branch(request, &request.branch, asked)
     }
@@ -59,7 +59,7 @@ impl Readable {
         Ok(Self { stream, view: view.rid.clone(), branch: found.name.clone(), handle: found.handle.clone() })
     }
 
-    /// For a call of the older proxy that names a view only.
+    /// The view of an older-proxy call whose path names a view only.
     pub(super) fn of_view(request: &Request<'_>) -> Result<Self, Reject> {
         let (foundry, view) = (request.foundry, &*request.branch);
         let missing = || errors::view_not_found(view);
@@ -73,10 +73,12 @@ impl Readable {
         Self::of_branch(request, &branch.name, Some(view))
     }
 
-    /// For each partition, the offset behind its last record.
+    /// For each partition, the offset after its last record.
     pub(super) fn ends(&self, control: &Control) -> Result<Vec<u64>, Reject> {
         if self.stream.settings.partitions == 0 {
-            return Err(wrong("The records of this stream have no offsets: it was made without partitions."));
+            return Err(wrong(
+                "The records of this stream have no offsets: the stream was created without partitions.",
+            ));
         }
         control.end_offsets(&self.stream).map_err(|error| unread(&error))
     }
@@ -93,17 +95,17 @@ fn unread(error: &ReadError) -> Reject {
     }
 }
 
-/// A whole number of the query.
+/// An integer parameter of the query.
 fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Option<T>, Reject> {
     let Some(value) = request.parameter(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let parsed =
-        value.parse().map_err(|_| wrong(format!("{name:?} is {value:?}, which is no such number.")))?;
+        value.parse().map_err(|_| wrong(format!("{name:?} must be an integer in range, not {value:?}.")))?;
     Ok(Some(parsed))
 }
 
-/// The view that the query names.
+/// The `viewRid` of the query.
 pub(super) fn asked_view<'r>(request: &'r Request<'_>) -> Option<Cow<'r, str>> {
     request.parameter("viewRid").filter(|view| !view.is_empty())
 }
@@ -127,7 +129,7 @@ fn of_partition(
     limit: usize,
 ) -> Result<Vec<Record>, Reject> {
     if limit == 0 {
-        return Err(wrong("\"limit\" is 1 at least."));
+        return Err(wrong("\"limit\" must be 1 or more."));
     }
     let partitions = readable.ends(control)?.len();
     check_partition(partition, partitions)?;
@@ -138,7 +140,7 @@ pub(super) fn check_partition(partition: u32, partitions: usize) -> Result<(), R
     if (partition as usize) < partitions {
         return Ok(());
     }
-    Err(wrong(format!("Partition {partition} does not exist: the stream has {partitions}, from 0 on.")))
+    Err(wrong(format!("Partition {partition} does not exist: the stream has {partitions}, counted from 0.")))
 }
 
 pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
@@ -150,19 +152,20 @@ pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&Value::Object(ends)))
 }
 
-/// The older proxy: records of one partition of a view.
+/// Older proxy: records of one partition of a view.
 pub(super) fn records_v2(request: &Request<'_>) -> Result<Reply, Reject> {
     let readable = Readable::of_view(request)?;
     request.require(Need::Read(&readable.handle))?;
     let partition = &*request.third;
-    let partition = partition.parse().map_err(|_| wrong(format!("{partition:?} is no partition.")))?;
+    let partition =
+        partition.parse().map_err(|_| wrong(format!("{partition:?} is not a valid partition.")))?;
     let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS);
     let from = number(request, "startOffset")?.unwrap_or(0);
     let records = of_partition(request.control(), &readable, partition, from, limit)?;
     Ok(text(format!("{{\"records\":{}}}", list(&records))))
 }
 
-/// The older proxy: the newest records of all partitions, without their offsets.
+/// Older proxy: the newest records of all partitions, without offsets.
 pub(super) fn newest(request: &Request<'_>, readable: &Readable) -> Result<Reply, Reject> {
     request.require(Need::Read(&readable.handle))?;
     let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS).clamp(1, RECORDS_MAX);
@@ -185,7 +188,8 @@ pub(super) fn list(records: &[Record]) -> String {
     for (at, record) in records.iter().enumerate() {
         let comma = if at == 0 { "" } else { "," };
         let Record { offset, value } = record;
-        write!(text, "{comma}{{\"offset\":{offset},\"value\":{value}}}").expect("a string takes everything");
+        write!(text, "{comma}{{\"offset\":{offset},\"value\":{value}}}")
+            .expect("writing to a string cannot fail");
     }
     text.push(']');
     text

@@ -1,4 +1,4 @@
-//! A management call with what its answer needs.
+//! A management call with everything its handler needs.
 
 use super::Foundry;
 use super::model::Dataset;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 pub(super) struct Request<'a> {
     pub(super) foundry: &'a Foundry,
     pub(super) call: &'a Call<'a>,
-    /// Of the path: a data set's id.
+    /// From the path: the RID of a dataset.
     pub(super) dataset: Cow<'a, str>,
-    /// Of the path, where it has one. On some paths of the older proxy it is a view's id.
+    /// From the path, if it has one: a branch. On some paths of the older proxy, the RID of a view.
     pub(super) branch: Cow<'a, str>,
-    /// Of the path, where it has one: a subscriber, or a partition.
+    /// From the path, if it has one: a subscriber or a partition.
     pub(super) third: Cow<'a, str>,
 }
 
@@ -25,7 +25,7 @@ impl Request<'_> {
         &self.foundry.control
     }
 
-    /// The data set, unless it is in the trash.
+    /// The dataset, unless it is in the trash.
     pub(super) fn known(&self) -> Option<Arc<Dataset>> {
         self.foundry.datasets.find(&self.dataset).filter(|known| !known.trashed)
     }
@@ -34,7 +34,7 @@ impl Request<'_> {
         Ok(self.call.caller.require(need)?)
     }
 
-    /// Who may send to it, read it or make streams may look at what it is.
+    /// Allows a caller that may publish to the stream, read it, or create streams.
     pub(super) fn require_any(&self, handle: &str) -> Result<(), Reject> {
         let caller = &self.call.caller;
         if caller.may(Need::Ingest(handle)) || caller.may(Need::Create) {
@@ -43,15 +43,15 @@ impl Request<'_> {
         self.require(Need::Read(handle))
     }
 
-    /// Refuses whoever is bound to another folder.
+    /// Refuses a caller that is bound to another folder.
     pub(super) fn require_folder(&self, folder: &str) -> Result<(), Reject> {
         if self.call.caller.allows_project(folder) {
             return Ok(());
         }
-        Err(Reject::new(Kind::Forbidden, "the token is for another folder"))
+        Err(Reject::new(Kind::Forbidden, "the token is bound to another folder"))
     }
 
-    /// A parameter of the query.
+    /// A query parameter.
     pub(super) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         super::parameter(&self.call.head, name)
     }

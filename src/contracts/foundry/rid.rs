@@ -11,17 +11,17 @@ pub(super) fn dataset(uuid: &str) -> String {
     format!("{DATASET}{uuid}")
 }
 
-/// A view has the id of its stream.
+/// The RID of a view contains the UUID of its stream.
 pub(super) fn view(stream: &Stream) -> String {
     format!("{VIEW}{}", stream.uuid)
 }
 
-/// The topic of a view, as old clients are told it.
+/// The topic of a view, for older clients.
 pub(super) fn topic(view: &str) -> String {
     format!("ri.foundry-streaming.main.topic.{}", view.rsplit('.').next().unwrap_or_default())
 }
 
-/// Whether it has the form of a resource id.
+/// Returns whether a text is a well-formed resource id.
 pub(super) fn is_rid(text: &str) -> bool {
     let mut parts = text.splitn(5, '.');
     let mut next = || parts.next();
@@ -50,12 +50,12 @@ pub(super) fn is_of_user(folder: &str) -> bool {
     folder.starts_with("ri.multipass.") || folder.starts_with("ri.compass.main.user-folder.")
 }
 
-/// What identifies a data set that no document is known of: the uuid of a stream.
+/// The UUID of the stream in the RID of a dataset that has no document.
 pub(super) fn stream_of(dataset: &str) -> Option<Uuid> {
     Uuid::try_parse(dataset.strip_prefix(DATASET)?).ok()
 }
 
-/// The name of the stream that the first record for an unknown data set makes, where that is allowed.
+/// The name of the stream that the first record for an unknown dataset creates, if that is allowed.
 pub(super) fn name_of(dataset: &str, branch: &str) -> String {
     let locator = dataset.strip_prefix(DATASET).unwrap_or(dataset);
     let name = format!("dataset-{}", super::datasets::plain(locator));

@@ -1,4 +1,4 @@
-//! What is served, and what each call is to the contract's errors.
+//! The routes, with the contract's error name for each call that is denied.
 
 use super::envelope::Form;
 use super::publish::Publish;
@@ -14,19 +14,19 @@ use std::borrow::Cow;
 #[derive(Clone, Copy)]
 pub(super) struct Serve {
     pub(super) answer: Answer,
-    /// What the contract calls it when the caller lacks the right, if it has a name for that.
+    /// The contract's error name if the caller lacks the right, if the contract has one.
     pub(super) denied: Option<&'static str>,
 }
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy)]
 pub(super) enum Answer {
-    /// Records come with it.
+    /// A call that publishes records.
     Publish(Publish),
     Call(Handler),
 }
 
-/// Answers a management call.
+/// The handler of a management call.
 type Handler = fn(&Request<'_>) -> Result<Reply, Reject>;
 
 const fn call(handler: Handler) -> Serve {
@@ -48,28 +48,29 @@ impl Serve {
     }
 }
 
-/// A good credential; what a call takes beyond it depends on what is asked for.
+/// A valid credential. Further rights depend on the call.
 const TOKEN: Access = Access::Token(Need::Any);
 
 const RECORD: Serve = publish(Some(Form::Record), false);
 const RECORDS: Serve = publish(Some(Form::Records), false);
 const BINARY: Serve = publish(None, false);
-/// The older proxy: one bare record for a branch,
+/// Older proxy: one bare record for a branch.
 const BARE: Serve = publish(Some(Form::Bare), false);
-/// many records, each in an envelope of its own,
+/// Older proxy: many records for a branch, each in its own envelope.
 const VALUES: Serve = publish(Some(Form::Values), false);
-/// and the same for a view.
+/// Older proxy: one bare record for a view.
 const VIEW_BARE: Serve = publish(Some(Form::Bare), true);
+/// Older proxy: many records for a view, each in its own envelope.
 const VIEW_VALUES: Serve = publish(Some(Form::Values), true);
 
 const GET_RECORDS_DENIED: &str = "GetRecordsFromStreamPermissionDenied";
-/// The older proxy: the newest records of a branch,
+/// Older proxy: the newest records of a branch.
 const NEWEST: Serve =
     call(|request| read::newest(request, &Readable::find(request, None)?)).denied(GET_RECORDS_DENIED);
-/// and of a view;
+/// Older proxy: the newest records of a view.
 const VIEW_NEWEST: Serve =
     call(|request| read::newest(request, &Readable::of_view(request)?)).denied(GET_RECORDS_DENIED);
-/// those of a partition of a view.
+/// Older proxy: the records of a partition of a view.
 const RECORDS_V2: Serve = call(read::records_v2).denied(GET_RECORDS_DENIED);
 
 pub(super) static ROUTES: &[Route<Serve>] = &[

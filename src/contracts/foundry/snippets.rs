@@ -1,4 +1,4 @@
-//! Ready code that sends a record to a stream: its own address, its own fields.
+//! Sample code that publishes a record to a stream, with the stream's own address and fields.
 
 use super::model::{DEFAULT_BRANCH, Field, FieldType, StreamSchema, View, schema_of};
 use super::{CATALOG_NAME, Foundry, rid};
@@ -20,7 +20,7 @@ impl Extras for Foundry {
         Some(code(base, &dataset, &branch, schema.as_ref()))
     }
 
-    /// To be sent to the route that makes data sets.
+    /// The schema for the route that creates datasets.
     fn schema(&self, columns: &[Column]) -> Option<(&'static str, Value)> {
         Some(("foundry_schema", json!(schema_of(columns).map(|schema| schema.to_json()))))
     }
@@ -82,12 +82,12 @@ fn code(base: &str, dataset: &str, branch: &str, schema: Option<&StreamSchema>) 
     })
 }
 
-/// A string literal: the languages and JSON agree on those of one line.
+/// A string literal. One-line literals are the same in JSON and in all of these languages.
 fn text(value: &str) -> String {
     Value::from(value).to_string()
 }
 
-/// A literal in letters that any compiler reads, whatever encoding it takes the file to be in.
+/// Escapes a literal to ASCII, so that compilers read it correctly in any source encoding.
 fn ascii(literal: &str) -> String {
     let mut units = [0; 2];
     literal.chars().fold(String::with_capacity(literal.len()), |mut text, letter| {
@@ -107,7 +107,7 @@ fn host(base: &str) -> &str {
     base.split_once("://").map_or(base, |(_, host)| host)
 }
 
-/// The same record as Python writes it.
+/// A value as a Python literal.
 fn python_value(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
@@ -124,7 +124,7 @@ fn python_value(value: &Value) -> String {
     }
 }
 
-/// A record that the stream takes.
+/// A record that is valid for the stream.
 fn example(fields: &[Field]) -> Value {
     let pairs = fields.iter().map(|field| (field.name.clone(), value(&field.item.kind)));
     Value::Object(pairs.collect::<Map<_, _>>())

@@ -1,4 +1,4 @@
-//! Subscribers: registered readers of a stream, whose positions are kept here.
+//! Subscribers: registered readers of a stream. The daemon stores their positions.
 
 use super::errors::{error, wrong};
 use super::fields::Fields;
@@ -18,26 +18,26 @@ use std::collections::BTreeMap;
 const ID_CHARS_MAX: usize = 256;
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
-/// Times that a change is tried which meets another one.
+/// Attempts of a change that conflicts with others.
 const ATTEMPTS: usize = 16;
 
-/// Whether a subscriber is one of this stream.
+/// Returns whether a subscriber belongs to this stream.
 fn is_of(subscriber: &Subscriber, request: &Request<'_>, readable: &Readable) -> bool {
     *subscriber.dataset == *request.dataset && subscriber.branch == readable.branch
 }
 
 fn missing(request: &Request<'_>) -> Reject {
     let parameters = [("subscriberId", json!(request.third))];
-    error(Kind::NotFound, "SubscriberNotFound", "There is no such subscriber of this stream.", parameters)
+    error(Kind::NotFound, "SubscriberNotFound", "The subscriber was not found on this stream.", parameters)
 }
 
-/// The subscriber that the path names, if it is one of this stream.
+/// Loads the subscriber that the path names, if it belongs to this stream.
 fn load(request: &Request<'_>, readable: &Readable) -> Result<Document<Subscriber>, Reject> {
     let found = request.foundry.subscribers.get("", &request.third)?;
     found.filter(|found| is_of(&found.value, request, readable)).ok_or_else(|| missing(request))
 }
 
-/// Changes it as it is now.
+/// Changes the current version of a subscriber. Retries if another change comes first.
 fn change(
     request: &Request<'_>,
     readable: &Readable,
@@ -53,14 +53,16 @@ fn change(
             Err(error) => return Err(Reject::internal(&error)),
         }
     }
-    Err(Reject::new(Kind::Conflict, "The subscriber is being changed by others at the same time."))
+    Err(Reject::new(Kind::Conflict, "The subscriber is being changed by other requests; try again."))
 }
 
 pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let body = Fields::of(request.call, false)?;
     let id = body.required("subscriberId")?;
     if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
-        return Err(wrong(format!("\"subscriberId\" has 1 to {ID_CHARS_MAX} characters.")));
+        return Err(wrong(format!(
+            "\"subscriberId\" must have 1 to {ID_CHARS_MAX} characters, none of them a control character."
+        )));
     }
     let readable = Readable::find(request, None)?;
     request.require(Need::Ingest(&readable.handle))?;
@@ -75,20 +77,20 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     }
 }
 
-/// Who registers again is told of the first time; who takes the name of another stream's subscriber is refused.
+/// Registering again returns the existing subscriber. An id that belongs to another stream's subscriber is refused.
 fn existing(request: &Request<'_>, readable: &Readable, id: &str) -> Result<Reply, Reject> {
     let found = request.foundry.subscribers.get("", id)?;
     if let Some(known) = found.as_ref().filter(|found| is_of(&found.value, request, readable)) {
         return Ok(ok(&shown(known)));
     }
-    // It may have been deleted meanwhile.
+    // It may have been deleted in the meantime.
     let (dataset, branch) = found.map(|found| (found.value.dataset, found.value.branch)).unwrap_or_default();
     let parameters = [
         ("subscriberId", json!(id)),
         ("existingDatasetRid", json!(dataset)),
         ("existingBranchName", json!(branch)),
     ];
-    let message = "There is a subscriber of that id for another stream.";
+    let message = "The subscriber id is already in use on another stream.";
     Err(error(Kind::Conflict, "SubscriberAlreadyExists", message, parameters))
 }
 
@@ -108,7 +110,7 @@ fn shown(document: &Document<Subscriber>) -> Value {
     })
 }
 
-/// Milliseconds are what the contract's clients keep.
+/// The contract's clients store milliseconds.
 fn time(at: i64) -> String {
     let at = jiff::Timestamp::from_microsecond(at).unwrap_or_default();
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
@@ -124,14 +126,17 @@ fn read_position(value: &Value) -> Result<ReadPosition, Reject> {
         Some("earliest") => Ok(ReadPosition::Earliest),
         Some("latest") => Ok(ReadPosition::Latest),
         Some("specific") => Ok(ReadPosition::Specific { offsets: offsets(value.get("offsets"))? }),
-        _ => Err(wrong("A position has a \"type\": earliest, latest, or specific with \"offsets\".")),
+        _ => Err(wrong("A position needs a \"type\": earliest, latest, or specific with \"offsets\".")),
     }
 }
 
-/// `{"0": 5}`; numbers may be text.
+/// `{"0": 5}`. Offsets may be strings.
 fn offsets(value: Option<&Value>) -> Result<Positions, Reject> {
-    let refused =
-        || wrong("\"offsets\" is an object: partitions from 0 on, and an offset from 0 on for each.");
+    let refused = || {
+        wrong(
+            "\"offsets\" must be an object with a non-negative offset for each partition, such as {\"0\": 5}.",
+        )
+    };
     let object = value.and_then(Value::as_object).ok_or_else(refused)?;
     let entry = |(partition, offset): (&String, &Value)| {
         let offset = offset.as_u64().or_else(|| offset.as_str()?.parse().ok())?;
@@ -163,12 +168,12 @@ pub(super) fn read_records(request: &Request<'_>) -> Result<Reply, Reject> {
     let limit = match body.get("limit").map(Value::as_u64) {
         None => LIMIT_DEFAULT,
         Some(Some(limit @ 1..)) => limit.min(LIMIT_MAX),
-        Some(_) => return Err(wrong("\"limit\" is a number from 1 on.")),
+        Some(_) => return Err(wrong("\"limit\" must be an integer of 1 or more.")),
     };
     let commits = match body.get("autoCommit") {
         None => false,
         Some(Value::Bool(commits)) => *commits,
-        Some(_) => return Err(wrong("\"autoCommit\" is true or false.")),
+        Some(_) => return Err(wrong("\"autoCommit\" must be true or false.")),
     };
     let wanted = positions.into_iter().filter(|(partition, _)| wanted.contains(partition)).collect();
     let records = gather(&readable, request, wanted, usize::try_from(limit).unwrap_or(usize::MAX))?;
@@ -184,11 +189,11 @@ pub(super) fn read_records(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(text(format!("{{\"recordsByPartition\":{{{}}}}}", of_each.join(","))))
 }
 
-/// The partitions that a reader wants: text, as the contract's clients have it, or numbers.
+/// The requested partitions: strings, as the contract's clients send them, or numbers.
 fn partitions(body: &Fields, of: usize) -> Result<Vec<u32>, Reject> {
     let all = || (0..u32::try_from(of).unwrap_or(u32::MAX)).collect();
     let Some(value) = body.get("partitionIds") else { return Ok(all()) };
-    let refused = || wrong("\"partitionIds\" is a list of partitions.");
+    let refused = || wrong("\"partitionIds\" must be a list of partitions.");
     let one = |value: &Value| {
         let text = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
         text.parse::<u32>().map_err(|_| refused())
@@ -200,7 +205,7 @@ fn partitions(body: &Fields, of: usize) -> Result<Vec<u32>, Reject> {
     Ok(if wanted.is_empty() { all() } else { wanted })
 }
 
-/// Records of several partitions: of each its share, and more of those that have more.
+/// Reads records of several partitions: a share of each, then more from the partitions that have more.
 fn gather(
     readable: &Readable,
     request: &Request<'_>,

@@ -1,4 +1,4 @@
-//! Data sets into the trash.
+//! Moves datasets to the trash.
 
 use super::model::Dataset;
 use super::request::Request;
@@ -9,7 +9,7 @@ use crate::contracts::Reply;
 use crate::contracts::reject::Reject;
 use serde_json::{Value, json};
 
-/// Deletes the streams of a data set: it takes no records any more, what came is kept.
+/// Deletes the streams of a dataset. It takes no more records; stored records are kept.
 pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
     let control = request.control();
     let _change = control.change();
@@ -18,7 +18,7 @@ pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
         request.require(Need::Drop(&branch.handle))?;
     }
     request.require_folder(&known.folder)?;
-    // Noted first: what cannot be told from a stream that was deleted is a data set half in the trash.
+    // The mark comes first: without it, a dataset that is half in the trash looks like one with deleted streams.
     datasets::keep(request.foundry, Dataset { trashed: true, ..Dataset::clone(&known) }, false)?;
     let mut deleted: Vec<Value> = Vec::new();
     for branch in &known.branches {
@@ -31,6 +31,6 @@ pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
             deleted.push(json!({"viewRid": view.rid, "topicRid": topic, "branch": branch.name}));
         }
     }
-    tracing::info!(dataset = known.rid, by = %request.call.caller.name, "a data set was put into the trash");
+    tracing::info!(dataset = known.rid, by = %request.call.caller.name, "a dataset was moved to the trash");
     Ok(ok(&json!({"deletedViews": deleted})))
 }

@@ -1,4 +1,4 @@
-//! What the contract calls rights for streams, of a token or of an application.
+//! The contract's names for the rights of a token or an application on streams.
 
 use crate::auth::words::Words;
 use crate::auth::{Scope, Target};
@@ -8,7 +8,7 @@ pub static WORDS: Words = Words { role: scopes_of, claim: |_, _| None, token: No
 const ALL: [&str; 4] =
     ["api:streams-write", "api:streams-read", "api:use-streams-write", "api:use-streams-read"];
 
-/// What one of them means.
+/// The scopes of a name.
 fn scopes_of(word: &str) -> Option<Vec<Scope>> {
     match word {
         "api:streams-write" | "api:use-streams-write" => {
@@ -19,7 +19,7 @@ fn scopes_of(word: &str) -> Option<Vec<Scope>> {
     }
 }
 
-/// Those of several words, separated by blanks, that mean something here. Clients ask for others by default.
+/// The known names in a list separated by blanks. Clients request other scopes by default; those are ignored.
 pub(super) fn known(words: &str) -> Vec<&'static str> {
     ALL.into_iter().filter(|known| words.split_ascii_whitespace().any(|word| word == *known)).collect()
 }

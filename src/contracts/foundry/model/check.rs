@@ -1,6 +1,6 @@
-//! Whether a record is one that its stream takes: every field of the schema, no other, each value of its type as JSON
-//! writes it. Stricter than the columns, which take text for numbers where a contract asks for that; what passes here
-//! has a place in them.
+//! Checks that a record matches its stream's schema: all of its fields, no others, and every value in the JSON form of
+//! its type. This is stricter than the columns, which accept strings for numbers if a contract asks for that. A record
+//! that passes fits the columns.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::schema::{Field, FieldType, Item, StreamSchema};
@@ -9,14 +9,14 @@ use crate::formats::json::{Kind, Parser, Syntax};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// Things wrong with a record that are told.
+/// Maximum reasons that are reported for a record.
 const REASONS_MAX: usize = 20;
-/// Characters of a value that a message shows.
+/// Maximum characters of a value in a message.
 const VALUE_CHARS_MAX: usize = 60;
-/// The years of a timestamp.
+/// The range of a timestamp.
 const YEARS: &str = "the years 1 to 9999";
 
-/// What is wrong with a record, one text for each value; at least one.
+/// The reasons why a record does not match, one per value; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch(pub Vec<String>);
 
@@ -24,7 +24,7 @@ impl StreamSchema {
     /// Checks a record: the text of a JSON object, of the grammar of [`Parser`].
     ///
     /// # Errors
-    /// What does not fit.
+    /// All values that do not match.
     pub fn check(&self, record: &[u8]) -> Result<(), Mismatch> {
         let mut checker = Checker { path: Vec::new(), reasons: Vec::new() };
         if let Err(error) = checker.object(&self.fields, &mut Parser::document(record)) {
@@ -48,10 +48,10 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// The parser stands at the `{`.
+    /// Expects the parser at the `{`.
     fn object(&mut self, fields: &'s [Field], parser: &mut Parser<'_>) -> Result<(), Syntax> {
         let mut seen = vec![false; fields.len()];
-        // Fields usually come in the order of the schema.
+        // Fields are usually in the order of the schema.
         let mut expected = 0;
         let mut key = parser.first_key()?;
         while let Some(name) = key {
@@ -80,7 +80,7 @@ impl<'s> Checker<'s> {
         for (field, seen) in fields.iter().zip(seen) {
             if !seen && !field.item.nullable {
                 self.path.push(&field.name);
-                self.refuse("there is no value, and it is not nullable");
+                self.refuse("the field is missing and not nullable");
                 self.path.pop();
             }
         }
@@ -93,7 +93,7 @@ impl<'s> Checker<'s> {
             let name: String = String::from_utf8_lossy(name).chars().take(VALUE_CHARS_MAX).collect();
             let mut path: Vec<&str> = self.path.clone();
             path.push(&name);
-            self.reasons.push(format!("field '{}': the schema has no such field", path.join(".")));
+            self.reasons.push(format!("field '{}': the field is not in the schema", path.join(".")));
         }
     }
 
@@ -102,7 +102,7 @@ impl<'s> Checker<'s> {
             (_, Kind::Null) => {
                 parser.literal(Kind::Null);
                 if !item.nullable {
-                    self.refuse("the value is null, and it is not nullable");
+                    self.refuse("the value is null, but its type is not nullable");
                 }
                 Ok(())
             }
@@ -139,11 +139,11 @@ impl<'s> Checker<'s> {
             (FieldType::Long, Kind::Number) => integer(raw, i64::MIN, i64::MAX),
             (FieldType::Float, Kind::Number) => {
                 let number = text(raw).parse::<f32>().ok().filter(|number| number.is_finite());
-                number.is_none().then(|| "is beyond the range of".to_owned())
+                number.is_none().then(|| "is out of range for".to_owned())
             }
             (FieldType::Double, Kind::Number) => {
                 let number = text(raw).parse::<f64>().ok().filter(|number| number.is_finite());
-                number.is_none().then(|| "is beyond the range of".to_owned())
+                number.is_none().then(|| "is out of range for".to_owned())
             }
             (FieldType::Decimal { precision, scale }, Kind::Number | Kind::String) => {
                 decimal(&unquoted(raw), *precision, *scale).is_none().then(|| "does not fit".to_owned())
@@ -152,23 +152,24 @@ impl<'s> Checker<'s> {
                 let millis = int64(raw);
                 let known = millis.and_then(|millis| time::epoch(millis, 3));
                 known.is_none().then(|| match millis {
-                    Some(_) => format!("is not within {YEARS}, in milliseconds since 1970, of"),
-                    None => "is no whole number of milliseconds since 1970, as of".to_owned(),
+                    Some(_) => format!("is not within {YEARS}, in milliseconds since 1970, as required by"),
+                    None => "is not an integer number of milliseconds since 1970, as required by".to_owned(),
                 })
             }
             (FieldType::Timestamp, Kind::String) => time::declared_timestamp(&unquoted(raw))
                 .is_none()
-                .then(|| format!("is no time of RFC 3339 within {YEARS}, as of")),
-            (FieldType::Date, Kind::String) => {
-                time::date(&unquoted(raw)).is_none().then(|| "is no day as in 2026-01-31, as of".to_owned())
-            }
-            (FieldType::Binary, Kind::String) => {
-                BASE64_STANDARD.decode(&*unquoted(raw)).is_err().then(|| "is no Base64, as of".to_owned())
-            }
+                .then(|| format!("is not an RFC 3339 time within {YEARS}, as required by")),
+            (FieldType::Date, Kind::String) => time::date(&unquoted(raw))
+                .is_none()
+                .then(|| "is not a date such as 2026-01-31, as required by".to_owned()),
+            (FieldType::Binary, Kind::String) => BASE64_STANDARD
+                .decode(&*unquoted(raw))
+                .is_err()
+                .then(|| "is not valid Base64, as required by".to_owned()),
             _ => Some("is not of".to_owned()),
         };
         if let Some(reason) = reason {
-            self.refuse(&format!("{} {reason} the type {}", shown(raw), kind.word()));
+            self.refuse(&format!("{} {reason} type {}", shown(raw), kind.word()));
         }
         Ok(())
     }
@@ -178,9 +179,9 @@ fn integer(raw: &[u8], min: i64, max: i64) -> Option<String> {
     match int64(raw) {
         Some(value) if (min..=max).contains(&value) => None,
         _ if raw.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) => {
-            Some("is no whole number, as of".to_owned())
+            Some("is not an integer, as required by".to_owned())
         }
-        _ => Some("is beyond the range of".to_owned()),
+        _ => Some("is out of range for".to_owned()),
     }
 }
 
@@ -188,7 +189,7 @@ fn text(raw: &[u8]) -> &str {
     std::str::from_utf8(raw).unwrap_or_default()
 }
 
-/// The text of a JSON string, or a number as it is.
+/// The text of a JSON string, or a number as written.
 fn unquoted(raw: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     if raw.first() == Some(&b'"') {
         Parser::document(raw).string().map(|string| string.text()).unwrap_or_default()

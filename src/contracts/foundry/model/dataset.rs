@@ -1,5 +1,5 @@
-//! Data sets with their branches: which stream a branch stands for now, and stood for before it was reset. In memory,
-//! as every published record asks for it; kept in the catalog as a document for each data set.
+//! Datasets and their branches: the stream of a branch now, and before each reset. They are in memory because every
+//! published record needs them; the catalog stores them as one document per dataset.
 
 use super::schema::StreamSchema;
 use crate::batch::StreamId;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-/// The branch that a data set has unless another one is named.
+/// The branch of a dataset if no other is named.
 pub const DEFAULT_BRANCH: &str = "master";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Dataset {
     pub rid: String,
     pub name: String,
     pub folder: String,
-    /// In the trash, for good.
+    /// In the trash. This is final.
     #[serde(default)]
     pub trashed: bool,
     pub branches: Vec<Branch>,
@@ -26,13 +26,13 @@ pub struct Dataset {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Branch {
     pub name: String,
-    /// What rights are for, whichever view is the present one.
+    /// The name that access rights refer to, independent of the current view.
     pub handle: String,
-    /// The last is the present one.
+    /// The last view is the current one.
     pub views: Vec<View>,
 }
 
-/// What a branch was between two resets: one stream.
+/// A branch between two resets: one stream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct View {
     pub rid: String,
@@ -40,7 +40,7 @@ pub struct View {
     pub partitions_count: u32,
     pub stream_type: StreamType,
     pub compressed: bool,
-    /// As the client gave it; none was given by old clients.
+    /// The schema as the client sent it. The older catalog creates streams without a schema.
     pub schema: Option<Value>,
     #[serde(skip)]
     parsed: OnceLock<Option<Arc<StreamSchema>>>,
@@ -67,16 +67,16 @@ impl View {
         Self { rid, stream, partitions_count, stream_type, compressed, schema, parsed: OnceLock::new() }
     }
 
-    /// The schema that it was made with.
+    /// The schema that the view was created with.
     pub fn schema(&self) -> Option<Arc<StreamSchema>> {
-        // What is kept was good when it was made.
+        // The stored schema was valid when the view was created.
         let parse = || StreamSchema::parse(self.schema.as_ref()?).ok().map(Arc::new);
         self.parsed.get_or_init(parse).clone()
     }
 }
 
 impl Branch {
-    /// The present view. Every branch has one.
+    /// The current view. Every branch has one.
     pub fn current(&self) -> Option<&View> {
         self.views.last()
     }
@@ -91,7 +91,7 @@ impl Dataset {
         self.branches.iter().find(|branch| branch.name == name)
     }
 
-    /// Makes a view the present one of its branch. `handle`: what rights are for, if there is no such branch yet.
+    /// Makes a view the current one of its branch. If the branch is new, access rights refer to it as `handle`.
     pub fn add(&mut self, branch: &str, handle: &str, view: View) {
         match self.branches.iter_mut().find(|known| known.name == branch) {
             Some(known) => known.views.push(view),
@@ -103,13 +103,13 @@ impl Dataset {
         }
     }
 
-    /// The branch that has, or had, this view.
+    /// The branch whose view this is or was.
     pub fn branch_of(&self, view: &str) -> Option<&Branch> {
         self.branches.iter().find(|branch| branch.view(view).is_some())
     }
 }
 
-/// All data sets, by their ids.
+/// All datasets, by RID.
 #[derive(Debug, Default)]
 pub struct Datasets(RwLock<HashMap<String, Arc<Dataset>>>);
 
@@ -118,14 +118,14 @@ impl Datasets {
         self.0.read().get(rid).cloned()
     }
 
-    /// Puts a new one in, or one in the place of what it was.
+    /// Inserts or replaces a dataset.
     pub fn put(&self, dataset: Dataset) -> Arc<Dataset> {
         let dataset = Arc::new(dataset);
         self.0.write().insert(dataset.rid.clone(), Arc::clone(&dataset));
         dataset
     }
 
-    /// One of that name in the folder that is not in the trash.
+    /// Finds a dataset by folder and name, except in the trash.
     pub fn named(&self, folder: &str, name: &str) -> Option<Arc<Dataset>> {
         let all = self.0.read();
         let found = all.values().find(|set| !set.trashed && set.folder == folder && set.name == name);

@@ -1,20 +1,20 @@
-//! What can be wrong with a schema. All of it is found at once.
+//! Errors of a schema. All errors are found at once.
 
-/// Which part of a schema is wrong.
+/// The part of a schema that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// One field.
     Field,
-    /// The fields together, or the keys.
+    /// The list of fields, or the keys.
     Schema,
     ChangeDataCapture,
 }
 
-/// One thing that is wrong with a schema.
+/// One error of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
     pub place: Place,
-    /// The field, with those that it is in before it: `address.city`.
+    /// The path of the field: `address.city`.
     pub field: Option<String>,
     pub message: String,
 }

@@ -1,13 +1,13 @@
-//! The schema, in the contract's words, of columns that came about some other way, such as from a sample of records.
+//! Converts columns to a schema of the contract, if the columns did not come from one: those of a sample, for example.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::schema::{Field, FieldType, Item, StreamSchema};
 use crate::schema::{Column, ColumnType};
 
-/// Digits of a decimal that the contract has a word for.
+/// Maximum digits of a decimal in the contract.
 const DECIMAL_DIGITS_MAX: u8 = 38;
 
-/// The schema nearest to a table's columns. `None` while it has none.
+/// The schema closest to a table's columns. `None` if the table has no columns yet.
 pub fn schema_of(columns: &[Column]) -> Option<StreamSchema> {
     let fields: Vec<Field> = columns.iter().map(field).collect();
     (!fields.is_empty()).then_some(StreamSchema { fields, keys: Vec::new(), capture: None })

@@ -1,6 +1,6 @@
-//! Foundry's streams as data: their schemas, what a record must be, and which stream a branch of a data set stands for.
+//! The data model of Foundry's streams: schemas, the check of records, and the streams behind a dataset's branches.
 //!
-//! Knows neither HTTP nor the log: the wire words are the contract's, around it.
+//! It does not know HTTP or the log. The contract around it has the words on the wire.
 
 mod check;
 mod dataset;

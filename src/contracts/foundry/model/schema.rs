@@ -1,4 +1,4 @@
-//! A stream's schema: read from its JSON with everything that is wrong with it, and turned into columns.
+//! A stream's schema: parses its JSON, reports all of its errors, and converts it to columns.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::error::Wrong;
@@ -6,27 +6,27 @@ use crate::schema::{Column, ColumnType, system};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
-/// Types within one another at most.
+/// Maximum nesting of types.
 const DEPTH_MAX: usize = 15;
-/// Longest name of a field.
+/// Maximum length of a field's name.
 const NAME_BYTES_MAX: usize = 255;
-/// Digits of a decimal at most.
+/// Maximum digits of a decimal.
 const DECIMAL_DIGITS_MAX: u64 = 38;
-/// What a decimal has that does not say.
+/// Default precision and scale of a decimal.
 const DECIMAL_DEFAULT: (u64, u64) = (38, 18);
-/// Integers in a field of times count milliseconds.
+/// Integers in a timestamp field are milliseconds.
 const EPOCH_MILLIS: u8 = 3;
 
 /// The schema of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSchema {
     pub fields: Vec<Field>,
-    /// Names of the fields that a record's partition follows from.
+    /// Names of the fields that determine a record's partition.
     pub keys: Vec<String>,
     pub capture: Option<ChangeDataCapture>,
 }
 
-/// How the newest state of a row is told. Rows are appended all the same.
+/// The fields that identify the newest state of a row. Rows are only ever appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeDataCapture {
     pub deletion_field: String,
@@ -37,11 +37,11 @@ pub struct ChangeDataCapture {
 pub struct Field {
     pub name: String,
     pub item: Item,
-    /// Echoed.
+    /// Returned unchanged.
     pub metadata: Option<Value>,
 }
 
-/// What a value must be.
+/// The type of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     pub nullable: bool,
@@ -66,12 +66,12 @@ pub enum FieldType {
         scale: u8,
     },
     Array(Box<Item>),
-    /// Text to values.
+    /// Strings to values.
     Map(Box<Item>),
     Struct(Vec<Field>),
 }
 
-/// The types without parameters, as the contract calls them.
+/// The contract's names of the types without parameters.
 const SIMPLE: [(&str, FieldType); 11] = [
     ("boolean", FieldType::Boolean),
     ("byte", FieldType::Byte),
@@ -87,23 +87,23 @@ const SIMPLE: [(&str, FieldType); 11] = [
 ];
 
 impl StreamSchema {
-    /// Reads a schema.
+    /// Parses a schema.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of the schema; at least one thing.
+    /// All errors, in the order of the schema; at least one.
     pub fn parse(schema: &Value) -> Result<Self, Vec<Wrong>> {
         let mut wrong = Vec::new();
         let Some(object) = schema.as_object() else {
-            return Err(vec![Wrong::schema("the schema is an object with \"fields\"")]);
+            return Err(vec![Wrong::schema("the schema must be an object with \"fields\"")]);
         };
         let fields = match object.get("fields") {
             Some(Value::Array(fields)) if !fields.is_empty() => fields_of(fields, "", 0, &mut wrong),
             Some(Value::Array(_)) => {
-                wrong.push(Wrong::schema("a stream has at least one field"));
+                wrong.push(Wrong::schema("the schema must have at least one field"));
                 Vec::new()
             }
             _ => {
-                wrong.push(Wrong::schema("\"fields\" is a list of fields"));
+                wrong.push(Wrong::schema("\"fields\" must be a list of fields"));
                 Vec::new()
             }
         };
@@ -112,7 +112,7 @@ impl StreamSchema {
         if wrong.is_empty() { Ok(Self { fields, keys, capture }) } else { Err(wrong) }
     }
 
-    /// As the contract shows it.
+    /// The schema in the contract's JSON.
     pub fn to_json(&self) -> Value {
         let mut schema = Map::new();
         schema.insert("fields".to_owned(), self.fields.iter().map(Field::to_json).collect());
@@ -139,7 +139,7 @@ impl StreamSchema {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// The one binary field, if that is all that it has.
+    /// The binary field, if it is the only field.
     pub fn only_binary(&self) -> Option<&Field> {
         match self.fields.as_slice() {
             [field] if field.item.kind == FieldType::Binary => Some(field),
@@ -173,7 +173,7 @@ impl Item {
 }
 
 impl FieldType {
-    /// What the contract calls it, without what it is made of.
+    /// The contract's name, without parameters.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Decimal { .. } => "decimal",
@@ -184,7 +184,7 @@ impl FieldType {
         }
     }
 
-    /// The same for people: `decimal(10, 2)`.
+    /// The name for messages, with parameters: `decimal(10, 2)`.
     pub fn word(&self) -> String {
         match self {
             Self::Decimal { precision, scale } => format!("decimal({precision}, {scale})"),
@@ -238,7 +238,7 @@ impl FieldType {
         match self {
             Self::Timestamp => true,
             Self::Array(item) | Self::Map(item) => item.kind.has_times(),
-            // Its fields say so themselves.
+            // The fields of a struct carry this themselves.
             _ => false,
         }
     }
@@ -272,18 +272,18 @@ fn fields_of(fields: &[Value], within: &str, depth: usize, wrong: &mut Vec<Wrong
         };
         let path = if within.is_empty() { name.to_owned() } else { format!("{within}.{name}") };
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            wrong.push(Wrong::field(&path, format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
+            wrong.push(Wrong::field(&path, format!("the name must have 1 to {NAME_BYTES_MAX} bytes")));
         }
         if within.is_empty() && system::is_reserved(name) {
-            wrong.push(Wrong::field(&path, "the name belongs to a system column"));
+            wrong.push(Wrong::field(&path, "the name is reserved for a system column"));
         }
         if !names.insert(name) {
-            wrong.push(Wrong::field(&path, "there are two fields of this name"));
+            wrong.push(Wrong::field(&path, "duplicate field name"));
         }
         let Some(schema) = field.get("schema").filter(|schema| schema.is_object()) else {
             wrong.push(Wrong::field(
                 &path,
-                "\"schema\" is missing: an object with \"nullable\" and \"dataType\"",
+                "\"schema\" is missing: expected an object with \"nullable\" and \"dataType\"",
             ));
             continue;
         };
@@ -300,7 +300,7 @@ fn item_of(schema: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) -> 
         Some(Value::Bool(nullable)) => *nullable,
         None | Some(Value::Null) => true,
         Some(_) => {
-            wrong.push(Wrong::field(path, "\"nullable\" is true or false"));
+            wrong.push(Wrong::field(path, "\"nullable\" must be true or false"));
             true
         }
     };
@@ -317,10 +317,10 @@ fn type_of(data_type: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) 
         None
     };
     if depth >= DEPTH_MAX {
-        return refuse(format!("types are nested at most {DEPTH_MAX} deep"));
+        return refuse(format!("types are nested too deep: the limit is {DEPTH_MAX} levels"));
     }
     let Some(word) = data_type.get("type").and_then(Value::as_str) else {
-        return refuse("\"dataType\" is an object with a \"type\"".to_owned());
+        return refuse("\"dataType\" must be an object with a \"type\"".to_owned());
     };
     if let Some((_, kind)) = SIMPLE.iter().find(|(name, _)| *name == word) {
         return Some(kind.clone());
@@ -330,18 +330,18 @@ fn type_of(data_type: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) 
     match word {
         "decimal" => decimal_of(data_type).or_else(|| {
             refuse(format!(
-                "a decimal has a \"precision\" from 1 to {DECIMAL_DIGITS_MAX} and a \"scale\" from 0 to the precision"
+                "a decimal needs a \"precision\" from 1 to {DECIMAL_DIGITS_MAX} and a \"scale\" from 0 to the precision"
             ))
         }),
         "array" => match part("itemsSchema") {
             Some(schema) => {
                 item_of(schema, path, below, wrong).map(|item| FieldType::Array(Box::new(item)))
             }
-            None => refuse("an array has an \"itemsSchema\"".to_owned()),
+            None => refuse("an array needs an \"itemsSchema\"".to_owned()),
         },
         "map" => {
             let (Some(key), Some(value)) = (part("keySchema"), part("valueSchema")) else {
-                return refuse("a map has a \"keySchema\" and a \"valueSchema\"".to_owned());
+                return refuse("a map needs a \"keySchema\" and a \"valueSchema\"".to_owned());
             };
             let key = item_of(key, path, below, wrong);
             let value = item_of(value, path, below, wrong);
@@ -350,7 +350,7 @@ fn type_of(data_type: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) 
                     Some(FieldType::Map(Box::new(value)))
                 }
                 (Some(_), Some(_)) => {
-                    wrong.push(Wrong::field(path, "the keys of a map are strings, as JSON has no others"));
+                    wrong.push(Wrong::field(path, "the keys of a map must be strings, as in JSON"));
                     None
                 }
                 _ => None,
@@ -362,12 +362,12 @@ fn type_of(data_type: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) 
                 let fields = fields_of(fields, path, below, wrong);
                 (wrong.len() == before).then_some(FieldType::Struct(fields))
             }
-            _ => refuse("a struct has \"subFields\"".to_owned()),
+            _ => refuse("a struct needs \"subFields\"".to_owned()),
         },
         unknown => {
             let known: Vec<&str> = SIMPLE.iter().map(|(name, _)| *name).collect();
             let known = known.join(", ");
-            refuse(format!("{unknown:?} is no type; there are {known}, decimal, array, map and struct"))
+            refuse(format!("unknown type {unknown:?}, expected {known}, decimal, array, map or struct"))
         }
     }
 }
@@ -390,21 +390,21 @@ fn keys_of(names: Option<&Value>, fields: &[Field], wrong: &mut Vec<Wrong>) -> V
         None | Some(Value::Null) => return Vec::new(),
         Some(Value::Array(names)) => names,
         Some(_) => {
-            wrong.push(Wrong::schema("\"keyFieldNames\" is a list of names of fields"));
+            wrong.push(Wrong::schema("\"keyFieldNames\" must be a list of field names"));
             return Vec::new();
         }
     };
     let mut keys: Vec<String> = Vec::new();
     for name in names {
         let Some(name) = name.as_str() else {
-            wrong.push(Wrong::schema("\"keyFieldNames\" is a list of names of fields"));
+            wrong.push(Wrong::schema("\"keyFieldNames\" must be a list of field names"));
             continue;
         };
         if keys.iter().any(|key| key == name) {
-            wrong.push(Wrong::schema(format!("key field '{name}' is named twice")));
+            wrong.push(Wrong::schema(format!("duplicate key field '{name}'")));
         }
         match fields.iter().find(|field| field.name == name) {
-            None => wrong.push(Wrong::schema(format!("key field '{name}' is no field of the schema"))),
+            None => wrong.push(Wrong::schema(format!("key field '{name}' is not in the schema"))),
             Some(field) if !field.item.kind.may_be_key() => {
                 let kind = field.item.kind.name();
                 let message = format!("a field of type {kind} cannot be a key");
@@ -425,11 +425,11 @@ fn capture_of(
 ) -> Option<ChangeDataCapture> {
     let capture = capture.filter(|capture| !capture.is_null())?;
     if capture.get("type").and_then(Value::as_str) != Some("fullRow") {
-        wrong.push(Wrong::capture("the change data capture has the type \"fullRow\""));
+        wrong.push(Wrong::capture("change data capture must have the type \"fullRow\""));
     }
     if keys.is_empty() {
         wrong.push(Wrong::capture(
-            "change data capture needs \"keyFieldNames\": they tell which rows are one",
+            "change data capture needs \"keyFieldNames\" to tell which rows are the same",
         ));
     }
     let mut named = |name: &str, allowed: fn(&FieldType) -> bool, kinds: &str| {
@@ -438,7 +438,7 @@ fn capture_of(
             return String::new();
         };
         match fields.iter().find(|known| known.name == field) {
-            None => wrong.push(Wrong::capture(format!("{name} '{field}' is no field of the schema"))),
+            None => wrong.push(Wrong::capture(format!("{name} '{field}' is not in the schema"))),
             Some(known) if !allowed(&known.item.kind) => {
                 let kind = known.item.kind.name();
                 wrong.push(Wrong::capture(format!("{name} '{field}' must be {kinds}, not {kind}")));

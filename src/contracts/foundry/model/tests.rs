@@ -1,4 +1,4 @@
-//! Schemas and records, right and wrong.
+//! Valid and invalid schemas and records.
 
 use super::*;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ fn a_schema_comes_back_as_it_was_given() {
         ]
     );
     assert_eq!(parsed.columns()[4].epoch_digits, Some(3));
-    // A decimal that says nothing.
+    // A decimal without precision and scale.
     let decimal = one(plain("decimal"));
     assert_eq!(decimal.fields[0].item.kind, FieldType::Decimal { precision: 38, scale: 18 });
 }
@@ -85,17 +85,17 @@ fn all_that_is_wrong_is_told_at_once() {
     .unwrap_err();
     let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     for expected in [
-        "field 'a': \"text\" is no type",
-        "field 'b': a decimal has",
-        "field 'b': there are two fields",
-        "field '_lsn': the name belongs",
+        "field 'a': unknown type \"text\"",
+        "field 'b': a decimal needs",
+        "field 'b': duplicate field name",
+        "field '_lsn': the name is reserved",
         "field 5 has no \"name\"",
         "field 'c': \"schema\" is missing",
-        "field 'd.x': \"nope\" is no type",
-        "field 'e': an array has",
-        "field 'g': the keys of a map are strings",
+        "field 'd.x': unknown type \"nope\"",
+        "field 'e': an array needs",
+        "field 'g': the keys of a map must be strings",
         "field 'b': a field of type double cannot be a key",
-        "key field 'nothing' is no field",
+        "key field 'nothing' is not in the schema",
         "the type \"fullRow\"",
         "deletionFieldName 'b' must be a boolean, not double",
         "change data capture has no \"orderingFieldName\"",
@@ -176,22 +176,22 @@ fn nested_values_and_missing_ones_are_looked_at() {
     assert_eq!(
         reasons(&schema, bad),
         [
-            "field 's.b': \"x\" is no time of RFC 3339 within the years 1 to 9999, as of the type timestamp",
-            "field 's.c': the schema has no such field",
-            "field 's.a': there is no value, and it is not nullable",
-            "field 'm': true is not of the type timestamp",
-            "field 'n': the value is null, and it is not nullable",
-            "field 'n': \"2\" is not of the type integer",
-            "field 'id': the value is null, and it is not nullable",
-            "field 'other': the schema has no such field",
+            "field 's.b': \"x\" is not an RFC 3339 time within the years 1 to 9999, as required by type timestamp",
+            "field 's.c': the field is not in the schema",
+            "field 's.a': the field is missing and not nullable",
+            "field 'm': true is not of type timestamp",
+            "field 'n': the value is null, but its type is not nullable",
+            "field 'n': \"2\" is not of type integer",
+            "field 'id': the value is null, but its type is not nullable",
+            "field 'other': the field is not in the schema",
         ]
     );
-    assert_eq!(reasons(&schema, "{}"), ["field 'id': there is no value, and it is not nullable"]);
+    assert_eq!(reasons(&schema, "{}"), ["field 'id': the field is missing and not nullable"]);
 }
 
 #[test]
 fn what_is_taken_has_a_place_in_the_columns() {
-    // The same code decides what becomes of it later.
+    // The same code decides later how the record is stored.
     let item = |data_type: Value| json!({"nullable": true, "dataType": data_type});
     let schema = StreamSchema::parse(&json!({"fields": [
         field("t", plain("timestamp"), true),
