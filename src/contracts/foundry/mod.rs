@@ -47,7 +47,7 @@ pub struct Foundry {
     datasets: Datasets,
     /// The stored datasets, by RID.
     documents: Collection<Dataset>,
-    /// By the id that the client chose.
+    /// The subscribers, by the id that the client chose.
     subscribers: Collection<Subscriber>,
 }
 

@@ -45,7 +45,7 @@ pub(super) fn is_rid(text: &str) -> bool {
     word(service) && is_instance(instance) && word(kind) && is_locator(locator)
 }
 
-/// Whether a folder is one of a user's own, where the contract allows no streams.
+/// Returns whether a folder belongs to a user. The contract allows no streams there.
 pub(super) fn is_of_user(folder: &str) -> bool {
     folder.starts_with("ri.multipass.") || folder.starts_with("ri.compass.main.user-folder.")
 }

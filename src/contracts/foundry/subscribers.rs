@@ -132,11 +132,8 @@ fn read_position(value: &Value) -> Result<ReadPosition, Reject> {
 
 /// `{"0": 5}`. Offsets may be strings.
 fn offsets(value: Option<&Value>) -> Result<Positions, Reject> {
-    let refused = || {
-        wrong(
-            "\"offsets\" must be an object with a non-negative offset for each partition, such as {\"0\": 5}.",
-        )
-    };
+    let refused =
+        || wrong("\"offsets\" must be an object that maps partition numbers to offsets, both 0 or more.");
     let object = value.and_then(Value::as_object).ok_or_else(refused)?;
     let entry = |(partition, offset): (&String, &Value)| {
         let offset = offset.as_u64().or_else(|| offset.as_str()?.parse().ok())?;

@@ -9,9 +9,9 @@ use crate::formats::json::{Kind, Parser, Syntax};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// Maximum reasons that are reported for a record.
+/// Maximum number of reasons reported for a record.
 const REASONS_MAX: usize = 20;
-/// Maximum characters of a value in a message.
+/// Maximum number of characters of a value in a message.
 const VALUE_CHARS_MAX: usize = 60;
 /// The range of a timestamp.
 const YEARS: &str = "the years 1 to 9999";
@@ -21,7 +21,7 @@ const YEARS: &str = "the years 1 to 9999";
 pub struct Mismatch(pub Vec<String>);
 
 impl StreamSchema {
-    /// Checks a record: the text of a JSON object, of the grammar of [`Parser`].
+    /// Checks a record: the text of a JSON object, in the grammar of [`Parser`].
     ///
     /// # Errors
     /// All values that do not match.

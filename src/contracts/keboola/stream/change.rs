@@ -48,7 +48,7 @@ pub(super) fn task(operation: &str, place: &Place) -> String {
 
 /// A new version, by the caller, as of now.
 pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
-    let digest = Sha256::digest(serde_json::to_vec(content).expect("its keys are texts"));
+    let digest = Sha256::digest(serde_json::to_vec(content).expect("its keys are strings"));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
     let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Version { number, hash, description: description.to_owned(), at, by }

@@ -73,13 +73,13 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         stream: source.stream,
         secret: source.secret,
         exports: sinks.iter().map(export).collect(),
-        about: serde_json::to_value(&about).expect("its keys are texts"),
+        about: serde_json::to_value(&about).expect("its keys are strings"),
     };
     store.control.receivers.set(Tag::KeboolaStream, store.project, &place.path(), receiver);
     Ok(())
 }
 
-/// The sinks of a source that take records, in the order of their ids.
+/// The sinks of a source that take records, ordered by id.
 pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, Reject> {
     let mut sinks = store.sinks(place)?;
     sinks.retain(|sink| sink.entity.is_live());

@@ -161,10 +161,10 @@ static ROUTES: &[Route<Serve>] = &[
 ];
 
 const STREAM: &str = "/stream/";
-/// Of other contracts.
+/// Paths below [`STREAM`] that belong to other contracts.
 const OTHERS: [&str; 2] = ["/stream/v0/", "/stream/api/"];
 
-/// The parts of the service, which have different words.
+/// The parts of the service. Each words its errors differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Api,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 const CATALOG_NAME: &str = "keboola_stream";
 const SOURCES: &str = "source";
 
-/// Names a source, or one of its sinks.
+/// Identifies a source, or one of its sinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) branch: u64,
@@ -51,7 +51,7 @@ impl Place {
         Self { sink: None, ..self.clone() }
     }
 
-    /// Its own id.
+    /// The id of the source or sink.
     pub(super) fn id(&self) -> &str {
         self.sink.as_deref().unwrap_or(&self.source)
     }
@@ -95,7 +95,7 @@ pub(super) struct Version {
     pub(super) by: Value,
 }
 
-/// When and by whom something was done.
+/// The time and the author of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) at: Micros,

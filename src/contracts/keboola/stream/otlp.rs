@@ -1,5 +1,5 @@
 //! The OTLP source: `POST /otlp/{project}/{source}[/{secret}]/v1/{logs,metrics,traces}`. Each log record, data point and
-//! span is a record of its own, and a row of each sink that takes the signal.
+//! span is a separate record, and a row of each sink that takes the signal.
 
 use super::data;
 use super::live::About;
