@@ -1,9 +1,9 @@
-//! The wire contracts. Each is an object that owns its section of the configuration, its state, its routes and its
-//! words; what all share of the daemon is in [`shared`]. The transport and the log are the same for all.
+//! The wire contracts. Each contract is an object that owns its configuration section, state, routes and wording. What
+//! they share of the daemon is in [`shared`]; the transport and the log are the same for all.
 //!
-//! For records, a contract turns a request's head into what is asked for ([`Contract::parse`]) and an outcome into a
-//! reply ([`Contract::accepted`]): no I/O, no clock. Its management calls ([`Contract::manage`]) work through
-//! [`Control`] and on what the contract owns, and on nothing else.
+//! For records, a contract parses a request's head ([`Contract::parse`]) and turns an outcome into a reply
+//! ([`Contract::accepted`]), without I/O and without a clock. Its management calls ([`Contract::manage`]) use only
+//! [`Control`] and the contract's own state.
 
 pub mod amperity;
 pub mod foundry;
@@ -43,18 +43,18 @@ use std::sync::Arc;
 pub struct RequestHead<'a> {
     pub method: &'a Method,
     pub path: &'a str,
-    /// Behind the `?`, as it came.
+    /// The part after the `?`, as received.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
     /// For contracts that [name their requests](Tag::names_requests).
     pub named: Named,
 }
 
-/// What answers may tell of a request beside what came of it.
+/// What an answer may say about a request in addition to its outcome.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Named {
     pub id: RequestId,
-    /// Bytes that its body may have.
+    /// The limit for its body, in bytes.
     pub body_max: u64,
 }
 
@@ -81,8 +81,8 @@ pub enum Wait {
     Table,
 }
 
-/// Finds where the records of an ingest request go, once it is known who sends them. Also checks that the caller may
-/// send there. In memory: requests wait for it.
+/// Finds the target of an ingest request once the caller is known, and checks that the caller may send there. Must work
+/// in memory, because requests wait for it.
 pub type FindTarget<'a> = Box<dyn Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a>;
 
 /// What an ingest request asks for.
@@ -92,18 +92,18 @@ pub struct Ingest<'a> {
     pub kind: BodyKind,
     pub credential: Credential<'a>,
     pub bodies: Bodies,
-    /// Bytes that the body may have on the wire, where the contract allows fewer than the configuration.
+    /// The limit for the body on the wire, in bytes, where the contract allows less than the configuration.
     pub body_max: Option<u64>,
-    /// What the client calls this request, if the contract has a word of its own for `Idempotency-Key`.
+    /// The client's key for this request, if the contract has its own equivalent of `Idempotency-Key`.
     pub key: Option<&'a str>,
-    /// Headers that are kept with the records.
+    /// Headers that are stored with the records.
     pub keeps: Vec<(String, String)>,
-    /// The answer if the stream is set to drop what comes.
+    /// The answer if the stream is configured to drop its records.
     pub dropped: fn(&RequestHead<'_>) -> Reply,
 }
 
 impl<'a> Ingest<'a> {
-    /// NDJSON, answered after the append, with nothing special about it.
+    /// NDJSON, answered after the append, and the defaults for everything else.
     pub fn new(
         credential: Credential<'a>,
         find: impl Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a,
@@ -124,29 +124,30 @@ impl<'a> Ingest<'a> {
 
 /// Where records go.
 pub enum Target {
-    /// A stream, and others that the same records go to.
+    /// A stream, and further streams that receive the same records.
     Streams(Arc<Stream>, Vec<Arc<Stream>>),
-    /// To be made once there is a record for it.
+    /// A stream to create once it has a record.
     New(Box<NewStream>),
 }
 
-/// Where the records of a request go, and how they are taken out of its body, if they are wrapped.
+/// Where the records of a request go, and how to unwrap them from its body, if they are wrapped.
 pub struct Found {
     pub target: Target,
     pub open: Option<Open>,
 }
 
-/// A request whose body is a record for a receiver, or holds several.
+/// A request whose body is one record for a receiver, or holds several.
 pub struct Receive {
     pub receiver: Arc<Receiver>,
     pub wait: Wait,
-    /// Headers, in lower case, that mappings do not see and frames do not keep.
+    /// Headers, in lower case, that are hidden from mappings and not stored in frames.
     pub hides: &'static [&'static str],
-    /// The refusal of a record that does not become a row of every export: labels of those, and why.
+    /// Builds the refusal of a record that cannot be mapped for every export, from the labels of the failed exports and
+    /// the reasons.
     pub unmapped: fn(&[(String, Failure)]) -> Reject,
 }
 
-/// What a contract makes of a request's head.
+/// The result of parsing a request's head.
 pub enum Parsed<'a> {
     /// Records follow in the body.
     Ingest(Ingest<'a>),
@@ -154,15 +155,15 @@ pub enum Parsed<'a> {
     Receive(Receive),
     /// Answered by the contract itself.
     Answer(Reply),
-    /// A browser asks what a page may send; these are the methods of the path.
+    /// A CORS preflight request; holds the methods of the path.
     Preflight(Cow<'static, str>),
-    /// To be answered by [`Contract::manage`], with the body.
+    /// A call for [`Contract::manage`], which needs the body.
     Manage(Manage<'a>),
-    /// The same, and the body holds records for a receiver, whose limits hold.
+    /// The same, but the body holds records for a receiver, whose limits apply.
     Export(Arc<Receiver>),
 }
 
-/// What is asked of a management call before its body is read.
+/// What a management call requires before its body is read.
 #[derive(Debug)]
 pub struct Manage<'a> {
     pub access: Access,
@@ -173,73 +174,73 @@ pub struct Manage<'a> {
 pub struct Call<'a> {
     pub head: RequestHead<'a>,
     pub body: Bytes,
-    /// Bytes that what is made of the body may take.
+    /// The limit for data decoded from the body, in bytes.
     pub decoded_max: u64,
-    /// Decompresses a gzip file within the body, under that cap.
+    /// Decompresses a gzip file within the body, up to that limit.
     pub gunzip: &'a dyn Fn(Bytes) -> Result<Bytes, Reject>,
-    /// Who calls; nobody where the call is how one gets a token.
+    /// The caller; anonymous for calls that issue a token.
     pub caller: Caller,
     pub peer: IpAddr,
 }
 
-/// What a management call comes to.
+/// The result of a management call.
 pub enum Managed {
     Reply(Reply),
-    /// The body brought records, which are appended before the answer.
+    /// The body contains records, which are appended before the answer.
     Append(Append),
 }
 
-/// Words the answer to records that a management call brought.
+/// Builds the answer to a management call that contained records.
 pub type Answer = Box<dyn FnOnce(&Accepted) -> Reply + Send>;
 
-/// Where records that a management call brought go.
+/// Where the records of a management call go.
 pub enum Destination {
     Stream(Arc<Stream>),
-    /// Every export of a receiver. A record that does not become a row of each of them is left out, and told of in
-    /// [`Accepted::refused`]; without any record left, the call is refused.
+    /// Every export of a receiver. A record that cannot be mapped for all of them is skipped and reported in
+    /// [`Accepted::refused`]; if no record is left, the call is refused.
     Receiver(Receive),
 }
 
-/// Records that a management call found in its body.
+/// Records found in the body of a management call.
 pub struct Append {
     pub to: Destination,
     pub body: Bytes,
     pub kind: BodyKind,
     pub bodies: Bodies,
     pub wait: Wait,
-    /// Called where it may block.
+    /// Called where blocking is allowed.
     pub reply: Answer,
 }
 
-/// What became of the records of a request.
+/// The outcome of a request with records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub lsn: u64,
     pub stored: u64,
     pub quarantined: u64,
-    /// Those of the quarantined that are no records at all.
+    /// The quarantined entries that are not valid records.
     pub invalid: u64,
     pub state: Durability,
-    /// Labels of the exports they went to, if they came to a receiver.
+    /// Labels of the exports they went to, if a receiver took them.
     pub exports: Vec<String>,
-    /// The receiver that they came to.
+    /// The receiver that took them.
     pub receiver: Option<Arc<Receiver>>,
-    /// Why records were left out, one for each.
+    /// The reasons for skipped records, one for each.
     pub refused: Vec<String>,
     /// The offsets of the stored records, if the stream has any.
     pub numbered: Option<Numbered>,
 }
 
-/// How far the records had come when they were answered.
+/// How durable the records were at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Durability {
     Appended,
     Synced,
-    /// Asked to wait for the sync, which did not end in time. They are accepted all the same.
+    /// The client asked to wait for the sync, which did not finish in time. The records are accepted nonetheless.
     SyncPending,
-    /// The objects that hold them.
+    /// The keys of the objects that hold them.
     Published(Vec<String>),
-    /// Asked to wait for the table, which took too long. They are synced.
+    /// The client asked to wait for the table, which took too long. The records are synced.
     PublishPending,
 }
 
@@ -258,54 +259,54 @@ impl Reply {
     }
 }
 
-/// Records as NDJSON out of a body of another form; `None` if it is not of that form.
+/// Converts a body of another format to NDJSON; `None` if the body does not have that format.
 pub type Transcribe = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// What a contract says of bodies with records, beside how they are divided.
+/// A contract's rules for bodies with records, other than how they are split.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bodies {
-    /// A body without one good record is accepted, for quarantine, instead of refused.
+    /// A body without a single valid record is quarantined instead of refused.
     pub all_bad: bool,
-    /// A body is one JSON object, and nothing else.
+    /// A body must be exactly one JSON object.
     pub one_object: bool,
-    /// A stream takes bodies of one [`Payload`](crate::schema::Payload) only.
+    /// A stream accepts bodies of one [`Payload`](crate::schema::Payload) only.
     pub one_payload: bool,
-    /// Makes records of a body that has none but is of another form that the contract's clients send.
+    /// Converts a body without valid records that has another format of the contract's clients.
     pub transcribe: Option<Transcribe>,
-    /// A body with a record that does not fit its stream is refused as a whole, under this name of the contract's.
+    /// If set, a body with a record that does not fit its stream is refused as a whole, with this code of the contract.
     pub misfit: Option<&'static str>,
 }
 
-/// Takes the records out of a body in which they are wrapped: NDJSON, of records that may be stored.
+/// Unwraps the records of a body as NDJSON; only records that may be stored.
 pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
 
-/// Makes a contract from its section of the configuration.
+/// Creates a contract from its configuration section.
 pub type Make = fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>;
 
-/// A contract as the table has it: what is known of it before it is made.
+/// A contract's entry in the [`TABLE`]: what is known before the contract is created.
 pub struct Entry {
-    /// What frames, limits and metrics call it.
+    /// Its name in frames, limits and metrics.
     pub tag: batch::Tag,
-    /// Its answers say which request they answer, see [`RequestHead::named`].
+    /// Its answers carry a request id, see [`RequestHead::named`].
     pub names_requests: bool,
-    /// Web pages may call it: its answers carry the headers that browsers ask for.
+    /// Web pages may call it: its answers carry CORS headers.
     pub is_for_pages: bool,
-    /// The section of the configuration that it is made from, if it has one.
+    /// Its configuration section, if it has one.
     pub section: Option<&'static str>,
     pub check: fn(&Sections) -> Result<(), SectionError>,
-    /// What its clients call rights.
+    /// Its clients' names for rights.
     pub words: &'static Words,
-    /// Whether a request for this path is this contract's.
+    /// Returns whether this contract owns the path.
     pub takes: fn(&str) -> bool,
-    /// The routes it serves, from the table that its calls are found in.
+    /// The routes it serves, from the table that also dispatches its calls.
     pub served: fn() -> Vec<Served>,
-    /// Its routes as `OpenAPI` has them, see [`openapi`].
+    /// The `OpenAPI` description of its routes, see [`openapi`].
     pub openapi: &'static str,
     pub open: Make,
 }
 
-/// Every contract, in the order in which they are asked whether a path is theirs. The first words the refusal of a path that
-/// none owns.
+/// Every contract, in the order in which they are asked whether they own a path. The first one words the refusal of a
+/// path that no contract owns.
 pub static TABLE: &[&Entry] = &[
     &tinybird::ENTRY,
     &polaris::ENTRY,
@@ -315,67 +316,68 @@ pub static TABLE: &[&Entry] = &[
     &keboola::stream::ENTRY,
 ];
 
-/// What the answer to a request tells besides.
+/// What [`Contract::finish`] may add to an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Told {
     pub named: Named,
-    /// What is left of the client's limit of requests, if records were asked about and there is a limit.
+    /// The state of the client's request limit, if the request carried records and a limit is set.
     pub standing: Option<Standing>,
 }
 
-/// How far a client is from a limit of requests.
+/// The state of a client's request limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Requests allowed in a second, or in a minute if the contract counts so.
+    /// Requests allowed per second, or per minute if the contract counts per minute.
     pub limit: u32,
-    /// How many of them are left,
+    /// Requests left of the limit.
     pub remaining: u32,
-    /// and after how many seconds all of them are.
+    /// Seconds until the full limit is available again.
     pub reset_seconds: u32,
 }
 
 /// One wire contract.
 pub trait Contract: Send + Sync {
-    /// Reads what the contract keeps in the catalog. Called once, before there are requests.
+    /// Loads the contract's state from the catalog. Called once, before the first request.
     fn begin(&self) -> Result<(), CatalogError>;
 
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject>;
 
-    /// Does what a management call asks for. Runs where it may block.
+    /// Executes a management call. Runs where blocking is allowed.
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject>;
 
-    /// The answer to records that were taken. `head` is the request's.
+    /// The answer to accepted records. `head` is the head of the request.
     fn accepted(&self, head: &RequestHead<'_>, accepted: &Accepted) -> Reply;
 
-    /// The answer to a request that was refused.
+    /// The answer to a refused request.
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply;
 
-    /// Adds to an answer what the contract tells in all of them.
+    /// Adds what the contract includes in every answer.
     fn finish(&self, reply: &mut Reply, told: &Told);
 
-    /// What it adds to the admin listener's answers about streams, if anything.
+    /// The contract's additions to the admin listener's answers about streams, if any.
     fn extras(&self) -> Option<&dyn Extras>;
 }
 
-/// What a contract adds to the admin listener's answers about streams.
+/// A contract's additions to the admin listener's answers about streams.
 pub trait Extras: Send + Sync {
-    /// Ready code that sends a record to a stream. `base` is how clients reach the daemon, without a slash at its end.
+    /// Sample code that sends a record to a stream. `base` is the URL at which clients reach the daemon, without a
+    /// trailing slash.
     fn code(&self, stream: &Stream, base: &str) -> Option<Value>;
 
-    /// Columns as the contract's own calls take them, under a name for it.
+    /// Columns in the format of the contract's own calls, with a name for that format.
     fn schema(&self, columns: &[Column]) -> Option<(&'static str, Value)>;
 
-    /// For a contract whose streams have ids of their own: the name of a new stream that people call `name`, and what of
-    /// it goes into the stream's settings.
+    /// For a contract whose streams have generated ids: the id of a new stream that people call `name`, and the entries
+    /// that go into the stream's settings.
     fn new_stream(&self, name: &str) -> Option<(String, Map<String, Value>)>;
 }
 
-/// Whether the sections of the configuration can be used.
+/// Checks the configuration sections of all contracts.
 pub fn check(sections: &Sections) -> Result<(), SectionError> {
     TABLE.iter().try_for_each(|entry| (entry.check)(sections))
 }
 
-/// What the clients of all contracts call rights.
+/// The names for rights of all contracts.
 pub fn vocabulary() -> Vocabulary {
     Vocabulary::new(TABLE.iter().map(|entry| entry.words))
 }
@@ -385,17 +387,17 @@ pub fn routes() -> Vec<Served> {
     TABLE.iter().flat_map(|entry| (entry.served)()).collect()
 }
 
-/// Every contract of the [`TABLE`], made.
+/// Every contract of the [`TABLE`], created.
 #[derive(Clone)]
 pub struct Contracts(Arc<[Made]>);
 
-/// A contract with its entry.
+/// A contract and its entry.
 pub struct Made {
     pub entry: &'static Entry,
     pub contract: Arc<dyn Contract>,
 }
 
-/// Why contracts could not be made.
+/// Why the contracts could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
@@ -405,7 +407,7 @@ pub enum OpenError {
 }
 
 impl Contracts {
-    /// Makes them, each with what it keeps in the catalog.
+    /// Creates the contracts and loads their state from the catalog.
     pub fn open(sections: &Sections, control: &Arc<Control>) -> Result<Self, OpenError> {
         let make = |entry: &&'static Entry| {
             let contract = (entry.open)(sections, Arc::clone(control))?;
@@ -424,12 +426,12 @@ impl Contracts {
         &self.0
     }
 
-    /// The one that words the refusal of a path that none owns.
+    /// The contract that words the refusal of a path that no contract owns.
     pub fn first(&self) -> &dyn Contract {
         &*self.0.first().expect("the table has contracts").contract
     }
 
-    /// What contracts add to the admin listener's answers, each under its name.
+    /// The contracts' additions to the admin listener's answers, each with the contract's name.
     pub fn extras(&self) -> impl Iterator<Item = (&'static str, &dyn Extras)> {
         self.0.iter().filter_map(|made| Some((made.entry.tag.name(), made.contract.extras()?)))
     }
@@ -441,7 +443,8 @@ pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     Credential::of_header(value.and_then(|value| value.to_str().ok()))
 }
 
-/// The same where only a bearer token counts: basic authentication is for others, such as a proxy on the way.
+/// The bearer token of the `Authorization` header. Basic authentication is ignored, because it may be meant for a proxy
+/// in between.
 pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
     match credential(headers) {
         Credential::Basic(_) => Credential::None,
@@ -451,7 +454,7 @@ pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
 
 /// The `Origin` header.
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
-    // One that is no text is nobody's.
+    // A value that is not text matches no allowed origin.
     headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
 }
 
@@ -460,7 +463,7 @@ mod tests {
     use super::*;
     use std::sync::LazyLock;
 
-    /// `POST /`, for what the request does not matter.
+    /// `POST /`, for tests in which the request does not matter.
     pub(super) fn head() -> RequestHead<'static> {
         static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
         let named = Named::default();

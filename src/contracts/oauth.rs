@@ -1,4 +1,4 @@
-//! What the token routes of all contracts share: the form of a client that shows its credentials, and how it is answered
+//! What the token routes of all contracts share: reading the form with a client's credentials, and the answers
 //! (RFC 6749, 2.3.1, 4.4 and 5).
 
 use super::{Call, Credential, Reply, credential};
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// The form of a request.
+/// The form fields of a request.
 pub(super) struct Form<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
 
 impl<'a> Form<'a> {
     /// # Errors
-    /// The answer to a form that gives a value twice.
+    /// The answer to a form that repeats a field.
     pub(super) fn of(call: &'a Call<'_>) -> Result<Self, Reply> {
         let mut fields = HashMap::new();
         for (key, value) in form_urlencoded::parse(&call.body) {
@@ -29,7 +29,7 @@ impl<'a> Form<'a> {
         self.0.get(key).map(|value| &**value)
     }
 
-    /// Id and secret: of the form, or of basic authentication, where both are form-encoded.
+    /// Client id and secret, from the form or from basic authentication, where both are form-encoded.
     pub(super) fn client(&self, call: &Call<'_>) -> Option<(String, String)> {
         if let (Some(id), Some(secret)) = (self.get("client_id"), self.get("client_secret")) {
             return Some((id.to_owned(), secret.to_owned()));
@@ -40,14 +40,14 @@ impl<'a> Form<'a> {
     }
 }
 
-/// One value of a form.
+/// Decodes one form value.
 fn decoded(text: &str) -> String {
     let encoded = format!("v={text}");
     let value = form_urlencoded::parse(encoded.as_bytes()).next().map(|(_, value)| value.into_owned());
     value.unwrap_or_default()
 }
 
-/// An answer with a token, which is for nobody else.
+/// An answer with a token, which must not be cached.
 pub(super) fn issued(body: &Value) -> Reply {
     answer(StatusCode::OK, body)
 }

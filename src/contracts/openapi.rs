@@ -1,22 +1,22 @@
-//! The `OpenAPI` document in parts: each contract describes its routes in the `openapi.json` beside them, and what several
-//! parts use stands in the one beside this file. Here parts are put together, or one is shown by itself. Which listener
-//! serves them, and where, is not known here.
+//! Assembles the `OpenAPI` document from parts. Each contract describes its routes in the `openapi.json` next to them;
+//! what several parts use is in the one next to this file. The parts are merged here, or one is rendered on its own.
+//! Which listener serves the result, and at which path, is left to the caller.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 const SHARED: &str = include_str!("openapi.json");
 
-/// What parts are added to: no paths yet, and no servers.
+/// The document that parts are added to, without paths and servers.
 pub fn shared() -> Value {
     parse(SHARED)
 }
 
 pub fn parse(part: &str) -> Value {
-    serde_json::from_str(part).expect("parts are built in, and the tests parse each of them")
+    serde_json::from_str(part).expect("parts are compiled in, and the tests parse each of them")
 }
 
-/// Adds a part to a document. They have no path and no component in common.
+/// Adds a part to a document. The two must have no path and no component in common.
 pub fn add(document: &mut Value, part: Value) {
     match (document, part) {
         (Value::Object(known), Value::Object(fields)) => {
@@ -29,13 +29,13 @@ pub fn add(document: &mut Value, part: Value) {
     }
 }
 
-/// The document of one part alone, with what it uses of the shared one. It has no servers yet.
+/// The document of a single part, with the shared components that it uses. It has no servers yet.
 pub fn alone(part: &str) -> Value {
     let mut document = shared();
     add(&mut document, parse(part));
     let used = used(&document, &document["paths"]);
     if operations(&document["paths"]).all(|operation| operation.get("security").is_some()) {
-        // Nobody needs the default.
+        // No operation uses the default.
         document["security"] = json!([]);
     }
     for (section, components) in document["components"].as_object_mut().into_iter().flatten() {
@@ -46,9 +46,9 @@ pub fn alone(part: &str) -> Value {
     document
 }
 
-/// Pointers to the components of a document that some of its paths use, each once.
+/// Pointers to the components of a document that the paths use, without duplicates.
 pub fn used(document: &Value, paths: &Value) -> Vec<String> {
-    // How to authenticate is referred to by name.
+    // Security schemes are referenced by name.
     let security =
         operations(paths).map(|operation| operation.get("security").unwrap_or(&document["security"]));
     let schemes = security.filter_map(Value::as_array).flatten().filter_map(Value::as_object);
@@ -67,7 +67,7 @@ pub fn used(document: &Value, paths: &Value) -> Vec<String> {
     used
 }
 
-/// A document as text, made once: an answer is a copy of it with the address that its client knows the server by.
+/// A document rendered once: each answer is a copy with the server address that the client uses.
 #[derive(Debug)]
 pub struct Addressed {
     before: String,
@@ -76,26 +76,26 @@ pub struct Addressed {
 }
 
 impl Addressed {
-    /// Stands for the address while the text is made.
+    /// Placeholder for the address while the document is rendered.
     const HOLE: &str = "address of the server";
 
     pub fn new(mut document: Value, render: fn(&Value) -> String) -> Self {
         document["servers"] = json!([{"url": Self::HOLE}]);
         let text = render(&document);
         let hole = render(&Self::HOLE.into());
-        let (before, after) = text.split_once(&hole).expect("the hole was put there, and is rendered alike");
+        let (before, after) = text.split_once(&hole).expect("the rendered document has the placeholder");
         Self { before: before.to_owned(), after: after.to_owned(), render }
     }
 
     pub fn at(&self, address: &str) -> Bytes {
-        // It is often what the client says in `Host`, which may be anything.
+        // The address often comes from the `Host` header, which may hold anything.
         [&*self.before, &*(self.render)(&address.into()), &*self.after].concat().into()
     }
 }
 
 fn operations(paths: &Value) -> impl Iterator<Item = &Value> {
     let items = paths.as_object().into_iter().flat_map(|paths| paths.values()).filter_map(Value::as_object);
-    // A path has parameters as well, which are no operation.
+    // A path item also has parameters, which are not operations.
     items.flat_map(|item| item.values()).filter(|operation| operation.get("responses").is_some())
 }
 

@@ -1,53 +1,53 @@
-//! Why a request was refused: what the client is told, kept apart from what only the log may say.
+//! Why a request was refused. The message for the client is separate from the detail that only the log may contain.
 
 use crate::auth::{AuthError, ManageError, Scope};
 use crate::catalog::CatalogError;
 use std::borrow::Cow;
 
-/// The classes of refusal, the same for every contract, in the order of their labels in [`REFUSALS`]. Each
-/// contract words them in its own status and body.
+/// The kinds of refusal, the same for every contract, in the order of their labels in [`REFUSALS`]. Each contract
+/// translates them into its own status and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The request is malformed; sending it again will not help.
     Malformed,
-    /// No token, or none that is known.
+    /// The token is missing or unknown.
     Unauthenticated,
-    /// A token that was good once.
+    /// The token has expired.
     TokenExpired,
     /// The token lacks the right.
     Forbidden,
     NoSuchStream,
-    /// Something else that was named, such as a job or a token, does not exist.
+    /// Another named thing, for example a job or a token, does not exist.
     NotFound,
     NoSuchRoute,
     MethodNotAllowed,
-    /// What is to be made exists, or was changed by somebody else meanwhile.
+    /// The thing to create already exists, or was changed concurrently.
     Conflict,
-    /// Understood, and cannot be done.
+    /// The request is well-formed but cannot be carried out.
     Unprocessable,
-    /// Over the rate.
+    /// The rate limit is exceeded.
     TooManyRequests,
-    /// The contract wants the body's length to be announced.
+    /// The contract requires a `Content-Length` header.
     LengthRequired,
-    /// The body is larger than allowed, as it came or once decompressed.
+    /// The body exceeds a limit, on the wire or decompressed.
     TooLarge,
-    /// The content-encoding is not known.
+    /// The `Content-Encoding` is not supported.
     UnsupportedEncoding,
-    /// The content-type is none that the path takes.
+    /// The path does not accept the `Content-Type`.
     UnsupportedType,
-    /// Header or body did not come in time.
+    /// The headers or the body did not arrive in time.
     TooSlow,
-    /// The log or the disk is full, or slower than the clients.
+    /// The log or the disk is full, or cannot keep up with the clients.
     Full,
     /// Starting, draining or poisoned.
     Unavailable,
     /// It is not known whether the records were stored.
     Unknown,
-    /// A fault of ours.
+    /// A failure inside the daemon.
     Internal,
 }
 
-/// What each [`Kind`] is called in metrics, in the order of the kinds.
+/// The metric label of each [`Kind`], in the order of the kinds.
 pub const REFUSALS: [&str; 20] = [
     "malformed",
     "unauthenticated",
@@ -72,17 +72,17 @@ pub const REFUSALS: [&str; 20] = [
 ];
 
 impl Kind {
-    /// Its place in [`REFUSALS`].
+    /// Its index in [`REFUSALS`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// The label in metrics.
+    /// The metric label.
     pub fn label(self) -> &'static str {
         REFUSALS.get(self.index()).copied().unwrap_or_default()
     }
 
-    /// The status that most contracts give.
+    /// The HTTP status that most contracts use.
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
@@ -107,21 +107,21 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     pub kind: Kind,
-    /// For the client.
+    /// The message for the client.
     pub external: Cow<'static, str>,
-    /// What the contract calls this refusal, where it has more names than there are kinds.
+    /// The contract's own code, where it distinguishes more refusals than there are kinds.
     pub code: Option<&'static str>,
-    /// What the contract's error body says besides.
+    /// Additional fields of the contract's error body.
     pub parameters: Option<Box<serde_json::Map<String, serde_json::Value>>>,
-    /// The right that a known token lacks, for contracts that have another word for it.
+    /// The right that a valid token lacks, for contracts that have their own name for it.
     pub lacks: Option<Box<Scope>>,
-    /// For the log.
+    /// The detail for the log.
     pub internal: Option<Box<str>>,
-    /// Seconds after which it may be tried again.
+    /// Seconds after which the client may retry.
     pub retry_after: Option<u32>,
-    /// The methods of the path, as the `Allow` header has them.
+    /// The methods of the path, in the format of the `Allow` header.
     pub allow: Option<Box<str>>,
-    /// The rest of the request was not read, so the connection cannot be used further.
+    /// The rest of the request was not read, so the connection cannot be reused.
     pub close: bool,
 }
 
@@ -144,7 +144,7 @@ impl Reject {
         Self::new(Kind::Malformed, external)
     }
 
-    /// The path exists, for other methods.
+    /// The path exists, but not for this method.
     pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
         let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
         Self { allow: Some(allow.into().into()), ..reject }
@@ -159,7 +159,7 @@ impl Reject {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// With the contract's own name for it.
+    /// Sets the contract's own code.
     pub fn code(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }

@@ -1,12 +1,12 @@
-//! Numbers of requests, by which an answer and the log speak of the same one. Cheap enough to be made for each, also
-//! where no contract asks for it; they are no secrets.
+//! Request ids, which connect an answer to its log lines. They are cheap enough to be created for every request, even
+//! if the contract does not use them, and they are not secret.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
-/// Names a request: never the same twice in a process, and by chance only in two.
+/// Identifies a request: unique within a process, and across processes except by chance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestId(u128);
 
@@ -16,14 +16,14 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl RequestId {
-    /// That of a new request.
+    /// The id of a new request.
     pub fn next() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let halves = SEEDS.each_ref().map(|seed| u128::from(seed.hash_one(number)));
         Self(halves[0] << 64 | halves[1])
     }
 
-    /// As so many letters and digits, at most 21.
+    /// The id as `length` letters and digits, at most 21.
     pub fn letters(self, length: usize) -> String {
         let mut rest = self.0;
         let letter = |_| {
@@ -34,7 +34,7 @@ impl RequestId {
         (0..length.min(21)).map(letter).collect()
     }
 
-    /// As a random UUID.
+    /// The id as a random UUID.
     pub fn uuid(self) -> Uuid {
         uuid::Builder::from_random_bytes(self.0.to_le_bytes()).into_uuid()
     }

@@ -1,23 +1,23 @@
-//! Routes as a table: what is served, how it is found, and what each `openapi.json` is compared with.
+//! Routes as a table: it lists what is served, dispatches requests, and is what each `openapi.json` is compared with.
 
 use crate::auth::Need;
 use http::Method;
 use std::borrow::Cow;
 
-/// What a caller must show before the body of a call is read. What else a call asks for depends on its path and body.
+/// What a caller must present before the body of a call is read. Further checks depend on the path and the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: the answer is the same for everybody, or the call is how one gets a token.
+    /// Nothing: the answer is the same for everyone, or the call issues a token.
     Public,
     /// A secret in the path.
     Secret,
     /// A token that may send to the stream that the request names.
     Ingest,
-    /// A token with this right at least.
+    /// A token with at least this right.
     Token(Need<'static>),
 }
 
-/// A route as others see it.
+/// The public description of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served {
     pub method: &'static str,
@@ -25,23 +25,23 @@ pub struct Served {
     pub access: Access,
 }
 
-/// The table as others see it.
+/// The public description of a table of routes.
 pub fn served<T>(routes: &[Route<T>]) -> Vec<Served> {
     let served =
         |route: &Route<T>| Served { method: route.method, template: route.template, access: route.access };
     routes.iter().map(served).collect()
 }
 
-/// A method and a path, what the call takes, and what is called.
+/// A method and a path, what a caller must present, and the handler.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<T: 'static> {
     pub method: &'static str,
-    /// As `OpenAPI` has it: `/admin/v1/streams/{id}`. A parameter is a whole segment, or, as in `/v1/tasks/{*taskId}`,
-    /// all that are left.
+    /// A path in `OpenAPI` notation: `/admin/v1/streams/{id}`. A parameter is a whole segment or, as in
+    /// `/v1/tasks/{*taskId}`, all remaining segments.
     pub template: &'static str,
     pub access: Access,
     pub call: T,
-    /// Bytes of the template before its first parameter, and behind its last one. They tell most routes apart.
+    /// Bytes of the template before its first parameter and after its last one. They rule out most routes.
     head: usize,
     tail: usize,
 }
@@ -84,17 +84,17 @@ impl<T> Route<T> {
     }
 }
 
-/// What a path and a method came to.
+/// The result of matching a method and a path.
 #[derive(Debug)]
 pub enum Found<'a, T: 'static> {
-    /// The route, and the parameters in the order of the template, percent-decoded.
+    /// The route and its parameters in template order, percent-decoded.
     Route(&'static Route<T>, Vec<Cow<'a, str>>),
-    /// The path exists, and these are its methods, as the `Allow` header has them.
+    /// The path exists, but only for these methods, in the format of the `Allow` header.
     OtherMethods(String),
     Nothing,
 }
 
-/// Finds the route of a request. A slash at the end of the path makes no difference; HEAD is taken for GET.
+/// Finds the route of a request. A trailing slash makes no difference; HEAD is treated as GET.
 pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
     let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
     for route in routes.iter().filter(|route| route.method == wanted.as_str()) {
@@ -112,13 +112,13 @@ pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) 
     if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
 }
 
-/// Whether any route has this path.
+/// Returns whether any route has this path.
 pub fn is_known<T>(routes: &[Route<T>], path: &str) -> bool {
     routes.iter().any(|route| route.matches(path).is_some())
 }
 
 impl<T> Route<T> {
-    /// The parameters in a path, if it is one of this route's.
+    /// The parameters of a path, if this route matches it.
     fn matches<'a>(&self, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
         let template = self.template.strip_suffix('/').unwrap_or(self.template);
         let path = path.strip_suffix('/').unwrap_or(path);
