@@ -91,8 +91,8 @@ def datasources(daemon, client):
     check("list", names, ["events", "source"])
     found = daemon.rows("source")
     check("rows of source", [(row["Id"], row["n"]) for row in found], [("id0", 0), ("id1", 1), ("id2", 2), ("id3", None), ("id4", 4)])
-    text = "Truncating is not supported: rows that are published stay at the destination. "
-    text += "Drop the data source, or make another one"
+    text = "Truncating is not supported: published rows stay at the destination. "
+    text += "Drop the data source, or create another one"
     refused(source.truncate, 400, text)
     headers = {"Authorization": f"Bearer {daemon.token}"}
     dropped = requests.delete(f"{daemon.events}/v0/datasources/source?force=true", headers=headers)

@@ -75,8 +75,8 @@ fn values_of_several_types_have_one_that_holds_them() {
 fn what_is_no_sample_is_refused() {
     let daemon = Daemon::dev();
     for (path, body, part) in [
-        ("/v0/analyze", "", "There is no sample"),
-        ("/v0/analyze?url=file:///etc/passwd", "", "Forebay fetches nothing"),
+        ("/v0/analyze", "", "The request has no sample"),
+        ("/v0/analyze?url=file:///etc/passwd", "", "Forebay does not fetch URLs"),
         ("/v0/analyze?format=parquet", "PAR1", "format=parquet is not supported"),
         ("/v0/analyze", "{\"a\":", "no line of the sample is a JSON object"),
         ("/v0/analyze", "[{\"a\":1}", "not a JSON document"),

@@ -177,7 +177,7 @@ fn csv_is_appended_by_place_or_by_name() {
         "`when` Nullable(DateTime64(3)) `json:$.when`, `n` Nullable(Int64) `json:$.n`, `ok` Nullable(Bool) `json:$.ok`"
     );
     for (query, body, part) in [
-        ("format=csv&dialect_delimiter=ab", "1", "'dialect_delimiter' is one character"),
+        ("format=csv&dialect_delimiter=ab", "1", "'dialect_delimiter' must be one character"),
         ("format=csv&dialect_new_line=x", "1", "'dialect_new_line' is a line feed"),
         ("format=csv", "\n", "The CSV has no lines"),
     ] {
@@ -203,7 +203,7 @@ fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     refused("name=ev&mode=replace", "{}", "Replacing rows is not supported");
     refused("name=ev&format=parquet", "PAR1", "format=parquet is not supported");
     refused("name=ev&format=xml", "<a/>", "format 'xml' is not supported");
-    refused("name=ev&url=http://169.254.169.254/", "", "Forebay fetches nothing");
+    refused("name=ev&url=http://169.254.169.254/", "", "Forebay does not fetch URLs");
     refused(&format!("name=ev&schema={}", encoded("a Int17")), "", "column 'a': 'Int17' is not a type");
     refused(&format!("name=ev&schema={}", encoded("a Int8, a Int16")), "", "two columns of the name 'a'");
     refused(&format!("name=ev&schema={}", encoded("_lsn Int64")), "", "belongs to a system column");
@@ -316,7 +316,11 @@ fn records_are_appended_and_counted() {
         .collect();
     assert_eq!(names, ["c__error_column", "c__error", "c__import_id", "insertion_date", "c__raw", "a", "s"]);
     let refused = call(&daemon, "POST", path, "");
-    assert!(refused.status == 400 && error(&refused).contains("There is no data"), "{}", refused.text());
+    assert!(
+        refused.status == 400 && error(&refused).contains("The request has no data"),
+        "{}",
+        refused.text()
+    );
     let refused = call(&daemon, "POST", path, "no record\n");
     assert!(refused.status == 400 && error(&refused).starts_with("No line of the body is a JSON object"));
 }
@@ -354,8 +358,8 @@ fn an_import_may_be_a_job() {
     assert!(refused.status == 400 && error(&refused).contains("cannot be cancelled"), "{}", refused.text());
     for (path, part) in [
         ("/v1/datasources/ev/replace?format=ndjson", "Replacing rows is not supported"),
-        ("/v1/datasources/ev/delete", "no SQL here"),
-        ("/v0/datasources/ev/delete", "no SQL here"),
+        ("/v1/datasources/ev/delete", "runs no SQL"),
+        ("/v0/datasources/ev/delete", "runs no SQL"),
     ] {
         let refused = call(&daemon, "POST", path, "delete_condition=1");
         assert!(refused.status == 400 && error(&refused).contains(part), "{path}: {}", refused.text());
@@ -396,7 +400,7 @@ fn columns_are_added_and_what_would_lose_data_is_refused() {
         for dry in ["dry=true&", ""] {
             let refused = alter(&format!("{dry}{}", schema(lossy)));
             assert!(
-                refused.status == 400 && error(&refused).contains("would not be any more"),
+                refused.status == 400 && error(&refused).contains("would no longer be stored"),
                 "{}",
                 refused.text()
             );

@@ -139,7 +139,7 @@ fn tokens_are_for_those_who_may_manage_them_and_each_may_look_at_itself() {
         "/v0/tokens",
         "name=x&scope=ADMIN",
         403,
-        "only a token with ADMIN may give it",
+        "only a token with ADMIN may grant it",
     );
     world.refused(&broker, "PUT", "/v0/tokens/broker", "scope=ADMIN", 403, "only a token with ADMIN");
     world.refused(&broker, "POST", "/v0/tokens/admin/refresh", "", 403, "admin");
@@ -157,7 +157,7 @@ fn tokens_are_for_those_who_may_manage_them_and_each_may_look_at_itself() {
         "/v0/tokens",
         "name=sender&scope=TOKENS",
         409,
-        "already a token of the name",
+        "A token named \"sender\" already exists",
     );
 }
 
@@ -167,18 +167,21 @@ fn what_is_wrong_about_a_token_is_said() {
     for (body, says) in [
         ("", "The 'name' parameter is required"),
         ("name=x", "needs a scope"),
-        ("name=x&scope=", "\"\" is no scope"),
+        ("name=x&scope=", "unknown scope \"\""),
         ("name=x&scope=DATASOURCES:APPEND", "needs the name of a data source"),
         ("name=x&scope=DATASOURCES:APPEND:a/b", "a stream's name"),
         ("name=x&scope=DATASOURCES:READ:ev:n%3D1", "filter"),
-        ("name=x&scope=PIPES:READ:top", "PIPES:READ is for what Forebay does not have"),
-        ("name=x&scope=ingest:ev", "is no scope"),
-        ("name=x&scope=TOKENS&expiration_time=soon", "'expiration_time' is a number of seconds"),
+        ("name=x&scope=PIPES:READ:top", "PIPES:READ is for a feature that Forebay does not have"),
+        ("name=x&scope=ingest:ev", "unknown scope"),
+        ("name=x&scope=TOKENS&expiration_time=soon", "'expiration_time' must be the number of seconds"),
         ("name=x&scope=DATASOURCES:READ:ev&expiration_time=1", "expired already"),
-        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=9223372036854775807", "out of the range"),
-        ("name=x&scope=TOKENS&expiration_time=4000000000", "JWTs have the scopes DATASOURCES:APPEND and"),
-        ("{\"name\":", "The body is not what was expected"),
-        ("{\"name\":7}", "The body is not what was expected"),
+        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=9223372036854775807", "out of range"),
+        (
+            "name=x&scope=TOKENS&expiration_time=4000000000",
+            "JWTs can only have the scopes DATASOURCES:APPEND and",
+        ),
+        ("{\"name\":", "The body is invalid"),
+        ("{\"name\":7}", "The body is invalid"),
     ] {
         world.refused(world.admin(), "POST", "/v0/tokens", body, 400, says);
     }

@@ -1,5 +1,5 @@
-//! `POST /v0/analyze`: what a sample looks like, before a data source is made of it. And the schema that one made from
-//! its first records gets.
+//! `POST /v0/analyze`: describes a sample before a data source is created from it. Also infers the schema of a data
+//! source that is created from its first records.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::upload::Upload;
@@ -14,16 +14,16 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
-/// Records of a sample that are looked at.
+/// The most records of a sample to inspect.
 const RECORDS_MAX: u64 = 1_000_000;
 
-/// Records, whatever they were written as.
+/// Records, no matter in which format they were sent.
 pub(super) struct Records {
     pub(super) body: Bytes,
     pub(super) kind: BodyKind,
 }
 
-/// What the data of an upload is.
+/// The format of an upload's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Csv,
@@ -31,7 +31,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What the contract calls a data source that was made from it.
+    /// The contract's type of a data source that was created from this format.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -39,22 +39,22 @@ impl Format {
         }
     }
 
-    /// As the request says.
+    /// The format that the request names.
     pub(super) fn of(upload: &Upload) -> Result<Option<Self>, Reject> {
         match upload.get("format") {
             None => Ok(None),
             Some("csv") => Ok(Some(Self::Csv)),
             Some("ndjson" | "json" | "jsonl") => Ok(Some(Self::Ndjson)),
             Some("parquet") => Err(Reject::malformed(
-                "format=parquet is not supported: send the records as ndjson or csv, or put the files where readers look",
+                "format=parquet is not supported: send ndjson or csv, or copy the files to the destination",
             )),
             Some(other) => {
-                Err(Reject::malformed(format!("format '{other}' is not supported; it is 'csv' or 'ndjson'")))
+                Err(Reject::malformed(format!("format '{other}' is not supported; use 'csv' or 'ndjson'")))
             }
         }
     }
 
-    /// As the data looks: records begin with a bracket, a line of CSV seldom does.
+    /// Guesses the format from the data: records begin with a bracket, a line of CSV rarely does.
     pub(super) fn looks(data: &[u8]) -> Self {
         let data = data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(data);
         match data.trim_ascii_start().first() {
@@ -69,12 +69,12 @@ pub(super) fn notation(upload: &Upload) -> Result<csv::Notation, Reject> {
         None => Ok(None),
         Some(("\\t", _)) => Ok(Some(b'\t')),
         Some((_, [byte])) if byte.is_ascii() => Ok(Some(*byte)),
-        Some((text, _)) => Err(Reject::malformed(format!("'{name}' is one character, not '{text}'"))),
+        Some((text, _)) => Err(Reject::malformed(format!("'{name}' must be one character, not '{text}'"))),
     };
     match upload.get("dialect_new_line") {
         None | Some("\n" | "\r\n" | "\\n" | "\\r\\n") => {}
         Some(other) => {
-            return Err(Reject::malformed(format!("'dialect_new_line' is a line feed, not {other:?}")));
+            return Err(Reject::malformed(format!("'dialect_new_line' must be a line feed, not {other:?}")));
         }
     }
     Ok(csv::Notation {
@@ -83,14 +83,14 @@ pub(super) fn notation(upload: &Upload) -> Result<csv::Notation, Reject> {
     })
 }
 
-/// There is nothing at the other end of a URL that the client could not send itself, and a server that fetches what it
-/// is told to is a way into the network behind it.
+/// Refuses `url`. The client can send the same data itself, and a server that fetches arbitrary URLs opens the network
+/// behind it to its clients.
 pub(super) fn refuse_url(upload: &Upload) -> Result<(), Reject> {
     match upload.get("url") {
         None => Ok(()),
-        Some(_) => {
-            Err(Reject::malformed("'url' is not supported: Forebay fetches nothing, send the data itself"))
-        }
+        Some(_) => Err(Reject::malformed(
+            "'url' is not supported: Forebay does not fetch URLs, send the data itself",
+        )),
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Rej
     let data = upload
         .data
         .as_ref()
-        .ok_or_else(|| Reject::malformed("There is no sample: send it as 'file', or as the body"))?;
+        .ok_or_else(|| Reject::malformed("The request has no sample: send it as 'file' or as the body"))?;
     let (format, notation) =
         (Format::of(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
     let body = match format {
@@ -132,7 +132,7 @@ pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -
     Sample::of(body, kind, Limits { records, fields }).map_err(|error| Reject::malformed(error.to_string()))
 }
 
-/// Fields with the names of their columns: `a_b` for `$.a.b`.
+/// The fields with their column names: `a_b` for `$.a.b`.
 fn named(fields: &[Field]) -> Vec<(String, &Field)> {
     let mut taken: HashSet<String> = HashSet::new();
     let name = |field: &Field| {
@@ -166,7 +166,7 @@ fn column(name: &str, field: &Field, records: u64) -> Value {
     })
 }
 
-/// The narrowest type that holds the sample, as the contract's analysis has it.
+/// The narrowest type that holds the sample, as in the contract's analysis.
 fn recommended(field: &Field) -> String {
     let kind = integers(&field.kind, || match field.integers {
         Integers { unsigned: true, .. } => ColumnType::UInt64,
@@ -187,14 +187,14 @@ fn recommended(field: &Field) -> String {
     types::name(&text_for_objects(kind), Some(digits))
 }
 
-/// The contract's lists of objects are lists of their texts.
+/// In this contract, a list of objects is a list of their JSON texts.
 fn text_for_objects(kind: ColumnType) -> ColumnType {
     let ColumnType::List(item) = kind else { return kind };
     let is_object = matches!(*item, ColumnType::Struct(_) | ColumnType::Json);
     ColumnType::List(Box::new(if is_object { ColumnType::String } else { text_for_objects(*item) }))
 }
 
-/// A type with integers, also in lists, of the type that `of` says.
+/// Replaces integer types, also within lists, with the type that `of` returns.
 fn integers(kind: &ColumnType, of: impl Fn() -> ColumnType + Copy) -> ColumnType {
     if let ColumnType::List(item) = kind {
         return ColumnType::List(Box::new(integers(item, of)));
@@ -211,19 +211,19 @@ fn declaration(name: &str, field: &Field, records: u64) -> String {
         (true, false) => format!("{name} {kind} `json:{path}`"),
         (false, false) => format!("{name} Nullable({kind}) `json:{path}`"),
         (true, true) => format!("{name} {kind} `json:{path}[:]`"),
-        // A list cannot be null; one that is not there is empty.
+        // A list cannot be null; a missing list is empty.
         (false, true) => format!("{name} {kind} `json:{path}[:]` DEFAULT []"),
     }
 }
 
-/// The columns that a data source gets from its first records: wide types, because nobody chose them.
+/// The columns that a data source gets from its first records. The types are wide, because nobody chose them.
 pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
     let fields = sample.flat().map_err(|error| Reject::malformed(error.to_string()))?;
     let mut has_time = false;
     let columns = named(&fields).into_iter().map(|(name, field)| {
         let wide = || if field.integers.unsigned { ColumnType::UInt64 } else { ColumnType::Int64 };
         let kind = text_for_objects(integers(&field.kind, wide));
-        // The time of an event is what tables are sorted by, so the first that is always there is not null.
+        // Tables are sorted by the time of the event, so the first timestamp that is always present is not nullable.
         let epoch_digits =
             (kind == ColumnType::Timestamp).then_some(if field.second_digits > 3 { 6 } else { 3 });
         let path = (field.path.len() != 1 || field.path.first() != Some(&name)).then(|| field.path.clone());
@@ -234,9 +234,9 @@ pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
     Ok(columns.collect())
 }
 
-/// A record as the columns see it.
+/// A record as a row of the columns.
 fn preview(record: &[u8], columns: &[(String, &Field)]) -> Value {
-    // A record may have a number that is out of this parser's range. Nothing of it is shown then.
+    // A record may have a number out of this parser's range. It is then shown as empty.
     let record: Value = serde_json::from_slice(record).unwrap_or(Value::Null);
     let value = |field: &Field| field.path.iter().try_fold(&record, |value, key| value.get(key)).cloned();
     let row: Map<String, Value> =
@@ -244,7 +244,7 @@ fn preview(record: &[u8], columns: &[(String, &Field)]) -> Value {
     Value::Object(row)
 }
 
-/// Records in an upload for a data source that exists.
+/// The records of an upload for an existing data source.
 pub(super) fn records(
     data: &Bytes,
     format: Format,

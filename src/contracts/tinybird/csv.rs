@@ -1,5 +1,5 @@
-//! CSV as the records it stands for. A cell is a number, a list or a truth value where its column is one, and text
-//! otherwise; one that does not fit stays text, so that the rules for records decide what becomes of it.
+//! Converts CSV to records. A cell becomes a number, a list or a boolean where its column has that type, and text
+//! otherwise. A cell that does not fit stays text, so that the rules for records decide what happens to it.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::contracts::reject::{Kind, Reject};
@@ -7,34 +7,34 @@ use crate::schema::{Column, ColumnType};
 use csv::{ByteRecord, ReaderBuilder};
 use std::borrow::Cow;
 
-/// How cells, lines and quotes are written.
+/// The delimiter and the escape character.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Notation {
     pub(super) delimiter: u8,
     pub(super) escape: Option<u8>,
 }
 
-/// Columns that CSV without a schema may have.
+/// The most columns of CSV without a schema.
 const COLUMNS_MAX: usize = 10_000;
 
-/// What a cell is for its column.
+/// How to convert the cells of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Text,
-    /// JSON if it is one, text otherwise.
+    /// JSON if the cell is valid JSON, text otherwise.
     Literal,
-    /// Whatever it looks like.
+    /// The type is guessed from the cell.
     Guess,
 }
 
 struct Target {
-    /// The key in its JSON form, quotes and colon included.
+    /// The JSON key, with quotes and colon.
     key: String,
     cell: Cell,
 }
 
-/// Records from CSV for declared columns, by the names in its first line if these are the columns' names, otherwise by
-/// place. At most `bytes_max` bytes.
+/// Converts CSV for declared columns, matched by name if the first line has the columns' names, otherwise by position.
+/// Returns at most `bytes_max` bytes.
 pub(super) fn records(
     text: &[u8],
     columns: &[Column],
@@ -51,7 +51,7 @@ pub(super) fn records(
     write(text, &targets, skip, notation, bytes_max)
 }
 
-/// Records from CSV of which nothing is known. Its first line has the names, unless a cell of it looks like a value.
+/// Converts CSV without a schema. The first line has the names, unless one of its cells looks like a value.
 pub(super) fn guessed(text: &[u8], notation: Notation, bytes_max: u64) -> Result<Vec<u8>, Reject> {
     let first = first_line(text, notation)?;
     if first.len() > COLUMNS_MAX {
@@ -96,7 +96,7 @@ fn target(column: &Column) -> Result<Target, Reject> {
     match column.keys() {
         [name] => Ok(Target { key: key(name), cell }),
         _ => Err(Reject::malformed(format!(
-            "CSV has no place for column '{}', whose JSON path leads into an object; send ndjson",
+            "CSV cannot hold column '{}', because its JSON path leads into an object; send ndjson",
             column.name
         ))),
     }
@@ -154,14 +154,14 @@ fn write(
         if records.len() as u64 > bytes_max {
             return Err(Reject::new(
                 Kind::TooLarge,
-                format!("the CSV exceeds {bytes_max} bytes as records; divide it"),
+                format!("the CSV exceeds {bytes_max} bytes when converted to records; split it"),
             ));
         }
     }
     Ok(records)
 }
 
-/// One line as one JSON object. Cells that are empty are left out, but for text, which may be empty.
+/// Writes a line as a JSON object. Empty cells are left out, except in text columns.
 fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) {
     records.push(b'{');
     let mut separate = false;
@@ -181,7 +181,7 @@ fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) {
     records.push(b'}');
 }
 
-/// A line that does not have the right number of cells, so that it is found to be no record, with its text.
+/// Writes a line with the wrong number of cells as a JSON string of its text, which is later rejected as a record.
 fn write_bad(line: &ByteRecord, notation: Notation, records: &mut Vec<u8>) {
     let mut text = Vec::new();
     for (n, cell) in line.iter().enumerate() {
@@ -190,12 +190,12 @@ fn write_bad(line: &ByteRecord, notation: Notation, records: &mut Vec<u8>) {
         }
         text.extend_from_slice(cell);
     }
-    // As a JSON text it is no object, whatever it says, and has no line feeds.
+    // A JSON string is never an object, and it has no line feeds.
     let text = String::from_utf8_lossy(&text).into_owned();
     records.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
 }
 
-/// The cell's own text, if it is JSON and not a text.
+/// The cell's own text, if it is JSON other than a string.
 fn literal(cell: &[u8], kind: Cell) -> Option<&[u8]> {
     let cell = cell.trim_ascii();
     match (kind, cell.first()?) {

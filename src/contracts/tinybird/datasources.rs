@@ -1,5 +1,5 @@
-//! Data sources: streams by another name. Made from a schema or from their first records, listed, shown, appended to,
-//! changed, emptied and dropped.
+//! Data sources, Tinybird's name for streams: creates them from a schema or from their first records, lists, shows and
+//! alters them, appends to them and drops them. Truncating and replacing are refused.
 
 use super::analyze::{self, Format, Records};
 use super::jobs::{self, Job};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 const QUARANTINE: &str = "_quarantine";
 
-/// `POST /v0/datasources`: makes one, or appends to one.
+/// `POST /v0/datasources`: creates a data source, or appends to one.
 pub(super) fn post(tinybird: &Tinybird, call: &Call<'_>) -> Result<Managed, Reject> {
     let upload = Upload::of(call)?;
     analyze::refuse_url(&upload)?;
@@ -28,14 +28,12 @@ pub(super) fn post(tinybird: &Tinybird, call: &Call<'_>) -> Result<Managed, Reje
         "create" => create(tinybird, call, &upload, name),
         "append" => append(tinybird, call, &upload, name),
         "replace" => Err(replace()),
-        other => {
-            Err(Reject::malformed(format!("mode '{other}' is not supported; it is 'create' or 'append'")))
-        }
+        other => Err(Reject::malformed(format!("mode '{other}' is not supported; use 'create' or 'append'"))),
     }
 }
 
 pub(super) fn replace() -> Reject {
-    Reject::malformed("Replacing rows is not supported: make another data source, and append to that")
+    Reject::malformed("Replacing rows is not supported: create another data source and append to it")
 }
 
 fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
@@ -67,7 +65,7 @@ fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     };
     let columns = match (declared, &records) {
         (Some(columns), _) => columns,
-        // All of it is stored, so all of it decides on the types.
+        // All of the data is stored, so all of it determines the types.
         (None, Some(records)) => {
             analyze::columns(&analyze::sample(&records.body, records.kind, u64::MAX, columns_max)?)?
         }
@@ -105,24 +103,24 @@ fn append(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     Ok(import(tinybird, stream, records, upload))
 }
 
-/// The records of an upload for a stream that exists.
+/// The records of an upload for an existing stream.
 fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records, Reject> {
     let data = upload
         .data
         .as_ref()
-        .ok_or_else(|| Reject::malformed("There is no data: send it as a file, or as the body"))?;
+        .ok_or_else(|| Reject::malformed("The request has no data: send it as a file or as the body"))?;
     let format = Format::of(upload)?.unwrap_or_else(|| Format::looks(data));
     analyze::records(data, format, &stream.schema.columns, analyze::notation(upload)?, call.decoded_max)
 }
 
-/// Appends, and answers when the rows are there to be read, as an import does.
+/// Appends and, like an import, answers once the rows can be read.
 fn import(tinybird: &Tinybird, stream: Arc<Stream>, records: Records, upload: &Upload) -> Managed {
     let blocks = upload.get("debug").is_some_and(|debug| debug.contains("block"));
     let answer = move |control: &Control, stream: &Stream, job: &Job| imported(control, stream, job, blocks);
     appended(tinybird, stream, records, Wait::Table, answer)
 }
 
-/// `POST /v1/datasources/{name}/append`: answered at once, with the id of a job to ask for.
+/// `POST /v1/datasources/{name}/append`: answers at once, with the id of a job to poll.
 pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
     let upload = Upload::of(call)?;
     analyze::refuse_url(&upload)?;
@@ -134,7 +132,7 @@ pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Re
     Ok(appended(tinybird, stream, records, Wait::Sync, answer))
 }
 
-/// Appends records, remembers that as a job, and answers with what is to be said of it.
+/// Appends records, stores a job for them, and answers with what `answer` makes of the job.
 fn appended(
     tinybird: &Tinybird,
     stream: Arc<Stream>,
@@ -146,7 +144,7 @@ fn appended(
     let reply = move |accepted: &Accepted| {
         let Tinybird { control, jobs } = &tinybird;
         let job = Job::of(control, &of, accepted, bytes);
-        // Who waits for the table has asked for it.
+        // With `Wait::Table`, publication has already been requested.
         if wait != Wait::Table {
             control.publish_soon(&of, accepted.lsn);
         }
@@ -196,7 +194,7 @@ pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Va
     detail(&tinybird.control, &stream, table)
 }
 
-/// All that a client may want to know of a data source or its quarantine.
+/// The full description of a data source or of its quarantine.
 fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
     let mut shown = summary(control, stream);
     let proposed = !control.proposals(stream.id).map_err(refused)?.is_empty();
@@ -256,7 +254,7 @@ fn quarantine_columns(stream: &Stream) -> Vec<(Value, String)> {
     own.into_iter().chain(of_rows).map(column).collect()
 }
 
-/// What every answer says of a data source.
+/// The fields of a data source that every answer contains.
 fn summary(control: &Control, stream: &Stream) -> Value {
     let changed = (stream.schema.version > 1).then(|| control.schema_versions(stream.id));
     let changed = changed.and_then(|versions| Some(versions.ok()?.last()?.created_at));
@@ -285,7 +283,7 @@ fn summary(control: &Control, stream: &Stream) -> Value {
     })
 }
 
-/// Rows that can be read, and the bytes of their files.
+/// The number of readable rows and the size of their files.
 fn statistics(control: &Control, stream: &Stream, kind: &str) -> Result<Value, Reject> {
     let totals = control.file_totals(stream.id).map_err(refused)?;
     let totals = totals.iter().filter(|total| total.kind == kind && total.state != "expired");
@@ -325,8 +323,8 @@ pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<
         changes.iter().filter(|change| change.loses_data()).map(ToString::to_string).collect();
     if !lost.is_empty() && !force {
         return Err(Reject::malformed(format!(
-            "Values that were stored would not be any more: {}. Nothing was changed; 'force=true' does it all the same, \
-             and what is stored stays as it is",
+            "Values that are stored today would no longer be stored: {}. Nothing was changed. Set 'force=true' to \
+            change the schema anyway; data that is already stored stays as it is",
             lost.join("; ")
         )));
     }
@@ -362,7 +360,7 @@ fn altered(
     Ok((Some(declared.into_iter().map(|declared| declared.column).collect()), settings))
 }
 
-/// A change in the words of the contract.
+/// A change in the contract's notation.
 fn operation(change: &Change, columns: &[Column]) -> String {
     let kind = |name: &String| {
         columns.iter().find(|column| column.name == *name).map_or_else(String::new, Column::type_name)
@@ -379,7 +377,8 @@ fn operation(change: &Change, columns: &[Column]) -> String {
     }
 }
 
-/// `DELETE /v0/datasources/{name}`: it takes no more records, and its name is free. What is accepted is still written.
+/// `DELETE /v0/datasources/{name}`: the stream takes no more records and its name is free. Records that were accepted
+/// are still written.
 pub(super) fn drop_source(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
     let control = &*tinybird.control;
     let stream = find(control, name)?;
@@ -393,37 +392,37 @@ pub(super) fn drop_source(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> R
     Ok(Managed::Reply(Reply::empty(StatusCode::NO_CONTENT)))
 }
 
-/// `POST /v0/datasources/{name}/truncate`: refused. What was published stays until whoever owns the destination removes
-/// it: readers of a directory have no moment at which all of its files could go at once.
+/// `POST /v0/datasources/{name}/truncate`: refused. Published files stay until the owner of the destination removes
+/// them, because there is no moment at which all files of a directory could disappear at once for its readers.
 pub(super) fn truncate(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Value, Reject> {
     let (stream, _) = find_table(&tinybird.control, name)?;
     call.caller.require(Need::Drop(&stream.name))?;
     Err(Reject::malformed(
-        "Truncating is not supported: rows that are published stay at the destination. Drop the data source, or make \
-         another one",
+        "Truncating is not supported: published rows stay at the destination. Drop the data source, or create another \
+        one",
     ))
 }
 
-/// Conditions are SQL, of which there is none here.
+/// Conditions are SQL, which Forebay does not run.
 pub(super) fn delete_rows() -> Reject {
     Reject::malformed(
-        "Deleting rows by a condition is not supported: there is no SQL here; truncate removes all rows",
+        "Deleting rows by a condition is not supported: Forebay runs no SQL, and published rows stay",
     )
 }
 
-/// Which of a stream's two tables a name means.
+/// Which of a stream's two tables a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Rows,
     Quarantine,
 }
 
-/// The stream of a name or an id.
+/// Finds a stream by its name or id.
 pub(super) fn find(control: &Control, name: &str) -> Result<Arc<Stream>, Reject> {
     control.streams().find(name).cloned().ok_or_else(|| missing(name))
 }
 
-/// The same, also by the name of the quarantine, which is there after its first row.
+/// Finds a stream by its name or id, or by the name of its quarantine, which exists from its first row on.
 pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, Table), Reject> {
     let Some(source) = name.strip_suffix(QUARANTINE) else { return Ok((find(control, name)?, Table::Rows)) };
     let stream = find(control, source).map_err(|_| missing(name))?;
@@ -435,17 +434,17 @@ fn missing(name: &str) -> Reject {
     Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist"))
 }
 
-/// A refusal of the catalog's, in this contract's words.
+/// Translates an error of the catalog to this contract's wording.
 pub(super) fn refused(error: CatalogError) -> Reject {
     match error {
         CatalogError::Exists(name) => {
             Reject::new(Kind::Conflict, format!("Data Source \"{name}\" already exists"))
         }
         CatalogError::NoSuchStream => {
-            Reject::new(Kind::NoSuchStream, "the Data Source was deleted meanwhile")
+            Reject::new(Kind::NoSuchStream, "the Data Source was deleted in the meantime")
         }
         CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
-            Reject::new(Kind::Conflict, "the Data Source was changed meanwhile, try again")
+            Reject::new(Kind::Conflict, "the Data Source was changed in the meantime, try again")
         }
         CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
             Reject::malformed(error.to_string())
@@ -458,13 +457,13 @@ fn vendor(stream: &Stream) -> Option<&Map<String, Value>> {
     stream.settings.vendor.get(CATALOG_NAME)?.as_object()
 }
 
-/// What declarations say behind the types, by column.
+/// The clauses after the types, by column.
 fn clauses(declared: &[schema::Declaration]) -> Value {
     let clauses = declared.iter().map(|declared| (declared.column.name.clone(), json!(declared.clauses)));
     Value::Object(clauses.collect())
 }
 
-/// The engine that was asked for, to be given back. Files here have none.
+/// The requested engine, only to return it to clients. The files that Forebay writes have no engine.
 fn engine(upload: &Upload) -> Value {
     let of = |key: &str, default: &str| upload.get(key).unwrap_or(default).to_owned();
     let mut engine = json!({
@@ -479,7 +478,7 @@ fn engine(upload: &Upload) -> Value {
     engine
 }
 
-/// The id by which the contract knows a stream; the catalog finds it by that as well.
+/// The contract's id of a stream; the catalog finds streams by it as well.
 pub(super) fn id(stream: &Stream) -> String {
     format!("t_{}", stream.uuid.replace('-', ""))
 }

@@ -1,4 +1,4 @@
-//! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same with `wait=table`.
+//! Tinybird's Events API: `POST /v0/events?name=<data source>`. Forebay's own API is the same, plus `wait=table`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::{JSON, Tinybird, credential};
@@ -11,17 +11,17 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
 
 pub(super) const PATH: &str = "/v0/events";
-/// What a client may read of the log sequence number: `GET /admin/v1/receipts/<lsn>` says where the rows are.
+/// The log sequence number, for `GET /admin/v1/receipts/<lsn>`, which says where the rows are.
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 static PUBLISHED: HeaderName = HeaderName::from_static("forebay-published");
 
-/// Whether the path is that of the Events API.
+/// Returns whether the path belongs to the Events API.
 pub(super) fn is_path(path: &str) -> bool {
     path == PATH || path.strip_prefix(PATH) == Some("/")
 }
 
-/// What the head of a request says.
+/// What the head of a request asks for.
 #[derive(Debug)]
 struct Asked<'a> {
     /// Name or id.
@@ -37,7 +37,7 @@ pub(super) fn ingest<'a>(tinybird: &'a Tinybird, head: &RequestHead<'a>) -> Resu
     let find = move |caller: &Caller| {
         let named = Named { noun: "Data Source", name: &stream, project: None };
         let may_make = || control.auth.is_open() || caller.may(Need::Create);
-        // The contract has no projects: all see what is made, whoever makes it.
+        // The contract has no projects: everyone sees the new stream, no matter who created it.
         named.find(control, caller, |name, _| may_make().then(|| evolving(name, None)))
     };
     Ok(Ingest { wait, kind, ..Ingest::new(credential, find) })
@@ -48,7 +48,7 @@ fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
     let mut wait = Wait::Append;
     let mut kind = BodyKind::Lines;
     let mut token = None;
-    // Parameters of other names are for others: clients add their own.
+    // Unknown parameters are ignored, because clients add their own.
     for (key, value) in form_urlencoded::parse(head.query.as_bytes()) {
         match &*key {
             "name" if name.is_some() => {
@@ -61,7 +61,9 @@ fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
                     "ndjson" => BodyKind::Lines,
                     "json" => BodyKind::Document,
                     _ => {
-                        return Err(Reject::malformed("The 'format' query parameter is 'ndjson' or 'json'"));
+                        return Err(Reject::malformed(
+                            "The 'format' query parameter must be 'ndjson' or 'json'",
+                        ));
                     }
                 }
             }
@@ -74,7 +76,7 @@ fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
     Ok(Asked { stream, wait, kind, credential: credential(head, token) })
 }
 
-/// How the contract says what became of the records.
+/// The answer of the contract to accepted records.
 pub(super) fn accepted(accepted: &Accepted) -> Reply {
     let Accepted { lsn, stored, quarantined, state, .. } = accepted;
     let mut body = format!("{{\"successful_rows\":{stored},\"quarantined_rows\":{quarantined}");

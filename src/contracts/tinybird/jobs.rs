@@ -1,5 +1,5 @@
-//! Imports as jobs: what an append has become. Their records are in the log before anybody learns of the job; it is done
-//! once they are published.
+//! Imports as jobs: the outcome of an append. The records are in the log before a client learns of the job; the job is
+//! done once they are published.
 
 use super::datasources::{id, time};
 use super::{CATALOG_NAME, Tinybird, put};
@@ -14,28 +14,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Jobs that are remembered.
+/// The number of jobs to keep.
 const KEPT: u32 = 1_000;
 
-/// An import, as it is remembered.
+/// An import, as stored in the catalog.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Job {
     #[serde(skip)]
     pub(super) id: String,
     #[serde(skip)]
     created_at: Micros,
-    /// The stream's id as the contract has it.
+    /// The contract's id of the stream.
     stream_id: String,
     stream: String,
     receipt: u64,
     pub(super) stored: u64,
     pub(super) quarantined: u64,
-    /// Lines that are no records; they are among the quarantined.
+    /// Lines that are not records; they count as quarantined too.
     pub(super) invalid: u64,
     bytes: u64,
 }
 
-/// The jobs, by their ids, in no project.
+/// The jobs by id, without a project.
 pub(super) type Store = Collection<Job>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
@@ -43,7 +43,7 @@ pub(super) fn store(control: &Arc<Control>) -> Store {
 }
 
 impl Job {
-    /// One that brought nothing.
+    /// A job without records.
     pub(super) fn new(control: &Control, stream: &Stream, receipt: u64) -> Self {
         Self {
             id: control.new_id(),
@@ -63,11 +63,15 @@ impl Job {
         Self { stored, quarantined, invalid, bytes, ..Self::new(control, stream, lsn) }
     }
 
-    /// Remembers it. Its records are in the log whatever comes of this, so the client is told that they are.
+    /// Stores the job. A failure is only logged: the records are in the log either way, and the client must learn that.
     pub(super) fn save(&self, jobs: &Store) {
         let saved = jobs.create("", &self.id, self).and_then(|_| Ok(jobs.keep_newest("", KEPT)?));
         if let Err(error) = saved {
-            tracing::warn!(error = %crate::error::chain(&error), receipt = self.receipt, "a job cannot be remembered");
+            tracing::warn!(
+                error = %crate::error::chain(&error),
+                receipt = self.receipt,
+                "import job not saved: its records are stored, but clients cannot query the job"
+            );
         }
     }
 
@@ -75,7 +79,7 @@ impl Job {
         Self { id: document.name, created_at: document.created_at, ..document.value }
     }
 
-    /// What the contract says of an import that was not stored whole.
+    /// The contract's error text for an import that was stored only in part.
     pub(super) fn error(&self) -> Option<String> {
         let rows = |n: u64, one: &str, many: &str| match n {
             0 => None,
@@ -104,10 +108,10 @@ impl Job {
     }
 }
 
-/// A job as its client sees it.
+/// A job as the client sees it.
 pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
     let stream = control.streams().find(&job.stream_id).cloned();
-    // Of a stream that was dropped there is nothing to wait for.
+    // A dropped stream has nothing left to wait for.
     let done = stream.is_none_or(|stream| control.is_published(&stream, job.receipt));
     let (status, progress) = if done { ("done", 100) } else { ("working", 50) };
     let created_at = time(job.created_at);
@@ -153,10 +157,10 @@ pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Valu
     Ok(json(&tinybird.control, &job, &url))
 }
 
-/// `POST /v0/jobs/{id}/cancel`: what is acknowledged is not taken back.
+/// `POST /v0/jobs/{id}/cancel`: refused, because acknowledged records are not taken back.
 pub(super) fn cancel(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Value, Reject> {
     find(tinybird, call, id)?;
-    Err(Reject::malformed("The job cannot be cancelled: its rows are accepted"))
+    Err(Reject::malformed("The job cannot be cancelled: its rows are already accepted"))
 }
 
 fn find(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Job, Reject> {

@@ -1,4 +1,4 @@
-//! Tinybird's contract: the Events API (`events.rs`), and the management routes that its clients ask for.
+//! Tinybird's contract: the Events API (`events.rs`) and the management routes that its clients use.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod analyze;
@@ -28,32 +28,32 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Whose documents ours are in the catalog, and where the settings of a stream have what is kept of it.
+/// The owner of this contract's documents in the catalog, and its key in the vendor settings of a stream.
 const CATALOG_NAME: &str = "tinybird";
 const DOCUMENTATION: &str = "docs/api/tinybird.md";
 static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// A clone shares all of it: answers to records are worded behind the call.
+/// Cheap to clone, because answers to records are built after the call returns. Clones share the state.
 #[derive(Clone)]
 pub struct Tinybird {
     control: Arc<Control>,
     jobs: Arc<jobs::Store>,
 }
 
-/// What answers a route. Handlers get what stands in the path last.
+/// The handler of a route. A handler's last argument is the path parameter.
 #[derive(Clone, Copy)]
 enum Serve {
     /// Records for a data source.
     Events,
-    /// What a page may send to the Events API.
+    /// A CORS preflight for the Events API.
     Preflight,
-    /// A call whose answer is a 200 with this.
+    /// A call that answers 200 with the returned JSON.
     Json(fn(&Tinybird, &Call<'_>, &str) -> Result<Value, Reject>),
-    /// A call that may bring records, or has another answer.
+    /// A call that may contain records, or has another answer.
     Other(fn(&Tinybird, &Call<'_>, &str) -> Result<Managed, Reject>),
 }
 
-/// Of itself, every token may know. What a call takes for one stream is asked for when it is known.
+/// Any token will do: every token may look at itself, and rights for a stream are checked once the stream is known.
 const ANY: Access = Access::Token(Need::Any);
 const CREATE: Access = Access::Token(Need::Create);
 const TOKENS: Access = Access::Token(Need::Tokens);
@@ -107,7 +107,7 @@ impl Tinybird {
     }
 }
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
     route::is_known(ROUTES, path)
 }
@@ -145,7 +145,7 @@ impl Contract for Tinybird {
                 answer(self, call, name).map(|body| Managed::Reply(reply(StatusCode::OK, &body)))
             }
             Serve::Other(answer) => answer(self, call, name),
-            // They are no management calls.
+            // These are not management calls.
             Serve::Events | Serve::Preflight => Err(no_route(&call.head)),
         }
     }
@@ -171,7 +171,7 @@ impl Contract for Tinybird {
 
 fn rejected(reject: &Reject) -> Reply {
     let status = match reject.kind {
-        // The contract knows no 401.
+        // The contract has no 401.
         Kind::Unauthenticated | Kind::TokenExpired => 403,
         kind => kind.status(),
     };
@@ -179,12 +179,12 @@ fn rejected(reject: &Reject) -> Reply {
     reply(status, &json!({ "error": message(reject), "documentation": DOCUMENTATION }))
 }
 
-/// The route of a request, and what stands in its path. Pages may ask of every path what they may send, with OPTIONS.
+/// The route of a request and its path parameters. Every path also answers OPTIONS, for CORS preflights.
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         Found::Route(route, parameters) => Ok((route, parameters)),
         Found::OtherMethods(methods) => {
-            // The Events API has OPTIONS in the table, and answers HEAD besides.
+            // The Events API has OPTIONS in the table, and also answers HEAD.
             let further = if events::is_path(head.path) { "HEAD" } else { "OPTIONS" };
             Err(Reject::method_not_allowed(head.method, format!("{methods}, {further}")))
         }
@@ -196,12 +196,12 @@ fn no_route(head: &RequestHead<'_>) -> Reject {
     Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))
 }
 
-/// The header's token wins over the query's.
+/// The token in the header takes precedence over the one in the query.
 fn credential<'a>(head: &RequestHead<'a>, token: Option<Cow<'a, str>>) -> Credential<'a> {
     bearer(head.headers).or(token)
 }
 
-/// The refusal of a credential. The contract tells missing, unknown and expired tokens with one text.
+/// The error text of a refusal. The contract uses one text for missing, unknown and expired tokens.
 fn message(reject: &Reject) -> Cow<'_, str> {
     match (reject.kind, reject.lacks.as_deref()) {
         (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),

@@ -1,5 +1,5 @@
-//! The rate-limit headers: what is left of the narrowest limit, in whole numbers. All three or none: a client that sees
-//! one expects the others.
+//! The rate-limit headers: the state of the narrowest limit, in whole numbers. They are set together, because a client
+//! that sees one expects the others.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::contracts::{Reply, Standing};

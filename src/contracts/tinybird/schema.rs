@@ -1,7 +1,6 @@
-//! A schema as Tinybird writes it: ``a Int16 `json:$.a`, ts DateTime64(3) `json:$.ts` DEFAULT now() CODEC(ZSTD(1))``.
+//! Tinybird's schema notation: ``a Int16 `json:$.a`, ts DateTime64(3) `json:$.ts` DEFAULT now() CODEC(ZSTD(1))``.
 //!
-//! What was declared is kept in its own words, and given back in them: the type with the column, the rest with the
-//! stream.
+//! Declarations are kept verbatim and returned verbatim: the type with the column, the rest with the stream.
 
 #[cfg(test)]
 mod tests;
@@ -10,30 +9,30 @@ use super::types;
 use crate::schema::{Column, ColumnType, RECEIPT_TIME};
 use serde_json::Value;
 
-/// Longest schema.
+/// The longest schema, in bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Longest name of a column.
+/// The longest column name, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// A column, and what its declaration says behind the type.
+/// A column, and the clauses after its type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Declaration {
     pub(super) column: Column,
     pub(super) clauses: String,
 }
 
-/// What stands behind a column's type, as it was written.
+/// The clauses after a column's type, verbatim.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Clauses<'a> {
     /// `$.a.b`
     json_path: Option<&'a str>,
-    /// Behind the word DEFAULT.
+    /// The value after DEFAULT.
     default: Option<&'a str>,
     /// `CODEC(…)`
     codec: Option<&'a str>,
 }
 
-/// Reads a whole schema. Whether its columns make a table is for others to say.
+/// Parses a whole schema. Does not check whether its columns form a valid table.
 pub(super) fn parse(text: &str, columns_max: usize) -> Result<Vec<Declaration>, String> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("a schema has at most {TEXT_BYTES_MAX} bytes"));
@@ -48,7 +47,7 @@ pub(super) fn parse(text: &str, columns_max: usize) -> Result<Vec<Declaration>, 
 
 fn declaration(text: &str) -> Result<Declaration, String> {
     if text.is_empty() {
-        return Err("a column has a name and a type; there is an empty place".to_owned());
+        return Err("a column needs a name and a type, but one column is empty".to_owned());
     }
     let (name, rest) = name(text)?;
     let of = |error: String| format!("column '{name}': {error}");
@@ -61,7 +60,7 @@ fn declaration(text: &str) -> Result<Declaration, String> {
     let column = Column {
         nullable: meaning.nullable,
         default: default.flatten(),
-        // The field of the column's own name is what is taken anyway.
+        // The field with the column's own name is the default.
         path: path.filter(|path| path.len() != 1 || path.first() != Some(&name)),
         declared: Some(kind.to_owned()),
         epoch_digits: meaning.epoch_digits,
@@ -75,7 +74,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     split(text, ' ').into_iter().map(str::trim).filter(|word| !word.is_empty())
 }
 
-/// The name at the start of a column, in backticks or plain, and what follows it.
+/// Splits off the name of a column, in backticks or plain.
 fn name(text: &str) -> Result<(String, &str), String> {
     let (name, rest) = match text.strip_prefix('`') {
         Some(quoted) => {
@@ -87,13 +86,13 @@ fn name(text: &str) -> Result<(String, &str), String> {
     let quoted = text.starts_with('`');
     let fits = if quoted { !name.chars().any(char::is_control) } else { name.bytes().all(plain) };
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !fits {
-        return Err(format!("'{name}' cannot be the name of a column"));
+        return Err(format!("'{name}' is not a valid column name"));
     }
     Ok((name.to_owned(), rest.trim()))
 }
 
 impl Clauses<'_> {
-    /// Whether the column still is as it was declared.
+    /// Returns whether the column still matches its declaration.
     fn is_of(&self, column: &Column) -> bool {
         let path = self.json_path.map_or_else(|| Ok(vec![column.name.clone()]), json_path);
         let value = self.default.map(|text| default(text, &column.kind)).transpose();
@@ -117,14 +116,14 @@ fn clauses<'a>(words: impl Iterator<Item = &'a str>) -> Result<Clauses<'a>, Stri
             once(clauses.default, "DEFAULT")?;
             clauses.default = Some(words.next_if(|next| !is_clause(next)).ok_or("DEFAULT has no value")?);
             if let Some(next) = words.peek().filter(|next| !is_clause(next)) {
-                return Err(format!("'{next}' after the value of DEFAULT"));
+                return Err(format!("unexpected '{next}' after the value of DEFAULT"));
             }
         } else if starts_with_word(word, "CODEC") && word.ends_with(')') {
             once(clauses.codec, "CODEC")?;
             clauses.codec = Some(word);
         } else {
             return Err(format!(
-                "'{word}' is not supported; a column has a type, a JSON path, DEFAULT and CODEC(…)"
+                "'{word}' is not supported; a column can have a type, a JSON path, DEFAULT and CODEC(…)"
             ));
         }
     }
@@ -140,9 +139,9 @@ fn starts_with_word(text: &str, word: &str) -> bool {
     head.eq_ignore_ascii_case(word) && !tail.starts_with(|c: char| c.is_alphanumeric() || c == '_')
 }
 
-/// Keys from the record down. Lists are taken whole, so `[:]` may stand at the end only.
+/// The keys from the record down. Lists are taken whole, so `[:]` is only valid at the end.
 pub(super) fn json_path(text: &str) -> Result<Vec<String>, String> {
-    let wrong = || format!("JSON path '{text}': it is like $.a.b, or $.a[:] for a list");
+    let wrong = || format!("JSON path '{text}' is invalid; expected $.a.b, or $.a[:] for a list");
     let mut rest = text.strip_prefix('$').ok_or_else(wrong)?;
     rest = rest.strip_suffix("[:]").unwrap_or(rest);
     let mut keys = Vec::new();
@@ -163,7 +162,7 @@ pub(super) fn json_path(text: &str) -> Result<Vec<String>, String> {
             return Err(wrong());
         }
         if after.starts_with("[:]") {
-            return Err(format!("JSON path '{text}': [:] can stand at the end only, a list is taken whole"));
+            return Err(format!("JSON path '{text}': [:] is only valid at the end, a list is taken whole"));
         }
         keys.push(key.to_owned());
         rest = after;
@@ -171,7 +170,7 @@ pub(super) fn json_path(text: &str) -> Result<Vec<String>, String> {
     if keys.is_empty() { Err(wrong()) } else { Ok(keys) }
 }
 
-/// The path of a field, as the contract writes it.
+/// The path of a field in the contract's notation.
 pub(super) fn path_text(path: &[String]) -> String {
     let plain = |key: &&String| {
         !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -182,7 +181,7 @@ pub(super) fn path_text(path: &[String]) -> String {
     })
 }
 
-/// What DEFAULT stands for: a literal, or the time of receipt. `None` is null.
+/// The value of DEFAULT: a literal, or the time of receipt. `None` is null.
 fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
     let text = inner_literal(text);
     if let Some(text) = string_literal(text) {
@@ -206,11 +205,11 @@ fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
     if of_time && matches!(kind, ColumnType::Timestamp | ColumnType::Date) {
         return Ok(Some(Value::String(RECEIPT_TIME.to_owned())));
     }
-    // Lists in this notation differ from JSON in their quotes.
+    // Lists in this notation differ from JSON only in their quotes.
     let json = if text.starts_with('[') { text.replace('\'', "\"") } else { text.to_owned() };
     match serde_json::from_str(&json) {
         Ok(value @ (Value::Number(_) | Value::Array(_))) => Ok(Some(value)),
-        _ => Err(format!("DEFAULT {text} is not supported: a literal is, and now() or today() for a time")),
+        _ => Err(format!("DEFAULT {text} is not supported: use a literal, or now() or today() for a time")),
     }
 }
 
@@ -242,7 +241,7 @@ fn string_literal(text: &str) -> Option<String> {
                 '0' => value.push('\0'),
                 other => value.push(other),
             },
-            // A quote within is doubled.
+            // A quote inside the text is doubled.
             '\'' if characters.next() != Some('\'') => return None,
             other => value.push(other),
         }
@@ -250,7 +249,7 @@ fn string_literal(text: &str) -> Option<String> {
     Some(value)
 }
 
-/// Divides at `separator` (a space stands for all white space) where it is in no brackets and no quotes.
+/// Splits at `separator` (a space stands for any white space) outside brackets and quotes.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut depth) = (0, 0_u32);
@@ -282,7 +281,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// `--` starts a comment, up to the end of the line, where it is in no quotes.
+/// Removes comments: `--` outside quotes, up to the end of the line.
 fn without_comments(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for line in text.lines() {
@@ -305,20 +304,20 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// One column, in the words in which it was declared if it was in this contract's.
+/// A column to show, verbatim if it was declared in this contract's notation.
 pub(super) struct Shown {
     pub(super) kind: String,
     pub(super) nullable: bool,
     pub(super) json_path: Option<String>,
-    /// With the word DEFAULT.
+    /// Includes the word DEFAULT.
     pub(super) default: Option<String>,
     pub(super) codec: Option<String>,
 }
 
 impl Shown {
-    /// `text` is what its declaration said behind the type.
+    /// `text` holds the clauses of its declaration.
     pub(super) fn of(column: &Column, text: Option<&str>) -> Self {
-        // Another contract may have declared it in words that look like these, or it was changed since.
+        // Another contract may have declared it in a similar notation, or it was changed since.
         let declared = column.declared.as_deref().filter(|kind| {
             types::meaning(kind)
                 .is_ok_and(|meaning| meaning.kind == column.kind && meaning.nullable == column.nullable)
@@ -351,7 +350,7 @@ impl Shown {
         }
     }
 
-    /// As in a schema, behind the column's name.
+    /// The declaration after the column's name, as in a schema.
     pub(super) fn declaration(&self) -> String {
         let kind = if self.nullable { format!("Nullable({})", self.kind) } else { self.kind.clone() };
         let path = self.json_path.as_ref().map(|path| format!("`json:{path}`"));

@@ -1,6 +1,6 @@
 //! `/v0/tokens`: static tokens, and JWTs signed by the daemon.
 //!
-//! Values are shown when they are made and never again: where the contract repeats them, there is a hint.
+//! A value is shown only when it is created. Where the contract repeats values, the answer has a hint instead.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::Tinybird;
@@ -11,14 +11,14 @@ use crate::contracts::reject::{Kind, Reject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a request says of a token, in its query, its form or its JSON. What is left out stays as it is.
+/// The token fields of a request, from its query, form or JSON. Fields that are left out keep their values.
 #[derive(Debug, Default, Deserialize)]
 struct Asked {
     name: Option<String>,
     description: Option<String>,
     scopes: Option<Vec<AskedScope>>,
     limits: Option<Limits>,
-    /// Seconds since the epoch; it makes the token a JWT.
+    /// Seconds since the epoch. If set, the token is a JWT.
     expiration_time: Option<i64>,
 }
 
@@ -81,12 +81,12 @@ pub(super) fn make(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject
     {
         let words = words::to_words(std::slice::from_ref(scope));
         let word = words.first().map(ToString::to_string).unwrap_or_default();
-        let message = format!("JWTs have the scopes DATASOURCES:APPEND and DATASOURCES:READ, not {word}");
+        let message =
+            format!("JWTs can only have the scopes DATASOURCES:APPEND and DATASOURCES:READ, not {word}");
         return Err(Reject::malformed(message));
     }
     let expires_at = seconds.checked_mul(1_000_000);
-    let expires_at =
-        expires_at.ok_or_else(|| Reject::malformed("'expiration_time' is out of the range of times"))?;
+    let expires_at = expires_at.ok_or_else(|| Reject::malformed("'expiration_time' is out of range"))?;
     let request = TokenRequest { expires_at: Some(expires_at), ..request };
     let value = auth.issue_token(&call.caller, words::claims, &request).map_err(worded)?;
     Ok(json!({"token": value}))
@@ -108,9 +108,9 @@ pub(super) fn change(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<V
     Ok(shown(&auth.change_token(&call.caller, &known.id, &request).map_err(worded)?))
 }
 
-/// A token that the caller may look at: every one with the right to manage them, and its own.
+/// A token that the caller may look at: any token with the right to manage tokens, otherwise only its own.
 fn visible(auth: &Auth, call: &Call<'_>, id: &str) -> Result<TokenInfo, Reject> {
-    // Who may not know of a token is not told whether there is one.
+    // A caller without the right must not learn whether the token exists.
     let hidden = || {
         let message = "Token has not enough permissions to get information about this token";
         Reject::new(Kind::Forbidden, message)
@@ -122,12 +122,12 @@ fn visible(auth: &Auth, call: &Call<'_>, id: &str) -> Result<TokenInfo, Reject> 
     }
 }
 
-/// The parameters of query and body together.
+/// The parameters of the query and the body combined.
 fn asked(call: &Call<'_>) -> Result<Asked, Reject> {
     let body = call.body.trim_ascii();
     let mut asked: Asked = if body.first() == Some(&b'{') {
         serde_json::from_slice(body)
-            .map_err(|error| Reject::malformed(format!("The body is not what was expected: {error}")))?
+            .map_err(|error| Reject::malformed(format!("The body is invalid: {error}")))?
     } else {
         Asked::default()
     };
@@ -140,7 +140,7 @@ fn asked(call: &Call<'_>) -> Result<Asked, Reject> {
             "scope" => asked.scopes.get_or_insert_default().push(AskedScope::Text(value.into_owned())),
             "expiration_time" => {
                 let seconds = value.parse();
-                let message = "'expiration_time' is a number of seconds since 1970";
+                let message = "'expiration_time' must be the number of seconds since 1970";
                 asked.expiration_time = Some(seconds.map_err(|_| Reject::malformed(message))?);
             }
             _ => {}
@@ -154,7 +154,7 @@ impl Asked {
         self.name.is_none() && self.description.is_none() && self.scopes.is_none() && self.limits.is_none()
     }
 
-    /// What the scopes mean, if any were given.
+    /// The requested scopes, if any.
     fn scopes(&self) -> Result<Option<Vec<Scope>>, Reject> {
         let Some(asked) = &self.scopes else { return Ok(None) };
         let mut scopes: Vec<Scope> = Vec::new();
@@ -173,16 +173,16 @@ impl Asked {
     }
 }
 
-/// Errors in the contract's words.
+/// Translates errors to the contract's wording.
 fn worded(error: ManageError) -> Reject {
     match error {
         ManageError::Taken { name, .. } => {
-            Reject::new(Kind::Conflict, format!("There is already a token of the name \"{name}\""))
+            Reject::new(Kind::Conflict, format!("A token named \"{name}\" already exists"))
         }
         ManageError::NotYours(scope) => {
             let words = words::to_words(&[scope]);
             let word = words.first().map(ToString::to_string).unwrap_or_default();
-            Reject::new(Kind::Forbidden, format!("only a token with {word} may give it"))
+            Reject::new(Kind::Forbidden, format!("only a token with {word} may grant it"))
         }
         error => error.into(),
     }

@@ -1,28 +1,28 @@
-//! Types as Tinybird's schemas write them (`Array(Nullable(Int16))`), and what they are here.
+//! Maps the types of Tinybird's schemas (`Array(Nullable(Int16))`) to column types and back.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::schema::ColumnType;
 
-/// Longest `FixedString`.
+/// The longest `FixedString`, in bytes.
 const FIXED_STRING_MAX: u32 = 1 << 20;
-/// Types within one another, at most.
+/// The deepest nesting of types.
 const DEPTH_MAX: usize = 12;
 
-/// What a type means.
+/// The meaning of a type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Meaning {
     pub(super) kind: ColumnType,
     pub(super) nullable: bool,
-    /// Integers that come for a time count 10^-n seconds.
+    /// For times, integers count units of 10^-n seconds.
     pub(super) epoch_digits: Option<u8>,
 }
 
-/// Reads a type.
+/// Parses a type.
 pub(super) fn meaning(text: &str) -> Result<Meaning, String> {
     read(text.trim(), 0)
 }
 
-/// The type inside of `Nullable(…)`, which the contract tells apart, or the type itself.
+/// The type inside `Nullable(…)`, which the contract shows separately, or the type itself.
 pub(super) fn without_nullable(text: &str) -> &str {
     match split(text) {
         Ok(("Nullable", Some(inner))) => inner.trim(),
@@ -47,13 +47,13 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
         given.ok_or_else(|| format!("'{name}' needs an argument"))
     };
     match name {
-        // What its arguments say is how it is stored.
+        // The arguments only affect storage.
         "JSON" => Ok(of(ColumnType::Json)),
         "DateTime" | "DateTime32" | "DateTime64" => time(text, name, arguments),
         "FixedString" => {
             let bytes = only()?.trim().parse().ok().filter(|bytes| (1..=FIXED_STRING_MAX).contains(bytes));
             let bytes =
-                bytes.ok_or_else(|| format!("'{text}': the length is 1 to {FIXED_STRING_MAX} bytes"))?;
+                bytes.ok_or_else(|| format!("'{text}': the length must be 1 to {FIXED_STRING_MAX} bytes"))?;
             Ok(of(ColumnType::FixedString(bytes)))
         }
         "Decimal" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => {
@@ -62,7 +62,7 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
         "Nullable" => {
             let inner = read(only()?, deeper)?;
             if inner.nullable || matches!(inner.kind, ColumnType::List(_) | ColumnType::Map(_)) {
-                return Err(format!("'{text}': this type cannot be inside of Nullable"));
+                return Err(format!("'{text}': this type cannot be inside Nullable"));
             }
             Ok(Meaning { nullable: true, ..inner })
         }
@@ -74,7 +74,7 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
         "Map" => {
             let (key, value) = map(text, only()?)?;
             if !matches!(read(key, deeper)?.kind, ColumnType::String | ColumnType::FixedString(_)) {
-                return Err(format!("'{text}': the keys of a Map are String"));
+                return Err(format!("'{text}': the keys of a Map must be String"));
             }
             let value = read(value, deeper)?;
             Ok(of(ColumnType::Map(Box::new(value.kind))))
@@ -87,7 +87,7 @@ fn of(kind: ColumnType) -> Meaning {
     Meaning { kind, nullable: false, epoch_digits: None }
 }
 
-/// The types that have no arguments.
+/// The types without arguments.
 fn plain(name: &str) -> Option<ColumnType> {
     Some(match name {
         "Int8" => ColumnType::Int8,
@@ -98,7 +98,7 @@ fn plain(name: &str) -> Option<ColumnType> {
         "UInt16" => ColumnType::UInt16,
         "UInt32" => ColumnType::UInt32,
         "UInt64" => ColumnType::UInt64,
-        // 2^127 has 39 digits. Of 2^255, which has 77, all but the first are held.
+        // 2^127 has 39 digits. 2^255 has 77, of which 76 fit.
         "Int128" | "UInt128" => ColumnType::Decimal { precision: 39, scale: 0 },
         "Int256" | "UInt256" => ColumnType::Decimal { precision: 76, scale: 0 },
         "Float32" => ColumnType::Float32,
@@ -111,7 +111,7 @@ fn plain(name: &str) -> Option<ColumnType> {
     })
 }
 
-/// A time: how many digits behind the seconds an integer has, and a zone.
+/// A time: the number of fractional digits of the seconds, and a zone.
 fn time(text: &str, name: &str, arguments: Option<&str>) -> Result<Meaning, String> {
     let (digits, zone) = match (name, arguments) {
         ("DateTime64", None) => ("3", None),
@@ -120,11 +120,11 @@ fn time(text: &str, name: &str, arguments: Option<&str>) -> Result<Meaning, Stri
     };
     zone.map_or(Ok(()), utc)?;
     let digits: Option<u8> = digits.trim().parse().ok().filter(|digits| *digits <= 9);
-    let digits = digits.ok_or_else(|| format!("'{text}': a time has 0 to 9 digits behind the seconds"))?;
+    let digits = digits.ok_or_else(|| format!("'{text}': a time must have 0 to 9 fractional digits"))?;
     Ok(Meaning { epoch_digits: Some(digits), ..of(ColumnType::Timestamp) })
 }
 
-/// `Decimal(10, 2)`: the name, and what is between its brackets.
+/// Splits `Decimal(10, 2)` into the name and the text in parentheses.
 fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     let (name, arguments) = match text.split_once('(') {
         None => (text, None),
@@ -139,7 +139,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     Ok((name, arguments))
 }
 
-/// Key and value of a map: divided at the comma that is in no brackets.
+/// Key and value type of a map, split at the first comma outside parentheses.
 fn map<'a>(text: &str, arguments: &'a str) -> Result<(&'a str, &'a str), String> {
     let mut depth = 0_u32;
     let comma = arguments.char_indices().find(|(_, character)| {
@@ -153,14 +153,13 @@ fn map<'a>(text: &str, arguments: &'a str) -> Result<(&'a str, &'a str), String>
     let (key, value) = comma.map_or(("", ""), |(at, _)| arguments.split_at(at));
     let value = value.trim_start_matches(',').trim();
     if key.trim().is_empty() || value.is_empty() {
-        return Err(format!("'{text}': a Map has a type for its keys and one for its values"));
+        return Err(format!("'{text}': a Map needs a key type and a value type"));
     }
     Ok((key.trim(), value))
 }
 
 fn decimal(text: &str, name: &str, arguments: &str) -> Result<ColumnType, String> {
-    let wrong =
-        || format!("'{text}': a Decimal has 1 to 76 digits, of which at most all are behind the point");
+    let wrong = || format!("'{text}': a Decimal must have 1 to 76 digits, and a scale no larger than that");
     let number = |text: &str| text.trim().parse::<u8>().map_err(|_| wrong());
     let (precision, scale) = match name {
         "Decimal32" => (9, number(arguments)?),
@@ -178,16 +177,19 @@ fn decimal(text: &str, name: &str, arguments: &str) -> Result<ColumnType, String
     Ok(ColumnType::Decimal { precision, scale })
 }
 
-/// Times without a zone are UTC here. A column that takes them for something else would be off by hours, silently.
+/// Refuses other zones than UTC. Times without a zone are UTC, so a column in another zone would silently be off by
+/// hours.
 fn utc(zone: &str) -> Result<(), String> {
     let zone = zone.trim().trim_matches('\'');
     if matches!(zone, "UTC" | "Etc/UTC" | "GMT") {
         return Ok(());
     }
-    Err(format!("time zone '{zone}': columns of times are in UTC here, write DateTime or DateTime('UTC')"))
+    Err(format!(
+        "time zone '{zone}' is not supported: times are stored in UTC, use DateTime or DateTime('UTC')"
+    ))
 }
 
-/// The type of a column that was not declared in this contract's words.
+/// The type of a column that was not declared in this contract's notation.
 pub(super) fn name(kind: &ColumnType, epoch_digits: Option<u8>) -> String {
     match kind {
         ColumnType::String | ColumnType::Binary => "String".to_owned(),

@@ -1,6 +1,6 @@
-//! What a data-source request brings: parameters from the query, a form or the fields of an upload, and data from a
-//! part of the upload or the body itself. The content type tells an upload and a form from everything else, and nothing
-//! more: clients send data under any.
+//! The content of a data-source request: parameters from the query, a form or the fields of an upload, and data from a
+//! part of the upload or from the body itself. The content type only tells uploads and forms from everything else,
+//! because clients send data under any content type.
 
 use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use http::header;
 use std::collections::HashMap;
 
-/// Parts of an upload, at most.
+/// The most parts an upload may have.
 const PARTS_MAX: usize = 64;
-/// Longest parameter.
+/// The longest parameter, in bytes.
 const PARAMETER_BYTES_MAX: usize = 1 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Parameters by which a form is told from data that was sent under a form's content type, as curl does.
+/// Parameters that identify a form. curl sends data under the content type of a form, too.
 const FORM_KEYS: [&str; 12] = [
     "name",
     "mode",
@@ -30,11 +30,11 @@ const FORM_KEYS: [&str; 12] = [
     "ttl",
 ];
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) struct Upload {
     parameters: HashMap<String, String>,
-    /// Decompressed; `None` if the request brought none.
+    /// The decompressed data; `None` if the request has none.
     pub(super) data: Option<Bytes>,
 }
 
@@ -61,7 +61,7 @@ impl Upload {
         Ok(upload)
     }
 
-    /// The first of that name: what is in the query wins.
+    /// The first parameter of that name; the query takes precedence.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -88,7 +88,7 @@ impl Upload {
         let body = futures_util::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(whole)));
         let mut parts = multer::Multipart::new(body, boundary);
         let broken = |error: multer::Error| Reject::malformed(format!("The upload cannot be read: {error}"));
-        // All of it is in memory, so that nothing is ever waited for.
+        // The whole body is in memory, so no future is ever pending.
         let late = || Reject::new(Kind::Internal, "internal error");
         for _ in 0..PARTS_MAX {
             let part = parts.next_field().now_or_never().ok_or_else(late)?.map_err(broken)?;
@@ -101,7 +101,7 @@ impl Upload {
                 if self.data.replace(bytes).is_some() {
                     return Err(Reject::malformed("The upload has more than one file"));
                 }
-                // What the part is called says what it is, unless a parameter does.
+                // The name of the part is the format, unless a parameter sets it.
                 if matches!(name.as_str(), "csv" | "ndjson" | "parquet") {
                     self.parameters.entry("format".to_owned()).or_insert(name);
                 }
@@ -114,7 +114,7 @@ impl Upload {
                 ));
             }
             let value = String::from_utf8(bytes.to_vec())
-                .map_err(|_| Reject::malformed(format!("parameter '{name}' is no UTF-8")))?;
+                .map_err(|_| Reject::malformed(format!("parameter '{name}' is not valid UTF-8")))?;
             self.parameters.entry(name).or_insert(value);
         }
         Err(Reject::malformed(format!("The upload has more than {PARTS_MAX} parts")))

@@ -1,4 +1,4 @@
-//! The contract's words for rights, and the scopes that they mean here.
+//! Maps the contract's names for rights to scopes and back.
 
 use crate::auth::words::{TokenForm, Words};
 use crate::auth::{Scope, ScopeClaim, ScopeError, Target};
@@ -9,7 +9,7 @@ use std::fmt;
 pub static WORDS: Words =
     Words { role: |_| None, claim: |kind, resource| scopes_of(kind, resource).ok(), token: Some(&TOKEN) };
 
-/// Tokens look like `p.<what it is>.<secret>`.
+/// Tokens look like `p.<description>.<secret>`.
 pub static TOKEN: TokenForm = TokenForm {
     prefix: "p.",
     begin: |instance, uuid| {
@@ -18,7 +18,7 @@ pub static TOKEN: TokenForm = TokenForm {
     },
 };
 
-/// Scopes as the contract's signed tokens claim them.
+/// Scopes as claims of the contract's signed tokens.
 pub fn claims(scopes: &[Scope]) -> Vec<ScopeClaim> {
     let claim = |scope: WordedScope| ScopeClaim::Typed {
         kind: scope.kind.to_owned(),
@@ -28,24 +28,24 @@ pub fn claims(scopes: &[Scope]) -> Vec<ScopeClaim> {
     to_words(scopes).into_iter().map(claim).collect()
 }
 
-/// Why a contract's word is none that could be granted.
+/// Why a scope of the contract cannot be granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WordError {
     #[error("the scope {0} needs the name of a data source, as in {0}:visits")]
     NoResource(String),
-    #[error("the scope {0} has no resource")]
+    #[error("the scope {0} takes no resource")]
     Resource(String),
     #[error("scopes with a filter are not supported: {0}")]
     Filter(String),
-    #[error("the scope {0} is for what Forebay does not have")]
+    #[error("the scope {0} is for a feature that Forebay does not have")]
     Unsupported(String),
-    #[error("{0:?} is no scope")]
+    #[error("unknown scope {0:?}")]
     Unknown(String),
     #[error(transparent)]
     Scope(#[from] ScopeError),
 }
 
-/// A scope in Tinybird's words: `DATASOURCES:APPEND` and the data source it is for.
+/// A scope in Tinybird's notation: `DATASOURCES:APPEND` and the data source that it applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WordedScope {
     pub kind: &'static str,
@@ -59,7 +59,7 @@ impl fmt::Display for WordedScope {
     }
 }
 
-/// What a scope of Tinybird's means, `resource` being the data source or empty.
+/// The scopes that a Tinybird scope stands for. `resource` is the data source, or empty.
 pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
     let target = || match resource {
         "" => Err(WordError::NoResource(kind.to_owned())),
@@ -70,7 +70,7 @@ pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
         "DATASOURCES:APPEND" => return target().map(|target| vec![Scope::Ingest(target)]),
         "DATASOURCES:READ" => return target().map(|target| vec![Scope::Read(target)]),
         "DATASOURCES:DROP" => return target().map(|target| vec![Scope::Drop(target)]),
-        // Whoever may create may also append.
+        // The right to create includes the right to append.
         "DATASOURCES:CREATE" => vec![Scope::Create, Scope::Ingest(Target::All)],
         "WORKSPACE:READ_ALL" => vec![Scope::Read(Target::All)],
         "TOKENS" => vec![Scope::Tokens],
@@ -83,7 +83,7 @@ pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
     if resource.is_empty() { Ok(scopes) } else { Err(WordError::Resource(kind.to_owned())) }
 }
 
-/// The same from one text: `DATASOURCES:APPEND:visits`.
+/// Parses a scope from one text: `DATASOURCES:APPEND:visits`.
 pub fn of_text(text: &str) -> Result<Vec<Scope>, WordError> {
     let mut parts = text.splitn(3, ':');
     let (first, second, rest) =
@@ -97,12 +97,12 @@ pub fn of_text(text: &str) -> Result<Vec<Scope>, WordError> {
     }
 }
 
-/// Scopes in Tinybird's words.
+/// Scopes in Tinybird's notation.
 pub fn to_words(scopes: &[Scope]) -> Vec<WordedScope> {
     let creates = scopes.contains(&Scope::Create);
     let word = |scope: &Scope| {
         let (kind, resource) = match scope {
-            // Said by DATASOURCES:CREATE.
+            // Included in DATASOURCES:CREATE.
             Scope::Ingest(Target::All) if creates => return None,
             Scope::Ingest(target) => ("DATASOURCES:APPEND", Some(target)),
             Scope::Read(Target::All) => ("WORKSPACE:READ_ALL", None),

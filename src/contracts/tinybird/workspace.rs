@@ -1,5 +1,5 @@
-//! The workspace and the regions: what the vendor's command line asks for before anything else. There is one workspace,
-//! this daemon, and one region, its own address.
+//! The workspace and the regions, which the vendor's command line requests first. There is one workspace, this daemon,
+//! and one region, its own address.
 
 use super::Tinybird;
 use crate::contracts::Call;

@@ -1,4 +1,4 @@
-//! Schemas: what is read, what is refused, and that it is given back as it was written.
+//! Tests of schemas: what is accepted, what is refused, and that declarations are returned verbatim.
 
 use super::*;
 
@@ -94,22 +94,22 @@ fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
         ("a Array", "'Array' needs an argument"),
         ("a Array()", "'Array' needs an argument"),
         ("a Array(Int16", "has no closing bracket"),
-        ("a Nullable(Array(Int8))", "cannot be inside of Nullable"),
-        ("a Nullable(LowCardinality(Nullable(String)))", "cannot be inside of Nullable"),
-        ("a Map(Int8, String)", "keys of a Map are String"),
+        ("a Nullable(Array(Int8))", "cannot be inside Nullable"),
+        ("a Nullable(LowCardinality(Nullable(String)))", "cannot be inside Nullable"),
+        ("a Map(Int8, String)", "keys of a Map must be String"),
         ("a Map(String)", "one for its values"),
         ("a Decimal(77, 2)", "1 to 76 digits"),
         ("a Decimal(5, 6)", "1 to 76 digits"),
         ("a Decimal(300)", "1 to 76 digits"),
-        ("a FixedString(0)", "the length is"),
-        ("a FixedString(99999999999)", "the length is"),
-        ("a DateTime64(10)", "0 to 9 digits"),
+        ("a FixedString(0)", "the length must be"),
+        ("a FixedString(99999999999)", "the length must be"),
+        ("a DateTime64(10)", "0 to 9 fractional digits"),
         ("a DateTime('Europe/Madrid')", "time zone 'Europe/Madrid'"),
         ("a Int16 MATERIALIZED b*2", "'MATERIALIZED' is not supported"),
         ("a Int16 NOT NULL", "'NOT' is not supported"),
         ("a Int16 `json:a`", "JSON path 'a'"),
         ("a Int16 `json:$`", "JSON path '$'"),
-        ("a Int16 `json:$.a[:].b`", "at the end only"),
+        ("a Int16 `json:$.a[:].b`", "only valid at the end"),
         ("a Int16 `json:$.a[0]`", "JSON path '$.a[0]'"),
         ("a Int16 `json:$..a`", "JSON path '$..a'"),
         ("a Int16 DEFAULT", "DEFAULT has no value"),
@@ -118,8 +118,8 @@ fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
         ("a Int16 DEFAULT now()", "DEFAULT now() is not supported"),
         ("a Int16 DEFAULT 1 DEFAULT 2", "DEFAULT is given twice"),
         ("a Int16 CODEC(ZSTD) CODEC(LZ4)", "CODEC is given twice"),
-        ("foo^bar Float32", "'foo^bar' cannot be the name of a column"),
-        ("`` Int8", "'' cannot be the name"),
+        ("foo^bar Float32", "'foo^bar' is not a valid column name"),
+        ("`` Int8", "'' is not a valid column name"),
         ("`a Int8", "a backtick is not closed"),
     ] {
         let error = parse(text, 1000).unwrap_err();
@@ -143,7 +143,7 @@ fn a_column_that_was_declared_elsewhere_is_shown_in_these_words() {
     let polaris =
         Column { declared: Some("long".to_owned()), nullable: false, ..Column::new("n", ColumnType::Int64) };
     assert_eq!(shown(&polaris), "Int64 `json:$.n`");
-    // What was declared is not true any more.
+    // The declaration no longer matches the column.
     let widened = Column { declared: Some("Int16".to_owned()), ..Column::new("n", ColumnType::Int64) };
     assert_eq!(Shown::of(&widened, Some("DEFAULT 7")).declaration(), "Nullable(Int64) `json:$.n`");
     let other = Column {
