@@ -178,7 +178,7 @@ fn csv_is_appended_by_place_or_by_name() {
     );
     for (query, body, part) in [
         ("format=csv&dialect_delimiter=ab", "1", "'dialect_delimiter' must be one character"),
-        ("format=csv&dialect_new_line=x", "1", "'dialect_new_line' is a line feed"),
+        ("format=csv&dialect_new_line=x", "1", "'dialect_new_line' must be a line feed"),
         ("format=csv", "\n", "The CSV has no lines"),
     ] {
         let refused = post(query, body);

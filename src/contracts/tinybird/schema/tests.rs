@@ -82,8 +82,8 @@ fn what_a_declaration_means() {
 #[test]
 fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
     for (text, part) in [
-        ("", "empty place"),
-        ("a Int16,", "empty place"),
+        ("", "one column is empty"),
+        ("a Int16,", "one column is empty"),
         ("a", "column 'a': it has no type"),
         ("a Int17", "column 'a': 'Int17' is not a type that can be ingested"),
         ("a int16", "'int16' is not a type"),
@@ -97,7 +97,7 @@ fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
         ("a Nullable(Array(Int8))", "cannot be inside Nullable"),
         ("a Nullable(LowCardinality(Nullable(String)))", "cannot be inside Nullable"),
         ("a Map(Int8, String)", "keys of a Map must be String"),
-        ("a Map(String)", "one for its values"),
+        ("a Map(String)", "a key type and a value type"),
         ("a Decimal(77, 2)", "1 to 76 digits"),
         ("a Decimal(5, 6)", "1 to 76 digits"),
         ("a Decimal(300)", "1 to 76 digits"),
@@ -130,7 +130,7 @@ fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
     let many: Vec<String> = (0..10_000).map(|n| format!("c{n} Int8")).collect();
     assert_eq!(parse(&many.join(","), 1000).unwrap_err(), "a schema has at most 1000 columns");
     let long = format!("{} Int8", "a".repeat(256));
-    assert!(parse(&long, 1000).unwrap_err().contains("cannot be the name"));
+    assert!(parse(&long, 1000).unwrap_err().contains("is not a valid column name"));
     assert!(parse(&"a".repeat(2 << 20), 1000).unwrap_err().contains("bytes"));
 }
 
