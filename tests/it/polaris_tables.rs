@@ -74,7 +74,7 @@ fn a_table_is_made_and_shown() {
     // One of another project.
     refused(&call(&daemon, "GET", "/v1/projects/q/tables/t", &Value::Null), 404);
     let again = refused(&call(&daemon, "POST", "/v1/projects/p/tables", &strict()), 409);
-    assert!(again.contains("exists already"), "{again}");
+    assert!(again.contains("already exists"), "{again}");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_is_no_table_is_refused_with_the_reason() {
     };
     for (body, why) in [
         (json!([]), "not a JSON object"),
-        (with("name", json!("")), "not empty"),
+        (with("name", json!("")), "must not be empty"),
         (with("name", json!(" t")), "white space"),
         (with("name", json!("__t")), "reserved"),
         (with("name", json!("a b")), "letters, digits"),
@@ -183,7 +183,7 @@ fn what_is_no_table_is_refused_with_the_reason() {
         (with("description", json!("d".repeat(1001))), "1000"),
         (with("colour", json!("red")), "\"colour\""),
         (with("schema", json!([{"name": "a", "dataType": "thetaSketch"}])), "aggregation"),
-        (with("schema", json!([{"name": "a", "dataType": "int"}])), "no data type"),
+        (with("schema", json!([{"name": "a", "dataType": "int"}])), "not a data type"),
         (with("schema", json!([{"name": "a"}])), "\"dataType\""),
         (with("schema", json!([{"name": "__a", "dataType": "long"}])), "reserved"),
         (with("schema", json!([{"name": "_lsn", "dataType": "long"}])), "reserved"),
@@ -303,7 +303,7 @@ fn a_connection_is_made_shown_changed_and_deleted() {
     let change = json!({"type": "push_streaming", "description": "e"});
     assert_eq!(call(&daemon, "PATCH", "/v1/projects/p/connections/demo", &change).json()["description"], "e");
     for (body, status, why) in [
-        (json!({"name": "demo", "type": "push_streaming"}), 409, "exists already"),
+        (json!({"name": "demo", "type": "push_streaming"}), 409, "already exists"),
         (json!({"name": "", "type": "push_streaming"}), 400, "1 to 64"),
         (json!({"name": "a b", "type": "push_streaming"}), 400, "1 to 64"),
         (json!({"name": "n".repeat(65), "type": "push_streaming"}), 400, "1 to 64"),

@@ -1,4 +1,4 @@
-//! The connections routes. A connection is a name that events are pushed to; jobs say which tables they go to.
+//! The connections routes. A connection is a name to which events are pushed; jobs route them to tables.
 
 use super::fields::{self, Fields, wrong};
 use super::request::Request;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// What is kept of a connection.
+/// The stored part of a connection.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Kept {
     description: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Kept {
     modified_by: Value,
 }
 
-/// The connections, each of a project and with a name.
+/// The connections by project and name.
 pub(super) type Store = Collection<Kept>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
@@ -41,7 +41,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let fields = Fields::of(&body, "the connection")?;
-    // Of another kind of connection every field would be unknown.
+    // Checked first, because with another type every field would be unknown.
     check_type(fields)?;
     let fields = fields.only(&["name", "type", "description", "endpointUrl"])?;
     let name = fields.required("name")?;
@@ -87,7 +87,7 @@ pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
     find(request, name)?;
     if let Some(job) = jobs::running(request)?.into_iter().find(|job| job.connection() == name) {
         return Err(wrong(format!(
-            "the connection {name:?} is used by the job {}; cancel that first",
+            "the connection {name:?} is used by the job {}; cancel the job first",
             job.id
         )));
     }
@@ -96,7 +96,7 @@ pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
     Ok(reply::empty())
 }
 
-/// There is nothing to reach behind a connection that is pushed to: it is good if it exists.
+/// A push connection has no remote end to reach, so the test succeeds if the connection exists.
 pub(super) fn test(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
     find(request, name)?;
@@ -112,7 +112,7 @@ fn check_type(fields: Fields<'_>) -> Result<(), Reject> {
     match fields.required("type")? {
         "push_streaming" => Ok(()),
         other => Err(wrong(format!(
-            "connections of the type {other:?} are not supported: events are pushed here, with \"push_streaming\""
+            "connections of type {other:?} are not supported; use \"push_streaming\" and push the events"
         ))),
     }
 }
@@ -121,7 +121,7 @@ fn check_name(name: &str) -> Result<(), Reject> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
         let message =
-            format!("a connection's name is 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-'");
+            format!("a connection's name must be 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' or '-'");
         return Err(wrong(message));
     }
     Ok(())
@@ -130,12 +130,14 @@ fn check_name(name: &str) -> Result<(), Reject> {
 fn refused(error: ObjectError, name: &str) -> Reject {
     match error {
         ObjectError::Exists => {
-            Reject::new(Kind::Conflict, format!("A connection of the name {name:?} exists already"))
+            Reject::new(Kind::Conflict, format!("A connection named {name:?} already exists"))
         }
         ObjectError::Missing => {
             Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist"))
         }
-        ObjectError::Stale(_) => Reject::new(Kind::Conflict, "the connection was changed meanwhile"),
+        ObjectError::Stale(_) => {
+            Reject::new(Kind::Conflict, "the connection was changed in the meantime, try again")
+        }
         ObjectError::Catalog(error) => Reject::internal(&error),
     }
 }

@@ -1,7 +1,7 @@
-//! `POST …/events/…`: newline-delimited JSON, answered with 200 and nothing.
+//! `POST …/events/…`: newline-delimited JSON, answered with 200 and no body.
 //!
-//! The vendor's answer says no more than that the events have come. Here it says that they survive power loss: nothing
-//! else is told of them, so the answer is what a client goes by when it forgets them.
+//! The vendor's answer only confirms that the events arrived. Here it also means that they survive power loss: clients
+//! get no other confirmation, so the answer is their signal to discard the events.
 
 use super::form;
 use crate::batch::BodyKind;
@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 static RECEIPT: HeaderName = HeaderName::from_static("forebay-receipt");
 static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 
-/// What a request asks for. Its content type says nothing: clients of this contract name wrong ones.
+/// Completes the settings of a request. The content type is ignored, because clients of this contract send wrong ones.
 pub(super) fn ingest(ingest: Ingest<'_>) -> Ingest<'_> {
     let bodies = Bodies { all_bad: true, transcribe: Some(form::event), ..Bodies::default() };
     Ingest { wait: Wait::Sync, kind: BodyKind::Lines, bodies, ..ingest }

@@ -1,4 +1,4 @@
-//! `GET /v1/metrics/export`: what jobs and tables have counted, as `OpenMetrics` in the vendor's names.
+//! `GET /v1/metrics/export`: the counts of jobs and tables as `OpenMetrics`, with the vendor's names.
 
 use super::jobs;
 use super::request::Request;
@@ -9,20 +9,20 @@ use crate::contracts::reject::Reject;
 use http::{HeaderValue, StatusCode, header};
 use std::collections::{BTreeMap, HashMap};
 
-/// Where tables are: there is one place, this daemon.
+/// The region of all tables, which is this daemon.
 const REGION: &str = "local";
 const TYPE: &str = "push_streaming";
 static OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Its name, what it is, and where it is in what was counted.
+/// Name, help text and value of a metric family.
 type Family = (&'static str, &'static str, fn(&Tally) -> u64);
 
-/// One line of every family of events.
+/// The values for one line of each event family.
 struct Line {
     project: String,
     table: String,
-    /// Empty for what a table got without a job.
+    /// Empty for events that a table received without a job.
     job: String,
     tally: Tally,
 }
@@ -34,7 +34,7 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
     let counts: HashMap<_, _> = progress.iter().map(|progress| (progress.stream, progress.counts)).collect();
     let mut jobs_of: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut lines = Vec::new();
-    // What the jobs of a table have counted, to be taken from what the table has.
+    // The counts of a table's jobs, to be subtracted from the table's own.
     let mut of_jobs: HashMap<String, Tally> = HashMap::new();
     for job in jobs::everywhere(request.polaris)? {
         let table = control.streams().find(&job.kept.table).cloned();
@@ -64,11 +64,15 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
         ("ingest_events_processed", "Events stored", |tally| {
             tally.processed.saturating_add(tally.with_warning)
         }),
-        ("ingest_events_processedWithError", "Of them, with a value put aside", |tally| tally.with_warning),
-        ("ingest_events_thrownAway", "Events kept aside as too late or too early", |tally| {
+        ("ingest_events_processedWithError", "Events stored with a value moved to _rescued", |tally| {
+            tally.with_warning
+        }),
+        ("ingest_events_thrownAway", "Events quarantined because they were too late or too early", |tally| {
             tally.skipped_by_filter
         }),
-        ("ingest_events_unparseable", "Events kept aside for another reason", |tally| tally.skipped_by_error),
+        ("ingest_events_unparseable", "Events quarantined for another reason", |tally| {
+            tally.skipped_by_error
+        }),
     ];
     for (name, help, value) in families {
         family(&mut text, name, help);

@@ -1,37 +1,37 @@
-//! The expressions that a job's mappings may have. A job says with SQL how a column comes about; of that, what says
-//! *where a value stands and how its time is written* is understood here. Everything else would be computed, and is
-//! refused: a column that quietly held something else than was asked for would be worse than no job.
+//! The expressions of a job's mappings. The contract defines columns with SQL; only expressions that say *where a value
+//! is and how its time is written* are supported. Everything else would be computed and is refused: a column that
+//! silently holds something else than the client asked for would be worse than no job.
 //!
 //! ```text
-//! "field"   field                            the field as it is
-//! TIME_PARSE("field")                        text of ISO 8601
+//! "field"   field                            the field, unchanged
+//! TIME_PARSE("field")                        ISO 8601 text
 //! MILLIS_TO_TIMESTAMP("field")               milliseconds since the epoch
 //! MILLIS_TO_TIMESTAMP("field" * 1000)        seconds since the epoch
 //! CAST("field" AS type)                      the field, if the column has that type
-//! JSON_VALUE("field", '$.a.b' [RETURNING type])   a value within the field
+//! JSON_VALUE("field", '$.a.b' [RETURNING type])   a value inside the field
 //! ```
 
-/// Where a column's values come from.
+/// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
-    /// Keys from the event down.
+    /// The keys from the event down.
     pub(super) path: Vec<String>,
     pub(super) reading: Reading,
 }
 
-/// How a value is read.
+/// How to read a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
     AsItIs,
-    /// A time, as text.
+    /// A time as text.
     Iso,
-    /// A time, as a number: so many decimal digits of a second.
+    /// A time as a number, in units of 10^-n seconds.
     Epoch(u8),
-    /// Of this SQL type, in lower case.
+    /// A value of this SQL type, in lower case.
     Cast(String),
 }
 
-/// Why an expression is not understood.
+/// Why an expression is not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the expression {0:?} is not supported: {1}. Supported are \"field\", TIME_PARSE(\"field\"), \
@@ -59,7 +59,7 @@ impl Source {
         source(&tokens).map_err(wrong)
     }
 
-    /// The field's own name, for a column that has the same.
+    /// The name of the top-level field.
     pub(super) fn field(&self) -> &str {
         self.path.first().map_or("", String::as_str)
     }
@@ -74,7 +74,7 @@ fn source(tokens: &[Token]) -> Result<Source, &'static str> {
         [Word(function), Sign('('), Name(field) | Word(field), rest @ .., Sign(')')] => {
             match (function.to_ascii_uppercase().as_str(), rest) {
                 ("TIME_PARSE", []) => plain(field, Reading::Iso),
-                ("TIME_PARSE", _) => Err("TIME_PARSE takes the field only, whose text is of ISO 8601"),
+                ("TIME_PARSE", _) => Err("TIME_PARSE only takes the field, whose text must be ISO 8601"),
                 ("MILLIS_TO_TIMESTAMP", []) => plain(field, Reading::Epoch(3)),
                 ("MILLIS_TO_TIMESTAMP", [Sign('*'), Number(factor)]) if factor == "1000" => {
                     plain(field, Reading::Epoch(0))
@@ -88,7 +88,7 @@ fn source(tokens: &[Token]) -> Result<Source, &'static str> {
                         [Word(keyword), Word(sql_type)] if keyword.eq_ignore_ascii_case("returning") => {
                             Reading::Cast(sql_type.to_ascii_lowercase())
                         }
-                        _ => return Err("behind JSON_VALUE's path may stand RETURNING and a type"),
+                        _ => return Err("after the path, JSON_VALUE only takes RETURNING and a type"),
                     };
                     let mut keys = vec![field.clone()];
                     keys.extend(json_path(path)?);
@@ -98,17 +98,17 @@ fn source(tokens: &[Token]) -> Result<Source, &'static str> {
                     "SUM" | "COUNT" | "MIN" | "MAX" | "AVG" | "EARLIEST" | "LATEST" | "EARLIEST_BY"
                     | "LATEST_BY",
                     _,
-                ) => Err("events are stored as they come, not aggregated"),
-                _ => Err("there is no such function"),
+                ) => Err("events are stored as received, not aggregated"),
+                _ => Err("the function is not supported"),
             }
         }
-        _ => Err("values are taken from a field, not computed"),
+        _ => Err("values are read from a field, not computed"),
     }
 }
 
 /// The keys of `$.a.b` or `$['a']["b"]`.
 fn json_path(path: &str) -> Result<Vec<String>, &'static str> {
-    const WRONG: &str = "a path is $.a.b: keys only";
+    const WRONG: &str = "a path must look like $.a.b, with keys only";
     let mut rest = path.trim().strip_prefix('$').ok_or(WRONG)?;
     let mut keys = Vec::new();
     while !rest.is_empty() {
@@ -158,7 +158,7 @@ fn split_while(text: &str, of_it: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !of_it(c)).unwrap_or(text.len()))
 }
 
-/// A name or text between quotes, in which two quotes are one.
+/// A name or text in quotes, where a doubled quote stands for one.
 fn quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
     let mut name = String::new();
     let mut chars = text.char_indices().skip(1).peekable();
@@ -168,7 +168,7 @@ fn quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
         } else if chars.next_if(|(_, next)| *next == quote).is_some() {
             name.push(quote);
         } else if name.is_empty() {
-            return Err("there is nothing between the quotes");
+            return Err("the quotes are empty");
         } else {
             return Ok((name, text.get(at.saturating_add(1)..).unwrap_or_default()));
         }

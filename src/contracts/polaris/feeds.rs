@@ -1,23 +1,22 @@
-//! Where the events of a contract's connections go: names that requests ask for, and the streams that they stand for.
-//! Read by every such request, so it is in memory and replaced as a whole; what it says follows from the documents in
-//! the catalog.
+//! The routing of a contract's connections: maps the names in requests to streams. Every such request reads it, so it
+//! is kept in memory and replaced as a whole. It is derived from the documents in the catalog.
 
 use crate::batch::StreamId;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The streams of one connection. None: it has a stream of its own, of its name.
+/// The streams of one connection. If empty, its events go to the stream of its own name.
 type Streams = Arc<[StreamId]>;
 
-/// Connections by their names, each with its project.
+/// Connections by name, each with its project.
 type Connections = HashMap<String, Vec<(String, Streams)>>;
 
 #[derive(Debug, Default)]
 pub struct Feeds(ArcSwap<Connections>);
 
 impl Feeds {
-    /// Replaces all: projects, connections and their streams.
+    /// Replaces everything: projects, connections and their streams.
     pub fn replace(&self, all: impl IntoIterator<Item = (String, String, Streams)>) {
         let mut connections = Connections::new();
         for (project, name, streams) in all {
@@ -26,7 +25,7 @@ impl Feeds {
         self.0.store(Arc::new(connections));
     }
 
-    /// The streams of a connection. Without a project, one that no other project has a connection of the name of.
+    /// The streams of a connection. Without a project, only a connection whose name is unique across projects is found.
     pub fn find(&self, project: Option<&str>, name: &str) -> Option<Streams> {
         let connections = self.0.load();
         match (connections.get(name)?.as_slice(), project) {

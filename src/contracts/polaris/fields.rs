@@ -1,4 +1,4 @@
-//! The JSON of management calls, read with errors that say what is wrong where.
+//! Reads the JSON of management calls. Errors say which field of which object is wrong.
 
 use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'v> {
     object: &'v Map<String, Value>,
-    /// What it is, for messages.
+    /// The name of the object in messages.
     what: &'static str,
 }
 
-/// A refusal of what the client has said.
+/// The refusal of an invalid body.
 pub(super) fn wrong(message: impl Into<String>) -> Reject {
     Reject::malformed(message.into())
 }
@@ -24,7 +24,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
         let kind = kind.to_str().unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            let message = format!("the content type is application/json, not {essence:?}");
+            let message = format!("the content type must be application/json, not {essence:?}");
             return Err(Reject::new(Kind::UnsupportedType, message));
         }
     }
@@ -37,7 +37,7 @@ impl<'v> Fields<'v> {
         Ok(Self { object, what })
     }
 
-    /// Refuses fields of other names: one that is misspelt would otherwise be as if it were not there.
+    /// Refuses unknown fields, because a misspelled field would otherwise be ignored silently.
     pub(super) fn only(self, known: &[&str]) -> Result<Self, Reject> {
         match self.object.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(wrong(format!("{} has no field {key:?}", self.what))),
@@ -45,7 +45,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// The value; `null` is as if it were not there.
+    /// The value; `null` counts as absent.
     pub(super) fn get(self, key: &str) -> Option<&'v Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
@@ -73,15 +73,15 @@ impl<'v> Fields<'v> {
     }
 
     pub(super) fn number(self, key: &str) -> Result<Option<u64>, Reject> {
-        self.get_as(key, "a whole number from 0", Value::as_u64)
+        self.get_as(key, "a non-negative integer", Value::as_u64)
     }
 
-    /// Absent is empty.
+    /// A list; empty if absent.
     pub(super) fn list(self, key: &str) -> Result<&'v [Value], Reject> {
         Ok(self.get_as(key, "a list", Value::as_array)?.map_or(&[], Vec::as_slice))
     }
 
-    /// A list of texts; absent is empty.
+    /// A list of texts; empty if absent.
     pub(super) fn texts(self, key: &str) -> Result<Vec<&'v str>, Reject> {
         let text = |value: &'v Value| {
             value.as_str().ok_or_else(|| wrong(format!("{key:?} of {} is not a list of text", self.what)))
@@ -89,11 +89,11 @@ impl<'v> Fields<'v> {
         self.list(key)?.iter().map(text).collect()
     }
 
-    /// One of a few words, or the first of them if absent.
+    /// One of the given words; the first one if absent.
     pub(super) fn word(self, key: &str, words: &'static [&'static str]) -> Result<&'static str, Reject> {
         let Some(text) = self.text(key)? else { return Ok(words.first().copied().unwrap_or_default()) };
         words.iter().find(|word| **word == text).copied().ok_or_else(|| {
-            wrong(format!("{key:?} of {} is {text:?}, but one of: {}", self.what, words.join(", ")))
+            wrong(format!("{key:?} of {} is {text:?}; expected one of: {}", self.what, words.join(", ")))
         })
     }
 }

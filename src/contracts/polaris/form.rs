@@ -1,12 +1,12 @@
-//! A body that is a form. The vendor's own example hands a dictionary to its HTTP client as the body, which then is
-//! `__time=2024-01-01T00%3A00%3A00&price=1.5`, whatever the content type says: one event.
+//! Bodies that are forms. The vendor's own example passes a dictionary to its HTTP client as the body, which sends
+//! `__time=2024-01-01T00%3A00%3A00&price=1.5` under any content type: one event.
 
 use super::TIME;
 use crate::formats::json::Parser;
 use serde_json::Value;
 
-/// The event that a form stands for, as a line of JSON; `None` if the body is none. Values that read as numbers are
-/// numbers: a column of text takes them as they were written.
+/// Converts a form to an event as a line of JSON; `None` if the body is not a form. Values that look like numbers
+/// become numbers, which a text column stores as they were written.
 pub(super) fn event(body: &[u8]) -> Option<Vec<u8>> {
     let body = body.trim_ascii();
     let looks_like_one = body.contains(&b'=') && !body.iter().any(|byte| b"\r\n\t {}[]\"".contains(byte));
@@ -24,7 +24,7 @@ pub(super) fn event(body: &[u8]) -> Option<Vec<u8>> {
     fields.iter().find(|(key, _)| key == TIME)?;
     let fields = fields.into_iter().map(|(key, values)| {
         let value = values.join(",");
-        // A key that comes again is a list, as it was in the dictionary.
+        // A repeated key is a list, as it was in the dictionary.
         let value = if values.len() > 1 { format!("[{value}]") } else { value };
         format!("{}:{value}", Value::from(key))
     });

@@ -1,4 +1,4 @@
-//! What a client says of a job, checked and put into our own terms, as plain data.
+//! Parses and checks a job as a client sends it. Plain data, without I/O.
 
 use super::expression::{Reading, Source};
 use super::fields::{Fields, wrong};
@@ -7,10 +7,10 @@ use crate::contracts::reject::Reject;
 use crate::schema::{Column, ColumnType};
 use serde_json::Value;
 
-/// What the contract has where nothing is said.
+/// The contract's defaults.
 const LATE: &str = "P30D";
 const EARLY: &str = "P2000D";
-/// What means that a job never fails because of events that cannot be parsed, which here it never does.
+/// The value that means a job never fails because of events that cannot be parsed. In Forebay it never does.
 const PARSE_EXCEPTIONS: u64 = 2_147_483_647;
 
 const FIELDS: [&str; 17] = [
@@ -32,10 +32,10 @@ const FIELDS: [&str; 17] = [
     "upsertVersionColumn",
     "clusteringColumns",
 ];
-/// Said by some clients of every job, and without a meaning here.
+/// Fields that some clients always send, and that have no effect here.
 const MORE_FIELDS: [&str; 2] = ["partitionedBy", "desiredExecutionStatus"];
 
-/// A streaming job: events of a connection, into a table.
+/// A streaming job, which writes the events of a connection to a table.
 #[expect(clippy::struct_excessive_bools, reason = "they are the contract's flags")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spec {
@@ -43,14 +43,14 @@ pub(super) struct Spec {
     pub(super) table: String,
     pub(super) create_table: bool,
     pub(super) replace_running: bool,
-    /// Also what came before the job.
+    /// Includes events that arrived before the job.
     pub(super) from_earliest: bool,
-    /// Fields that no mapping names become columns.
+    /// Fields without a mapping become columns.
     pub(super) discover: bool,
     /// Seconds.
     pub(super) late: u64,
     pub(super) early: u64,
-    /// Columns and where their values are.
+    /// Columns and the sources of their values.
     mappings: Vec<(String, Source)>,
     /// Fields and their data types.
     input: Vec<(String, String)>,
@@ -62,9 +62,7 @@ impl Spec {
         match fields.required("type")? {
             "streaming" => {}
             other => {
-                return Err(wrong(format!(
-                    "jobs of the type {other:?} are not supported, but \"streaming\""
-                )));
+                return Err(wrong(format!("jobs of type {other:?} are not supported; use \"streaming\"")));
             }
         }
         let known: Vec<&str> = FIELDS.iter().chain(&MORE_FIELDS).copied().collect();
@@ -74,7 +72,7 @@ impl Spec {
         let source = Fields::of(source, "the job's source")?;
         let source = source.only(&["type", "connectionName", "formatSettings", "inputSchema"])?;
         if source.required("type")? != "connection" {
-            return Err(wrong("the source of a streaming job is a \"connection\""));
+            return Err(wrong("the source of a streaming job must be a \"connection\""));
         }
         if let Some(format) = source.get("formatSettings") {
             let format = Fields::of(format, "the source's formatSettings")?;
@@ -84,14 +82,14 @@ impl Spec {
                     return Err(wrong("a flattenSpec is not supported: use JSON_VALUE in a mapping"));
                 }
                 other => {
-                    return Err(wrong(format!("the format {other:?} is not supported, but \"nd-json\"")));
+                    return Err(wrong(format!("the format {other:?} is not supported; use \"nd-json\"")));
                 }
             }
         }
         let target = fields.get("target").ok_or_else(|| wrong("the job has no \"target\""))?;
         let target = Fields::of(target, "the job's target")?.only(&["type", "tableName", "intervals"])?;
         if target.required("type")? != "table" || !target.list("intervals")?.is_empty() {
-            return Err(wrong("the target of a streaming job is a \"table\", without intervals"));
+            return Err(wrong("the target of a streaming job must be a \"table\" without intervals"));
         }
         let mappings = mappings(fields)?;
         let seconds = |key, default| period::seconds(fields.text(key)?.unwrap_or(default)).map_err(wrong);
@@ -109,8 +107,8 @@ impl Spec {
         })
     }
 
-    /// The table's columns under this job: the known ones, with values from where the mappings say, and new ones if the
-    /// table takes them.
+    /// The table's columns under this job: the existing columns with the sources of the mappings, and new columns if
+    /// the table accepts them.
     pub(super) fn columns(&self, known: &[Column], takes_new: bool) -> Result<Vec<Column>, Reject> {
         let mut columns = known.to_vec();
         for (name, source) in &self.mappings {
@@ -123,7 +121,7 @@ impl Spec {
                 }
                 None => {
                     let message =
-                        format!("mappings: the table has no column {name:?}, and takes no new ones");
+                        format!("mappings: the table has no column {name:?} and accepts no new columns");
                     return Err(wrong(message));
                 }
             }
@@ -139,20 +137,17 @@ impl Spec {
             Reading::AsItIs if name == TIME => "timestamp",
             Reading::AsItIs if source.path.len() > 1 => "string",
             Reading::AsItIs => said.ok_or_else(|| {
-                wrong(format!(
-                    "inputSchema does not say the type of {:?}, which {name:?} is made of",
-                    source.field()
-                ))
+                wrong(format!("inputSchema has no type for {:?}, the source of {name:?}", source.field()))
             })?,
             Reading::Cast(sql_type) => types::of_sql(sql_type).ok_or_else(|| {
-                wrong(format!("mapping of {name:?}: there is no type {sql_type:?} to cast to"))
+                wrong(format!("mapping of {name:?}: cannot cast to the unknown type {sql_type:?}"))
             })?,
         };
         types::column(name, data_type).map_err(wrong)
     }
 }
 
-/// What would change what is stored, and is not done, must not be ignored.
+/// Refuses unsupported fields that would change what is stored. They must not be ignored silently.
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
     let given =
         |key| fields.get(key).is_some_and(|value| !matches!(value, Value::Bool(false)) && *value != "");
@@ -166,7 +161,7 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
         }
     }
     for (key, instead) in [
-        ("dimensionExclusions", "leave useSchemaDiscovery off and map what is to be stored"),
+        ("dimensionExclusions", "turn off useSchemaDiscovery and map the fields to store"),
         ("upsertKeyColumns", "rows are added, never replaced"),
     ] {
         if !fields.list(key)?.is_empty() {
@@ -175,8 +170,8 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
     }
     if fields.number("maxParseExceptions")?.is_some_and(|max| max < PARSE_EXCEPTIONS) {
         return Err(wrong(
-            "\"maxParseExceptions\" is not supported: a job never fails because of events that cannot be parsed; they are \
-             kept in the quarantine table",
+            "\"maxParseExceptions\" is not supported: a job never fails because of events that cannot be parsed; they \
+             go to the quarantine table",
         ));
     }
     Ok(())
@@ -192,9 +187,7 @@ fn mappings(fields: Fields<'_>) -> Result<Vec<(String, Source)>, Reject> {
         let source = Source::parse(mapping.required("expression")?);
         let source = source.map_err(|error| wrong(format!("mapping of {name:?}: {error}")))?;
         if mapping.flag("isAggregation")? {
-            return Err(wrong(format!(
-                "mapping of {name:?}: events are stored as they come, not aggregated"
-            )));
+            return Err(wrong(format!("mapping of {name:?}: events are stored as received, not aggregated")));
         }
         if mappings.iter().any(|(known, _)| known == name) {
             return Err(wrong(format!("the column {name:?} is mapped twice")));
@@ -202,7 +195,7 @@ fn mappings(fields: Fields<'_>) -> Result<Vec<(String, Source)>, Reject> {
         mappings.push((name.to_owned(), source));
     }
     if !mappings.iter().any(|(name, _)| name == TIME) {
-        return Err(wrong(format!("mappings does not say what {TIME:?} is")));
+        return Err(wrong(format!("mappings must have an entry for {TIME:?}")));
     }
     Ok(mappings)
 }
@@ -215,7 +208,7 @@ fn input_schema(source: Fields<'_>) -> Result<Vec<(String, String)>, Reject> {
     source.list("inputSchema")?.iter().map(field).collect()
 }
 
-/// Lets a column take its values from where a mapping says.
+/// Sets the source of a column's values to that of its mapping.
 fn place(column: &mut Column, source: &Source) -> Result<(), Reject> {
     let is_time = column.kind == ColumnType::Timestamp;
     let fits = match &source.reading {
@@ -226,7 +219,7 @@ fn place(column: &mut Column, source: &Source) -> Result<(), Reject> {
     if !fits {
         let (name, data_type) = (&column.name, types::data_type(column));
         return Err(wrong(format!(
-            "mapping of {name:?}: the column is {data_type}, and the expression is not"
+            "mapping of {name:?}: the column is {data_type}, but the expression is not"
         )));
     }
     let own = source.path.as_slice() == std::slice::from_ref(&column.name);

@@ -1,5 +1,5 @@
-//! The jobs routes. A job says that the events of a connection go to a table, and how. What it says of columns and
-//! times is said to the table, which has one job at most; where events go is in [`Feeds`](super::feeds::Feeds).
+//! The jobs routes. A job routes the events of a connection to a table. Its settings for columns and times are applied
+//! to the table, which has at most one running job; the routing itself is in [`Feeds`](super::feeds::Feeds).
 
 use super::fields::{self, Fields, wrong};
 use super::job::Spec;
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// What happened to a job; the oldest is forgotten.
+/// The most log entries of a job; the oldest are dropped.
 const LOG_ENTRIES_MAX: usize = 100;
 
-/// What a job is to do, as its client wants it.
+/// The state of a job that the client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Desired {
@@ -41,7 +41,7 @@ impl Desired {
     }
 }
 
-/// One thing that happened to a job.
+/// One log entry of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) at: Micros,
@@ -49,20 +49,20 @@ pub(super) struct Entry {
     pub(super) message: String,
 }
 
-/// What is kept of a job.
+/// The stored part of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// As the client sent it.
+    /// The job as the client sent it.
     pub(super) spec: Value,
-    /// The table's id: a later one of the same name is another.
+    /// The table's id, because a later table of the same name is a different one.
     pub(super) table: String,
     pub(super) desired: Desired,
     pub(super) created_by: Value,
     pub(super) modified_by: Value,
     pub(super) completed_at: Option<Micros>,
-    /// What the table had counted when the job began,
+    /// The table's counts when the job began.
     pub(super) before: Tally,
-    /// and when it ended.
+    /// The table's counts when the job ended.
     pub(super) after: Option<Tally>,
     pub(super) log: Vec<Entry>,
 }
@@ -82,12 +82,12 @@ impl Job {
         Self { id: name, project: project.to_owned(), kept: value, created_at, updated_at }
     }
 
-    /// A text of what the client sent, which was checked when it came.
+    /// A text field of the job as the client sent it. It was checked on arrival.
     fn said(&self, pointer: &str) -> &str {
         self.kept.spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The name of who made it.
+    /// The name of the user who created the job.
     pub(super) fn creator(&self) -> &str {
         self.kept.created_by.get("username").and_then(Value::as_str).unwrap_or_default()
     }
@@ -104,7 +104,7 @@ impl Job {
         self.kept.desired == Desired::Running
     }
 
-    /// What it has counted so far.
+    /// The job's own counts so far.
     pub(super) fn tally(&self, now: Option<&Tally>) -> Tally {
         let until = self.kept.after.as_ref().or(now);
         until.map_or_else(Tally::default, |until| until.since(&self.kept.before))
@@ -117,7 +117,7 @@ impl Job {
     }
 }
 
-/// The jobs, each of a project and with its id.
+/// The jobs by project and id.
 pub(super) type Store = Collection<Kept>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
@@ -146,7 +146,7 @@ pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
     job.ok_or_else(|| Reject::new(Kind::NotFound, format!("The job {id:?} does not exist")))
 }
 
-/// Lets requests know where the events of every connection go: at a start, and after each change.
+/// Updates the routing of every connection. Called at startup and after each change.
 pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
     let connections = polaris.connections.readable()?;
     let jobs = polaris.jobs.readable()?.into_iter();
@@ -172,21 +172,23 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let held = request.control().streams().find(&spec.connection).cloned();
     if spec.from_earliest && held.is_some() {
         return Err(wrong(format!(
-            "\"readFromPoint\": \"earliest\" is not supported for a connection that has received events: they are in the \
-             table {:?}",
+            "\"readFromPoint\": \"earliest\" is not supported for a connection that already received events; they are \
+             in the table {:?}",
             spec.connection
         )));
     }
     let running = running(request)?;
     let replaced = running.into_iter().find(|job| job.table_name() == spec.table);
     if let Some(job) = replaced.as_ref().filter(|_| !spec.replace_running) {
-        let message =
-            format!("the table {:?} has the running job {}; cancel or replace it", spec.table, job.id);
+        let message = format!(
+            "the table {:?} already has the running job {}; cancel or replace it",
+            spec.table, job.id
+        );
         return Err(wrong(message));
     }
     let table = match request.control().streams().find(&spec.table).cloned() {
         Some(table) if request.sees(&table) => prepare(request, &table, &spec)?,
-        Some(_) => return Err(wrong(format!("The table {:?} is one of another project", spec.table))),
+        Some(_) => return Err(wrong(format!("The table {:?} belongs to another project", spec.table))),
         None if spec.create_table => make(request, &spec, &body)?,
         None => return Err(wrong(format!("The table {:?} does not exist", spec.table))),
     };
@@ -212,7 +214,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
         created_at: now,
         updated_at: now,
     };
-    job.note(now, "created", format!("events of {:?} go to {:?}", spec.connection, spec.table));
+    job.note(now, "created", format!("events of {:?} are written to {:?}", spec.connection, spec.table));
     let made = request.polaris.jobs.create(&job.project, &job.id, &job.kept);
     let made = made.map_err(|error| Reject::internal(&error))?;
     (job.created_at, job.updated_at) = (made.created_at, made.updated_at);
@@ -221,7 +223,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(reply::created(&location, &super::jobs_shown::whole(request, &job)?))
 }
 
-/// Says to a table that exists what the job says of it.
+/// Applies the settings of a job to an existing table.
 fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
     let about = About::of(table);
     let mut known = table.schema.columns.clone();
@@ -229,7 +231,10 @@ fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Str
         known.insert(0, types::time());
     }
     if spec.discover && !about.flexible {
-        return Err(wrong(format!("\"useSchemaDiscovery\": the table {:?} is strict", spec.table)));
+        return Err(wrong(format!(
+            "\"useSchemaDiscovery\" is not supported: the table {:?} is strict",
+            spec.table
+        )));
     }
     let time = Some(tables::time_rule(Some(spec.late), Some(spec.early)));
     let settings = StreamSettings { time, ..(*table.settings).clone() };
@@ -240,7 +245,7 @@ fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Str
         force: false,
     };
     let control = request.control();
-    // A mapping takes values from elsewhere: that is what it is for.
+    // A mapping may move a column to another field; that is its purpose. Other changes must not lose data.
     let changes = control.changes(table.id, None, &alter).map_err(tables::refused)?;
     alter.force =
         !changes.iter().any(|change| change.loses_data() && !matches!(change, Change::Moved { .. }));
@@ -269,7 +274,7 @@ fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>,
     made.map_err(tables::refused)
 }
 
-/// Changes what a job is to do.
+/// Changes the desired state of a job.
 pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
@@ -281,18 +286,22 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
         "running" => Desired::Running,
         "suspended" => Desired::Suspended,
         "canceled" => Desired::Canceled,
-        other => return Err(wrong(format!("\"desiredExecutionStatus\": {other:?} is none"))),
+        other => {
+            return Err(wrong(format!(
+                "\"desiredExecutionStatus\" must be running, suspended or canceled, not {other:?}"
+            )));
+        }
     };
     match (job.kept.desired, desired) {
         (Desired::Canceled, Desired::Canceled) => return Ok(job),
-        (Desired::Canceled, _) => return Err(wrong("a job that was canceled cannot be run again")),
+        (Desired::Canceled, _) => return Err(wrong("a canceled job cannot be run again")),
         (_, Desired::Canceled) => return end(request, job, "canceled"),
         (Desired::Suspended, Desired::Running) => {
             let running = running(request)?;
             let taken = running.into_iter().find(|other| other.table_name() == job.table_name());
             if let Some(other) = taken {
                 return Err(wrong(format!(
-                    "the table {:?} has the running job {}",
+                    "the table {:?} already has the running job {}",
                     job.table_name(),
                     other.id
                 )));
@@ -305,7 +314,7 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
     save(request, job)
 }
 
-/// Ends a job for good.
+/// Ends a job permanently.
 fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject> {
     let now = request.control().clock.now();
     job.kept.desired = Desired::Canceled;
@@ -315,18 +324,18 @@ fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject
     save(request, job)
 }
 
-/// Counts from nothing again.
+/// Resets the counts of a job.
 pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let _change = request.control().change();
     let mut job = find(request, id)?;
     job.kept.before = now_of(request, &job)?.unwrap_or_default();
-    job.note(request.control().clock.now(), "reset", "the job's counts begin anew".to_owned());
+    job.note(request.control().clock.now(), "reset", "the counts of the job were reset".to_owned());
     save(request, job)?;
     Ok(reply::empty())
 }
 
-/// What the job's table has counted by now; `None` if it was deleted.
+/// The current counts of the job's table; `None` if the table was deleted.
 pub(super) fn now_of(request: &Request<'_>, job: &Job) -> Result<Option<Tally>, Reject> {
     let table = request.control().streams().find(&job.kept.table).cloned();
     table.map(|table| Ok(Tally::of(&tables::counts(request, &table)?))).transpose()

@@ -1,4 +1,4 @@
-//! How jobs are shown: whole, in lists, and part by part.
+//! The answers about jobs: whole, in lists, and part by part.
 
 use super::fields::wrong;
 use super::jobs::{self, Desired, Job};
@@ -14,12 +14,12 @@ use std::cmp::Ordering;
 const LIMIT: u64 = 100;
 const LIMIT_MAX: u64 = 1000;
 
-/// Errors of the table that a job's log has.
+/// The most table errors in a job's log.
 const ERRORS_MAX: usize = 50;
-/// What the contract calls it when there are events that cannot be understood.
+/// The contract's code for events that cannot be parsed.
 const INVALID_ROWS: &str = "invalid_rows_found";
 
-/// What a list is sorted by.
+/// The columns that a list can be sorted by.
 const COLUMNS: [&str; 10] = [
     "last_updated_date_time",
     "created_date_time",
@@ -34,7 +34,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 impl Job {
-    /// What it is doing.
+    /// The execution status.
     fn status(&self) -> &'static str {
         self.kept.desired.name()
     }
@@ -44,7 +44,7 @@ impl Job {
     }
 }
 
-/// What every answer about a job has.
+/// The fields that every answer about a job contains.
 fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
@@ -110,7 +110,7 @@ pub(super) fn update_status(request: &Request<'_>, id: &str) -> Result<Reply, Re
     Ok(reply::ok(&json!({"executionStatus": job.status()})))
 }
 
-/// A streaming job has no end to come nearer to: it is done when it was canceled.
+/// A streaming job has no end, so its progress is 1 only after it was canceled.
 pub(super) fn progress(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let progress = if job.kept.desired == Desired::Canceled { 1.0 } else { 0.0 };
@@ -131,7 +131,7 @@ pub(super) fn metrics(request: &Request<'_>, id: &str) -> Result<Reply, Reject> 
     })))
 }
 
-/// What happened to the job, and the newest events of its table that could not be stored.
+/// The log of the job, and the newest events of its table that were quarantined.
 pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let entries =
@@ -179,12 +179,12 @@ pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
     let offset = request.number("paginationOffset", 0..=u64::MAX)?.unwrap_or(0);
     let column = request.parameter("sortColumn").unwrap_or_else(|| "last_updated_date_time".to_owned());
     if !COLUMNS.contains(&column.as_str()) {
-        return Err(wrong(format!("\"sortColumn\" is {column:?}, but one of: {}", COLUMNS.join(", "))));
+        return Err(wrong(format!("\"sortColumn\" is {column:?}; expected one of: {}", COLUMNS.join(", "))));
     }
     let ascending = match request.parameter("sortOrder").as_deref() {
         Some("ASC" | "asc") => true,
         None | Some("DESC" | "desc") => false,
-        Some(other) => return Err(wrong(format!("\"sortOrder\" is ASC or DESC, not {other:?}"))),
+        Some(other) => return Err(wrong(format!("\"sortOrder\" must be ASC or DESC, not {other:?}"))),
     };
     let mut found = Vec::new();
     for job in jobs::all(request)?.into_iter().filter(|job| may_read(request, job)) {

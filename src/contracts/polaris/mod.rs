@@ -1,7 +1,7 @@
 //! Imply Polaris' Events API and the part of its control plane that its clients use: `docs/api/polaris.md`.
 //!
-//! A refusal is worded as the part of the vendor's service words it that would have refused: its gateway says
-//! `{"message":…}`, its control plane `{"code":…,"message":…}`.
+//! A refusal has the format of the part of the vendor's service that would have refused the request: its gateway
+//! answers `{"message":…}`, its control plane `{"code":…,"message":…}`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod connections;
@@ -46,15 +46,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use table::Generation;
 
-/// Whose documents ours are in the catalog.
+/// The owner of this contract's documents in the catalog.
 const CATALOG_NAME: &str = "polaris";
 /// The column that every table has.
 const TIME: &str = "__time";
 
-/// What the vendor's gateway says to a path that it does not know.
+/// The message of the vendor's gateway for an unknown path.
 const NO_ROUTE: &str = "no Route matched with those values";
 
-/// The section `[polaris]`: by how much an event may be late or early, in tables without a job.
+/// The section `[polaris]`: how late or early an event may be in tables without a job.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -78,11 +78,11 @@ pub struct Polaris {
     feeds: Feeds,
 }
 
-/// What answers a route. Handlers get what stands in the path last: of a project's path the second parameter, of another
-/// one the first.
+/// The handler of a route. A handler's last argument is a path parameter: the second one in paths with a project,
+/// otherwise the first one.
 #[derive(Clone, Copy)]
 enum Serve {
-    /// Events for a table, by its id or name.
+    /// Events for a table, addressed by its id or name.
     Table,
     /// Events for a connection of a project.
     Connection,
@@ -93,7 +93,7 @@ enum Serve {
     All(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
 }
 
-/// A good credential; what a call takes beyond it depends on what is asked for.
+/// A valid credential; the rights that a call needs depend on the request.
 const TOKEN: Access = Access::Token(Need::Any);
 
 use Generation::{Middle, Project as New};
@@ -134,19 +134,19 @@ static ROUTES: &[Route<Serve>] = &[
     Route::get("/v1/metrics/export", TOKEN, All(|call, _| export::export(call))),
 ];
 
-/// Where the paths of this contract begin.
+/// The path prefixes of this contract.
 const PREFIXES: [&str; 5] = ["/v1/events", "/v1/projects", "/v1/metrics", "/v2", "/auth/realms"];
 
 /// Roles of clients.
 static WORDS: Words = Words { role: scopes_of, claim: |_, _| None, token: None };
 
-/// What a role means.
+/// The scopes that a role stands for.
 fn scopes_of(role: &str) -> Option<Vec<Scope>> {
     use Scope::{Create, Drop, Ingest, Metrics, Read};
     Some(match role {
-        // The role of 2022: to push events to every table.
+        // The role of 2022: pushes events to every table.
         "ManageStreams" => vec![Ingest(Target::All)],
-        // Connections are made, and pushed to.
+        // Creates connections and pushes events to them.
         "ManageConnections" => vec![Create, Ingest(Target::All)],
         "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
         "ManageIngestionJobs" => vec![Create, Read(Target::All)],
@@ -181,7 +181,7 @@ impl Polaris {
         }
     }
 
-    /// Events for a name: that of a connection, whose events go to other streams or to one of its own name, or of a table.
+    /// Events for a table or a connection. A connection's events go to other streams, or to a stream of its own name.
     fn events<'a>(
         &'a self,
         head: RequestHead<'a>,
@@ -192,20 +192,20 @@ impl Polaris {
             let named = Named { noun: "The table or connection", name: &name, project: project.as_deref() };
             let fed = self.feeds.find(project.as_deref(), &name);
             if let Some(streams) = fed.as_deref().filter(|streams| !streams.is_empty()) {
-                // A foreign project is refused before anything of it is told.
+                // A foreign project is refused before the answer can reveal anything about it.
                 named.project(caller)?;
                 if let Some(found) = target::those_of(&self.control, caller, streams)? {
                     return Ok(found);
                 }
             }
-            // Tables and connections are made by management calls.
+            // Tables and connections are created by management calls.
             let may_make = fed.is_some() || self.control.auth.is_open();
             named.find(&self.control, caller, |name, project| may_make.then(|| self.new_table(name, project)))
         };
         events::ingest(Ingest::new(credential(head.headers), find))
     }
 
-    /// The table that a first event makes.
+    /// The table that a first event creates.
     fn new_table(&self, name: &str, project: Option<&str>) -> NewStream {
         let time = Some(self.settings.time_rule());
         let new = evolving(name, project);
@@ -213,7 +213,7 @@ impl Polaris {
     }
 }
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
     let below = |prefix: &&str| path.strip_prefix(*prefix);
     PREFIXES.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -249,7 +249,7 @@ impl Contract for Polaris {
             Serve::Token => token::issue(&self.control, call),
             Serve::Project(answer) => answer(&request(first), &parameters.next().unwrap_or_default()),
             Serve::All(answer) => answer(&request(None), &first.unwrap_or_default()),
-            // Events are no management calls.
+            // Events are not management calls.
             Serve::Table | Serve::Connection => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
         };
         reply.map(Managed::Reply)

@@ -1,14 +1,14 @@
-//! Spans of time as ISO 8601 writes them: `P30D`, `PT12H`. How late or early an event may be.
+//! Durations in ISO 8601 notation, such as `P30D` and `PT12H`. They say how late or early an event may be.
 
 use jiff::{Span, SpanRelativeTo, Unit};
 
-/// Seconds in a period.
+/// The seconds of a period.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a period such as P30D, P1W or PT12H");
     let span: Span =
         if text.starts_with('P') { text.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
     if span.get_years() != 0 || span.get_months() != 0 {
-        return Err(format!("{text:?}: years and months are not all of one length; say it in days"));
+        return Err(format!("{text:?}: years and months vary in length; use days"));
     }
     let seconds = span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).map_err(|_| wrong())?;
     let whole = jiff::SignedDuration::try_from_secs_f64(seconds).map_err(|_| wrong())?.as_secs();

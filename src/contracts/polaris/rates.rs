@@ -1,4 +1,4 @@
-//! The five rate-limit headers: the window is the minute of the clock.
+//! The five rate-limit headers. The window is the clock minute.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::contracts::Reply;
@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-/// Seconds to the end of the minute.
+/// Seconds until the end of the minute.
 static RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 static LIMIT_MINUTE: HeaderName = HeaderName::from_static("x-ratelimit-limit-minute");
 static REMAINING_MINUTE: HeaderName = HeaderName::from_static("x-ratelimit-remaining-minute");

@@ -19,7 +19,7 @@ pub(super) fn empty() -> Reply {
     Reply { status: StatusCode::OK, headers: Vec::new(), body: bytes::Bytes::new() }
 }
 
-/// 201 with the address of what was made.
+/// 201 with the address of the new resource.
 pub(super) fn created(location: &str, body: &Value) -> Reply {
     let mut reply = reply(StatusCode::CREATED, body);
     if let Ok(location) = HeaderValue::from_str(location) {
@@ -28,7 +28,7 @@ pub(super) fn created(location: &str, body: &Value) -> Reply {
     reply
 }
 
-/// An error in the contract's shape. `code` is there where the vendor's control plane words it.
+/// An error in the contract's shape. `code` is set for errors of the vendor's control plane.
 pub(super) fn error(status: u16, code: Option<&str>, message: &str) -> Reply {
     let mut body = Map::new();
     if let Some(code) = code {

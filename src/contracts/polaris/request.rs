@@ -1,4 +1,4 @@
-//! A management call with what its answer needs.
+//! A management call with everything that its handler needs.
 
 use super::Polaris;
 use super::fields::wrong;
@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 pub(super) struct Request<'a> {
     pub(super) polaris: &'a Polaris,
     pub(super) call: &'a Call<'a>,
-    /// Of the path, where the path has one.
+    /// The project in the path, if the path has one.
     pub(super) project: Option<Cow<'a, str>>,
 }
 
@@ -23,7 +23,7 @@ impl Request<'_> {
         &self.polaris.control
     }
 
-    /// Refuses whoever lacks the right, or belongs to another project.
+    /// Refuses a caller that lacks the right or belongs to another project.
     pub(super) fn require(&self, need: Need<'_>) -> Result<(), Reject> {
         self.call.caller.require(need)?;
         self.require_project()
@@ -32,7 +32,7 @@ impl Request<'_> {
     pub(super) fn require_project(&self) -> Result<(), Reject> {
         let caller = &self.call.caller;
         let Some(project) = &self.project else {
-            // A path without a project is about all of them.
+            // A path without a project refers to all projects.
             return match &caller.project {
                 Some(own) => Err(foreign(own)),
                 None => Ok(()),
@@ -44,7 +44,7 @@ impl Request<'_> {
         Err(foreign(caller.project.as_deref().unwrap_or_default()))
     }
 
-    /// Whoever may make tables may look at them.
+    /// The right to create tables includes the right to view them.
     pub(super) fn may_read(&self, stream: &Stream) -> bool {
         self.call.caller.may(Need::Read(&stream.name)) || self.call.caller.may(Need::Create)
     }
@@ -56,7 +56,7 @@ impl Request<'_> {
         Ok(self.call.caller.require(Need::Read(&stream.name))?)
     }
 
-    /// Whether the stream is one of the path's project. What was made without a project is in all of them.
+    /// Returns whether the stream belongs to the path's project. A stream without a project belongs to every project.
     pub(super) fn sees(&self, stream: &Stream) -> bool {
         let project = self.project.as_deref().or(self.call.caller.project.as_deref());
         match (&stream.settings.project, project) {
@@ -65,12 +65,12 @@ impl Request<'_> {
         }
     }
 
-    /// The project of a path that has one.
+    /// The project in the path; empty if the path has none.
     pub(super) fn project(&self) -> &str {
         self.project.as_deref().unwrap_or_default()
     }
 
-    /// Who calls, as the contract shows users.
+    /// The caller in the contract's format for users.
     pub(super) fn user(&self) -> Value {
         let caller = &self.call.caller;
         json!({"username": &*caller.name, "userId": caller.id.0.to_string()})
@@ -81,7 +81,7 @@ impl Request<'_> {
         query.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
-    /// The values of a parameter that is given several times, or once with commas.
+    /// The values of a parameter that can be repeated, or given once with commas.
     pub(super) fn parameters(&self, name: &str) -> Vec<String> {
         let query = form_urlencoded::parse(self.call.head.query.as_bytes());
         let named: Vec<_> = query.filter(|(key, _)| key == name).map(|(_, value)| value).collect();
@@ -94,7 +94,7 @@ impl Request<'_> {
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| {
             let (from, to) = (range.start(), range.end());
-            wrong(format!("the query parameter {name:?} is a number from {from} to {to}"))
+            wrong(format!("the query parameter {name:?} must be a number from {from} to {to}"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What a body of the tables routes declares, in the words of two generations of the contract, as plain data.
+//! Parses and checks table declarations in the formats of two generations of the contract. Plain data, without I/O.
 
 use super::TIME;
 use super::fields::{Fields, wrong};
@@ -25,7 +25,7 @@ const GRANULARITIES: [&str; 14] = [
     "year",
     "all",
 ];
-/// What a table may carry beside its columns. The read-only ones come back when a client changes what it has got.
+/// The fields of a table. Read-only fields are accepted, because clients send back what they received.
 const FIELDS: [&str; 26] = [
     "name",
     "type",
@@ -55,7 +55,7 @@ const FIELDS: [&str; 26] = [
     "lastModifiedDateTime",
 ];
 
-/// Which of the contract's ages a route is of.
+/// The generation of the contract that a route belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generation {
     /// `/v2/tables`.
@@ -73,16 +73,16 @@ impl Generation {
     }
 }
 
-/// What the contract knows of a table that a stream has no place for; kept beside the stream's settings.
+/// The fields of a table that a stream does not have; stored in the stream's vendor settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct About {
-    /// Changes made through the contract. Not the version of the schema, which data changes too.
+    /// The number of changes made through the contract. Not the schema version, which data changes too.
     pub(super) version: u64,
     /// `detail` or `aggregate`.
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// Columns that data brings are taken.
+    /// New columns are accepted from data.
     pub(super) flexible: bool,
     pub(super) partitioning_granularity: String,
     pub(super) clustering_columns: Vec<String>,
@@ -116,13 +116,13 @@ impl Default for About {
     }
 }
 
-/// A table as a client declares it.
+/// A table declaration of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Declared {
     pub(super) name: String,
-    /// The version that the client knows, when it changes a table.
+    /// The version that the client knows, for changes.
     pub(super) version: Option<u64>,
-    /// `__time` first, whether it was said or not, if it was not said elsewhere.
+    /// The columns. `__time` is added in front if it was not declared.
     pub(super) columns: Vec<Column>,
     pub(super) description: String,
     pub(super) about: About,
@@ -135,7 +135,7 @@ impl Declared {
         check_name(name)?;
         let kind = fields.required("type")?;
         if !matches!(kind, "detail" | "aggregate") {
-            return Err(wrong(format!("the table's type is \"detail\" or \"aggregate\", not {kind:?}")));
+            return Err(wrong(format!("the table's type must be \"detail\" or \"aggregate\", not {kind:?}")));
         }
         let mut columns = Vec::new();
         let mut measures = Vec::new();
@@ -148,18 +148,18 @@ impl Declared {
                 ("aggregate", Some("measure")) => measures.push(name.to_owned()),
                 (_, Some(other)) => {
                     return Err(wrong(format!(
-                        "column {name:?}: {other:?} is no type of a column of this table"
+                        "column {name:?}: {other:?} is not a column type of this table"
                     )));
                 }
             }
-            // Only the time column's type goes without saying.
+            // Only the time column has a default type.
             let data_type = match column.text("dataType")? {
                 None if name == TIME => "timestamp",
                 _ => column.required("dataType")?,
             };
             columns.push(types::column(name, data_type).map_err(wrong)?);
         }
-        // A strict table without columns would hold nothing.
+        // The default mode is flexible without columns, because a strict table without columns would hold nothing.
         let modes: &[&str] =
             if columns.is_empty() { &["flexible", "strict"] } else { &["strict", "flexible"] };
         let flexible = fields.word("schemaMode", modes_of(modes))? == "flexible";
@@ -171,7 +171,9 @@ impl Declared {
         let clustering_columns = fields.texts("clusteringColumns")?;
         let known = |name: &&str| columns.iter().any(|column| column.name == **name);
         if let Some(unknown) = clustering_columns.iter().find(|name| !flexible && !known(name)) {
-            return Err(wrong(format!("clusteringColumns names {unknown:?}, which the schema has not")));
+            return Err(wrong(format!(
+                "clusteringColumns refers to {unknown:?}, which is not in the schema"
+            )));
         }
         let about = About {
             kind: kind.to_owned(),
@@ -189,15 +191,15 @@ impl Declared {
     }
 }
 
-/// The words with the default first.
+/// The modes with the default first.
 fn modes_of(modes: &[&str]) -> &'static [&'static str] {
     if modes.first() == Some(&"flexible") { &["flexible", "strict"] } else { &["strict", "flexible"] }
 }
 
-/// Names that the contract refuses; what else a stream may not be called is the catalog's to say.
+/// Refuses names that the contract does not allow. The catalog checks the other rules for stream names.
 pub(super) fn check_name(name: &str) -> Result<(), Reject> {
     if name.is_empty() || name != name.trim() {
-        return Err(wrong("a table's name is not empty, and neither begins nor ends with white space"));
+        return Err(wrong("a table's name must not be empty, and must not begin or end with white space"));
     }
     if name.starts_with("__") {
         return Err(wrong(format!("{name:?}: names that begin with \"__\" are reserved")));
@@ -207,7 +209,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Reject> {
 
 pub(super) fn check_column_name(name: &str) -> Result<(), Reject> {
     if name.is_empty() || name != name.trim() {
-        return Err(wrong("a column's name is not empty, and neither begins nor ends with white space"));
+        return Err(wrong("a column's name must not be empty, and must not begin or end with white space"));
     }
     if (name.starts_with("__") && name != TIME) || system::is_reserved(name) {
         return Err(wrong(format!("column {name:?}: the name is reserved")));
@@ -215,11 +217,11 @@ pub(super) fn check_column_name(name: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Checks the columns as a whole, and adds the one that every table has.
+/// Checks the columns as a whole, and adds the time column if it is missing.
 fn with_time(mut columns: Vec<Column>, generation: Generation) -> Result<Vec<Column>, Reject> {
     let max = generation.columns_max();
     if columns.len() > max {
-        return Err(wrong(format!("a table has at most {max} columns, not {}", columns.len())));
+        return Err(wrong(format!("a table can have at most {max} columns, not {}", columns.len())));
     }
     let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     names.sort_unstable();
@@ -228,7 +230,7 @@ fn with_time(mut columns: Vec<Column>, generation: Generation) -> Result<Vec<Col
     }
     match columns.iter().find(|column| column.name == TIME) {
         Some(time) if time.kind != ColumnType::Timestamp => {
-            Err(wrong(format!("column {TIME:?} has the type timestamp")))
+            Err(wrong(format!("column {TIME:?} must have the type timestamp")))
         }
         Some(_) => Ok(columns),
         None => {

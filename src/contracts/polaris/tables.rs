@@ -1,4 +1,5 @@
-//! The tables routes, of two generations. A table is a stream; what a stream has no place for is kept in its settings.
+//! The tables routes of two generations. A table is a stream; fields that a stream does not have are kept in its
+//! settings.
 
 use super::fields::{self, wrong};
 use super::reply;
@@ -13,10 +14,10 @@ use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// Where [`About`] is in a stream's settings.
+/// The key of [`About`] in a stream's settings.
 const ABOUT: &str = "polaris";
 
-/// What is shown of a table beside what was declared.
+/// The size of a table.
 struct Totals {
     files: u64,
     bytes: u64,
@@ -24,14 +25,14 @@ struct Totals {
 }
 
 impl About {
-    /// A stream that another contract made is a table as well.
+    /// The fields of a table. A stream that another contract created is a table as well, with the defaults.
     pub(super) fn of(stream: &Stream) -> Self {
         let kept = stream.settings.vendor.get(ABOUT).cloned();
         kept.and_then(|about| serde_json::from_value(about).ok())
             .unwrap_or_else(|| Self { flexible: stream.policy == Policy::Evolve, ..Self::default() })
     }
 
-    /// The settings with this in them.
+    /// The settings with these fields added.
     pub(super) fn kept_in(&self, settings: &StreamSettings) -> StreamSettings {
         let mut settings = settings.clone();
         settings.vendor.insert(ABOUT.to_owned(), serde_json::to_value(self).unwrap_or_default());
@@ -39,17 +40,17 @@ impl About {
     }
 }
 
-/// A table's policy: a flexible one takes columns as they come.
+/// A table's policy: a flexible table accepts new columns from data.
 pub(super) fn policy(flexible: bool) -> Policy {
     if flexible { Policy::Evolve } else { Policy::Strict }
 }
 
-/// The rule that every table of the contract has: an event has a time.
+/// The rule that every table of the contract has: an event must have a time.
 pub(super) fn time_rule(late: Option<u64>, early: Option<u64>) -> TimeRule {
     TimeRule { column: TIME.to_owned(), late, early, required: true }
 }
 
-/// The settings of a table that is made through the contract.
+/// The settings of a table that is created through the contract.
 pub(super) fn settings(request: &Request<'_>, description: &str, about: &About) -> StreamSettings {
     about.kept_in(&StreamSettings {
         description: description.to_owned(),
@@ -65,7 +66,7 @@ pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Re
     let body = fields::parse(request.call)?;
     let declared = Declared::parse(&body, generation)?;
     if declared.version.is_some_and(|version| version != 0) {
-        return Err(wrong("a new table has the version 0"));
+        return Err(wrong("a new table must have version 0"));
     }
     let user = request.user();
     let about = About { created_by: Some(user.clone()), modified_by: Some(user), ..declared.about };
@@ -113,12 +114,12 @@ pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Repl
     Ok(reply::ok(&json!({ "values": values })))
 }
 
-/// Replaces what a table declares, if the client knew what it is now.
+/// Replaces a table's declaration if the client knows its current version.
 pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let declared = Declared::parse(&body, generation)?;
-    // Nothing else changes tables of this contract meanwhile, but for data, which only adds columns.
+    // While this is held, only data changes tables of this contract, and it only adds columns.
     let _change = request.control().change();
     let stream = find(request, id)?;
     let before = About::of(&stream);
@@ -128,9 +129,10 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
     if declared.about.kind != before.kind {
         return Err(wrong(format!("the table's type is {:?} and cannot be changed", before.kind)));
     }
-    let version = declared.version.ok_or_else(|| wrong("a change needs the table's current \"version\""))?;
+    let version =
+        declared.version.ok_or_else(|| wrong("a change requires the table's current \"version\""))?;
     if version != before.version {
-        let message = format!("the table has the version {}, not {version}", before.version);
+        let message = format!("the table has version {}, not {version}", before.version);
         return Err(Reject::new(Kind::Conflict, message));
     }
     let about = About {
@@ -142,7 +144,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
     };
     let settings = StreamSettings { description: declared.description, ..(*stream.settings).clone() };
     let alter = Alter {
-        // A job may have narrowed a flexible table.
+        // A job may have restricted a flexible table.
         policy: (about.flexible != before.flexible).then(|| policy(about.flexible)),
         columns: Some(columns(&stream, declared.columns)),
         settings: Some(about.kept_in(&settings)),
@@ -152,7 +154,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
     Ok(reply::ok(&whole(request, &stream)?))
 }
 
-/// The declared columns, and the others that data brought. A job's mapping stays with its column.
+/// The declared columns, and the columns discovered in data. A job's mapping stays with its column.
 fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
     let place = |column: Column| match stream.schema.named(&column.name) {
         Some(known) => Column { path: known.path.clone(), epoch_digits: known.epoch_digits, ..column },
@@ -168,22 +170,22 @@ fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
     columns
 }
 
-/// The table of that name or id, as far as the project sees it.
+/// Finds a table by its name or id, if it is visible to the project.
 pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
     let found = request.control().streams().find(id).cloned().filter(|stream| request.sees(stream));
     found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The table {id:?} does not exist")))
 }
 
-/// What the catalog refuses, as the contract has it.
+/// Translates an error of the catalog to the contract's wording.
 pub(super) fn refused(error: CatalogError) -> Reject {
     match error {
         CatalogError::Exists(name) => {
-            Reject::new(Kind::Conflict, format!("A table of the name {name:?} exists already"))
+            Reject::new(Kind::Conflict, format!("A table named {name:?} already exists"))
         }
         CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
-            Reject::new(Kind::Conflict, "the table was changed meanwhile")
+            Reject::new(Kind::Conflict, "the table was changed in the meantime, try again")
         }
-        CatalogError::NoSuchStream => Reject::new(Kind::NotFound, "the table was deleted meanwhile"),
+        CatalogError::NoSuchStream => Reject::new(Kind::NotFound, "the table was deleted in the meantime"),
         CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
             wrong(error.to_string())
         }
@@ -202,7 +204,7 @@ fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
     })
 }
 
-/// What a stream has counted since it was made.
+/// The counts of a stream since it was created.
 pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, Reject> {
     let progress = request.control().stream_progress(stream.id);
     progress.map(|progress| progress.counts).map_err(|error| Reject::internal(&error))
@@ -215,7 +217,7 @@ fn whole(request: &Request<'_>, stream: &Stream) -> Result<Value, Reject> {
     Ok(Value::Object(table))
 }
 
-/// What the list has of a table.
+/// The fields of a table in the list.
 fn summary(stream: &Stream, about: &About, totals: &Totals) -> Map<String, Value> {
     let nobody = || json!({"username": "forebay", "userId": "forebay"});
     let mut table = Map::new();
@@ -242,7 +244,7 @@ fn summary(stream: &Stream, about: &About, totals: &Totals) -> Map<String, Value
     table
 }
 
-/// Its columns, in the words of the present contract.
+/// The columns in the format of the current contract.
 fn schema(stream: &Stream, about: &About) -> Map<String, Value> {
     let declared = stream.schema.columns.iter().filter(|column| types::is_declared(column));
     let declared: Vec<Value> = declared

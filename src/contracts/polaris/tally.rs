@@ -1,26 +1,26 @@
-//! What is counted of a table's events, in the contract's words.
+//! The counts of a table's events, in the contract's terms.
 
 use crate::catalog::Counts;
 use serde::{Deserialize, Serialize};
 
-/// Events by what became of them.
+/// Events by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Tally {
-    /// Stored, as they came.
+    /// Stored as received.
     pub(super) processed: u64,
-    /// Stored, with a value put aside in `_rescued`.
+    /// Stored, with a value moved to `_rescued`.
     pub(super) with_warning: u64,
-    /// Kept in quarantine because they could not be understood.
+    /// Quarantined because they could not be parsed.
     pub(super) skipped_by_error: u64,
-    /// Kept in quarantine because they came too late or too early.
+    /// Quarantined because they were too late or too early.
     pub(super) skipped_by_filter: u64,
-    /// Of the events' JSON.
+    /// The size of the events' JSON.
     pub(super) bytes: u64,
 }
 
 impl Tally {
-    /// Since the table was made.
+    /// The counts since the table was created.
     pub(super) fn of(counts: &Counts) -> Self {
         let out_of_time = counts.late.saturating_add(counts.early);
         Self {

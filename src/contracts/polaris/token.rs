@@ -1,4 +1,4 @@
-//! The token route: OAuth 2 client credentials (RFC 6749, 4.4), answered as Keycloak does.
+//! The token route: OAuth 2 client credentials (RFC 6749, 4.4), with answers like Keycloak's.
 
 use crate::auth::ClientError;
 use crate::contracts::oauth::{self, Form, refused};
@@ -8,7 +8,7 @@ use crate::contracts::{Call, Reply};
 use http::StatusCode;
 use serde_json::json;
 
-/// A scope makes no difference: a client has its roles.
+/// Issues a token. A requested scope is ignored, because a client's roles determine its rights.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let form = match Form::of(call) {
         Ok(form) => form,

@@ -1,16 +1,16 @@
-//! The contract's data types and our columns.
+//! Maps the contract's data types to columns and back.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::TIME;
 use crate::schema::{Column, ColumnType};
 
-/// Integers in a column of times count milliseconds.
+/// Integers in a time column are milliseconds.
 const MILLIS: u8 = 3;
 
-/// The column that a declaration asks for.
+/// The column of a declaration.
 ///
 /// # Errors
-/// A sentence for the client, if the type is unknown or holds no plain values.
+/// A message for the client if the type is unknown or does not hold plain values.
 pub(super) fn column(name: &str, data_type: &str) -> Result<Column, String> {
     let kind = kind(data_type).map_err(|why| format!("column {name:?}: {why}"))?;
     let epoch_digits = (kind == ColumnType::Timestamp).then_some(MILLIS);
@@ -43,29 +43,29 @@ fn kind(data_type: &str) -> Result<ColumnType, String> {
         | "variance"
         | "ingest_timeseries"
         | "geo" => {
-            return Err(format!("{data_type} is made by aggregation, and events are stored as they come"));
+            return Err(format!("{data_type} requires aggregation, but events are stored as received"));
         }
         _ => {
             return Err(format!(
-                "{data_type:?} is no data type. Known are long, bigint, float, double, string, varchar, ipAddress, \
-                 ipPrefix, timestamp, json, longArray, floatArray, doubleArray and stringArray"
+                "{data_type:?} is not a data type; use long, bigint, float, double, string, varchar, ipAddress, \
+                 ipPrefix, timestamp, json, longArray, floatArray, doubleArray or stringArray"
             ));
         }
     })
 }
 
-/// The contract's word for a column: the one it was declared with by this contract, otherwise the nearest.
+/// The contract's type of a column: the declared one if this contract declared it, otherwise the nearest.
 pub(super) fn data_type(column: &Column) -> &str {
     let declared = column.declared.as_deref();
     declared.filter(|word| kind(word).as_ref() == Ok(&column.kind)).unwrap_or_else(|| nearest(&column.kind))
 }
 
-/// Whether the contract declared it; the others were found in data, or declared by another contract.
+/// Returns whether this contract declared the column. Others were discovered in data or declared by another contract.
 pub(super) fn is_declared(column: &Column) -> bool {
     column.declared.as_deref().is_some_and(|word| kind(word).as_ref() == Ok(&column.kind))
 }
 
-/// Columns that came about some other way have types that the contract has no word for.
+/// The nearest type of the contract. Columns of other origin may have types that the contract does not have.
 fn nearest(kind: &ColumnType) -> &'static str {
     match kind {
         ColumnType::Int8
@@ -95,7 +95,7 @@ fn nearest(kind: &ColumnType) -> &'static str {
     }
 }
 
-/// The data type that an SQL type, as `CAST` has it, means for a new column.
+/// The data type of a new column for the SQL type of a `CAST`.
 pub(super) fn of_sql(sql_type: &str) -> Option<&'static str> {
     Some(match sql_type {
         "bigint" | "integer" | "int" => "long",
@@ -107,7 +107,7 @@ pub(super) fn of_sql(sql_type: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether values of an SQL type are those of a column.
+/// Returns whether a cast to the SQL type yields values of the column type.
 pub(super) fn is_cast_to(sql_type: &str, kind: &ColumnType) -> bool {
     match sql_type {
         "bigint" | "integer" | "int" => *kind == ColumnType::Int64,
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(word(ColumnType::Int64), "long");
         assert_eq!(word(ColumnType::List(Box::new(ColumnType::String))), "stringArray");
         assert_eq!(word(ColumnType::Struct(Vec::new())), "json");
-        // Of another contract.
+        // Declared by another contract.
         let foreign =
             Column { declared: Some("Nullable(Int32)".to_owned()), ..Column::new("c", ColumnType::Int32) };
         assert_eq!((data_type(&foreign), is_declared(&foreign)), ("long", false));

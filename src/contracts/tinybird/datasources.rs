@@ -324,7 +324,7 @@ pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<
     if !lost.is_empty() && !force {
         return Err(Reject::malformed(format!(
             "Values that are stored today would no longer be stored: {}. Nothing was changed. Set 'force=true' to \
-            change the schema anyway; data that is already stored stays as it is",
+             change the schema anyway; data that is already stored stays as it is",
             lost.join("; ")
         )));
     }
@@ -399,7 +399,7 @@ pub(super) fn truncate(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Resu
     call.caller.require(Need::Drop(&stream.name))?;
     Err(Reject::malformed(
         "Truncating is not supported: published rows stay at the destination. Drop the data source, or create another \
-        one",
+         one",
     ))
 }
 
