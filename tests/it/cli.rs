@@ -162,7 +162,11 @@ fn tokens_are_made_listed_refreshed_and_revoked() {
     for (wrong, code, says) in [
         (&["token", "create", "x"][..], 2, "--scope"),
         (&["token", "create", "x", "--scope", "all"], 1, "\"all\" is no scope"),
-        (&["token", "create", "x", "--scope", "admin", "--expires", "soon"], 2, "expected a time such as"),
+        (
+            &["token", "create", "x", "--scope", "admin", "--expires", "soon"],
+            2,
+            "expected a duration such as",
+        ),
         (&["token", "create", "k", "--scope", "admin"], 1, "already a token of the name"),
     ] {
         let refused = daemon.ask(wrong);

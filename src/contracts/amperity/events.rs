@@ -1,4 +1,4 @@
-//! What the head of a request with records asks for.
+//! Parses the head of a request with records.
 
 use super::tenant;
 use crate::batch::BodyKind;
@@ -7,13 +7,13 @@ use crate::contracts::reject::{Kind, Reject};
 use http::{HeaderMap, header};
 use std::borrow::Cow;
 
-/// Where the paths of the newer API begin.
+/// The path prefix of the newer API.
 const NEWER: &str = "/prof/";
-/// Characters of a stream's id behind its prefix.
+/// The number of characters of a stream id after its prefix.
 const ID_CHARS: std::ops::RangeInclusive<usize> = 6..=32;
-/// Longest `X-Request-Id` that counts.
+/// The longest `X-Request-Id` that is used, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 256;
-/// Characters of a request's id that is made here.
+/// The number of characters of a generated request id.
 const REQUEST_ID_CHARS: usize = 16;
 
 pub(super) fn is_newer(path: &str) -> bool {
@@ -56,7 +56,7 @@ fn kind(headers: &HeaderMap, newer: bool) -> Result<BodyKind, Reject> {
         _ => {
             let takes =
                 if newer { "application/json" } else { "application/json, application/xml or text/xml" };
-            let message = format!("Unsupported content type {essence:?}; it is {takes}");
+            let message = format!("Unsupported content type {essence:?}; use {takes}");
             Err(Reject::new(Kind::UnsupportedType, message).close())
         }
     }
@@ -66,19 +66,19 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
-/// What the client calls the request; one that is no visible ASCII is none.
+/// The client's request id. An id that is not visible ASCII is ignored.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     let visible = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     visible.then_some(id)
 }
 
-/// What the request is called in answers and in what is kept of it.
+/// The id of the request in answers and in the stored headers.
 pub(super) fn name(head: &RequestHead<'_>) -> String {
     request_id(head.headers).map_or_else(|| head.named.id.letters(REQUEST_ID_CHARS), str::to_owned)
 }
 
-/// Headers that are kept with the records.
+/// Headers that are stored with the records.
 pub fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
     let content_type = content_type(head.headers).map(str::to_owned);
     let content_type = content_type.map(|value| ("Content-Type".to_owned(), value));

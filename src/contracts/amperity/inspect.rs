@@ -1,4 +1,4 @@
-//! What came lately: the newest events of a stream, and examples of them.
+//! Recent data: the newest events of a stream, and sample events.
 
 use super::token::of_tenant;
 use super::{reply, tenant};
@@ -10,10 +10,10 @@ use crate::contracts::{Call, Reply};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// Events shown at most, and of which they are chosen.
+/// The most events shown, and the most events searched.
 const RECENT_MAX: usize = 50;
 const LOOKED_AT_MAX: usize = 1000;
-/// Examples at most.
+/// The most sample events shown.
 const SAMPLES_MAX: usize = 10;
 
 /// `GET /events/{id}/recent?state=&name=`: the newest first.
@@ -30,8 +30,8 @@ pub(super) fn samples(control: &Control, call: &Call<'_>, id: &str) -> Result<Re
     Ok(reply::with_id(reply::ok(&json!({"stream": id, "sample_events": events})), &call.head))
 }
 
-/// The newest events of a stream, the newest first: those whose field `by` is what the query says, in the state that it
-/// says: `accepted`, or `rejected` for those that became no rows.
+/// The newest events of a stream, the newest first, filtered by the field `by` and by `state`: `accepted`, or
+/// `rejected` for events that were quarantined.
 fn events(control: &Control, call: &Call<'_>, id: &str, by: &str) -> Result<Vec<Value>, Reject> {
     let stream = find(control, call, id)?;
     let parameter = |name: &str| {
@@ -58,12 +58,12 @@ fn events(control: &Control, call: &Call<'_>, id: &str, by: &str) -> Result<Vec<
                 let at = at.map(|at| at.to_string());
                 (json!({"state": "rejected", "received_at": at, "reason": error.reason, "excerpt": error.excerpt}), error.excerpt)
             });
-            // Of what is no record, the text is all there is.
+            // A rejected record may not be valid JSON, so its text is searched.
             let has = |text: &str| wanted.as_deref().is_none_or(|wanted| text.contains(wanted));
             Ok(excerpts.filter(|(_, text)| has(text)).map(|(shown, _)| shown).collect())
         }
         Some(other) => {
-            Err(Reject::malformed(format!("'state' is \"accepted\" or \"rejected\", not {other:?}")))
+            Err(Reject::malformed(format!("'state' must be \"accepted\" or \"rejected\", not {other:?}")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Amperity's Streaming Ingest API, the newer route for events, and the routes by which its clients get tokens:
+//! Amperity's Streaming Ingest API, its newer route for events, and the routes that issue tokens to its clients:
 //! `docs/api/amperity.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -33,17 +33,17 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 struct Settings {
     unknown_stream: UnknownStream,
-    /// A request whose `X-Request-Id` came before is stored once.
+    /// Requests with the same `X-Request-Id` are stored once.
     deduplicate: bool,
-    /// Size of an event at the newer routes.
+    /// The largest event that the newer routes accept.
     event_max: Size,
 }
 
-/// What happens to records for a stream that does not exist.
+/// How to handle records for a stream that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum UnknownStream {
-    /// They make it.
+    /// Create the stream.
     Accept,
     Reject,
 }
@@ -53,15 +53,15 @@ pub struct Amperity {
     settings: Settings,
 }
 
-/// What answers a route, with what stands in its path.
+/// The handler of a route. The last argument is the path parameter.
 #[derive(Clone, Copy)]
 enum Serve {
-    /// Records: of the Streaming Ingest API, or an event of the newer one.
+    /// Records of the Streaming Ingest API, or an event of the newer API.
     Records,
     Call(fn(&Control, &Call<'_>, &str) -> Result<Reply, Reject>),
 }
 
-/// Reading takes a right for the stream, which is known with it.
+/// Reading needs a right for the stream, which is checked once the stream is known.
 const ANY_TOKEN: Access = Access::Token(Need::Any);
 
 static ROUTES: &[Route<Serve>] = &[
@@ -77,14 +77,14 @@ static ROUTES: &[Route<Serve>] = &[
     ),
 ];
 
-/// Whether a path is of this contract.
+/// Returns whether this contract owns the path.
 pub fn takes(path: &str) -> bool {
     let below = ["/stream/v0", "/prof", "/api/v0"];
     let mut below = below.iter().filter_map(|prefix| path.strip_prefix(prefix));
     below.any(|rest| rest.is_empty() || rest.starts_with('/')) || route::is_known(ROUTES, path)
 }
 
-/// Rights of API keys.
+/// The rights of API keys.
 static WORDS: Words = Words {
     role: |right| match right {
         "streaming-ingest-api:write" | "profile-events:write" => Some(vec![Scope::Ingest(Target::All)]),
@@ -111,7 +111,7 @@ pub static ENTRY: Entry = Entry {
 };
 
 impl Amperity {
-    /// Records for a stream. The Streaming Ingest API does not look whether it exists, the newer one does.
+    /// Records for a stream. The Streaming Ingest API can create a missing stream; the newer API requires it to exist.
     fn records<'a>(&'a self, head: &RequestHead<'a>, asked: Asked<'a>) -> Ingest<'a> {
         let Asked { stream, tenant, kind } = asked;
         let newer = events::is_newer(head.path);
@@ -151,7 +151,7 @@ impl Contract for Amperity {
         let (route, parameter) = find(&call.head)?;
         match route.call {
             Serve::Call(answer) => answer(&self.control, call, &parameter).map(Managed::Reply),
-            // Records are no management calls.
+            // Records are not management calls.
             Serve::Records => Err(no_route(call.head.path)),
         }
     }
@@ -164,7 +164,7 @@ impl Contract for Amperity {
         reply::rejected(head, reject)
     }
 
-    /// Answers name their request by themselves: some of them are known before it has a name.
+    /// Adds nothing. Answers set the request id themselves, because some are built before the request has one.
     fn finish(&self, _reply: &mut Reply, _told: &Told) {}
 
     fn extras(&self) -> Option<&dyn Extras> {
@@ -181,14 +181,14 @@ impl Extras for Amperity {
         None
     }
 
-    /// Clients know a stream by an id; its name is for people.
+    /// Clients address a stream by a generated id; the name is for people.
     fn new_stream(&self, name: &str) -> Option<(String, Map<String, Value>)> {
         let id = format!("is-{}", RequestId::next().letters(9));
         Some((id, [("name".to_owned(), Value::from(name))].into_iter().collect()))
     }
 }
 
-/// The route of a request, and what stands in its path.
+/// The route of a request and its path parameter.
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Cow<'a, str>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         Found::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
@@ -197,7 +197,7 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Cow<'a, st
     }
 }
 
-/// What a request with records asks for; `None` for other calls. For those who have no daemon.
+/// What a request with records asks for; `None` for other calls. For callers without a running daemon.
 pub fn asked<'a>(head: &RequestHead<'a>) -> Result<Option<Asked<'a>>, Reject> {
     match find(head)? {
         (Route { call: Serve::Records, .. }, parameter) => events::asked(head, parameter).map(Some),
@@ -209,7 +209,7 @@ fn no_route(path: &str) -> Reject {
     Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"))
 }
 
-/// The tenant that a request is for. Newer routes have another name for the header; both are taken everywhere.
+/// The tenant of a request. The newer routes use another name for the header; both names are accepted everywhere.
 fn tenant<'a>(head: &RequestHead<'a>) -> Result<&'a str, Reject> {
     let mut values =
         ["x-amperity-tenant", "amperity-tenant"].iter().flat_map(|name| head.headers.get_all(*name));

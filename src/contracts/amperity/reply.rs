@@ -1,5 +1,5 @@
-//! Answers. What was taken is answered without a body; a refusal has the vendor's general error object, and those of the
-//! newer routes that are about a stream name it.
+//! Answers. Accepted records are answered without a body. A refusal has the vendor's general error object; refusals
+//! that concern a stream have an error object that names the stream.
 
 use super::events;
 use crate::contracts::reject::{Kind, Reject};
@@ -14,7 +14,8 @@ pub fn accepted(head: &RequestHead<'_>) -> Reply {
     with_id(Reply::empty(StatusCode::ACCEPTED), head)
 }
 
-/// The Streaming Ingest API has no code for it: its clients see what they always see.
+/// The answer for a stream that drops its records. The Streaming Ingest API has no code for it, so its clients get the
+/// usual answer.
 pub fn dropped(head: &RequestHead<'_>) -> Reply {
     let newer = events::is_newer(head.path);
     with_id(Reply::empty(if newer { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED }), head)
@@ -28,13 +29,13 @@ fn reply(status: StatusCode, body: &Value) -> Reply {
     Reply { status, headers: vec![(header::CONTENT_TYPE, JSON.clone())], body: body.to_string().into() }
 }
 
-/// An answer that is for nobody else (RFC 6749, 5.1).
+/// An answer that must not be cached (RFC 6749, 5.1).
 pub(super) fn uncached(mut reply: Reply) -> Reply {
     reply.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     reply
 }
 
-/// Says the id of the request.
+/// Adds the request id.
 pub(super) fn with_id(mut reply: Reply, head: &RequestHead<'_>) -> Reply {
     if let Ok(id) = HeaderValue::from_str(&events::name(head)) {
         reply.headers.push((REQUEST_ID.clone(), id));
@@ -45,7 +46,7 @@ pub(super) fn with_id(mut reply: Reply, head: &RequestHead<'_>) -> Reply {
 pub fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let newer = events::is_newer(head.path);
     let status = match reject.kind {
-        // It has no code of its own for it.
+        // The Streaming Ingest API has no code of its own for this.
         Kind::UnsupportedType | Kind::UnsupportedEncoding if !newer => 400,
         kind => kind.status(),
     };

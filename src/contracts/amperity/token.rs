@@ -1,4 +1,4 @@
-//! Tokens: for an API key, by one that may make them; and by client credentials (RFC 6749, 4.4).
+//! Tokens: created for an API key by a caller with that right, or issued for client credentials (RFC 6749, 4.4).
 
 use super::{reply, tenant};
 use crate::auth::ClientError;
@@ -10,17 +10,18 @@ use crate::contracts::{Call, Reply};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// `{"expires-at":"2026-06-14T00:24:16Z"}` makes a token that is good until then.
+/// `{"expires-at":"2026-06-14T00:24:16Z"}` creates a token that is valid until that time.
 pub(super) fn make(control: &Control, call: &Call<'_>, key: &str) -> Result<Reply, Reject> {
     let tenant = tenant(&call.head)?;
     of_tenant(call, tenant)?;
     let body: Value = serde_json::from_slice(&call.body)
         .map_err(|error| Reject::malformed(format!("The body is not JSON: {error}")))?;
     let expires_at = body.get("expires-at").and_then(Value::as_str);
-    let expires_at = expires_at.ok_or_else(|| Reject::malformed("The body needs \"expires-at\", a time"))?;
+    let expires_at = expires_at
+        .ok_or_else(|| Reject::malformed("The field \"expires-at\" is required; it must be a time"))?;
     let at: jiff::Timestamp = expires_at
         .parse()
-        .map_err(|error| Reject::malformed(format!("\"expires-at\" is no time: {error}")))?;
+        .map_err(|error| Reject::malformed(format!("\"expires-at\" is not a valid time: {error}")))?;
     let known = control.auth.client(key)?.filter(|known| known.project.as_deref() == Some(tenant));
     let known = known.ok_or_else(|| Reject::new(Kind::NotFound, format!("No API key {key} for {tenant}")))?;
     let (made, token) =
@@ -34,7 +35,7 @@ fn seconds(at: Micros) -> String {
         .map_or_else(|_| at.to_string(), |at| at.to_string())
 }
 
-/// Refuses who is bound to another tenant.
+/// Refuses a caller that belongs to another tenant.
 pub(super) fn of_tenant(call: &Call<'_>, tenant: &str) -> Result<(), Reject> {
     if call.caller.allows_project(tenant) {
         return Ok(());
@@ -53,9 +54,9 @@ pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject>
     match form.get("grant_type") {
         Some("client_credentials") => {}
         None | Some("") => return bad("invalid_request", "grant_type is missing"),
-        Some(_) => return bad("unsupported_grant_type", "grant_type is client_credentials"),
+        Some(_) => return bad("unsupported_grant_type", "grant_type must be client_credentials"),
     }
-    let unknown = || refused(StatusCode::UNAUTHORIZED, "invalid_client", "Unknown client, or not its secret");
+    let unknown = || refused(StatusCode::UNAUTHORIZED, "invalid_client", "Unknown client or wrong secret");
     let Some((id, secret)) = form.client(call) else { return Ok(unknown()) };
     let known = control.auth.client(&id)?;
     if known.is_none_or(|known| known.project.as_deref().is_some_and(|own| own != tenant)) {

@@ -1,5 +1,5 @@
-//! Documents of one type that a contract owns: its connections, jobs, receivers. The catalog keeps them; in memory they are
-//! for no longer than a call.
+//! Documents of one type that a contract owns, such as its connections, jobs or receivers. The catalog stores them;
+//! they are in memory only during a call.
 
 use super::control::Control;
 use crate::catalog::{CatalogError, Object, ObjectError, ObjectKey};
@@ -18,20 +18,20 @@ pub struct Collection<T> {
     documents: PhantomData<fn() -> T>,
 }
 
-/// A document with what the catalog knows of it.
+/// A document with its metadata in the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document<T> {
     pub name: String,
     pub value: T,
-    /// 1 at first, one more with each change.
+    /// 1 for a new document, incremented by each change.
     pub version: u32,
     pub created_at: Micros,
     pub updated_at: Micros,
 }
 
 impl<T: Serialize + DeserializeOwned> Collection<T> {
-    /// `contract` keeps the documents of contracts apart, `kind` those of one contract. Both are in the catalog, so they
-    /// never change.
+    /// `contract` separates the documents of contracts, `kind` those of one contract. The catalog stores both, so they
+    /// must never change.
     pub fn new(control: Arc<Control>, contract: &'static str, kind: impl Into<Cow<'static, str>>) -> Self {
         Self { control, contract, kind: kind.into(), documents: PhantomData }
     }
@@ -64,7 +64,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             .transpose()
     }
 
-    /// All documents of a project, in the order of their names.
+    /// All documents of a project, ordered by name.
     pub fn all(&self, project: &str) -> Result<Vec<Document<T>>, CatalogError> {
         let found = self.control.catalog().objects(self.contract, project, &self.kind)?;
         found.into_iter().map(|object| self.document(object)).collect()
@@ -76,27 +76,31 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         found.into_iter().map(|(project, object)| Ok((project, self.document(object)?))).collect()
     }
 
-    /// The same for a start, which one bad document shall not prevent: what cannot be read is left out, and the log
-    /// tells of it.
+    /// Like [`Self::everywhere`], but skips and logs documents that cannot be read, so that one corrupted document does
+    /// not prevent a start.
     pub fn readable(&self) -> Result<Vec<(String, Document<T>)>, CatalogError> {
         let found = self.control.catalog().objects_everywhere(self.contract, &self.kind)?;
         let read = found.into_iter().filter_map(|(project, object)| match self.document(object) {
             Ok(document) => Some((project, document)),
             Err(error) => {
-                tracing::error!(project, error = crate::error::chain(&error), "a document is left out");
+                tracing::error!(
+                    project,
+                    error = crate::error::chain(&error),
+                    "skipped a document of the catalog that cannot be read"
+                );
                 None
             }
         });
         Ok(read.collect())
     }
 
-    /// Makes a document, which must not exist.
+    /// Creates a document, which must not exist yet.
     pub fn create(&self, project: &str, name: &str, value: &T) -> Result<Document<T>, ObjectError> {
         let json = self.json(name, value)?;
         Ok(self.document(self.control.catalog().create_object(self.key(project, name), &json)?)?)
     }
 
-    /// Replaces a document: the version `expected`, or whichever there is.
+    /// Replaces a document. If `expected` is set, the document must have that version.
     pub fn replace(
         &self,
         project: &str,
@@ -112,17 +116,17 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         )?)?)
     }
 
-    /// Whether there was one.
+    /// Deletes a document. Returns whether it existed.
     pub fn delete(&self, project: &str, name: &str) -> Result<bool, CatalogError> {
         self.control.catalog().delete_object(self.key(project, name))
     }
 
-    /// Deletes all but the newest of a project.
+    /// Deletes all but the `count` newest documents of a project.
     pub fn keep_newest(&self, project: &str, count: u32) -> Result<(), CatalogError> {
         self.control.catalog().keep_newest_objects(self.contract, project, &self.kind, count)
     }
 
-    /// Deletes those of a project that were made before a time.
+    /// Deletes the documents of a project that were created before a time.
     pub fn forget(&self, project: &str, created_before: Micros) -> Result<(), CatalogError> {
         self.control.catalog().forget_objects(self.contract, project, &self.kind, created_before)
     }

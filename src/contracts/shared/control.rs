@@ -1,6 +1,6 @@
-//! What every contract and the admin listener manage the daemon through: streams, tokens, the newest records, the clock. The
-//! wire words are the contracts' own, the work is done here. It knows no vendor, and nobody reaches the catalog
-//! through it but [`Collection`](super::collection::Collection).
+//! The interface through which every contract and the admin listener manage the daemon: streams, tokens, the newest
+//! records, the clock. Wire formats are left to the contracts. It does not depend on a vendor, and only
+//! [`Collection`](super::collection::Collection) gets direct access to the catalog.
 
 use super::receivers::Receivers;
 use crate::auth::Auth;
@@ -24,26 +24,26 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Everything that management calls work on. Most of it may block on the catalog's disk.
+/// Everything that management calls work on. Most methods may block on the catalog's disk.
 pub struct Control {
     catalog: Arc<Catalog>,
     pub auth: Arc<Auth>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
-    /// This daemon's log, as a UUID: what is here belongs to it.
+    /// The id of this daemon's log, a UUID. Everything in the data directory belongs to it.
     pub instance: String,
-    /// `server.public_url`: how clients reach the ingest listener, without a slash at its end; `None` where the
-    /// `Host` of the request says it.
+    /// `server.public_url`: the URL at which clients reach the ingest listener, without a trailing slash. `None` if the
+    /// `Host` header of the request determines it.
     pub public_url: Option<String>,
-    /// Whether the ingest listener speaks TLS.
+    /// Whether the ingest listener uses TLS.
     pub secure: bool,
     /// The newest records of a stream.
     pub newest: RecentRecords,
-    /// The newest requests to a stream as they came, each as CBOR, newest last.
+    /// The newest requests to a stream as received, each as CBOR, newest last.
     pub requests: RecentRequests,
-    /// The newest records of a stream that became no rows.
+    /// The newest records of a stream that were quarantined.
     pub errors: RecentErrors,
-    /// Records by their offsets.
+    /// Reads records by their offsets.
     pub records: Records,
     /// Endpoints whose requests go to several streams.
     pub receivers: Receivers,
@@ -51,7 +51,7 @@ pub struct Control {
     managing: Mutex<()>,
 }
 
-/// What a [`Control`] is made of.
+/// The parts of a [`Control`].
 pub struct Parts {
     pub catalog: Arc<Catalog>,
     pub auth: Arc<Auth>,
@@ -81,7 +81,7 @@ pub type RecentRequests = Arc<
         + Sync,
 >;
 
-/// Finds the newest records of a stream that became no rows, newest first.
+/// Finds the newest records of a stream that were quarantined, newest first.
 pub type RecentErrors = Arc<
     dyn Fn(Arc<Stream>, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Quarantined>, String>> + Send>>
         + Send
@@ -112,17 +112,17 @@ impl Control {
         &self.catalog
     }
 
-    /// To be held by a management call that changes what it has read.
+    /// The lock that a management call holds while it reads something and changes it.
     pub fn change(&self) -> MutexGuard<'_, ()> {
         self.managing.lock()
     }
 
-    /// A name for something new that nothing else has.
+    /// A unique id for a new object.
     pub fn new_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
     }
 
-    /// The address that goes into answers: as configured, otherwise as the client called it.
+    /// The base URL for answers: the configured one, otherwise the address that the client used.
     pub fn base_url(&self, headers: &http::HeaderMap) -> String {
         if let Some(url) = &self.public_url {
             return url.clone();
@@ -133,19 +133,19 @@ impl Control {
     }
 }
 
-/// Streams: what there is, made, changed and deleted.
+/// Streams: lists, creates, changes and deletes them.
 impl Control {
-    /// The streams as they are now. In memory.
+    /// The current streams, from memory.
     pub fn streams(&self) -> Guard<Arc<Streams>> {
         self.catalog.streams()
     }
 
-    /// Makes a stream: one synced transaction.
+    /// Creates a stream in one synced transaction.
     pub fn create_stream(&self, new: NewStream) -> Result<Arc<Stream>, CatalogError> {
         self.catalog.create_stream_with(new)
     }
 
-    /// Changes a stream: its schema must have the version `expected`, if one is given.
+    /// Changes a stream. If `expected` is set, its schema must have that version.
     pub fn alter_stream(
         &self,
         id: StreamId,
@@ -155,7 +155,7 @@ impl Control {
         self.catalog.alter_stream(id, expected, alter)
     }
 
-    /// What [`Control::alter_stream`] would change.
+    /// The changes that [`Control::alter_stream`] would make.
     pub fn changes(
         &self,
         id: StreamId,
@@ -165,19 +165,19 @@ impl Control {
         self.catalog.changes(id, expected, alter)
     }
 
-    /// Deletes a stream; its table stays.
+    /// Deletes a stream, but not its table.
     pub fn delete_stream(&self, id: StreamId) -> Result<Arc<Stream>, CatalogError> {
         self.catalog.delete_stream(id)
     }
 
-    /// Deletes a stream and its table: what is published of it is removed soon, what is not published yet never is.
+    /// Deletes a stream and its table. Published data is removed soon; unpublished data is never published.
     ///
     /// # Errors
-    /// [`CatalogError::NoSuchStream`] if it is deleted already.
+    /// [`CatalogError::NoSuchStream`] if it is already deleted.
     pub fn drop_stream(&self, id: StreamId) -> Result<(), CatalogError> {
         self.catalog.drop_stream(id)?;
         self.progress.drop_asked.notify_one();
-        // Who holds back files of it has nothing more to wait for.
+        // Wakes tasks that hold back files of the stream; they have nothing left to wait for.
         self.progress.release();
         Ok(())
     }
@@ -187,30 +187,30 @@ impl Control {
         self.catalog.schema_versions(id)
     }
 
-    /// Fields that are proposed as columns.
+    /// The fields that are proposed as columns.
     pub fn proposals(&self, id: StreamId) -> Result<Vec<Proposal>, CatalogError> {
         self.catalog.proposals(id)
     }
 
-    /// Places that declared columns may take: `limits.columns_max`.
+    /// The limit for declared columns: `limits.columns_max`.
     pub fn columns_max(&self) -> usize {
         self.catalog.columns_max()
     }
 }
 
-/// What became of records.
+/// The state of records.
 impl Control {
-    /// How far every stream is.
+    /// The progress of every stream.
     pub fn all_stream_progress(&self) -> Result<Vec<StreamProgress>, CatalogError> {
         self.catalog.progress()
     }
 
-    /// How far a stream is.
+    /// The progress of a stream.
     pub fn stream_progress(&self, id: StreamId) -> Result<StreamProgress, CatalogError> {
         self.catalog.stream_progress(id)
     }
 
-    /// The files of a stream by what became of them.
+    /// The files of a stream by kind and state.
     pub fn file_totals(&self, id: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.catalog.totals(id)
     }
@@ -220,42 +220,42 @@ impl Control {
         self.catalog.files(id, limit)
     }
 
-    /// What has been cut out of a stream's frames that were received since a time, in order.
+    /// The records that were cut out of a stream's frames received since a time, in order.
     pub fn cuts(&self, id: StreamId, since: Micros) -> Result<Vec<CutRecord>, CatalogError> {
         self.catalog.cuts_received(id, since, Micros::MAX)
     }
 
-    /// Whether the rows of an acknowledged request are published.
+    /// Returns whether the rows of an acknowledged request are published.
     pub fn is_published(&self, stream: &Stream, receipt: u64) -> bool {
         self.progress.is_published(stream.id, Lsn(receipt))
     }
 
-    /// Asks for the rows of an acknowledged request to be published soon.
+    /// Requests that the rows of an acknowledged request are published soon.
     pub fn publish_soon(&self, stream: &Stream, receipt: u64) {
         self.progress.ask(stream.id, Lsn(receipt));
     }
 
-    /// The newest records of a stream, newest last. For where it may block.
+    /// The newest records of a stream, newest last. Blocks.
     pub fn recent_records(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Value>, String> {
         tokio::runtime::Handle::current().block_on((self.newest)(stream, limit))
     }
 
-    /// The newest records of a stream that became no rows, newest first. For where it may block.
+    /// The newest records of a stream that were quarantined, newest first. Blocks.
     pub fn recent_errors(&self, stream: Arc<Stream>, limit: usize) -> Result<Vec<Quarantined>, String> {
         tokio::runtime::Handle::current().block_on((self.errors)(stream, limit))
     }
 
-    /// For each partition of a stream with numbered rows, the offset behind its last record. For where it may block.
+    /// For each partition of a stream with numbered rows, the offset after its last record. Blocks.
     pub fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
         tokio::runtime::Handle::current().block_on(self.records.end_offsets(stream))
     }
 
-    /// Records of a partition. For where it may block. See [`Records::read`].
+    /// The records of a partition, see [`Records::read`]. Blocks.
     pub fn read_records(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
         tokio::runtime::Handle::current().block_on(self.records.read(stream, range))
     }
 
-    /// Whether a mapping can be used. For where it may block.
+    /// Checks whether a mapping can be used. Blocks.
     pub fn check_mapping(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
         tokio::runtime::Handle::current().block_on(self.evaluator.check(mapping))
     }

@@ -1,6 +1,6 @@
-//! What all contracts share: the daemon's streams, tokens and clock ([`control`]), typed documents that outlive a start
-//! ([`collection`]), streams as requests name them ([`target`]), endpoints whose requests go to several streams
-//! ([`receivers`]), and the sections of the configuration that contracts are made from ([`sections`]). Nothing here knows a
+//! What all contracts share: the daemon's streams, tokens and clock ([`control`]), typed documents that survive
+//! restarts ([`collection`]), lookup of the streams that requests name ([`target`]), endpoints whose requests go to
+//! several streams ([`receivers`]), and the contracts' configuration sections ([`sections`]). Nothing here depends on a
 //! vendor.
 
 pub mod collection;

@@ -1,5 +1,5 @@
-//! Receivers: endpoints whose requests go to several streams at once, each with a mapping of its own. What they are
-//! follows from the documents that their contracts keep; this is what requests look into, in memory.
+//! Receivers: endpoints whose requests go to several streams at once, each with its own mapping. They are derived from
+//! the documents of their contracts and held in memory for the lookup by requests.
 
 use crate::auth::is_same;
 use crate::batch::{StreamId, Tag};
@@ -11,14 +11,15 @@ use std::sync::Arc;
 /// One endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
-    /// The stream that its requests are frames of. It has no table (`landing.table = false`), and its frames are kept as
-    /// long as log and archive reach back.
+    /// The stream that holds its requests as frames. It has no table (`landing.table = false`), and its frames are kept
+    /// as long as the log and the archive reach back.
     pub stream: StreamId,
-    /// What a request must know to be taken.
+    /// The secret that a request must present.
     pub secret: String,
-    /// Where its requests go, in the order in which answers tell of them. Their mappings are in their settings.
+    /// The destinations of its requests, in the order in which answers list them. Their mappings are in the settings of
+    /// their streams.
     pub exports: Vec<Export>,
-    /// What the contract wants to know when a request comes.
+    /// Data that the contract needs when it handles a request.
     pub about: Value,
 }
 
@@ -26,7 +27,7 @@ pub struct Receiver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
     pub stream: StreamId,
-    /// What its contract calls it, in answers.
+    /// Its name in the contract's answers.
     pub label: String,
 }
 
@@ -46,7 +47,7 @@ impl Receivers {
         self.0.load().get(&name(contract, project, id)).cloned()
     }
 
-    /// Those that there are now, in the order of contract, project and id.
+    /// The current receivers, ordered by contract, project and id.
     pub fn all(&self) -> Vec<(Name, Arc<Receiver>)> {
         let all = self.0.load();
         let mut all: Vec<_> =
@@ -55,7 +56,7 @@ impl Receivers {
         all
     }
 
-    /// Puts a receiver in, or in the place of what it was.
+    /// Adds a receiver or replaces it.
     pub fn set(&self, contract: Tag, project: &str, id: &str, receiver: Receiver) {
         let receiver = Arc::new(receiver);
         self.0.rcu(|all| {
@@ -75,7 +76,7 @@ impl Receivers {
 }
 
 impl Receiver {
-    /// Whether the secret is right.
+    /// Returns whether the secret is correct.
     pub fn knows(&self, secret: &str) -> bool {
         is_same(secret, &self.secret)
     }

@@ -1,4 +1,5 @@
-//! Streams as requests with records name them: found, or to be made, and whether the caller may send there.
+//! Resolves the stream that a request with records names: finds it or prepares its creation, and checks that the caller
+//! may send to it.
 
 use super::control::Control;
 use crate::auth::{AuthError, Caller, Need};
@@ -9,18 +10,18 @@ use crate::contracts::{Found, Target};
 use crate::schema::{Policy, StreamSettings};
 use std::sync::Arc;
 
-/// A stream as a request names it.
+/// The stream that a request names.
 #[derive(Debug, Clone, Copy)]
 pub struct Named<'a> {
-    /// What the contract calls a stream, where one does not exist.
+    /// The contract's noun for a stream, for the message that it does not exist.
     pub noun: &'static str,
     /// Name or id.
     pub name: &'a str,
-    /// The project that the request names, where the contract has projects.
+    /// The project that the request names, if the contract has projects.
     pub project: Option<&'a str>,
 }
 
-/// A stream that a first event makes, without a schema: it evolves with what comes.
+/// A stream that a first event creates. It has no schema and evolves with its data.
 pub fn evolving(name: &str, project: Option<&str>) -> NewStream {
     NewStream {
         name: name.to_owned(),
@@ -32,10 +33,10 @@ pub fn evolving(name: &str, project: Option<&str>) -> NewStream {
 }
 
 impl Named<'_> {
-    /// The project that the stream is looked for in: the one that is asked for, otherwise the caller's.
+    /// The project to search: the requested one, otherwise the caller's.
     ///
     /// # Errors
-    /// A refusal of a caller who is bound to another project.
+    /// The refusal of a caller that belongs to another project.
     pub fn project<'a>(&'a self, caller: &'a Caller) -> Result<Option<&'a str>, Reject> {
         if self.project.is_some_and(|project| !caller.allows_project(project)) {
             return Err(unread(AuthError::Project));
@@ -43,7 +44,8 @@ impl Named<'_> {
         Ok(self.project.or(caller.project.as_deref()))
     }
 
-    /// The stream of that name, or what `make` says is made of a first event; it is asked with the name and the project.
+    /// Finds the stream, or returns the stream to create for a first event, if `make` provides one for the name and the
+    /// project.
     pub fn find(
         &self,
         control: &Control,
@@ -57,7 +59,7 @@ impl Named<'_> {
             return Ok(Found { target: Target::Streams(Arc::clone(stream), Vec::new()), open: None });
         }
         caller.require(Need::Ingest(self.name)).map_err(unread)?;
-        // One of another project is not seen, and not made again.
+        // A stream of another project is not visible, but its name is taken.
         let taken = streams.named(self.name).is_some();
         let Some(new) = (!taken).then(|| make(self.name, project)).flatten() else {
             let message = format!("{} \"{}\" does not exist", self.noun, self.name);
@@ -68,7 +70,7 @@ impl Named<'_> {
     }
 }
 
-/// Those of the streams that are left, for a caller who may send to all of them; `None` if none is.
+/// The streams that still exist, for a caller that may send to all of them; `None` if none exists.
 pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<Option<Found>, Reject> {
     let streams = control.streams();
     let left = ids.iter().filter_map(|id| streams.get(*id)).filter(|stream| stream.deleted_at.is_none());
@@ -80,14 +82,14 @@ pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<
     Ok(Some(Found { target: Target::Streams(left.remove(0), left), open: None }))
 }
 
-/// Refuses a caller without the right, and a stream that takes no records.
+/// Refuses a caller without the right, and a stream that accepts no records.
 pub fn check_may_send(caller: &Caller, stream: &Stream) -> Result<(), Reject> {
-    // Rights are for names, also if the request has the id.
+    // Rights apply to names, even if the request has the id.
     caller.require(Need::Ingest(&stream.name)).map_err(unread)?;
     check_takes_requests(stream).map_err(Reject::close)
 }
 
-/// Refuses what would be stored and land nowhere, and what only a receiver makes rows of.
+/// Refuses a stream whose records would be stored but land nowhere, and a stream that only a receiver may write to.
 pub fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
     let landing = stream.settings.landing;
     let lands = landing.table || landing.raw.is_some();
@@ -95,11 +97,11 @@ pub fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
         return Ok(());
     }
     let name = &stream.name;
-    let what = format!("\"{name}\" takes events through its receiver only");
+    let what = format!("\"{name}\" only accepts events through its receiver");
     Err(Reject::new(Kind::Unprocessable, what))
 }
 
-/// Whether a project sees the stream. What was made without a project is in all of them.
+/// Returns whether the stream belongs to the project. A stream without a project belongs to every project.
 fn is_in(stream: &Stream, project: Option<&str>) -> bool {
     match (stream.settings.project.as_deref(), project) {
         (Some(own), Some(asked)) => own == asked,
@@ -107,7 +109,7 @@ fn is_in(stream: &Stream, project: Option<&str>) -> bool {
     }
 }
 
-/// A refusal before the body was read.
+/// A refusal before the body was read, which closes the connection.
 fn unread(error: AuthError) -> Reject {
     Reject::from(error).close()
 }

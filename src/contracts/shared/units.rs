@@ -1,4 +1,4 @@
-//! Sizes and times as people write them: `64MiB`, `100ms`, `7d`.
+//! Sizes and durations in a readable notation: `64MiB`, `100ms`, `7d`.
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
@@ -9,11 +9,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A length of time.
+/// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A length of time, or `off`.
+/// A duration, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalSpan(pub Option<Duration>);
 
@@ -21,7 +21,7 @@ pub struct OptionalSpan(pub Option<Duration>);
 pub enum UnitError {
     #[error("expected a size such as 512KiB, 64MiB or 2GiB, found {0:?}")]
     Size(String),
-    #[error("expected a time such as 50ms, 10s, 5m, 2h or 7d, found {0:?}")]
+    #[error("expected a duration such as 50ms, 10s, 5m, 2h or 7d, found {0:?}")]
     Span(String),
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Reads any of the types above from a string, with their own message on an error.
+/// Deserializes any of the types above from a string, and reports their own errors.
 struct FromText<T>(std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = UnitError>> Visitor<'_> for FromText<T> {
