@@ -1,4 +1,4 @@
-//! The difference between two schemas, and whether it loses something.
+//! The difference between two schemas, and whether it loses data.
 
 use super::{Column, Schema};
 use serde::Serialize;
@@ -22,7 +22,7 @@ pub enum Change {
         /// Whether the new type holds every value of the old one.
         wider: bool,
     },
-    /// Null or missing values, which were stored, are quarantined from now on.
+    /// Null or missing values, which were stored before, are quarantined from now on.
     Required {
         column: String,
     },
@@ -30,11 +30,11 @@ pub enum Change {
     Optional {
         column: String,
     },
-    /// Its default, its place in the record, or how integers are read as times.
+    /// Its default, its place in the record, or how integers are read as timestamps.
     Redefined {
         column: String,
     },
-    /// Values come from elsewhere in the record.
+    /// The column reads its values from another place in the record.
     Moved {
         column: String,
     },
@@ -42,7 +42,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether values that were stored under the old schema would not be under the new one.
+    /// Whether values that the old schema stored would no longer be stored.
     pub fn loses_data(&self) -> bool {
         match self {
             Self::Removed { .. } | Self::Required { .. } | Self::Moved { .. } => true,
@@ -61,17 +61,17 @@ impl std::fmt::Display for Change {
                 write!(f, "column '{column}' changes from {from} to {to}")
             }
             Self::Required { column } => {
-                write!(f, "column '{column}' takes no nulls any more and has no default")
+                write!(f, "column '{column}' no longer accepts nulls and has no default")
             }
-            Self::Optional { column } => write!(f, "column '{column}' may be null"),
-            Self::Redefined { column } => write!(f, "column '{column}' is defined anew"),
-            Self::Moved { column } => write!(f, "column '{column}' takes its values from elsewhere"),
-            Self::Reordered => write!(f, "the columns have another order"),
+            Self::Optional { column } => write!(f, "column '{column}' now accepts nulls"),
+            Self::Redefined { column } => write!(f, "the definition of column '{column}' changes"),
+            Self::Moved { column } => write!(f, "column '{column}' reads its values from a different path"),
+            Self::Reordered => write!(f, "the columns are in a different order"),
         }
     }
 }
 
-/// What changes from the old columns to the new ones, in the order of the new ones.
+/// The changes from the old columns to the new ones, in the order of the new ones.
 pub fn change(old: &Schema, new: &[Column]) -> Vec<Change> {
     let mut changes = Vec::new();
     for column in new {

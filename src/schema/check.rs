@@ -1,63 +1,63 @@
-//! Whether declared columns make a table.
+//! Checks that declared columns form a valid table.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::{Column, ColumnType, DECIMAL_DIGITS_MAX, PARTITIONS_MAX, Placement, TimeRule, system};
 use std::collections::{HashMap, HashSet};
 
-/// Longest directory of a stream.
+/// The maximum length of a stream's directory.
 const DIRECTORY_BYTES_MAX: usize = 512;
-/// Longest name of a declared column.
+/// The maximum length of a declared column's name.
 const NAME_BYTES_MAX: usize = 255;
-/// Keys from the record to a value at most.
+/// The maximum number of keys from the record to a value.
 const PATH_KEYS_MAX: usize = 32;
-/// Types within one another at most.
+/// The maximum nesting depth of a type.
 const DEPTH_MAX: usize = 16;
-/// Bytes of a fixed string at most.
+/// The maximum length of a fixed string, in bytes.
 const FIXED_BYTES_MAX: u32 = 1 << 20;
-/// Finer than nanoseconds no contract counts.
+/// No contract counts in units finer than nanoseconds.
 const EPOCH_DIGITS_MAX: u8 = 9;
 
-/// Why columns make no table.
+/// Why a set of columns is not a valid table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    #[error("a column's name has 1 to {NAME_BYTES_MAX} bytes")]
+    #[error("a column name must be 1 to {NAME_BYTES_MAX} bytes long")]
     Name,
-    #[error("the name '{0}' belongs to a system column")]
+    #[error("the name '{0}' is reserved for a system column")]
     Reserved(String),
-    #[error("there are two columns of the name '{0}'")]
+    #[error("duplicate column name '{0}'")]
     Twice(String),
     #[error("column '{column}': {reason}")]
     Column { column: String, reason: String },
-    #[error("columns '{first}' and '{second}' take their values from the same place in the record")]
+    #[error("columns '{first}' and '{second}' read their values from the same place in the record")]
     SamePath { first: String, second: String },
-    #[error("the value of column '{inner}' is within that of column '{outer}'")]
+    #[error("the value of column '{inner}' lies inside the value of column '{outer}'")]
     WithinPath { outer: String, inner: String },
-    #[error("the columns take {found} places of {max}")]
+    #[error("too many Parquet columns: {found}, the limit is {max}")]
     TooMany { found: usize, max: usize },
-    #[error("a schema of this policy needs at least one column")]
+    #[error("the stream's policy requires at least one declared column")]
     Empty,
-    #[error("a mapped stream has a mapping, and no other stream has one")]
+    #[error("a mapped stream requires a mapping, and no other stream may have one")]
     Mapping,
-    #[error("a mapped stream lands in its table and nowhere else")]
+    #[error("a mapped stream can land only in its table")]
     Landing,
     #[error(
-        "'{0}' is no directory: it has letters, digits, '_', '.', '-', '=' and '/' only, and none of its parts is empty, '.' or '..'"
+        "'{0}' is not a valid directory: use only letters, digits, '_', '.', '-', '=' and '/', and no path segment that is empty, '.' or '..'"
     )]
     Directory(String),
-    #[error("the directory '{0}' is that of another stream")]
+    #[error("the directory '{0}' already belongs to another stream")]
     DirectoryTaken(String),
-    #[error("the time rule's column '{0}' is no declared column of timestamps")]
+    #[error("the time rule's column '{0}' is not a declared timestamp column")]
     Time(String),
-    #[error("a stream has 1 to {PARTITIONS_MAX} partitions")]
+    #[error("a stream must have 1 to {PARTITIONS_MAX} partitions")]
     Partitions,
     #[error("column '{column}' cannot be a key: {reason}")]
     Key { column: String, reason: &'static str },
-    #[error("partitions, keys and the types of keys stay as they were when the stream was made")]
+    #[error("the partitions, the keys and the types of the keys cannot change after the stream is created")]
     Placement,
 }
 
 impl SchemaError {
-    /// Something is wrong with one column.
+    /// An error about one column.
     pub fn column(column: &Column, reason: impl Into<String>) -> Self {
         Self::Column { column: column.name.clone(), reason: reason.into() }
     }
@@ -83,14 +83,14 @@ pub(super) fn columns(columns: &[Column], places_max: usize) -> Result<(), Schem
         kind(&column.kind, 0).map_err(|reason| SchemaError::column(column, reason))?;
         let keys = column.keys().len();
         if keys == 0 || keys > PATH_KEYS_MAX {
-            return Err(SchemaError::column(column, format!("a path has 1 to {PATH_KEYS_MAX} keys")));
+            return Err(SchemaError::column(column, format!("a path must have 1 to {PATH_KEYS_MAX} keys")));
         }
         if column.epoch_digits.is_some_and(|digits| digits > EPOCH_DIGITS_MAX) {
-            let reason = format!("epoch_digits is {EPOCH_DIGITS_MAX} at most");
+            let reason = format!("epoch_digits must be at most {EPOCH_DIGITS_MAX}");
             return Err(SchemaError::column(column, reason));
         }
         if column.epoch_digits.is_some() && !has_times(&column.kind) {
-            return Err(SchemaError::column(column, "epoch_digits is for timestamps"));
+            return Err(SchemaError::column(column, "epoch_digits is valid only for timestamps"));
         }
     }
     paths(columns)
@@ -116,7 +116,7 @@ fn paths(columns: &[Column]) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Whether it is one of times, or of lists or maps of them.
+/// Whether the type is a timestamp, or a list or map of timestamps.
 fn has_times(kind: &ColumnType) -> bool {
     match kind {
         ColumnType::Timestamp => true,
@@ -145,24 +145,28 @@ fn has_times(kind: &ColumnType) -> bool {
 
 fn kind(of: &ColumnType, depth: usize) -> Result<(), String> {
     if depth > DEPTH_MAX {
-        return Err("its type is nested too deep".to_owned());
+        return Err("its type is nested too deeply".to_owned());
     }
     match of {
         ColumnType::FixedString(bytes) if !(1..=FIXED_BYTES_MAX).contains(bytes) => {
-            Err(format!("a fixed string has 1 to {FIXED_BYTES_MAX} bytes"))
+            Err(format!("a fixed string must be 1 to {FIXED_BYTES_MAX} bytes long"))
         }
         ColumnType::Decimal { precision, scale }
             if !(1..=DECIMAL_DIGITS_MAX).contains(precision) || scale > precision =>
         {
-            Err(format!("a decimal has 1 to {DECIMAL_DIGITS_MAX} digits, not more of them behind the point"))
+            Err(format!(
+                "a decimal must have a precision of 1 to {DECIMAL_DIGITS_MAX} and a scale no larger than it"
+            ))
         }
         ColumnType::List(item) | ColumnType::Map(item) => kind(item, depth + 1),
-        ColumnType::Struct(fields) if fields.is_empty() => Err("a struct has fields".to_owned()),
+        ColumnType::Struct(fields) if fields.is_empty() => {
+            Err("a struct must have at least one field".to_owned())
+        }
         ColumnType::Struct(fields) => {
             let mut names = HashSet::new();
             for field in fields {
                 if !names.insert(&field.name) {
-                    return Err(format!("there are two fields of the name '{}'", field.name));
+                    return Err(format!("duplicate field name '{}'", field.name));
                 }
                 kind(&field.kind, depth + 1)?;
             }
@@ -190,7 +194,7 @@ fn kind(of: &ColumnType, depth: usize) -> Result<(), String> {
     }
 }
 
-/// Whether files may stand there.
+/// Checks that the path is a valid directory for a stream's files.
 pub fn check_directory(path: &str) -> Result<(), SchemaError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'=');
     let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(is_plain);
@@ -199,8 +203,8 @@ pub fn check_directory(path: &str) -> Result<(), SchemaError> {
 }
 
 impl super::Rules {
-    /// Whether these rules can be kept; `places_max` is `limits.columns_max`. Defaults are checked where values are
-    /// read: `columns::check_defaults`.
+    /// Checks that these rules are valid; `places_max` is `limits.columns_max`. Defaults are checked where values
+    /// are parsed: `columns::check_defaults`.
     pub fn check(&self, places_max: usize) -> Result<(), SchemaError> {
         columns(&self.schema.columns, places_max)?;
         if self.policy.is_declared() && self.schema.columns.is_empty() {
@@ -231,10 +235,10 @@ impl super::Rules {
         }
         for (at, key) in placement.key.iter().enumerate() {
             let reason = match self.schema.named(key) {
-                _ if !self.policy.is_declared() => "the policy of the stream has no declared columns",
-                None => "there is no such column",
-                Some(_) if placement.key[..at].contains(key) => "it is one already",
-                Some(column) if !column.kind.is_key() => "values of its type cannot be keys",
+                _ if !self.policy.is_declared() => "the stream's policy has no declared columns",
+                None => "the stream has no such column",
+                Some(_) if placement.key[..at].contains(key) => "it is listed twice",
+                Some(column) if !column.kind.is_key() => "its type is not valid for a key",
                 Some(column) if column.default.is_some() => "it has a default",
                 Some(_) => continue,
             };
@@ -243,10 +247,10 @@ impl super::Rules {
         Ok(())
     }
 
-    /// Whether every row would be in the same partition under `next`.
+    /// Checks that every row would be in the same partition under `next`.
     ///
     /// # Errors
-    /// If it would not.
+    /// If some row would be in another partition.
     pub fn keeps_placement(&self, next: &Self) -> Result<(), SchemaError> {
         let key = self.placement.iter().flat_map(|placement| &placement.key);
         let kind = |rules: &Self, name: &str| rules.schema.named(name).map(|column| column.kind.clone());
@@ -258,7 +262,7 @@ impl super::Rules {
     fn check_time(&self, rule: &TimeRule) -> Result<(), SchemaError> {
         let column = self.schema.named(&rule.column);
         let timestamp = column.is_some_and(|column| column.kind == ColumnType::Timestamp);
-        // A raw stream has no columns that a time could be in.
+        // A raw stream has no column that could hold a time.
         if timestamp && self.policy != super::Policy::Raw {
             return Ok(());
         }

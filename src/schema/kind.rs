@@ -1,4 +1,4 @@
-//! The types of columns, their names, and which of them holds what another one holds.
+//! Column types, their names, and which type holds the values of which other.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::Column;
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::str::FromStr;
 
-/// Digits of a decimal at most: what 256 bits hold.
+/// The maximum number of digits of a decimal: what 256 bits hold.
 pub const DECIMAL_DIGITS_MAX: u8 = 76;
 
-/// Types within one another, at most.
+/// The maximum nesting depth of a type.
 const DEPTH_MAX: usize = 16;
 
 /// The type of a column.
@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 16;
 #[serde(rename_all = "lowercase")]
 pub enum ColumnType {
     String,
-    /// Text of at most so many bytes.
+    /// Text of at most this many bytes.
     FixedString(u32),
     Uuid,
     Int8,
@@ -30,7 +30,7 @@ pub enum ColumnType {
     UInt64,
     Float32,
     Float64,
-    /// Exact: `precision` digits, `scale` of them behind the point.
+    /// Exact: `precision` digits, `scale` of them after the point.
     Decimal {
         precision: u8,
         scale: u8,
@@ -39,10 +39,10 @@ pub enum ColumnType {
     /// Microseconds since the epoch, UTC.
     Timestamp,
     Date,
-    /// Bytes; in JSON as base64.
+    /// Bytes; base64 in JSON.
     Binary,
     List(Box<ColumnType>),
-    /// Text to values.
+    /// A map from text to values.
     Map(Box<ColumnType>),
     Struct(Vec<Column>),
     /// Any JSON value, as its source text.
@@ -50,7 +50,7 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
-    /// How many Parquet columns it takes.
+    /// The number of Parquet columns that the type takes.
     pub fn leaves(&self) -> usize {
         match self {
             Self::List(item) => item.leaves(),
@@ -78,7 +78,7 @@ impl ColumnType {
         }
     }
 
-    /// The type that would hold this column's values and also JSON values of `kind` (`string`, `number`, `boolean`,
+    /// The type that holds this column's values and also JSON values of `kind` (`string`, `number`, `boolean`,
     /// `array`, `object`) that did not fit it.
     pub fn wider(&self, kind: &str) -> &'static str {
         let with_numbers = match self {
@@ -110,7 +110,8 @@ impl ColumnType {
         }
     }
 
-    /// Whether its values may decide a row's partition: scalars that are equal if and only if they are written alike.
+    /// Whether its values may decide a row's partition: scalars that are equal if and only if their texts are
+    /// equal.
     pub fn is_key(&self) -> bool {
         match self {
             Self::String
@@ -165,7 +166,7 @@ impl ColumnType {
         }
     }
 
-    /// Sign and bits of an integer type.
+    /// Signedness and width in bits of an integer type.
     pub fn integer_bits(&self) -> Option<(bool, u8)> {
         Some(match self {
             Self::Int8 => (true, 8),
@@ -193,13 +194,13 @@ impl ColumnType {
         })
     }
 
-    /// Whether every value of `other` is one of this type too, unchanged.
+    /// Whether every value of `other` is also a value of this type, unchanged.
     pub fn holds(&self, other: &Self) -> bool {
         if self == other {
             return true;
         }
         match self {
-            // Any value has a JSON text, any scalar a text.
+            // Any value has a JSON text, any scalar a plain text.
             Self::Json => true,
             Self::String => match other {
                 Self::String
@@ -255,7 +256,7 @@ impl ColumnType {
         }
     }
 
-    /// Whether a decimal of so many digits, `scale` of them behind the point, holds its values.
+    /// Whether a decimal with this many digits, `scale` of them after the point, holds its values.
     fn is_within_decimal(&self, precision: u8, scale: u8) -> bool {
         if let Self::Decimal { precision: p, scale: s } = self {
             return scale >= *s && precision - scale >= p - s;
@@ -269,7 +270,7 @@ impl ColumnType {
         self.integer_bits().is_some_and(|bits| precision - scale >= digits(bits))
     }
 
-    /// As users read it, and write it: `list<struct<a: int64>>`. [`ColumnType::from_str`] reads it back.
+    /// The name that users read and write: `list<struct<a: int64>>`. [`ColumnType::from_str`] parses it.
     pub fn name(&self) -> String {
         let mut text = String::new();
         self.write_name(&mut text);
@@ -350,7 +351,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'_' | b'-' | b'.' | b'$')
 }
 
-/// A field's name, as a JSON string where it could not be told apart otherwise.
+/// Writes a field's name, as a JSON string where the plain name would be ambiguous.
 fn write_field_name(name: &str, text: &mut String) {
     if !name.is_empty() && name.bytes().all(is_plain) {
         text.push_str(name);
@@ -359,9 +360,9 @@ fn write_field_name(name: &str, text: &mut String) {
     }
 }
 
-/// Why a text names no type.
+/// Why a text is not a valid type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no column type: {reason}")]
+#[error("{text:?} is not a valid column type: {reason}")]
 pub struct TypeError {
     pub text: String,
     pub reason: &'static str,
@@ -374,7 +375,7 @@ impl FromStr for ColumnType {
         let mut reader = Reader { rest: text };
         let kind = reader.kind(0).and_then(|kind| {
             reader.skip_space();
-            if reader.rest.is_empty() { Ok(kind) } else { Err("something follows the type") }
+            if reader.rest.is_empty() { Ok(kind) } else { Err("unexpected text after the type") }
         });
         kind.map_err(|reason| TypeError { text: text.chars().take(200).collect(), reason })
     }
@@ -409,7 +410,7 @@ impl Reader<'_> {
 
     fn kind(&mut self, depth: usize) -> Result<ColumnType, &'static str> {
         if depth > DEPTH_MAX {
-            return Err("it is nested too deep");
+            return Err("it is nested too deeply");
         }
         let word = self.word().to_ascii_lowercase();
         if let Some((_, kind)) = SIMPLE.iter().find(|(name, _)| *name == word) {
@@ -439,7 +440,7 @@ impl Reader<'_> {
             "map" => {
                 self.take('<', "'<' is missing")?;
                 if self.kind(depth + 1)? != ColumnType::String {
-                    return Err("the keys of a map are strings");
+                    return Err("the keys of a map must be strings");
                 }
                 self.take(',', "',' is missing")?;
                 let value = self.kind(depth + 1)?;
@@ -447,7 +448,7 @@ impl Reader<'_> {
                 Ok(ColumnType::Map(Box::new(value)))
             }
             "struct" => self.fields(depth).map(ColumnType::Struct),
-            _ => Err("no such type"),
+            _ => Err("unknown type"),
         }
     }
 
@@ -456,7 +457,7 @@ impl Reader<'_> {
         let mut fields = Vec::new();
         loop {
             let name = self.field_name()?;
-            self.take(':', "':' is missing behind a field's name")?;
+            self.take(':', "':' is missing after a field name")?;
             fields.push(Column::new(name, self.kind(depth + 1)?));
             self.skip_space();
             match self.rest.strip_prefix(',') {
@@ -472,10 +473,10 @@ impl Reader<'_> {
         self.skip_space();
         if !self.rest.starts_with('"') {
             let name = self.word();
-            return if name.is_empty() { Err("a field's name is missing") } else { Ok(name.to_owned()) };
+            return if name.is_empty() { Err("a field name is missing") } else { Ok(name.to_owned()) };
         }
         let mut names = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
-        let name = names.next().and_then(Result::ok).ok_or("a field's name is no JSON string")?;
+        let name = names.next().and_then(Result::ok).ok_or("a field name is not a valid JSON string")?;
         let end = names.byte_offset();
         self.rest = self.rest.get(end..).unwrap_or_default();
         Ok(name)

@@ -1,4 +1,4 @@
-//! What a stream's columns are, and what is done with records that do not fit them. Plain data, kept in the catalog as
+//! The columns of a stream, and the rules for records that do not fit them. Plain data, stored in the catalog as
 //! JSON.
 
 mod change;
@@ -25,19 +25,20 @@ pub struct Column {
     pub name: String,
     #[serde(rename = "type")]
     pub kind: ColumnType,
-    /// Whether a row may have no value in it. A rule for what comes; in files every column may be null.
+    /// Whether a row may lack a value here. Applies to incoming records; in files every column is nullable.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub nullable: bool,
-    /// Stands for a value that is missing or null.
+    /// Replaces a missing or null value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
-    /// Keys from the record down to the value. `None`: the record's own field of the column's name.
+    /// Keys from the record down to the value. `None`: the record's top-level field with the column's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Vec<String>>,
-    /// The type in the words of the contract by which it was declared, to be echoed.
+    /// The type as the declaring contract spells it, echoed back to clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<String>,
-    /// Of a timestamp: an integer counts units of 10^-n seconds since the epoch. `None`: an integer is no timestamp.
+    /// For a timestamp: an integer counts units of 10^-n seconds since the epoch. `None`: integers are not valid
+    /// timestamps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_digits: Option<u8>,
 }
@@ -52,7 +53,7 @@ fn yes() -> bool {
 }
 
 impl Column {
-    /// A column that may be null and takes the record's field of its own name.
+    /// A nullable column that reads the record's field with its own name.
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
         Self {
             name: name.into(),
@@ -70,7 +71,7 @@ impl Column {
         self.declared.clone().unwrap_or_else(|| self.kind.name())
     }
 
-    /// Whether what is missing stands for the time of receipt.
+    /// Whether the time of receipt replaces a missing value.
     pub fn is_receipt_time(&self) -> bool {
         self.kind.is_of_time() && self.default.as_ref().is_some_and(|default| default == RECEIPT_TIME)
     }
@@ -84,7 +85,7 @@ impl Column {
 /// The columns of a stream's table, without the system columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
-    /// Grows by one with each change. 0: nothing has come yet.
+    /// Grows by one with each change. 0: no record has arrived yet.
     pub version: u32,
     pub columns: Vec<Column>,
 }
@@ -94,32 +95,32 @@ pub const RECEIPT_TIME: &str = "now()";
 
 /// Columns that Forebay adds to every table.
 pub mod system {
-    /// Fields that have no column, or whose value does not fit it: a JSON object as text.
+    /// Fields without a column, or with a value that does not fit it: a JSON object as text.
     pub const RESCUED: &str = "_rescued";
     /// When the request was received.
     pub const RECEIVED_AT: &str = "_received_at";
-    /// Log sequence number of the request.
+    /// The request's log sequence number.
     pub const LSN: &str = "_lsn";
-    /// Number of the record in its request, from 0.
+    /// The record's index in its request, from 0.
     pub const RECORD: &str = "_record";
-    /// Where rows are numbered: the row's partition,
+    /// Where rows are numbered: the row's partition.
     pub const PARTITION: &str = "_partition";
-    /// and its number there, from 0.
+    /// Where rows are numbered: the row's offset in its partition, from 0.
     pub const OFFSET: &str = "_offset";
 
-    /// A field of that name in a record goes to [`RESCUED`].
+    /// A record's field with a reserved name goes to [`RESCUED`].
     pub fn is_reserved(name: &str) -> bool {
         [RESCUED, RECEIVED_AT, LSN, RECORD].contains(&name)
     }
 
-    /// The same for the names that only streams with numbered rows have.
+    /// The same for the names that only streams with numbered rows reserve.
     pub fn is_of_placement(name: &str) -> bool {
         [PARTITION, OFFSET].contains(&name)
     }
 }
 
 impl Schema {
-    /// How many Parquet columns there are.
+    /// The number of Parquet columns.
     pub fn leaves(&self) -> usize {
         self.columns.iter().map(|column| column.kind.leaves()).sum()
     }

@@ -1,4 +1,4 @@
-//! What a stream does with its records, besides their columns.
+//! Everything a stream configures about its records except the columns.
 
 use super::{Column, ColumnType, Schema};
 use crate::batch::{BodyKind, StreamId};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What becomes of records that do not fit the columns.
+/// How a stream treats records that do not fit its columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
@@ -19,13 +19,13 @@ pub enum Policy {
     Propose,
     /// New fields are ignored and counted; rows with a value that does not fit are quarantined.
     Strict,
-    /// One column with the record as it came.
+    /// One column with the record exactly as received.
     Raw,
-    /// The texts that a [`Mapping`] makes of a request.
+    /// The texts that a [`Mapping`] produces from a request.
     Mapped,
 }
 
-/// The name of the one column of a `raw` stream.
+/// The name of the only column of a `raw` stream.
 pub const RAW_COLUMN: &str = "data";
 
 impl Policy {
@@ -41,7 +41,7 @@ impl Policy {
         }
     }
 
-    /// Whether its columns are those that were declared, and no others.
+    /// Whether its columns are exactly the declared ones.
     pub fn is_declared(self) -> bool {
         matches!(self, Self::Propose | Self::Strict)
     }
@@ -59,44 +59,44 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|policy| policy.name() == text);
         found.ok_or_else(|| {
-            format!("no policy is called {text:?}; there are evolve, propose, strict, raw and mapped")
+            format!("unknown policy {text:?}: expected evolve, propose, strict, raw or mapped")
         })
     }
 }
 
-/// What becomes of a request with a record that is no JSON object.
+/// How a request with a record that is not a JSON object is handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadLine {
-    /// It is quarantined, the others are stored.
+    /// The bad record is quarantined, the others are stored.
     #[default]
     Quarantine,
-    /// The request is refused and nothing is stored.
+    /// The request is rejected and nothing is stored.
     Reject,
 }
 
-/// What the columns of a quarantine table are.
+/// The columns of a quarantine table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuarantineLayout {
     /// `raw`, `reason`, `offset`.
     #[default]
     Plain,
-    /// Every column as text, and Tinybird's `c__error_column`, `c__error`, `c__import_id`, `insertion_date`, with the
-    /// untouched record in `c__raw`.
+    /// Every column as text, plus Tinybird's `c__error_column`, `c__error`, `c__import_id` and `insertion_date`,
+    /// with the untouched record in `c__raw`.
     Tinybird,
 }
 
-/// Which times are taken. A row outside is quarantined with the reason; the request is not refused.
+/// The accepted range of row times. A row outside it is quarantined with the reason; the request is not rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeRule {
-    /// A declared column of timestamps.
+    /// A declared timestamp column.
     pub column: String,
-    /// Seconds by which a row's time may be before its arrival.
+    /// The maximum number of seconds by which a row's time may precede its arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<u64>,
-    /// Seconds by which it may be after it.
+    /// The maximum number of seconds by which it may follow its arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early: Option<u64>,
     /// Whether a row without a time is quarantined.
@@ -104,13 +104,13 @@ pub struct TimeRule {
     pub required: bool,
 }
 
-/// What a stream's records become, besides frames of the log.
+/// What Forebay writes for a stream's records besides the frames of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Landing {
-    /// Rows of its table.
+    /// Rows of the stream's table.
     pub table: bool,
-    /// Files of the records as they came.
+    /// Files with the records as received.
     pub raw: Option<RawFormat>,
 }
 
@@ -127,19 +127,19 @@ pub enum RawFormat {
     Cbor,
 }
 
-/// Whether a stream takes records.
+/// Whether a stream accepts records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     #[default]
     Active,
-    /// They are answered as if they were taken, and counted.
+    /// Records are acknowledged as if they were stored, and counted.
     Drop,
-    /// They are refused.
+    /// Records are rejected.
     Reject,
 }
 
-/// What the bodies of a stream are, where a contract has streams of one kind only.
+/// The body format of a stream, in contracts where each stream has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payload {
@@ -160,20 +160,20 @@ impl Payload {
     }
 }
 
-/// When a stream's file is written: when the first of these holds. In the place of `compactor.max_age`, `max_bytes` and
+/// When a stream's file is written: as soon as one of these holds. Replaces `compactor.max_age`, `max_bytes` and
 /// `max_rows`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conditions {
     /// Rows.
     pub count: Option<u64>,
-    /// Bytes of their source: of the records, or of the values that a mapping made.
+    /// Bytes of their source: of the records, or of the values that a mapping produced.
     pub bytes: Option<u64>,
     /// Age of the first row.
     pub age_seconds: Option<u64>,
 }
 
-/// What may be said of a stream besides its name, policy and columns. Fields that are not given have their defaults.
+/// The settings of a stream besides its name, policy and columns. Settings that are not given have their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamSettings {
@@ -181,27 +181,28 @@ pub struct StreamSettings {
     pub on_bad_line: OnBadLine,
     pub time: Option<TimeRule>,
     pub quarantine: QuarantineLayout,
-    /// Which of a vendor's projects it belongs to.
+    /// The vendor's project that the stream belongs to.
     pub project: Option<String>,
-    /// Partitions in which its rows are numbered. 0: they are not. Never changes.
+    /// The number of partitions in which its rows are numbered. 0: rows are not numbered. Never changes.
     pub partitions: u32,
-    /// Declared columns whose values decide a row's partition. None: each request's rows go round. Never changes.
+    /// Declared columns whose values decide a row's partition. Empty: the rows of each request are distributed
+    /// round-robin. Never changes.
     pub key: Vec<String>,
     pub landing: Landing,
     pub mode: Mode,
-    /// `None`: what comes first decides, in contracts where it matters.
+    /// `None`: the first request decides, in contracts where it matters.
     pub payload: Option<Payload>,
-    /// Of XML: the name of the elements that are records. `None`: the children of the root are.
+    /// For XML: the name of the elements that are records. `None`: the children of the root element.
     pub row_tag: Option<String>,
     pub conditions: Option<Conditions>,
-    /// The table's directory at the destination, if it is not the stream's name. No two streams have the same.
+    /// The table's directory at the destination, if it differs from the stream's name. Unique among streams.
     pub directory: Option<String>,
-    /// Of a `mapped` stream: what its columns are made of. It belongs to the versions of its schema.
+    /// For a `mapped` stream: how its columns are produced. Part of the versions of its schema.
     #[serde(with = "shared")]
     pub mapping: Option<Arc<Mapping>>,
-    /// The receiver that it is an export of: it may be given events that came before there was an export.
+    /// The receiver that this stream exports: it may be given events that arrived before the export existed.
     pub receiver: Option<StreamId>,
-    /// What a contract must echo: engine, granularity, and so on.
+    /// Vendor settings that a contract must echo: engine, granularity, and so on.
     pub vendor: Map<String, Value>,
 }
 
@@ -214,33 +215,33 @@ impl StreamSettings {
     }
 }
 
-/// Partitions of a stream at most: each takes 16 bytes of a frame.
+/// The maximum number of partitions of a stream: each takes 16 bytes of a frame.
 pub const PARTITIONS_MAX: u32 = 1024;
 
-/// Which partition of its stream a row is in.
+/// How the partition of a row is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// How many there are.
+    /// The number of partitions.
     pub partitions: u32,
-    /// The columns whose values decide. None: each request's rows go round.
+    /// The columns whose values decide. Empty: the rows of each request are distributed round-robin.
     pub key: Vec<String>,
 }
 
-/// How records become rows: all that a version of a schema stands for.
+/// How records become rows: everything that a version of a schema covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     pub policy: Policy,
     pub schema: Arc<Schema>,
     pub time: Option<TimeRule>,
-    /// If rows are numbered within partitions.
+    /// Set if rows are numbered within partitions.
     pub placement: Option<Arc<Placement>>,
-    /// Of the policy `mapped`.
+    /// Set for the policy `mapped`.
     pub mapping: Option<Arc<Mapping>>,
-    /// The table's directory at the destination, if it is not the stream's name.
+    /// The table's directory at the destination, if it differs from the stream's name.
     pub directory: Option<String>,
 }
 
-/// What is shared is written as what it is.
+/// Serializes the shared value itself.
 mod shared {
     use super::{Arc, Mapping};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -255,13 +256,13 @@ mod shared {
     }
 }
 
-/// The columns of a table of this mapping.
+/// The columns of a table with this mapping.
 pub fn mapped_columns(mapping: &Mapping) -> Vec<Column> {
     mapping.columns.iter().map(|column| Column::new(&column.name, ColumnType::String)).collect()
 }
 
 impl Rules {
-    /// The same with the columns that rows have: those of the mapping, also where the table has others.
+    /// The same rules with the columns that rows have: those of the mapping, even where the table has others.
     #[must_use]
     pub fn of_rows(self) -> Self {
         match &self.mapping {
@@ -274,7 +275,8 @@ impl Rules {
         }
     }
 
-    /// Why rows of these rules are no rows of the table as it is `now`; `None` if they are, or belong to another table.
+    /// Why rows under these rules do not fit the table as it is `now`. `None` if they fit, or belong to another
+    /// table.
     pub fn misfit(&self, now: &Self) -> Option<String> {
         let mapping = self.mapping.as_deref().filter(|_| self.directory == now.directory)?;
         let table = &now.schema;
@@ -288,11 +290,11 @@ impl Rules {
         (!fits).then(|| {
             let found = table.columns.iter().map(|column| column.name.as_str()).collect();
             let made = mapping.columns.iter().map(|column| column.name.as_str()).collect();
-            format!("the columns of the table are {}, those of the mapping {}", names(found), names(made))
+            format!("the table has the columns {}, the mapping has {}", names(found), names(made))
         })
     }
 
-    /// Whether what becomes of a record can be told only with the columns at hand, so that it is decided before the
+    /// Whether the outcome of a record depends on the columns of the moment, so that it is decided before the
     /// answer and noted in the frame.
     pub fn are_judged(&self) -> bool {
         self.policy.is_declared() || self.time.is_some()

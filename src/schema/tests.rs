@@ -1,4 +1,4 @@
-//! Schemas: names of types, what is refused, what a change loses.
+//! Schemas: type names, validation, and which changes lose data.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn columns_of_older_catalogs_are_read() {
     let columns: Vec<Column> = serde_json::from_str(old).unwrap();
     assert_eq!(columns[0], Column::new("a", ColumnType::Int64));
     assert_eq!(columns[1].kind.name(), "struct<x: list<string>>");
-    assert_eq!(serde_json::to_string(&columns).unwrap(), old, "what is not said is not written");
+    assert_eq!(serde_json::to_string(&columns).unwrap(), old, "unset settings are not written");
 }
 
 #[test]
@@ -67,24 +67,27 @@ fn columns_that_make_no_table_are_refused() {
         path: Some(path.iter().map(|key| (*key).to_owned()).collect()),
         ..int(name)
     };
-    check(vec![], "a schema of this policy needs at least one column");
-    check(vec![int("")], "a column's name has 1 to 255 bytes");
-    check(vec![int("_lsn")], "the name '_lsn' belongs to a system column");
-    check(vec![int("a"), int("a")], "there are two columns of the name 'a'");
-    check((0..6).map(|n| int(&n.to_string())).collect(), "the columns take 6 places of 5");
+    check(vec![], "the stream's policy requires at least one declared column");
+    check(vec![int("")], "a column name must be 1 to 255 bytes long");
+    check(vec![int("_lsn")], "the name '_lsn' is reserved for a system column");
+    check(vec![int("a"), int("a")], "duplicate column name 'a'");
+    check((0..6).map(|n| int(&n.to_string())).collect(), "too many Parquet columns: 6, the limit is 5");
     check(
         vec![int("a"), at("b", &["a"])],
-        "columns 'a' and 'b' take their values from the same place in the record",
+        "columns 'a' and 'b' read their values from the same place in the record",
     );
-    check(vec![at("a_b", &["a", "b"]), int("a")], "the value of column 'a_b' is within that of column 'a'");
-    check(vec![at("a", &[])], "column 'a': a path has 1 to 32 keys");
+    check(
+        vec![at("a_b", &["a", "b"]), int("a")],
+        "the value of column 'a_b' lies inside the value of column 'a'",
+    );
+    check(vec![at("a", &[])], "column 'a': a path must have 1 to 32 keys");
     let decimal = ColumnType::Decimal { precision: 3, scale: 4 };
     check(
         vec![Column::new("d", decimal)],
-        "column 'd': a decimal has 1 to 76 digits, not more of them behind the point",
+        "column 'd': a decimal must have a precision of 1 to 76 and a scale no larger than it",
     );
     let digits = Column { epoch_digits: Some(3), ..int("n") };
-    check(vec![digits], "column 'n': epoch_digits is for timestamps");
+    check(vec![digits], "column 'n': epoch_digits is valid only for timestamps");
 }
 
 #[test]
@@ -103,20 +106,20 @@ fn keys_are_exact_and_stay_as_they_are() {
     let of_key = |partitions, key: &[&str]| rules(Policy::Strict, partitions, key, &columns);
     check(of_key(4, &["a", "b"]), "");
     check(of_key(1024, &[]), "");
-    check(of_key(1025, &[]), "a stream has 1 to 1024 partitions");
-    check(of_key(0, &["a"]), "a stream has 1 to 1024 partitions");
-    check(of_key(4, &["a", "a"]), "column 'a' cannot be a key: it is one already");
-    check(of_key(4, &["x"]), "column 'x' cannot be a key: there is no such column");
+    check(of_key(1025, &[]), "a stream must have 1 to 1024 partitions");
+    check(of_key(0, &["a"]), "a stream must have 1 to 1024 partitions");
+    check(of_key(4, &["a", "a"]), "column 'a' cannot be a key: it is listed twice");
+    check(of_key(4, &["x"]), "column 'x' cannot be a key: the stream has no such column");
     for float in ["c", "d"] {
-        let expected = format!("column '{float}' cannot be a key: values of its type cannot be keys");
+        let expected = format!("column '{float}' cannot be a key: its type is not valid for a key");
         check(of_key(4, &[float]), &expected);
     }
     check(rules(Policy::Evolve, 4, &[], &[]), "");
-    let expected = "column 'a' cannot be a key: the policy of the stream has no declared columns";
+    let expected = "column 'a' cannot be a key: the stream's policy has no declared columns";
     check(rules(Policy::Evolve, 4, &["a"], &columns), expected);
     check(
         rules(Policy::Strict, 1, &[], &[("_offset", "int64")]),
-        "the name '_offset' belongs to a system column",
+        "the name '_offset' is reserved for a system column",
     );
     check(rules(Policy::Strict, 0, &[], &[("_offset", "int64")]), "");
     let before = of_key(4, &["a"]);
@@ -159,9 +162,9 @@ fn a_change_knows_what_it_loses() {
     check(
         vec![column("c", "list<int8>"), required],
         &[
-            ("column 'a' takes no nulls any more and has no default", true),
+            ("column 'a' no longer accepts nulls and has no default", true),
             ("column 'b' is removed", true),
-            ("the columns have another order", false),
+            ("the columns are in a different order", false),
         ],
     );
 }

@@ -205,8 +205,8 @@ fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
     refused("name=ev&format=xml", "<a/>", "format 'xml' is not supported");
     refused("name=ev&url=http://169.254.169.254/", "", "Forebay does not fetch URLs");
     refused(&format!("name=ev&schema={}", encoded("a Int17")), "", "column 'a': 'Int17' is not a type");
-    refused(&format!("name=ev&schema={}", encoded("a Int8, a Int16")), "", "two columns of the name 'a'");
-    refused(&format!("name=ev&schema={}", encoded("_lsn Int64")), "", "belongs to a system column");
+    refused(&format!("name=ev&schema={}", encoded("a Int8, a Int16")), "", "duplicate column name 'a'");
+    refused(&format!("name=ev&schema={}", encoded("_lsn Int64")), "", "is reserved for a system column");
     refused(&format!("name=1st&schema={}", encoded("a Int8")), "", "stream's name starts with");
     refused(&format!("name=ev_quarantine&schema={}", encoded("a Int8")), "", "belong to quarantine tables");
     refused(&format!("name=ev&schema={}", encoded("a Int8 DEFAULT 'x'")), "", "default");
@@ -410,7 +410,7 @@ fn columns_are_added_and_what_would_lose_data_is_refused() {
         ("ttl=1".to_owned(), "'ttl' is not supported"),
         (String::new(), "There were no operations to perform"),
         (schema("a"), "it has no type"),
-        (schema("a Int32, a Int32"), "two columns of the name 'a'"),
+        (schema("a Int32, a Int32"), "duplicate column name 'a'"),
     ] {
         let refused = alter(&form);
         assert!(refused.status == 400 && error(&refused).contains(part), "{form}: {}", refused.text());

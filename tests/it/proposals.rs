@@ -135,8 +135,8 @@ fn what_cannot_be_accepted_is_refused() {
     };
     check(&json!({"accept": [{"path": ["m"]}]}), 404, "no field is proposed");
     check(&json!({"accept": [{"path": ["n"], "type": "int99"}]}), 400, "no column type");
-    check(&json!({"accept": [{"path": ["n"], "name": "a"}]}), 400, "two columns of the name 'a'");
-    check(&json!({"accept": [{"path": ["n"]}, {"path": ["n"]}]}), 400, "two columns of the name 'n'");
+    check(&json!({"accept": [{"path": ["n"], "name": "a"}]}), 400, "duplicate column name 'a'");
+    check(&json!({"accept": [{"path": ["n"]}, {"path": ["n"]}]}), 400, "duplicate column name 'n'");
     check(&json!({"accept": [{"path": ["n"], "default": "x"}]}), 400, "its default");
     check(&json!({"accept": "some"}), 400, "'accept' is");
     check(&json!({"version": 7, "accept": "all"}), 409, "version 1, not 7");

@@ -78,7 +78,7 @@ fn what_is_no_sample_makes_no_stream() {
     refused("name=ev", b"{}\n{\"a\":null}", 400, "have no fields");
     refused("name=ev", b"[{\"a\":1}", 400, "not a JSON document");
     refused("name=ev", wide.as_bytes(), 400, "more than 1000 fields");
-    refused("name=ev&policy=freestyle", b"{\"a\":1}", 400, "no policy is called");
+    refused("name=ev&policy=freestyle", b"{\"a\":1}", 400, "unknown policy");
     refused("name=1st", b"{\"a\":1}", 400, "stream's name starts with");
     refused("name=ev_quarantine", b"{\"a\":1}", 400, "belong to quarantine tables");
     refused("name=ev", &gzip(&vec![b' '; 64 << 20]), 413, "exceeds");

@@ -148,7 +148,7 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     };
     check("e", &strict(json!([])), 400, "needs at least one column");
     check("e", &strict(columns("a int99")), 400, "no column type");
-    check("e", &strict(columns("a int8; a int8")), 400, "two columns of the name 'a'");
+    check("e", &strict(columns("a int8; a int8")), 400, "duplicate column name 'a'");
     check("e", &strict(columns("_lsn int8")), 400, "system column");
     check("e", &strict(columns("a decimal(99, 2)")), 400, "1 to 76 digits");
     check("e", &strict(json!([{"name": "a"}])), 400, "missing field `type`");
@@ -156,14 +156,14 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is no int8");
     check("e", &strict(json!([{"name": "a", "type": "int8", "path": []}])), 400, "1 to 32 keys");
     check("e", &json!({"policy": "freestyle"}), 400, "unknown variant");
-    check("e", &json!({"policy": "mapped"}), 400, "a mapped stream has a mapping");
+    check("e", &json!({"policy": "mapped"}), 400, "a mapped stream requires a mapping");
     check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "no declared column of timestamps");
     check("e", &json!({"settings": {"colour": "red"}}), 400, "unknown field");
     check("e", &json!([]), 400, "the body is not as it should be");
     check("9lives", &strict(columns("a int8")), 400, "a stream's name starts with");
     check("a_quarantine", &strict(columns("a int8")), 400, "quarantine tables");
     let many: Vec<String> = (0..1001).map(|n| format!("c{n} int8")).collect();
-    check("e", &strict(columns(&many.join(";"))), 400, "1001 places of 1000");
+    check("e", &strict(columns(&many.join(";"))), 400, "too many Parquet columns: 1001, the limit is 1000");
     refused(&request(daemon.admin, "PUT", "/admin/v1/streams/e", &[], b"{"), 400, "not as it should be");
     refused(&admin(&daemon, "PATCH", "e", &json!({})), 404, "no stream");
     assert_eq!(daemon.get("/admin/v1/streams").json()["streams"], json!([]));
@@ -180,7 +180,7 @@ fn a_change_that_would_lose_data_is_refused_unless_forced_and_the_rows_stay() {
     };
     refused(&change("", 1, "a int32; b string"), 409, "column 'c' is removed");
     refused(&change("", 1, "a int16; b string; c string"), 409, "column 'a' changes from int32 to int16");
-    refused(&change("", 1, "a int32!; b string; c string"), 409, "takes no nulls any more");
+    refused(&change("", 1, "a int32!; b string; c string"), 409, "no longer accepts nulls");
     let dry = change("?dry=true", 1, "a int64; b string; d date");
     assert_eq!((dry.status, &dry.json()["version"]), (200, &json!(1)));
     let texts: Vec<_> = dry.json()["changes"].as_array().unwrap().iter().map(|c| c["text"].clone()).collect();

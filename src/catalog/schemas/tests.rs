@@ -140,13 +140,13 @@ fn bad_columns_are_refused_and_nothing_is_made() {
     let made = catalog.create_stream_with(strict("s", vec![default]));
     assert_eq!(made.unwrap_err().to_string(), "column 'a': its default \"x\" is no int64");
     let made = catalog.create_stream_with(strict("s", (0..4).map(|n| int(&format!("c{n}"))).collect()));
-    assert_eq!(made.unwrap_err().to_string(), "the columns take 4 places of 3");
+    assert_eq!(made.unwrap_err().to_string(), "too many Parquet columns: 4, the limit is 3");
     let time = TimeRule { column: "a".to_owned(), late: None, early: None, required: true };
     let settings = StreamSettings { time: Some(time), ..StreamSettings::default() };
     let made = catalog.create_stream_with(NewStream { settings, ..strict("s", vec![int("a")]) });
     assert_eq!(
         made.unwrap_err().to_string(),
-        "the time rule's column 'a' is no declared column of timestamps"
+        "the time rule's column 'a' is not a declared timestamp column"
     );
     assert!(catalog.streams().is_empty());
 }
