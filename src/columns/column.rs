@@ -1,7 +1,8 @@
-//! One column being built: values go in from a parser, an Arrow array comes out.
+//! One column under construction: takes values from a parser and produces an Arrow array.
 //!
-//! A column may lag behind the rows: what is missing at the end of a row is null, or the column's default, and is filled
-//! in when the next value comes. So a row costs as much as it has fields, not as much as the table has columns.
+//! A column may lag behind the rows: a missing value becomes null or the column's default, and is filled in when
+//! the next value arrives. The cost of a row therefore depends on the number of its fields, not on the number of
+//! columns in the table.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::data::{Data, Text, Validity};
@@ -16,14 +17,14 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::collections::HashSet;
 
-/// What is learnt about a row besides its values.
+/// What reading a row yields besides its values.
 #[derive(Debug, Default)]
 pub(super) struct Row<'a> {
-    /// A key came twice: the row is to be read again, last value first.
+    /// A key occurred twice: the row must be read again so that the last value wins.
     pub(super) duplicate_key: bool,
     /// Values that have no column, or do not fit theirs.
     pub(super) misfits: Vec<Misfit<'a>>,
-    /// Values without a column are counted here instead.
+    /// If set, values without a column are counted in `ignored` and not kept as misfits.
     pub(super) ignore_extras: bool,
     pub(super) ignored: u64,
 }
@@ -33,11 +34,11 @@ pub(super) struct Misfit<'a> {
     /// Keys from the record down to the value, as their source text between the quotes.
     pub(super) path: Vec<Vec<u8>>,
     pub(super) raw: &'a [u8],
-    /// It has no column, rather than a column of another type.
+    /// The value has no column, as opposed to one of another type.
     pub(super) extra: bool,
 }
 
-/// Misfits among which a key is looked for one by one.
+/// Up to this many misfits, a key is searched for linearly.
 const MISFITS_SEARCHED_MAX: usize = 64;
 
 impl<'a> Row<'a> {
@@ -45,7 +46,8 @@ impl<'a> Row<'a> {
         Self { ignore_extras, ..Self::default() }
     }
 
-    /// Takes a value whose key has no column. A null is nothing to keep, unless it stands for a value before it.
+    /// Takes a value whose key has no column. A null needs no storage unless it overrides an earlier value of the
+    /// key.
     pub(super) fn other(&mut self, key: Str<'a>, raw: &'a [u8]) {
         if self.ignore_extras {
             self.ignored += u64::from(raw != b"null");
@@ -55,13 +57,13 @@ impl<'a> Row<'a> {
             let came = |misfit: &Misfit<'_>| {
                 misfit.path.first().is_some_and(|first| first == key.raw || first.contains(&b'\\'))
             };
-            // Where that is not sure, the row is read again, which tells.
+            // If that is uncertain, the row is read again, which decides it.
             self.duplicate_key |=
                 key.escaped || self.misfits.len() > MISFITS_SEARCHED_MAX || self.misfits.iter().any(came);
         }
     }
 
-    /// Takes what did not go into its column.
+    /// Records a value that did not go into its column.
     #[cold]
     pub(super) fn misfit(&mut self, fit: Fit<'a>) {
         match fit {
@@ -77,9 +79,9 @@ impl<'a> Row<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit<'a> {
     Stored,
-    /// Its source text.
+    /// The value's source text.
     Misfit(&'a [u8]),
-    /// There is no column for it: columns are within an object at its place, and it is none.
+    /// There is no column for it: the place holds an object with columns inside, and the value is not an object.
     Extra(&'a [u8]),
 }
 
@@ -88,31 +90,31 @@ pub(super) struct Column {
     data: Data,
     kind: Option<ColumnType>,
     valid: Validity,
-    /// Rows so far, filled or null.
+    /// Number of rows so far, filled or null.
     len: usize,
     terms: Terms,
 }
 
-/// What a column's definition says besides its type.
+/// What a column's definition specifies besides its type.
 #[derive(Debug, Default)]
 struct Terms {
     /// See [`Column::new`].
     declared: bool,
-    /// Null does not fit.
+    /// Null is not a valid value.
     required: bool,
     epoch_digits: Option<u8>,
-    /// The source text of what stands for a missing or null value.
+    /// The source text that replaces a missing or null value.
     fill: Option<Box<[u8]>>,
 }
 
 impl Column {
-    /// `declared`: values are taken as the contracts of declared schemas have it, where a column that was found takes
-    /// only what it can give back.
+    /// `declared`: values are converted as the contracts with declared schemas require. A discovered column, in
+    /// contrast, only accepts values that it can reproduce.
     pub(super) fn new(kind: &ColumnType, declared: bool) -> Self {
         Self::typed(kind, declared, None)
     }
 
-    /// The same, where integers may be times.
+    /// Like [`Column::new`], but integers may be timestamps.
     pub(super) fn typed(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
         let terms = Terms { declared, epoch_digits, ..Terms::default() };
         Self {
@@ -124,9 +126,9 @@ impl Column {
         }
     }
 
-    /// `strict`: what its definition asks for is asked of every row.
+    /// `strict`: every row must satisfy the definition.
     pub(super) fn defined(definition: &Definition, declared: bool, strict: bool) -> Self {
-        // The time of receipt differs from row to row, and is filled in when all of them are there.
+        // The time of receipt differs from row to row and is filled in once all rows are there.
         let constant = definition.default.as_ref().filter(|_| !definition.is_receipt_time());
         let fill = constant.map(|value| value.to_string().into_bytes().into_boxed_slice());
         let required = strict && !definition.nullable && definition.default.is_none();
@@ -151,12 +153,12 @@ impl Column {
         matches!(self.data, Data::Undecided(_))
     }
 
-    /// Whether it takes no nulls, or a column within it.
+    /// Whether the column, or a column within it, rejects nulls.
     pub(super) fn is_required(&self) -> bool {
         self.terms.required || self.branch().is_some_and(super::set::ColumnSet::is_required)
     }
 
-    /// Whether nothing came for this row yet.
+    /// Whether no value has arrived for this row yet.
     #[inline(always)]
     pub(super) fn lacks(&self, row: usize) -> bool {
         self.len <= row
@@ -170,18 +172,18 @@ impl Column {
         if let Data::Branch(set) = &mut self.data { Some(set) } else { None }
     }
 
-    /// Its values, if the one of this row is there and not null.
+    /// Its values, if the value of this row is present and not null.
     pub(super) fn value_at(&self, row: usize) -> Option<&Data> {
         (row < self.len && self.valid.is_valid(row)).then_some(&self.data)
     }
 
-    /// The time in a row of a column of timestamps.
+    /// The time in a row of a timestamp column.
     pub(super) fn timestamp_at(&self, row: usize) -> Option<i64> {
         let Data::Timestamp(values) = self.value_at(row)? else { return None };
         values.get(row).copied()
     }
 
-    /// Makes the column `row` rows long.
+    /// Extends the column to `row` rows.
     #[inline(always)]
     fn pad(&mut self, row: usize) {
         if self.len < row {
@@ -206,14 +208,14 @@ impl Column {
         self.data.push_nulls(n, self.len);
     }
 
-    /// Forgets everything from `row` on.
+    /// Discards everything from `row` on.
     pub(super) fn truncate(&mut self, row: usize) {
         self.len = self.len.min(row);
         self.valid.truncate(row);
         self.data.truncate(row);
     }
 
-    /// Takes a text for row number `row` of a column of strings.
+    /// Takes a text for row number `row` of a string column.
     pub(super) fn push_text(&mut self, row: usize, value: &[u8]) {
         self.pad(row);
         if let Data::String(text) = &mut self.data {
@@ -281,7 +283,7 @@ impl Column {
         Ok(Fit::Misfit(&parser.bytes()[start..parser.at()]))
     }
 
-    /// The less usual types, nulls, and what does not fit.
+    /// Handles the less common types, nulls, and values that do not fit.
     #[inline(never)]
     fn push_other<'a>(
         &mut self,
@@ -313,7 +315,7 @@ impl Column {
         Ok(if matches!(self.data, Data::Branch(_)) { Fit::Extra(raw) } else { Fit::Misfit(raw) })
     }
 
-    /// Takes an object or an array. Says whether it fitted; the parser is behind it in any case.
+    /// Takes an object or an array. Returns whether it fitted; in either case the parser is past it.
     fn take_nested<'a>(
         &mut self,
         row: usize,
@@ -324,7 +326,8 @@ impl Column {
         match &mut self.data {
             Data::Undecided(values) => {
                 let raw = parser.skip_value()?;
-                // Its keys are looked at now: once the column has a type, the row is counted and done with.
+                // Its keys are examined now: by the time the column has a type, the row has been counted and
+                // completed.
                 seen.duplicate_key |= dedupe::has_duplicate(&mut Parser::document(raw))?;
                 values.push((row, raw.to_owned()));
                 Ok(true)
@@ -347,7 +350,7 @@ impl Column {
                 set.object(row, parser, seen)?;
                 Ok(true)
             }
-            // Scalars, and what is nested in the other way.
+            // Scalars, and values nested in the other way.
             Data::Bool(_)
             | Data::Int64(_)
             | Data::Int(..)
@@ -372,7 +375,7 @@ impl Column {
         }
     }
 
-    /// Takes a string, a number or a truth value. Says whether it fitted; the parser is behind it in any case.
+    /// Takes a string, a number or a boolean. Returns whether it fitted; in either case the parser is past it.
     fn take_scalar(&mut self, row: usize, kind: Kind, parser: &mut Parser<'_>) -> Result<bool, Syntax> {
         let is_truth = matches!(kind, Kind::True | Kind::False);
         match &mut self.data {
@@ -380,7 +383,7 @@ impl Column {
                 values.push((row, parser.skip_value()?.to_owned()));
                 return Ok(true);
             }
-            // Any value has a JSON text, any scalar a text.
+            // Any value has a JSON text, any scalar a plain text.
             Data::Json(text) => {
                 text.push(parser.skip_value()?);
                 return Ok(true);
@@ -448,7 +451,7 @@ impl Column {
                 values.push(time::epoch(scalar::int64(raw)?, self.terms.epoch_digits?)?);
             }
             Data::Bool(bits) if self.terms.declared => bits.append(scalar::bool(raw)?),
-            // Numbers of 64 bits are taken where they are read.
+            // 64-bit numbers are handled where they are read.
             Data::Undecided(_)
             | Data::Bool(_)
             | Data::Int64(_)
@@ -473,7 +476,7 @@ impl Column {
             Data::Uuid(text) => text.push(scalar::uuid(value)?.as_bytes()),
             Data::Fixed(text, max) if value.len() <= *max as usize => text.push(value),
             Data::Binary(text) => text.push(&BASE64_STANDARD.decode(value).ok()?),
-            // Many clients send decimals as text, because their numbers are not exact.
+            // Many clients send decimals as text because their numbers are not exact.
             Data::Decimal128(values, precision, scale) => {
                 values.push(scalar::decimal(value, *precision, *scale)?.parse().ok()?);
             }
@@ -481,7 +484,7 @@ impl Column {
                 values.push(i256::from_string(&scalar::decimal(value, *precision, *scale)?)?);
             }
             Data::Bool(bits) if self.terms.declared => bits.append(scalar::bool(value)?),
-            // Texts and timestamps are taken where they are read.
+            // Texts and timestamps are handled where they are read.
             Data::Undecided(_)
             | Data::Bool(_)
             | Data::Int64(_)
@@ -501,7 +504,7 @@ impl Column {
         Some(())
     }
 
-    /// The type of an undecided column by its values so far.
+    /// The type of an undecided column according to its values so far.
     pub(super) fn inferred(&self, leaves_max: usize) -> Option<ColumnType> {
         let Data::Undecided(values) = &self.data else { return None };
         let mut inferred = Inferred::Nothing;
@@ -512,8 +515,8 @@ impl Column {
         inferred.into_type(leaves_max)
     }
 
-    /// Settles the type of an undecided column. What does not fit after all (`[]` in a column of lists fits, `{}` alone
-    /// tells nothing) is handed to `rescue` with its row; without a type nothing does.
+    /// Settles the type of an undecided column. A value that does not fit after all is passed to `rescue` with its
+    /// row (`[]` fits a column of lists, `{}` alone determines nothing). Without a type, every value is rescued.
     pub(super) fn decide(
         &mut self,
         kind: Option<ColumnType>,
@@ -543,16 +546,18 @@ impl Column {
         self.pad(len);
     }
 
-    /// The array of the first `rows` rows; the column starts anew. Only for a column with a type.
+    /// Returns the array of the first `rows` rows and resets the column. Requires that the column has a type.
     pub(super) fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         self.pad(rows);
         self.len = 0;
         let nulls = self.valid.finish();
-        let Some(kind) = &self.kind else { unreachable!("a column is decided before it is finished") };
+        let Some(kind) = &self.kind else {
+            unreachable!("a column's type is settled before the column is finished")
+        };
         self.data.finish(rows, kind, nulls)
     }
 
-    /// The arrays of the columns within an object, with their places; they start anew.
+    /// Returns the arrays of the columns within an object, with their positions, and resets the columns.
     pub(super) fn finish_branch(
         &mut self,
         rows: usize,
@@ -564,7 +569,7 @@ impl Column {
     }
 }
 
-/// A list goes in whole or not at all. Returns whether it did.
+/// Stores a list completely or not at all. Returns whether it was stored.
 fn push_list<'a>(
     ends: &mut Vec<i32>,
     items: &mut Column,
@@ -574,7 +579,7 @@ fn push_list<'a>(
 ) -> Result<bool, Syntax> {
     let before = items.len;
     let misfits = seen.misfits.len();
-    // What has no column within an element could not be told apart from the same in another one.
+    // A rescued value without a column could not be attributed to its element, so such values are ignored here.
     let ignore_extras = seen.ignore_extras;
     seen.ignore_extras |= declared;
     let mut fits = true;
@@ -597,10 +602,10 @@ fn push_list<'a>(
     Ok(fits)
 }
 
-/// Keys of a map that are compared with one another one by one.
+/// Up to this many keys of a map are compared linearly.
 const KEYS_SEARCHED_MAX: usize = 16;
 
-/// So does a map.
+/// Stores a map completely or not at all. Returns whether it was stored.
 fn push_map<'a>(
     ends: &mut Vec<i32>,
     keys: &mut Text,

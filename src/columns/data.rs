@@ -1,4 +1,4 @@
-//! The values of a column while it is built: how they are kept, cut short, and made an Arrow array.
+//! The values of a column under construction: how they are stored, truncated, and converted to an Arrow array.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::Column;
@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields as ArrowFields, Tim
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
-/// Digits of a decimal that 128 bits hold.
+/// The number of decimal digits that 128 bits hold.
 const DECIMAL128_DIGITS_MAX: u8 = 38;
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Data {
     Timestamp(Vec<i64>),
     Date(Vec<i32>),
     String(Text),
-    /// Of at most so many bytes.
+    /// At most this many bytes long.
     Fixed(Text, u32),
     Uuid(Text),
     Binary(Text),
@@ -43,7 +43,7 @@ pub(super) enum Data {
     /// Ends of the rows, keys, values.
     Map(Vec<i32>, Text, Box<Column>),
     Struct(Box<ColumnSet>),
-    /// Not a column: an object with columns somewhere within.
+    /// Not a column itself: an object with columns somewhere inside.
     Branch(Box<ColumnSet>),
 }
 
@@ -97,7 +97,7 @@ impl Text {
         self.close();
     }
 
-    /// The text of a row, empty where there is none.
+    /// The text of a row, empty if the row has no text.
     pub(super) fn get(&self, row: usize) -> &[u8] {
         let end = |row: usize| self.ends.get(row).and_then(|end| usize::try_from(*end).ok());
         let from = row.checked_sub(1).and_then(end).unwrap_or(0);
@@ -106,7 +106,7 @@ impl Text {
 
     #[inline(always)]
     fn close(&mut self) {
-        // A batch is closed long before its text has 2 GiB; one request has at most `limits.decoded_max` bytes.
+        // A batch is closed long before its text reaches 2 GiB; one request has at most `limits.decoded_max` bytes.
         self.ends.push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
     }
 
@@ -132,7 +132,7 @@ impl Text {
     }
 }
 
-/// The ends of values, as Arrow has them: with a zero before.
+/// The ends of values in Arrow's form: with a leading zero.
 fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     let mut offsets = Vec::with_capacity(ends.len() + 1);
     offsets.push(0);
@@ -140,13 +140,13 @@ fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     OffsetBuffer::new(ScalarBuffer::from(offsets))
 }
 
-/// How many items there are in lists or maps with these ends.
+/// The number of items in lists or maps with these ends.
 fn item_count(ends: &[i32]) -> usize {
     usize::try_from(ends.last().copied().unwrap_or(0)).unwrap_or(0)
 }
 
 impl Data {
-    /// `declared`: see [`Column::new`]. `epoch_digits` is for the times within.
+    /// `declared`: see [`Column::new`]. `epoch_digits` applies to the times inside.
     pub(super) fn new(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
         match kind {
             ColumnType::Int8 => Self::Int(Vec::new(), i8::MIN.into(), i8::MAX.into()),
@@ -181,7 +181,7 @@ impl Data {
         }
     }
 
-    /// Makes it `n` nulls longer; it has `len` values with them.
+    /// Appends `n` nulls, after which it has `len` values.
     pub(super) fn push_nulls(&mut self, n: usize, len: usize) {
         match self {
             Self::Undecided(_) | Self::Struct(_) | Self::Branch(_) => {}
@@ -207,7 +207,8 @@ impl Data {
         }
     }
 
-    /// Forgets everything from `row` on, also what a list or a struct took of a row that was not stored after all.
+    /// Discards everything from `row` on, also what a list or a struct took from a row that was not stored after
+    /// all.
     pub(super) fn truncate(&mut self, row: usize) {
         match self {
             Self::Undecided(values) => values.truncate(values.partition_point(|(at, _)| *at < row)),
@@ -239,7 +240,7 @@ impl Data {
         }
     }
 
-    /// The array of its values, `rows` of them; it starts anew.
+    /// Returns the array of its first `rows` values and resets it.
     pub(super) fn finish(
         &mut self,
         rows: usize,
@@ -247,7 +248,7 @@ impl Data {
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Self::Undecided(_) | Self::Branch(_) => unreachable!("only columns with a type are finished"),
+            Self::Undecided(_) | Self::Branch(_) => unreachable!("only a column with a type is finished"),
             Self::Bool(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
             Self::Int64(values) => Arc::new(Int64Array::new(take(values), nulls)),
             Self::Int(values, ..) => integers(values, kind, nulls),
@@ -298,7 +299,7 @@ fn take<T: arrow::datatypes::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuff
     ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(capacity)))
 }
 
-/// Integers of less than 64 bits.
+/// Integers of fewer than 64 bits.
 fn integers(values: &mut Vec<i64>, kind: &ColumnType, nulls: Option<NullBuffer>) -> ArrayRef {
     fn narrow<T: TryFrom<i64> + Default>(values: &mut Vec<i64>) -> Vec<T> {
         values.drain(..).map(|value| T::try_from(value).unwrap_or_default()).collect()
@@ -309,7 +310,7 @@ fn integers(values: &mut Vec<i64>, kind: &ColumnType, nulls: Option<NullBuffer>)
         ColumnType::UInt8 => Arc::new(UInt8Array::new(narrow(values).into(), nulls)),
         ColumnType::UInt16 => Arc::new(UInt16Array::new(narrow(values).into(), nulls)),
         ColumnType::UInt32 => Arc::new(UInt32Array::new(narrow(values).into(), nulls)),
-        // No other type is kept as these are.
+        // No other type is stored as integers.
         ColumnType::String
         | ColumnType::FixedString(_)
         | ColumnType::Uuid

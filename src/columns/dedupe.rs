@@ -1,10 +1,10 @@
-//! A record in which a key came twice, rewritten so that the last value stands.
+//! Rewrites a record in which a key occurs twice so that the last value wins.
 
 use crate::formats::json::{Kind, Parser, Syntax};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 
-/// Whether a key comes twice in any object of the value at the parser. Recurses like [`last_wins`].
+/// Whether any object of the value at the parser has a duplicate key. Recurses like [`last_wins`].
 pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
     let mut found = false;
     match parser.kind()? {
@@ -33,8 +33,8 @@ pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
     Ok(found)
 }
 
-/// The value at the parser with every object's keys made unique, and how many values were dropped. Recurses as deep
-/// as a record may be nested ([`crate::formats::json::DEPTH_MAX`]).
+/// Returns the value at the parser with the keys of every object made unique, and counts the dropped values.
+/// Recurses as deep as a record may be nested ([`crate::formats::json::DEPTH_MAX`]).
 pub(super) fn last_wins(parser: &mut Parser<'_>, dropped: &mut u64) -> Result<Vec<u8>, Syntax> {
     match parser.kind()? {
         Kind::Object => object(parser, dropped),

@@ -1,21 +1,21 @@
-//! The type of a new column, from the values that came for it. Inference never narrows.
+//! Infers the type of a new column from its values. Inference never narrows a type.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::time;
 use crate::formats::json::{Kind, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 
-/// Objects and lists within one another, at most; what is deeper becomes JSON text.
+/// The maximum nesting depth of objects and lists; deeper values become JSON text.
 const TYPE_DEPTH_MAX: usize = 12;
-/// An object with more fields than this is a map and not a struct: it becomes JSON text.
+/// An object with more fields than this is a map, not a struct, and becomes JSON text.
 pub(crate) const STRUCT_FIELDS_MAX: usize = 200;
-/// So does one whose fields are in fewer than a tenth of the objects on the average.
+/// So is one whose fields appear, on average, in less than a tenth of the objects.
 const APPEARANCE_MIN: f64 = 0.1;
 
-/// What was seen so far.
+/// What the values seen so far have in common.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Inferred {
-    /// Nothing but nulls: no type yet.
+    /// Only nulls: no type yet.
     Nothing,
     Bool,
     Int64,
@@ -110,7 +110,7 @@ impl Inferred {
         }
     }
 
-    /// The narrowest type that holds what either holds.
+    /// The narrowest type that holds the values of both.
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
@@ -124,15 +124,15 @@ impl Inferred {
                 Self::Struct(a)
             }
             (a, b) if a == b => a,
-            // A list or an object beside anything else.
+            // A list or an object mixed with anything else.
             (Self::Json | Self::List(_) | Self::Struct(_), _)
             | (_, Self::Json | Self::List(_) | Self::Struct(_)) => Self::Json,
-            // Any two scalars have their text in common.
+            // Any two scalars share a text form.
             _ => Self::String,
         }
     }
 
-    /// The column type, or `None` while nothing says what it is: nulls, empty lists, empty objects.
+    /// The column type, or `None` if only nulls, empty lists and empty objects were seen.
     pub(crate) fn into_type(self, leaves_max: usize) -> Option<ColumnType> {
         let kind = match self {
             Self::Nothing => return None,
@@ -167,7 +167,7 @@ impl Fields {
             return Some(ColumnType::Json);
         }
         let typed = self.fields.into_iter().filter_map(|(name, _, value)| {
-            // The limit on leaves is applied to the whole column.
+            // The limit on leaves applies to the column as a whole.
             let kind = value.into_type(usize::MAX)?;
             Some(Column::new(name, kind))
         });
@@ -176,7 +176,8 @@ impl Fields {
     }
 }
 
-/// Whether objects are maps, and not structures with so many fields: by how often their keys appear altogether.
+/// Whether objects are maps rather than structures with that many fields, judged by how often their keys appear
+/// overall.
 pub(crate) fn is_map(fields: usize, appearances: u64, objects: u64) -> bool {
     let slots = objects.saturating_mul(fields as u64).max(1);
     fields > STRUCT_FIELDS_MAX || appearances > 0 && (appearances as f64 / slots as f64) < APPEARANCE_MIN

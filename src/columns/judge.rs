@@ -1,4 +1,4 @@
-//! What will become of records, told before they are in the log: by the code that will make them rows.
+//! Determines the outcome of records before they are in the log, with the same code that will turn them into rows.
 
 use super::reason::ReasonCounts;
 use super::rows::{Limits, Rows};
@@ -8,21 +8,21 @@ use crate::formats::json::Syntax;
 use crate::schema::Rules;
 use std::cell::RefCell;
 
-/// Columns that each thread keeps ready, of the schemas it judged by last.
+/// The number of schemas whose columns each thread keeps ready; the least recently judged one is dropped first.
 const KEPT_MAX: usize = 32;
 /// Schemas with more columns are not kept.
 const KEPT_COLUMNS_MAX: usize = 256;
-/// After larger bodies they hold more memory than is worth keeping.
+/// After a larger body, the columns hold more memory than is worth keeping.
 const KEPT_BODY_BYTES_MAX: usize = 1 << 20;
-/// Rows in memory at a time: what fits the cache.
+/// The maximum number of rows in memory at a time: what fits the cache.
 const ROWS_MAX: usize = 128;
 
-/// What would become of the records of a body.
+/// The outcome for the records of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     pub stored: u64,
     pub quarantined: ReasonCounts,
-    /// The first record that is no JSON object: its number and what is wrong with it.
+    /// The first record that is not a JSON object: its number and what is wrong with it.
     pub first_bad: Option<(u64, Syntax)>,
     /// The partition of each record that would be stored, if the stream has a key.
     pub partitions: Vec<u32>,
@@ -35,14 +35,14 @@ struct Kept {
 }
 
 thread_local! {
-    /// The last used is the last.
+    /// The most recently used entry is last.
     static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Judges a body under a version of a stream's rules, as if it were received at that time.
 ///
 /// # Errors
-/// For a document that is no JSON.
+/// For a document that is not valid JSON.
 pub fn judge(
     stream: StreamId,
     rules: &Rules,
@@ -72,6 +72,6 @@ pub fn judge(
 fn rows(rules: &Rules) -> Rows {
     let limits =
         Limits { columns_max: 0, received_at_column: false, lsn_column: false, record_column: false };
-    // Whether a field becomes a column decides nothing here.
+    // Whether a new field becomes a column does not affect the outcome.
     Rows::new(rules, limits).frozen()
 }

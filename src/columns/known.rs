@@ -1,10 +1,10 @@
-//! What the columns of a table say of an XML document's text.
+//! What a table's columns determine about the text of an XML document.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::formats::xml::{Known, Scalar};
 use crate::schema::{Column, ColumnType};
 
-/// Of the records of a table with these columns.
+/// Derives it from these columns.
 pub fn known(columns: &[Column]) -> Known {
     let mut known = Known { object: true, ..Known::default() };
     for column in columns {

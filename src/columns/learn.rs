@@ -1,6 +1,6 @@
-//! A look ahead at a body with more records than go into one batch: its new columns and their types. They must be
-//! known before the first of its rows is written, because the columns of a file are fixed and a body is not divided
-//! between files.
+//! Scans a body that has more records than fit into one batch for its new columns and their types. They must be
+//! known before the first of its rows is written, because the columns of a file are fixed and a body is not split
+//! across files.
 
 use super::infer::Inferred;
 use super::set::ColumnSet;
@@ -8,7 +8,7 @@ use crate::batch::BodyKind;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::formats::json::{Field, Fields, Parser, Shape, Str, Syntax};
 
-/// The columns that a body would add, at most `room`, in the order in which they come.
+/// The columns that a body would add, at most `room`, in the order of first occurrence.
 pub(super) fn new_columns(
     known: &ColumnSet,
     room: usize,
@@ -21,7 +21,7 @@ pub(super) fn new_columns(
         kept: 0,
     };
     match walk(body, kind, 0, &mut learner) {
-        // Records behind a syntax error are not there for the walk that stores them either.
+        // The walk that stores the records does not see those after a syntax error either.
         Ok(_) | Err(_) => learner.seen.new,
     }
 }
@@ -29,7 +29,7 @@ pub(super) fn new_columns(
 struct Learner<'c> {
     shape: Shape,
     seen: Seen<'c>,
-    /// How many new columns there are because of good records.
+    /// Number of new columns that come from valid records.
     kept: usize,
 }
 
@@ -37,9 +37,9 @@ struct Seen<'c> {
     known: &'c ColumnSet,
     room: usize,
     new: Vec<(String, Inferred)>,
-    /// Places in `new`.
+    /// Indexes into `new`.
     slots: hashbrown::HashMap<Vec<u8>, usize>,
-    /// What the record at hand says, until it is known to be one.
+    /// Findings from the current record, held back until the record turns out to be valid.
     pending: Vec<(usize, Inferred)>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> RecordSink<'a> for Learner<'_> {
             for (name, _) in self.seen.new.drain(self.kept..) {
                 self.seen.slots.remove(name.as_bytes());
             }
-            // It knows columns by their places.
+            // The shape refers to columns by index.
             self.shape = Shape::default();
         }
     }

@@ -1,9 +1,10 @@
-//! Records to columns: what comes as JSON goes out as Arrow arrays, row by row, losing nothing.
+//! Turns records into columns: JSON in, Arrow arrays out, row by row and without loss.
 //!
-//! What becomes of a record is said by its stream's [`Rules`](crate::schema::Rules). Where columns evolve, a new field
-//! becomes a column whose type is settled by the values of the first batch it is in, and a value that does not fit goes
-//! to the row's `_rescued` object. Where they are declared, a record that does not fit them goes to quarantine with its
-//! bytes and the reason. The accept path and the compactor run the same code, so they cannot disagree.
+//! The stream's [`Rules`](crate::schema::Rules) decide what happens to a record. Where columns evolve, a new field
+//! becomes a column; the values in the first batch that contains it determine its type, and a value that does not
+//! fit goes to the row's `_rescued` object. Where columns are declared, a record that does not fit them goes to
+//! quarantine with its bytes and the reason. The accept path and the compactor run the same code, so they cannot
+//! disagree.
 
 mod column;
 mod data;

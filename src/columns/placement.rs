@@ -1,6 +1,7 @@
-//! Which partition of its stream a row is in, and its number there.
+//! Assigns each row its partition of the stream and its offset there.
 //!
-//! The hash of a key is a promise: what it says decided where rows are, in files too. `docs/api/foundry.md` has it.
+//! The hash of a key is a compatibility promise: it decides where rows are, also in files that are already written.
+//! `docs/api/foundry.md` documents it.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::data::Data;
@@ -11,23 +12,23 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use arrow::datatypes::i256;
 use std::sync::Arc;
 
-/// Numbers rows as their frames say.
+/// Numbers rows from the offsets of their frames.
 #[derive(Debug)]
 pub(super) struct Placing {
     partitions: u32,
-    /// Columns whose values decide; none: each request's rows go round.
+    /// Columns whose values decide. Empty: the rows of each request are distributed round-robin.
     key: Vec<Location>,
-    /// Of the frame under way, what is left of its offsets.
+    /// What is left of the offsets of the current frame.
     left: Vec<Offsets>,
-    /// Rows of the frame so far.
+    /// Number of rows of the frame so far.
     taken: usize,
-    /// Of each row, if its frame has an offset for it.
+    /// The partition of each row, if its frame has an offset for it.
     partition: Vec<Option<i32>>,
     offset: Vec<Option<i64>>,
 }
 
 impl Placing {
-    /// `None` where rows are not numbered.
+    /// `None` if rows are not numbered.
     pub(super) fn of(rules: &Rules, set: &ColumnSet) -> Option<Self> {
         let placement = rules.placement.as_ref()?;
         let key = placement.key.iter().filter_map(|name| set.locate(name)).collect();
@@ -41,14 +42,14 @@ impl Placing {
         })
     }
 
-    /// The next rows are those of a frame with these offsets.
+    /// Starts a frame with these offsets; the next rows belong to it.
     pub(super) fn begin(&mut self, offsets: &[Offsets]) {
         self.left.clear();
         self.left.extend_from_slice(offsets);
         self.taken = 0;
     }
 
-    /// Takes the row that was just read.
+    /// Numbers the row that was just read.
     pub(super) fn push(&mut self, set: &ColumnSet, row: usize) {
         let number = self.number(set, row);
         self.partition.push(number.and_then(|(partition, _)| i32::try_from(partition).ok()));
@@ -69,7 +70,7 @@ impl Placing {
         Some(number)
     }
 
-    /// The partition of a row by its key.
+    /// The partition of a row according to its key.
     pub(super) fn partition_of(&self, set: &ColumnSet, row: usize) -> u32 {
         let mut hash = KeyHash::default();
         for location in &self.key {
@@ -83,7 +84,7 @@ impl Placing {
         !self.key.is_empty()
     }
 
-    /// The numbers of the rows so far; it starts anew.
+    /// Returns the numbers of the rows so far and resets them.
     pub(super) fn finish(&mut self) -> (ArrayRef, ArrayRef) {
         let partition = Int32Array::from(std::mem::take(&mut self.partition));
         let offset = Int64Array::from(std::mem::take(&mut self.offset));
@@ -91,7 +92,7 @@ impl Placing {
     }
 }
 
-/// FNV-1a over the values of a key, each with a byte before it that says of what sort it is.
+/// FNV-1a over the values of a key, each preceded by a byte that identifies its kind.
 #[derive(Debug)]
 struct KeyHash(u64);
 
@@ -125,7 +126,7 @@ impl KeyHash {
             Data::Decimal256(values, ..) => {
                 self.bytes(4, &values.get(row).copied().unwrap_or_default().to_le_bytes());
             }
-            // No other type is a key's.
+            // No other type can be a key.
             Data::Undecided(_)
             | Data::Float32(_)
             | Data::Float64(_)
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_documented_one() {
-        // Changing one of these puts the rows of a key into another partition.
+        // Changing one of these values moves the rows of a key to another partition.
         assert_eq!(hash(&[]), 0xcbf2_9ce4_8422_2325);
         assert_eq!(hash(&[(0, b"")]), 0xaf63_bd4c_8601_b7df);
         assert_eq!(hash(&[(b'f', b"oobar")]), 0x8594_4171_f739_67e8, "FNV-1a of `foobar`");

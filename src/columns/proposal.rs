@@ -1,34 +1,34 @@
-//! Fields without a column, gathered for whoever decides whether they get one.
+//! Fields without a column, collected so that an operator can decide whether they get one.
 
 use super::infer::Inferred;
 use crate::clock::Micros;
 use crate::formats::json::Parser;
 use crate::schema::{ColumnType, system};
 
-/// Fields told apart until they are taken; further ones are rescued without being proposed.
+/// The maximum number of distinct fields tracked between two takes; further ones are rescued without a proposal.
 const FIELDS_MAX: usize = 1000;
-/// Different values shown of a field.
+/// The maximum number of distinct example values per field.
 pub const EXAMPLES_MAX: usize = 5;
 const EXAMPLE_CHARS_MAX: usize = 200;
 
-/// A field that came without having a column.
+/// A field that arrived without having a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// Keys from the record down.
     pub path: Vec<String>,
-    /// The narrowest type that holds every value that came.
+    /// The narrowest type that holds every value received.
     pub kind: ColumnType,
-    /// Values that came, nulls not counted.
+    /// Number of values received, not counting nulls.
     pub count: u64,
     /// When the first and the last of them were received.
     pub first_at: Micros,
     pub last_at: Micros,
-    /// Source texts of different values, the first that came.
+    /// Source texts of the first distinct values.
     pub examples: Vec<String>,
 }
 
 impl Proposal {
-    /// Both taken together.
+    /// Merges a later proposal of the same field into this one.
     pub fn and(self, later: Self) -> Self {
         let kind = Inferred::of(&self.kind).or(Inferred::of(&later.kind)).into_type(usize::MAX);
         let mut examples = self.examples;
@@ -52,7 +52,7 @@ fn add_example(examples: &mut Vec<String>, example: String) {
     }
 }
 
-/// What came since it was last taken.
+/// Everything received since the last take.
 #[derive(Debug, Default)]
 pub(super) struct Proposals(hashbrown::HashMap<Vec<Vec<u8>>, Gathered>);
 
@@ -66,10 +66,10 @@ struct Gathered {
 }
 
 impl Proposals {
-    /// Takes a value; the keys of its path are source text.
+    /// Adds a value; the keys of its path are source text.
     #[cold]
     pub(super) fn add(&mut self, path: &[Vec<u8>], raw: &[u8], received_at: Micros) {
-        // A column of that name there cannot be.
+        // A column cannot have that name.
         if let [name] = path
             && std::str::from_utf8(name).is_ok_and(system::is_reserved)
         {
@@ -92,7 +92,7 @@ impl Proposals {
     pub(super) fn take(&mut self) -> Vec<Proposal> {
         let proposal = |(path, field): (Vec<Vec<u8>>, Gathered)| Proposal {
             path: path.iter().map(|key| unquote(key)).collect(),
-            // Nothing but empty lists and objects says nothing.
+            // Empty lists and objects alone determine no type.
             kind: field.inferred.into_type(usize::MAX).unwrap_or(ColumnType::Json),
             count: field.count,
             first_at: field.first_at,
@@ -103,7 +103,7 @@ impl Proposals {
     }
 }
 
-/// The text of a key's source.
+/// Decodes the source text of a key.
 fn unquote(key: &[u8]) -> String {
     let quoted = [b"\"", key, b"\""].concat();
     let text = serde_json::from_slice(&quoted);

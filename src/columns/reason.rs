@@ -1,42 +1,42 @@
-//! Why a record is no row: what quarantine tables, counters and answers say.
+//! Why a record is not stored as a row, as quarantine tables, counters and answers report it.
 
 use crate::clock::Micros;
 use crate::formats::json::Syntax;
 use std::fmt;
 
-/// Characters of a value that a message shows.
+/// The maximum number of characters of a value that a message shows.
 const VALUE_CHARS_MAX: usize = 100;
 
-/// Why a record is no row of its table.
+/// Why a record is not stored as a row of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// It is no JSON object.
+    /// It is not a JSON object.
     Record(Syntax),
-    /// Values that do not fit their columns; at least one.
+    /// At least one value does not fit its column.
     Columns(Vec<Failure>),
-    /// Its time is too long before its arrival.
+    /// Its time is too far before its arrival.
     Late { column: String, at: Micros, by_max: u64 },
-    /// Its time is too long after its arrival.
+    /// Its time is too far after its arrival.
     Early { column: String, at: Micros, by_max: u64 },
     /// It has no time.
     NoTime { column: String },
-    /// It is a document of another form than JSON, and cannot be read.
+    /// It is a document in a format other than JSON and cannot be read.
     Document(String),
-    /// Its stream's mapping makes no row of it.
+    /// Its stream's mapping produces no row from it.
     Unmapped(String),
 }
 
-/// One column that a record does not fit.
+/// A column that a record does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub column: String,
     pub message: String,
-    /// There is no value, rather than one of another type.
+    /// The value is missing, as opposed to having another type.
     pub missing: bool,
 }
 
 impl Failure {
-    /// A value that is none of its column's type.
+    /// A value that is not valid for its column's type.
     pub(super) fn misfit(column: &str, type_name: &str, raw: &[u8]) -> Self {
         if raw == b"null" {
             return Self::missing(column, "null");
@@ -48,14 +48,14 @@ impl Failure {
         Self { column: column.to_owned(), message, missing: false }
     }
 
-    /// No value, or a null, where there must be one.
+    /// A missing or null value where one is required.
     pub(super) fn missing(column: &str, what: &str) -> Self {
         let message = format!("{what} on column '{column}', which is not nullable and has no default");
         Self { column: column.to_owned(), message, missing: true }
     }
 }
 
-/// Kinds of reasons, as counters tell them apart.
+/// The kinds of reasons that counters distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasonKind {
     Record,
@@ -85,7 +85,7 @@ impl ReasonKind {
     }
 }
 
-/// How many records there were of each kind.
+/// Number of records of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReasonCounts([u64; ReasonKind::ALL.len()]);
 
@@ -94,7 +94,7 @@ impl ReasonCounts {
         self.0[kind as usize]
     }
 
-    /// `n` of one kind.
+    /// `n` records of one kind.
     pub fn just(kind: ReasonKind, n: u64) -> Self {
         let mut counts = Self::default();
         counts.0[kind as usize] = n;
@@ -128,7 +128,7 @@ impl Reason {
         }
     }
 
-    /// Columns and messages, one for each; a record that is none has no column.
+    /// One column and message per failure; a failure of the whole record has an empty column.
     pub fn failures(&self) -> Vec<Failure> {
         match self {
             Self::Columns(failures) => failures.clone(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
-/// The column with the time of receipt of each row in place of null.
+/// Replaces the nulls of the column with each row's time of receipt.
 pub(super) fn filled(array: &ArrayRef, kind: &ColumnType, received_at: &[Micros]) -> ArrayRef {
     if array.null_count() == 0 {
         return Arc::clone(array);
@@ -25,7 +25,7 @@ pub(super) fn filled(array: &ArrayRef, kind: &ColumnType, received_at: &[Micros]
             let filled = times.iter().zip(received_at).map(|(time, at)| time.or(Some(*at)));
             Arc::new(filled.collect::<TimestampMicrosecondArray>().with_data_type(times.data_type().clone()))
         }
-        // No other type has such a default.
+        // No other type has this default.
         ColumnType::String
         | ColumnType::FixedString(_)
         | ColumnType::Uuid

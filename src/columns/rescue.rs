@@ -1,9 +1,9 @@
-//! The `_rescued` column: for each row, what has no place elsewhere, as one JSON object.
+//! The `_rescued` column: for each row, the values that have no column or do not fit theirs, as one JSON object.
 
 use arrow::array::{ArrayRef, StringBuilder};
 use std::sync::Arc;
 
-/// One value put aside.
+/// One rescued value.
 #[derive(Debug)]
 pub(super) struct Rescue {
     pub(super) row: usize,
@@ -13,9 +13,9 @@ pub(super) struct Rescue {
     pub(super) raw: Vec<u8>,
 }
 
-/// The column of `rows` rows. Most rows have nothing in it.
+/// Builds the column for `rows` rows. Most rows are null.
 pub(super) fn column(rescues: &mut Vec<Rescue>, rows: usize) -> ArrayRef {
-    // Values of undecided columns are put aside last; within a row the order stays.
+    // Values of undecided columns are added last; the stable sort keeps the order within a row.
     rescues.sort_by_key(|rescue| rescue.row);
     let mut column = StringBuilder::with_capacity(rows, 0);
     for row in rescues.chunk_by(|a, b| a.row == b.row) {
@@ -23,7 +23,7 @@ pub(super) fn column(rescues: &mut Vec<Rescue>, rows: usize) -> ArrayRef {
         column.append_nulls(at - arrow::array::ArrayBuilder::len(&column));
         let mut object = Vec::new();
         write_object(&mut object, row, 0);
-        // Source text of a record that was checked to be UTF-8.
+        // The source text of a record that was checked to be UTF-8.
         column.append_value(String::from_utf8_lossy(&object));
     }
     column.append_nulls(rows - arrow::array::ArrayBuilder::len(&column));

@@ -1,4 +1,4 @@
-//! The rows of one stream that wait to be written: takes bodies, gives batches.
+//! The rows of one stream that wait to be written: takes bodies, produces batches.
 
 use super::column::{Column, Misfit};
 use super::learn;
@@ -16,10 +16,10 @@ use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, Tim
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
-/// Limits and choices that hold for every stream.
+/// Limits and options that apply to every stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Parquet columns of a table at most; further fields go to `_rescued`.
+    /// The maximum number of Parquet columns of a table; further fields go to `_rescued`.
     pub columns_max: usize,
     pub received_at_column: bool,
     pub lsn_column: bool,
@@ -33,14 +33,14 @@ pub struct Origin {
     pub received_at: Micros,
 }
 
-/// What became of records.
+/// The outcome for a number of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounts {
     pub stored: u64,
     pub quarantined: ReasonCounts,
     /// Rows with something in `_rescued`.
     pub rescued: u64,
-    /// Values dropped because their key came again.
+    /// Values dropped because their key occurred again.
     pub duplicate_keys: u64,
     /// Values without a column that the policy ignores.
     pub ignored_fields: u64,
@@ -59,7 +59,7 @@ impl RowCounts {
     }
 }
 
-/// A record that is no row, on its way to the quarantine table.
+/// A record that is not stored as a row, on its way to the quarantine table.
 #[derive(Debug, Clone)]
 pub struct BadRow {
     pub origin: Origin,
@@ -79,30 +79,30 @@ pub struct Rows {
     lsn: Vec<i64>,
     record: Vec<i32>,
     pub(super) placing: Option<Placing>,
-    /// Of rows that are only judged, where the partition follows from the row.
+    /// For rows that are only judged: their partitions, where these follow from the row.
     pub(super) partitions: Vec<u32>,
     rescues: Vec<Rescue>,
     pub(super) bad: Vec<BadRow>,
-    /// By path and kind: how many, and the first of them.
+    /// By path and kind: the count and the first example.
     misfits: hashbrown::HashMap<MisfitKey, (u64, String)>,
     proposals: Proposals,
     pub(super) counts: RowCounts,
-    /// Source bytes of the rows: what they hold of memory, roughly.
+    /// Source bytes of the rows: roughly the memory they hold.
     pub(super) bytes: usize,
 }
 
-/// What is done with records.
+/// How records are handled.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     pub(super) policy: Policy,
     /// New fields become columns.
     pub(super) grows: bool,
     pub(super) time: Option<TimeCheck>,
-    /// Records are only judged: nobody will ask for those that are no rows.
+    /// Records are only judged: the rejected ones are not collected.
     pub(super) forgets_bad: bool,
 }
 
-/// A [`crate::schema::TimeRule`] with the place of its column.
+/// A [`crate::schema::TimeRule`] with the location of its column.
 #[derive(Debug)]
 pub(super) struct TimeCheck {
     pub(super) column: String,
@@ -121,7 +121,7 @@ impl Ways {
                 at: set.locate(&rule.column)?,
                 late: rule.late,
                 early: rule.early,
-                // Where the time of receipt stands for one that is missing, none is.
+                // The time of receipt replaces a missing time, so none is missing.
                 required: rule.required && !column.is_receipt_time(),
             })
         });
@@ -129,22 +129,23 @@ impl Ways {
     }
 }
 
-/// Values of one field and kind that did not fit: what a wider type would be for.
+/// Values of one field and kind that did not fit: the case for a wider type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MisfitSummary {
     /// Keys from the record down, joined with dots.
     pub path: String,
-    /// What JSON calls the values: `string`, `number`, `boolean`, `array`, `object`.
+    /// The JSON type of the values: `string`, `number`, `boolean`, `array`, `object`.
     pub kind: &'static str,
     pub count: u64,
     /// Source text of the first of them, cut to a readable length.
     pub example: String,
 }
 
-/// The path to the value, and what JSON calls it.
+/// The path to the value and its JSON type.
 type MisfitKey = (Vec<Vec<u8>>, &'static str);
 
-/// Kinds of misfits told apart until they are taken; further ones are rescued without being summed up.
+/// The maximum number of distinct kinds of misfits tracked between two takes; further ones are rescued without a
+/// summary.
 const MISFIT_KINDS_MAX: usize = 1000;
 const EXAMPLE_CHARS_MAX: usize = 200;
 
@@ -153,9 +154,9 @@ pub struct Batch {
     pub batch: RecordBatch,
     /// When each row was received.
     pub received_at: Vec<Micros>,
-    /// The columns with a type, as far as they are settled now.
+    /// The columns with a type, as settled so far.
     pub schema: Schema,
-    /// Rows that have something in `_rescued` only since types were settled: not in their [`RowCounts`].
+    /// Rows that have something in `_rescued` only since types were settled: not included in their [`RowCounts`].
     pub late_rescued: u64,
 }
 
@@ -197,18 +198,18 @@ impl Rows {
         self.count == 0
     }
 
-    /// Memory held, roughly.
+    /// The memory held, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The rows and what is known of their columns, leaving nothing behind.
+    /// Moves out the rows and what is known of their columns.
     pub fn take(&mut self) -> Self {
         let nothing = Self::new(&Rules::default(), self.limits);
         std::mem::replace(self, nothing)
     }
 
-    /// How many Parquet columns there are.
+    /// The number of Parquet columns.
     pub fn leaves(&self) -> usize {
         self.leaves
     }
@@ -218,14 +219,14 @@ impl Rows {
         self.set.definitions()
     }
 
-    /// The next body is that of a frame with these offsets.
+    /// Announces that the next body belongs to a frame with these offsets.
     pub fn begin(&mut self, offsets: &[Offsets]) {
         if let Some(placing) = &mut self.placing {
             placing.begin(offsets);
         }
     }
 
-    /// Adds the columns that a body brings, of which no row may wait. Returns them.
+    /// Adds the columns that a body introduces. Requires that no rows are pending. Returns the added columns.
     pub fn learn(&mut self, body: &[u8], kind: BodyKind) -> Vec<crate::schema::Column> {
         let mut learnt = Vec::new();
         if !self.ways.grows {
@@ -233,7 +234,7 @@ impl Rows {
         }
         let room = self.limits.columns_max.saturating_sub(self.leaves);
         let new = learn::new_columns(&self.set, room, body, kind);
-        // Each has a place, also one that gets no type after all, as it has when a row brings it.
+        // Each takes one leaf, also a column that gets no type after all, as when a row introduces it.
         self.leaves += new.len();
         let mut untyped = 0;
         for (name, inferred) in new {
@@ -250,7 +251,8 @@ impl Rows {
         learnt
     }
 
-    /// Takes back the columns that were learnt last, of which no row has a value: there is no place for them.
+    /// Removes the columns that were learnt last because the table has no room for them. No row may have a value in
+    /// them.
     pub fn unlearn(&mut self, learnt: &[crate::schema::Column]) {
         self.set.remove_added(self.set.len() - learnt.len());
         self.leaves -= learnt.iter().map(|column| column.kind.leaves()).sum::<usize>();
@@ -261,7 +263,7 @@ impl Rows {
         std::mem::take(&mut self.partitions)
     }
 
-    /// Forgets the rows, and what was learnt from them besides their columns.
+    /// Discards the rows and everything learnt from them except their columns.
     pub(super) fn clear(&mut self) {
         self.set.truncate(0);
         self.count = 0;
@@ -275,12 +277,12 @@ impl Rows {
         self.bytes = 0;
     }
 
-    /// The records since the last call that are none.
+    /// The bad records since the last call.
     pub fn take_bad(&mut self) -> Vec<BadRow> {
         std::mem::take(&mut self.bad)
     }
 
-    /// What did not fit since the last call.
+    /// The misfits since the last call.
     pub fn take_misfits(&mut self) -> Vec<MisfitSummary> {
         let join = |path: &[Vec<u8>]| String::from_utf8_lossy(&path.join(&b'.')).into_owned();
         let summary = |((path, kind), (count, example)): ((Vec<Vec<u8>>, _), _)| MisfitSummary {
@@ -292,12 +294,12 @@ impl Rows {
         self.misfits.drain().map(summary).collect()
     }
 
-    /// The fields without a column that came since the last call, if they are proposed.
+    /// The fields without a column since the last call, if the policy proposes them.
     pub fn take_proposals(&mut self) -> Vec<Proposal> {
         self.proposals.take()
     }
 
-    /// Settles the types of new columns and returns all rows so far; starts anew.
+    /// Settles the types of new columns, returns all rows so far, and resets.
     pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
         let late_rescued = self.settle_types();
         let rows = self.count;
@@ -331,7 +333,7 @@ impl Rows {
             add(system::PARTITION, DataType::Int32, true, partition);
             add(system::OFFSET, DataType::Int64, true, offset);
         }
-        // Nothing but nulls came for them: their places are free for others.
+        // Only nulls arrived for them: other columns may use their positions.
         self.leaves -= self.set.remove_untyped();
         self.count = 0;
         self.bytes = 0;
@@ -339,7 +341,7 @@ impl Rows {
         Ok(Batch { batch, received_at, schema: Schema { version, columns }, late_rescued })
     }
 
-    /// The columns that rows brought since the last call of [`Rows::finish`], as it will settle them.
+    /// The columns that rows introduced since the last call of [`Rows::finish`], with the types it will settle on.
     pub fn found(&self) -> Vec<crate::schema::Column> {
         let typed = self.inferred().into_iter().filter_map(|(slot, kind)| {
             let (name, _) = self.set.named(slot);
@@ -348,12 +350,12 @@ impl Rows {
         typed.collect()
     }
 
-    /// The columns of no type yet, each with the one that its values have.
+    /// The columns without a type, each with the type inferred from its values.
     fn inferred(&self) -> Vec<(usize, Option<ColumnType>)> {
         let mut leaves = self.leaves;
         let undecided = (0..self.set.len()).filter(|slot| self.set.named(*slot).1.is_undecided());
         let inferred = undecided.map(|slot| {
-            // The place of one leaf was taken when the column was made.
+            // The first leaf was counted when the column was created.
             let leaves_max = self.limits.columns_max.saturating_sub(leaves) + 1;
             let kind = self.set.named(slot).1.inferred(leaves_max);
             leaves += kind.as_ref().map_or(0, |kind| kind.leaves() - 1);
@@ -362,14 +364,14 @@ impl Rows {
         inferred.collect()
     }
 
-    /// Moves the values of all columns that [`Rows::found`] tells to `_rescued`: there is no place for them. Returns how
-    /// many rows lost a value that had lost none before.
+    /// Moves the values of all columns that [`Rows::found`] returns to `_rescued` because the table has no room for
+    /// them. Returns the number of rows that lost a value for the first time.
     pub fn rescue_found(&mut self) -> u64 {
         let found = self.inferred();
         self.decide(found.into_iter().map(|(slot, _)| (slot, None)).collect())
     }
 
-    /// Returns how many rows lost a value to `_rescued` that had lost none before.
+    /// Returns the number of rows that lost a value to `_rescued` for the first time.
     fn settle_types(&mut self) -> u64 {
         let inferred = self.inferred();
         self.decide(inferred)
@@ -423,7 +425,7 @@ impl Rows {
         self.counts.stored += 1;
     }
 
-    /// Takes a row of a table whose columns are all texts: one for each, in order.
+    /// Takes a row of a table with only text columns: one value for each, in order.
     pub fn append_texts<T: AsRef<str>>(&mut self, origin: Origin, record: u64, values: &[T]) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         for (slot, value) in (0..self.set.len()).zip(values) {
@@ -434,12 +436,12 @@ impl Rows {
         std::mem::replace(&mut self.counts, before)
     }
 
-    /// Puts a record aside that no row can be made of.
+    /// Quarantines a record that the mapping cannot turn into a row.
     pub fn append_unmapped(&mut self, origin: Origin, record: u64, raw: &[u8], reason: String) -> RowCounts {
         self.append_bad(origin, record, raw, Reason::Unmapped(reason))
     }
 
-    /// Puts aside what is no record.
+    /// Quarantines an input that is not a valid record.
     pub fn append_bad(&mut self, origin: Origin, record: u64, raw: &[u8], reason: Reason) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.counts.quarantined.add(reason.kind());

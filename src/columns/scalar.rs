@@ -1,6 +1,6 @@
-//! Numbers and other simple values from their source text, exactly or not at all.
+//! Parses numbers and other simple values from their source text: exactly or not at all.
 
-/// An integer without loss: `5`, `-7`, also `5.0`. `None` if it is none or does not fit 64 bits.
+/// An integer without loss: `5`, `-7`, also `5.0`. `None` if it is not an integer or does not fit 64 bits.
 pub(crate) fn int64(raw: &[u8]) -> Option<i64> {
     let (negative, digits) = match raw.split_first()? {
         (b'-', rest) => (true, rest),
@@ -17,7 +17,7 @@ pub(crate) fn int64(raw: &[u8]) -> Option<i64> {
             return None;
         }
         let digit = i64::from(digit);
-        // Below 18 digits nothing can overflow.
+        // Fewer than 18 digits cannot overflow.
         value = if at < 18 {
             let shifted = value * 10;
             if negative { shifted - digit } else { shifted + digit }
@@ -52,7 +52,7 @@ pub(crate) fn float32(raw: &[u8]) -> Option<f32> {
     fast_float2::parse(raw).ok().filter(|value: &f32| value.is_finite())
 }
 
-/// The nearest double, of whatever number. `None` if it overflows.
+/// The nearest double of any number. `None` if it overflows.
 pub(crate) fn nearest_float64(raw: &[u8]) -> Option<f64> {
     fast_float2::parse(raw).ok().filter(|value: &f64| value.is_finite())
 }
@@ -68,7 +68,7 @@ pub(crate) fn uint64(raw: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok().filter(|_| whole)?.parse().ok()
 }
 
-/// The digits of a number, exactly: its value is `digits` times ten to the power of minus `scale`.
+/// The exact digits of a number: its value is `digits` times ten to the power of minus `scale`.
 pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8) -> Option<String> {
     let text = std::str::from_utf8(raw).ok()?;
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -97,12 +97,12 @@ pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8) -> Option<String> {
     Some(format!("{sign}{significant}{}", "0".repeat(shift)))
 }
 
-/// A UUID as it is usually written: lower case, with hyphens.
+/// A UUID in its usual form: lowercase, with hyphens.
 pub(crate) fn uuid(text: &[u8]) -> Option<String> {
     uuid::Uuid::try_parse_ascii(text).ok().map(|uuid| uuid.to_string())
 }
 
-/// The text forms of a truth value that the contracts know, in any case.
+/// Parses the boolean words that the contracts know, ignoring case.
 pub(crate) fn bool(text: &[u8]) -> Option<bool> {
     const TRUE: [&str; 8] = ["true", "t", "yes", "y", "on", "enable", "enabled", "1"];
     const FALSE: [&str; 8] = ["false", "f", "no", "n", "off", "disable", "disabled", "0"];
@@ -110,7 +110,7 @@ pub(crate) fn bool(text: &[u8]) -> Option<bool> {
     if is_in(TRUE) { Some(true) } else { is_in(FALSE).then_some(false) }
 }
 
-/// JSON without the white space between its parts. What comes in is known to be JSON.
+/// JSON without the white space between its tokens. The input must be valid JSON.
 pub(crate) fn compact(raw: &[u8]) -> Vec<u8> {
     let mut compact = Vec::with_capacity(raw.len());
     let (mut in_string, mut escaped) = (false, false);

@@ -1,4 +1,4 @@
-//! Columns of an object: the record itself, a struct in it, or an object on the way to columns further down.
+//! The columns of an object: the record itself, a struct in it, or an object that leads to columns further down.
 
 use super::column::{Column, Fit, Row};
 use super::data::{Data, arrow_field};
@@ -14,9 +14,9 @@ pub(super) struct ColumnSet {
     /// Slots by key.
     slots: hashbrown::HashMap<Vec<u8>, usize>,
     shape: Shape,
-    /// The place of the next column that is added.
+    /// The table position of the next column to be added.
     next_place: usize,
-    /// Slots of columns that may not be null, and of objects with such columns in them.
+    /// Slots of non-nullable columns, and of objects that contain such columns.
     required: Vec<usize>,
     /// Rows have a partition and an offset.
     numbered: bool,
@@ -24,18 +24,18 @@ pub(super) struct ColumnSet {
 
 #[derive(Debug)]
 struct NamedColumn {
-    /// The last of the keys to its values.
+    /// The last key on the path to its values.
     name: String,
-    /// The same as JSON writes it, without quotes.
+    /// The same key as JSON writes it, without quotes.
     key: Vec<u8>,
     column: Column,
-    /// If it was declared.
+    /// Set if it was declared.
     definition: Option<Box<Definition>>,
-    /// Its number among the columns of the table.
+    /// Its position among the columns of the table.
     place: usize,
 }
 
-/// A column as an array, with its place.
+/// A finished array with its position.
 pub(super) struct Finished {
     place: usize,
     field: ArrowField,
@@ -52,7 +52,7 @@ impl ColumnSet {
         let strict = rules.policy.is_declared();
         let times = rules.time.as_ref().map(|time| time.column.as_str());
         for (place, definition) in rules.schema.columns.iter().enumerate() {
-            // Also where columns evolve: what a contract declared, and what rows are judged by.
+            // Also where columns evolve: columns that a contract declared, and columns that rows are judged by.
             let declared = strict || definition.declared.is_some() || times == Some(&definition.name);
             set.define(
                 definition.keys(),
@@ -66,7 +66,7 @@ impl ColumnSet {
         set
     }
 
-    /// Whether a field of this name cannot be a column of a record.
+    /// Whether no column of a record can have this name.
     pub(super) fn is_reserved(&self, name: &str) -> bool {
         system::is_reserved(name) || (self.numbered && system::is_of_placement(name))
     }
@@ -126,7 +126,7 @@ impl ColumnSet {
         &self.columns[slot].key
     }
 
-    /// A column with the last of the keys to its values.
+    /// A column with the last key on the path to its values.
     pub(super) fn named(&self, slot: usize) -> (&str, &Column) {
         let named = &self.columns[slot];
         (&named.name, &named.column)
@@ -140,7 +140,7 @@ impl ColumnSet {
         self.columns.len()
     }
 
-    /// The walk's memory, taken out while the walk borrows the columns.
+    /// The walk's memory, moved out while the walk borrows the columns.
     pub(super) fn take_shape(&mut self) -> Shape {
         std::mem::take(&mut self.shape)
     }
@@ -149,7 +149,7 @@ impl ColumnSet {
         self.shape = shape;
     }
 
-    /// The columns that have a type, in the order of the table.
+    /// The columns that have a type, in table order.
     pub(super) fn definitions(&self) -> Vec<Definition> {
         let mut definitions = Vec::with_capacity(self.columns.len());
         self.collect(&mut definitions);
@@ -169,7 +169,7 @@ impl ColumnSet {
         }
     }
 
-    /// Where the column of a name is.
+    /// Finds the column with this name.
     pub(super) fn locate(&self, name: &str) -> Option<Location> {
         for (slot, named) in self.columns.iter().enumerate() {
             if let Some(branch) = named.column.branch() {
@@ -189,19 +189,19 @@ impl ColumnSet {
         if rest.is_empty() { Some(column) } else { column.branch()?.at(rest) }
     }
 
-    /// The declared column on the way to a value.
+    /// The declared column on the path to a value.
     pub(super) fn declared_at(&self, path: &[Vec<u8>]) -> Option<&Definition> {
         let (first, rest) = path.split_first()?;
         let named = self.columns.iter().find(|named| named.key == *first)?;
         named.column.branch().map_or(named.definition.as_deref(), |branch| branch.declared_at(rest))
     }
 
-    /// Whether it has a column that may not be null.
+    /// Whether it contains a non-nullable column.
     pub(super) fn is_required(&self) -> bool {
         !self.required.is_empty()
     }
 
-    /// Whether a column that may not be null has nothing for this row.
+    /// Whether a non-nullable column lacks a value for this row.
     #[inline(always)]
     pub(super) fn lacks_required(&self, row: usize) -> bool {
         self.required.iter().any(|slot| {
@@ -210,7 +210,7 @@ impl ColumnSet {
         })
     }
 
-    /// These columns.
+    /// Collects the non-nullable columns that lack a value for this row.
     pub(super) fn missing<'s>(&'s self, row: usize, into: &mut Vec<&'s Definition>) {
         for slot in &self.required {
             let named = &self.columns[*slot];
@@ -228,20 +228,20 @@ impl ColumnSet {
         }
     }
 
-    /// Takes back the columns that were added when there were `len`. Returns how many.
+    /// Removes the columns that were added beyond the first `len`. Returns how many.
     pub(super) fn remove_added(&mut self, len: usize) -> usize {
         let added = self.columns.split_off(len.min(self.columns.len()));
         for named in &added {
             self.slots.remove(named.name.as_bytes());
         }
         if !added.is_empty() {
-            // It knows columns by their places.
+            // The shape refers to columns by index.
             self.shape = Shape::default();
         }
         added.len()
     }
 
-    /// Removes the columns that have no type after all. Returns how many there were.
+    /// Removes the columns that have no type after all. Returns how many were removed.
     pub(super) fn remove_untyped(&mut self) -> usize {
         let before = self.columns.len();
         self.columns.retain(|named| !named.column.is_undecided());
@@ -267,7 +267,7 @@ impl ColumnSet {
         parsed
     }
 
-    /// The arrays of the columns that have a type, in the order of the table; they start anew.
+    /// Returns the arrays of the columns that have a type, in table order, and resets the columns.
     pub(super) fn finish(&mut self, rows: usize) -> Result<(ArrowFields, Vec<ArrayRef>), ArrowError> {
         let mut finished = Vec::with_capacity(self.columns.len());
         self.finish_into(rows, &mut finished)?;
@@ -313,7 +313,7 @@ impl<'a> Fields<'a> for ObjectFields<'_, 'a> {
                 &self.set.columns[slot].key
             }
             Field::Other(key) => {
-                // A struct's fields are settled with its type; nulls of others are nothing to keep.
+                // A struct's fields are fixed with its type; nulls of other fields need no storage.
                 self.seen.other(key, parser.skip_value()?);
                 &key.raw.to_owned()
             }

@@ -21,7 +21,7 @@ fn append(rows: &mut Rows, body: &str) -> RowCounts {
     rows.append(body.as_bytes(), BodyKind::Lines, Origin { lsn: 7, received_at: 1_000 })
 }
 
-/// A batch as JSON rows, nulls left out, `_rescued` parsed.
+/// A batch as JSON rows, with nulls left out and `_rescued` parsed.
 fn as_json(batch: &RecordBatch) -> Vec<Value> {
     let mut text = Vec::new();
     let mut writer = LineDelimitedWriter::new(&mut text);
@@ -29,7 +29,7 @@ fn as_json(batch: &RecordBatch) -> Vec<Value> {
     writer.finish().unwrap();
     let mut rows: Vec<Value> =
         String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // The writer leaves out rows without a value.
+    // The writer omits rows without a value.
     if batch.num_columns() == 1 && rows.len() < batch.num_rows() {
         rows = vec![json!({}); batch.num_rows()];
         let rescued = batch.column(0).as_string::<i32>();
@@ -215,7 +215,7 @@ fn system_columns_say_where_a_row_comes_from() {
     );
 }
 
-/// Values with what Forebay calls equal made equal: numbers by value, null fields absent.
+/// Normalizes values that Forebay treats as equal: numbers by value, null fields absent.
 fn normal(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -228,8 +228,8 @@ fn normal(value: &Value) -> Value {
     }
 }
 
-/// The record as the columns tell it: what was rescued put back, what became text read as the text's JSON where
-/// the record has no string.
+/// Rebuilds the record from its columns: rescued values are put back, and a text column is parsed as JSON where the
+/// record has no string.
 fn reassemble(row: &Value, sent: &Value) -> Value {
     let mut row = row.as_object().unwrap().clone();
     if let Some(Value::Object(rescued)) = row.remove(system::RESCUED) {
@@ -258,7 +258,7 @@ fn as_sent(got: &Value, sent: &Value) -> Value {
         (Value::Array(got), Value::Array(sent)) if got.len() == sent.len() => {
             Value::Array(got.iter().zip(sent).map(|(got, sent)| as_sent(got, sent)).collect())
         }
-        // Text of a JSON value (also of a string, in a column of JSON).
+        // Text of a JSON value (also of a string, in a JSON column).
         (Value::String(text), sent) if text != sent.as_str().unwrap_or_default() => {
             serde_json::from_str(text).unwrap_or_else(|_| got.clone())
         }
@@ -308,7 +308,7 @@ proptest! {
     }
 }
 
-/// A body's lines, some of them no records.
+/// The lines of a body, some of them not records.
 fn lines() -> impl Strategy<Value = Vec<String>> {
     let good = record().prop_map(|record| record.to_string());
     let bad = record().prop_map(|record| format!("{record}}}"));
@@ -348,7 +348,7 @@ proptest! {
     }
 }
 
-/// A struct that holds nothing but nulls reads back as an empty object or not at all.
+/// A struct that holds only nulls reads back as an empty object or not at all.
 fn strip_empty(got: &Value, sent: &Value) -> Value {
     match (got, sent) {
         (Value::Object(got), Value::Object(sent)) => {

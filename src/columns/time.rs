@@ -1,15 +1,15 @@
-//! Times from their text, in every form of ISO 8601 that the contracts know.
+//! Parses times in every form of ISO 8601 that the contracts accept.
 //!
-//! Most columns of events have one, so it is on the hot path: written out by hand, and measured against a calendar
+//! Most events have one, so parsing is on the hot path: it is written by hand, and benchmarked against a calendar
 //! library in `benches/parts/times.rs`.
 
 /// The first and the last microsecond of the years 1 to 9999, since the epoch.
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
-/// Microseconds since the epoch of `2020-04-05T00:05:38.123456Z`, without loss: with a space for the `T`, any number of
-/// digits behind the point that microseconds can hold, and `Z`, `+02:00`, `+0200`, `+02`, `-8:00` or nothing (then UTC)
-/// at the end.
+/// Microseconds since the epoch of `2020-04-05T00:05:38.123456Z`, without loss. Also accepts a space for the `T`,
+/// any number of fractional digits that microseconds can hold, and `Z`, `+02:00`, `+0200`, `+02`, `-8:00` or
+/// nothing (then UTC) at the end.
 pub fn timestamp(text: &[u8]) -> Option<i64> {
     let (head, rest) = text.split_first_chunk::<19>()?;
     if !matches!(head[10], b'T' | b' ' | b't') || head[13] != b':' || head[16] != b':' {
@@ -26,8 +26,8 @@ pub fn timestamp(text: &[u8]) -> Option<i64> {
     within_years(seconds * 1_000_000 + micros)
 }
 
-/// The same for a column that was declared to hold times: also a date alone, hours and minutes without seconds, and up
-/// to nanoseconds, of which microseconds are kept.
+/// Like [`timestamp`], for a column declared to hold times: also accepts a date alone, hours and minutes without
+/// seconds, and up to nanoseconds, truncated to microseconds.
 pub fn declared_timestamp(text: &[u8]) -> Option<i64> {
     if let Some(micros) = timestamp(text) {
         return Some(micros);
@@ -76,7 +76,7 @@ pub fn date(text: &[u8]) -> Option<i32> {
     if year == 0 || !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
         return None;
     }
-    // Days from the civil calendar, after Howard Hinnant's algorithm, with March as the first month.
+    // Days from the civil calendar after Howard Hinnant's algorithm, with March as the first month.
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted / 400;
     let year_of_era = shifted % 400;
@@ -99,14 +99,14 @@ fn two(tens: u8, ones: u8) -> Option<i64> {
     (tens <= 9 && ones <= 9).then(|| i64::from(tens) * 10 + i64::from(ones))
 }
 
-/// What to do with digits behind the sixth that are not zero.
+/// How to treat non-zero digits after the sixth.
 #[derive(Clone, Copy, PartialEq)]
 enum Finer {
     Refuse,
     Cut,
 }
 
-/// Microseconds of `.123`, and what follows it.
+/// Parses the microseconds of `.123`; returns them and the rest.
 fn fraction(rest: &[u8], finer: Finer) -> Option<(i64, &[u8])> {
     let Some((b'.' | b',', rest)) = rest.split_first() else { return Some((0, rest)) };
     let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(epoch(1_586_045_138, 0), Some(BASE));
         assert_eq!(epoch(1_586_045_138_000, 3), Some(BASE));
         assert_eq!(epoch(BASE, 6), Some(BASE));
-        assert_eq!(epoch(-1, 9), Some(-1), "the microsecond it is in");
+        assert_eq!(epoch(-1, 9), Some(-1), "rounded down to its microsecond");
         assert_eq!(epoch(i64::MAX, 0), None);
         assert_eq!(epoch(253_402_300_800, 0), None, "the year 10000");
     }

@@ -1,4 +1,4 @@
-//! One body on its way into the rows: each record read, judged, and stored or put aside.
+//! Moves one body into the rows: each record is read, judged, and stored or quarantined.
 
 use super::column::{Fit, Misfit, Row};
 use super::dedupe;
@@ -16,16 +16,16 @@ struct Sink<'r, 'a> {
     origin: Origin,
     seen: Row<'a>,
     raw: &'a [u8],
-    /// How many there are because of good records.
+    /// Number of columns that come from valid records.
     columns: usize,
     rows_max: usize,
     full: &'r mut dyn FnMut(&mut Rows),
-    /// The first record that is none: its number and what is wrong with it.
+    /// The first bad record: its number and what is wrong with it.
     first_bad: Option<(u64, Syntax)>,
 }
 
 impl<'r, 'a> Sink<'r, 'a> {
-    /// `full` is called whenever there are `rows_max` rows or bad records to be taken away.
+    /// `full` is called whenever `rows_max` rows or bad records are ready to be taken.
     fn new(
         rows: &'r mut Rows,
         body: &'a [u8],
@@ -81,11 +81,11 @@ impl Sink<'_, '_> {
         self.seen = Row::new(self.rows.ways.policy == Policy::Strict);
     }
 
-    /// The record just read is one, and no row.
+    /// Quarantines the current record, which is valid JSON but not a valid row.
     #[cold]
     fn put_aside(&mut self, index: u64, reason: Reason) {
         self.forget_row();
-        // It is a part of the body.
+        // The record is a slice of the body.
         let offset = self.raw.as_ptr() as usize - self.body.as_ptr() as usize;
         self.quarantine(index, offset, self.raw, reason);
     }
@@ -102,7 +102,7 @@ impl Sink<'_, '_> {
         }
     }
 
-    /// Reads the record again with each key once.
+    /// Reads the record again with duplicate keys removed.
     #[cold]
     fn accept_duplicate(&mut self, index: u64) {
         self.forget_row();
@@ -124,23 +124,23 @@ impl Sink<'_, '_> {
     }
 }
 
-/// Whether a key without a column came twice, or may have.
+/// Whether a key without a column occurred twice, or may have.
 #[cold]
 fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
     let mut seen = hashbrown::HashSet::new();
-    // Keys are compared as they are written: an escape may hide that two are one.
+    // Keys are compared as written: an escape may hide that two are equal.
     let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
     misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
 }
 
 impl Rows {
-    /// Takes the records of one body. Says what became of them.
+    /// Takes the records of one body. Returns their outcome.
     pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
         self.walk(body, kind, origin, usize::MAX, &mut |_| {})
     }
 
-    /// Takes the records of a body that was learnt from, and calls `full` whenever there are `rows_max` rows or bad
-    /// records to be taken away.
+    /// Takes the records of a body whose columns were learnt before, and calls `full` whenever `rows_max` rows or
+    /// bad records are ready to be taken.
     pub fn append_in_parts(
         &mut self,
         body: &[u8],
@@ -166,17 +166,17 @@ impl Rows {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
         let mut sink = Sink::new(self, body, origin, rows_max, full);
-        // A document that is no JSON was refused before it came into the log.
+        // A document that is not valid JSON was rejected before it reached the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
         }
         std::mem::replace(&mut self.counts, before)
     }
 
-    /// Says what would become of the records of one body, keeping nothing of them.
+    /// Returns the outcome for the records of one body without keeping anything.
     ///
     /// # Errors
-    /// For a document that is no JSON.
+    /// For a document that is not valid JSON.
     pub(super) fn judge(
         &mut self,
         body: &[u8],
@@ -206,7 +206,7 @@ impl Rows {
         parsed
     }
 
-    /// The whole record is the value of the one column.
+    /// The whole record is the value of the only column.
     #[inline(never)]
     fn read_raw<'a>(&mut self, parser: &mut Parser<'a>, seen: &mut Row<'a>) -> Result<(), Syntax> {
         if parser.peek() != b'{' {
@@ -215,7 +215,7 @@ impl Rows {
         self.set.column(0).push(self.count, parser, seen).map(drop)
     }
 
-    /// Why the row just read is none, if so.
+    /// Why the row just read is rejected, if it is.
     #[inline(always)]
     fn verdict(&self, seen: &Row<'_>, origin: Origin) -> Option<Reason> {
         if self.ways.policy.is_declared()

@@ -138,7 +138,7 @@ fn bad_columns_are_refused_and_nothing_is_made() {
     let catalog = open(dir.path()).with_columns_max(3);
     let default = Column { default: Some(serde_json::json!("x")), ..int("a") };
     let made = catalog.create_stream_with(strict("s", vec![default]));
-    assert_eq!(made.unwrap_err().to_string(), "column 'a': its default \"x\" is no int64");
+    assert_eq!(made.unwrap_err().to_string(), "column 'a': its default \"x\" is not a valid int64");
     let made = catalog.create_stream_with(strict("s", (0..4).map(|n| int(&format!("c{n}"))).collect()));
     assert_eq!(made.unwrap_err().to_string(), "too many Parquet columns: 4, the limit is 3");
     let time = TimeRule { column: "a".to_owned(), late: None, early: None, required: true };

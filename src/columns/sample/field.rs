@@ -6,39 +6,39 @@ use crate::formats::json::{Kind, Number, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 use std::collections::HashMap;
 
-/// Objects within one another that are followed; what is deeper stays one field.
+/// The maximum nesting depth of objects that is followed; deeper ones stay one field.
 const DEPTH_MAX: usize = 12;
 
-/// A field of a sample, and what its values have in common.
+/// A field of a sample and what its values have in common.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
     /// Keys from the record down.
     pub path: Vec<String>,
     pub kind: ColumnType,
-    /// Records in which it has a value other than null.
+    /// Number of records in which it has a value other than null.
     pub present: u64,
-    /// The integers that came, in it or in the lists that it holds.
+    /// The integers in it, or in the lists that it holds.
     pub integers: Integers,
-    /// Most digits behind the seconds of a time.
+    /// The largest number of fractional digits in the seconds of a time.
     pub second_digits: u8,
 }
 
-/// The smallest kind of integer that holds all that came.
+/// The smallest kind of integer that holds every integer seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Integers {
     pub min: i64,
     pub max: i64,
-    /// Some are larger than any 64-bit integer with a sign.
+    /// Some exceed the signed 64-bit range.
     pub unsigned: bool,
-    /// Some are beyond 64 bits.
+    /// Some exceed 64 bits.
     pub huge: bool,
 }
 
-/// How many more fields may be remembered.
+/// How many more fields may be tracked.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) left: usize,
-    /// There were more.
+    /// The limit was exceeded.
     pub(super) exceeded: bool,
 }
 
@@ -50,7 +50,7 @@ impl Room {
     }
 }
 
-/// A key, with what was seen behind it.
+/// A key and what was seen under it.
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
@@ -58,9 +58,9 @@ pub(super) struct Node {
     /// How often it was an object.
     objects: u64,
     children: Vec<Node>,
-    /// Places of the children.
+    /// Indexes of the children.
     places: HashMap<Vec<u8>, usize>,
-    /// Its values that are no objects.
+    /// Its values that are not objects.
     other: Inferred,
     integers: Integers,
     second_digits: u8,
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    /// Takes one value.
+    /// Observes one value.
     pub(super) fn observe(
         &mut self,
         parser: &mut Parser<'_>,
@@ -125,7 +125,8 @@ impl Node {
         if let Some(place) = self.places.get(key) {
             return self.children.get_mut(*place);
         }
-        // One more than a structure may have is enough to know that it is a map. The record itself is never one.
+        // One field more than a structure may have is enough to know that it is a map. The record itself is never a
+        // map.
         if depth > 0 && self.children.len() > STRUCT_FIELDS_MAX || !room.take() {
             return None;
         }
@@ -134,7 +135,7 @@ impl Node {
         self.children.last_mut()
     }
 
-    /// Notes the range of the numbers and the precision of the times in a value that is no object.
+    /// Notes the range of numbers and the precision of times in a value that is not an object.
     fn measure(&mut self, parser: &mut Parser<'_>) -> Result<(), Syntax> {
         match parser.kind()? {
             Kind::Number => self.integers.add(parser.number()?),
@@ -154,7 +155,7 @@ impl Node {
         Ok(())
     }
 
-    /// Whether its values are structures and nothing else.
+    /// Whether all its values are structures.
     fn is_struct(&self) -> bool {
         let appearances = self.children.iter().map(|child| child.present).sum();
         self.objects > 0
@@ -163,7 +164,7 @@ impl Node {
             && self.children.iter().any(|child| child.kind().is_some())
     }
 
-    /// `None` while nothing says what it is.
+    /// `None` while no value determines the type.
     fn kind(&self) -> Option<ColumnType> {
         if self.is_struct() {
             let typed = self.children.iter().filter_map(|child| {
@@ -229,7 +230,7 @@ impl Integers {
     }
 }
 
-/// Integers that no column of integers holds are kept as their text.
+/// Integers that no integer column can hold are kept as their text.
 fn without_integers(kind: ColumnType) -> ColumnType {
     match kind {
         ColumnType::Int64 | ColumnType::Float64 => ColumnType::String,
@@ -256,7 +257,7 @@ fn without_integers(kind: ColumnType) -> ColumnType {
     }
 }
 
-/// Digits behind the point of `… 12:00:00.123…`, zeros at the end aside.
+/// Number of digits after the point in `… 12:00:00.123…`, without trailing zeros.
 fn second_digits(text: &[u8]) -> u8 {
     let fraction = text.iter().rposition(|byte| *byte == b'.').and_then(|at| text.get(at + 1..));
     let digits = fraction.unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit());

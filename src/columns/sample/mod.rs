@@ -1,7 +1,7 @@
-//! What a sample of records says about a schema: the fields in the order in which they first come, and the type of
-//! each from all of its values.
+//! Infers a schema from a sample of records: the fields in order of first occurrence, and the type of each from all
+//! of its values.
 //!
-//! Pure, and bounded: by the bytes and records of the sample, and by the fields that are remembered. An object is
+//! Pure, and bounded: by the bytes and records of the sample, and by the number of fields tracked. An object is
 //! followed field by field while it looks like a structure; one with too many keys, or with keys that few of its
 //! siblings have, is a map and stays one field.
 
@@ -16,27 +16,27 @@ use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::formats::json::{Parser, Syntax};
 use field::{Node, Room};
 
-/// How much of a sample is looked at.
+/// How much of a sample is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub records: u64,
-    /// Fields, at all levels together.
+    /// Number of fields, at all levels together.
     pub fields: usize,
 }
 
-/// What was found.
+/// The result of reading a sample.
 #[derive(Debug)]
 pub struct Sample<'a> {
-    /// Records that were looked at.
+    /// Number of records read.
     pub records: u64,
-    /// Those that are none.
+    /// Number of those that are not valid records.
     pub bad: u64,
     root: Node,
-    /// The first records, as they came.
+    /// The first records, as received.
     pub first: Vec<&'a [u8]>,
 }
 
-/// Why a sample says nothing.
+/// Why no schema can be inferred from a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     #[error("the sample has no records")]
@@ -51,14 +51,14 @@ pub enum SampleError {
     TooManyFields(usize),
 }
 
-/// Records kept for a preview.
+/// Number of records kept for a preview.
 const FIRST_MAX: usize = 10;
 
 impl<'a> Sample<'a> {
-    /// Looks at the records of a body.
+    /// Reads the records of a body.
     ///
-    /// The last line may have been cut off where the sample ends: it counts if it is a record, and is not held
-    /// against the sample if it is none.
+    /// The sample may end in the middle of its last line: the line counts if it is a valid record, and is not
+    /// counted as bad otherwise.
     pub fn of(body: &'a [u8], kind: BodyKind, limits: Limits) -> Result<Self, SampleError> {
         let mut reader = Reader {
             limits,
@@ -87,12 +87,12 @@ impl<'a> Sample<'a> {
         Ok(sample)
     }
 
-    /// The fields of the records themselves, objects as structures.
+    /// The top-level fields of the records, with objects as structures.
     pub fn nested(&self) -> Result<Vec<Field>, SampleError> {
         some(self.root.nested())
     }
 
-    /// The fields at the ends of all objects, with their paths.
+    /// The leaf fields of all objects, with their paths.
     pub fn flat(&self) -> Result<Vec<Field>, SampleError> {
         some(self.root.flat())
     }
@@ -104,10 +104,10 @@ fn some(fields: Vec<Field>) -> Result<Vec<Field>, SampleError> {
 
 struct Reader<'a> {
     limits: Limits,
-    /// Records seen, good and bad.
+    /// Number of records read, good and bad.
     looked: u64,
     room: Room,
-    /// The one at hand.
+    /// The current record.
     record: &'a [u8],
     first_bad: Option<(u64, Syntax)>,
     /// Where the last bad record ends.
@@ -124,7 +124,7 @@ impl<'a> RecordSink<'a> for Reader<'a> {
         Ok(())
     }
 
-    /// Only now is it known to be one.
+    /// Only now is the record known to be valid.
     fn accept(&mut self, _index: u64) {
         self.looked += 1;
         if self.looked > self.limits.records {
@@ -135,7 +135,7 @@ impl<'a> RecordSink<'a> for Reader<'a> {
             self.sample.first.push(self.record);
         }
         let mut parser = Parser::document(self.record);
-        // It was parsed before, by the same grammar.
+        // The same grammar has parsed it before.
         self.sample.root.observe(&mut parser, 0, &mut self.room).expect("a record that was checked");
     }
 

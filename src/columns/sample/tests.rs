@@ -1,4 +1,4 @@
-//! Samples: order, types, and what says nothing.
+//! Samples: field order, inferred types, and samples without usable records.
 
 use super::*;
 

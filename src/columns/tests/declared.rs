@@ -1,4 +1,4 @@
-//! Columns that were declared: what fits them, what is quarantined, what is said of it.
+//! Declared columns: which values fit them, which are quarantined, and with what reason.
 
 use super::*;
 use crate::batch::StreamId;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 const NOW: i64 = 1_586_045_138_000_000;
 
-/// `name type`, with `!` behind the type of a column that takes no nulls.
+/// `name type`, with `!` after the type of a non-nullable column.
 fn columns(text: &str) -> Vec<Column> {
     let column = |text: &str| {
         let (name, kind) = text.trim().split_once(' ').unwrap();
@@ -25,7 +25,7 @@ fn rules(policy: Policy, columns: Vec<Column>) -> Rules {
     rules
 }
 
-/// What becomes of a body: rows as JSON, reasons of what is none; and that the judge says the same.
+/// The outcome of a body: rows as JSON and the reasons of the rejected records. Checks that the judge agrees.
 fn take(rules: &Rules, body: &str) -> (Vec<Value>, Vec<String>, RowCounts) {
     let mut rows = Rows::new(rules, LIMITS);
     let origin = Origin { lsn: 7, received_at: NOW };
@@ -35,7 +35,7 @@ fn take(rules: &Rules, body: &str) -> (Vec<Value>, Vec<String>, RowCounts) {
         bad.reason.to_string()
     });
     let reasons = reasons.collect();
-    // Other numbers than any stream here: the judge keeps columns by them.
+    // A number that no other stream here has: the judge keeps columns by stream.
     let id = StreamId(u32::try_from(rand_id()).unwrap());
     let judged = judge(id, rules, body.as_bytes(), BodyKind::Lines, NOW).unwrap();
     let Judged { stored, quarantined, .. } = judged;
@@ -49,7 +49,7 @@ fn rand_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The value is stored as expected.
+/// Asserts that the value is stored as expected.
 fn fits(kind: &str, value: &str, expected: impl Into<Value>) {
     let expected: Value = expected.into();
     let rules = rules(Policy::Strict, columns(&format!("v {kind}")));
@@ -57,7 +57,7 @@ fn fits(kind: &str, value: &str, expected: impl Into<Value>) {
     assert_eq!(rows, [json!({"v": expected})], "{value} into {kind}: {reasons:?}");
 }
 
-/// The value is quarantined.
+/// Asserts that the value is quarantined.
 fn not(kind: &str, value: &str) {
     let rules = rules(Policy::Strict, columns(&format!("v {kind}")));
     let (rows, reasons, _) = take(&rules, &format!("{{\"v\":{value}}}"));
@@ -237,7 +237,10 @@ fn defaults_stand_for_what_is_missing_or_null() {
         assert_eq!(rows, expected);
     }
     let bad = with("n", "int8", false, json!(300));
-    assert_eq!(check_defaults(&[bad]).unwrap_err().to_string(), "column 'n': its default 300 is no int8");
+    assert_eq!(
+        check_defaults(&[bad]).unwrap_err().to_string(),
+        "column 'n': its default 300 is not a valid int8"
+    );
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn columns_take_values_from_within() {
     assert_eq!(reasons, [missing, "value '\"no\"' on column 'o_a' is not int8", missing]);
     assert_eq!((counts.rescued, counts.duplicate_keys), (1, 2));
     let (rows, _, counts) = take(&rules(Policy::Strict, columns), body);
-    assert_eq!(rows[1], json!({"o_b": 3}), "what has no column is ignored");
+    assert_eq!(rows[1], json!({"o_b": 3}), "fields without a column are ignored");
     assert_eq!((counts.rescued, counts.ignored_fields), (0, 2));
 }
 
@@ -354,7 +357,7 @@ fn times_out_of_bounds_are_told_by_the_time_of_receipt() {
     let lax = TimeRule { late: None, early: None, required: false, ..time };
     let lax = Rules { time: Some(lax), ..rules(Policy::Evolve, columns("t timestamp")) };
     let (rows, reasons, _) = take(&lax, "{\"t\":\"0001-01-01\"}\n{\"t\":\"9999-12-31T00:00:00Z\"}\n{}");
-    assert_eq!((rows.len(), reasons.len()), (3, 0), "without a bound nothing is out of it");
+    assert_eq!((rows.len(), reasons.len()), (3, 0), "without a bound every time is accepted");
 }
 
 #[test]
@@ -403,7 +406,7 @@ proptest! {
         let text = "a int8!; b string; c struct<x: int8, y: date>; d date; e list<int8>";
         let policy = Policy::ALL[policy];
         let columns = if policy == Policy::Raw { columns("data json") } else { columns(text) };
-        // Within: that both agree; here, that every record is in exactly one place.
+        // `take` asserts that both agree; here, that every record is in exactly one place.
         let (rows, reasons, _) = take(&rules(policy, columns), &lines.join("\n"));
         prop_assert_eq!(rows.len() + reasons.len(), lines.len());
     }
