@@ -1,4 +1,4 @@
-//! What the compactor is told: its settings, and when to stop.
+//! The compactor's settings and its stop signal.
 
 use super::partition::PartitionBy;
 use crate::columns::Limits;
@@ -7,36 +7,36 @@ use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Directory of staged files, and below it of unfinished ones.
+    /// The directory of staged files; unfinished files are in a subdirectory.
     pub staged_dir: PathBuf,
-    /// Goes into object names: LSNs are per node.
+    /// Part of object names: LSNs are per node.
     pub node: String,
-    /// A file is closed when its first row is this old,
+    /// A file is closed when its first row is this old.
     pub max_age: Duration,
-    /// or its last,
+    /// A file is closed when its last row is this old.
     pub max_idle: Option<Duration>,
-    /// or it has this many encoded bytes,
+    /// A file is closed when it has this many encoded bytes.
     pub max_bytes: u64,
-    /// or this many rows.
+    /// A file is closed when it has this many rows.
     pub max_rows: u64,
-    /// Memory for rows and unfinished row groups of all streams.
+    /// The memory limit for rows and unfinished row groups of all streams.
     pub memory_max: usize,
     pub limits: Limits,
     pub partition_by: PartitionBy,
-    /// How long a request that waits for its file gathers others.
+    /// How long a request that waits for its file lets others join.
     pub linger: Duration,
-    /// How long a staged file is tried to be published.
+    /// How long the publisher retries a staged file.
     pub retention: Duration,
-    /// Read the log and forget it: to measure the accept path alone.
+    /// Read the log and discard it: for benchmarks of the accept path alone.
     pub discard: bool,
 }
 
-/// What the loop is to do.
+/// What the loop should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     Run,
-    /// Read to the end of the closed log, register everything, and end.
+    /// Read to the end of the closed log, register everything, and stop.
     Drain,
-    /// End as soon as possible; the next start reads again what is not registered.
+    /// Stop as soon as possible; the next start reads unregistered frames again.
     Now,
 }

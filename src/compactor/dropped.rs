@@ -1,4 +1,4 @@
-//! What becomes of the files of streams whose tables were dropped.
+//! Removes the files of streams whose tables were dropped.
 
 use super::publish::{Publisher, remove};
 use crate::catalog::RegisteredFile;
@@ -8,17 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Files that are looked up at a time.
+/// Number of files looked up at a time.
 const FILES: u32 = 256;
-/// A file may be published, or made anew, while its stream is dropped.
+/// A file may be published, or rewritten, while its stream is dropped.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 impl Publisher {
-    /// Removes what is published of dropped streams, for ever. What cannot be removed now is tried again later.
+    /// Removes published files of dropped streams, forever. Failed removals are retried later.
     pub(super) async fn drop_tables(self) -> Infallible {
         loop {
             if let Err(error) = self.drop_published().await {
-                tracing::warn!(error, retry_in = ?LOOK_AGAIN, "a file of a dropped table could not be removed");
+                tracing::warn!(error, retry_in = ?LOOK_AGAIN, "could not remove a file of a dropped table, retrying");
             }
             tokio::select! {
                 () = self.progress.drop_asked.notified() => {}
@@ -38,17 +38,25 @@ impl Publisher {
             for file in files {
                 self.sink.remove(&file.object).await.map_err(|error| chain(&error))?;
                 self.note_dropped(&file).await?;
-                tracing::info!(object = file.object, rows = file.rows, "removed, its table was dropped");
+                tracing::info!(
+                    object = file.object,
+                    rows = file.rows,
+                    "removed a published file because its table was dropped"
+                );
             }
         }
     }
 
-    /// Gives up a staged file whose table was dropped.
+    /// Discards a staged file whose table was dropped.
     pub(super) async fn forget(&self, file: &RegisteredFile, staged: &Path) {
         match self.note_dropped(file).await {
             Ok(()) => remove(staged),
-            // The next start finds it staged and dropped again.
-            Err(error) => tracing::error!(error, object = file.object, "a dropped file cannot be recorded"),
+            // The next start finds it staged, and its table dropped, again.
+            Err(error) => tracing::error!(
+                error,
+                object = file.object,
+                "could not record in the catalog that a file was dropped"
+            ),
         }
         self.progress.settled(file.stream, file.id);
     }

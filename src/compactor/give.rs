@@ -1,7 +1,7 @@
-//! What an export is given of the events that came to its receiver before there was such an export: a part of a replay.
+//! Gives an export the events that reached its receiver before the export existed: a part of a replay.
 //!
-//! Frames are never changed, so what was given is told by cuts of their own, which hold the receiver's frames of a range
-//! that do not name the stream. No two of these ranges overlap, so that nothing is given twice.
+//! Frames never change, so the given events are recorded as separate cuts, which hold the receiver's frames of a
+//! range that do not name the stream. These ranges never overlap, so that nothing is given twice.
 
 use super::name;
 use super::replay::{ReplayError, Replayer, rename, sync_dir, taken_as};
@@ -13,22 +13,22 @@ use crate::mapping::frames;
 use crate::wal::{Lsn, LsnRange};
 use std::sync::Arc;
 
-/// Rows that one cut is given at most,
+/// The maximum number of rows in one cut.
 const ROWS_MAX: u64 = 100_000;
-/// and bytes of their requests.
+/// The maximum number of bytes of the requests in one cut.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Frames to be given.
+/// Frames to be given to the export.
 struct Gift {
     lsns: LsnRange,
     records: u64,
-    /// Those of them that become rows.
+    /// Number of their records that become rows.
     rows: u64,
     bytes: u64,
 }
 
 impl Replayer {
-    /// Gives the stream what its receiver got in the time of the replay and the stream did not.
+    /// Gives the stream the events that its receiver got in the time range of the replay and the stream did not.
     pub(super) fn give(&mut self, replay: &Replay) -> Result<(), ReplayError> {
         let (from, to) = (replay.asked.from, replay.asked.to);
         let mut behind = Lsn::NONE;
@@ -46,7 +46,7 @@ impl Replayer {
         }
     }
 
-    /// The next frames that the stream was not given: as many as one cut takes.
+    /// The next frames that the stream was not given, as many as fit into one cut.
     fn next_gift(
         &self,
         stream: &Stream,
@@ -67,7 +67,7 @@ impl Replayer {
                 continue;
             }
             if given.iter().any(within) {
-                // A cut holds everything between its ends.
+                // A cut holds every frame between its ends.
                 if gift.is_some() {
                     break;
                 }
@@ -75,8 +75,8 @@ impl Replayer {
             }
             let Ok(batch) = Batch::decode(frame.payload) else { continue };
             let Some(target) = taken_as(&batch, stream, true) else { continue };
-            // Frames are in the order of their numbers, and almost in that of their times: one that is a little out of it
-            // goes with those around it.
+            // Frames are in the order of their numbers, and almost in the order of their times: a frame slightly
+            // out of order goes with its neighbors.
             let is_wanted = from <= frame.ts && frame.ts < to;
             if !is_wanted {
                 if gift.is_some() && frame.ts >= to {
@@ -102,7 +102,7 @@ impl Replayer {
         Ok(gift)
     }
 
-    /// How many rows a frame becomes, so that each gets a number and none is left over.
+    /// The number of rows that a frame becomes, so that exactly as many numbers are reserved.
     fn rows_of(&self, stream: &Stream, lsn: Lsn, ts: Micros, batch: &Batch<'_>) -> Result<u64, ReplayError> {
         let Some(mapping) = &stream.settings.mapping else {
             return Err(ReplayError::Incomplete("the stream has no mapping".to_owned()));
@@ -136,13 +136,15 @@ impl Replayer {
         };
         let mut made = self.make(stream, &record)?;
         if made.cut.counts.stored > gift.rows {
-            return Err(ReplayError::Incomplete("more records became rows than at first".to_owned()));
+            return Err(ReplayError::Incomplete(
+                "more records became rows than numbers were reserved".to_owned(),
+            ));
         }
         made.cut.given = true;
         self.register(replay, &made)
     }
 
-    /// Stages and registers what was made, and hands it to the publisher.
+    /// Stages and registers a finished cut, and hands its files to the publisher.
     fn register(&self, replay: i64, made: &FinishedCut) -> Result<(), ReplayError> {
         let (stream, rows) = (made.cut.stream, made.cut.counts.stored + made.cut.counts.quarantined);
         let files = {
@@ -158,7 +160,7 @@ impl Replayer {
         self.metrics.replayed_rows.inc_by(rows);
         self.metrics.replayed_files.inc_by(files.len() as u64);
         for file in files {
-            // If the publisher is gone, the next start publishes what is registered.
+            // If the publisher is gone, the next start publishes the registered files.
             drop(self.to_publish.blocking_send(file));
         }
         Ok(())

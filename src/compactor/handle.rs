@@ -1,4 +1,4 @@
-//! The compactor from the outside: its start and its end.
+//! The handle that starts and stops the compactor.
 
 use super::config::{Config, Stop};
 use super::metrics::Metrics;
@@ -24,12 +24,12 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// A replay has this part of the compactor's memory, on top of it.
+/// The divisor of the compactor's memory limit that gives the replay's own limit, which comes on top.
 const REPLAY_MEMORY_PART: usize = 4;
-/// Files handed to the publisher and not yet taken by it.
+/// The maximum number of files handed to the publisher but not yet taken by it.
 const PUBLISH_QUEUE: usize = 1024;
 
-/// What the compactor works with.
+/// Everything the compactor needs from the rest of the daemon.
 pub struct Handles {
     pub reader: Reader,
     pub past: Past,
@@ -41,7 +41,7 @@ pub struct Handles {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub evaluator: Arc<Evaluator>,
-    /// Identity of the log.
+    /// The log's identity.
     pub log: [u8; 16],
 }
 
@@ -58,7 +58,7 @@ impl Compactor {
     /// Starts the compactor's thread and the publisher.
     ///
     /// # Errors
-    /// If the staging directory cannot be made.
+    /// If the staging directory cannot be created.
     pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
         let scratch_dir = scratch_dir(&config.staged_dir);
         RealStorage.create_dir(&config.staged_dir)?;
@@ -99,7 +99,7 @@ impl Compactor {
             staging: Arc::clone(&staging),
             runtime: runtime.clone(),
             stopped: stopped.clone(),
-            // What it puts into quarantine once more is no news.
+            // A replay's quarantined records were reported when they were first quarantined.
             table_config: TableConfig {
                 scratch_dir: replay_dir,
                 progress: Arc::default(),
@@ -132,7 +132,7 @@ impl Compactor {
         Ok(Self { thread, replayer, publisher, stop, stop_publisher })
     }
 
-    /// Reads the closed log to its end, registers everything, publishes what can be published until `deadline`.
+    /// Reads the closed log to its end, registers everything, and publishes as much as possible until `deadline`.
     /// Returns whether nothing is left to be read again or published.
     pub async fn drain(self, deadline: Instant, progress: &Progress) -> bool {
         self.stop.send_replace(Stop::Drain);
@@ -148,7 +148,7 @@ impl Compactor {
         let mut publisher = self.publisher;
         if tokio::time::timeout_at(deadline.into(), &mut publisher).await.is_err() {
             self.stop_publisher.send_replace(true);
-            // It returns at once; what it was doing is done again by the next start.
+            // It returns at once; the next start repeats the interrupted work.
             drop(publisher.await);
         }
         in_time && progress.staged_files() == 0

@@ -1,5 +1,5 @@
-//! Records as they came, in the forms in which they land beside a table, or are shown: NDJSON, or a CBOR sequence
-//! (RFC 8742) with a map a request.
+//! Records as received, in the formats in which they land next to a table or are shown: NDJSON, or a CBOR sequence
+//! (RFC 8742) with one map per request.
 
 use crate::batch::{Batch, BodyKind};
 use crate::catalog::Stream;
@@ -9,19 +9,19 @@ use crate::formats::json::{Parser, Syntax};
 use crate::formats::xml::{self, XmlError};
 use crate::mapping::frames;
 
-/// The records of an XML document as NDJSON; `known` is what the columns say of them.
+/// The records of an XML document as NDJSON; `known` is what the columns determine about its text.
 ///
 /// # Errors
-/// For a document that cannot be read.
+/// For a document that cannot be parsed.
 pub fn xml_lines(batch: &Batch<'_>, stream: &Stream, known: &xml::Known) -> Result<Vec<u8>, XmlError> {
     let content_type = frames::kept(&batch.head, "Content-Type");
     let row_tag = stream.settings.row_tag.as_deref();
     xml::transcribe(batch.body, xml::About { content_type: content_type.as_deref(), row_tag }, known)
 }
 
-/// Adds the records of a batch that are JSON objects, a line each.
+/// Appends the records of a batch that are JSON objects, one per line.
 pub fn ndjson(body: &[u8], kind: BodyKind, to: &mut Vec<u8>) {
-    // A document that is no JSON has none.
+    // A document that is not valid JSON has none.
     walk(body, kind, 0, &mut Lines { raw: &[], to }).ok();
 }
 
@@ -40,7 +40,7 @@ impl<'a> RecordSink<'a> for Lines<'a, '_> {
     }
 
     fn accept(&mut self, _index: u64) {
-        // Line breaks in JSON are between values only.
+        // JSON has raw line breaks only between tokens.
         let blank = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
         self.to.extend(self.raw.iter().map(blank));
         self.to.push(b'\n');
@@ -49,7 +49,7 @@ impl<'a> RecordSink<'a> for Lines<'a, '_> {
     fn reject(&mut self, _bad: BadRecord<'a>) {}
 }
 
-/// Adds a request as one map: `received_at`, `request_id`, `content_type`, and `body`, exactly as it came.
+/// Appends a request as one map: `received_at`, `request_id`, `content_type`, and `body`, exactly as received.
 pub fn cbor(batch: &Batch<'_>, received_at: Micros, to: &mut Vec<u8>) {
     let text = |name: &str| frames::kept(&batch.head, name);
     let content_type = text("Content-Type").unwrap_or_else(|| {
@@ -68,7 +68,7 @@ pub fn cbor(batch: &Batch<'_>, received_at: Micros, to: &mut Vec<u8>) {
         encoder.str("content_type")?.str(&content_type)?.str("body")?.bytes(batch.body)?;
         Ok::<(), minicbor::encode::Error<std::convert::Infallible>>(())
     })();
-    written.expect("there is room in memory");
+    written.expect("writing to memory does not fail");
 }
 
 #[cfg(test)]

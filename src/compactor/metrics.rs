@@ -1,5 +1,5 @@
-//! What the compactor and the publisher count and show of themselves: every metric whose name begins with
-//! `compactor_`, and the same counts in other words, `ingest_events_`.
+//! Metrics of the compactor and the publisher: every metric whose name begins with `compactor_`, and the same
+//! counts under the names `ingest_events_`.
 
 use crate::clock::Clock;
 use crate::columns::{ReasonCounts, ReasonKind, RowCounts};
@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What the compactor and the publisher count.
+/// The counters of the compactor and the publisher.
 #[derive(Debug, Default)]
 pub struct Metrics {
     pub stored_rows: Counter,
@@ -41,7 +41,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts what became of the records of a frame in one stream.
+    /// Counts the outcome of a frame's records in one stream.
     pub fn took(&self, counts: &RowCounts) {
         self.stored_rows.inc_by(counts.stored);
         self.quarantined(&counts.quarantined);
@@ -50,7 +50,7 @@ impl Metrics {
         self.duplicate_keys.inc_by(counts.duplicate_keys);
     }
 
-    /// Records put into quarantine, by reason.
+    /// Counts quarantined records by reason.
     fn quarantined(&self, counts: &ReasonCounts) {
         for kind in ReasonKind::ALL {
             let count = counts.of(kind);
@@ -60,54 +60,62 @@ impl Metrics {
         }
     }
 
-    /// With their names and what they count.
+    /// The counters with their names and help texts.
     fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
         [
-            ("compactor_stored_rows", "Records turned into rows", &self.stored_rows),
+            ("compactor_stored_rows", "Records stored as rows", &self.stored_rows),
             (
                 "compactor_ignored_fields",
-                "Values without a column in streams whose policy is strict",
+                "Values ignored because they have no column, in streams with policy strict",
                 &self.ignored_fields,
             ),
             ("compactor_rescued_rows", "Rows with a value in _rescued", &self.rescued_rows),
-            ("compactor_duplicate_keys", "Values dropped because their key came again", &self.duplicate_keys),
-            ("compactor_published_files", "Files made visible at the destination", &self.published_files),
-            ("compactor_published_rows", "Rows in them", &self.published_rows),
-            ("compactor_published_bytes", "Bytes of them", &self.published_bytes),
+            (
+                "compactor_duplicate_keys",
+                "Values dropped because their key occurs again in the same object",
+                &self.duplicate_keys,
+            ),
+            ("compactor_published_files", "Files published to the destination", &self.published_files),
+            ("compactor_published_rows", "Rows in published files", &self.published_rows),
+            ("compactor_published_bytes", "Bytes of published files", &self.published_bytes),
             ("compactor_publish_errors", "Failed attempts to publish a file", &self.publish_errors),
-            ("compactor_expired_rows", "Rows given up after staging.retention", &self.expired_rows),
-            ("compactor_corrupt_frames", "Durable frames that cannot be read any more", &self.corrupt_frames),
-            ("compactor_torn_frames", "Frames lost before they were synced", &self.torn_frames),
+            (
+                "compactor_expired_rows",
+                "Rows lost because their file was not published within staging.retention",
+                &self.expired_rows,
+            ),
+            ("compactor_corrupt_frames", "Durable frames that can no longer be read", &self.corrupt_frames),
+            ("compactor_torn_frames", "Frames lost in a crash before they were synced", &self.torn_frames),
             (
                 "compactor_unreadable_frames",
-                "Frames put aside because their content is unknown",
+                "Intact frames set aside because their content is unknown",
                 &self.unreadable_frames,
             ),
             (
                 "compactor_verdict_mismatches",
-                "Frames judged differently than they were answered",
+                "Frames whose outcome differs from the answer that the client received",
                 &self.verdict_mismatches,
             ),
-            ("compactor_replayed_files", "Files made anew by replays", &self.replayed_files),
-            ("compactor_replayed_rows", "Rows in them", &self.replayed_rows),
+            ("compactor_replayed_files", "Files rewritten by replays", &self.replayed_files),
+            ("compactor_replayed_rows", "Rows in files rewritten by replays", &self.replayed_rows),
             (
                 "compactor_restarts",
-                "Starts of the compactor from the last checkpoint after an error",
+                "Restarts of the compactor from the last checkpoint after an error",
                 &self.restarts,
             ),
         ]
     }
 
-    /// The counters, and what the compactor tells of its progress at each scrape.
+    /// Registers the counters, and the gauges that read the compactor's progress at each scrape.
     pub fn register(&self, registry: &mut Registry, progress: Arc<Progress>, clock: Arc<dyn Clock>) {
-        let help = "From opening a staged file to seeing it published or failing";
+        let help = "Time from opening a staged file until its publication succeeds or fails";
         registry.register_with_unit("compactor_publish", help, Unit::Seconds, self.publish_seconds.clone());
-        let help = "From the arrival of a file's oldest record to the end of the file";
+        let help = "Time from the arrival of a file's oldest record until the file is finished";
         registry.register_with_unit("compactor_ingest", help, Unit::Seconds, self.ingest_seconds.clone());
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }
-        let help = "Records put into quarantine by reason";
+        let help = "Quarantined records by reason";
         registry.register("compactor_quarantined_rows", help, self.quarantined_rows.clone());
         registry.register_collector(Box::new(IngestCollector::of(self)));
         registry.register_collector(Box::new(Gauges(move || gauges(&progress, clock.as_ref()))));
@@ -123,30 +131,30 @@ fn gauges(progress: &Progress, clock: &dyn Clock) -> Vec<Reading> {
     vec![
         reading(
             "compactor_checkpoint_lsn",
-            "Everything up to here is in registered files",
+            "Highest LSN up to which all requests are in registered files",
             checkpoint.0 as f64,
         ),
         reading(
             "compactor_published_lsn",
-            "Everything up to here is published",
+            "Highest LSN up to which all requests are published",
             progress.published_through(checkpoint).0 as f64,
         ),
-        reading("compactor_lag_seconds", "Age of the oldest request in no registered file", lag),
-        reading("compactor_staged_files", "Files that wait to be published", progress.staged_files() as f64),
+        reading("compactor_lag_seconds", "Age of the oldest request that is not in a registered file", lag),
+        reading("compactor_staged_files", "Files waiting to be published", progress.staged_files() as f64),
         reading(
             "compactor_memory_bytes",
-            "Rows and unfinished files in memory",
+            "Memory held by rows and unfinished files",
             compactor.memory_bytes.load(Ordering::Relaxed) as f64,
         ),
         reading(
             "compactor_open_files",
-            "Unfinished files",
+            "Unfinished files that are open",
             compactor.open_files.load(Ordering::Relaxed) as f64,
         ),
     ]
 }
 
-/// What became of all records, in the words of those who come from Imply Polaris or Apache Druid.
+/// The outcome of all records under the metric names of Imply Polaris and Apache Druid.
 #[derive(Debug)]
 struct IngestCollector {
     stored: Counter,
@@ -173,9 +181,17 @@ impl Collector for IngestCollector {
         let unparseable = ReasonKind::ALL.into_iter().map(of).sum::<u64>() - thrown_away;
         for (name, help, count) in [
             ("ingest_events_processed", "Records stored", self.stored.get()),
-            ("ingest_events_processed_with_errors", "Of them, with a value put aside", self.rescued.get()),
-            ("ingest_events_thrown_away", "Records kept aside as too late or too early", thrown_away),
-            ("ingest_events_unparseable", "Records kept aside for another reason", unparseable),
+            (
+                "ingest_events_processed_with_errors",
+                "Records stored with a value in _rescued",
+                self.rescued.get(),
+            ),
+            (
+                "ingest_events_thrown_away",
+                "Records quarantined because they are too late or too early",
+                thrown_away,
+            ),
+            ("ingest_events_unparseable", "Records quarantined for another reason", unparseable),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count).encode(metric)?;

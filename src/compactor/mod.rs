@@ -1,9 +1,9 @@
 //! The compactor: follows the log, turns records into columns, and columns into files at their destination.
 //!
-//! It reads durable frames only, each once, and routes every record to its stream's [`table`]. A file that is
-//! finished is synced, staged and registered together with its stream's checkpoint in one transaction, and from then
-//! on belongs to the [`publish`]er; only then may the log be trimmed. When anything here fails, all that is not
-//! registered is forgotten and read from the log again: the way of a crash is the only way of failing.
+//! It reads only durable frames, each once, and routes every record to its stream's [`table`]. A finished file is
+//! synced, staged and registered together with its stream's checkpoint in one transaction; from then on it belongs
+//! to the [`publish`]er, and only then may the log be trimmed. When anything here fails, everything that is not
+//! registered is discarded and read from the log again: every failure takes the same path as a crash.
 
 mod config;
 mod dropped;

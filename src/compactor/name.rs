@@ -1,10 +1,11 @@
-//! Names of files: pure functions of what the file holds, so that writing it again after a crash writes the same name.
+//! File names: pure functions of a file's content, so that writing a file again after a crash gives it the same
+//! name.
 
 use crate::catalog::FileKind;
 use crate::wal::LsnRange;
 
-/// The object's name below the destination: `visits/received_date=2026-11-20/0a1b2c3d-<first>-<last>.parquet`. The node is
-/// in it because LSNs are per node.
+/// The object's name below the destination: `visits/received_date=2026-11-20/0a1b2c3d-<first>-<last>.parquet`. It
+/// includes the node because LSNs are per node.
 pub(super) fn object(stream: &str, kind: FileKind, partition: &str, node: &str, lsns: LsnRange) -> String {
     let table = table(stream, kind);
     let slash = if partition.is_empty() { "" } else { "/" };
@@ -19,20 +20,20 @@ pub(super) fn table(stream: &str, kind: FileKind) -> String {
     }
 }
 
-/// The staged file of an object: flat and of bounded length, whatever the object's name.
+/// The name of an object's staged file: flat and of bounded length, whatever the object's name.
 pub fn staged(object: &str) -> String {
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, object.as_bytes());
     format!("{}.parquet", digest.simple())
 }
 
-/// `column=value` as Hive writes it: everything but letters, digits, `_`, `-` and `.` as `%XX`.
+/// `column=value` in Hive's form: everything but letters, digits, `_`, `-` and `.` as `%XX`.
 pub(super) fn partition(column: &str, value: Option<&str>) -> String {
     let value =
         value.filter(|value| !value.is_empty()).map_or("__HIVE_DEFAULT_PARTITION__".to_owned(), escape);
     format!("{}={value}", escape(column))
 }
 
-/// Longer values share a directory with what begins like them and has the same checksum.
+/// Longer values are cut and get a checksum; values with the same prefix and checksum share a directory.
 const ESCAPED_BYTES_MAX: usize = 96;
 
 fn hex_digit(number: u8) -> char {
@@ -54,7 +55,7 @@ fn escape(text: &str) -> String {
         let checksum = format!("-{:08x}", crc32fast::hash(text.as_bytes()));
         escaped.push_str(&checksum);
     }
-    // A directory of this name would be one of the file system's.
+    // The file system reserves these names.
     if matches!(escaped.as_str(), "." | "..") { escaped.replace('.', "%2E") } else { escaped }
 }
 

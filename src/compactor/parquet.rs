@@ -1,4 +1,5 @@
-//! Batches to one Parquet file: zstd, dictionaries where they pay, statistics, and what the file is in its metadata.
+//! Writes batches to one Parquet file: zstd, dictionaries where they pay off, statistics, and the file's identity
+//! in its metadata.
 
 use crate::catalog::OffsetRange;
 use crate::schema::system;
@@ -17,13 +18,13 @@ use std::hash::{BuildHasher, Hash};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Rows looked at to decide whether a column gets a dictionary.
+/// The number of rows examined to decide whether a column gets a dictionary.
 const SAMPLE_ROWS: usize = 4096;
-/// A dictionary that would grow beyond this is not begun. (The writer gives up at 1 MiB, after the work is done.)
+/// A dictionary that would grow beyond this is not started. (The writer gives up at 1 MiB, after the work is done.)
 const DICTIONARY_BYTES_MAX: f64 = 512.0 * 1024.0;
-/// Rows in a row group at most.
+/// The maximum number of rows in a row group.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// Rows in a page at most, where they are looked for by number.
+/// The maximum number of rows in a page if rows are looked up by number.
 const NUMBERED_PAGE_ROWS: usize = 2048;
 
 /// A Parquet file being written.
@@ -62,13 +63,13 @@ pub enum WriteError {
         #[source]
         source: std::io::Error,
     },
-    #[error("rows do not make a batch")]
+    #[error("cannot build a record batch from the rows")]
     Batch(#[from] ArrowError),
 }
 
 impl FileWriter {
-    /// Begins a file for batches like `first`, whose values decide the encodings. `first` is not written yet. `numbered`:
-    /// its rows have partitions and offsets, by which they will be looked for.
+    /// Starts a file for batches like `first`, whose values decide the encodings. `first` itself is not written
+    /// yet. `numbered`: its rows have partitions and offsets, and will be looked up by them.
     pub fn create(path: PathBuf, first: &RecordBatch, numbered: bool) -> Result<Self, WriteError> {
         let write_error = |source| WriteError::Write { path: path.clone(), source };
         let properties = properties(first, numbered).map_err(write_error)?;
@@ -95,7 +96,7 @@ impl FileWriter {
         self.writer.write(batch).map_err(|source| WriteError::Write { path: self.path.clone(), source })
     }
 
-    /// The offsets in it, by partition.
+    /// The offsets in the file, by partition.
     pub fn offsets(&self) -> Vec<OffsetRange> {
         let ranges = self.offsets.iter().flatten().map(|(partition, (first, last))| OffsetRange {
             partition: partition.cast_unsigned(),
@@ -105,22 +106,22 @@ impl FileWriter {
         ranges.collect()
     }
 
-    /// Encoded bytes so far, with those that wait in memory.
+    /// Encoded bytes so far, including those waiting in memory.
     pub fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
-    /// Memory held by the row group under way.
+    /// Memory held by the current row group.
     pub fn memory(&self) -> usize {
         self.writer.memory_size()
     }
 
-    /// Ends the row group under way and frees its memory.
+    /// Ends the current row group and frees its memory.
     pub fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.writer.flush().map_err(|source| WriteError::Write { path: self.path.clone(), source })
     }
 
-    /// Ends the file, with `about` in its metadata, and syncs it. Returns its size in bytes.
+    /// Finishes the file, with `about` in its metadata, and syncs it. Returns its size in bytes.
     pub fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, u64), WriteError> {
         let path = self.path;
         for (key, value) in about {
@@ -155,7 +156,7 @@ fn properties(first: &RecordBatch, numbered: bool) -> Result<WriterProperties, P
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::Chunk);
     if numbered {
-        // What is looked for by its offset costs a page to read: smaller ones, and bounds for each.
+        // A lookup by offset reads a whole page: use smaller pages, with bounds for each.
         properties = properties.set_data_page_row_count_limit(NUMBERED_PAGE_ROWS);
         for column in [system::PARTITION, system::OFFSET] {
             properties =
@@ -180,7 +181,7 @@ fn properties(first: &RecordBatch, numbered: bool) -> Result<WriterProperties, P
     Ok(properties.build())
 }
 
-/// The arrays of the Parquet columns, in their order.
+/// The arrays of the Parquet columns, in order.
 fn flatten(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
     match array.data_type() {
         DataType::Struct(_) => array.as_struct().columns().iter().for_each(|field| flatten(field, leaves)),
@@ -190,7 +191,7 @@ fn flatten(array: &ArrayRef, leaves: &mut Vec<ArrayRef>) {
     }
 }
 
-/// Whether a column's values repeat so much that a dictionary of them stays small.
+/// Whether a column's values repeat so often that their dictionary stays small.
 fn dictionary_pays(values: &ArrayRef) -> bool {
     match values.data_type() {
         DataType::Utf8 => {
@@ -207,7 +208,7 @@ fn dictionary_pays(values: &ArrayRef) -> bool {
             let bits = values.iter().flatten().map(f64::to_bits);
             distinct(bits).is_none_or(|distinct| distinct * 8.0 < DICTIONARY_BYTES_MAX)
         }
-        // Mostly counters and times: differences are smaller than any dictionary.
+        // Mostly counters and times: delta encoding beats any dictionary.
         DataType::Timestamp(..) => {
             let values = values.as_primitive::<TimestampMicrosecondType>();
             distinct(values.iter().flatten()).is_none()
@@ -217,7 +218,8 @@ fn dictionary_pays(values: &ArrayRef) -> bool {
     }
 }
 
-/// How many different values the column has, estimated from a sample. `None` for a sample that says nothing.
+/// The number of distinct values of the column, estimated from a sample. `None` if the sample does not allow an
+/// estimate.
 fn distinct<T: Hash>(values: impl Iterator<Item = T>) -> Option<f64> {
     let hasher = hashbrown::DefaultHashBuilder::default();
     let mut seen = hashbrown::HashSet::new();
@@ -233,7 +235,7 @@ fn distinct<T: Hash>(values: impl Iterator<Item = T>) -> Option<f64> {
     if seen >= sampled * 0.98 {
         return Some(f64::INFINITY);
     }
-    // n draws from N values show N (1 - exp(-n / N)) of them: solved for N by halving.
+    // n draws from N values show N (1 - exp(-n / N)) of them: solved for N by bisection.
     let (mut low, mut high) = (seen, sampled * 64.0);
     for _ in 0..40 {
         let middle = f64::midpoint(low, high);

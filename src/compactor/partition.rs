@@ -1,4 +1,4 @@
-//! Which rows go into which directory: decided for each record, never for a batch.
+//! Assigns rows to directories: decided per record, never per batch.
 
 use super::name;
 use crate::clock::Micros;
@@ -8,23 +8,23 @@ use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 
-/// What rows are divided by unless told otherwise.
+/// The default partitioning of rows.
 const RECEIVED: &str = "received";
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
-/// What a table is divided by.
+/// How a table is partitioned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartitionBy {
     /// One directory.
     Nothing,
-    /// `received_date=YYYY-MM-DD` of the receive time.
+    /// By receive time: `received_date=YYYY-MM-DD`.
     ReceivedAt,
-    /// A column: `<column>_date=YYYY-MM-DD` of a timestamp or date, `<column>=<value>` of text. A directory's name must
-    /// not be that of a column whose values it does not have: readers take it for the column.
+    /// By a column: `<column>_date=YYYY-MM-DD` of a timestamp or date, `<column>=<value>` of text. The directory
+    /// key must not equal the name of a column with other values: readers would take it for that column.
     Column(String),
 }
 
-/// Divides a batch. Every row is in exactly one part.
+/// Splits a batch. Every row is in exactly one part.
 pub(super) fn split(
     batch: &RecordBatch,
     received_at: &[Micros],
@@ -77,7 +77,7 @@ fn by_column(batch: &RecordBatch, column: &str) -> Parts {
     }
 }
 
-/// `2026-11-20` of a day since the epoch.
+/// The date of a day since the epoch, like `2026-11-20`.
 pub(super) fn date(day: i64) -> Option<String> {
     let span = jiff::Span::new().try_days(day).ok()?;
     Some(jiff::civil::date(1970, 1, 1).checked_add(span).ok()?.to_string())

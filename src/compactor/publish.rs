@@ -1,7 +1,7 @@
-//! The publisher: takes staged files to their destination, each on its own, however long it takes.
+//! The publisher: moves staged files to their destination, each independently, however long it takes.
 //!
-//! A staged file is registered in the catalog before it comes here, so nothing is lost whatever happens here. Every
-//! error is tried again with backoff until `staging.retention` is over.
+//! A staged file is registered in the catalog before it gets here, so no failure here loses data. Every error is
+//! retried with backoff until `staging.retention` has passed.
 
 use super::metrics::Metrics;
 use super::name;
@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-/// Files on their way at the same time.
+/// The maximum number of concurrent transfers.
 const CONCURRENT_MAX: usize = 4;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
-/// A file is tried at least this long by each process before it is given up, however old it seems: the daemon may have
-/// been down, or the clock wrong.
+/// The minimum time for which each process retries a file before it gives up, however old the file seems: the
+/// daemon may have been down, or the clock wrong.
 const PATIENCE_MIN: Duration = Duration::from_hours(1);
 
-/// What the publisher works with.
+/// Everything the publisher needs.
 #[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) sink: Sink,
@@ -39,8 +39,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes what comes through `files` until the other end is gone and everything is settled, or `stop` says
-    /// that it is time to go; what is left then is published by the next start.
+    /// Publishes the files from `files` until the sender is gone and every file is settled, or until `stop` ends
+    /// the wait. The next start publishes what is left.
     pub(super) async fn run(
         self,
         mut files: mpsc::Receiver<RegisteredFile>,
@@ -60,7 +60,7 @@ impl Publisher {
                     None => open = false,
                 },
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                // An error means that nobody is left to say so.
+                // An error means that the sender is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             if !open && tasks.is_empty() {
@@ -86,7 +86,7 @@ impl Publisher {
             }
             let started = Instant::now();
             let outcome = {
-                // Closed never: the publisher owns it.
+                // Never closed: the publisher owns it.
                 let _slot = slots.acquire().await;
                 self.attempt(&file, &staged).await
             };
@@ -95,15 +95,19 @@ impl Publisher {
                 Ok(()) => match self.settle(&file, &staged).await {
                     Ok(()) => return,
                     Err(error) => {
-                        tracing::error!(error, object = file.object, "a published file cannot be recorded");
+                        tracing::error!(
+                            error,
+                            object = file.object,
+                            "a file was published, but the catalog could not be updated"
+                        );
                     }
                 },
                 Err(error) => {
                     let error = chain(&error);
                     self.metrics.publish_errors.inc();
-                    tracing::warn!(error, object = file.object, retry_in = ?backoff, "a file could not be published");
+                    tracing::warn!(error, object = file.object, retry_in = ?backoff, "could not publish a file, retrying");
                     let (catalog, id) = (Arc::clone(&self.catalog), file.id);
-                    // For the operator's eyes only; if this fails too, the log line above has said it.
+                    // Shown to the operator only; if this fails too, the log line above has reported the error.
                     drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
                     if Instant::now() >= give_up_at {
                         self.expire(&file, &staged).await;
@@ -117,7 +121,7 @@ impl Publisher {
         }
     }
 
-    /// Holds a file back that does not fit its table, until somebody has mended that and says so.
+    /// Holds back a file that does not fit its table until an operator has fixed the table and releases the file.
     async fn hold(&self, file: &RegisteredFile, give_up_at: Instant) -> Held {
         let mut released = self.progress.released();
         loop {
@@ -129,7 +133,11 @@ impl Publisher {
                 Ok(Ok(Looked::Dropped)) => return Held::Dropped,
                 Ok(Ok(Looked::Misfit(reason))) => {
                     if file.held.is_none() {
-                        tracing::warn!(reason, object = file.object, "a file is held back");
+                        tracing::warn!(
+                            reason,
+                            object = file.object,
+                            "a file does not fit its table and is held back"
+                        );
                     }
                 }
                 failed => {
@@ -140,7 +148,7 @@ impl Publisher {
                     tracing::error!(
                         error,
                         object = file.object,
-                        "it is not known whether a file fits its table"
+                        "could not check whether a file fits its table, retrying"
                     );
                     tokio::time::sleep(BACKOFF_MIN).await;
                     continue;
@@ -155,9 +163,9 @@ impl Publisher {
     }
 
     async fn attempt(&self, file: &RegisteredFile, staged: &Path) -> Result<(), SinkError> {
-        let found = std::fs::metadata(staged).context("look at staged file", staged)?.len();
+        let found = std::fs::metadata(staged).context("read the size of staged file", staged)?.len();
         if found != file.bytes {
-            // Never to be seen by readers. Whoever mends it within the retention has lost nothing.
+            // Readers must never see it. If it is repaired within the retention, nothing is lost.
             return Err(SinkError::Damaged { path: staged.to_owned(), found, expected: file.bytes });
         }
         self.sink.publish(staged, &file.object).await
@@ -176,7 +184,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// How long a file is tried from now on. The wall clock is asked once, so that its jumps give up nothing.
+    /// How long a file is retried from now on. Reads the wall clock once, so that clock jumps cannot expire a file.
     fn patience(&self, staged_at: Micros) -> Duration {
         let age = self.clock.now().saturating_sub(staged_at);
         let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
@@ -193,13 +201,15 @@ impl Publisher {
                 tracing::error!(
                     object = file.object,
                     rows = file.rows,
-                    "not published within staging.retention, given up"
+                    "a file was not published within staging.retention, its rows are lost"
                 );
             }
             Ok(Err(error)) => {
-                tracing::error!(error = %chain(&error), "a file past its retention cannot be recorded");
+                tracing::error!(error = %chain(&error), "a file's retention expired, but the catalog could not be updated");
             }
-            Err(error) => tracing::error!(%error, "a file past its retention cannot be recorded"),
+            Err(error) => {
+                tracing::error!(%error, "a file's retention expired, but the catalog could not be updated")
+            }
         }
     }
 }
@@ -207,23 +217,23 @@ impl Publisher {
 /// Whether a file is held back.
 enum Held {
     Not,
-    /// It is not staged any more: others took its place.
+    /// It is no longer staged: other files replaced it.
     Replaced,
     TooLong,
-    /// Its table was dropped: nobody is to see it.
+    /// Its table was dropped: it must not become visible.
     Dropped,
 }
 
-/// What the catalog says of a file that is to be published.
+/// The catalog's state of a file that is to be published.
 enum Looked {
     Good,
     Misfit(String),
-    /// It is not staged any more.
+    /// It is no longer staged.
     Gone,
     Dropped,
 }
 
-/// Whether a file is held back: for the reason noted, or for one found now, which is noted.
+/// Whether a file is held back, for the recorded reason or for one found now, which is then recorded.
 fn look(catalog: &Catalog, id: i64) -> Result<Looked, CatalogError> {
     let Some(file) = catalog.file(id)?.filter(|file| file.state == FileState::Staged) else {
         return Ok(Looked::Gone);
@@ -239,7 +249,7 @@ fn look(catalog: &Catalog, id: i64) -> Result<Looked, CatalogError> {
     Ok(Looked::Misfit(reason))
 }
 
-/// Why a file has not the columns of its table; `None` if it has.
+/// Why a file's columns differ from those of its table; `None` if they match.
 fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, CatalogError> {
     let Some(stream) = catalog.streams().get(file.stream).cloned() else { return Ok(None) };
     if stream.policy != Policy::Mapped || file.kind != FileKind::Rows {
@@ -251,6 +261,6 @@ fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, Ca
 
 pub(super) fn remove(staged: &Path) {
     if let Err(error) = std::fs::remove_file(staged) {
-        tracing::warn!(%error, file = %staged.display(), "a published file stays in staging");
+        tracing::warn!(%error, file = %staged.display(), "could not remove a file from staging");
     }
 }

@@ -1,4 +1,4 @@
-//! Records that are no rows, as rows of their stream's quarantine table.
+//! Turns rejected records into rows of their stream's quarantine table.
 
 use super::parquet::WriteError;
 use super::partition::{self, PartitionBy};
@@ -14,7 +14,7 @@ use arrow::datatypes::{Field, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The rows of a quarantine table, by day of receipt. `columns` are those of the stream.
+/// The rows of a quarantine table, by day of receipt. `columns` are the stream's columns.
 pub(super) fn batches(
     bad: &[BadRow],
     layout: QuarantineLayout,
@@ -40,7 +40,7 @@ pub(super) fn batches(
         array(system::LSN, Int64Array::from_iter_values(lsn)),
         array(system::RECORD, Int32Array::from_iter_values(record)),
     ]);
-    // The same columns for every file, whichever of them have a null.
+    // The same columns for every file, whether or not they contain nulls.
     let fields = table.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let batch = RecordBatch::try_new(schema, table.into_iter().map(|(_, array)| array).collect())?;
@@ -57,7 +57,7 @@ fn times(micros: &[Micros]) -> TimestampMicrosecondArray {
     TimestampMicrosecondArray::from(micros.to_vec()).with_timezone("UTC")
 }
 
-/// Every column as text, then what Tinybird adds. `c__import_id` names the request, by its receipt.
+/// Every column as text, followed by Tinybird's columns. `c__import_id` identifies the request by its receipt.
 fn tinybird(bad: &[BadRow], columns: &[Column], received_at: &[Micros], offset: Int64Array) -> Vec<Named> {
     let mut texts: Vec<StringBuilder> = columns.iter().map(|_| StringBuilder::new()).collect();
     for row in bad {
@@ -67,7 +67,7 @@ fn tinybird(bad: &[BadRow], columns: &[Column], received_at: &[Micros], offset: 
         }
     }
     let named = columns.iter().zip(texts);
-    // Tinybird's own columns win over one of the same name.
+    // Tinybird's own columns take precedence over a column with the same name.
     let named =
         named.filter(|(column, _)| !column.name.starts_with("c__") && column.name != "insertion_date");
     let mut table: Vec<Named> =
@@ -95,7 +95,7 @@ fn tinybird(bad: &[BadRow], columns: &[Column], received_at: &[Micros], offset: 
     table
 }
 
-/// The fields of a record and their source texts, the last of those that came twice. An error for what is none.
+/// The fields of a record and their source texts; the last of duplicate keys wins. An error if it is not a record.
 fn values(record: &[u8]) -> Result<HashMap<String, &[u8]>, Syntax> {
     std::str::from_utf8(record).map_err(|_| Syntax::InvalidUtf8)?;
     let mut values = HashMap::new();

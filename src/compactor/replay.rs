@@ -1,10 +1,10 @@
-//! Replay: makes a stream's files of the past anew from log and archive, under the rules of now.
+//! Replay: rewrites a stream's past files from the log and the archive, under the current rules.
 //!
-//! One replay at a time, one cut at a time, on a thread of its own: a cut's frames are read again, become files in
-//! `staged/replay/`, and take the place of the files that hold them now. These have the same names, so each is replaced in
-//! one step. Where rows move between files, they are added to one before they are taken from the other. The register
-//! changes in one transaction between the two. Every step is noted before it is done and can be repeated, so whoever dies in
-//! the middle is gone on with by the next start.
+//! One replay at a time, one cut at a time, on a separate thread. A cut's frames are read again, become files in
+//! `staged/replay/`, and replace the files that hold them now. These have the same names, so each is replaced in
+//! one step. Where rows move between files, they are added to one before they are removed from the other; the
+//! register changes in one transaction between the two. Every step is recorded before it is executed and can be
+//! repeated, so the next start resumes after a crash at any point.
 
 use super::config::Stop;
 use super::metrics::Metrics;
@@ -28,16 +28,16 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 
-/// As `nice` counts: what comes in goes first.
+/// A `nice` value: incoming requests have priority.
 const PRIORITY: i32 = 10;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Files that one cut may become.
+/// The maximum number of files that one cut may become.
 const FILES_MAX: usize = 512;
-/// Frames between two looks at whether the daemon is to stop, and how much memory is in use.
+/// Number of frames between two checks of the stop signal and of the memory in use.
 const FRAMES_PER_LOOK: u64 = 64;
 
-/// Directory of files that are about to replace others.
+/// The directory of files that are about to replace others.
 pub(super) fn replay_dir(staged_dir: &Path) -> PathBuf {
     staged_dir.join("replay")
 }
@@ -52,17 +52,17 @@ pub(super) enum ReplayError {
     Io(#[from] IoError),
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// This cut cannot be made anew, however often it is tried.
+    /// This cut can never be rewritten, however often it is retried.
     #[error("{0}")]
     Incomplete(String),
     #[error("cancelled")]
     Cancelled,
-    /// Nothing is wrong; the next start goes on.
-    #[error("the daemon stops")]
+    /// Not a failure; the next start resumes.
+    #[error("the daemon is shutting down")]
     Stopped,
 }
 
-/// What frames that cannot be read mean for a replay.
+/// Frames that cannot be read make a cut incomplete.
 impl From<ArchiveError> for ReplayError {
     fn from(error: ArchiveError) -> Self {
         Self::Incomplete(chain(&error))
@@ -78,21 +78,21 @@ pub(super) struct Replayer {
     pub(super) sink: Sink,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) staged_dir: PathBuf,
-    /// Held while files are staged and not yet registered.
+    /// Held while files are staged but not yet registered.
     pub(super) staging: Arc<Mutex<()>>,
     pub(super) runtime: Runtime,
     pub(super) stopped: watch::Receiver<Stop>,
-    /// Its scratch directory is that of replays.
+    /// Its scratch directory is the replay directory.
     pub(super) table_config: TableConfig,
     pub(super) limits: Limits,
-    /// For rows and unfinished row groups.
+    /// The memory limit for rows and unfinished row groups.
     pub(super) memory_max: usize,
 }
 
 impl Replayer {
     pub(super) fn run(mut self) {
         if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-            tracing::debug!(%error, "replays have the priority of everything else");
+            tracing::debug!(%error, "cannot lower the priority of the replay thread, replays run at normal priority");
         }
         let mut backoff = BACKOFF_MIN;
         while !self.is_stopped() {
@@ -109,9 +109,9 @@ impl Replayer {
                 Err(ReplayError::Stopped) => return,
                 Err(error) => {
                     let error = chain(&error);
-                    tracing::warn!(error, replay = id, retry_in = ?backoff, "a replay does not get on");
+                    tracing::warn!(error, replay = id, retry_in = ?backoff, "replay stalled, retrying");
                     if let Some(id) = id {
-                        // For the operator's eyes only; the log line above has said it.
+                        // Shown to the operator only; the log line above has reported the error.
                         drop(self.catalog.note_replay(id, Some(&error)));
                     }
                     self.pause(backoff);
@@ -121,18 +121,18 @@ impl Replayer {
         }
     }
 
-    /// Does what is left of one replay.
+    /// Executes the remaining steps of one replay.
     fn replay(&mut self, replay: &Replay) -> Result<(), ReplayError> {
         self.catalog.begin_replay(replay.id)?;
         let (id, asked) = (replay.id, &replay.asked);
         let Some(stream) = self.catalog.streams().get(asked.stream).cloned() else {
-            self.catalog.end_replay(id, ReplayState::Failed, Some("there is no such stream"))?;
+            self.catalog.end_replay(id, ReplayState::Failed, Some("stream not found"))?;
             return Ok(());
         };
         self.finish_replacing(id)?;
         self.clean()?;
         if stream.dropped {
-            self.catalog.end_replay(id, ReplayState::Failed, Some("the table of the stream was dropped"))?;
+            self.catalog.end_replay(id, ReplayState::Failed, Some("the stream's table was dropped"))?;
             return Ok(());
         }
         loop {
@@ -144,18 +144,18 @@ impl Replayer {
                 self.catalog.pass_over(id, cut.lsns)?;
                 continue;
             }
-            // The rules of now, also if they change in the middle.
+            // The current rules, even if they change during the replay.
             let stream =
                 self.catalog.streams().get(asked.stream).cloned().unwrap_or_else(|| Arc::clone(&stream));
             match self.replay_cut(replay, &stream, &cut) {
                 Err(ReplayError::Incomplete(reason)) if asked.partial => {
-                    tracing::warn!(replay = id, first = %cut.lsns.first, last = %cut.lsns.last, reason, "files are left as they are");
+                    tracing::warn!(replay = id, first = %cut.lsns.first, last = %cut.lsns.last, reason, "cannot rewrite the files of these LSNs, leaving them as they are");
                     self.catalog.leave_out(id, cut.lsns, &cut.left_as_it_is(&[], &reason))?;
                 }
                 Err(ReplayError::Incomplete(reason)) => {
-                    tracing::error!(replay = id, first = %cut.lsns.first, last = %cut.lsns.last, reason, "a replay failed");
+                    tracing::error!(replay = id, first = %cut.lsns.first, last = %cut.lsns.last, reason, "replay failed");
                     let LsnRange { first, last } = cut.lsns;
-                    let error = format!("the files of {first} to {last} cannot be made anew: {reason}");
+                    let error = format!("cannot rewrite the files of LSN {first} to {last}: {reason}");
                     self.catalog.end_replay(id, ReplayState::Failed, Some(&error))?;
                     return Ok(());
                 }
@@ -167,7 +167,7 @@ impl Replayer {
             self.give(replay)?;
         }
         self.catalog.end_replay(id, ReplayState::Done, None)?;
-        tracing::info!(replay = id, stream = stream.name, "a replay is done");
+        tracing::info!(replay = id, stream = stream.name, "replay completed");
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Replayer {
         Ok(())
     }
 
-    /// Files that are on their way to the destination are waited for: until then nobody knows what stands there.
+    /// Waits for files that are being published: until then, the state of the destination is unknown.
     fn wait_until_published(&self, replay: i64, stream: &Stream, cut: &CutRecord) -> Result<(), ReplayError> {
         let mut moved = self.progress.moved();
         loop {
@@ -218,7 +218,7 @@ impl Replayer {
         }
     }
 
-    /// Writes the files of a cut anew.
+    /// Rewrites the files of a cut.
     pub(super) fn make(&self, stream: &Arc<Stream>, cut: &CutRecord) -> Result<FinishedCut, ReplayError> {
         let mut table = Table::again(Arc::clone(stream), self.limits);
         table.numbered = cut.first_number.saturating_sub(1);
@@ -247,40 +247,46 @@ impl Replayer {
             let Some(target) = taken_as(&batch, stream, cut.given) else { continue };
             let (counts, cuts) = table.append(frame.lsn, frame.ts, (&batch, &target), config)?;
             records += match batch.head.kind {
-                // Nobody had looked into it when it was answered.
+                // An XML document was not parsed before the answer.
                 BodyKind::Xml => counts.stored + counts.quarantined.total(),
                 _ => u64::from(target.good) + u64::from(target.bad),
             };
             if stream.settings.partitions > 0 && counts.stored != u64::from(target.good) {
-                let text = format!("rows of {} would have other offsets than they were given", frame.lsn);
+                let text = format!(
+                    "the rows of LSN {} would get offsets other than those assigned to them",
+                    frame.lsn
+                );
                 return Err(ReplayError::Incomplete(text));
             }
             if !cuts.is_empty() {
-                return Err(ReplayError::Incomplete("the schema grew while it was applied".to_owned()));
+                return Err(ReplayError::Incomplete("the schema changed during the replay".to_owned()));
             }
             if table.memory().total() > self.memory_max {
                 table.encode(config)?;
                 table.end_row_groups()?;
             }
             if table.open_files() > FILES_MAX {
-                let text = format!("they would become more than {FILES_MAX} files");
+                let text = format!("the rows would be split into more than {FILES_MAX} files");
                 return Err(ReplayError::Incomplete(text));
             }
         }
         if records != cut.rows {
-            let text = format!("log and archive have {records} of their {} records", cut.rows);
+            let text = format!("the log and the archive have {records} of their {} records", cut.rows);
             return Err(ReplayError::Incomplete(text));
         }
         let made = table.finish(config)?.pop().filter(|made| made.cut.lsns == cut.lsns);
         let counted = made.as_ref().map_or(0, |made| made.cut.counts.stored + made.cut.counts.quarantined);
         match made {
             Some(made) if counted == cut.rows => Ok(made),
-            // Never to be put in the place of more.
-            _ => Err(ReplayError::Incomplete(format!("{counted} of their {} records became rows", cut.rows))),
+            // Never replace files with fewer records.
+            _ => Err(ReplayError::Incomplete(format!(
+                "only {counted} of their {} records became rows",
+                cut.rows
+            ))),
         }
     }
 
-    /// Does what was noted to be done at the destination before, or after, the register changes.
+    /// Executes the recorded steps at the destination that precede, or follow, the change of the register.
     fn put(&mut self, replay: i64, after_swap: bool) -> Result<(), ReplayError> {
         let noted = self.catalog.replacements(replay)?;
         for replacement in noted.iter().filter(|noted| noted.after_swap == after_swap) {
@@ -300,19 +306,19 @@ impl Replayer {
                     _ = stopped.wait_for(|stop| *stop != Stop::Run) => Err(ReplayError::Stopped),
                 }
             })?;
-            tracing::info!(replay, object, ?action, "replayed");
+            tracing::info!(replay, object, ?action, "replay step applied at the destination");
         }
         Ok(())
     }
 
-    /// Does what was noted for the cut under way, or what of it may not be done yet: in an order in which no row is in no
-    /// file, nor in no registered one.
+    /// Executes the recorded steps of the current cut, or those that remain. The order ensures that at all times
+    /// every row is in a file, and in a registered one.
     fn finish_replacing(&mut self, replay: i64) -> Result<(), ReplayError> {
         self.put(replay, false)?;
         self.catalog.swap(replay)?;
         self.put(replay, true)?;
         self.catalog.replaced(replay)?;
-        // Who held some of them back has nothing more to do.
+        // Wakes the tasks that hold back replaced files.
         self.progress.release();
         Ok(())
     }
@@ -321,7 +327,7 @@ impl Replayer {
         self.table_config.scratch_dir.join(name::staged(object))
     }
 
-    /// Removes what is left of a cut that is done, or was given up.
+    /// Removes the files of a cut that is done or was abandoned.
     fn clean(&self) -> Result<(), ReplayError> {
         let dir = &self.table_config.scratch_dir;
         for entry in std::fs::read_dir(dir).context("list directory", dir)? {
@@ -360,8 +366,8 @@ impl Replayer {
     }
 }
 
-/// What a stream gets of a frame of the past: as it was named, or, for frames that came before there was such an export,
-/// as its receiver's.
+/// The records of a past frame that a stream gets: those that name the stream, or, for a frame from before the
+/// export existed, those of its receiver.
 pub(super) fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Option<Target> {
     let named = batch.head.of(stream.id);
     if !given {
@@ -372,8 +378,8 @@ pub(super) fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Optio
     is_given.then_some(Target { stream: stream.id, version: None, good, bad })
 }
 
-/// What becomes of each object, in the order in which it is done: what adds rows to files comes before what takes rows
-/// from them, so that a row that moves is never in none.
+/// The steps for each object, in order of execution: steps that add rows to files precede those that remove rows,
+/// so that a moving row is always in some file.
 fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
     let mut plan: Vec<(i128, Replacement)> = Vec::new();
     for file in new {
@@ -393,7 +399,7 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
         let file = NewFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
         plan.push((i128::MIN, Replacement { file, action: Action::Remove, after_swap: true }));
     }
-    // Stable: what moves nothing stays in its order.
+    // Stable: steps that move no rows keep their order.
     plan.sort_by_key(|(growth, _)| std::cmp::Reverse(*growth));
     plan.into_iter().map(|(_, replacement)| replacement).collect()
 }

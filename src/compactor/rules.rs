@@ -1,27 +1,27 @@
-//! Under which rules a frame becomes rows: those under which it was answered.
+//! Determines the rules by which a frame becomes rows: those that applied when it was answered.
 
 use crate::catalog::{Catalog, CatalogError, Stream};
 use crate::schema::{Landing, Policy, QuarantineLayout, Rules};
 
-/// Rules, as a table applies them.
+/// Rules as a table applies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Applied {
     pub(super) rules: Rules,
-    /// New fields are not made columns, although the policy would.
+    /// New fields do not become columns, although the policy would allow it.
     pub(super) frozen: bool,
     pub(super) quarantine: QuarantineLayout,
     pub(super) landing: Landing,
 }
 
 impl Applied {
-    /// What the stream says now.
+    /// The stream's current rules.
     pub(super) fn now(stream: &Stream) -> Self {
         let (quarantine, landing) = (stream.settings.quarantine, stream.settings.landing);
         Self { rules: stream.rules().of_rows(), frozen: false, quarantine, landing }
     }
 
-    /// For a frame that notes this version, or none. A frame without one was answered as if every record with a right
-    /// form were stored, so it is.
+    /// The rules for a frame that notes this version, or none. A frame without a version was answered as if every
+    /// well-formed record were stored, so all of them are stored.
     pub(super) fn to(stream: &Stream, version: Option<u32>, catalog: &Catalog) -> Result<Self, CatalogError> {
         let now = Self::now(stream);
         let Some(version) = version else {
@@ -35,7 +35,7 @@ impl Applied {
             tracing::error!(
                 stream = stream.name,
                 version,
-                "a frame notes a version of the schema that there is not"
+                "a log frame refers to a schema version that is not in the catalog; storing its records under the current columns"
             );
             return Ok(now.leniently(None));
         };
@@ -46,12 +46,12 @@ impl Applied {
         })
     }
 
-    /// Every record is stored that is one, unless its time is not right under the rules of `then`. The columns are
-    /// those of now: they hold what came before.
+    /// Stores every valid record unless its time is out of bounds under the rules of `then`. The columns are the
+    /// current ones: they can hold earlier records.
     fn leniently(self, then: Option<&Rules>) -> Self {
         let frozen = self.rules.policy != Policy::Evolve;
         let time = then.and_then(|then| then.time.clone());
-        // A time that is judged by needs its column as it was.
+        // A time rule needs its column as it was.
         let column = |rules: &Rules| time.as_ref().map(|time| rules.schema.named(&time.column).cloned());
         if let Some(then) = then.filter(|then| column(then) != column(&self.rules)) {
             return Self { rules: then.clone(), frozen: true, ..self };

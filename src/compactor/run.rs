@@ -22,26 +22,27 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 
-/// Frames read before anything else is looked at.
+/// The maximum number of frames read before the loop handles anything else.
 const FRAMES_PER_TURN: usize = 256;
-/// The longest pause between two looks at the clock when there is nothing to read,
+/// The longest interval between two clock checks when there is nothing to read.
 const TICK: Duration = Duration::from_millis(50);
-/// and when there is.
+/// The longest interval between two clock checks while there are frames to read.
 const LOOK: Duration = Duration::from_millis(10);
-/// What becomes durable is read after this long, unless somebody waits for it: many small syncs are one wake-up.
+/// The delay before newly durable frames are read, unless a request waits for them: many small syncs become one
+/// wake-up.
 const GATHER: Duration = Duration::from_millis(10);
-/// Cuts registered in one transaction at most.
+/// The maximum number of cuts registered in one transaction.
 const CUTS_PER_COMMIT: usize = 64;
-/// Open files over all streams, at most; beyond it the streams with the oldest files are cut.
+/// The maximum number of open files over all streams; beyond it, the streams with the oldest files are cut.
 const OPEN_FILES_MAX: usize = 512;
 const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// Directory of files that are being written.
+/// The directory of files that are being written.
 pub(super) fn scratch_dir(staged_dir: &Path) -> PathBuf {
     staged_dir.join("unfinished")
 }
 
-/// Removes what a crash left behind: everything that is not registered will be written again from the log.
+/// Removes what a crash left behind: everything that is not registered is written again from the log.
 fn remove_unregistered(staged_dir: &Path, catalog: &Catalog) -> Result<(), RunError> {
     let registered: HashSet<String> =
         catalog.staged()?.iter().map(|file| name::staged(&file.object)).collect();
@@ -81,9 +82,9 @@ pub(super) struct Running {
     pub(super) stopped: watch::Receiver<Stop>,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) tables: HashMap<StreamId, Table>,
-    /// Held while files are staged and not yet registered by somebody else.
+    /// Held while files are staged but not yet registered, by this thread or by the replayer.
     pub(super) staging: Arc<Mutex<()>>,
-    /// Of streams without a table in memory.
+    /// Checkpoints of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
 }
 
@@ -97,7 +98,7 @@ impl Running {
                 Ok(()) => return,
                 Err(error) => {
                     let error = chain(&error);
-                    tracing::error!(error, retry_in = ?backoff, "the compactor starts again from the last checkpoint");
+                    tracing::error!(error, retry_in = ?backoff, "the compactor failed, restarting from the last checkpoint");
                     *self.progress.compactor.last_error.lock() = Some(error);
                     self.metrics.restarts.inc();
                 }
@@ -116,7 +117,7 @@ impl Running {
         }
     }
 
-    /// Picks up where the catalog says.
+    /// Resumes from the state in the catalog.
     fn begin(&mut self, queued: &mut bool) -> Result<(), RunError> {
         let consumed = self.catalog.floor()?.consumed;
         self.reader.rewind(consumed);
@@ -144,8 +145,8 @@ impl Running {
         Ok(())
     }
 
-    /// Looks through what earlier starts left in the log for idempotency keys and for offsets: requests that need them
-    /// wait for this, and reading frames is much quicker than turning them into rows.
+    /// Scans what earlier runs left in the log for idempotency keys and offsets: requests that need them wait for
+    /// this, and reading frames is much faster than turning them into rows.
     fn learn(&mut self) {
         let now = self.clock.now();
         self.reader.look_ahead(|lsn, ts, payload| {
@@ -164,7 +165,7 @@ impl Running {
         let mut durable = self.reader.durable();
         let mut looked_at = Instant::now();
         loop {
-            // Before the log is read: what comes later wakes the wait below.
+            // Subscribed before the log is read, so that later frames wake the wait below.
             let health = durable.borrow_and_update().health;
             let idle = self.read_frames()?;
             if idle || looked_at.elapsed() >= LOOK {
@@ -190,7 +191,7 @@ impl Running {
         }
     }
 
-    /// Reads a number of frames. Returns whether there are no more for now.
+    /// Reads a batch of frames. Returns whether there are no more for now.
     fn read_frames(&mut self) -> Result<bool, RunError> {
         if self.config.discard {
             self.reader.pass_over();
@@ -217,7 +218,7 @@ impl Running {
             Ok(batch) => batch,
             Err(error) => {
                 self.metrics.unreadable_frames.inc();
-                tracing::error!(%lsn, %error, "a frame cannot be read, it is put aside");
+                tracing::error!(%lsn, %error, "cannot decode a log frame, setting it aside");
                 self.reader.put_aside_frame();
                 return Ok(Vec::new());
             }
@@ -231,7 +232,7 @@ impl Running {
             let (id, streams) = (target.stream, self.catalog.streams());
             let Some(stream) = streams.get(id) else {
                 self.metrics.unreadable_frames.inc();
-                tracing::error!(%lsn, stream = %id, "a frame is of no stream in the catalog, it is put aside");
+                tracing::error!(%lsn, stream = %id, "a log frame belongs to a stream that is not in the catalog, setting it aside");
                 self.reader.put_aside_frame();
                 return Ok(cuts);
             };
@@ -259,7 +260,7 @@ impl Running {
             let (good, bad) = (u64::from(target.good), u64::from(target.bad));
             if is_judged && (counts.stored != good || counts.quarantined.total() != bad) {
                 self.metrics.verdict_mismatches.inc();
-                tracing::error!(%lsn, ?counts, ?target, "records were judged differently than when they were answered");
+                tracing::error!(%lsn, ?counts, ?target, "the outcome of records differs from the answer that the client received; this is a bug, please report it");
             }
         }
         Ok(cuts)
@@ -273,18 +274,18 @@ impl Running {
             tracing::error!(
                 segment = %damage.segment, offset = damage.offset, bytes = damage.bytes,
                 first = %range.first, last = %range.last,
-                "the log is damaged: frames that were durable cannot be read"
+                "the log is damaged: durable frames cannot be read and their records are lost"
             );
             self.catalog.record_loss(range, "corrupt")?;
         } else {
             let lost = damage.lost;
-            tracing::warn!(first = %lost.first, last = %lost.last, "frames that were not yet synced were lost");
+            tracing::warn!(first = %lost.first, last = %lost.last, "frames that had not been synced were lost");
             self.catalog.record_loss(lost, "torn")?;
         }
         Ok(())
     }
 
-    /// Cuts the streams whose file is to be closed.
+    /// Cuts the streams whose file is due to be closed.
     fn cut_due(&mut self, idle: bool) -> Result<(), RunError> {
         let now = Instant::now();
         let read = self.reader.position();
@@ -307,7 +308,7 @@ impl Running {
             (due, close)
         });
         let config = self.config.clone();
-        // A log that is full takes no requests: better small files than none.
+        // A full log accepts no requests: small files are better than none.
         let pressed = self.reader.pressed();
         let in_the_way = |table: &Table| table.first_open().is_some_and(|first| pressed >= Some(first));
         let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
@@ -316,7 +317,7 @@ impl Running {
         Ok(())
     }
 
-    /// Gives numbers away to who asks. Rows of open files come before them.
+    /// Hands out row numbers on request. Rows of open files are numbered first.
     fn give_numbers(&mut self) -> Result<(), RunError> {
         for Numbers { stream, count, first } in
             self.progress.with_wanted(|wanted| std::mem::take(&mut wanted.numbers))
@@ -326,13 +327,13 @@ impl Running {
             if let Some(table) = self.tables.get_mut(&stream) {
                 table.numbered = number + count - 1;
             }
-            // Whoever asked may have gone: then nobody has these numbers.
+            // The requester may be gone: then these numbers stay unused.
             first.send(number).ok();
         }
         Ok(())
     }
 
-    /// Finishes the files of the streams that `which` picks, and registers them.
+    /// Finishes the files of the streams that `which` selects, and registers them.
     fn cut(&mut self, which: impl Fn(StreamId, &Table) -> bool) -> Result<(), RunError> {
         let mut finished = Vec::new();
         let due: Vec<StreamId> =
@@ -347,8 +348,8 @@ impl Running {
         if finished.is_empty() { Ok(()) } else { self.commit(finished) }
     }
 
-    /// Stages finished files, registers them with their checkpoints, hands them to the publisher, trims the log: in
-    /// this order, each step durable before the next.
+    /// Stages finished files, registers them with their checkpoints, hands them to the publisher, and trims the
+    /// log. In this order: each step is durable before the next.
     fn commit(&mut self, finished: Vec<FinishedCut>) -> Result<(), RunError> {
         let mut cuts: Vec<Cut> = Vec::new();
         for FinishedCut { cut, paths, late_rescued, first_received_at } in finished {
@@ -387,13 +388,13 @@ impl Running {
 
     fn hand_over(&self, files: Vec<RegisteredFile>) {
         for file in files {
-            // The publisher takes them at once; it is gone only after a drain has given up, and the file is
-            // registered, so the next start publishes it.
+            // The publisher takes them at once. It is gone only after a drain has given up; the file is registered,
+            // so the next start publishes it.
             drop(self.to_publish.blocking_send(file));
         }
     }
 
-    /// Keeps memory under its limit: encodes what waits, then ends row groups, the largest first.
+    /// Keeps memory under its limit: encodes waiting rows, then ends row groups, the largest first.
     fn relieve_memory(&mut self) -> Result<(), RunError> {
         let mut memory: Vec<(StreamId, Memory)> =
             self.tables.iter().map(|(id, table)| (*id, table.memory())).collect();
@@ -439,18 +440,18 @@ impl Running {
         let unread = if idle { None } else { self.reader.frame().map(|frame| frame.ts) };
         let oldest = self.tables.values().filter_map(Table::first_received_at).chain(unread).min();
         status.oldest_open.store(oldest.unwrap_or(0), Ordering::Relaxed);
-        // What people ask of receivers is where each record is.
+        // Clients of receivers ask where each record is.
         for (id, table) in self.tables.iter().filter(|(_, table)| table.stream.settings.receiver.is_some()) {
             self.progress.holds(*id, table.open());
         }
     }
 
-    /// Waits for frames, requests, or the next look at the clock.
+    /// Waits for frames, requests, or the next clock check.
     fn wait(&mut self, durable: &mut watch::Receiver<Durable>) {
         let stopped = &mut self.stopped;
         let asked = self.progress.asked.notified();
         let gathered = async move {
-            // An error says that the log is closed.
+            // An error means that the log is closed.
             drop(durable.changed().await);
             tokio::time::sleep(GATHER).await;
         };
@@ -475,7 +476,7 @@ impl Running {
     }
 }
 
-/// Whether a stream's file is to be closed by its own conditions: the first that holds.
+/// Whether one of the stream's conditions requires its file to be closed.
 fn is_due(table: &Table, config: &Config, now: Instant) -> bool {
     let (Some(opened_at), Some(last_at)) = (table.opened_at(), table.last_at()) else { return false };
     let age = now.duration_since(opened_at);

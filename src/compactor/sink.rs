@@ -1,7 +1,7 @@
-//! Where files go: a local directory or a bucket, both through `object_store`.
+//! The destination of files: a local directory or a bucket, both through `object_store`.
 //!
-//! Publishing creates an object if it is absent. An object that is there already is compared with what was to be
-//! written: the same bytes mean that an earlier attempt succeeded without our learning of it.
+//! Publishing creates an object if it is absent. An existing object is compared with the file: equal bytes mean
+//! that an earlier attempt succeeded but its answer was lost.
 
 use crate::error::{IoContext, IoError, chain};
 use crate::storage::Storage;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// A stalled transfer is given up after this long without an answer, and tried again later.
+/// A stalled transfer is aborted after this long without an answer, and retried later.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,7 +32,7 @@ pub enum Destination {
     S3 {
         bucket: String,
         prefix: String,
-        /// Settings of `object_store`'s S3 client by their names (`endpoint`, `region`, ...).
+        /// Settings of `object_store`'s S3 client by name (`endpoint`, `region`, ...).
         options: Vec<(AmazonS3ConfigKey, String)>,
     },
 }
@@ -41,13 +41,13 @@ pub enum Destination {
 pub enum SinkError {
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("the destination refuses or cannot be reached")]
+    #[error("the destination rejected the request or cannot be reached")]
     Store(#[from] object_store::Error),
     #[error("{} has {found} bytes instead of {expected}", .path.display())]
     Damaged { path: PathBuf, found: u64, expected: u64 },
-    #[error("{object} exists already and holds something else")]
+    #[error("{object} already exists with different content")]
     Conflict { object: String },
-    #[error("{name} is not a name that the destination can hold")]
+    #[error("{name} is not a valid object name at the destination")]
     Name {
         name: String,
         #[source]
@@ -71,9 +71,9 @@ impl Destination {
 #[derive(Clone)]
 pub struct Sink {
     store: Arc<dyn ObjectStore>,
-    /// Goes before every object's name.
+    /// Prepended to every object's name.
     prefix: ObjectPath,
-    /// Files of this machine's file system can be linked instead of copied.
+    /// Set for a local directory: files can be linked instead of copied.
     local: Option<Arc<LocalFileSystem>>,
 }
 
@@ -82,16 +82,19 @@ impl Sink {
         match destination {
             Destination::Directory(path) => {
                 if let Err(error) = RealStorage.create_dir(path) {
-                    // It may be on a disk that is mounted later. Nobody has to wait for it.
+                    // It may be on a disk that is mounted later; starting does not wait for it.
                     let error = chain(&error);
-                    tracing::error!(error, "the destination is not there; files stay staged until it is");
+                    tracing::error!(
+                        error,
+                        "cannot create the destination directory; files stay staged until it exists"
+                    );
                 }
                 let path = path.canonicalize().or_else(|_| std::path::absolute(path));
-                let path = path.context("find the current directory for", ".")?;
+                let path = path.context("resolve the current directory", ".")?;
                 let prefix = ObjectPath::from_absolute_path(&path);
                 let prefix =
                     prefix.map_err(|source| SinkError::Name { name: path.display().to_string(), source })?;
-                // Published files must survive power loss before the staged ones go.
+                // Published files must survive power loss before the staged ones are removed.
                 let store = Arc::new(LocalFileSystem::new().with_fsync(true));
                 Ok(Self { store: Arc::clone(&store) as Arc<dyn ObjectStore>, prefix, local: Some(store) })
             }
@@ -106,7 +109,7 @@ impl Sink {
                 if options.iter().any(|(key, value)| *key == allow_http() && value == "true") {
                     client = client.with_allow_http(true);
                 }
-                // The publisher has its own patience, and shows it to the operator.
+                // The publisher has its own retries, which it shows to the operator.
                 let retry =
                     RetryConfig { max_retries: 1, retry_timeout: CONNECT_TIMEOUT, ..RetryConfig::default() };
                 let store = builder.with_client_options(client).with_retry(retry).build()?;
@@ -116,7 +119,7 @@ impl Sink {
         }
     }
 
-    /// Makes a staged file visible under `object`. Doing it again does no harm.
+    /// Makes a staged file visible under `object`. Idempotent.
     pub async fn publish(&self, staged: &Path, object: &str) -> Result<(), SinkError> {
         let to = self.path(object)?;
         let created = match &self.local {
@@ -124,7 +127,8 @@ impl Sink {
             None => self.put(staged, &to).await,
         };
         match created {
-            // Some servers say so of a conflict with a writer that then fails, so the answer alone proves nothing.
+            // Some servers give this answer for a conflict with a writer that then fails, so the answer alone
+            // proves nothing.
             Err(SinkError::Store(
                 object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
             )) => {
@@ -135,11 +139,11 @@ impl Sink {
         }
     }
 
-    /// Puts a staged file in the place of an object of `old_bytes`, in one step: a reader sees the old one or the new one,
-    /// whole. Doing it again does no harm.
+    /// Replaces an object of `old_bytes` with a staged file in one step: a reader sees either the old one or the
+    /// new one, complete. Idempotent.
     ///
     /// # Errors
-    /// [`SinkError::Conflict`] if what stands there is neither.
+    /// [`SinkError::Conflict`] if the existing object is neither the old nor the new one.
     pub async fn replace(&self, staged: &Path, object: &str, old_bytes: u64) -> Result<(), SinkError> {
         let to = self.path(object)?;
         let found = match self.store.head(&to).await {
@@ -147,7 +151,7 @@ impl Sink {
             Err(object_store::Error::NotFound { .. }) => return self.publish(staged, object).await,
             Err(error) => return Err(error.into()),
         };
-        let new_bytes = std::fs::metadata(staged).context("look at staged file", staged)?.len();
+        let new_bytes = std::fs::metadata(staged).context("read the size of staged file", staged)?.len();
         if found.size == new_bytes && self.compare(staged, &to).await.is_ok() {
             return self.sync_name(&to);
         }
@@ -163,14 +167,14 @@ impl Sink {
             Err(SinkError::Store(
                 object_store::Error::Precondition { .. } | object_store::Error::NotImplemented { .. },
             )) if e_tag.is_some() && self.store.head(&to).await?.e_tag == e_tag => {
-                // Nothing has changed, so it is the condition that the server does not understand.
+                // The object is unchanged, so the server does not support the condition.
                 self.put_as(staged, &to, PutMode::Overwrite).await
             }
             put => put,
         }
     }
 
-    /// Removes an object, if it is there.
+    /// Removes an object if it exists.
     pub async fn remove(&self, object: &str) -> Result<(), SinkError> {
         let to = self.path(object)?;
         match self.store.delete(&to).await {
@@ -179,7 +183,7 @@ impl Sink {
         }
         match (&self.local, to.parts().count()) {
             (Some(store), 1..) => match store.path_to_filesystem(&to)?.parent() {
-                // It may never have been there.
+                // It may never have existed.
                 Some(dir) if dir.is_dir() => Ok(RealStorage.sync_dir(dir)?),
                 _ => Ok(()),
             },
@@ -187,7 +191,7 @@ impl Sink {
         }
     }
 
-    /// An earlier attempt may have ended between making a name and making it durable.
+    /// An earlier attempt may have stopped between creating a name and making it durable.
     fn sync_name(&self, to: &ObjectPath) -> Result<(), SinkError> {
         let Some(store) = &self.local else { return Ok(()) };
         let (file, top) = (store.path_to_filesystem(to)?, store.path_to_filesystem(&self.prefix)?);
@@ -206,7 +210,7 @@ impl Sink {
             Err(error @ object_store::Error::AlreadyExists { .. }) => Err(error.into()),
             Err(error) => {
                 // Another file system, or one without links: copy.
-                tracing::debug!(error = %chain(&error), "a staged file cannot be linked, it is copied");
+                tracing::debug!(error = %chain(&error), "cannot hard-link a staged file, copying it instead");
                 self.put(staged, to).await
             }
         }
@@ -240,7 +244,7 @@ impl Sink {
         if at == ours.len() { Ok(()) } else { Err(conflict()) }
     }
 
-    /// Where an object is in the file system, if it is there.
+    /// An object's path in the file system, if the destination is local.
     pub fn local_path(&self, object: &str) -> Result<Option<PathBuf>, SinkError> {
         let path = self.path(object)?;
         Ok(self.local.as_ref().map(|store| store.path_to_filesystem(&path)).transpose()?)
@@ -269,8 +273,7 @@ fn parse(name: &str) -> Result<ObjectPath, SinkError> {
     ObjectPath::parse(name).map_err(|source| SinkError::Name { name: name.to_owned(), source })
 }
 
-/// Gives a staged file the name of an object in a directory, in the place of what has it now. Under a hidden name first,
-/// which readers of tables pass over.
+/// Renames a staged file over an object in a directory. It gets a hidden name first, which readers of tables skip.
 fn exchange(staged: &Path, to: &Path) -> Result<(), SinkError> {
     let name = to.file_name().unwrap_or_default().to_string_lossy();
     let hidden = to.with_file_name(format!(".{name}.new"));
@@ -281,7 +284,7 @@ fn exchange(staged: &Path, to: &Path) -> Result<(), SinkError> {
         File::open(&hidden).and_then(|file| file.sync_all()).context("sync", &hidden)?;
     }
     RealStorage.rename(&hidden, to)?;
-    // If both were the same file already, nothing was renamed.
+    // If both were already the same file, the rename did nothing.
     remove_if_there(&hidden)?;
     match to.parent() {
         Some(dir) => Ok(RealStorage.sync_dir(dir)?),

@@ -175,7 +175,7 @@ fn an_object_of_somebody_else_is_not_overwritten_and_the_file_stays_staged() {
         let staged = daemon.get("/admin/v1/staged").json()["staged"][0].clone();
         staged["last_error"]
             .as_str()
-            .is_some_and(|error| error.contains("holds something else"))
+            .is_some_and(|error| error.contains("already exists with different content"))
             .then_some(())
     });
     assert_eq!(std::fs::read_to_string(&squatter).unwrap(), "mine");

@@ -1,4 +1,4 @@
-//! Frames of receivers in a table: rows are what its mapping makes of their records.
+//! Frames of receivers in a table: the mapping turns their records into rows.
 
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, Target};
@@ -28,7 +28,7 @@ impl Table {
         }
     }
 
-    /// Takes the records of a frame as its mapping makes rows of them.
+    /// Takes the rows that the mapping produces from the records of a frame.
     pub(super) fn append_mapped(
         &mut self,
         origin: Origin,

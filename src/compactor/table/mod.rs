@@ -1,4 +1,4 @@
-//! One stream in the compactor: rows that wait, files that are open, and what they cover.
+//! One stream in the compactor: its waiting rows, its open files, and the frames that they cover.
 
 mod mapped;
 mod raw;
@@ -30,13 +30,13 @@ use std::time::Instant;
 
 /// Rows are encoded when there are this many: a batch that fits the cache.
 const BATCH_ROWS: usize = 8192;
-/// ... or this many values, had each row one in each column,
+/// ... or this many values, if each row had one in every column,
 const BATCH_CELLS: usize = 1 << 21;
-/// ... or when their source has this many bytes.
+/// ... or this many bytes of source.
 const BATCH_BYTES: usize = 4 << 20;
 /// A row group that holds more memory than this is ended.
 const ROW_GROUP_BYTES: usize = 24 << 20;
-/// Directories that one cut writes to at most, each with its own open file.
+/// The maximum number of directories that one cut writes to, each with its own open file.
 const PARTITIONS_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(super) enum TableError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Templates cannot be evaluated now.
+    /// Templates cannot be evaluated at the moment.
     #[error(transparent)]
     Mapping(#[from] mapping::Failure),
 }
@@ -56,45 +56,45 @@ impl From<ArrowError> for TableError {
     }
 }
 
-/// Choices that hold for every table.
+/// Options that apply to every table.
 #[derive(Clone)]
 pub(super) struct TableConfig {
     pub(super) partition_by: PartitionBy,
-    /// Where files are written before they are staged.
+    /// The directory where files are written before they are staged.
     pub(super) scratch_dir: PathBuf,
     pub(super) node: String,
-    /// Where columns that records bring are kept.
+    /// Stores the columns that records introduce.
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
-    /// For frames that were answered before a mapping was what it is.
+    /// Needed for frames that were answered before the mapping had its current form.
     pub(super) evaluator: Arc<Evaluator>,
-    /// Identity of the log.
+    /// The log's identity.
     pub(super) log: [u8; 16],
 }
 
 pub(super) struct Table {
     pub(super) stream: Arc<Stream>,
-    /// The version that the last frame noted.
+    /// The schema version noted in the last frame.
     version: Option<u32>,
     applied: Applied,
     /// Every frame up to here is in a registered file.
     pub(super) checkpoint: Lsn,
     rows: Rows,
-    /// What the open files cover.
+    /// The frames that the open files cover.
     written: Option<Span>,
-    /// What the waiting rows cover: the frames after `written`.
+    /// The frames that the waiting rows cover, which follow those of `written`.
     waiting: Option<Span>,
     files: BTreeMap<(FileKind, String), FileWriter>,
     raw: raw::RawFiles,
     bad: Vec<BadRow>,
     bad_bytes: usize,
-    /// Rows of the open files that were found to be rescued after they were counted.
+    /// Rows of the open files that turned out to be rescued after they were counted.
     late_rescued: u64,
     /// The number of the last row, where rows are numbered.
     pub(super) numbered: u64,
-    /// What the columns of a version say of XML.
+    /// What the columns of a version determine about the text of XML.
     known: Option<(u32, Known)>,
-    /// An older version of the schema, and whether it has the mapping of this one.
+    /// An older version of the schema, and whether it has the same mapping as the current one.
     answered: Option<(u32, bool)>,
 }
 
@@ -109,20 +109,20 @@ struct Span {
     counts: Counts,
 }
 
-/// Whether a table has the columns that records brought.
+/// Whether a table has the columns that records introduced.
 enum Evolved {
-    /// It does; these files were ended for them.
+    /// It does; these files were finished to make way for them.
     Has(Option<Box<FinishedCut>>),
-    /// The stream was changed meanwhile, so that it cannot.
+    /// The stream was changed in the meantime, so it cannot.
     HasNoPlace,
 }
 
-/// Files finished and synced under scratch names, and what is to be registered with them.
+/// Files finished and synced under scratch names, with the data to register for them.
 pub(super) struct FinishedCut {
     pub(super) cut: Cut,
     /// In the order of the cut's files.
     pub(super) paths: Vec<PathBuf>,
-    /// Part of the cut's counts that [`Table::append`] could not tell yet.
+    /// The part of the cut's counts that [`Table::append`] did not know yet.
     pub(super) late_rescued: u64,
     /// When the oldest of its frames was received.
     pub(super) first_received_at: Micros,
@@ -150,7 +150,7 @@ impl Table {
         }
     }
 
-    /// A table for frames of the past: everything under the rules of now, and no new columns.
+    /// A table for past frames: everything under the current rules, and no new columns.
     pub(super) fn again(stream: Arc<Stream>, limits: Limits) -> Self {
         let mut table = Self::new(stream, Lsn::NONE, limits);
         table.applied.frozen = true;
@@ -158,7 +158,7 @@ impl Table {
         table
     }
 
-    /// Takes the records of a frame. Says what became of them, and returns a cut if new columns ended the open files.
+    /// Takes the records of a frame. Returns their outcome, and a cut if new columns ended the open files.
     pub(super) fn append(
         &mut self,
         lsn: Lsn,
@@ -184,7 +184,7 @@ impl Table {
         self.took(origin, counts, counts_of(counts, batch.body.len()), config)
     }
 
-    /// Rows of a frame were added to those that wait.
+    /// Accounts for a frame whose rows were added to the waiting ones.
     fn took(
         &mut self,
         origin: Origin,
@@ -206,7 +206,7 @@ impl Table {
         Ok((counts, Vec::new()))
     }
 
-    /// Takes the records of a frame that has more of them than may be in memory as columns: learns its columns first,
+    /// Takes the records of a frame with more records than may be in memory as columns: learns its columns first,
     /// then writes batch after batch.
     fn append_in_parts(
         &mut self,
@@ -224,7 +224,7 @@ impl Table {
         let mut rows = self.rows.take();
         let mut written = Ok(());
         let counts = rows.append_in_parts(batch.body, batch.head.kind, origin, rows_max, &mut |rows| {
-            // After an error everything is read again; until then it must not pile up.
+            // After an error everything is read again; until then rows must not pile up.
             let now = self.write_part(rows, config);
             written = std::mem::replace(&mut written, Ok(())).and(now);
         });
@@ -238,13 +238,13 @@ impl Table {
         Ok((counts, cuts))
     }
 
-    /// Gives the columns that records brought to the catalog, and ends the open files, which lack them.
+    /// Adds the columns that records introduced to the catalog, and finishes the open files, which lack them.
     fn evolve(&mut self, found: &[Column], config: &TableConfig) -> Result<Evolved, TableError> {
         if found.is_empty() {
             return Ok(Evolved::Has(None));
         }
-        // The stream may have been changed since these records were answered, and even since this table last looked:
-        // what it is now is not for them to decide.
+        // The stream may have changed since these records were answered, and even since this table last looked: the
+        // records must not override its current state.
         let version = match config.catalog.evolve_stream(self.stream.id, found) {
             Ok(stream) => stream.schema.version,
             Err(CatalogError::Conflict) => return Ok(Evolved::HasNoPlace),
@@ -252,7 +252,7 @@ impl Table {
         };
         let cut = self.finish_files(config)?;
         let columns = self.schema().columns.iter().chain(found).cloned().collect();
-        // The next frame is taken under what the stream is now, whatever else of it is new.
+        // The next frame is taken under the stream's current settings, whatever else has changed.
         self.applied.rules.schema = Arc::new(Schema { version, columns });
         Ok(Evolved::Has(cut.map(Box::new)))
     }
@@ -261,8 +261,8 @@ impl Table {
         &self.applied.rules.schema
     }
 
-    /// Takes what follows under the rules that its frame was answered by. What came before is finished if they are
-    /// others: all rows of a file have the same columns.
+    /// Applies the rules under which the next frame was answered. If they differ, finishes everything before: all
+    /// rows of a file have the same columns.
     pub(super) fn follow(
         &mut self,
         stream: &Arc<Stream>,
@@ -289,13 +289,13 @@ impl Table {
         let cuts = self.finish(config)?;
         let rows = Rows::new(&applied.rules, limits);
         self.rows = if applied.frozen { rows.frozen() } else { rows };
-        // What finishing brought to the catalog is among what the next frame is taken under.
+        // The next frame also sees the columns that finishing added to the catalog.
         self.stream = Arc::clone(stream);
         self.applied = applied;
         Ok(cuts)
     }
 
-    /// Shows people what became no rows, before the quarantine table does.
+    /// Shows rejected records to users before they are in the quarantine table.
     fn show(&self, bad: &[BadRow], config: &TableConfig) {
         let shown = bad.iter().map(|bad| Quarantined {
             lsn: bad.origin.lsn,
@@ -326,13 +326,13 @@ impl Table {
         Ok(())
     }
 
-    /// Rows that go into one batch.
+    /// The number of rows that go into one batch.
     fn batch_rows(&self) -> usize {
         (BATCH_CELLS / self.rows.leaves().max(1)).clamp(1, BATCH_ROWS)
     }
 
-    /// Writes the waiting rows to the open files. If they have columns that the open files lack, those are finished
-    /// first.
+    /// Writes the waiting rows to the open files. If they have columns that the open files lack, finishes those
+    /// files first.
     pub(super) fn encode(&mut self, config: &TableConfig) -> Result<Option<FinishedCut>, TableError> {
         let Some(mut waiting) = self.waiting.take() else { return Ok(None) };
         let mut finished = None;
@@ -394,7 +394,7 @@ impl Table {
         Ok(())
     }
 
-    /// Finishes everything: the waiting rows too. At most two cuts, in order.
+    /// Finishes everything, including the waiting rows. At most two cuts, in order.
     pub(super) fn finish(&mut self, config: &TableConfig) -> Result<Vec<FinishedCut>, TableError> {
         let before = self.encode(config)?;
         let last = self.finish_files(config)?;
@@ -408,7 +408,7 @@ impl Table {
         let landing = self.applied.landing;
         for raw in self.raw.finish()? {
             let object = format!("{}/{}", self.directory(), raw.name);
-            // What is in the table as well is counted there.
+            // Records that are also in the table are counted there.
             let rows = if landing.table { 0 } else { raw.records };
             files.push(NewFile { rows, ..NewFile::raw(object, raw.bytes) });
             paths.push(raw.path);
@@ -434,7 +434,7 @@ impl Table {
             schema_version: self.schema().version,
             misfits: misfits.collect(),
             proposals: self.rows.take_proposals(),
-            // All rows so far are in it: they are encoded before.
+            // The files contain all rows so far: they were encoded before.
             first_number: self.is_numbered().then(|| self.numbered + 1 - span.counts.stored),
             given: false,
         };
@@ -453,7 +453,7 @@ impl Table {
         ]
     }
 
-    /// Where the table stands at the destination.
+    /// The table's directory at the destination.
     fn directory(&self) -> &str {
         self.applied.rules.directory.as_deref().unwrap_or(&self.stream.name)
     }
@@ -462,12 +462,12 @@ impl Table {
         self.applied.rules.mapping.is_some()
     }
 
-    /// The first frame that is in no registered file.
+    /// The first frame that is not in a registered file.
     pub(super) fn first_open(&self) -> Option<Lsn> {
         self.written.or(self.waiting).map(|span| span.lsns.first)
     }
 
-    /// When the oldest of its frames that are in no registered file was received.
+    /// When the oldest of its frames that are not in a registered file was received.
     pub(super) fn first_received_at(&self) -> Option<Micros> {
         self.written.or(self.waiting).map(|span| span.first_received_at)
     }
@@ -490,13 +490,13 @@ impl Table {
         stored(self.written) + stored(self.waiting)
     }
 
-    /// Bytes of the source of the open rows.
+    /// Source bytes of the open rows.
     pub(super) fn source_bytes(&self) -> u64 {
         let bytes = |span: Option<Span>| span.map_or(0, |span| span.counts.source_bytes);
         bytes(self.written) + bytes(self.waiting)
     }
 
-    /// What is in no registered file, as [`crate::progress::Progress`] tells it.
+    /// The rows that are not in a registered file, as [`crate::progress::Progress`] reports them.
     pub(super) fn open(&self) -> Option<OpenRows> {
         let (first, last) = (self.written.or(self.waiting)?, self.waiting.or(self.written)?);
         Some(OpenRows {
@@ -507,7 +507,7 @@ impl Table {
         })
     }
 
-    /// Encoded size of the largest open file.
+    /// The encoded size of the largest open file.
     pub(super) fn largest_file_bytes(&self) -> u64 {
         self.files.values().map(FileWriter::bytes).max().unwrap_or(0)
     }
@@ -520,7 +520,7 @@ impl Table {
         self.files.len() + self.raw.open_files()
     }
 
-    /// Memory held, roughly. `written`: by open files, which ending their row groups would free.
+    /// The memory held, roughly. `written`: held by open files, which ending their row groups would free.
     pub(super) fn memory(&self) -> Memory {
         Memory {
             waiting: self.rows.bytes() * 2 + self.bad_bytes + self.raw.waiting_bytes(),
@@ -533,10 +533,10 @@ impl Table {
         Ok(self.files.values_mut().try_for_each(FileWriter::end_row_group)?)
     }
 
-    /// Removes unfinished files, when everything is given up to be read from the log again.
+    /// Removes unfinished files when everything is discarded to be read from the log again.
     pub(super) fn abandon(self) {
         for path in self.files.values().map(FileWriter::path).chain(self.raw.paths()) {
-            // What stays behind is removed at the next start.
+            // The next start removes what is left.
             drop(std::fs::remove_file(path));
         }
     }
@@ -555,7 +555,7 @@ impl Memory {
 }
 
 impl Span {
-    /// One frame, taken now.
+    /// The span of one frame, taken now.
     fn of(origin: Origin, counts: Counts) -> Self {
         let (lsn, now) = (Lsn(origin.lsn), Instant::now());
         let lsns = LsnRange { first: lsn, last: lsn };
@@ -575,7 +575,7 @@ impl Span {
     }
 }
 
-/// What is kept of the counts of a frame.
+/// The counts of a frame that a cut keeps.
 fn counts_of(counts: RowCounts, source_bytes: usize) -> Counts {
     let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
     let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));

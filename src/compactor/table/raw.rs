@@ -1,7 +1,7 @@
-//! Files with records as they came, beside a stream's Parquet files or in their place: of the same frames, finished,
-//! staged and registered with them.
+//! Files with records as received, in addition to a stream's Parquet files or in their place: they cover the same
+//! frames, and are finished, staged and registered with them.
 //!
-//! What a frame brings waits with its rows, and is written when they are: a cut ends both in the same place.
+//! A frame's chunk waits with its rows and is written when they are: a cut ends both at the same frame.
 
 use super::{Table, TableConfig, scratch_path};
 use crate::batch::{Batch, BodyKind};
@@ -17,21 +17,21 @@ use std::path::{Path, PathBuf};
 
 const ZSTD_LEVEL: i32 = 3;
 
-/// What one frame brings.
+/// The bytes that one frame contributes.
 pub(super) struct Chunk {
     lsn: Lsn,
     /// `2026-11-21/13`, of the receive time in UTC.
     hour: String,
     format: RawFormat,
     bytes: Vec<u8>,
-    /// Rows that its records would be: the others are in quarantine, and counted there.
+    /// The number of its records that are valid rows: the others are in quarantine and counted there.
     records: u64,
 }
 
-/// Chunks that wait, and files that are open.
+/// Waiting chunks and open files.
 #[derive(Default)]
 pub(super) struct RawFiles {
-    /// That of the frame under way.
+    /// The chunk of the current frame.
     next: Option<Chunk>,
     waiting: Vec<Chunk>,
     waiting_bytes: usize,
@@ -72,7 +72,7 @@ impl RawFiles {
         self.open.values().map(|file| file.path.as_path())
     }
 
-    /// The frame under way is among those that wait, with `stored` rows.
+    /// The current frame joins the waiting ones, with `stored` rows.
     pub(super) fn took(&mut self, stored: u64) {
         if let Some(chunk) = self.next.take() {
             self.waiting_bytes += chunk.bytes.len();
@@ -80,7 +80,7 @@ impl RawFiles {
         }
     }
 
-    /// Writes what waits.
+    /// Writes the waiting chunks.
     pub(super) fn write(&mut self, config: &TableConfig) -> Result<(), WriteError> {
         self.waiting_bytes = 0;
         for chunk in std::mem::take(&mut self.waiting) {
@@ -137,7 +137,7 @@ fn write(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes)
 }
 
-/// `2026-11-21/13-00000000000016777218.ndjson.zst`
+/// The name of a file: `2026-11-21/13-00000000000016777218.ndjson.zst`
 fn name(hour: &str, first: Lsn, format: RawFormat) -> String {
     let extension = match format {
         RawFormat::Ndjson => "ndjson.zst",
@@ -152,7 +152,7 @@ fn hour(at: Micros) -> String {
 }
 
 impl Table {
-    /// Notes what the frame under way brings to files as it came; `lines` are its records if it is XML that can be read.
+    /// Keeps the current frame's records as received; `lines` are its records if it is XML that can be parsed.
     pub(super) fn keep_raw(
         &mut self,
         lsn: Lsn,

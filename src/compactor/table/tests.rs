@@ -1,4 +1,4 @@
-//! A stream that is changed while frames that were answered before wait in its table.
+//! A stream that is changed while frames answered earlier wait in its table.
 
 use super::*;
 use crate::batch::{BatchHead, StreamId, Tag};
@@ -53,8 +53,8 @@ impl Fixture {
         Arc::clone(self.config.catalog.streams().get(self.stream).unwrap())
     }
 
-    /// Takes a frame, of `good` records, that was answered under a version; of the streams the table is told what `stream`
-    /// says.
+    /// Takes a frame of `good` records that was answered under a version; the table learns the streams' state from
+    /// `stream`.
     fn take(
         &mut self,
         stream: &Arc<Stream>,
@@ -140,11 +140,11 @@ fn a_frame_of_many_records_whose_stream_is_changed_while_it_is_taken_is_stored_w
     let mut it = Fixture::new();
     let before = it.now();
     it.take(&before, None, "{\"a\":1}", 1);
-    // The table is told of it with the next frame.
+    // The table learns of it with the next frame.
     it.alter(&policy(Policy::Strict, &[int("a")]));
     let mut cuts = it.take(&before, None, &many, rows);
     assert_eq!((it.now().schema.version, it.columns()), (1, vec!["a int64".to_owned()]));
-    // The room for columns is as it was.
+    // The number of columns is unchanged.
     assert_eq!(it.table.rows.leaves(), 0);
     cuts.extend(it.table.finish(&it.config).unwrap());
     assert_eq!(counts(&cuts), (u64::from(rows) + 1, u64::from(rows) + 1));

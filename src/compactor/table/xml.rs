@@ -1,4 +1,4 @@
-//! A frame with an XML document: its records are as if JSON had come. Nobody has looked into it before.
+//! A frame with an XML document: its records are treated as if they were JSON. It has not been parsed before.
 
 use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, BodyKind};
