@@ -1,24 +1,24 @@
-//! The body of a request, where a mapping asks for what is in it.
+//! Parses the body of a request for mappings that use its content.
 
 use super::{Path, form};
 use crate::formats::json::{Kind, Parser};
 use std::borrow::Cow;
 
-/// A body that is an object: JSON as it came, or a form as the JSON that says the same.
+/// A body that is an object: JSON as received, or a form converted to equivalent JSON.
 #[derive(Debug, Clone)]
 pub struct Body<'a>(Cow<'a, str>);
 
 /// Why a body has no fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParseError {
-    /// It is of a type that has none.
+    /// Its type has no fields.
     ContentType(String),
-    /// It is not what its type says.
+    /// It does not match its type.
     Invalid(String),
 }
 
 impl<'a> Body<'a> {
-    /// Reads a body: an object of JSON, or a form.
+    /// Parses a body: a JSON object, or a form.
     pub fn parse(body: &'a [u8], content_type: Option<&str>) -> Result<Self, ParseError> {
         let of = content_type.unwrap_or_default();
         let is_json = is_json(of);
@@ -44,12 +44,12 @@ impl<'a> Body<'a> {
         Ok(Self(Cow::Borrowed(text)))
     }
 
-    /// The JSON of it all.
+    /// The JSON of the whole body.
     pub fn json(&self) -> &str {
         &self.0
     }
 
-    /// The JSON of what stands at a place.
+    /// The JSON at a path.
     pub fn at(&self, path: &Path<'_>) -> Option<&str> {
         path.find(&self.0)
     }
@@ -59,7 +59,8 @@ fn invalid(what: &str) -> ParseError {
     ParseError::Invalid(format!("cannot parse request body: {what}"))
 }
 
-/// `application/json` and `application/….json`'s kin such as `application/cloudevents+json`, with any parameters.
+/// `application/json`, and types with the suffix `+json` such as `application/cloudevents+json`, with any
+/// parameters.
 fn is_json(content_type: &str) -> bool {
     let essence = essence(content_type);
     let Some(subtype) = essence.strip_prefix("application/") else { return false };

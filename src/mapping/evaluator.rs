@@ -1,4 +1,4 @@
-//! Evaluates mappings for requests: paths here, templates by worker processes.
+//! Evaluates mappings for requests: paths in this process, templates in worker processes.
 
 use super::message::{encode_check, encode_evaluation};
 use super::metrics::Metrics;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// What the other columns of a row take, each.
+/// The size assumed for the value of each other column of a row.
 const SHORT_VALUE_BYTES: usize = 40;
-/// Requests of one caller that are with the workers at a time.
+/// The maximum number of a caller's requests that are with the workers at the same time.
 const UNDER_WAY_MAX: usize = 256;
 
 /// Evaluates mappings for requests before they are answered. Its worker processes end with it.
@@ -24,10 +24,10 @@ pub struct Evaluator {
     metrics: Arc<Metrics>,
 }
 
-/// For each request, what became of it.
+/// The outcome for each request.
 pub type Outcomes = Vec<Result<Evaluated, Failure>>;
 
-/// One request under one mapping, under way.
+/// The progress of one request under one mapping.
 enum State {
     Done(Result<Evaluated, Failure>),
     Waiting { paths: Vec<String>, bytes: usize, answer: oneshot::Receiver<Answer> },
@@ -45,12 +45,13 @@ impl Evaluator {
         Self { pool: Pool::new(settings, Arc::clone(&metrics)), metrics }
     }
 
-    /// What it counts.
+    /// The evaluator's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Whether a mapping can be used: unique names, templates that compile and know their variables. All that is wrong.
+    /// Checks that a mapping is valid: unique names, and templates that compile and use only known variables.
+    /// Returns all errors.
     pub async fn check(&self, mapping: &Mapping) -> Result<(), Vec<CheckError>> {
         let mut errors = mapping.check_names();
         let templates = mapping.templates().map(|(column, template)| {
@@ -75,8 +76,8 @@ impl Evaluator {
         CheckError::Template { column: column.name.clone(), message }
     }
 
-    /// Values of all columns of type `path` and `template`: for each mapping, for each request. A mapping without
-    /// templates takes no time of a worker. It is over when all are done, and no earlier than the slowest.
+    /// Evaluates all `path` and `template` columns, for each mapping and each request. A mapping without templates
+    /// does not use a worker. Returns when all are done, so the slowest one determines the time.
     pub async fn evaluate(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
@@ -97,7 +98,7 @@ impl Evaluator {
         all
     }
 
-    /// The same, for a thread that may wait: it does so however busy the workers are.
+    /// Like [`Evaluator::evaluate`], for a thread that may block: it waits however busy the workers are.
     pub fn evaluate_blocking(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
@@ -116,7 +117,7 @@ impl Evaluator {
         all
     }
 
-    /// Decides what can be decided here, and gives the rest to the workers.
+    /// Evaluates what needs no worker, and submits the rest to the workers.
     fn begin(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>], patient: bool) -> Vec<Vec<State>> {
         let mut all: Vec<_> = mappings.iter().map(|_| Vec::with_capacity(requests.len())).collect();
         for request in requests {
@@ -185,7 +186,7 @@ impl Evaluator {
         receiver
     }
 
-    /// Puts the values into the order of their columns.
+    /// Puts the values into column order.
     fn finish(
         &self,
         mapping: &Mapping,
@@ -219,17 +220,17 @@ impl Evaluator {
         }
     }
 
-    /// What those read whose template was too much.
+    /// The message for the author of a template that was stopped.
     fn stopped(&self, ending: Ending) -> String {
         let settings = &self.pool.settings;
         match ending {
-            Ending::Late => format!("template was stopped, it took more than {:?}", settings.deadline),
+            Ending::Late => format!("template was stopped: it took more than {:?}", settings.deadline),
             Ending::Memory => {
                 let mebibytes = settings.memory_max >> 20;
-                format!("template was stopped, it took more than {mebibytes} MiB of memory")
+                format!("template was stopped: it took more than {mebibytes} MiB of memory")
             }
-            Ending::Stack => "template was stopped, it nests too deep".to_owned(),
-            Ending::Gone => "template was stopped, it cannot be evaluated".to_owned(),
+            Ending::Stack => "template was stopped: it nests too deeply".to_owned(),
+            Ending::Gone => "template was stopped: its evaluation ended unexpectedly".to_owned(),
         }
     }
 

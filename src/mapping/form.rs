@@ -1,9 +1,9 @@
-//! Bodies of HTML forms, as an object of JSON: of a name that is repeated, the values are an array.
+//! Parses the body of an HTML form into a JSON object: the values of a repeated name become an array.
 
 use super::body::ParseError;
 use serde_json::{Map, Value};
 
-/// Reads `a=1&b=2&b=3`. A `;` that is not escaped is an error, as it is to those who read it as a separator.
+/// Parses `a=1&b=2&b=3`. An unescaped `;` is an error, because some parsers read it as a separator.
 pub(super) fn parse(body: &str) -> Result<Map<String, Value>, ParseError> {
     let invalid = |what: &str| ParseError::Invalid(format!("cannot parse request body as a form: {what}"));
     if body.contains(';') {
@@ -26,7 +26,7 @@ pub(super) fn parse(body: &str) -> Result<Map<String, Value>, ParseError> {
     Ok(fields)
 }
 
-/// The first `%` that two hexadecimal digits do not follow.
+/// The first `%` that is not followed by two hexadecimal digits.
 fn bad_escape(text: &str) -> Option<&str> {
     let is_good = |at: usize| {
         let digits = text.as_bytes().get(at + 1..at + 3);

@@ -1,5 +1,5 @@
-//! Frames as mappings see them: what stands in a frame of a receiver besides its body, and rows out of it. The accept
-//! path writes it, the compactor and the preview read it.
+//! Frames as mappings see them: what a receiver's frame stores in addition to the body, and the rows made from it.
+//! The accept path writes it; the compactor and the preview read it.
 
 use crate::batch::{Batch, BatchHead, BodyKind, StreamId};
 use crate::clock::Micros;
@@ -9,25 +9,25 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// What a frame keeps of its request, as JSON.
+/// The parts of a request that a frame keeps, as JSON.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 struct Kept {
     headers: BTreeMap<String, String>,
 }
 
-/// The headers of a request, for its frame.
+/// The headers of a request in the form that its frame stores.
 pub fn keep(headers: &[(String, String)]) -> String {
     let kept = Kept { headers: headers.iter().cloned().collect() };
     serde_json::to_string(&kept).unwrap_or_default()
 }
 
-/// A header that was kept of a request.
+/// A header of the request that the frame keeps.
 pub fn kept(head: &BatchHead<'_>, name: &str) -> Option<String> {
     serde_json::from_str::<Kept>(head.request?).ok()?.headers.remove(name)
 }
 
-/// The records of a body. One of any bytes is itself the record.
+/// The records of a body. A body of any bytes is itself the only record.
 pub fn records(body: &[u8], kind: BodyKind) -> Vec<&[u8]> {
     match kind {
         BodyKind::Lines => {
@@ -41,13 +41,13 @@ pub fn records(body: &[u8], kind: BodyKind) -> Vec<&[u8]> {
     }
 }
 
-/// What a mapping may ask of a frame, whichever of its records it is asked for.
+/// What a mapping may use of a frame, for all its records alike.
 #[derive(Debug)]
 pub struct Origin {
     pub headers: Vec<(String, String)>,
     pub ip: IpAddr,
     pub received_at: Micros,
-    /// What the records are, if that does not follow from the headers.
+    /// The kind of the records, used if the headers do not determine it.
     pub kind: BodyKind,
 }
 
@@ -69,7 +69,7 @@ impl Origin {
     }
 }
 
-/// Lines of a frame's results: for each target, in order, for each record.
+/// The lines of a frame's results: for each target, in order, one per record.
 pub fn write_results(results: &[Vec<Evaluated>]) -> Vec<u8> {
     let mut text = Vec::new();
     for evaluated in results.iter().flatten() {
@@ -79,7 +79,7 @@ pub fn write_results(results: &[Vec<Evaluated>]) -> Vec<u8> {
     text
 }
 
-/// What was decided for one target of a frame: for each of its records. `None` if the frame says nothing of it.
+/// The values evaluated for one target of a frame, one entry per record. `None` if the frame has none for it.
 fn results(batch: &Batch<'_>, stream: StreamId, records: usize) -> Option<Vec<Evaluated>> {
     let target = batch.head.targets.iter().position(|target| target.stream == stream)?;
     let lines = batch.results.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -92,19 +92,19 @@ fn results(batch: &Batch<'_>, stream: StreamId, records: usize) -> Option<Vec<Ev
 pub struct Rows<'a> {
     pub stream: StreamId,
     pub mapping: &'a Arc<Mapping>,
-    /// Identity of the log, which makes rows of several daemons different.
+    /// The log's identity, which keeps the rows of several daemons distinct.
     pub log: [u8; 16],
-    /// For frames that do not name the stream, or name another version of its mapping. Without it, their records are passed
-    /// over.
+    /// Needed for frames that do not name the stream, or that name another version of its mapping. Without it,
+    /// their records are skipped.
     pub evaluator: Option<&'a Evaluator>,
 }
 
 impl Rows<'_> {
-    /// Hands every record over with the values of its columns, or why it has none. `as_stored`: what was decided before the
-    /// answer holds. `number`: of the first row.
+    /// Passes every record on with the values of its columns, or the reason why it has none. `as_stored`: the
+    /// values evaluated before the answer apply. `number`: the number of the first row.
     ///
     /// # Errors
-    /// A failure that is temporary: then none was handed over, since nothing is wrong with them.
+    /// A temporary failure: then no record was passed on, since the records themselves are not at fault.
     pub fn each(
         &self,
         lsn: u64,

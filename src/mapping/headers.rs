@@ -1,6 +1,6 @@
 //! Headers as mappings see them, and JSON as the vendor's encoder writes it.
 
-/// Headers under their canonical names, of each the first value, sorted.
+/// Headers under their canonical names, sorted, each with its first value.
 pub fn headers<'a>(all: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<(String, String)> {
     let mut headers: Vec<(String, String)> = Vec::new();
     for (name, value) in all {
@@ -13,7 +13,7 @@ pub fn headers<'a>(all: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<(S
     headers
 }
 
-/// `user-agent` as `User-Agent`. A name with characters that no name has stays as it is.
+/// `user-agent` as `User-Agent`. A name with characters that are not valid in a header name stays as it is.
 pub fn canonical_name(name: &str) -> String {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.bytes().all(is_token) {
@@ -28,7 +28,7 @@ pub fn canonical_name(name: &str) -> String {
     canonical.collect()
 }
 
-/// An object of texts, as Go's encoder writes it: nothing in it can end an HTML element.
+/// An object of texts as Go's encoder writes it: HTML characters are escaped.
 pub fn go_json(fields: &[(String, String)]) -> String {
     let mut json = String::from("{");
     for (at, (name, value)) in fields.iter().enumerate() {

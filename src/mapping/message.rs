@@ -1,33 +1,32 @@
-//! What goes through the pipes between the daemon and a worker process: messages with their length in front, in
-//! little-endian.
+//! The messages in the pipes between the daemon and a worker process, each preceded by its length in little-endian.
 //!
-//! To the worker goes a [`Batch`]. Back come, for each of its jobs, the values of its templates, in order, up to the
-//! first that fails; and at the end [`Reply::Done`].
+//! The worker receives a [`Batch`]. It replies to each job with the values of its templates, in order, up to the
+//! first that fails, and at the end with [`Reply::Done`].
 
 use super::{Problem, Request};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bytes of a message to the worker: the largest body, and as much for what goes with it.
+/// The maximum size of a message to the worker, in bytes: the largest body, and the same again for everything else.
 pub(super) const BATCH_MAX: usize = 1 << 30;
-/// Bytes of a message from it: one value.
+/// The maximum size of a message from the worker, in bytes: one value.
 pub(super) const REPLY_MAX: usize = 2 << 20;
 
-/// Names a template for as long as the daemon runs.
+/// Identifies a template for as long as the daemon runs.
 pub(super) type TemplateId = u32;
 
 /// Work for a worker.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch<'a> {
-    /// Whether every answer is wanted at once, so that it is known which template a worker died of.
+    /// Whether every answer is flushed at once, so that the daemon knows which template killed a worker.
     pub(super) hasty: bool,
-    /// Templates that it has not seen.
+    /// Templates that the worker does not have yet.
     pub(super) new: Vec<(TemplateId, &'a str)>,
     pub(super) jobs: Vec<Job<'a>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Job<'a> {
-    /// Whether a template compiles.
+    /// Checks whether a template compiles.
     Check(&'a str),
     Evaluate(Evaluation<'a>),
 }
@@ -35,7 +34,7 @@ pub(super) enum Job<'a> {
 /// One request under one mapping.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Evaluation<'a> {
-    /// Templates, and whether texts are wanted without their quotes.
+    /// The templates, and whether their texts are wanted without quotes.
     pub(super) templates: Vec<(TemplateId, bool)>,
     pub(super) body: &'a [u8],
     pub(super) content_type: Option<&'a str>,
@@ -48,18 +47,18 @@ pub(super) struct Evaluation<'a> {
 pub(super) enum Reply {
     Value(String),
     Failed(Problem),
-    /// All jobs are answered. The worker wants another one in its place if it is `retiring`.
+    /// All jobs are answered. If `retiring`, the worker asks to be replaced.
     Done {
         retiring: bool,
     },
 }
 
-/// A message that cannot be read.
+/// A message that cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a message between daemon and worker cannot be read")]
+#[error("cannot decode a message between the daemon and a template worker")]
 pub(super) struct Unreadable;
 
-/// One job, encoded by itself: what a batch is put together from.
+/// One encoded job: batches are composed of these.
 pub(super) fn encode_evaluation(request: &Request<'_>, templates: &[(TemplateId, bool)]) -> Vec<u8> {
     let mut out = Writer(Vec::with_capacity(request.body.len() + 512));
     out.byte(1);
@@ -92,7 +91,7 @@ pub(super) fn encode_check(text: &str) -> Vec<u8> {
     out.0
 }
 
-/// A batch of jobs that are encoded, with its length in front.
+/// A batch of encoded jobs, preceded by its length.
 pub(super) fn encode_batch<'a>(
     hasty: bool,
     new: &[(TemplateId, &str)],
@@ -135,7 +134,7 @@ fn decode_job<'a>(from: &mut Reader<'a>) -> Result<Job<'a>, Unreadable> {
     Ok(Job::Evaluate(Evaluation { templates, body, content_type, headers, ip, received_at }))
 }
 
-/// A reply, with its length in front.
+/// A reply, preceded by its length.
 pub(super) fn encode_reply(reply: &Reply) -> Vec<u8> {
     let (tag, text) = match reply {
         Reply::Value(text) => (0, text.as_str()),
@@ -174,7 +173,7 @@ impl Writer {
         self.0.push(byte);
     }
 
-    /// A count or length. What is longer than 4 GiB is cut, and the message then refused by its reader.
+    /// A count or length. Anything longer than 4 GiB is truncated, and the reader then rejects the message.
     fn number(&mut self, number: usize) {
         self.0.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
     }
@@ -184,7 +183,7 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Puts the length into the four bytes that were left for it.
+    /// Writes the length into the four bytes reserved for it.
     fn finish(mut self) -> Vec<u8> {
         let len = u32::try_from(self.0.len() - 4).unwrap_or(u32::MAX);
         self.0[..4].copy_from_slice(&len.to_le_bytes());

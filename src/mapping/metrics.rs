@@ -1,11 +1,11 @@
-//! What mappings count: every metric whose name begins with `mapping_`.
+//! The metrics of mappings: every metric whose name begins with `mapping_`.
 
 use crate::metrics::SharedLatency;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What evaluating mappings counts.
+/// The counters of the evaluator.
 #[derive(Debug, Default)]
 pub struct Metrics {
     pub evaluations: Counter,
@@ -21,15 +21,15 @@ impl Metrics {
     }
 
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Requests whose columns of type path and template were evaluated, by mapping";
+        let help = "Evaluations of path and template columns, one per request and mapping";
         registry.register("mapping_evaluations", help, self.evaluations.clone());
-        let help = "Those among them that became no row, by reason";
+        let help = "Evaluations that failed and produced no row, by reason";
         registry.register("mapping_failures", help, self.failures.clone());
-        let help = "From the request for values to having them";
+        let help = "Time from submitting requests for evaluation until their values are available";
         registry.register_with_unit("mapping_evaluation", help, Unit::Seconds, self.seconds.clone());
-        let help = "Processes started to evaluate templates";
+        let help = "Worker processes started to evaluate templates";
         registry.register("mapping_worker_starts", help, self.worker_starts.clone());
-        let help = "Processes that a template ended, by reason";
+        let help = "Worker processes ended by a template, by reason";
         registry.register("mapping_worker_ends", help, self.worker_ends.clone());
     }
 

@@ -1,12 +1,12 @@
-//! Mappings: what the columns of a row are made of, in the terms of Keboola's contracts. A request becomes one row, and
-//! every value of it is a text.
+//! Mappings define the columns of a row, in the terms of Keboola's contracts. Each request becomes one row, and all
+//! its values are text.
 //!
-//! Columns of type `path` and `template` depend on what is in the body and can fail, so they are *evaluated* before
-//! the answer ([`Evaluator`]) and their values are stored with the request. The other columns follow from the request
-//! itself and from where it stands in the log ([`row`]); nothing about them can fail.
+//! Columns of type `path` and `template` depend on the content of the body and can fail, so they are *evaluated*
+//! before the answer ([`Evaluator`]) and their values are stored with the request. The other columns follow from
+//! the request itself and its position in the log ([`row`]); they cannot fail.
 //!
-//! Templates are programs that strangers wrote. They run in processes of their own , under limits of
-//! memory and time, and never in this one.
+//! Templates are untrusted programs. They run in separate processes under limits of memory and time, never in this
+//! one.
 
 mod body;
 mod evaluator;
@@ -37,14 +37,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// Columns of a mapping.
+/// The maximum number of columns of a mapping.
 pub const COLUMNS_MAX: usize = 100;
-/// Characters of a template.
+/// The maximum length of a template, in characters.
 pub const TEMPLATE_MAX: usize = 4096;
-/// Bytes of a row's values.
+/// The maximum size of a row's values, in bytes.
 pub const ROW_MAX: usize = 1 << 20;
 
-/// What the columns of a row are made of. A version of it never changes.
+/// The definition of a row's columns. A version of it never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mapping {
     pub columns: Vec<MappedColumn>,
@@ -53,7 +53,7 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MappedColumn {
-    /// Whether it is part of the table's key. `None` where the contract knows no keys.
+    /// Whether it is part of the table's key. `None` where the contract has no keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_key: Option<bool>,
     #[serde(flatten)]
@@ -61,34 +61,34 @@ pub struct MappedColumn {
     pub name: String,
 }
 
-/// What makes the values of a column.
+/// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub enum ColumnKind {
-    /// The number of the row in its table, from 1.
+    /// The row's number in its table, from 1.
     Id,
-    /// A UUID of version 7: it begins with the time of arrival.
+    /// A version 7 UUID: it begins with the time of arrival.
     Uuid,
-    /// When the request arrived, in UTC, to the millisecond.
+    /// The time at which the request arrived, in UTC, to the millisecond.
     Datetime,
-    /// Where it came from.
+    /// The client's address.
     Ip,
-    /// The body as it came.
+    /// The body as received.
     Body,
     /// The headers as a JSON object.
     Headers,
-    /// The JSON of what stands at a place in the body.
+    /// The JSON at a path in the body.
     Path {
-        /// The empty one is the whole body.
+        /// An empty path is the whole body.
         path: String,
-        /// In the place of what is missing; without it, a record without the value is refused.
+        /// Replaces a missing value; without a default, a record that lacks the value is rejected.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         default_value: Option<String>,
         /// Strings without their quotes and escapes.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         raw_string: bool,
     },
-    /// The JSON of what a program makes of the request.
+    /// The JSON that a program produces from the request.
     Template {
         template: Template,
         /// Strings without their quotes and escapes.
@@ -109,75 +109,74 @@ pub enum Language {
     Jsonnet,
 }
 
-/// What a mapping may ask for.
+/// The parts of a request that a mapping may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub body: &'a [u8],
-    /// The `Content-Type` header; `None` if there is none.
+    /// The `Content-Type` header; `None` if absent.
     pub content_type: Option<&'a str>,
-    /// As [`headers()`] makes them: canonical names, first values, sorted.
+    /// As returned by [`headers()`]: canonical names, first values, sorted.
     pub headers: &'a [(String, String)],
     pub ip: IpAddr,
     pub received_at: Micros,
 }
 
-/// Where a row stands.
+/// The identity of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowId {
-    /// The number of the row in its table, from 1.
+    /// The row's number in its table, from 1.
     pub number: u64,
-    /// Different for every row there is, and the same whenever this row is made again; see [`RowId::unique`].
+    /// Unique per row, and the same whenever the row is produced again; see [`RowId::unique`].
     pub unique: [u8; 10],
 }
 
-/// Values of a mapping's columns of type `path` and `template`, in their order. Kept with the request as an array of
-/// JSON.
+/// The values of a mapping's `path` and `template` columns, in order. Stored with the request as a JSON array.
 pub type Evaluated = Vec<String>;
 
-/// Why a mapping cannot be used.
+/// Why a mapping is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
     #[error("column \"{column}\" template is invalid: {message}")]
     Template { column: String, message: String },
     #[error("column name \"{0}\" is not unique")]
     RepeatedName(String),
-    /// Not the fault of the mapping: it may be tried again.
+    /// Not caused by the mapping: the check may be retried.
     #[error("templates cannot be checked now: {0}")]
     Unavailable(String),
 }
 
-/// Why a request does not become a row. The texts are for those who sent it.
+/// Why a request does not become a row. The messages are for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// A column asks for what is in the body, which is of a type that has no fields. 415 in Keboola's contract.
+    /// A column refers to the content of a body whose type has no fields. 415 in Keboola's contract.
     #[error(
         "unsupported content type \"{0}\", supported types: application/json and application/x-www-form-urlencoded"
     )]
     ContentType(String),
-    /// A column asks for what is in the body, which is not what its type says.
+    /// A column refers to the content of a body that does not match its type.
     #[error("{0}")]
     Body(String),
-    /// A path or a header that is not there, an error of a template.
+    /// A path or a header that was not found, or an error raised by a template.
     #[error("{message}")]
     Column { column: String, message: String },
     /// More than [`ROW_MAX`] bytes.
-    #[error("the row would have more than 1 MiB")]
+    #[error("the row exceeds the limit of 1 MiB")]
     TooLarge,
-    /// A template was stopped, because it took too much time or memory.
+    /// A template was stopped because it took too much time or memory.
     #[error("{message}")]
     Stopped { column: String, message: String },
-    /// Not the fault of the request: it may be sent again.
+    /// Not caused by the request: it may be retried.
     #[error("templates cannot be evaluated now: {0}")]
     Unavailable(String),
 }
 
 impl Failure {
-    /// Whether the same may succeed later.
+    /// Whether a retry may succeed.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 
-    /// The label of the metric.
+    /// The value of the metric's label.
     fn reason(&self) -> &'static str {
         match self {
             Self::ContentType(_) => "content_type",
@@ -191,17 +190,17 @@ impl Failure {
 }
 
 impl Mapping {
-    /// Whether there are values to be decided before the answer.
+    /// Whether it has values that are evaluated before the answer.
     pub fn is_evaluated(&self) -> bool {
         self.columns.iter().any(|column| column.kind.is_evaluated())
     }
 
-    /// Whether there are programs to be run.
+    /// Whether it has templates to run.
     pub fn has_templates(&self) -> bool {
         self.templates().next().is_some()
     }
 
-    /// Columns made by programs.
+    /// The columns that templates produce.
     pub fn templates(&self) -> impl Iterator<Item = (&MappedColumn, &Template)> {
         self.columns.iter().filter_map(|column| match &column.kind {
             ColumnKind::Template { template, .. } => Some((column, template)),
@@ -209,7 +208,7 @@ impl Mapping {
         })
     }
 
-    /// What is wrong, but for the templates themselves.
+    /// All errors except those in the templates themselves.
     pub fn check_names(&self) -> Vec<CheckError> {
         let mut names = HashSet::new();
         let repeated = self.columns.iter().filter(|column| !names.insert(&column.name));
@@ -218,14 +217,15 @@ impl Mapping {
 }
 
 impl ColumnKind {
-    /// Whether its values are decided before the answer.
+    /// Whether its values are evaluated before the answer.
     pub fn is_evaluated(&self) -> bool {
         matches!(self, Self::Path { .. } | Self::Template { .. })
     }
 }
 
 impl RowId {
-    /// What makes a row different from every other one: the log's identity, its frame, the record in it and its table.
+    /// A value that distinguishes a row from every other: derived from the log's identity, the frame, the record in
+    /// it and the table.
     pub fn unique(log: &[u8; 16], lsn: u64, record: u32, table: u32) -> [u8; 10] {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
@@ -238,8 +238,8 @@ impl RowId {
     }
 }
 
-/// The values of all columns, in order. `evaluated` is what [`Evaluator::evaluate`] gave for this request; a value that
-/// is not there becomes the empty text.
+/// The values of all columns, in order. `evaluated` is the result of [`Evaluator::evaluate`] for this request; a
+/// missing value becomes the empty text.
 pub fn row<'a>(
     mapping: &'a Mapping,
     request: &Request<'a>,
@@ -261,7 +261,7 @@ pub fn row<'a>(
     values.collect()
 }
 
-/// A time as the contract writes it: `2006-01-02T15:04:05.000Z`.
+/// A time in the contract's format: `2006-01-02T15:04:05.000Z`.
 pub fn datetime(at: Micros) -> String {
     static PRINTER: jiff::fmt::temporal::DateTimePrinter =
         jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
@@ -297,7 +297,7 @@ pub fn path_value(
     }
 }
 
-/// What those read who ask for a value that the body does not have.
+/// The message for a client whose path is not in the body.
 pub(crate) fn not_found(path: &str) -> String {
     format!("path \"{path}\" not found in the body")
 }

@@ -1,8 +1,8 @@
-//! Places in a body: `foo1.foo2[1][2].xyz`.
+//! Paths into a body: `foo1.foo2[1][2].xyz`.
 
 use crate::formats::json::{Kind, Parser};
 
-/// A place in a JSON document.
+/// A path into a JSON document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path<'a>(Vec<Step<'a>>);
 
@@ -13,18 +13,18 @@ enum Step<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Divides a text at `.` and `[`; `N]` is an index, and empty parts are none.
+    /// Splits a text at `.` and `[`; `N]` is an index, and empty parts are ignored.
     pub fn parse(text: &'a str) -> Self {
         let parts = text.split(['.', '[']).filter(|part| !part.is_empty());
         Self(parts.map(Step::parse).collect())
     }
 
-    /// Whether it is the whole document.
+    /// Whether it denotes the whole document.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The source text of what stands here. `json` has been checked. Of a key that is repeated it is the last one.
+    /// The source text at this path. `json` must be valid. The last value of a repeated key wins.
     pub fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let mut found = json.trim_matches([' ', '\t', '\r', '\n']);
         for step in &self.0 {

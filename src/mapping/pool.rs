@@ -1,9 +1,9 @@
-//! Worker processes, and the threads that talk to them: one thread for each process, since a process dies with the
-//! thread that started it. None is started before there is a template to evaluate.
+//! Worker processes and the threads that talk to them: one thread per process, since a process dies with the thread
+//! that started it. No process is started before there is a template to evaluate.
 //!
-//! Tasks that wait go to a process together. If it ends before it has answered them all, each of the others is tried
-//! once more alone, so that only the one that it died of is refused. Its template is under suspicion from then on: it
-//! is never again in one batch with others, and one process is kept free of such ones, if there are two.
+//! Waiting tasks go to a process together. If it ends before it has answered all of them, each unanswered one is
+//! retried alone, so that only the task that killed it fails. The template of that task becomes a suspect: it never
+//! again shares a batch with other tasks, and if there are at least two processes, one is kept free of suspects.
 
 use super::Problem;
 use super::message::{Reply, TemplateId, encode_batch};
@@ -16,33 +16,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Tasks that go to a worker at a time, and their bytes.
+/// The limits of a batch: number of tasks, and their bytes.
 const BATCH_TASKS: usize = 64;
 const BATCH_BYTES: usize = 4 << 20;
-/// Tasks that wait, and their bytes, at which more are refused.
+/// The limits of the queue: number of tasks, and their bytes. Beyond them, tasks are rejected.
 const WAITING_MAX: usize = 10_000;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How long a task may wait for a worker.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// For a machine that has other things to do, beside the deadline.
+/// Added to the deadline to allow for a busy machine.
 const SLACK: Duration = Duration::from_millis(100);
-/// Templates that have a name at a time.
+/// The maximum number of templates with an id at the same time.
 const NAMES_MAX: usize = 10_000;
 
 /// How templates are evaluated.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What is started with `mapping-worker` as its first argument.
+    /// The program that is started with `mapping-worker` as its first argument.
     pub program: PathBuf,
-    /// Processes at a time; 0: one for each core, at least two.
+    /// The number of processes; 0: one per core, at least two.
     pub workers: usize,
-    /// Memory of a process, beyond what it has when it starts.
+    /// The memory limit of a process, beyond what it has when it starts.
     pub memory_max: u64,
-    /// What one template may take for one request.
+    /// The time limit of one template for one request.
     pub deadline: Duration,
 }
 
-/// Why a task has no values: at which of its templates, and what happened there.
+/// Why a task has no values: the index of the template that failed, and the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) at: usize,
@@ -58,16 +58,17 @@ pub(super) enum Cause {
 
 pub(super) type Answer = Result<Vec<String>, Trouble>;
 
-/// Templates to be evaluated for one request, or one to be checked.
+/// Templates to be evaluated for one request, or one template to be checked.
 pub(super) struct Task {
-    /// The job as it goes to the worker.
+    /// The job as encoded for the worker.
     pub(super) job: Vec<u8>,
-    /// What it names.
+    /// The templates that it refers to.
     pub(super) templates: Vec<(TemplateId, Arc<str>)>,
-    /// Values that are expected.
+    /// The number of values expected.
     pub(super) values: usize,
     pub(super) since: Instant,
-    /// Whether it waits for as long as it takes, however many do: somebody who has time asks, and bounds what they ask.
+    /// Whether it waits as long as necessary, however long the queue is: for callers that can block and that bound
+    /// their own requests.
     pub(super) patient: bool,
     pub(super) answer: oneshot::Sender<Answer>,
 }
@@ -76,7 +77,7 @@ pub(super) struct Pool {
     pub(super) settings: Settings,
     metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
-    /// There is a task, or the end.
+    /// Signals a task, or the end.
     ready: Condvar,
     names: Mutex<Names>,
 }
@@ -99,7 +100,7 @@ struct Names {
     suspects: HashSet<TemplateId>,
 }
 
-/// What a thread takes from the queue.
+/// The tasks that a thread takes from the queue.
 struct Batch {
     tasks: Vec<Task>,
     suspect: bool,
@@ -114,7 +115,7 @@ impl Pool {
         Arc::new(Self { settings, metrics, queue, ready: Condvar::new(), names })
     }
 
-    /// The name of a template: the same for the same text, until there are too many.
+    /// The id of a template: stable for the same text, until there are too many templates.
     pub(super) fn name(&self, text: &str) -> (TemplateId, Arc<str>) {
         let mut names = self.names.lock();
         if let Some((text, id)) = names.templates.get_key_value(text) {
@@ -125,13 +126,13 @@ impl Pool {
             names.suspects.clear();
         }
         let (id, text) = (names.next, Arc::from(text));
-        // Four billion changes of mappings.
+        // Wraps only after four billion changes of mappings.
         names.next = names.next.wrapping_add(1);
         names.templates.insert(Arc::clone(&text), id);
         (id, text)
     }
 
-    /// Has a task done. The answer comes, or its sender is dropped.
+    /// Submits a task. Either its answer arrives, or the answer's sender is dropped.
     pub(super) fn submit(self: &Arc<Self>, task: Task) {
         let suspect = {
             let names = self.names.lock();
@@ -142,7 +143,7 @@ impl Pool {
         let full = waiting >= WAITING_MAX || queue.bytes + task.job.len() > WAITING_BYTES_MAX && waiting > 0;
         if full && !task.patient {
             drop(queue);
-            task.unavailable("too many requests wait for a template");
+            task.unavailable("too many requests are waiting for a template worker");
             return;
         }
         queue.bytes += task.job.len();
@@ -156,7 +157,7 @@ impl Pool {
             let thread = std::thread::Builder::new().name("mapping".to_owned());
             match thread.spawn(move || pool.run()) {
                 Ok(_) => queue.threads += 1,
-                Err(error) => tracing::error!(%error, "no thread for a worker of templates"),
+                Err(error) => tracing::error!(%error, "cannot start the thread of a template worker"),
             }
         }
         self.ready.notify_one();
@@ -199,7 +200,8 @@ impl Pool {
         None
     }
 
-    /// Has a process do tasks; starts one if there is none. What it did not answer comes back, and the process is gone.
+    /// Lets a process execute tasks, and starts one if there is none. An error returns the unanswered tasks; the
+    /// process has then ended.
     fn attempt(
         &self,
         process: &mut Option<Process>,
@@ -216,9 +218,9 @@ impl Pool {
                     process.insert(started)
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a worker for templates cannot be started");
+                    tracing::error!(%error, "cannot start a template worker");
                     for task in tasks {
-                        task.unavailable("a worker cannot be started");
+                        task.unavailable("the template worker cannot be started");
                     }
                     return Ok(());
                 }
@@ -236,7 +238,7 @@ impl Pool {
         done.map(drop)
     }
 
-    /// Each by itself what a process has left unanswered.
+    /// Retries each task that a process left unanswered, one at a time.
     fn try_again(&self, process: &mut Option<Process>, tasks: Vec<Task>) {
         for task in tasks {
             if let Err(unanswered) = self.attempt(process, vec![task], true) {
@@ -245,7 +247,7 @@ impl Pool {
         }
     }
 
-    /// A process ended over this template, while it did nothing else.
+    /// Fails the task, and marks the template over which a process ended while it did nothing else.
     fn condemn(&self, unanswered: Unanswered) {
         let Unanswered { tasks, at, ending } = unanswered;
         for task in tasks {
@@ -258,7 +260,7 @@ impl Pool {
 }
 
 impl Queue {
-    /// What a thread may do now.
+    /// Selects the next tasks that a thread may execute.
     fn take(&mut self, workers: usize) -> Option<Batch> {
         let suspect_is_older = match (self.tasks.front(), self.suspects.front()) {
             (Some(task), Some(suspect)) => suspect.since < task.since,
@@ -270,7 +272,7 @@ impl Queue {
             self.suspects_running += 1;
             return Batch::of(vec![task], true);
         }
-        // Threads that are idle get their part.
+        // Leaves a share of the tasks for idle threads.
         let tasks_max = self.tasks.len().div_ceil(self.idle.max(1)).min(BATCH_TASKS);
         let (mut tasks, mut bytes) = (Vec::new(), 0);
         while let Some(task) = self.tasks.front() {
@@ -287,7 +289,7 @@ impl Queue {
 }
 
 impl Batch {
-    /// What has waited for too long is told so, and does not go further.
+    /// Fails tasks that have waited too long, and keeps the others.
     fn of(tasks: Vec<Task>, suspect: bool) -> Option<Self> {
         if tasks.is_empty() {
             return None;
@@ -295,7 +297,7 @@ impl Batch {
         let (late, tasks): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|task| task.since.elapsed() > WAIT_MAX && !task.patient);
         for task in late {
-            task.unavailable("too many requests wait for a template");
+            task.unavailable("too many requests are waiting for a template worker");
         }
         Some(Self { tasks, suspect })
     }
@@ -307,20 +309,20 @@ impl Task {
     }
 
     fn answer(self, answer: Answer) {
-        // Who asked may have gone.
+        // The requester may be gone.
         drop(self.answer.send(answer));
     }
 }
 
-/// What a process did not answer before it ended.
+/// The tasks that a process did not answer before it ended.
 struct Unanswered {
     tasks: Vec<Task>,
-    /// Values that it gave for the first of them.
+    /// The number of values that it returned for the first of them.
     at: usize,
     ending: Ending,
 }
 
-/// Sends tasks to a process and hands its answers on. Whether it wants to retire.
+/// Sends tasks to a process and passes its answers on. Returns whether it wants to retire.
 fn converse(
     process: &mut Process,
     tasks: Vec<Task>,
@@ -360,7 +362,7 @@ fn converse(
     }
     match process.receive(deadline) {
         Ok(Reply::Done { retiring }) => Ok(retiring),
-        // Everything is answered; the next ones get another process.
+        // Everything is answered; the next tasks get another process.
         _ => Ok(true),
     }
 }
@@ -381,7 +383,7 @@ mod tests {
         let batch = queue.take(2).unwrap();
         assert_eq!((batch.tasks.len(), queue.bytes), (1, 0));
         assert!(waits.try_recv().is_err());
-        let cause = Cause::Unavailable("too many requests wait for a template");
+        let cause = Cause::Unavailable("too many requests are waiting for a template worker");
         assert_eq!(refused.try_recv(), Ok(Err(Trouble { at: 0, cause })));
     }
 }

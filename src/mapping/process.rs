@@ -1,4 +1,4 @@
-//! A worker process as the daemon sees it: pipes with deadlines, and a process that can be killed.
+//! A worker process from the daemon's side: pipes with deadlines, and a process that can be killed.
 
 use super::message::{BATCH_MAX, REPLY_MAX, Reply, TemplateId, decode_reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,23 +10,23 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a new process may take to be there, beside the deadline of its work.
+/// The time that a new process may take to start, in addition to the deadline of its work.
 const START_MAX: Duration = Duration::from_secs(10);
-/// What is read of what a dead process has said.
+/// The maximum number of bytes read from a dead process's standard error.
 const LAST_WORDS_MAX: usize = 4096;
 
-/// A worker process. Dropped, it is killed.
+/// A worker process. Dropping it kills it.
 pub(super) struct Process {
     child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: ChildStderr,
-    /// Bytes of replies that were read and not yet taken.
+    /// Bytes of replies that were read but not yet decoded.
     read: Vec<u8>,
     taken: usize,
-    /// Templates that it has.
+    /// The templates that it has received.
     pub(super) knows: HashSet<TemplateId>,
-    /// Until when it may still be starting.
+    /// The time until which it may still be starting.
     starting: Option<Instant>,
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Process {
 pub(super) enum Ending {
     /// It did not answer in time.
     Late,
-    /// It asked for more memory than it may have.
+    /// It exceeded its memory limit.
     Memory,
     Stack,
-    /// By itself, or by a signal of somebody else.
+    /// It exited by itself, or by a signal from elsewhere.
     Gone,
 }
 
 impl Ending {
-    /// The label of the metric.
+    /// The value of the metric's label.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Late => "time",
@@ -61,7 +61,7 @@ impl Process {
             .arg(format!("--memory-max={memory_max}"))
             .arg(format!("--deadline-ms={}", deadline.as_millis()))
             .arg(format!("--parent={}", std::process::id()))
-            // Secrets are none of its business.
+            // It must not inherit secrets.
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -70,7 +70,7 @@ impl Process {
             .spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(io::Error::other("a process has no pipes"));
+            return Err(io::Error::other("the worker process has no pipes"));
         };
         let process = Self {
             child,
@@ -88,7 +88,7 @@ impl Process {
         Ok(process)
     }
 
-    /// When something has to have happened that may take `deadline`.
+    /// The time by which a step with this `deadline` must be complete.
     fn until(&self, deadline: Duration) -> Instant {
         let until = Instant::now() + deadline;
         self.starting.map_or(until, |starting| starting.max(until))
@@ -113,7 +113,7 @@ impl Process {
         Ok(())
     }
 
-    /// The next reply, which may take `deadline`.
+    /// The next reply, which must arrive within `deadline`.
     pub(super) fn receive(&mut self, deadline: Duration) -> Result<Reply, Ending> {
         let until = self.until(deadline);
         loop {
@@ -149,7 +149,7 @@ impl Process {
         Ok(Some(reply))
     }
 
-    /// Forgets what was taken.
+    /// Discards the bytes that were decoded.
     fn compact(&mut self) -> Option<Reply> {
         self.read.drain(..self.taken);
         self.taken = 0;
@@ -158,13 +158,13 @@ impl Process {
 
     /// Why its pipes are closed.
     fn how_it_ended(&mut self) -> Ending {
-        // It is dead or about to be: nothing is left to wait for.
+        // It is dead or about to die: there is nothing left to wait for.
         drop(self.child.kill());
         let Ok(status) = self.child.wait() else { return Ending::Gone };
         let mut words = vec![0; LAST_WORDS_MAX];
         let len = self.stderr.read(&mut words).unwrap_or(0);
         let words = String::from_utf8_lossy(&words[..len]);
-        tracing::debug!(%status, %words, "a worker for templates ended");
+        tracing::debug!(%status, %words, "a template worker ended");
         if words.contains("memory allocation of") {
             Ending::Memory
         } else if words.contains("overflowed its stack") || status.signal() == Some(libc::SIGSEGV) {
@@ -179,13 +179,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be dead already.
+        // It may already be dead.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Waits until a pipe is ready, or closed.
+/// Waits until a pipe is ready or closed.
 fn wait(pipe: &impl AsFd, what: PollFlags, until: Instant) -> Result<(), Ending> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {

@@ -1,4 +1,4 @@
-//! Tests of what mappings say by themselves.
+//! Tests of mappings that need no worker.
 
 use super::*;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ fn body(text: &str) -> Body<'_> {
     Body::parse(text.as_bytes(), Some("application/json")).unwrap()
 }
 
-/// For mappings that need none.
+/// The settings for mappings without templates.
 fn no_workers() -> Settings {
     let program = "/nonexistent".into();
     Settings { program, workers: 1, memory_max: 0, deadline: std::time::Duration::ZERO }
@@ -251,5 +251,5 @@ fn without_workers_templates_are_not_available() {
     let evaluator = Evaluator::new(no_workers());
     let request = request("{}", "application/json", &[]);
     let outcomes = evaluator.evaluate_blocking(&[Arc::new(mapping)], &[request]);
-    assert_eq!(outcomes, [[Err(Failure::Unavailable("a worker cannot be started".to_owned()))]]);
+    assert_eq!(outcomes, [[Err(Failure::Unavailable("the template worker cannot be started".to_owned()))]]);
 }

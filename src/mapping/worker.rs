@@ -1,4 +1,4 @@
-//! A worker process: evaluates templates that it is sent, for as long as somebody sends. It holds itself to limits,
+//! A worker process: evaluates the templates that it receives until its input ends. It limits its own resources,
 //! opens nothing, and dies with the daemon.
 
 use super::jsonnet::{Compiled, Engine, natives};
@@ -10,24 +10,24 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// Room for what nests in a template's text.
+/// Room for nested constructs in a template's text.
 const STACK_BYTES: u64 = 64 << 20;
-/// Templates in memory at which another worker takes this one's place.
+/// Beyond this number of templates in memory, the worker asks to be replaced.
 const TEMPLATES_MAX: usize = 2_000;
-/// An answer waits this long for others to go with it.
+/// How long an answer waits for others to be sent with it.
 const HELD_BACK: Duration = Duration::from_millis(5);
-/// How often it is looked at what the process takes.
+/// How often the process's resource use is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What a worker is told when it starts.
+/// The arguments with which a worker starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Memory beyond what the process has when it starts, in bytes.
     pub memory_max: u64,
-    /// What one template may take. The daemon kills a worker that takes longer; the limit of processor time is for one
-    /// whose daemon cannot.
+    /// The time limit of one template. The daemon kills a worker that exceeds it; the limit of processor time
+    /// applies if the daemon cannot.
     pub deadline: Duration,
-    /// The daemon's process.
+    /// The daemon's process id.
     pub parent: u32,
 }
 
@@ -40,21 +40,21 @@ pub fn run(limits: Limits) -> io::Result<()> {
     serve(limits, &mut io::stdin().lock(), &mut io::stdout().lock())
 }
 
-/// Asks to be killed when the daemon ends. False: it has ended.
+/// Asks the kernel to kill this process when the daemon ends. Returns false if the daemon has already ended.
 fn die_with(parent: u32) -> io::Result<bool> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = getppid().map(|parent| parent.as_raw_nonzero().get());
     Ok(now.and_then(|now| u32::try_from(now).ok()) == Some(parent))
 }
 
-/// Limits that hold for the rest of this process.
+/// Sets limits for the rest of this process's life.
 fn confine(memory_max: u64) -> io::Result<()> {
     let limit = |resource, current| {
         let maximum = rustix::process::getrlimit(resource).maximum;
         let current = maximum.map_or(current, |maximum| maximum.min(current));
         setrlimit(resource, Rlimit { current: Some(current), maximum: Some(current) })
     };
-    // The stack grows up to what holds at that time.
+    // The stack grows up to the limit at the time of growth.
     limit(Resource::Stack, STACK_BYTES)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
@@ -62,15 +62,15 @@ fn confine(memory_max: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Address space of this process.
+/// The size of this process's address space.
 fn mapped_bytes() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/statm")?;
     let pages: Option<u64> = status.split(' ').next().and_then(|pages| pages.parse().ok());
-    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm is not as it should be"))?;
+    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm has an unexpected format"))?;
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// The loop of a worker, over any pipes.
+/// The main loop of a worker, over any pipes.
 pub(super) fn serve(limits: Limits, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     let arena = Arena::new();
     let mut worker = Worker {
@@ -91,7 +91,7 @@ pub(super) fn serve(limits: Limits, input: &mut impl Read, output: &mut impl Wri
         }
         let len = u32::from_le_bytes(len) as usize;
         if len > BATCH_MAX {
-            return Err(io::Error::other("a batch is too large"));
+            return Err(io::Error::other("the batch exceeds the maximum message size"));
         }
         message.clear();
         message.reserve(len);
@@ -104,9 +104,9 @@ pub(super) fn serve(limits: Limits, input: &mut impl Read, output: &mut impl Wri
 struct Worker<'p> {
     engine: Engine<'p>,
     templates: HashMap<TemplateId, Result<Compiled<'p>, String>>,
-    /// Answers that have not been sent.
+    /// Answers not sent yet.
     out: Vec<u8>,
-    /// When something was last sent, and when the limit of processor time was last set.
+    /// When answers were last sent, and when the limit of processor time was last set.
     sent: Instant,
     looked: Option<Instant>,
     mapped_at_start: u64,
@@ -136,7 +136,7 @@ impl Worker<'_> {
         self.answer(&Reply::Done { retiring }, true, output)
     }
 
-    /// Values up to the first template that has none.
+    /// The values up to the first template that fails.
     fn evaluate(&mut self, job: &Evaluation<'_>, hasty: bool, output: &mut impl Write) -> io::Result<()> {
         let request = Request {
             body: job.body,
@@ -151,7 +151,7 @@ impl Worker<'_> {
             let value = match self.templates.get(id) {
                 Some(Ok(template)) => self.engine.evaluate(template, &mut natives, *raw),
                 Some(Err(message)) => Err(Problem::Template(message.clone())),
-                None => return Err(io::Error::other("a template was never sent")),
+                None => return Err(io::Error::other("the daemon did not send a template of this job")),
             };
             let failed = value.is_err();
             let reply = value.map_or_else(Reply::Failed, Reply::Value);
@@ -174,7 +174,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Sets the limit of processor time anew, now and then.
+    /// Renews the limit of processor time from time to time.
     fn watch_time(&mut self) -> io::Result<()> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
             return Ok(());
@@ -188,7 +188,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Whether so much has been put aside that a new process is better.
+    /// Whether the process has accumulated so much memory that a new one is better.
     fn is_retiring(&self) -> io::Result<bool> {
         let grown = mapped_bytes()?.saturating_sub(self.mapped_at_start);
         Ok(self.templates.len() > TEMPLATES_MAX || grown > self.limits.memory_max / 2)

@@ -107,7 +107,7 @@ fn a_template_that_wants_too_much_memory_is_stopped() {
         let outcome = evaluate(&evaluator, &["1", template, "2"], "{}");
         assert_eq!(
             outcome,
-            stopped("c1", "template was stopped, it took more than 64 MiB of memory"),
+            stopped("c1", "template was stopped: it took more than 64 MiB of memory"),
             "{template}"
         );
         assert_eq!(evaluate(&evaluator, &["Body('a')"], "{\"a\":1}"), Ok(vec!["1".to_owned()]));
@@ -136,7 +136,7 @@ fn a_template_without_end_is_stopped_and_nobody_else() {
     });
     assert_eq!(refused.len(), 3);
     for outcome in refused {
-        assert_eq!(outcome, stopped("c1", "template was stopped, it took more than 700ms"));
+        assert_eq!(outcome, stopped("c1", "template was stopped: it took more than 700ms"));
     }
     assert!(served.iter().all(|outcome| *outcome == Ok(vec!["2".to_owned()])), "{served:?}");
     assert!(evaluator.metrics().worker_starts.get() >= 2);

@@ -1,8 +1,8 @@
 //! Jsonnet: compiles templates and evaluates them for requests. For worker processes only: a program can take any
 //! amount of time and memory.
 //!
-//! A template is the body of a function without parameters, in front of which the functions of the contract are bound.
-//! They stand on the template's own first line, so positions are shifted by their length.
+//! A template is the body of a function without parameters, preceded by bindings for the contract's functions.
+//! These are on the template's first line, so positions are shifted by their length.
 
 mod natives;
 mod problem;
@@ -17,7 +17,7 @@ use rsjsonnet_lang::program::{Program, Thunk};
 use rsjsonnet_lang::span::{SpanContextId, SpanManager};
 use rsjsonnet_lang::token::{STokenKind, TokenKind};
 
-/// What stands in front of every template. A default that is a function means that there is none.
+/// The code that precedes every template. A default that is a function means that no default was given.
 const PRELUDE: &str = "local Ip() = std.native('Ip')(), \
      Now(format='%Y-%m-%dT%H:%M:%S.%fZ') = std.native('Now')(format), \
      Body(path='', default=function() null) = std.native('Body')(path, default), \
@@ -25,7 +25,7 @@ const PRELUDE: &str = "local Ip() = std.native('Ip')(), \
      Header(name='', default=function() null) = std.native('Header')(name, default), \
      HeaderStr() = std.native('HeaderStr')(); function() ";
 
-/// The functions in it, and what they are called with.
+/// The native functions and their parameters.
 const NATIVES: [(&str, &[&str]); 6] = [
     ("Ip", &[]),
     ("Now", &["format"]),
@@ -35,24 +35,24 @@ const NATIVES: [(&str, &[&str]); 6] = [
     ("HeaderStr", &[]),
 ];
 
-/// Calls and values within one another.
+/// The maximum nesting depth of calls and values.
 const STACK_MAX: usize = 500;
 
-/// Why there is no value.
+/// Why a template yields no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// The template failed, or does not compile. Without full stop.
+    /// The template failed, or does not compile. The message has no full stop.
     Template(String),
-    /// The body is of a type that has no fields.
+    /// The body's type has no fields.
     ContentType(String),
-    /// The body is not what its type says.
+    /// The body does not match its type.
     Body(String),
     /// The value has more than [`ROW_MAX`] bytes.
     TooLarge,
 }
 
-/// An interpreter, with what it has compiled. Its memory is never given back: some of what it makes lives as long as
-/// it does.
+/// An interpreter with everything it has compiled. Its memory is never released: some of its objects live as long
+/// as it does.
 pub struct Engine<'p> {
     program: Program<'p>,
     /// `std.manifestJsonMinified`.
@@ -77,11 +77,11 @@ impl<'p> Engine<'p> {
         }
         let source = b"std.manifestJsonMinified";
         let (context, _) = program.span_manager_mut().insert_source_context(source.len());
-        let minify = program.load_source(context, source, true, "").expect("it is a valid program");
+        let minify = program.load_source(context, source, true, "").expect("a constant, valid program");
         Self { program, minify }
     }
 
-    /// Compiles a template; unknown variables are found here.
+    /// Compiles a template; unknown variables are detected here.
     pub fn compile(&mut self, text: &str) -> Result<Compiled<'p>, String> {
         refuse_imports(text)?;
         let source = [PRELUDE, text].concat();
@@ -92,7 +92,7 @@ impl<'p> Engine<'p> {
         Ok(Compiled { function, context, text: text.to_owned() })
     }
 
-    /// The value that a template has for a request, as compact JSON; a text as it is if `raw`.
+    /// Evaluates a template for a request to compact JSON; a text is returned unquoted if `raw`.
     pub fn evaluate(
         &mut self,
         template: &Compiled<'p>,
@@ -124,17 +124,17 @@ impl<'p> Engine<'p> {
     }
 }
 
-/// What templates may ask of a request.
+/// The functions that let templates access a request.
 pub fn natives<'a, 'p>(request: &'a Request<'a>) -> Natives<'a, 'p> {
     Natives::new(request)
 }
 
-/// There is nothing to import, so nobody need find out at the first request.
+/// Rejects imports at compile time, since there is nothing to import.
 fn refuse_imports(text: &str) -> Result<(), String> {
     let (arena, interner, mut spans) = (Arena::new(), StrInterner::new(), SpanManager::new());
     let (context, _) = spans.insert_source_context(text.len());
     let lexer = Lexer::new(&arena, &arena, &interner, &mut spans, context, text.as_bytes());
-    // What is no token is told by the compiler.
+    // The compiler reports invalid tokens.
     let Ok(tokens) = lexer.lex_to_eof(false) else { return Ok(()) };
     let import = tokens.iter().find(|token| {
         use STokenKind::{Import, Importbin, Importstr};

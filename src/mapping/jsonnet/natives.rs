@@ -1,4 +1,4 @@
-//! The functions of the contract: what a template may ask of its request.
+//! The contract's functions, through which a template accesses its request.
 
 use super::Problem;
 use crate::formats::json::{Kind, Parser};
@@ -10,11 +10,11 @@ use rsjsonnet_lang::program::{
 };
 use rsjsonnet_lang::span::SpanId;
 
-/// Answers for one request.
+/// Serves the native calls for one request.
 pub struct Natives<'a, 'p> {
     request: &'a Request<'a>,
     body: Option<Body<'a>>,
-    /// `Body()`, once it was asked for.
+    /// The value of `Body()`, once it was requested.
     whole: Option<Value<'p>>,
     /// Why the last call failed.
     problem: Option<Problem>,
@@ -25,7 +25,7 @@ impl<'a, 'p> Natives<'a, 'p> {
         Self { request, body: None, whole: None, problem: None }
     }
 
-    /// Why a call failed, if it was a call that did.
+    /// The reason, if a native call failed.
     pub(super) fn take_problem(&mut self) -> Option<Problem> {
         self.problem.take()
     }
@@ -112,7 +112,7 @@ fn default_or<'p>(default: &Value<'p>, message: impl FnOnce() -> String) -> Resu
     if default.is_function() { Err(Problem::Template(message())) } else { Ok(default.clone()) }
 }
 
-/// `%f` are milliseconds here.
+/// The contract's `%f` means milliseconds.
 fn milliseconds(format: &str) -> String {
     let mut translated = String::with_capacity(format.len() + 8);
     let mut characters = format.chars();
@@ -128,7 +128,7 @@ fn milliseconds(format: &str) -> String {
     translated
 }
 
-/// The value that stands in a JSON document, which was checked: its depth is bounded.
+/// Converts a JSON document to a value. The document was checked, so its depth is bounded.
 fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, Problem> {
     let invalid =
         |error: crate::formats::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
@@ -171,7 +171,7 @@ fn object<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Valu
     while let Some(key) = next {
         let name = program.intern_str(&String::from_utf8_lossy(&key.text()));
         let value = value(program, parser)?;
-        // Of a key that is repeated the last one counts.
+        // The last value of a repeated key wins.
         match places.entry(name) {
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(fields.len());

@@ -1,25 +1,25 @@
-//! What those read whose template does not work: `1:1-8 Unknown variable: invalid`. Lines and columns count from 1, and
-//! the second column is behind the end.
+//! Error messages for template authors: `1:1-8 Unknown variable: invalid`. Lines and columns count from 1; the
+//! second column is exclusive.
 
 use rsjsonnet_lang::lexer::LexError;
 use rsjsonnet_lang::parser::ParseError;
 use rsjsonnet_lang::program::{AnalyzeError, EvalError, EvalErrorKind, EvalStackTraceItem, LoadError};
 use rsjsonnet_lang::span::{SpanContextId, SpanId, SpanManager};
 
-/// Characters of a text that are shown.
+/// The maximum number of characters of a text that a message shows.
 const SHOWN_MAX: usize = 200;
 
-/// A template, and where it stands in what was compiled.
+/// A template and its position in the compiled source.
 pub(super) struct Source<'a> {
     pub(super) spans: &'a SpanManager,
     pub(super) context: SpanContextId,
-    /// Bytes in front of the text.
+    /// The number of bytes before the template's text.
     pub(super) prelude: usize,
     pub(super) text: &'a str,
 }
 
 impl Source<'_> {
-    /// A message, with the position in front of it if it is one in the template.
+    /// A message, preceded by its position if that is in the template.
     pub(super) fn said(&self, span: Option<SpanId>, message: &str) -> String {
         match span.and_then(|span| self.position(span)) {
             Some(position) => format!("{position} {message}"),
@@ -27,7 +27,7 @@ impl Source<'_> {
         }
     }
 
-    /// What stands at a place in the template.
+    /// The source text of a span in the template.
     fn excerpt(&self, span: SpanId) -> Option<&str> {
         let (start, end) = self.range(span)?;
         self.text.get(start..end)
@@ -51,7 +51,7 @@ impl Source<'_> {
         })
     }
 
-    /// Line and column of an offset.
+    /// The line and column of an offset.
     fn line(&self, offset: usize) -> Option<(usize, usize)> {
         let before = self.text.get(..offset)?;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -80,7 +80,7 @@ fn of_lexer(error: &LexError) -> (SpanId, String) {
     match error {
         E::InvalidChar { span, chr } => (*span, format!("Unexpected character {chr:?}")),
         E::InvalidUtf8 { span, .. } => (*span, "Invalid UTF-8".to_owned()),
-        E::UnfinishedMultilineComment { span } => (*span, "Comment has no end".to_owned()),
+        E::UnfinishedMultilineComment { span } => (*span, "Unterminated comment".to_owned()),
         E::LeadingZeroInNumber { span }
         | E::MissingFracDigits { span }
         | E::MissingExpDigits { span }
@@ -89,7 +89,7 @@ fn of_lexer(error: &LexError) -> (SpanId, String) {
         E::InvalidEscapeInString { span, .. }
         | E::IncompleteUnicodeEscape { span }
         | E::InvalidUtf16EscapeSequence { span, .. } => (*span, "Invalid escape in a string".to_owned()),
-        E::UnfinishedString { span } => (*span, "String has no end".to_owned()),
+        E::UnfinishedString { span } => (*span, "Unterminated string".to_owned()),
         E::MissingLineBreakAfterTextBlockStart { span }
         | E::MissingWhitespaceTextBlockStart { span }
         | E::InvalidTextBlockTermination { span } => (*span, "Invalid text block".to_owned()),
@@ -123,10 +123,10 @@ fn of_analyzer(error: &AnalyzeError) -> (SpanId, String) {
     }
 }
 
-/// Why a template has no value.
+/// Why a template yields no value.
 pub(super) fn of_evaluation(error: &EvalError, source: &Source<'_>) -> String {
     let (own, message) = of_kind(&error.kind);
-    // A position, unless the words are the template's own or there is no one place.
+    // Includes a position, unless the message is the template's own or has no single position.
     let span = match error.kind {
         EvalErrorKind::StackOverflow
         | EvalErrorKind::ExplicitError { .. }
@@ -136,7 +136,7 @@ pub(super) fn of_evaluation(error: &EvalError, source: &Source<'_>) -> String {
     source.said(span, &message)
 }
 
-/// The innermost place of the template that was being evaluated.
+/// The innermost position in the template that was being evaluated.
 fn innermost(error: &EvalError, source: &Source<'_>) -> Option<SpanId> {
     let spans = error.stack_trace.iter().rev().filter_map(|item| match item {
         EvalStackTraceItem::Expr { span }
@@ -168,9 +168,9 @@ fn of_kind(kind: &EvalErrorKind) -> (Option<SpanId>, String) {
         E::NumericIndexOutOfRange { span, index, length } => {
             (Some(*span), format!("index {index} out of bounds, not within [0, {length})"))
         }
-        E::InvalidUnaryOpType { span, .. } => (Some(*span), "unexpected type of an operand".to_owned()),
+        E::InvalidUnaryOpType { span, .. } => (Some(*span), "unexpected operand type".to_owned()),
         E::InvalidBinaryOpTypes { span, lhs_type, rhs_type, .. } => {
-            (*span, format!("unexpected types of operands: {lhs_type:?} and {rhs_type:?}").to_lowercase())
+            (*span, format!("unexpected operand types: {lhs_type:?} and {rhs_type:?}").to_lowercase())
         }
         E::InvalidStdFuncArgType { func_name, got_type, .. } => {
             let got = format!("{got_type:?}").to_lowercase();
@@ -186,7 +186,9 @@ fn of_kind(kind: &EvalErrorKind) -> (Option<SpanId>, String) {
         E::TooManyCallArgs { span, .. }
         | E::UnknownCallParam { span, .. }
         | E::RepeatedCallParam { span, .. }
-        | E::CallParamNotBound { span, .. } => (*span, "arguments do not fit the function".to_owned()),
+        | E::CallParamNotBound { span, .. } => {
+            (*span, "arguments do not match the function's parameters".to_owned())
+        }
         E::InvalidIndexedType { span, .. } | E::FieldOfNonObject { span } => {
             (Some(*span), "value has no fields".to_owned())
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const JSON: &str = "application/json";
 
-/// What a template makes of a request.
+/// Evaluates a template for a request.
 fn evaluate_as(template: &str, body: &str, content_type: &str, raw: bool) -> Result<String, Problem> {
     let arena = Arena::new();
     let mut engine = Engine::new(&arena);
@@ -112,7 +112,7 @@ fn what_does_not_compile_is_told_with_its_place_in_the_text() {
     fails("", "1:1 Unexpected end of the template");
     fails("{a: 1", "1:6 Unexpected end of the template");
     fails("1) + (2", "1:2-3 Unexpected: )");
-    fails("'abc", "1:1-5 String has no end");
+    fails("'abc", "1:1-5 Unterminated string");
     fails("01", "1:1-2 Invalid number");
     fails("self.a", "1:1-5 Can't use self outside of an object");
     fails("{a: 1, a: 2}", "1:8-9 Duplicate field: a");
@@ -135,12 +135,12 @@ fn errors_of_a_template_are_told() {
     fails("1 / 0", "1:1-6 division by zero");
     fails("Body('a').x", "1:1-12 field does not exist: x");
     fails("[1][3]", "1:1-7 index 3 out of bounds, not within [0, 1)");
-    fails("1 - 'a'", "1:1-8 unexpected types of operands: number and string");
+    fails("1 - 'a'", "1:1-8 unexpected operand types: number and string");
     fails("1e308 * 10", "1:1-11 number overflow");
     fails("std.log(-1)", "1:1-12 not a number");
     fails("function(x) x", "couldn't manifest function as JSON");
     fails("std.extVar('x')", "1:1-16 undefined external variable: x");
-    fails("local f(x) = x; f()", "1:17-20 arguments do not fit the function");
+    fails("local f(x) = x; f()", "1:17-20 arguments do not match the function's parameters");
     fails(&format!("error '{}'", "x".repeat(1000)), &format!("{}…", "x".repeat(200)));
 }
 
