@@ -1,4 +1,4 @@
-//! Bytes to records, for each form in which records come. Pure: no I/O, no clock.
+//! Parses bytes into records, one module per input format. Pure: no I/O, no clock.
 
 pub mod json;
 pub mod otlp;

@@ -149,12 +149,12 @@ fn bad_xml_is_accepted_and_then_quarantined_with_the_reason() {
         (lol.into(), "expand to more than"),
         ("<!DOCTYPE r [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><r><a>&x;</a></r>".into(), "external"),
         (format!("{}{}", "<a>".repeat(10_000), "</a>".repeat(10_000)).into(), "nested more than"),
-        (utf16("<r><a>1</a></r>"), "UTF-16 and does not say so"),
+        (utf16("<r><a>1</a></r>"), "UTF-16 but does not declare it"),
         (latin("<r><a>\u{e9}</a></r>"), "not in UTF-8"),
         ("<records><record><id>1</id></record><record><id>".into(), "ends within <id>"),
         ("<records><record>".into(), "ends within <record>"),
-        ("<records><record></records>".into(), "no XML document"),
-        ("{\"not\":\"xml\"}".into(), "no XML document"),
+        ("<records><record></records>".into(), "invalid XML document"),
+        ("{\"not\":\"xml\"}".into(), "invalid XML document"),
         ("<records/>".into(), "no elements"),
     ];
     for (body, _) in &bad {
@@ -165,7 +165,7 @@ fn bad_xml_is_accepted_and_then_quarantined_with_the_reason() {
     for ((body, says), row) in bad.iter().zip(&quarantined) {
         let reason = row["reason"].as_str().unwrap();
         assert!(
-            reason.contains(says) || (*says == "no XML document" && reason.contains("text outside")),
+            reason.contains(says) || (*says == "invalid XML document" && reason.contains("text outside")),
             "{reason}"
         );
         let raw: String = body.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();

@@ -1,8 +1,9 @@
-//! Strict JSON, one pass, without recursion on depth that the network chooses.
+//! A strict, single-pass JSON parser that never recurses to a depth chosen by the client.
 //!
-//! The accept path checks every record and the compactor turns it into columns. Both run the same code: the
-//! grammar is in [`Parser`], the walk over an object's fields in [`Shape::object`], the walk over a body's records in
-//! [`records`]. They differ in what they do with a field's value only, so they cannot disagree on what a record is.
+//! The accept path checks every record, and the compactor turns it into columns. Both run the same code: the
+//! grammar is in [`Parser`], the walk over an object's fields in [`Shape::object`], the walk over a body's records
+//! in [`records`]. They differ only in what they do with a field's value, so they cannot disagree on what a record
+//! is.
 
 mod parser;
 pub mod records;

@@ -1,14 +1,15 @@
-//! The grammar of RFC 8259, strictly: a cursor over bytes that are known to be UTF-8.
+//! The grammar of RFC 8259, applied strictly: a cursor over bytes that are known to be UTF-8.
 //!
-//! Stricter than the RFC in one point, as everything that stores text must be: an escaped lone surrogate is an error.
+//! Stricter than the RFC in one respect, as everything that stores text must be: an escaped lone surrogate is an
+//! error.
 
 use std::borrow::Cow;
 use wide::u8x16;
 
-/// Objects and arrays within one another, the record itself included. Deeper records are put into quarantine.
+/// The maximum nesting depth of objects and arrays, including the record itself. Deeper records are quarantined.
 pub const DEPTH_MAX: u32 = 128;
 
-/// Why bytes are not a JSON record. The text is what users read in a quarantine table.
+/// Why bytes are not a valid JSON record. Users read this text in a quarantine table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Syntax {
     #[error("expected a JSON object")]
@@ -41,7 +42,7 @@ pub enum Syntax {
     InvalidUtf8,
 }
 
-/// What a value is, by its first byte.
+/// The kind of a value, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     String,
@@ -53,19 +54,19 @@ pub enum Kind {
     Array,
 }
 
-/// A string between its quotes, as it stands in the source.
+/// The content of a string between its quotes, as source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Str<'a> {
     pub raw: &'a [u8],
-    /// Whether `raw` holds escapes.
+    /// Whether `raw` contains escapes.
     pub escaped: bool,
 }
 
-/// A number as it stands in the source.
+/// The source text of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<'a> {
     pub raw: &'a [u8],
-    /// Neither fraction nor exponent.
+    /// It has neither a fraction nor an exponent.
     pub integer: bool,
 }
 
@@ -112,13 +113,13 @@ impl<'a> Parser<'a> {
         self.at += by;
     }
 
-    /// The next byte; 0, which is no JSON, at the end.
+    /// The next byte; 0, which is never valid JSON, at the end.
     #[inline(always)]
     pub fn peek(&self) -> u8 {
         self.bytes.get(self.at).copied().unwrap_or(0)
     }
 
-    /// One level deeper. On an error the parser is not used further.
+    /// Enters one level. After an error the parser must not be used.
     #[inline(always)]
     pub fn enter(&mut self) -> Result<(), Syntax> {
         self.depth += 1;
@@ -145,7 +146,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What the next value is. Does not move.
+    /// The kind of the next value. Does not advance.
     #[inline(always)]
     pub fn kind(&self) -> Result<Kind, Syntax> {
         match self.peek() {
@@ -160,20 +161,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Steps over a literal that [`Parser::kind`] has seen.
+    /// Skips a literal that [`Parser::kind`] has recognized.
     #[inline(always)]
     pub fn literal(&mut self, kind: Kind) {
         self.at += if kind == Kind::False { 5 } else { 4 };
     }
 
-    /// A string, from its opening quote.
+    /// Parses a string, from its opening quote.
     #[inline(always)]
     pub fn string(&mut self) -> Result<Str<'a>, Syntax> {
         self.at += 1;
         self.string_body()
     }
 
-    /// A string, from behind its opening quote.
+    /// Parses a string, from after its opening quote.
     #[inline(always)]
     pub(super) fn string_body(&mut self) -> Result<Str<'a>, Syntax> {
         let start = self.at;
@@ -194,14 +195,14 @@ impl<'a> Parser<'a> {
                     escaped = true;
                     at = escape(self.bytes, at)?;
                 }
-                // A record ends with its line, and the string with it.
+                // The end of the line ends the record, and with it the string.
                 Some(b'\n') => return Err(Syntax::UnterminatedString),
                 _ => return Err(Syntax::ControlCharacter),
             }
         }
     }
 
-    /// A number, from its first byte.
+    /// Parses a number, from its first byte.
     #[inline(always)]
     pub fn number(&mut self) -> Result<Number<'a>, Syntax> {
         let start = self.at;
@@ -239,7 +240,7 @@ impl<'a> Parser<'a> {
             }
             self.digits()?;
         }
-        // `01` and `1x` end where the number does; what follows is no separator.
+        // `01` and `1x` end with the valid number; the rest is not a separator.
         if self.peek().is_ascii_digit() { Err(Syntax::BadNumber) } else { Ok(integer) }
     }
 
@@ -251,7 +252,7 @@ impl<'a> Parser<'a> {
         if self.at == start { Err(Syntax::BadNumber) } else { Ok(()) }
     }
 
-    /// Steps over any value and returns its source text.
+    /// Skips any value and returns its source text.
     #[inline(always)]
     pub fn skip_value(&mut self) -> Result<&'a [u8], Syntax> {
         let start = self.at;
@@ -263,7 +264,7 @@ impl<'a> Parser<'a> {
         Ok(self.bytes.get(start..self.at).unwrap_or_default())
     }
 
-    /// Steps over an object, an array or a literal. The stack is a bit a level: 1 in an object.
+    /// Skips an object, an array or a literal. The stack has one bit per level: 1 for an object.
     #[inline(never)]
     fn skip_other(&mut self) -> Result<(), Syntax> {
         let mut stack: u128 = 0;
@@ -296,7 +297,7 @@ impl<'a> Parser<'a> {
                     self.literal(literal);
                 }
             }
-            // Behind a value: on to the next one, or out of what ends here.
+            // After a value: go to the next one, or leave every container that ends here.
             loop {
                 if self.depth == base {
                     return Ok(());
@@ -311,13 +312,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// From the `{`: the first key and its colon, or `None` behind the `}`.
+    /// From the `{`: the first key and its colon, or `None` after the `}`.
     pub fn first_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
         self.at += 1;
         self.key()
     }
 
-    /// Behind the `{`: the first key and its colon, or `None` behind the `}`.
+    /// After the `{`: the first key and its colon, or `None` after the `}`.
     #[inline(always)]
     pub(super) fn key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
         self.skip_space();
@@ -331,7 +332,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Behind a value in an object: the next key and its colon, or `None` behind the `}`.
+    /// After a value in an object: the next key and its colon, or `None` after the `}`.
     #[inline(always)]
     pub fn next_key(&mut self) -> Result<Option<Str<'a>>, Syntax> {
         self.skip_space();
@@ -361,7 +362,7 @@ impl<'a> Parser<'a> {
         Ok(key)
     }
 
-    /// From the `[`: whether a first element follows, at which the parser stands then.
+    /// From the `[`: whether a first element follows; if so, the parser is at it.
     pub fn first_element(&mut self) -> bool {
         self.at += 1;
         self.skip_space();
@@ -370,7 +371,7 @@ impl<'a> Parser<'a> {
         !empty
     }
 
-    /// Behind an element: whether another one follows.
+    /// After an element: whether another one follows.
     #[inline(always)]
     pub fn next_element(&mut self) -> Result<bool, Syntax> {
         self.skip_space();
@@ -396,7 +397,7 @@ impl<'a> Str<'a> {
     }
 }
 
-/// Offset of the next quote, backslash or control character at or after `at`.
+/// The offset of the next quote, backslash or control character at or after `at`.
 #[inline(always)]
 fn stop_in(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
@@ -414,7 +415,7 @@ fn stop_in(bytes: &[u8], mut at: usize) -> Option<usize> {
     tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|stop| at + stop)
 }
 
-/// Checks the escape at `at` and returns the offset behind it.
+/// Checks the escape at `at` and returns the offset after it.
 #[cold]
 fn escape(bytes: &[u8], at: usize) -> Result<usize, Syntax> {
     match bytes.get(at + 1) {
@@ -477,8 +478,8 @@ fn unescape_unicode(raw: &[u8], at: usize) -> (char, usize) {
     (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
 }
 
-/// Length of a number of the usual kind, and whether it is an integer, from one look at 16 bytes without a loop.
-/// `None`: look closely.
+/// The length of a typical number, and whether it is an integer, from a branch-free look at 16 bytes. `None`: use
+/// the slow path.
 #[inline(always)]
 fn short_number(rest: &[u8]) -> Option<(usize, bool)> {
     let chunk = rest.first_chunk::<16>()?;

@@ -7,23 +7,23 @@ use bytes::Bytes;
 use std::cell::RefCell;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// The checker remembers this many keys.
+/// The maximum number of keys that the checker remembers.
 const CHECKED_KEYS_MAX: usize = 64;
 
-/// Takes the records of a body.
+/// Receives the records of a body.
 pub trait RecordSink<'a> {
-    /// Parses one record. Whether it counts is said by [`RecordSink::accept`] or [`RecordSink::reject`], which follows.
+    /// Parses one record. [`RecordSink::accept`] or [`RecordSink::reject`] follows and decides whether it counts.
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax>;
-    /// The record just parsed is one.
+    /// The record just parsed is valid.
     fn accept(&mut self, index: u64);
-    /// It is none: `raw` are its bytes.
+    /// The record is not valid: `raw` holds its bytes.
     fn reject(&mut self, bad: BadRecord<'a>);
 }
 
-/// A record that cannot be stored as one.
+/// A record that cannot be stored as a row.
 #[derive(Debug, Clone, Copy)]
 pub struct BadRecord<'a> {
-    /// Its number among the records of its body, good and bad, from 0.
+    /// Its index among the records of its body, good and bad, from 0.
     pub index: u64,
     /// Where it starts in the body.
     pub offset: usize,
@@ -31,7 +31,8 @@ pub struct BadRecord<'a> {
     pub reason: Syntax,
 }
 
-/// How a body is divided, by the first byte that is not white space: an array is a document whatever was asked for.
+/// How a body is split, judged by the first byte that is not white space: an array is a document, whatever was
+/// requested.
 pub fn kind_of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: BodyKind) -> BodyKind {
     let mut behind_mark = body.clone();
     if behind_mark.by_ref().take(BYTE_ORDER_MARK.len()).eq(BYTE_ORDER_MARK) {
@@ -43,10 +44,10 @@ pub fn kind_of<'b>(mut body: impl Iterator<Item = &'b u8> + Clone, asked: BodyKi
     }
 }
 
-/// Hands every record of a body to the sink, in order. Numbers start at `first`; returns the next one.
+/// Passes every record of a body to the sink, in order. Indexes start at `first`; returns the next one.
 ///
 /// # Errors
-/// A document that is no JSON has no records that could be told apart: it fails as a whole.
+/// For a document that is not valid JSON: its records cannot be told apart, so it fails as a whole.
 pub fn walk<'a, S: RecordSink<'a>>(
     body: &'a [u8],
     kind: BodyKind,
@@ -57,7 +58,7 @@ pub fn walk<'a, S: RecordSink<'a>>(
         BodyKind::Lines => Ok(walk_lines(body, mark_bytes(body), first, sink)),
         BodyKind::Document => walk_document(body, first, sink),
         BodyKind::Xml | BodyKind::Opaque => {
-            // Whoever knows what it is has made rows of it before.
+            // The callers that know these formats have already converted them to rows.
             let reason = Syntax::ExpectedObject;
             sink.reject(BadRecord { index: first, offset: 0, raw: body, reason });
             Ok(first + 1)
@@ -65,12 +66,12 @@ pub fn walk<'a, S: RecordSink<'a>>(
     }
 }
 
-/// Length of the byte order mark at the start of a body; elsewhere it is none.
+/// The length of the byte order mark at the start of a body; elsewhere the same bytes are not a mark.
 fn mark_bytes(body: &[u8]) -> usize {
     if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
 }
 
-/// Walks lines from byte number `from` on.
+/// Walks lines from byte offset `from` on.
 fn walk_lines<'a, S: RecordSink<'a>>(body: &'a [u8], from: usize, first: u64, sink: &mut S) -> u64 {
     let all_utf8 = simdutf8::basic::from_utf8(body).is_ok();
     let mut parser = Parser::line(body);
@@ -101,7 +102,7 @@ fn walk_lines<'a, S: RecordSink<'a>>(body: &'a [u8], from: usize, first: u64, si
     }
 }
 
-/// The bytes up to the line feed, without a carriage return before it.
+/// The bytes up to the line feed, without a preceding carriage return.
 fn line_of(rest: &[u8]) -> &[u8] {
     let line = memchr::memchr(b'\n', rest).map_or(rest, |end| &rest[..end]);
     line.strip_suffix(b"\r").unwrap_or(line)
@@ -160,22 +161,21 @@ fn element<'a, S: RecordSink<'a>>(parser: &mut Parser<'a>, index: u64, sink: &mu
     Ok(())
 }
 
-/// What a body holds.
+/// What a body contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub good: u64,
     pub bad: u64,
-    /// The first bad record: its number and what is wrong with it.
+    /// The first bad record: its index and what is wrong with it.
     pub first_bad: Option<(u64, Syntax)>,
 }
 
 thread_local! {
-    /// Each thread keeps what it learnt about keys: bodies of one stream follow one another.
+    /// Each thread keeps what it learnt about keys: consecutive bodies often belong to the same stream.
     static CHECKER: RefCell<Checker> = RefCell::default();
 }
 
-/// Checks every record of a body as it came from the network, in pieces, without copying more than the records
-/// that straddle two pieces.
+/// Checks every record of a body as received, in pieces, and copies only the records that straddle two pieces.
 ///
 /// # Errors
 /// See [`walk`].
@@ -192,7 +192,7 @@ pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
     })
 }
 
-/// Checks records and keeps nothing of them.
+/// Checks records and discards them.
 #[derive(Default)]
 struct Checker {
     shape: Shape,
@@ -241,7 +241,8 @@ impl<'a> RecordSink<'a> for Checker {
             let mut fields = SkipFields { keys: &mut self.keys, full: false };
             let parsed = self.shape.object(parser, &mut fields);
             if fields.full {
-                // More keys than are worth remembering: forget them, and check the rest of the body the plain way.
+                // More keys than are worth remembering: forget them, and use the slow path for the rest of the
+                // body.
                 (self.shape, self.learning) = (Shape::default(), false);
                 self.keys.clear();
             }
@@ -262,7 +263,7 @@ impl<'a> RecordSink<'a> for Checker {
 }
 
 struct SkipFields<'k> {
-    /// A hash of each key. Two keys that share one share a place in the shape, which costs time and nothing else.
+    /// A hash of each key. Colliding keys share a slot of the shape, which only costs time.
     keys: &'k mut Vec<u64>,
     full: bool,
 }

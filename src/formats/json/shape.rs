@@ -1,26 +1,26 @@
 //! The walk over an object's fields, fast when objects look alike.
 //!
-//! Records of one stream have the same keys in the same order, separated in the same way. So what stood between
-//! one value and the next (`,"city":`) is remembered, and usually one comparison of 16 or 32 bytes takes the place
-//! of reading a comma, a string and a colon.
+//! Records of one stream have the same keys in the same order, with the same separators. So the bytes between one
+//! value and the next (`,"city":`) are remembered, and usually one comparison of 16 or 32 bytes replaces parsing a
+//! comma, a string and a colon.
 
 use super::parser::{Parser, Str, Syntax};
 use wide::u8x16;
 
-/// What is remembered between two values is at most this long.
+/// The maximum length of the remembered bytes between two values.
 const GLUE_BYTES_MAX: usize = 32;
 const NONE: u32 = u32::MAX;
 
 /// What to do with the fields of an object.
 pub trait Fields<'a> {
-    /// The slot of a key, or `None` if it has none. Slots are small numbers of the implementer's choice.
+    /// The slot of a key, or `None` if it has none. Slots are small numbers chosen by the implementer.
     fn slot(&mut self, key: Str<'a>) -> Option<usize>;
 
-    /// Takes the field's value, at whose first byte the parser stands.
+    /// Takes the field's value; the parser is at its first byte.
     fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax>;
 }
 
-/// Which field a value belongs to.
+/// The field that a value belongs to.
 #[derive(Debug, Clone, Copy)]
 pub enum Field<'a> {
     Slot(usize),
@@ -28,12 +28,12 @@ pub enum Field<'a> {
     Other(Str<'a>),
 }
 
-/// What objects looked like so far.
+/// What the objects seen so far look like.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// By slot.
     nodes: Vec<Node>,
-    /// The slot that came first the last time.
+    /// The first slot of the previous object.
     first: u32,
 }
 
@@ -48,7 +48,7 @@ struct Node {
     glue: [u8; GLUE_BYTES_MAX],
     /// 0: not seen yet, or not to be remembered.
     glue_bytes: u8,
-    /// The slot that came after this one the last time.
+    /// The slot that followed this one in the previous object.
     next: u32,
 }
 
@@ -59,10 +59,10 @@ impl Node {
     #[inline(always)]
     fn matches(&self, rest: &[u8]) -> bool {
         let len = usize::from(self.glue_bytes);
-        // At the end of a body, or never seen: the plain way.
+        // At the end of a body, or never seen: the slow path.
         let Some(rest) = rest.first_chunk::<GLUE_BYTES_MAX>() else { return false };
         let low = equal_bytes(self.glue.first_chunk(), rest.first_chunk());
-        // A node that was never seen has no glue, and nothing matches it.
+        // A node that was never seen has no glue, so nothing matches it.
         if len <= 16 {
             return low >= len && len > 0;
         }
@@ -70,7 +70,7 @@ impl Node {
     }
 }
 
-/// How many bytes are equal from the front.
+/// The number of leading bytes that are equal.
 #[inline(always)]
 fn equal_bytes(ours: Option<&[u8; 16]>, theirs: Option<&[u8; 16]>) -> usize {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return 0 };
@@ -78,7 +78,7 @@ fn equal_bytes(ours: Option<&[u8; 16]>, theirs: Option<&[u8; 16]>) -> usize {
 }
 
 impl Shape {
-    /// Parses an object, from its `{` to behind its `}`.
+    /// Parses an object, from its `{` to after its `}`.
     #[inline(always)]
     pub fn object<'a, F: Fields<'a>>(
         &mut self,
@@ -93,12 +93,12 @@ impl Shape {
         let mut expected = self.first;
         let start = parser.at();
         loop {
-            // As long as it looks like the one before.
+            // As long as the object looks like the previous one.
             while let Some(node) = self.nodes.get(expected as usize)
                 && node.matches(parser.rest())
             {
                 parser.advance(usize::from(node.glue_bytes));
-                // There may be more white space than the last time.
+                // There may be more white space than in the previous object.
                 parser.skip_space();
                 let next = node.next;
                 fields.value(Field::Slot(expected as usize), parser)?;
@@ -119,7 +119,7 @@ impl Shape {
         }
     }
 
-    /// Takes one field the plain way and remembers it. Returns whether there was one.
+    /// Parses one field on the slow path and remembers it. Returns whether there was one.
     #[inline(never)]
     fn step<'a, F: Fields<'a>>(
         &mut self,
@@ -142,14 +142,14 @@ impl Shape {
         Ok(true)
     }
 
-    /// Remembers that `slot`, introduced by `glue`, came after `previous`.
+    /// Remembers that `slot`, introduced by `glue`, follows `previous`.
     fn learn(&mut self, previous: &mut u32, slot: usize, glue: &[u8]) {
         let Ok(index) = u32::try_from(slot) else { return };
         if self.nodes.len() <= slot {
             self.nodes.resize(slot + 1, Node::UNSEEN);
         }
         let node = &mut self.nodes[slot];
-        // A line feed is white space in a document and the end of a record in lines: it is looked at each time.
+        // A line feed is white space in a document but ends the record in NDJSON, so it is checked each time.
         if glue.len() <= GLUE_BYTES_MAX && !glue.contains(&b'\n') {
             node.glue[..glue.len()].copy_from_slice(glue);
             node.glue_bytes = u8::try_from(glue.len()).unwrap_or(0);

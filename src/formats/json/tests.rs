@@ -1,4 +1,4 @@
-//! The parser against `serde_json`, and the places where it is stricter on purpose.
+//! The parser against `serde_json`, and the points where it is deliberately stricter.
 
 use super::records::{BadRecord, RecordSink, check, walk};
 use super::*;
@@ -68,7 +68,7 @@ fn what_is_a_record() {
     ];
     for (text, reason) in bad {
         assert_eq!(line(text.as_bytes()), Err(*reason), "{text}");
-        // The same in front of a long body, where the vectorised paths run.
+        // The same at the start of a long body, where the vectorised paths run.
         let body = format!("{text}\n{}\n", r#"{"padding":"0123456789abcdef0123456789abcdef"}"#);
         let verdict = check(&[Bytes::from(body)], BodyKind::Lines).unwrap();
         assert_eq!((verdict.good, verdict.first_bad), (1, Some((0, *reason))), "{text}");
@@ -177,9 +177,9 @@ fn json_line() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether `serde_json` takes the line, with the rules that we add.
+/// Whether `serde_json` accepts the line under our additional rules.
 fn oracle(text: &[u8]) -> bool {
-    // The grammar without ranges, which are no syntax: such numbers are kept.
+    // Number ranges are not part of the grammar: such numbers are kept.
     let grammar = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let value = match serde_json::from_slice::<Value>(text) {
         Ok(value) => value.is_object(),

@@ -1,5 +1,5 @@
-//! An export as JSON, by protobuf's mapping as OpenTelemetry has it: ids in hexadecimal digits, enumerations as
-//! numbers, keys in `lowerCamelCase`, unknown ones ignored, null for what is not there.
+//! Decodes an export in JSON, by OpenTelemetry's variant of the protobuf mapping: ids as hexadecimal digits,
+//! enumerations as numbers, keys in `lowerCamelCase`, unknown keys ignored, null for absent values.
 
 use super::metrics::{Kind, Metric, Point};
 use super::{Context, DecodeError, Out, Signal, logs, metrics, traces, write};
@@ -98,7 +98,7 @@ pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), Dec
     Ok(())
 }
 
-/// The groups of the signal that is asked for. An export of another one is an error and not an empty one.
+/// The groups of the requested signal. An export of another signal is an error, not an empty export.
 fn groups(signal: Signal, export: Export<'_>) -> Result<Vec<Group<'_>>, DecodeError> {
     let Export { logs, metrics, spans } = export;
     let found = [(Signal::Logs, logs), (Signal::Metrics, metrics), (Signal::Traces, spans)];

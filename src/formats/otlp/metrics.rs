@@ -1,5 +1,5 @@
-//! Data points of metrics. Every record has every field, null where the kind of metric has none, so that a mapping may
-//! name any of them.
+//! Data points of metrics. Every record has every field, null where the kind of metric does not have it, so that a
+//! mapping may refer to any of them.
 
 use super::write::{Object, attributes, double, list};
 use super::{Context, DecodeError, Out};
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By the number of the field of a metric that holds its data.
+    /// Selects the kind by the number of the metric's field that holds its data.
     pub(super) fn of_field(number: u32) -> Option<Self> {
         match number {
             5 => Some(Self::Gauge),
@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// What the points of a metric have in common.
+/// The properties that the points of a metric share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metric<'a> {
     pub(super) name: &'a str,
@@ -116,7 +116,7 @@ impl Point {
         }
     }
 
-    /// Count, sum, least and greatest of what a point sums up.
+    /// The count, sum, minimum and maximum of a point that aggregates values.
     fn summary(&self) -> (Option<u64>, [Option<f64>; 3]) {
         match self {
             Self::Number(_) => (None, [None; 3]),

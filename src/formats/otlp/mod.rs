@@ -1,8 +1,8 @@
-//! OpenTelemetry's logs, metrics and traces as flat records: one JSON object for each log record, data point and span,
-//! with the resource and the scope it came under. Pure: bytes in, records out. Knows nothing of HTTP.
+//! Converts OpenTelemetry's logs, metrics and traces to flat records: one JSON object per log record, data point
+//! and span, with its resource and scope. Pure: bytes in, records out. Independent of HTTP.
 //!
-//! A body of a megabyte may hold half a million empty records. So bodies are walked, and one record at a time is
-//! decoded; and what is said once of a resource is in each of its records, so the size of what comes out is bounded.
+//! A body of one megabyte may hold half a million empty records. So bodies are walked and records are decoded one
+//! at a time. Each record repeats the data of its resource, so the size of the output is bounded.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod json;
@@ -15,7 +15,7 @@ mod traces;
 mod wire;
 mod write;
 
-/// What an export is of.
+/// The signal that an export carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Signal {
@@ -27,7 +27,7 @@ pub enum Signal {
 impl Signal {
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 
-    /// As it stands in addresses: `logs`.
+    /// The name in URLs: `logs`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logs => "logs",
@@ -41,7 +41,7 @@ impl Signal {
     }
 }
 
-/// How an export is written.
+/// The encoding of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Protobuf,
@@ -49,7 +49,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// By the content type, whatever its parameters.
+    /// By the content type, ignoring its parameters.
     pub fn of(content_type: &str) -> Option<Self> {
         let media = content_type.split(';').next().unwrap_or_default().trim();
         match media.to_ascii_lowercase().as_str() {
@@ -60,22 +60,22 @@ impl Form {
     }
 }
 
-/// Why a body is no export.
+/// Why a body is not a valid export.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    #[error("the body is not protobuf: it ends within a field")]
+    #[error("the body is not valid protobuf: it ends within a field")]
     Truncated,
-    #[error("the body is not protobuf: {0}")]
+    #[error("the body is not valid protobuf: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    #[error("the body is not protobuf: field {0} has a wire type that it cannot have")]
+    #[error("the body is not valid protobuf: field {0} has an invalid wire type")]
     WireType(u32),
-    #[error("the body is not protobuf: a text is not UTF-8")]
+    #[error("the body is not valid protobuf: a text is not valid UTF-8")]
     Text,
-    #[error("the body is not an export in JSON: {0}")]
+    #[error("the body is not a valid JSON export: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the body is an export of {found}, and not of {expected}")]
+    #[error("the body is an export of {found}, expected {expected}")]
     OtherSignal { found: &'static str, expected: &'static str },
-    #[error("the records of the body, each with its resource, are larger than {bytes_max} bytes")]
+    #[error("the records of the body, each including its resource, exceed the limit of {bytes_max} bytes")]
     TooLarge { bytes_max: usize },
 }
 
@@ -102,7 +102,7 @@ impl Records {
     }
 }
 
-/// The records of an export. Together they are at most `bytes_max` bytes.
+/// The records of an export. Their total size is at most `bytes_max` bytes.
 pub fn records(signal: Signal, form: Form, body: &[u8], bytes_max: usize) -> Result<Records, DecodeError> {
     let mut out = Out { records: Records::default(), bytes_max };
     match form {
@@ -112,7 +112,7 @@ pub fn records(signal: Signal, form: Form, body: &[u8], bytes_max: usize) -> Res
     Ok(out.records)
 }
 
-/// Where records are written.
+/// Collects the records.
 struct Out {
     records: Records,
     bytes_max: usize,
@@ -130,7 +130,7 @@ impl Out {
     }
 }
 
-/// What records have in common: their resource and scope, as JSON.
+/// The resource and scope that records share, as JSON.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     resource: &'a [u8],

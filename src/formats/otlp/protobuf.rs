@@ -1,5 +1,5 @@
-//! An export as protobuf. The three signals have the same layers: resources (field 1), in each its resource (1) and
-//! scopes (2), in each its scope (1) and records (2).
+//! Decodes an export in protobuf. The three signals have the same layers: resources (field 1), each with its
+//! resource (1) and scopes (2), each scope with its scope (1) and records (2).
 
 use super::metrics::{Kind, Metric, Point};
 use super::wire::{Fields, Value};
@@ -31,7 +31,7 @@ pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), Dec
     Ok(())
 }
 
-/// The message of field 1, which by the rules of protobuf may come in parts.
+/// The message in field 1, which protobuf allows to be split into parts.
 fn merged<T: Message + Default>(fields: Fields<'_>) -> Result<T, DecodeError> {
     let mut message = T::default();
     for part in fields.all(1) {

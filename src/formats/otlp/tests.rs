@@ -1,4 +1,4 @@
-//! Both forms give the same records; what is none of them is an error.
+//! Both encodings yield the same records; anything else is an error.
 
 use super::{DecodeError, Form, Records, Signal, records};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -14,7 +14,7 @@ fn parsed(records: &Records) -> Vec<Value> {
     records.iter().map(|record| serde_json::from_slice(record).unwrap()).collect()
 }
 
-/// The records of an export in JSON, after the same came out of it as protobuf.
+/// The records of an export in JSON; checks that its protobuf encoding yields the same.
 fn both<T: Message + Default + serde::de::DeserializeOwned>(signal: Signal, export: &Value) -> Vec<Value> {
     let message: T = serde_json::from_value(export.clone()).unwrap();
     let protobuf = records(signal, Form::Protobuf, &message.encode_to_vec(), BYTES_MAX).unwrap();
@@ -206,7 +206,7 @@ fn what_is_no_export_is_an_error() {
         assert!(error(Signal::Logs, Form::Json, bad.as_bytes()).contains("JSON"), "{bad}");
     }
     let other = error(Signal::Metrics, Form::Json, br#"{"resourceLogs":[{}]}"#);
-    assert_eq!(other, "the body is an export of logs, and not of metrics");
+    assert_eq!(other, "the body is an export of logs, expected metrics");
     for signal in Signal::ALL {
         assert!(records(signal, Form::Protobuf, b"", BYTES_MAX).unwrap().is_empty());
         assert!(records(signal, Form::Json, b"{}", BYTES_MAX).unwrap().is_empty());
@@ -215,7 +215,7 @@ fn what_is_no_export_is_an_error() {
 
 #[test]
 fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
-    // Wrapped by hand: the encoder itself goes down the stack.
+    // Wrapped by hand: the encoder itself is recursive.
     let mut deep = Vec::new();
     for _ in 0..10_000 {
         for field in [0x0a_u8, 0x2a] {

@@ -1,8 +1,8 @@
-//! The outer layers of a protobuf message, field by field, without decoding what is in them.
+//! Reads the outer layers of a protobuf message field by field, without decoding their content.
 
 use super::DecodeError;
 
-/// A field's value, as far as it is looked at here.
+/// A field's value, decoded only as far as needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -101,7 +101,7 @@ mod tests {
         let expected =
             [(1, Value::Varint(150)), (2, Value::Bytes(b"hi")), (3, Value::Fixed), (4, Value::Fixed)];
         assert_eq!(fields, expected);
-        // Cut anywhere but between two fields.
+        // Truncated anywhere except between two fields.
         for len in (0..message.len()).filter(|len| ![0, 3, 7, 12].contains(len)) {
             assert!(Fields(&message[..len]).any(|field| field.is_err()), "{len}");
         }

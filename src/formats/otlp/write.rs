@@ -1,4 +1,4 @@
-//! Values as JSON.
+//! Writes values as JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +23,7 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
-    /// A field, whose value is written by `write`.
+    /// A field whose value `write` writes.
     pub(super) fn put(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_empty {
             self.out.push(b',');
@@ -55,14 +55,14 @@ impl<'a> Object<'a> {
         self.raw(key, b"null");
     }
 
-    /// Bytes of an id, as hexadecimal digits.
+    /// The bytes of an id, as hexadecimal digits.
     pub(super) fn id(&mut self, key: &str, bytes: &[u8]) {
         let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let digits: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
         self.text(key, &digits);
     }
 
-    /// Nanoseconds since the epoch as a time; null, if it is not known.
+    /// Nanoseconds since the epoch as a time; null if the time is unknown.
     pub(super) fn time(&mut self, key: &str, nanos: u64) {
         match jiff::Timestamp::from_nanosecond(nanos.into()) {
             Ok(time) if nanos > 0 => self.text(key, &format!("{time:.9}")),
@@ -79,7 +79,7 @@ pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
 }
 
-/// JSON has no number for what is none; these have the names that protobuf gives them in JSON.
+/// JSON has no literals for these values; they have the names that protobuf's JSON mapping gives them.
 pub(super) fn double(out: &mut Vec<u8>, value: f64) {
     match Number::from_f64(value) {
         Some(number) => out.extend_from_slice(number.to_string().as_bytes()),
@@ -100,7 +100,7 @@ pub(super) fn list<T>(out: &mut Vec<u8>, values: &[T], mut write: impl FnMut(&mu
     out.push(b']');
 }
 
-/// As an object. Of a key that comes again, which it must not, the last value counts, as it does for readers.
+/// Attributes as an object. Duplicate keys are not allowed; if one occurs, the last value wins for readers.
 pub(super) fn attributes(out: &mut Vec<u8>, values: &[KeyValue]) {
     let mut object = Object::begin(out);
     for pair in values {
@@ -109,10 +109,10 @@ pub(super) fn attributes(out: &mut Vec<u8>, values: &[KeyValue]) {
     object.end();
 }
 
-/// Decoding has bounded how deep it is.
+/// Recursion is safe: decoding has bounded the depth.
 pub(super) fn any(out: &mut Vec<u8>, value: Option<&AnyValue>) {
     match value.and_then(|value| value.value.as_ref()) {
-        // An index into a table of strings is for profiles only.
+        // An index into a string table occurs only in profiles.
         None | Some(Value::StringValueStrindex(_)) => out.extend_from_slice(b"null"),
         Some(Value::StringValue(value)) => text(out, value),
         Some(Value::BoolValue(value)) => out.extend_from_slice(value.to_string().as_bytes()),

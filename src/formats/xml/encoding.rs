@@ -1,10 +1,10 @@
-//! A document's bytes as text: by a byte order mark, by what the request says, or by the document's own declaration.
+//! Decodes a document's bytes, by a byte order mark, the request's charset, or the document's own declaration.
 
 use super::XmlError;
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 use std::borrow::Cow;
 
-/// The declaration of a document is looked for in so many bytes.
+/// The document's declaration is searched for in this many bytes.
 const DECLARATION_BYTES_MAX: usize = 512;
 
 pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Cow<'a, str>, XmlError> {
@@ -17,7 +17,7 @@ pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<C
 }
 
 fn without_mark(body: &[u8], content_type: Option<&str>) -> Result<&'static Encoding, XmlError> {
-    // What the first character of a document, `<`, looks like.
+    // The form of the first character of a document, `<`.
     let wide = match body {
         [b'<', 0, ..] => Some(UTF_16LE),
         [0, b'<', ..] => Some(UTF_16BE),
@@ -35,10 +35,10 @@ fn without_mark(body: &[u8], content_type: Option<&str>) -> Result<&'static Enco
     let encoding = Encoding::for_label(label.as_bytes()).filter(|encoding| *encoding != REPLACEMENT);
     let Some(encoding) = encoding else { return Err(XmlError::UnknownEncoding(label)) };
     match wide {
-        // `UTF-16` alone leaves the order of the bytes to the document.
+        // Plain `UTF-16` leaves the byte order to the document.
         Some(wide) if is_wide(encoding) => Ok(wide),
         None if !is_wide(encoding) => Ok(encoding),
-        // Says that it is what its bytes are not.
+        // The declared encoding contradicts the bytes.
         _ => Err(XmlError::Encoding(encoding.name())),
     }
 }

@@ -1,23 +1,23 @@
-//! Entities: the five that XML has, numbers of characters, and text that a document declares itself. Nothing is fetched,
-//! and what they expand to is bounded, in bytes and in steps.
+//! Entities: the five predefined ones, character references, and text that a document declares itself. Nothing is
+//! fetched, and their expansion is bounded, in bytes and in steps.
 
 use super::XmlError;
 use std::collections::HashMap;
 
-/// What the entities of one document may expand to; each reference counts one more.
+/// The limit on the expansion of all entities of a document; each reference counts one more.
 pub(super) const EXPANSION_MAX: usize = 64 * 1024;
-/// Entities within entities.
+/// The maximum nesting depth of entities.
 const DEPTH_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Entities {
     declared: HashMap<String, String>,
-    /// Bytes and steps used.
+    /// Bytes and steps used so far.
     expanded: usize,
 }
 
 impl Entities {
-    /// Those of a document type: what stands between `<!DOCTYPE` and its `>`.
+    /// The entities of a document type, which is the text between `<!DOCTYPE` and its `>`.
     pub(super) fn declared(doctype: &str) -> Result<Self, XmlError> {
         let mut declared = HashMap::new();
         let mut rest = doctype;
@@ -34,19 +34,19 @@ impl Entities {
             }
             let (value, behind) =
                 behind.get(1..).and_then(|value| value.split_once(quote)).ok_or(XmlError::Doctype)?;
-            // The first declaration counts.
+            // The first declaration wins.
             declared.entry(name.to_owned()).or_insert_with(|| value.to_owned());
             rest = behind;
         }
         Ok(Self { declared, expanded: 0 })
     }
 
-    /// Adds what `&name;` stands for.
+    /// Appends the expansion of `&name;`.
     pub(super) fn expand(&mut self, name: &str, text: &mut String) -> Result<(), XmlError> {
         self.expand_within(name, text, 0)
     }
 
-    /// Adds the value of an attribute.
+    /// Appends the value of an attribute.
     pub(super) fn unescape(&mut self, raw: &str, text: &mut String) -> Result<(), XmlError> {
         self.unescape_within(raw, text, 0)
     }
@@ -99,7 +99,7 @@ impl Entities {
     }
 }
 
-/// In an attribute white space is blanks.
+/// In an attribute, white space becomes spaces.
 fn push(piece: &str, text: &mut String, depth: usize) {
     if depth == 0 && piece.bytes().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
         text.push_str(&piece.replace("\r\n", " ").replace(['\t', '\n', '\r'], " "));
@@ -108,13 +108,13 @@ fn push(piece: &str, text: &mut String, depth: usize) {
     }
 }
 
-/// As much of a name as is worth showing.
+/// The part of a name that is worth showing.
 fn head(name: &str) -> &str {
     let end = name.char_indices().nth(40).map_or(name.len(), |(at, _)| at);
     name.get(..end).unwrap_or_default()
 }
 
-/// The next word and what is behind it.
+/// The next word and the text after it.
 fn word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start();
     let end = text.find(|c: char| c.is_ascii_whitespace())?;
@@ -122,7 +122,7 @@ fn word(text: &str) -> Option<(&str, &str)> {
     (!word.is_empty()).then_some((word, rest))
 }
 
-/// Whether XML 1.0 has it.
+/// Whether XML 1.0 allows it.
 fn is_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }

@@ -1,25 +1,26 @@
-//! The fields that an element has: attributes, elements and text by their names.
+//! The fields of an element: attributes, elements and text by name.
 
 use super::local;
 use super::record::{Element, Record};
 use hashbrown::HashMap;
 
-/// The field of the text that stands beside attributes or elements.
+/// The field for text that occurs together with attributes or elements.
 pub(super) const VALUE: &str = "_VALUE";
-/// Names are compared one by one while there are no more. Above that there is an index, as a document may have any number.
+/// Up to this many names are compared linearly. Beyond that there is an index, since a document may have any number
+/// of names.
 const COMPARED_MAX: usize = 16;
 
-/// In the order in which they first come.
+/// Fields in order of first occurrence.
 pub(super) struct Fields<'r> {
     names: Vec<Name<'r>>,
-    /// With the place of their names, by which they are sorted. Every name has one.
+    /// Each with the index of its name, by which they are sorted. Every name has at least one.
     values: Vec<(usize, Value<'r>)>,
     index: HashMap<&'r str, usize>,
 }
 
 struct Name<'r> {
     key: &'r str,
-    /// In the document, with its prefix.
+    /// The name in the document, with its prefix.
     full: &'r str,
 }
 
@@ -45,18 +46,18 @@ impl<'r> Fields<'r> {
         if let Some(text) = element.text() {
             fields.add(VALUE, VALUE, Value::Text(text));
         }
-        // Those of one field stay as they came.
+        // The sort is stable: values of the same field keep their order.
         fields.values.sort_by_key(|(at, _)| *at);
         fields
     }
 
-    /// Each with its values, of which there is one at least.
+    /// Each field with its values, at least one.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'r str, &[(usize, Value<'r>)])> {
         let values = self.values.chunk_by(|(one, _), (next, _)| one == next);
         self.names.iter().map(|name| name.key).zip(values)
     }
 
-    /// Names of other namespaces that are alike behind the prefix are kept apart by it.
+    /// Names that differ only in their namespace prefix are kept apart by it.
     fn add(&mut self, key: &'r str, full: &'r str, value: Value<'r>) {
         let is_same = |at: usize| key == full || self.names.get(at).is_some_and(|name| name.full == full);
         let at = match self.find(key) {

@@ -1,18 +1,18 @@
-//! What is known of a document's text beforehand: XML has no types of its own.
+//! What is known in advance about a document's text: XML itself has no types.
 
 use std::collections::HashMap;
 
-/// What a field is to be, or a record.
+/// The required form of a field or a record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// An array, also if there is one.
+    /// An array, even for a single value.
     pub list: bool,
     pub scalar: Scalar,
-    /// An object, also if there is but text.
+    /// An object, even if there is only text.
     pub object: bool,
-    /// Nothing is known of others.
+    /// Nothing is known of other fields.
     pub fields: HashMap<Box<str>, Known>,
-    /// Of a map, whose keys are not known.
+    /// The values of a map, whose keys are unknown.
     pub values: Option<Box<Known>>,
 }
 

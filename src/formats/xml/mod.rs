@@ -1,10 +1,11 @@
-//! XML documents as records: each child of the root element becomes one JSON object, and everything after that is as if
-//! JSON had come. Pure: bytes in, NDJSON or the reason why not out. The compactor and those who show records share it.
+//! Converts XML documents to records: each child of the root element becomes one JSON object, and every later step
+//! works as for JSON. Pure: bytes in, NDJSON or an error out. The compactor and the views that show records share
+//! it.
 //!
-//! As Spark's XML reader names them: an element is a field of its local name, an attribute one with `_` before its name,
-//! and text beside attributes or elements is `_VALUE`. What comes more than once is an array. A document whose author is
-//! not to be trusted costs no more than its length: nothing is fetched, and depth, attributes, elements of a record and
-//! what entities expand to are bounded.
+//! Names follow Spark's XML reader: an element is a field with its local name, an attribute is a field with `_`
+//! before its name, and text together with attributes or elements is `_VALUE`. Repeated names become an array. An
+//! untrusted document costs no more than its length: nothing is fetched, and depth, attributes, elements per record
+//! and entity expansion are bounded.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod encoding;
@@ -24,76 +25,78 @@ use quick_xml::events::{BytesStart, Event};
 use record::Record;
 use write::Writer;
 
-/// Elements within one another: as JSON, with an array around each, they are still less deep than JSON may be.
+/// The maximum nesting depth of elements: as JSON, with an array around each, they stay within the depth limit of
+/// JSON.
 pub const DEPTH_MAX: usize = 62;
-/// Elements of one record.
+/// The maximum number of elements of one record.
 const ELEMENTS_MAX: usize = 100_000;
-/// Attributes of one element.
+/// The maximum number of attributes of one element.
 const ATTRIBUTES_MAX: usize = 256;
 
-/// Why a document has no records that could be told apart. Offsets are of bytes, in the document as UTF-8.
+/// Why the records of a document cannot be told apart. Offsets are in bytes of the document as UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    #[error("the encoding {0:?} is not known")]
+    #[error("unknown encoding {0:?}")]
     UnknownEncoding(String),
-    #[error("the document is in UTF-16 and does not say so")]
+    #[error("the document is in UTF-16 but does not declare it")]
     Undeclared,
-    #[error("the document is not in {0}, as it says or has to be without a declaration")]
+    #[error("the document is not valid {0}, which is its declared or default encoding")]
     Encoding(&'static str),
-    #[error("no XML document: {message}, at byte {at}")]
+    #[error("invalid XML document: {message}, at byte {at}")]
     Syntax { message: String, at: u64 },
     #[error("the document ends within <{0}>")]
     Unclosed(String),
     #[error("the document has no root element")]
     NoRoot,
-    #[error("the root element has no elements, which would be the records")]
+    #[error("the document has no elements that are records")]
     NoRecords,
-    #[error("text outside of the records, at byte {0}")]
+    #[error("text outside of the records at byte {0}")]
     Text(u64),
-    #[error("elements are nested more than {DEPTH_MAX} deep")]
+    #[error("elements are nested more than {DEPTH_MAX} levels deep")]
     TooDeep,
     #[error("a record has more than {ELEMENTS_MAX} elements")]
     TooManyElements,
     #[error("the element <{0}> has more than {ATTRIBUTES_MAX} attributes")]
     TooManyAttributes(String),
-    #[error("the entity {0:?} is external or a parameter entity; neither is taken")]
+    #[error("the entity {0:?} is external or a parameter entity; neither is supported")]
     ExternalEntity(String),
     #[error("the entity {0:?} is not declared")]
     UnknownEntity(String),
-    #[error("the entity {0:?} holds markup, which is not taken")]
+    #[error("the entity {0:?} contains markup, which is not supported")]
     MarkupEntity(String),
-    #[error("the entity {0:?} is within itself, or entities expand to more than {max} bytes", max = entity::EXPANSION_MAX)]
+    #[error("the entity {0:?} refers to itself, or entities expand to more than {max} bytes", max = entity::EXPANSION_MAX)]
     Expansion(String),
-    #[error("the declaration of the document type cannot be read")]
+    #[error("the document type declaration is invalid")]
     Doctype,
 }
 
 /// What is known of a document besides its bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct About<'a> {
-    /// Of the request: its `charset` goes before the document's own declaration.
+    /// The request's content type: its `charset` takes precedence over the document's own declaration.
     pub content_type: Option<&'a str>,
-    /// The local name of the elements that are records, wherever they are. `None`: the children of the root.
+    /// The local name of the elements that are records, at any depth. `None`: the children of the root.
     pub row_tag: Option<&'a str>,
 }
 
-/// Records as NDJSON. What `known` says of a field decides how its text is written; what it does not know is a string.
+/// Returns the records as NDJSON. `known` determines how a field's text is written; text of other fields becomes a
+/// string.
 ///
 /// # Errors
-/// For a document that is not well-formed, as a whole.
+/// For a document that is not well-formed: it fails as a whole.
 pub fn transcribe(body: &[u8], about: About<'_>, known: &Known) -> Result<Vec<u8>, XmlError> {
     let text = encoding::decode(body, about.content_type)?;
     let mut writer = Writer::new(known, text.len());
     walk(&text, about.row_tag, &mut writer)?;
     if writer.learned_late() {
-        // A field that came once in an earlier record came twice in a later one: all of them get an array.
+        // A field that was single in an earlier record is repeated in a later one: all records get an array.
         writer.again();
         walk(&text, about.row_tag, &mut writer)?;
     }
     if writer.records() == 0 { Err(XmlError::NoRecords) } else { Ok(writer.into_lines()) }
 }
 
-/// Hands every record of a document to the writer.
+/// Passes every record of a document to the writer.
 fn walk(text: &str, row_tag: Option<&str>, writer: &mut Writer<'_>) -> Result<(), XmlError> {
     let mut walk = Walk {
         reader: Reader::from_str(text),
@@ -110,11 +113,11 @@ fn walk(text: &str, row_tag: Option<&str>, writer: &mut Writer<'_>) -> Result<()
 struct Walk<'a, 'r> {
     reader: Reader<&'a [u8]>,
     entities: Entities,
-    /// The record under way, if it has an element.
+    /// The current record, if it has an element.
     record: Record,
-    /// Elements around records that are open.
+    /// The open elements around records.
     open: Vec<String>,
-    /// What an entity stands for, while it becomes text.
+    /// A buffer for the expansion of an entity.
     expanded: String,
     has_root: bool,
     row_tag: Option<&'r str>,
@@ -146,12 +149,12 @@ impl<'a> Walk<'a, '_> {
                 }
                 Event::DocType(doctype) => {
                     if self.has_root {
-                        return Err(self.syntax("a document type behind the root element"));
+                        return Err(self.syntax("the document type follows the root element"));
                     }
                     let doctype = doctype.decode().map_err(|error| self.syntax(&error.to_string()))?;
                     self.entities = Entities::declared(&doctype)?;
                 }
-                // A processing instruction is for who wrote the document.
+                // Processing instructions are for other applications.
                 Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
                 Event::Eof => return self.finish(),
             }
@@ -211,7 +214,7 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
-    /// The reader has seen that names match.
+    /// The reader has checked that names match.
     fn end(&mut self, writer: &mut Writer<'_>) {
         if self.record.close() {
             writer.record(&self.record);
@@ -230,7 +233,7 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
-    /// The reader does not mind elements that are open at the end.
+    /// The reader accepts elements that are still open at the end.
     fn finish(&self) -> Result<(), XmlError> {
         if let Some(name) = self.record.open_name() {
             return Err(XmlError::Unclosed(name.to_owned()));
@@ -247,12 +250,12 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// White space as XML has it.
+/// White space as XML defines it.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// A name without the prefix of its namespace.
+/// A name without its namespace prefix.
 fn local(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }

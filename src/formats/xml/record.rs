@@ -1,5 +1,6 @@
-//! One record as a tree, in one list of elements. Records of a document look alike, so what one has taken of memory is
-//! kept for the next. That is bounded by how many elements a record may have, and by the length of the document.
+//! One record as a tree, stored in one list of elements. Records of a document look alike, so the memory of one is
+//! reused for the next. It is bounded by the maximum number of elements of a record and by the length of the
+//! document.
 
 use super::{is_space, local};
 use std::ops::Range;
@@ -7,9 +8,9 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(super) struct Record {
     elements: Reused<Element>,
-    /// Of all elements; those of one stand together.
+    /// The attributes of all elements; those of one element are adjacent.
     attributes: Reused<Attribute>,
-    /// Those that are open, from the record down.
+    /// The open elements, from the record down.
     open: Vec<usize>,
 }
 
@@ -20,9 +21,9 @@ pub(super) struct Element {
     attributes: Range<usize>,
     children: Vec<usize>,
     text: String,
-    /// Where the text behind the last child begins.
+    /// Where the text after the last child begins.
     mark: usize,
-    /// It has text that counts although it may be white space.
+    /// Its text counts even if it is white space.
     is_kept: bool,
 }
 
@@ -30,23 +31,23 @@ pub(super) struct Element {
 pub(super) struct Attribute {
     /// With its prefix.
     pub(super) name: String,
-    /// The field that it is: `_` and its local name.
+    /// Its field name: `_` and its local name.
     pub(super) key: String,
     pub(super) value: String,
 }
 
 impl Element {
-    /// Without attributes and elements, which leaves text.
+    /// Has no attributes or elements, only text.
     pub(super) fn is_plain(&self) -> bool {
         self.attributes.is_empty() && self.children.is_empty()
     }
 
-    /// How many values it has at most, as fields: its attributes, its elements and its text.
+    /// The maximum number of its values as fields: its attributes, its elements and its text.
     pub(super) fn parts(&self) -> usize {
         self.attributes.len().saturating_add(self.children.len()).saturating_add(1)
     }
 
-    /// Its text: as it is, if there is nothing beside it; otherwise its pieces without the white space around them.
+    /// Its text: verbatim if it has no child elements; otherwise its pieces without surrounding white space.
     pub(super) fn text(&self) -> Option<&str> {
         if !self.children.is_empty() {
             let text = self.text.trim_end();
@@ -77,7 +78,7 @@ impl Element {
 }
 
 impl Attribute {
-    /// `xsi:nil`, which is no field.
+    /// `xsi:nil`, which does not become a field.
     pub(super) fn is_nil(&self) -> bool {
         self.name == "xsi:nil"
     }
@@ -127,7 +128,7 @@ impl Record {
         self.open.push(at);
     }
 
-    /// Adds an attribute to the innermost open element. Its value is what is written where this points to.
+    /// Adds an attribute to the innermost open element. The caller writes its value to the returned string.
     pub(super) fn attribute(&mut self, name: &str) -> &mut String {
         let end = self.attributes.used.saturating_add(1);
         if let Some(element) = self.last() {
@@ -150,7 +151,7 @@ impl Record {
         }
     }
 
-    /// Closes the innermost element. Whether that was the record itself.
+    /// Closes the innermost element. Returns whether it was the record itself.
     pub(super) fn close(&mut self) -> bool {
         if let Some(element) = self.last()
             && !element.children.is_empty()
@@ -165,7 +166,7 @@ impl Record {
     }
 }
 
-/// A list whose entries stay, with their memory, when it is emptied.
+/// A list that keeps its entries, with their memory, when it is emptied.
 #[derive(Debug, Default)]
 struct Reused<T> {
     list: Vec<T>,
@@ -177,13 +178,13 @@ impl<T: Default> Reused<T> {
         self.list.get(..self.used).unwrap_or_default()
     }
 
-    /// One more, as it was left when it was last used.
+    /// Adds an entry in the state in which it was last used.
     fn add(&mut self) -> &mut T {
         let at = self.used;
         if at == self.list.len() {
             self.list.push(T::default());
         }
         self.used = at.saturating_add(1);
-        self.list.get_mut(at).expect("no more are used than there are")
+        self.list.get_mut(at).expect("the used entries are within the list")
     }
 }

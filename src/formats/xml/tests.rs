@@ -1,4 +1,4 @@
-//! XML documents and the lines that they become, hostile ones too.
+//! XML documents and the lines that they become, including hostile documents.
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn values_of_a_field_are_together_wherever_they_stand() {
     ] {
         assert_eq!(one(inside), expected, "{inside}");
     }
-    // As many as are compared one by one, and more.
+    // As many names as are compared linearly, and more.
     for names in [15, 16, 17, 40] {
         let once: Vec<_> = (0..names).map(|n| format!("<a{n}>x</a{n}><n:a{n}>y</n:a{n}>")).collect();
         let fields: Vec<_> = (0..names).map(|n| format!(r#""a{n}":["x","x"],"n:a{n}":["y","y"]"#)).collect();
@@ -173,7 +173,7 @@ fn depth_width_and_size_are_bounded() {
     assert_eq!(lines(nested(10_000)), Err(XmlError::TooDeep));
     let unclosed = "<a>".repeat(10_000);
     assert_eq!(lines(unclosed), Err(XmlError::TooDeep));
-    // The deepest record with an array around each element is JSON that is taken.
+    // The deepest record, with an array around each element, is accepted as JSON.
     let mut deep = "<b/>".to_owned();
     for _ in 0..DEPTH_MAX - 3 {
         deep = format!("<b/><b>{deep}</b>");

@@ -1,4 +1,4 @@
-//! A record's tree as one line of JSON.
+//! Writes a record's tree as one line of JSON.
 
 use super::fields::{Fields, VALUE, Value};
 use super::known::{Known, Scalar};
@@ -12,12 +12,13 @@ pub(super) struct Writer<'k> {
     lines: Vec<u8>,
     records: u64,
     hasher: DefaultHashBuilder,
-    /// Fields that are arrays, and that are objects, somewhere in the document: hashes of the keys down to them.
+    /// Fields that are arrays, and fields that are objects, somewhere in the document: hashes of the keys down to
+    /// them.
     lists: HashSet<u64>,
     objects: HashSet<u64>,
     /// Fields that were written before.
     seen: HashSet<u64>,
-    /// Those of them that were but text.
+    /// Those of them that contained only text.
     texts: HashSet<u64>,
     late: bool,
 }
@@ -48,12 +49,12 @@ impl<'k> Writer<'k> {
         self.records
     }
 
-    /// Whether something was learnt that concerns records written before.
+    /// Whether something was learnt that affects records already written.
     pub(super) fn learned_late(&self) -> bool {
         self.late
     }
 
-    /// Forgets the lines, not what was learnt.
+    /// Discards the lines, but keeps what was learnt.
     pub(super) fn again(&mut self) {
         self.lines.clear();
         self.seen.clear();
@@ -92,7 +93,7 @@ impl<'k> Writer<'k> {
                 values.iter().take(1).for_each(|(_, value)| self.value(record, value, place));
                 continue;
             }
-            // A field that is there and empty is an array without elements, not one with nothing.
+            // A field that is present but empty is an array without elements, not an array with an empty value.
             self.lines.push(b'[');
             for (at, (_, value)) in values.iter().enumerate() {
                 if at > 0 {
@@ -147,7 +148,7 @@ impl<'k> Writer<'k> {
     }
 }
 
-/// `xsi:nil="true"`.
+/// Whether the element has `xsi:nil="true"`.
 fn is_nil(record: &Record, element: &Element) -> bool {
     let mut nils = record.attributes(element).iter().filter(|attribute| attribute.is_nil());
     nils.any(|nil| matches!(nil.value.trim(), "true" | "1"))
