@@ -103,7 +103,7 @@ fn what_does_not_fit_a_settled_type_is_rescued_and_the_row_lands() {
     assert_eq!(
         rescued.value(1),
         r#"{"n":18446744073709551616,"f":1e999,"t":"2020-04-05T00:05:38.1234567Z","s":{"k":1},"l":{},"o":[]}"#,
-        "numbers are kept as they came"
+        "numbers are kept as written"
     );
     assert_eq!(
         got[2],

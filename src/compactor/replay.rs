@@ -406,7 +406,7 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "within the directory of replays, which is synced before it counts"
+    reason = "within the replay directory, which is synced before the replacements are recorded"
 )]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
     std::fs::rename(from, to).context("stage file", from)

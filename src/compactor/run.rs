@@ -500,7 +500,7 @@ fn is_due(table: &Table, config: &Config, now: Instant) -> bool {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "within the staging directory, which is synced before it counts"
+    reason = "within the staging directory, which is synced before the files are registered"
 )]
 fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
     std::fs::rename(from, to).context("stage file", from)

@@ -34,7 +34,7 @@ pub enum SchemaError {
     WithinPath { outer: String, inner: String },
     #[error("too many Parquet columns: {found}, the limit is {max}")]
     TooMany { found: usize, max: usize },
-    #[error("the stream's policy requires at least one declared column")]
+    #[error("the stream's policy requires at least one column")]
     Empty,
     #[error("a mapped stream requires a mapping, and no other stream may have one")]
     Mapping,

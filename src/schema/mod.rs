@@ -43,7 +43,7 @@ pub struct Column {
     pub epoch_digits: Option<u8>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires a reference")]
 fn is_yes(value: &bool) -> bool {
     *value
 }

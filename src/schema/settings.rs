@@ -246,7 +246,7 @@ mod shared {
     use super::{Arc, Mapping};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[expect(clippy::ref_option, reason = "serde asks for a reference")]
+    #[expect(clippy::ref_option, reason = "serde requires a reference")]
     pub(super) fn serialize<S: Serializer>(value: &Option<Arc<Mapping>>, to: S) -> Result<S::Ok, S::Error> {
         value.as_deref().serialize(to)
     }

@@ -67,7 +67,7 @@ fn columns_that_make_no_table_are_refused() {
         path: Some(path.iter().map(|key| (*key).to_owned()).collect()),
         ..int(name)
     };
-    check(vec![], "the stream's policy requires at least one declared column");
+    check(vec![], "the stream's policy requires at least one column");
     check(vec![int("")], "a column name must be 1 to 255 bytes long");
     check(vec![int("_lsn")], "the name '_lsn' is reserved for a system column");
     check(vec![int("a"), int("a")], "duplicate column name 'a'");

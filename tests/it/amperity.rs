@@ -150,7 +150,7 @@ fn bad_xml_is_accepted_and_then_quarantined_with_the_reason() {
         ("<!DOCTYPE r [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><r><a>&x;</a></r>".into(), "external"),
         (format!("{}{}", "<a>".repeat(10_000), "</a>".repeat(10_000)).into(), "nested more than"),
         (utf16("<r><a>1</a></r>"), "UTF-16 but does not declare it"),
-        (latin("<r><a>\u{e9}</a></r>"), "not in UTF-8"),
+        (latin("<r><a>\u{e9}</a></r>"), "not valid UTF-8"),
         ("<records><record><id>1</id></record><record><id>".into(), "ends within <id>"),
         ("<records><record>".into(), "ends within <record>"),
         ("<records><record></records>".into(), "invalid XML document"),

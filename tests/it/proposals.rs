@@ -134,7 +134,7 @@ fn what_cannot_be_accepted_is_refused() {
         assert!(response.text().contains(detail), "{}", response.text());
     };
     check(&json!({"accept": [{"path": ["m"]}]}), 404, "no field is proposed");
-    check(&json!({"accept": [{"path": ["n"], "type": "int99"}]}), 400, "no column type");
+    check(&json!({"accept": [{"path": ["n"], "type": "int99"}]}), 400, "not a valid column type");
     check(&json!({"accept": [{"path": ["n"], "name": "a"}]}), 400, "duplicate column name 'a'");
     check(&json!({"accept": [{"path": ["n"]}, {"path": ["n"]}]}), 400, "duplicate column name 'n'");
     check(&json!({"accept": [{"path": ["n"], "default": "x"}]}), 400, "its default");

@@ -54,7 +54,11 @@ fn a_directory_is_that_of_one_stream() {
     assert!(taken.status == 400 && taken.text().contains("another stream"), "{}", taken.text());
     for bad in ["", "..", "a/../b", "/a", "a/", "a b", "a\\b", &"x".repeat(600)] {
         let refused = put("b", bad);
-        assert!(refused.status == 400 && refused.text().contains("no directory"), "{}", refused.text());
+        assert!(
+            refused.status == 400 && refused.text().contains("not a valid directory"),
+            "{}",
+            refused.text()
+        );
     }
     daemon.post("name=a&wait=table", "{\"n\":1}");
     assert_eq!(daemon.rows("in.c-b.table/export=r.e").len(), 1);

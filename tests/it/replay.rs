@@ -443,7 +443,7 @@ fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
     let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"})).json();
     let replay = eventually("a conflict", || {
         let replay = daemon.get(&format!("/admin/v1/replay/{}", asked["id"])).json();
-        replay["error"].as_str().is_some_and(|error| error.contains("something else")).then_some(replay)
+        replay["error"].as_str().is_some_and(|error| error.contains("different content")).then_some(replay)
     });
     assert_eq!(replay["state"], "running", "{replay}");
     assert_eq!(std::fs::read(&before[0]).unwrap(), b"somebody else's");

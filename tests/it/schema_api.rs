@@ -146,18 +146,18 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     let check = |name: &str, body: &Value, status: u16, detail: &str| {
         refused(&admin(&daemon, "PUT", name, body), status, detail);
     };
-    check("e", &strict(json!([])), 400, "needs at least one column");
-    check("e", &strict(columns("a int99")), 400, "no column type");
+    check("e", &strict(json!([])), 400, "requires at least one column");
+    check("e", &strict(columns("a int99")), 400, "not a valid column type");
     check("e", &strict(columns("a int8; a int8")), 400, "duplicate column name 'a'");
     check("e", &strict(columns("_lsn int8")), 400, "system column");
     check("e", &strict(columns("a decimal(99, 2)")), 400, "1 to 76 digits");
     check("e", &strict(json!([{"name": "a"}])), 400, "missing field `type`");
     check("e", &strict(json!([{"name": "a", "type": "int8", "x": 1}])), 400, "unknown field");
-    check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is no int8");
+    check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is not a valid int8");
     check("e", &strict(json!([{"name": "a", "type": "int8", "path": []}])), 400, "1 to 32 keys");
     check("e", &json!({"policy": "freestyle"}), 400, "unknown variant");
     check("e", &json!({"policy": "mapped"}), 400, "a mapped stream requires a mapping");
-    check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "no declared column of timestamps");
+    check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "not a declared timestamp column");
     check("e", &json!({"settings": {"colour": "red"}}), 400, "unknown field");
     check("e", &json!([]), 400, "the body is not as it should be");
     check("9lives", &strict(columns("a int8")), 400, "a stream's name starts with");
