@@ -81,7 +81,7 @@ impl Metrics {
             ("compactor_publish_errors", "Failed attempts to publish a file", &self.publish_errors),
             (
                 "compactor_expired_rows",
-                "Rows lost because their file was not published within staging.retention",
+                "Rows discarded because their file was not published within staging.retention",
                 &self.expired_rows,
             ),
             ("compactor_corrupt_frames", "Durable frames that can no longer be read", &self.corrupt_frames),

@@ -201,7 +201,7 @@ impl Publisher {
                 tracing::error!(
                     object = file.object,
                     rows = file.rows,
-                    "a file was not published within staging.retention, its rows are lost"
+                    "a file was not published within staging.retention, its rows are discarded"
                 );
             }
             Ok(Err(error)) => {
