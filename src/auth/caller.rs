@@ -1,12 +1,12 @@
-//! Who sends a request, as far as the daemon knows.
+//! The caller of a request, as far as the daemon knows it.
 
 use super::AuthError;
 use super::scope::{Need, Scope};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Names a caller for limits: the same for every request of one token, client, or name in a signed token, and never
-/// used for another.
+/// Identifies a caller for rate limits: the same for every request of one token, client, or name in a signed token,
+/// and never reused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u64);
 
@@ -24,7 +24,7 @@ impl CallerId {
         Self(row.cast_unsigned() | Self::CLIENT)
     }
 
-    /// A signed token, which is not in the catalog.
+    /// The bearer of a signed token, which is not in the catalog.
     pub fn signed(hash: u64) -> Self {
         Self(hash | Self::SIGNED)
     }
@@ -36,11 +36,11 @@ pub struct Identity {
     pub id: CallerId,
     pub name: Box<str>,
     pub scopes: Box<[Scope]>,
-    /// Where pages may come from that use the token; `None`: from anywhere, and programs may use it as well.
+    /// Origins of the pages that may use the token. `None`: every origin, and programs as well.
     pub origins: Option<Box<[Box<str>]>>,
-    /// Requests per second, instead of the configured limit.
+    /// Requests per second; overrides the configured limit.
     pub rps: Option<u32>,
-    /// The project it is bound to, in the contracts that have projects.
+    /// The project that the caller is bound to, in contracts that have projects.
     pub project: Option<Box<str>>,
 }
 
@@ -53,12 +53,12 @@ impl Caller {
         Self(Arc::new(identity))
     }
 
-    /// Whoever calls where no credential is asked for.
+    /// Any caller of a daemon that requires no credentials.
     pub fn everybody() -> Self {
         Self::anonymous("everybody", [Scope::Admin].into())
     }
 
-    /// Whoever calls for a credential.
+    /// A caller that has no credential, such as one that asks for a token.
     pub fn nobody() -> Self {
         Self::anonymous("nobody", [].into())
     }
@@ -72,25 +72,25 @@ impl Caller {
         need == Need::Any || self.scopes.iter().any(|scope| scope.allows(need))
     }
 
-    /// The same, as a result.
+    /// Like [`Caller::may`], but returns an error that names the missing scope.
     pub fn require(&self, need: Need<'_>) -> Result<(), AuthError> {
         if self.may(need) { Ok(()) } else { Err(AuthError::Lacks(need.to_scope())) }
     }
 
-    /// Whether it may give this right to others. The right to make tokens is the right to give every right but an
-    /// administrator's: a service that hands out tokens needs no other.
+    /// Returns whether the caller may grant this scope to others. The scope `tokens` allows granting every scope but
+    /// `admin`, so a service that hands out tokens needs no other.
     pub fn may_grant(&self, scope: &Scope) -> bool {
         self.may(Need::Admin) || (self.may(Need::Tokens) && *scope != Scope::Admin)
     }
 
-    /// Whether a page of this origin may use it. `origin` is the request's `Origin` header. A token that is bound to
-    /// origins is for browsers, which always say where a page is from.
+    /// Returns whether a page of this origin may use the token. `origin` is the request's `Origin` header. A token
+    /// bound to origins requires the header: such tokens are for browsers, which always send it.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         let Some(allowed) = &self.origins else { return true };
         origin.is_some_and(|origin| allowed.iter().any(|pattern| super::origin::matches(pattern, origin)))
     }
 
-    /// Whether it may act in this project.
+    /// Returns whether the caller may act in this project.
     pub fn allows_project(&self, project: &str) -> bool {
         self.project.as_deref().is_none_or(|own| own == project)
     }

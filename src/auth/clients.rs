@@ -1,5 +1,5 @@
-//! OAuth clients (RFC 6749, client credentials), which are API keys in other contracts' words: who may ask for short-lived
-//! tokens, the tokens they get, and the secrets by which tokens are made.
+//! OAuth clients (RFC 6749, client credentials), which some contracts call API keys: the clients that may request
+//! short-lived tokens, the tokens issued to them, and the secrets that those tokens depend on.
 
 use super::manage::{ManageError, check_name};
 use super::scope::Scope;
@@ -12,11 +12,11 @@ use subtle::ConstantTimeEq;
 
 const WHAT: &str = "client";
 
-/// What a client is to be.
+/// The properties of a client to create.
 #[derive(Debug, Clone)]
 pub struct ClientRequest {
     pub name: String,
-    /// Roles in a contract's words, such as `ManageStreams`, or scopes.
+    /// Roles in the vocabulary of a contract, such as `ManageStreams`, or scopes.
     pub roles: Vec<String>,
     pub project: Option<String>,
 }
@@ -27,46 +27,46 @@ pub struct ClientInfo {
     pub client_id: String,
     pub name: String,
     pub roles: Vec<String>,
-    /// What the roles mean.
+    /// The scopes that the roles grant.
     pub scopes: Vec<Scope>,
     pub project: Option<String>,
     pub created_at: Micros,
-    /// The newest first.
+    /// Newest first.
     pub secrets: Vec<SecretInfo>,
 }
 
-/// A client's secret, without what it is.
+/// A client secret, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretInfo {
     pub id: String,
     pub created_at: Micros,
-    /// From when on neither it nor tokens made by it are good; `None` for the one in use.
+    /// When this secret and the tokens issued with it expire. `None` for the secret in use.
     pub retires_at: Option<Micros>,
 }
 
-/// A token that was made for a client, without what it is.
+/// A token created for a client, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MadeToken {
     pub jti: String,
-    /// The secret it was made by.
+    /// The secret that it was issued with.
     pub sid: String,
-    /// The name of whoever asked for it.
+    /// The name of the caller that requested it.
     pub made_by: String,
     pub created_at: Micros,
     pub expires_at: Micros,
 }
 
-/// A token that a client was given.
+/// A token issued to a client.
 #[derive(Debug, Clone)]
 pub struct IssuedToken {
     pub jwt: String,
     pub expires_in: Duration,
 }
 
-/// Why a client got no token.
+/// Why a client did not get a token.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No such client, or not its secret: all the same to who asks.
+    /// The client is unknown, or the secret is wrong. The caller cannot tell which.
     #[error("invalid client or invalid client credentials")]
     Unknown,
     #[error(transparent)]
@@ -74,17 +74,17 @@ pub enum ClientError {
 }
 
 impl Auth {
-    /// All clients, the oldest first.
+    /// Returns all clients, oldest first.
     pub fn clients(&self) -> Result<Vec<ClientInfo>, ManageError> {
         self.catalog.clients()?.iter().map(|client| info(client, &self.words)).collect()
     }
 
-    /// A client by its id, or its name.
+    /// Returns a client by its id or name.
     pub fn client(&self, id: &str) -> Result<Option<ClientInfo>, ManageError> {
         self.catalog.client(id)?.as_ref().map(|client| info(client, &self.words)).transpose()
     }
 
-    /// Makes a client and returns its secret, which is shown this once.
+    /// Creates a client and returns its secret, which is shown only this once.
     pub fn create_client(
         &self,
         maker: &Caller,
@@ -104,7 +104,9 @@ impl Auth {
             }
         }
         if maker.project.is_some() && maker.project.as_deref() != request.project.as_deref() {
-            return Err(ManageError::Invalid("who is of a project makes clients of that project".to_owned()));
+            return Err(ManageError::Invalid(
+                "a caller bound to a project may only create clients of that project".to_owned(),
+            ));
         }
         let (value, secret) = self.new_secret();
         let client = Client {
@@ -120,22 +122,23 @@ impl Auth {
         let added = self.catalog.add_client(&client, &secret)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: client.name })?;
         self.change(|snapshot| snapshot.put_client(&added));
-        tracing::info!(client = added.name, roles = added.roles, by = %maker.name, "a client was made");
+        tracing::info!(client = added.name, roles = added.roles, by = %maker.name, "client created");
         Ok((info(&added, &self.words)?, value))
     }
 
-    /// Deletes a client by its id or name. The tokens it got cease at once.
+    /// Deletes a client by its id or name. Its tokens become invalid at once.
     pub fn delete_client(&self, maker: &Caller, id: &str) -> Result<ClientInfo, ManageError> {
         let _changing = self.changing.lock();
         let found = self.own_client(maker, id)?;
         self.catalog.delete_client(found.id)?;
         self.change(|snapshot| drop(snapshot.clients.remove(found.client_id.as_str())));
-        tracing::info!(client = found.name, by = %maker.name, "a client was deleted");
+        tracing::info!(client = found.name, by = %maker.name, "client deleted");
         info(&found, &self.words)
     }
 
-    /// Puts a new secret of a client into use, which is shown this once. The one before it, and the tokens made by it, are
-    /// good for `grace` (by default, what is configured); those before that cease at once.
+    /// Replaces the secret of a client and returns the new one, which is shown only this once. The previous secret, and
+    /// the tokens issued with it, stay valid for `grace` (by default, the configured period); older secrets expire at
+    /// once.
     pub fn rotate_client_secret(
         &self,
         maker: &Caller,
@@ -147,11 +150,12 @@ impl Auth {
         let (value, secret) = self.new_secret();
         let grace = micros(grace.unwrap_or(self.config.client_secret_grace));
         self.catalog.rotate_client_secret(found.id, &secret, secret.created_at.saturating_add(grace))?;
-        tracing::info!(client = found.name, by = %maker.name, "a client has a new secret");
+        tracing::info!(client = found.name, by = %maker.name, "client secret rotated");
         Ok((self.reload_client(&found)?, value))
     }
 
-    /// Forgets at once the secrets of a client that are not in use any more, or all: tokens that were made by them cease.
+    /// Revokes at once the secrets of a client that are no longer in use, or all of them, with the tokens issued with
+    /// them.
     pub fn revoke_client_secrets(
         &self,
         maker: &Caller,
@@ -161,12 +165,12 @@ impl Auth {
         let _changing = self.changing.lock();
         let found = self.own_client(maker, id)?;
         self.catalog.revoke_client_secrets(found.id, all)?;
-        tracing::info!(client = found.name, all, by = %maker.name, "secrets of a client were revoked");
+        tracing::info!(client = found.name, all, by = %maker.name, "client secrets revoked");
         self.reload_client(&found)
     }
 
-    /// A token for a client that is good until `expires_at`, or as long as the secret in use now is. It is shown this
-    /// once: what is kept is that there is one.
+    /// Creates a token for a client, valid until `expires_at` or until the secret now in use expires. Its value is
+    /// shown only this once: only the fact that it was issued is stored.
     pub fn make_client_token(
         &self,
         maker: &Caller,
@@ -176,10 +180,10 @@ impl Auth {
         let client = self.own_client(maker, id)?;
         let now = self.clock.now();
         if expires_at <= now {
-            return Err(ManageError::Invalid("the token would have expired already".to_owned()));
+            return Err(ManageError::Invalid("the expiry time of the token is in the past".to_owned()));
         }
         let Some(secret) = client.secrets.iter().find(|secret| secret.retires_at.is_none()) else {
-            let message = "all secrets of the client were revoked; rotate it first".to_owned();
+            let message = "all secrets of the client are revoked; rotate its secret first".to_owned();
             return Err(ManageError::Invalid(message));
         };
         let jti = uuid::Uuid::new_v4().to_string();
@@ -191,28 +195,29 @@ impl Auth {
             scope: Some(client.roles.clone()),
             ..claims(&client.client_id, &client.name, secret)
         };
-        // Tokens end with a whole second.
+        // Tokens expire on a whole second.
         let expires_at = expires_at.div_euclid(SECOND) * SECOND;
         let signed = self.sign(claims, expires_at)?;
         let sid = secret.sid.clone();
         let kept = ClientToken { jti, sid, made_by: maker.name.to_string(), created_at: now, expires_at };
         self.catalog.add_client_token(client.id, &kept)?;
-        tracing::info!(client = client.name, jti = kept.jti, by = %maker.name, "a token of a client was made");
+        tracing::info!(client = client.name, jti = kept.jti, by = %maker.name, "client token created");
         Ok((made(kept), signed))
     }
 
-    /// The tokens that were made for a client and have not expired, the newest first.
+    /// Returns the tokens created for a client that have not expired, newest first.
     pub fn client_tokens(&self, maker: &Caller, id: &str) -> Result<Vec<MadeToken>, ManageError> {
         let client = self.own_client(maker, id)?;
         Ok(self.catalog.client_tokens(client.id)?.into_iter().map(made).collect())
     }
 
-    /// A short-lived token for a client that shows a secret of its own.
+    /// Issues a short-lived token to a client that presents one of its secrets.
     pub fn client_token(&self, client_id: &str, client_secret: &str) -> Result<IssuedToken, ClientError> {
         self.client_token_for(client_id, client_secret, &[])
     }
 
-    /// The same for no more than what these words of a contract mean; none of them: for all that it may.
+    /// Like [`Auth::client_token`], limited to what these words of a contract mean. Without words, the token has all
+    /// scopes of the client.
     pub fn client_token_for(
         &self,
         client_id: &str,
@@ -229,7 +234,7 @@ impl Auth {
         Ok(IssuedToken { jwt, expires_in })
     }
 
-    /// Who shows this id and secret, and which of the client's secrets it is.
+    /// Authenticates a client by id and secret, and returns which of its secrets was presented.
     fn known_client(
         &self,
         client_id: &str,
@@ -245,8 +250,7 @@ impl Auth {
         Ok((known.caller.clone(), secret.clone()))
     }
 
-    /// Makes a token that a client was given good for nothing. One that is not the client's is none of its business,
-    /// and stays as it is.
+    /// Revokes a token issued to this client. A token of another client is left alone, and that is not an error.
     pub fn revoke_client_token(
         &self,
         client_id: &str,
@@ -257,7 +261,7 @@ impl Auth {
         let Some((jti, exp)) = self.issued_to(client_id, token) else { return Ok(()) };
         let now = self.clock.now();
         let _changing = self.changing.lock();
-        // What has expired need not be remembered.
+        // Expired tokens need no entry in the revocation list.
         let over: Vec<Box<str>> = self
             .snapshot
             .load()
@@ -276,11 +280,11 @@ impl Auth {
             snapshot.revoked.retain(|jti, _| !over.contains(jti));
             snapshot.revoked.insert(jti.into(), exp);
         });
-        tracing::info!(client = %client.name, "a token was revoked");
+        tracing::info!(client = %client.name, "client token revoked");
         Ok(())
     }
 
-    /// The id and the end of a token that this client was given.
+    /// Returns the id and the expiry time of a token, if it was issued to this client.
     fn issued_to(&self, client_id: &str, token: &str) -> Option<(String, Micros)> {
         let snapshot = self.snapshot.load();
         let mut scratch = Vec::new();
@@ -298,11 +302,11 @@ impl Auth {
         (value, ClientSecret { sid, hash, created_at, retires_at: None })
     }
 
-    /// A client whose rights `maker` has, or may give.
+    /// Returns a client whose scopes `maker` may all grant.
     fn own_client(&self, maker: &Caller, id: &str) -> Result<Client, ManageError> {
         let missing = || ManageError::Missing { what: WHAT, id: id.to_owned() };
         let found = self.catalog.client(id)?.ok_or_else(missing)?;
-        // What is another project's is not even there.
+        // Clients of another project are reported as missing.
         if maker.project.is_some() && maker.project.as_deref() != found.project.as_deref() {
             return Err(missing());
         }
@@ -313,7 +317,7 @@ impl Auth {
         }
     }
 
-    /// The lock must be held.
+    /// The caller must hold the lock.
     fn reload_client(&self, client: &Client) -> Result<ClientInfo, ManageError> {
         let missing = || ManageError::Missing { what: WHAT, id: client.client_id.clone() };
         let client = self.catalog.client(&client.client_id)?.ok_or_else(missing)?;
@@ -337,7 +341,7 @@ fn claims(client_id: &str, name: &str, secret: &ClientSecret) -> jwt::Claims {
     }
 }
 
-/// A caller with no more rights than a token's words mean. Without any, all that it has.
+/// The caller, limited to the scopes that the words in a token mean. A token without words has all its scopes.
 pub(super) fn narrowed(caller: &Caller, claims: &jwt::Claims, words: &Vocabulary) -> Caller {
     if claims.scopes.is_empty() {
         return caller.clone();

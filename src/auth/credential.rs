@@ -1,23 +1,23 @@
-//! What a request shows of itself.
+//! The credential that a request presents.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use std::borrow::Cow;
 
-/// A request's credential, before it is looked at.
+/// The credential of a request, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// None was given.
+    /// No credential was given.
     None,
-    /// The token behind `Bearer`, or that of a query parameter.
+    /// The token after `Bearer`, or from a query parameter.
     Bearer(Cow<'a, str>),
-    /// The text behind `Basic`, as it came.
+    /// The text after `Basic`, as received.
     Basic(Cow<'a, str>),
 }
 
 impl<'a> Credential<'a> {
-    /// From an `Authorization` header. One of another scheme, or one that is no text, is a credential that nobody
-    /// knows; the scheme's case does not matter.
+    /// Reads an `Authorization` header. A header with another scheme counts as no credential. The scheme is
+    /// case-insensitive.
     pub fn of_header(value: Option<&'a str>) -> Self {
         let Some(value) = value else { return Self::None };
         match value.split_once(' ') {
@@ -31,7 +31,7 @@ impl<'a> Credential<'a> {
         }
     }
 
-    /// This one, or the other if none was given.
+    /// Returns this credential, or the other if none was given.
     pub fn or(self, other: Option<Cow<'a, str>>) -> Self {
         match (self, other) {
             (Self::None, Some(token)) => Self::Bearer(token),
@@ -39,8 +39,8 @@ impl<'a> Credential<'a> {
         }
     }
 
-    /// The token in it: of `Basic`, the user's name, where API keys are; or the text itself, if that is not user and
-    /// password in Base64.
+    /// Returns the token. For `Basic`, that is the user name, where clients put API keys, or the text itself if it is
+    /// not a user and password in Base64.
     pub(super) fn token(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::None => None,
@@ -53,7 +53,7 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// What stands in the text behind `Basic`.
+/// Decodes the text after `Basic` into user and password.
 pub fn user_and_password(text: &str) -> Option<(String, String)> {
     let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -84,7 +84,7 @@ mod tests {
         for text in cases {
             assert_eq!(token(&text), "key_1", "{text}");
         }
-        // Both alphabets are tried.
+        // Both Base64 alphabets are accepted.
         assert_eq!(token(&URL_SAFE.encode("k??>>:")), "k??>>");
         for raw in ["key_1", "fbk_abcd", "", "%%"] {
             assert_eq!(token(raw), raw);

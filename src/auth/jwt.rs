@@ -1,7 +1,7 @@
-//! Signed tokens (RFC 7519), signed with a key of the daemon's own or with a client's signing token.
+//! Signed tokens (RFC 7519), signed with a key of the daemon or with a client's signing token.
 //!
-//! The key says which algorithm it is for. A token's `alg` must be that one, and is never what a signature is checked
-//! by: `none`, another family, or a public key taken for a secret get nowhere.
+//! The key determines the algorithm. A token's `alg` must match it and never selects how a signature is checked, so
+//! `none`, an algorithm of another family, or a public key used as a secret are all rejected.
 
 use super::caller::{Caller, CallerId, Identity};
 use super::scope::Scope;
@@ -14,42 +14,42 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// The algorithm of every key so far. Nobody but the daemon and the owner of a signing token checks signatures, so a
-/// shared secret is enough.
+/// The algorithm of every key so far. Only the daemon and the owner of a signing token check signatures, so a shared
+/// secret is enough.
 pub const ALGORITHM: Algorithm = Algorithm::HS256;
 pub const ALGORITHM_NAME: &str = "HS256";
 
-/// A key that checks signatures.
+/// A key that verifies signatures.
 pub struct Verifier {
     key: DecodingKey,
 }
 
-/// The header of a token, as far as it matters.
+/// The header fields of a token that are used here.
 #[derive(Debug, Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
     #[serde(borrow)]
     kid: Option<Cow<'a, str>>,
-    /// Names of extensions that must be understood; none is.
+    /// Names of extensions that a verifier must support. None is supported.
     crit: Option<serde::de::IgnoredAny>,
 }
 
-/// What a token claims.
+/// The claims of a token.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Whose tokens it is one of.
+    /// The id of the daemon that the token is for.
     pub workspace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The OAuth client it was issued to, whose rights it has.
+    /// The OAuth client that it was issued to, whose scopes it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// The client's secret by which it was made, and with which it ends.
+    /// The client secret that it was issued with. The token expires with that secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
-    /// The same in the words that whoever looks into a token expects: who made it, for which client of which project,
-    /// and for what. Nothing follows from these.
+    /// The next four repeat this information under the standard names, for people and tools that inspect a token:
+    /// issuer, client, project and scope. They have no effect here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,9 +58,9 @@ pub struct Claims {
     pub tenant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// When it ends, in seconds since the epoch.
+    /// The expiry time, in seconds since the epoch.
     pub exp: Option<Seconds>,
-    /// From when on it is good.
+    /// The token is valid from this time on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<Seconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ pub struct Claims {
     pub project: Option<String>,
 }
 
-/// A right in a signed token, as Forebay writes it, or with a type and a resource in a contract's words.
+/// A scope in a signed token: as Forebay writes it, or with a type and a resource in a contract's vocabulary.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ScopeClaim {
@@ -88,7 +88,7 @@ pub enum ScopeClaim {
         kind: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<String>,
-        /// Rows that may be read; such a scope gives no right here, as the filter would not hold.
+        /// Restricts which rows may be read. A scope with a filter grants nothing, since Forebay cannot enforce it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         filter: Option<String>,
     },
@@ -100,21 +100,21 @@ pub struct Limits {
     pub rps: Option<u32>,
 }
 
-/// A time in a token: there a number of seconds, which may have a fraction.
+/// A time in a token, written as a number of seconds that may have a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "f64")]
 pub struct Seconds(pub Micros);
 
-/// A token taken apart, nothing of which is believed yet.
+/// A parsed token. Nothing in it is trusted until the signature is verified.
 pub struct Unverified<'a> {
     header: Header<'a>,
-    /// What is signed: header and claims, as they came.
+    /// The signed part: header and claims, as received.
     message: &'a str,
     claims: &'a str,
     signature: &'a str,
 }
 
-/// The three parts of a token; the header is decoded into `scratch`.
+/// Splits a token into its three parts. The header is decoded into `scratch`.
 pub fn parse<'a>(token: &'a str, scratch: &'a mut Vec<u8>) -> Option<Unverified<'a>> {
     let (message, signature) = token.rsplit_once('.')?;
     let (header, claims) = message.split_once('.')?;
@@ -127,25 +127,25 @@ pub fn parse<'a>(token: &'a str, scratch: &'a mut Vec<u8>) -> Option<Unverified<
 }
 
 impl Unverified<'_> {
-    /// The key that it says it was signed with.
+    /// The id of the key that the token claims to be signed with.
     pub fn kid(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
 
-    /// Whether it was signed with this key. Takes the same time whichever byte of a signature is wrong.
+    /// Verifies the signature with this key, in a time that does not depend on which byte is wrong.
     pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
         crypto::verify(self.signature, self.message.as_bytes(), &verifier.key, ALGORITHM).unwrap_or(false)
     }
 
-    /// What it claims: to be asked for once the signature is good.
+    /// Decodes the claims. Call this only after the signature was verified.
     pub fn claims(&self) -> Option<Claims> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(self.claims).ok()?).ok()
     }
 }
 
 impl Claims {
-    /// Whom it makes of its bearer: the named one of those whom the signer names, with those of the scopes that are
-    /// allowed.
+    /// Returns the caller that these claims describe. Its id follows from the signer and the name in the token; of the
+    /// scopes, only those that `allowed` accepts are kept.
     pub fn caller(&self, signer: &str, words: &Vocabulary, allowed: impl Fn(&Scope) -> bool) -> Caller {
         let name = self.name.as_deref().unwrap_or_default();
         let id = secret::first_number(&secret::hash(&format!("{signer} {name}")));
@@ -181,12 +181,12 @@ impl Serialize for Seconds {
 }
 
 impl ScopeClaim {
-    /// Scopes as a signed token of Forebay's own has them.
+    /// Scopes as Forebay writes them into its own signed tokens.
     pub fn own(scopes: &[Scope]) -> Vec<Self> {
         scopes.iter().map(|scope| Self::Text(scope.to_string())).collect()
     }
 
-    /// What it means; nothing if it is unknown, or for what there is none of here.
+    /// The scopes that this claim grants: none if it is unknown or has no equivalent here.
     fn scopes(&self, words: &Vocabulary) -> Vec<Scope> {
         match self {
             Self::Text(text) => text.parse().map_or_else(|_| Vec::new(), |scope| vec![scope]),

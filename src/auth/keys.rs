@@ -1,4 +1,4 @@
-//! The keys with which the daemon signs tokens: one signs, those before it are good for a while.
+//! The keys that the daemon signs tokens with. One key signs; earlier keys stay valid for a grace period.
 
 use super::jwt::{self, Claims, Seconds};
 use super::manage::ManageError;
@@ -9,7 +9,7 @@ use crate::clock::Micros;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Keys that are good at a time: each signed token names one, and it is looked for among all.
+/// The most keys that may be valid at a time. The key that a signed token names is searched for linearly.
 const KEYS_MAX: usize = 64;
 
 /// A key, without its secret.
@@ -18,36 +18,38 @@ pub struct KeyInfo {
     pub kid: String,
     pub algorithm: String,
     pub created_at: Micros,
-    /// From when on nothing that it signed is good; `None` for the one that signs.
+    /// When the key and everything it signed expire. `None` for the key in use.
     pub retires_at: Option<Micros>,
 }
 
 impl Auth {
-    /// All keys, the newest first. There is none before the first token is signed.
+    /// Returns all keys, newest first. The list is empty until the first token is signed.
     pub fn keys(&self) -> Vec<KeyInfo> {
         self.snapshot.load().keys.iter().map(|key| info(&key.stored)).collect()
     }
 
-    /// Puts a new key into use. What older ones signed is good for `grace` (by default, what is configured).
+    /// Creates a key and signs with it from now on. Tokens of older keys stay valid for `grace` (default: configured).
     pub fn rotate_key(&self, grace: Option<Duration>) -> Result<KeyInfo, ManageError> {
         let _changing = self.changing.lock();
         self.rotate(grace)
     }
 
-    /// Forgets an old key: what it signed ceases at once.
+    /// Deletes an old key. Tokens that it signed become invalid at once.
     pub fn delete_key(&self, kid: &str) -> Result<(), ManageError> {
         let _changing = self.changing.lock();
         if self.snapshot.load().current_key().is_some_and(|key| key.stored.kid == kid) {
-            return Err(ManageError::Invalid("this key signs; put another one into use first".to_owned()));
+            return Err(ManageError::Invalid(
+                "this key is in use for signing; rotate to a new key first".to_owned(),
+            ));
         }
         if !self.catalog.delete_signing_key(kid)? {
             return Err(ManageError::Missing { what: "key", id: kid.to_owned() });
         }
-        tracing::info!(kid, "a key that signed tokens is forgotten");
+        tracing::info!(kid, "signing key deleted");
         self.load_keys()
     }
 
-    /// Signs claims with the key in use, or with the first one there ever was.
+    /// Signs claims with the key in use. Creates the first key if none exists.
     pub(super) fn sign(&self, claims: Claims, expires_at: Micros) -> Result<String, ManageError> {
         if self.snapshot.load().current_key().is_none() {
             let _changing = self.changing.lock();
@@ -68,19 +70,19 @@ impl Auth {
         });
         match signed {
             Some(Ok(token)) => Ok(token),
-            Some(Err(error)) => Err(ManageError::Invalid(format!("the token cannot be signed: {error}"))),
-            None => Err(ManageError::Invalid("there is no key to sign with".to_owned())),
+            Some(Err(error)) => Err(ManageError::Invalid(format!("signing the token failed: {error}"))),
+            None => Err(ManageError::Invalid("no signing key exists".to_owned())),
         }
     }
 
-    /// The lock must be held.
+    /// The caller must hold the lock.
     fn rotate(&self, grace: Option<Duration>) -> Result<KeyInfo, ManageError> {
         let grace = grace.unwrap_or(self.config.jwt_grace);
         let now = self.clock.now();
         let good = |key: &&Arc<Key>| key.stored.retires_at.is_none_or(|at| at > now);
         if !grace.is_zero() && self.snapshot.load().keys.iter().filter(good).count() >= KEYS_MAX {
             let message = format!(
-                "there are {KEYS_MAX} keys that are still good; delete some, or rotate without grace"
+                "{KEYS_MAX} signing keys are still valid, the limit; delete some, or rotate without grace"
             );
             return Err(ManageError::Invalid(message));
         }
@@ -95,7 +97,7 @@ impl Auth {
         let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX);
         self.catalog.rotate_signing_key(&key, now.saturating_add(grace))?;
         self.load_keys()?;
-        tracing::info!(kid = key.kid, "a new key signs tokens");
+        tracing::info!(kid = key.kid, "signing key rotated");
         Ok(info(&key))
     }
 

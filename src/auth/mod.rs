@@ -1,8 +1,8 @@
-//! Who sends a request, and what they may do.
+//! Authentication and authorization: who sends a request, and what the caller may do.
 //!
-//! A credential is an opaque token (looked up by its SHA-256), or a signed one (RFC 7519): by a key of the daemon's
-//! own, or by a client's signing token. What requests are checked against is a snapshot in memory that is replaced as
-//! a whole, so a check takes no lock and what was revoked ceases with the next request. Knows nothing of HTTP.
+//! A credential is an opaque token (looked up by its SHA-256) or a signed token (RFC 7519), signed by a key of the
+//! daemon or by a client's signing token. Requests are checked against a snapshot in memory that is replaced as a
+//! whole, so a check takes no lock and a revocation applies from the next request on. Independent of HTTP.
 
 mod caller;
 mod clients;
@@ -38,20 +38,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use words::Vocabulary;
 
-/// Longer credentials are not looked at. A signed token with many scopes has a few thousand.
+/// Longer credentials are rejected unread. A signed token with many scopes has a few thousand bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
 
-/// Why a credential is not enough.
+/// Why a credential was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     #[error("no authentication token")]
     Missing,
-    /// Nobody's, revoked, of another daemon, or with a signature that is not good: all the same to the client.
+    /// Unknown, revoked, of another daemon, or with an invalid signature. The client cannot tell which.
     #[error("invalid authentication token")]
     Unknown,
     #[error("the authentication token expired")]
     Expired { at: Micros },
-    /// It is known, and lacks this right.
+    /// The credential is valid but lacks this scope.
     #[error("the token lacks the scope {0}")]
     Lacks(Scope),
     #[error("the token may not be used from this origin")]
@@ -63,26 +63,26 @@ pub enum AuthError {
 /// Settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The daemon's id: signed tokens say whose they are.
+    /// The id of the daemon. Signed tokens carry it, so that one daemon rejects the tokens of another.
     pub instance: String,
-    /// No credential is asked for: everybody is an administrator.
+    /// No credential is required: every caller is an administrator.
     pub open: bool,
-    /// How long what a key signed is good after another took its place.
+    /// How long the tokens of a signing key stay valid after the key was rotated.
     pub jwt_grace: Duration,
-    /// How long a client's secret is good after another took its place.
+    /// How long a client secret stays valid after it was rotated.
     pub client_secret_grace: Duration,
-    /// How long the tokens of OAuth clients live.
+    /// The lifetime of the tokens issued to OAuth clients.
     pub client_token_lifetime: Duration,
 }
 
 pub struct Auth {
     config: Config,
-    /// What contracts call rights.
+    /// The names that contracts use for scopes.
     words: Vocabulary,
-    /// Who everybody is, if no credential is asked for.
+    /// The caller of every request, if no credential is required.
     everybody: Option<Caller>,
     snapshot: ArcSwap<Snapshot>,
-    /// Held while catalog and snapshot are changed together.
+    /// Held while the catalog and the snapshot are changed together.
     changing: Mutex<()>,
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
@@ -106,12 +106,12 @@ impl Auth {
         })
     }
 
-    /// Whether no credential is asked for.
+    /// Returns whether no credential is required.
     pub fn is_open(&self) -> bool {
         self.config.open
     }
 
-    /// Who shows this credential.
+    /// Returns the caller that presents this credential.
     pub fn identify(&self, credential: &Credential<'_>) -> Result<Caller, AuthError> {
         if let Some(everybody) = &self.everybody {
             return Ok(everybody.clone());
@@ -121,7 +121,7 @@ impl Auth {
             return Err(AuthError::Unknown);
         }
         let snapshot = self.snapshot.load();
-        // The Base64 of `{"`, with which every signed token begins and no other.
+        // The Base64 of `{"`: every signed token begins with it, and no other token does.
         if token.starts_with("eyJ") {
             return self.identify_signed(&snapshot, &token);
         }
@@ -130,7 +130,7 @@ impl Auth {
         Ok(known.caller.clone())
     }
 
-    /// The same, and whether they may do what a request asks for.
+    /// Identifies the caller and checks that it may do what the request needs.
     pub fn check(&self, credential: &Credential<'_>, need: Need<'_>) -> Result<Caller, AuthError> {
         let caller = self.identify(credential)?;
         caller.require(need)?;
@@ -144,7 +144,7 @@ impl Auth {
         }
     }
 
-    /// Which key a token says it was signed with is only where to look; a good signature and the claims decide.
+    /// The key id in a token only says where to look. The signature and the claims decide.
     fn identify_signed(&self, snapshot: &Snapshot, token: &str) -> Result<Caller, AuthError> {
         let mut scratch = Vec::new();
         let unverified = jwt::parse(token, &mut scratch).ok_or(AuthError::Unknown)?;
@@ -158,7 +158,7 @@ impl Auth {
             self.check_claims(&claims)?;
             self.check_expiry(key.stored.retires_at)?;
             return match &claims.client_id {
-                // Its rights are those that the client has now, and end with it.
+                // The token has the scopes that the client has now, and becomes invalid with it.
                 Some(id) => {
                     let client = snapshot.clients.get(id.as_str()).ok_or(AuthError::Unknown)?;
                     if claims.jti.as_deref().is_some_and(|jti| snapshot.revoked.contains_key(jti)) {
@@ -177,8 +177,8 @@ impl Auth {
         let claims = unverified.claims().ok_or(AuthError::Unknown)?;
         self.check_claims(&claims)?;
         self.check_expiry(signer.token.expires_at)?;
-        // Nobody can give by signing what they do not have; and what is made without being noted is for events and
-        // for looking at them.
+        // A signer cannot grant what it does not have. Tokens that the daemon has no record of may only send and read
+        // events.
         let granted = &signer.token.caller.scopes;
         let allowed = |scope: &Scope| {
             matches!(scope, Scope::Ingest(_) | Scope::Read(_)) && granted.iter().any(|own| own.covers(scope))
@@ -197,7 +197,7 @@ impl Auth {
         self.check_expiry(Some(exp.0))
     }
 
-    /// Makes an administrator's token, if there is none that is good: shown once, stored as a hash.
+    /// Creates an admin token if no valid one exists. The value is shown once and stored as a hash.
     pub fn first_token(&self) -> Result<Option<String>, ManageError> {
         let snapshot = self.snapshot.load();
         let good =
@@ -205,12 +205,12 @@ impl Auth {
         if self.config.open || snapshot.tokens.values().any(good) {
             return Ok(None);
         }
-        // The name may be that of one that has expired.
+        // An expired token may still have the name.
         let taken = snapshot.tokens.values().any(|token| *token.caller.name == *"admin");
         let name = if taken { format!("admin {}", uuid::Uuid::now_v7()) } else { "admin".to_owned() };
         let request = TokenRequest {
             name,
-            description: "made at a start without one".to_owned(),
+            description: "created at startup, because no valid admin token existed".to_owned(),
             scopes: vec![Scope::Admin],
             origins: None,
             rps: None,
@@ -221,7 +221,7 @@ impl Auth {
         Ok(Some(made.1))
     }
 
-    /// Replaces the snapshot by one that differs from it. The lock must be held.
+    /// Replaces the snapshot with a changed copy. The caller must hold the lock.
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         change(&mut snapshot);

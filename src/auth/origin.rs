@@ -1,12 +1,14 @@
-//! Origins of web pages, as the `Origin` header has them (RFC 6454): `https://www.example.com`, `http://localhost:3000`.
+//! Origins of web pages, as in the `Origin` header (RFC 6454): `https://www.example.com`, `http://localhost:3000`.
 
-/// Why a text is no origin that can be allowed.
+/// The text is not a valid origin for an allow-list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin; write https://www.example.com, https://*.example.com, or http://localhost:3000")]
+#[error(
+    "{0:?} is not a valid origin; use https://www.example.com, https://*.example.com, or http://localhost:3000"
+)]
 pub struct OriginError(String);
 
-/// Checks an origin of an allow-list, and writes it as browsers do: in lower case, without the scheme's own port.
-/// `*.` before a host means every host below it.
+/// Checks an origin of an allow-list and normalizes it as browsers do: lower case, without the default port of the
+/// scheme. `*.` before a host matches every subdomain of it.
 pub fn parse(text: &str) -> Result<Box<str>, OriginError> {
     let error = || OriginError(text.to_owned());
     let lower = text.trim_end_matches('/').to_ascii_lowercase();
@@ -15,7 +17,7 @@ pub fn parse(text: &str) -> Result<Box<str>, OriginError> {
         Some(rest) => ("*.", rest),
         None => ("", authority),
     };
-    // Host and port, and nothing that a URL may have besides.
+    // Only host and port are allowed, nothing else that a URL may contain.
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']' | b'_');
     if !matches!(scheme, "http" | "https") || !rest.bytes().all(plain) {
@@ -27,7 +29,7 @@ pub fn parse(text: &str) -> Result<Box<str>, OriginError> {
     Ok(format!("{scheme}://{wildcard}{host}{port}").into())
 }
 
-/// Whether an `Origin` header is what an allow-list's entry, made by [`parse`], means.
+/// Returns whether an `Origin` header matches an entry of an allow-list, as returned by [`parse`].
 pub fn matches(pattern: &str, origin: &str) -> bool {
     let Some((scheme, below)) = pattern.split_once("://*.") else {
         return pattern.eq_ignore_ascii_case(origin);

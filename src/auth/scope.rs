@@ -1,30 +1,30 @@
-//! Rights: what a token may do (a scope) and what a request asks for (a need).
+//! Scopes (what a token may do) and needs (what a request requires).
 
 use crate::catalog::{NameError, QUARANTINE_SUFFIX, check_name};
 use std::fmt;
 use std::str::FromStr;
 
-/// Which streams a right is for.
+/// The streams that a scope applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Every stream, also those that are not there yet.
+    /// Every stream, including streams created later.
     All,
-    /// The stream of that name and its quarantine table.
+    /// The stream with that name and its quarantine table.
     Stream(Box<str>),
 }
 
-/// A right of a token. As text: `ingest:visits`, `ingest:*`, `create`, …
+/// What a token may do. As text: `ingest:visits`, `ingest:*`, `create`, …
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Send events.
     Ingest(Target),
-    /// Look at a stream: its schema, its counts, its rows.
+    /// Read a stream: its schema, counts and rows.
     Read(Target),
     /// Delete a stream, or all of its rows.
     Drop(Target),
-    /// Make streams and change them.
+    /// Create and change streams.
     Create,
-    /// Make, change and revoke tokens, but for those of administrators.
+    /// Create, change and revoke tokens, except admin tokens.
     Tokens,
     /// Read the daemon's metrics.
     Metrics,
@@ -32,7 +32,7 @@ pub enum Scope {
     Admin,
 }
 
-/// What a request asks for. Streams are meant by their names.
+/// What a request requires. Streams are given by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need<'a> {
     Ingest(&'a str),
@@ -42,16 +42,16 @@ pub enum Need<'a> {
     Tokens,
     Metrics,
     Admin,
-    /// A credential that is known, whatever it may do.
+    /// Any valid credential, whatever its scopes.
     Any,
 }
 
-/// Why a text is no scope.
+/// Why a scope is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     #[error(
-        "{0:?} is no scope; scopes are ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, \
-         metrics and admin"
+        "{0:?} is not a valid scope; scopes are ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), \
+         create, tokens, metrics and admin"
     )]
     Unknown(String),
     #[error("{text:?}: {source}")]
@@ -59,7 +59,7 @@ pub enum ScopeError {
 }
 
 impl Target {
-    /// The streams of a name, or all for `*`.
+    /// The stream with this name, or all streams for `*`.
     pub fn named(name: &str) -> Result<Self, NameError> {
         if name == "*" {
             return Ok(Self::All);
@@ -85,7 +85,7 @@ impl Target {
 }
 
 impl Scope {
-    /// Whether it is enough for what a request asks for.
+    /// Returns whether this scope satisfies what a request requires.
     pub fn allows(&self, need: Need<'_>) -> bool {
         match (self, need) {
             (Self::Admin, _)
@@ -100,7 +100,7 @@ impl Scope {
         }
     }
 
-    /// Whether whoever has it has the other one as well.
+    /// Returns whether this scope includes the other.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Admin, _) => true,
@@ -165,7 +165,7 @@ impl serde::Serialize for Scope {
 }
 
 impl Need<'_> {
-    /// The least scope that is enough.
+    /// Returns the narrowest scope that satisfies this need.
     pub fn to_scope(self) -> Scope {
         match self {
             Self::Ingest(stream) => Scope::Ingest(Target::Stream(stream.into())),
@@ -174,18 +174,18 @@ impl Need<'_> {
             Self::Create => Scope::Create,
             Self::Tokens => Scope::Tokens,
             Self::Metrics => Scope::Metrics,
-            // Every credential that is known is enough for `Any`.
+            // Every valid credential satisfies `Any`.
             Self::Admin | Self::Any => Scope::Admin,
         }
     }
 }
 
-/// A list of scopes as the catalog keeps it. No scope has a blank in it.
+/// Formats a list of scopes as the catalog stores it. No scope contains a space.
 pub fn join(scopes: &[Scope]) -> String {
     scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The reverse of [`join`].
+/// The inverse of [`join`].
 pub fn split(text: &str) -> Result<Vec<Scope>, ScopeError> {
     text.split_ascii_whitespace().map(str::parse).collect()
 }

@@ -1,4 +1,4 @@
-//! Secrets: how they are made, what is kept of them, and how what was shown is compared.
+//! Secrets: how they are generated, what is stored of them, and how a presented secret is compared.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,16 +6,17 @@ use sha2::{Digest, Sha256};
 use std::hash::{BuildHasherDefault, Hasher};
 use subtle::ConstantTimeEq;
 
-/// SHA-256 of a secret. Secrets have 256 random bits, so the hash needs no salt, and a lookup by hash tells nothing
-/// by its time about the secret.
+/// SHA-256 of a secret. Secrets have 256 random bits, so the hash needs no salt, and the timing of a lookup by hash
+/// reveals nothing about the secret.
 pub type Hash = [u8; 32];
 
-/// Characters at a secret's end that are kept for people.
+/// Characters at the end of a secret that are kept, so that people can recognize it.
 const HINT_CHARS: usize = 4;
-/// A prefix ends with `_` or `.` within so many characters.
+/// A prefix ends with `_` or `.` within this many characters.
 const PREFIX_CHARS_MAX: usize = 4;
 
-/// What a secret is, in its first characters: who finds one in a log or a repository knows what to revoke.
+/// The prefix tells what kind of secret this is, so that someone who finds one in a log or a repository knows what to
+/// revoke.
 pub const TOKEN_PREFIX: &str = "fb_";
 pub const API_KEY_PREFIX: &str = "fbk_";
 pub const SIGNING_PREFIX: &str = "fbs_";
@@ -25,35 +26,35 @@ pub fn hash(secret: &str) -> Hash {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// Random bytes of the operating system.
+/// Random bytes from the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(filled, Ok(N), "the operating system has random bytes, and gives so few in one piece");
+    assert_eq!(filled, Ok(N), "getrandom returns a request this short in full");
     bytes
 }
 
-/// 256 random bits as text, behind what they are.
+/// A prefix and 256 random bits as text.
 pub fn make(prefix: &str) -> String {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
-/// So many random letters and digits, for secrets that a contract gives a form.
+/// Random letters and digits, for secrets whose form a contract prescribes.
 pub fn alphanumeric(length: usize) -> String {
     const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    // Of a byte, the values that all letters have equally many of.
+    // Larger byte values are dropped, so that every letter is equally likely.
     let fair = u8::MAX - u8::MAX % 62;
     let bytes = std::iter::repeat_with(random::<64>).flatten();
     let letters = bytes.filter(|byte| *byte < fair).map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
     letters.take(length).collect()
 }
 
-/// Compares what somebody says with a secret. How long it takes tells nothing of how much of it is right.
+/// Compares a presented secret with the real one in constant time.
 pub fn is_same(said: &str, secret: &str) -> bool {
     said.as_bytes().ct_eq(secret.as_bytes()).into()
 }
 
-/// What it is and its end, by which people tell secrets apart: `fb_…x1Y2`.
+/// The prefix and the end of a secret, so that people can tell secrets apart: `fb_…x1Y2`.
 pub fn hint(secret: &str) -> String {
     let end_of_prefix = secret.bytes().take(PREFIX_CHARS_MAX).position(|byte| matches!(byte, b'_' | b'.'));
     let prefix = end_of_prefix.and_then(|at| secret.get(..=at)).unwrap_or("");
@@ -66,7 +67,7 @@ pub fn first_number(hash: &[u8]) -> u64 {
     hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
-/// A map by hash. The keys are random already: their first bytes are as good as any hash of them.
+/// A map keyed by hash. The keys are already random, so their first bytes serve as the hash.
 pub type ByHash<V> = std::collections::HashMap<Hash, V, BuildHasherDefault<FirstBytes>>;
 
 /// See [`ByHash`].
@@ -78,7 +79,7 @@ impl Hasher for FirstBytes {
         self.0 = first_number(bytes);
     }
 
-    /// The length of the array, always the same.
+    /// Ignored: the length of the array is always the same.
     fn write_usize(&mut self, _length: usize) {}
 
     fn finish(&self) -> u64 {

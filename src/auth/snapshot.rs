@@ -1,5 +1,5 @@
-//! What requests are checked against: everything about tokens, clients and keys, in memory, never changed but
-//! replaced. The catalog is not asked while a request waits.
+//! The snapshot that requests are checked against: all tokens, clients and keys, in memory. It is immutable and is
+//! replaced as a whole; no request waits for the catalog.
 
 use super::caller::{Caller, CallerId, Identity};
 use super::jwt::{ALGORITHM_NAME, Verifier};
@@ -15,11 +15,11 @@ use std::sync::Arc;
 pub(super) struct Snapshot {
     words: Vocabulary,
     pub(super) tokens: ByHash<KnownToken>,
-    /// Tokens with which their owners sign others.
+    /// Signing tokens, with which their owners sign other tokens.
     pub(super) signers: Vec<Arc<Signer>>,
     pub(super) clients: HashMap<Box<str>, KnownClient>,
     pub(super) keys: Vec<Arc<Key>>,
-    /// Tokens of clients that are good for nothing any more, by their ids, with their ends.
+    /// Revoked client tokens: id to expiry time.
     pub(super) revoked: HashMap<Box<str>, Micros>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct KnownClient {
     pub(super) secrets: Vec<ClientSecret>,
 }
 
-/// A key of the daemon's own.
+/// A key of the daemon.
 pub(super) struct Key {
     pub(super) verifier: Verifier,
     pub(super) stored: SigningKey,
@@ -97,7 +97,7 @@ impl Snapshot {
     }
 
     pub(super) fn put_keys(&mut self, keys: Vec<SigningKey>) {
-        // One of an algorithm that this version does not know is good for nothing.
+        // Keys with an algorithm that this version does not know are ignored.
         let known = keys.into_iter().filter(|key| key.algorithm == ALGORITHM_NAME);
         self.keys =
             known.map(|stored| Arc::new(Key { verifier: Verifier::new(&stored.secret), stored })).collect();
@@ -109,10 +109,10 @@ impl Snapshot {
     }
 }
 
-/// The rights of a token or client; one whose rights are not understood has none and is not known.
+/// The scopes of a token or client. If they cannot be parsed, the token or client is left out and so rejected.
 fn understood(name: &str, scopes: Result<Vec<Scope>, scope::ScopeError>) -> Option<Box<[Scope]>> {
     let refused = |error: &scope::ScopeError| {
-        tracing::error!(token = name, %error, "a token of the catalog has unknown rights; it is not accepted");
+        tracing::error!(token = name, %error, "a token or client has unknown scopes; it is rejected");
     };
     scopes.inspect_err(refused).ok().map(Vec::into_boxed_slice)
 }

@@ -1,4 +1,4 @@
-//! Identity with a clock that is set by hand.
+//! Tests of the identity module, with a clock that the test sets.
 
 use super::words::{Vocabulary, Words};
 use super::*;
@@ -19,7 +19,7 @@ struct World {
     dir: tempfile::TempDir,
 }
 
-/// A contract's words.
+/// The vocabulary of a contract.
 fn words() -> Vocabulary {
     static WORDS: Words = Words {
         role: |role| match role {
@@ -186,7 +186,7 @@ fn a_token_of_the_daemons_own_is_good_for_its_time_and_the_grace_of_its_key() {
     );
     assert_eq!((caller.rps, caller.project.as_deref()), (Some(7), Some("p")));
     assert!(caller.allows_origin(Some("https://a.com")) && !caller.allows_origin(None));
-    // The same name is the same caller, whichever token it shows.
+    // The same name is the same caller, whichever token it presents.
     let again = world.auth.issue_token(&admin(), ScopeClaim::own, &request).unwrap();
     assert_eq!(world.who(&again).unwrap().id, caller.id);
     assert_ne!(again, token);
@@ -218,7 +218,7 @@ fn an_old_key_can_be_forgotten_at_once_and_the_one_that_signs_cannot() {
     world.auth.delete_key(&old).unwrap();
     assert_eq!(world.who(&token), Err(AuthError::Unknown));
     assert!(matches!(world.auth.delete_key(&old), Err(ManageError::Missing { .. })));
-    // Without any grace, they go with the rotation.
+    // Without a grace period, they expire with the rotation.
     let token = world.auth.issue_token(&admin(), ScopeClaim::own, &lasting).unwrap();
     world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
     assert!(world.who(&token).is_err());
@@ -241,7 +241,7 @@ fn a_signature_is_checked_as_the_key_says_and_never_as_the_token_says() {
     for algorithm in ["none", "None", "", "RS256", "ES256", "EdDSA", "PS256", "HS384", "HS512", "hs256"] {
         let header = with(&header, "alg", json!(algorithm));
         assert_eq!(world.who(&forge(&header, &claims, &secret)), Err(AuthError::Unknown), "{algorithm}");
-        // As libraries make them that take `none` for no signature at all.
+        // As created by libraries that treat `none` as an absent signature.
         let unsigned = forge(&header, &claims, &secret);
         let unsigned = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
         assert_eq!(world.who(&unsigned), Err(AuthError::Unknown), "{algorithm}, unsigned");
@@ -298,12 +298,12 @@ fn the_owner_of_a_signing_token_signs_for_events_within_its_rights() {
     ]);
     let token = forge(&header, &claims(scopes), secret.as_bytes());
     let caller = world.who(&token).unwrap();
-    // What it may do is what is for events, and what the signer may do: creating includes appending to anything.
+    // The token gets the event scopes that the signer covers: `DATASOURCES:CREATE` includes appending to any stream.
     assert_eq!(scope::join(&caller.scopes), "ingest:visits read:visits ingest:*");
     assert_eq!((&*caller.name, caller.rps), ("user 7", Some(3)));
     let by_kid = json!({"alg": "HS256", "kid": "whatever the client calls it"});
     assert!(world.who(&forge(&by_kid, &claims(json!([])), secret.as_bytes())).is_ok());
-    // It is itself a token.
+    // A signing token is itself a token.
     assert!(world.who(&secret).unwrap().may(Need::Create));
 
     let as_client = json!({"workspace_id": INSTANCE, "exp": START / SECOND + 60, "client_id": "x"});
@@ -335,7 +335,7 @@ fn a_client_gets_short_lived_tokens_with_its_roles() {
     assert_eq!(world.who(&issued.jwt), Err(AuthError::Expired { at: START + 300 * SECOND }));
     let issued = world.auth.client_token(&client.client_id, &secret).unwrap();
     assert!(world.who(&issued.jwt).is_ok());
-    // Neither a client's id nor its secret is a token.
+    // Neither the id nor the secret of a client is a token.
     assert_eq!(world.who(&secret), Err(AuthError::Unknown));
     world.auth.delete_client(&admin(), "collector").unwrap();
     assert_eq!(world.who(&issued.jwt), Err(AuthError::Unknown));
@@ -362,7 +362,7 @@ fn who_makes_tokens_cannot_make_themselves_an_administrator() {
     assert!(matches!(auth.change_token(&broker, "x", &raised), Err(ManageError::NotYours(_))));
     let roles = ClientRequest { name: "c".to_owned(), roles: vec!["admin".to_owned()], project: None };
     assert!(matches!(auth.create_client(&broker, &roles), Err(ManageError::NotYours(_))));
-    // And administrators do not lock themselves out.
+    // Administrators cannot lock themselves out.
     assert!(matches!(auth.revoke_token(&boss, "boss"), Err(ManageError::LastAdmin)));
     assert!(matches!(
         auth.change_token(&boss, "boss", &request("boss", "create")),
@@ -383,14 +383,17 @@ fn what_is_wrong_about_a_token_is_said() {
         (request(" x", "admin"), "the name of a token"),
         (request("a\nb", "admin"), "the name of a token"),
         (request(&long("x"), "admin"), "the name of a token"),
-        (request("taken", "admin"), "already a token of the name \"taken\""),
+        (request("taken", "admin"), "token named \"taken\" already exists"),
         (request("n", ""), "needs a scope"),
         (TokenRequest { description: long("123456"), ..base() }, "at most 1000"),
         (TokenRequest { scopes: vec![Scope::Create; 257], ..base() }, "at most 256"),
-        (TokenRequest { origins: Some(vec![]), ..base() }, "list of origins without one"),
-        (TokenRequest { origins: Some(vec!["a.com".to_owned()]), ..base() }, "\"a.com\" is no origin"),
+        (TokenRequest { origins: Some(vec![]), ..base() }, "list of origins is empty"),
+        (
+            TokenRequest { origins: Some(vec!["a.com".to_owned()]), ..base() },
+            "\"a.com\" is not a valid origin",
+        ),
         (TokenRequest { rps: Some(0), ..base() }, "at least 1 request"),
-        (TokenRequest { expires_at: Some(START), ..base() }, "expired already"),
+        (TokenRequest { expires_at: Some(START), ..base() }, "is in the past"),
         (TokenRequest { project: Some(String::new()), ..base() }, "the name of a project"),
     ] {
         let refused = world.auth.create_token(&admin(), TokenKind::Token, None, &wrong);
@@ -398,7 +401,7 @@ fn what_is_wrong_about_a_token_is_said() {
         assert!(message.contains(says), "{says:?} is not in {message:?}");
     }
     for (wrong, says) in [
-        (base(), "needs an end"),
+        (base(), "needs an expiry time"),
         (
             TokenRequest { expires_at: Some(START + 1), ..request("n", "tokens") },
             "cannot have the scope tokens",
@@ -415,7 +418,7 @@ fn what_is_wrong_about_a_token_is_said() {
         world.make(TokenKind::Signing, &request(&format!("s{n}"), "ingest:a"));
     }
     let ninth = world.auth.create_token(&admin(), TokenKind::Signing, None, &base());
-    assert!(ninth.unwrap_err().to_string().contains("8 tokens that sign"));
+    assert!(ninth.unwrap_err().to_string().contains("8 signing tokens"));
 }
 
 #[test]
@@ -442,7 +445,7 @@ fn keys_that_are_good_are_not_too_many() {
         world.auth.rotate_key(None).unwrap();
     }
     let refused = world.auth.rotate_key(None).unwrap_err().to_string();
-    assert!(refused.contains("64 keys that are still good"), "{refused}");
+    assert!(refused.contains("64 signing keys are still valid"), "{refused}");
     world.auth.rotate_key(Some(Duration::ZERO)).unwrap();
     assert_eq!(world.auth.keys().len(), 1);
     world.auth.rotate_key(None).unwrap();
@@ -461,7 +464,7 @@ fn secrets_of_clients_are_rotated_and_tokens_end_with_theirs() {
     let first = issue(90);
     let caller = world.who(&first).unwrap();
     assert!(caller.may(Need::Ingest("is-x")) && caller.project.as_deref() == Some("acme"));
-    // A new secret deposes the first for 30 days.
+    // After a rotation, the old secret stays valid for 30 days.
     let (rotated, second_secret) = world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
     assert_eq!(rotated.secrets[1].retires_at, Some(START + 30 * DAY));
     let second = issue(90);
@@ -472,7 +475,7 @@ fn secrets_of_clients_are_rotated_and_tokens_end_with_theirs() {
     assert_eq!(world.who(&first), Err(AuthError::Expired { at: START + 30 * DAY }));
     assert!(matches!(world.auth.client_token(id, &secret), Err(ClientError::Unknown)));
     assert!(world.who(&second).is_ok() && world.auth.client_token(id, &second_secret).is_ok());
-    // One more drops what was deposed before, also after a start.
+    // A second rotation drops the secret before it, and a restart does not bring it back.
     world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
     let third = issue(1);
     world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
@@ -490,15 +493,15 @@ fn secrets_of_clients_are_rotated_and_tokens_end_with_theirs() {
     world.auth.revoke_client_secrets(&admin(), "k", true).unwrap();
     assert_eq!(world.who(&fourth), Err(AuthError::Unknown));
     let refused = world.auth.make_client_token(&admin(), "k", world.clock.now() + DAY).unwrap_err();
-    assert!(refused.to_string().contains("rotate it first"), "{refused}");
+    assert!(refused.to_string().contains("rotate its secret first"), "{refused}");
     world.auth.rotate_client_secret(&admin(), "k", None).unwrap();
-    // It ends to the second.
+    // The expiry time is exact to the second.
     let fifth = issue(1);
     world.later(DAY - 1);
     assert!(world.who(&fifth).is_ok());
     world.later(1);
     assert!(matches!(world.who(&fifth), Err(AuthError::Expired { .. })));
-    // Who is of one project does not see another's.
+    // A caller bound to one project does not see the clients of another.
     let other = ClientRequest {
         name: "o".to_owned(),
         roles: vec!["tokens".to_owned()],

@@ -1,4 +1,4 @@
-//! Tokens are made, changed and revoked.
+//! Creates, changes and revokes tokens.
 
 use super::manage::{ManageError, check_description, check_name};
 use super::scope::{self, Scope};
@@ -9,18 +9,18 @@ use crate::catalog::{NewToken, Token, TokenValue};
 use crate::clock::Micros;
 
 const WHAT: &str = "token";
-/// Scopes and origins of one token.
+/// The most scopes, and the most origins, of one token.
 const LIST_MAX: usize = 256;
-/// Tokens that sign: a signature that names no key is checked with each.
+/// The most signing tokens: a signature that names no key is checked against each of them.
 const SIGNERS_MAX: usize = 8;
 
-/// What a token is to be.
+/// The properties of a token to create.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
     pub name: String,
     pub description: String,
     pub scopes: Vec<Scope>,
-    /// Origins of pages that may use it; `None`: from anywhere, and programs.
+    /// Origins of the pages that may use it. `None`: every origin, and programs as well.
     pub origins: Option<Vec<String>>,
     /// Requests per second.
     pub rps: Option<u32>,
@@ -32,16 +32,16 @@ pub struct TokenRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
-    /// Presented as it is.
+    /// Presented as is.
     Token,
-    /// The same, in the words of contracts that have API keys.
+    /// The same, for contracts that call it an API key.
     ApiKey,
-    /// One with which its owner signs tokens: its value is kept.
+    /// Its owner signs tokens with it, so its value is stored.
     Signing,
 }
 
 impl TokenKind {
-    /// As the catalog has it.
+    /// The name in the catalog.
     fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -63,12 +63,12 @@ impl TokenKind {
 #[derive(Debug, Clone)]
 pub struct TokenInfo {
     pub id: String,
-    /// As whom it calls.
+    /// The caller that it identifies.
     pub caller: CallerId,
     pub kind: TokenKind,
     pub name: String,
     pub description: String,
-    /// The last characters of its value.
+    /// The prefix and the last characters of its value.
     pub hint: String,
     pub scopes: Vec<Scope>,
     pub origins: Option<Vec<String>>,
@@ -79,17 +79,17 @@ pub struct TokenInfo {
 }
 
 impl Auth {
-    /// All tokens, the oldest first.
+    /// Returns all tokens, oldest first.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, ManageError> {
         self.catalog.tokens()?.iter().map(info).collect()
     }
 
-    /// A token by its id, its name or its value.
+    /// Returns a token by its id, name or value.
     pub fn token(&self, id: &str) -> Result<TokenInfo, ManageError> {
         info(&self.find(id)?)
     }
 
-    /// Makes a token and returns its value, which is shown this once. `form`: how it looks, if not like ours.
+    /// Creates a token and returns its value, which is shown only this once. `form` overrides the format of the value.
     pub fn create_token(
         &self,
         maker: &Caller,
@@ -100,7 +100,7 @@ impl Auth {
         let _changing = self.changing.lock();
         if kind == TokenKind::Signing && self.snapshot.load().signers.len() >= SIGNERS_MAX {
             return Err(ManageError::Invalid(format!(
-                "there are {SIGNERS_MAX} tokens that sign, and no more"
+                "{SIGNERS_MAX} signing tokens exist, which is the limit; revoke one first"
             )));
         }
         let uuid = uuid::Uuid::now_v7().to_string();
@@ -109,12 +109,12 @@ impl Auth {
         let added = self.catalog.add_token(&uuid, &new)?;
         let added = added.ok_or(ManageError::Taken { what: WHAT, name: new.name })?;
         self.change(|snapshot| snapshot.put_token(&added));
-        tracing::info!(token = added.new.name, scopes = added.new.scopes, by = %maker.name, "a token was made");
+        tracing::info!(token = added.new.name, scopes = added.new.scopes, by = %maker.name, "token created");
         Ok((info(&added)?, value))
     }
 
-    /// Makes a signed token, of which nothing is kept. It ends by its time, or with the key that signed it. `claims` says
-    /// scopes as the token has them.
+    /// Issues a signed token, of which nothing is stored. It is valid until its expiry time, or until the key that
+    /// signed it expires. `claims` converts scopes to the form they have in the token.
     pub fn issue_token(
         &self,
         maker: &Caller,
@@ -124,7 +124,7 @@ impl Auth {
         let checked = self.new_token(maker, TokenKind::Token, kept(TokenKind::Token, ""), request)?;
         let Some(expires_at) = request.expires_at else {
             return Err(ManageError::Invalid(
-                "a signed token cannot be revoked, so it needs an end".to_owned(),
+                "a signed token cannot be revoked, so it needs an expiry time".to_owned(),
             ));
         };
         let lasting = request.scopes.iter().find(|scope| matches!(scope, Scope::Admin | Scope::Tokens));
@@ -143,7 +143,7 @@ impl Auth {
         self.sign(claims, expires_at)
     }
 
-    /// Replaces what a token may do; its value stays.
+    /// Replaces the properties of a token; its value stays the same.
     pub fn change_token(
         &self,
         maker: &Caller,
@@ -157,11 +157,11 @@ impl Auth {
         if !request.scopes.contains(&Scope::Admin) {
             self.check_not_last_admin(&token)?;
         }
-        tracing::info!(token = new.name, scopes = new.scopes, by = %maker.name, "a token is changed");
+        tracing::info!(token = new.name, scopes = new.scopes, by = %maker.name, "changing a token");
         self.replace(&token, new)
     }
 
-    /// Gives a token a new value, which is shown this once. The old one ceases.
+    /// Gives a token a new value, which is shown only this once. The old value becomes invalid.
     pub fn refresh_token(&self, maker: &Caller, id: &str) -> Result<(TokenInfo, String), ManageError> {
         let _changing = self.changing.lock();
         let token = self.own(maker, id)?;
@@ -169,7 +169,7 @@ impl Auth {
         let kind = TokenKind::named(&token.new.kind);
         let value = self.fresh_value(kind, form, &token.uuid);
         let new = NewToken { value: kept(kind, &value), ..token.new.clone() };
-        tracing::info!(token = new.name, by = %maker.name, "a token gets a new value");
+        tracing::info!(token = new.name, by = %maker.name, "replacing the value of a token");
         Ok((self.replace(&token, new)?, value))
     }
 
@@ -180,7 +180,7 @@ impl Auth {
         self.check_not_last_admin(&token)?;
         self.catalog.delete_token(token.id)?;
         self.change(|snapshot| snapshot.remove_token(&token));
-        tracing::info!(token = token.new.name, by = %maker.name, "a token was revoked");
+        tracing::info!(token = token.new.name, by = %maker.name, "token revoked");
         info(&token)
     }
 
@@ -189,7 +189,7 @@ impl Auth {
         found.ok_or_else(|| ManageError::Missing { what: WHAT, id: id.to_owned() })
     }
 
-    /// A token that `maker` may change.
+    /// Returns a token if `maker` may change it.
     fn own(&self, maker: &Caller, id: &str) -> Result<Token, ManageError> {
         let token = self.find(id)?;
         let scopes = scope::split(&token.new.scopes).unwrap_or_else(|_| vec![Scope::Admin]);
@@ -208,7 +208,7 @@ impl Auth {
         info(&changed)
     }
 
-    /// Nobody locks themselves out.
+    /// Refuses to remove the last valid admin token, so that administrators cannot lock themselves out.
     fn check_not_last_admin(&self, token: &Token) -> Result<(), ManageError> {
         let snapshot = self.snapshot.load();
         let is_admin = |known: &KnownToken| known.caller.scopes.contains(&Scope::Admin);
@@ -229,7 +229,7 @@ impl Auth {
         }
     }
 
-    /// Checks everything that can be wrong about a token.
+    /// Validates every field of a requested token.
     fn new_token(
         &self,
         maker: &Caller,
@@ -245,16 +245,16 @@ impl Auth {
         }
         let origins = request.origins.as_deref();
         if request.scopes.len() > LIST_MAX || origins.is_some_and(|origins| origins.len() > LIST_MAX) {
-            return invalid(format!("a token has at most {LIST_MAX} scopes, and as many origins"));
+            return invalid(format!("a token may have at most {LIST_MAX} scopes, and as many origins"));
         }
         if origins.is_some_and(<[String]>::is_empty) {
-            return invalid("a list of origins without one lets nobody use the token".to_owned());
+            return invalid("the list of origins is empty, so nobody could use the token".to_owned());
         }
         if request.rps == Some(0) {
-            return invalid("a rate is at least 1 request per second".to_owned());
+            return invalid("the rate limit must be at least 1 request per second".to_owned());
         }
         if request.expires_at.is_some_and(|at| at <= self.clock.now()) {
-            return invalid("the token would have expired already".to_owned());
+            return invalid("the expiry time of the token is in the past".to_owned());
         }
         may_grant(maker, &request.scopes)?;
         let origins = origins.map(|origins| origins.iter().map(|text| origin::parse(text)).collect());
@@ -283,7 +283,7 @@ fn may_grant(maker: &Caller, scopes: &[Scope]) -> Result<(), ManageError> {
     }
 }
 
-/// What is kept of a value: all of it only if signatures are to be checked with it.
+/// What the catalog stores of a value: the value itself only if it is needed to verify signatures.
 fn kept(kind: TokenKind, value: &str) -> TokenValue {
     TokenValue {
         hash: secret::hash(value),

@@ -1,30 +1,31 @@
-//! Rights in other words. Each contract declares the words that its clients have for rights, and how its tokens look;
-//! [`Auth`](super::Auth) is opened with all of them and knows no contract by name.
+//! The vocabulary of the contracts: the words that their clients use for scopes, and the format of their tokens. Each
+//! contract declares its own; [`Auth`](super::Auth) is opened with all of them and knows no contract by name.
 
 use super::scope::{Scope, ScopeError};
 use std::sync::Arc;
 
-/// The words of one contract.
+/// The vocabulary of one contract.
 #[derive(Debug)]
 pub struct Words {
-    /// What a role of a client, or a right of a key, means; `None` if it is not a word of the contract.
+    /// The scopes that a role of a client or key grants. `None` if the contract does not have this word.
     pub role: fn(&str) -> Option<Vec<Scope>>,
-    /// What a typed scope in a signed token means: its type, and its resource or nothing. `None` if it means nothing here.
+    /// The scopes that a typed scope in a signed token grants, from its type and its resource (empty if it has none).
+    /// `None` if it has no meaning here.
     pub claim: fn(&str, &str) -> Option<Vec<Scope>>,
-    /// How the contract's tokens look, if they do not look like ours.
+    /// The format of the contract's tokens, if it differs from Forebay's own.
     pub token: Option<&'static TokenForm>,
 }
 
-/// How the tokens of a contract look.
+/// The format of a contract's tokens.
 #[derive(Debug)]
 pub struct TokenForm {
-    /// What all of them begin with.
+    /// The prefix of all of them.
     pub prefix: &'static str,
-    /// What a token begins with, before its secret: from the daemon's id and the token's.
+    /// Returns what precedes the secret in a token, from the id of the daemon and the id of the token.
     pub begin: fn(&str, &str) -> String,
 }
 
-/// The words of every contract.
+/// The vocabularies of all contracts.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary(Arc<[&'static Words]>);
 
@@ -33,17 +34,17 @@ impl Vocabulary {
         Self(words.into_iter().collect())
     }
 
-    /// What a contract's word means.
+    /// The scopes that a word of a contract grants.
     pub(super) fn word(&self, role: &str) -> Option<Vec<Scope>> {
         self.0.iter().find_map(|words| (words.role)(role))
     }
 
-    /// What a role means. Forebay's own scopes are taken as well.
+    /// The scopes that a role grants. Forebay's own scopes are accepted as well.
     pub(super) fn role(&self, role: &str) -> Result<Vec<Scope>, ScopeError> {
         self.word(role).map_or_else(|| Ok(vec![role.parse()?]), Ok)
     }
 
-    /// What several roles, separated by blanks, mean together.
+    /// The scopes that several roles, separated by spaces, grant together.
     pub(super) fn roles(&self, roles: &str) -> Result<Vec<Scope>, ScopeError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for role in roles.split_ascii_whitespace() {
@@ -56,12 +57,12 @@ impl Vocabulary {
         Ok(scopes)
     }
 
-    /// What a typed scope in a signed token means: nothing if no contract has the word.
+    /// The scopes that a typed scope in a signed token grants: none if no contract knows the word.
     pub(super) fn claim(&self, kind: &str, resource: &str) -> Vec<Scope> {
         self.0.iter().find_map(|words| (words.claim)(kind, resource)).unwrap_or_default()
     }
 
-    /// The form of a token that begins so.
+    /// The format whose prefix this token has.
     pub(super) fn token_form(&self, token: &str) -> Option<&'static TokenForm> {
         self.0.iter().filter_map(|words| words.token).find(|form| token.starts_with(form.prefix))
     }

@@ -152,7 +152,7 @@ fn tokens_are_made_listed_refreshed_and_revoked() {
     assert_eq!(send(&refreshed), 403);
     let again = daemon.ask(&["token", "revoke", "page"]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(stderr(&again).contains("404: there is no token of the id or name \"page\""), "{again:?}");
+    assert!(stderr(&again).contains("404: no token has the id or name \"page\""), "{again:?}");
 
     let key = daemon.ask(&["token", "create", "k", "--kind", "api-key", "--scope", "ingest:*", "--json"]);
     assert!(json_of(&key)["token"].as_str().unwrap().starts_with("fbk_"), "{key:?}");
@@ -161,13 +161,13 @@ fn tokens_are_made_listed_refreshed_and_revoked() {
     assert!(stdout(&jwt).starts_with("eyJ"), "{jwt:?}");
     for (wrong, code, says) in [
         (&["token", "create", "x"][..], 2, "--scope"),
-        (&["token", "create", "x", "--scope", "all"], 1, "\"all\" is no scope"),
+        (&["token", "create", "x", "--scope", "all"], 1, "\"all\" is not a valid scope"),
         (
             &["token", "create", "x", "--scope", "admin", "--expires", "soon"],
             2,
             "expected a duration such as",
         ),
-        (&["token", "create", "k", "--scope", "admin"], 1, "already a token of the name"),
+        (&["token", "create", "k", "--scope", "admin"], 1, "already exists"),
     ] {
         let refused = daemon.ask(wrong);
         assert_eq!(refused.status.code(), Some(code), "{refused:?}");

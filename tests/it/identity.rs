@@ -330,7 +330,7 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
         (json!({}), 400, "missing field `name`"),
         (json!({"name": "n"}), 400, "missing field `scopes`"),
         (json!({"name": "n", "scopes": []}), 400, "needs a scope"),
-        (json!({"name": "n", "scopes": ["write:a"]}), 400, "\"write:a\" is no scope"),
+        (json!({"name": "n", "scopes": ["write:a"]}), 400, "\"write:a\" is not a valid scope"),
         (json!({"name": "n", "scopes": ["ingest:a/b"]}), 400, "ingest:a/b"),
         (json!({"name": "n", "scopes": ["ingest:a"], "kind": "king"}), 400, "kind: unknown variant `king`"),
         (json!({"name": "n", "scopes": ["ingest:a"], "colour": "red"}), 400, "unknown field `colour`"),
@@ -339,16 +339,16 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
         (
             json!({"name": "n", "scopes": ["ingest:a"], "expires_at": "2020-01-01T00:00:00Z"}),
             400,
-            "expired already",
+            "is in the past",
         ),
         (
             json!({"name": "n", "scopes": ["ingest:a"], "expires_in": u64::MAX}),
             400,
             "'expires_in' is too long",
         ),
-        (json!({"name": "n", "scopes": ["ingest:a"], "origins": ["x"]}), 400, "\"x\" is no origin"),
-        (json!({"name": "n", "scopes": ["ingest:a"], "kind": "jwt"}), 400, "needs an end"),
-        (json!({"name": "taken", "scopes": ["ingest:a"]}), 409, "already a token of the name \"taken\""),
+        (json!({"name": "n", "scopes": ["ingest:a"], "origins": ["x"]}), 400, "\"x\" is not a valid origin"),
+        (json!({"name": "n", "scopes": ["ingest:a"], "kind": "jwt"}), 400, "needs an expiry time"),
+        (json!({"name": "taken", "scopes": ["ingest:a"]}), 409, "token named \"taken\" already exists"),
         (json!([1]), 400, "the body"),
     ] {
         let refused = daemon.administer("POST", "/admin/v1/tokens", &body);
@@ -372,13 +372,13 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
     ] {
         let missing = daemon.administer(method, path, &Value::Null);
         assert_eq!(missing.status, 404, "{method} {path}: {}", missing.text());
-        assert!(missing.text().contains("of the id or name \\\"nobody\\\""), "{}", missing.text());
+        assert!(missing.text().contains("has the id or name \\\"nobody\\\""), "{}", missing.text());
     }
     let last = daemon.administer("DELETE", "/admin/v1/tokens/admin", &Value::Null);
     assert_eq!(last.status, 409, "{}", last.text());
     for (body, says) in [
         (json!({"name": "c", "roles": []}), "needs a role"),
-        (json!({"name": "c", "roles": ["King"]}), "\"King\" is no scope"),
+        (json!({"name": "c", "roles": ["King"]}), "\"King\" is not a valid scope"),
         (json!({"name": "", "roles": ["ManageStreams"]}), "the name of a client"),
     ] {
         let refused = daemon.administer("POST", "/admin/v1/clients", &body);
@@ -395,7 +395,7 @@ fn who_may_make_tokens_may_not_make_administrators() {
     assert_eq!(make(json!({"name": "a", "scopes": ["ingest:a"]})).status, 201);
     let refused = make(json!({"name": "b", "scopes": ["admin"]}));
     assert_eq!(refused.status, 403, "{}", refused.text());
-    assert!(refused.text().contains("only who has the scope admin may give it"), "{}", refused.text());
+    assert!(refused.text().contains("only a caller with the scope admin may grant it"), "{}", refused.text());
     let refresh = "/admin/v1/tokens/admin/refresh";
     assert_eq!(daemon.administer_as(&broker, "POST", refresh, &Value::Null).status, 403);
     assert_eq!(daemon.administer_as(&broker, "DELETE", "/admin/v1/tokens/a", &Value::Null).status, 204);

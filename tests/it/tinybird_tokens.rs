@@ -174,7 +174,7 @@ fn what_is_wrong_about_a_token_is_said() {
         ("name=x&scope=PIPES:READ:top", "PIPES:READ is for a feature that Forebay does not have"),
         ("name=x&scope=ingest:ev", "unknown scope"),
         ("name=x&scope=TOKENS&expiration_time=soon", "'expiration_time' must be the number of seconds"),
-        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=1", "expired already"),
+        ("name=x&scope=DATASOURCES:READ:ev&expiration_time=1", "is in the past"),
         ("name=x&scope=DATASOURCES:READ:ev&expiration_time=9223372036854775807", "out of range"),
         (
             "name=x&scope=TOKENS&expiration_time=4000000000",
