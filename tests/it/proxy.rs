@@ -215,9 +215,9 @@ fn bad_proxy_headers_are_refused_and_others_served() {
     let newer = [V2_SIGNATURE, b"\x31\x11\x00\x0c", &[0; 12]].concat();
     let short = [V2_SIGNATURE, b"\x21\x21\x00\x0c", &[0; 12]].concat();
     for (bytes, why) in [
-        (event("name=e", EVENT).as_bytes(), "begins with a PROXY header"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "begins with a PROXY header"),
-        (b"\x16\x03\x01\x02\x00", "begins with a PROXY header"),
+        (event("name=e", EVENT).as_bytes(), "start with a PROXY header"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "start with a PROXY header"),
+        (b"\x16\x03\x01\x02\x00", "start with a PROXY header"),
         (b"PROXY TCP4 192.0.2.7 10.0.0.1\r\n", "malformed"),
         (b"PROXY TCP4 192.0.2.777 10.0.0.1 1 2\r\n", "malformed"),
         (b"PROXY \xff\xff\xff\r\n", "malformed"),

@@ -266,7 +266,7 @@ fn what_cannot_be_served_stops_the_start_and_says_why() {
         (write("cut", pem("CERTIFICATE", &cut).as_bytes()), key, &["cut", "is malformed"]),
         (write("huge", &huge), pki.key(), &["too large"]),
         (cert.clone(), write("other-key", other.key.as_bytes()), &["is not the key of the certificate"]),
-        (cert, write("encrypted", encrypted.as_bytes()), &["the key in it is encrypted"]),
+        (cert, write("encrypted", encrypted.as_bytes()), &["the private key is encrypted"]),
     ];
     for (cert, key, parts) in cases {
         refused(&format!("[tls]\ncert = {cert:?}\nkey = {key:?}"), parts);

@@ -1,4 +1,4 @@
-//! The certificate chain and its key, read from PEM files.
+//! Reads the certificate chain and its private key from PEM files and checks that they match.
 
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -9,22 +9,22 @@ use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error as RustlsError, InconsistentKeys};
 
-/// A file of certificates is a few KiB; something else must not be read whole.
+/// A certificate file is a few KiB. The limit keeps a wrong path from being read into memory whole.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Where certificate and key are.
+/// The paths of the certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain in PEM, the server's own certificate first.
     pub cert: PathBuf,
-    /// Its private key in PEM, not encrypted.
+    /// The private key in PEM, not encrypted.
     pub key: PathBuf,
 }
 
-/// Why a certificate cannot be used.
+/// Why a certificate cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("{}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Read {
         path: PathBuf,
         #[source]
@@ -36,10 +36,10 @@ pub enum CertificateError {
     Mismatch(CertificateFiles),
 }
 
-/// A certificate that can be served, and until when it is valid.
+/// A certificate that can be served, and its expiry time.
 pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
-    /// Seconds since 1970, if the certificate says it in a way that is understood.
+    /// Seconds since 1970. `None` if the expiry time in the certificate cannot be parsed.
     pub not_after: Option<i64>,
 }
 
@@ -51,7 +51,7 @@ impl CertificateFiles {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let chain = chain.map_err(|error| unusable(&self.cert, in_words(&error)))?;
         let Some(leaf) = chain.first() else {
-            return Err(unusable(&self.cert, "there is no certificate in PEM in it".to_owned()));
+            return Err(unusable(&self.cert, "it has no certificate in PEM format".to_owned()));
         };
         let not_after = not_after(leaf);
         let text = read(&self.key)?;
@@ -60,9 +60,9 @@ impl CertificateFiles {
             Err(pem::Error::NoItemsFound) => {
                 let encrypted = memchr::memmem::find(&text, b"ENCRYPTED PRIVATE KEY").is_some();
                 let reason = if encrypted {
-                    "the key in it is encrypted"
+                    "the private key is encrypted; store it without a passphrase"
                 } else {
-                    "there is no private key in PEM in it"
+                    "it has no private key in PEM format"
                 };
                 return Err(unusable(&self.key, reason.to_owned()));
             }
@@ -74,7 +74,7 @@ impl CertificateFiles {
                 Err(CertificateError::Mismatch(self.clone()))
             }
             Err(RustlsError::InvalidCertificate(_)) => {
-                Err(unusable(&self.cert, "the certificate in it is malformed".to_owned()))
+                Err(unusable(&self.cert, "the certificate is malformed".to_owned()))
             }
             Err(error) => Err(unusable(&self.key, error.to_string())),
         }
@@ -87,7 +87,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        let reason = "it is too large to be a certificate or a key".to_owned();
+        let reason = "the file is too large to be a certificate or a key".to_owned();
         return Err(CertificateError::Unusable { path: path.into(), reason });
     }
     Ok(text)
@@ -95,9 +95,9 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 
 fn in_words(error: &pem::Error) -> String {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM section in it has no end".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a PEM section in it has a bad first line".to_owned(),
-        pem::Error::Base64Decode(_) => "a PEM section in it is not base64".to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "a PEM section has no end line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a PEM section has an invalid first line".to_owned(),
+        pem::Error::Base64Decode(_) => "a PEM section is not base64".to_owned(),
         error => error.to_string(),
     }
 }
@@ -108,7 +108,7 @@ const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The end of a certificate's validity (RFC 5280, 4.1): the second time in the fifth field of its first part.
+/// The expiry time of a certificate (RFC 5280, 4.1): the second time in the fifth field of its first part.
 fn not_after(der: &[u8]) -> Option<i64> {
     let (_, certificate, _) = element(der, SEQUENCE)?;
     let (_, signed, _) = element(certificate, SEQUENCE)?;
@@ -121,7 +121,7 @@ fn not_after(der: &[u8]) -> Option<i64> {
     let (tag, time, _) = any_element(rest)?;
     let text = std::str::from_utf8(time).ok()?.strip_suffix('Z')?;
     let text = match tag {
-        // Two digits of the year: 1950 to 2049.
+        // The year has two digits: 1950 to 2049.
         UTC_TIME => format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }),
         GENERALIZED_TIME => text.to_owned(),
         _ => return None,
@@ -130,7 +130,7 @@ fn not_after(der: &[u8]) -> Option<i64> {
     Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
-/// The first element of some DER if it has this tag, its content, and what follows it.
+/// Splits off the first DER element, if it has this tag: tag, content, and the rest.
 fn element(der: &[u8], expected: u8) -> Option<(u8, &[u8], &[u8])> {
     any_element(der).filter(|(tag, ..)| *tag == expected)
 }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_end_of_validity_is_read() {
-        // Two digits of the year until 2049, four from then on.
+        // The year has two digits until 2049, and four from then on.
         for (year, seconds) in [(2026, 1_770_076_800), (2049, 2_495_923_200), (2051, 2_558_995_200)] {
             assert_eq!(not_after(certificate(year).der()), Some(seconds), "{year}");
         }

@@ -1,5 +1,5 @@
-//! One connection, from its first byte to knowing who speaks which HTTP: the PROXY header, the TLS handshake, the
-//! first bytes of HTTP. Then it is served.
+//! Opens one connection: reads the PROXY header, runs the TLS handshake, if configured, and detects the HTTP version
+//! from the first bytes. Then hands the connection to [`http1`] or [`http2`].
 
 use super::proxies::{self, Header};
 use super::refuse::{close, plain_answer};
@@ -14,23 +14,23 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Read at once before it is known which HTTP it is.
+/// The size of a read before the HTTP version is known.
 const FIRST_READ_BYTES: usize = 16 * 1024;
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A connection whose client is known, and which HTTP it speaks.
+/// A connection whose client and HTTP version are known.
 pub(super) struct Opened {
     pub(super) socket: Socket,
     pub(super) http2: bool,
     pub(super) client: SocketAddr,
 }
 
-/// Why a connection did not come so far.
+/// Why a connection could not be opened.
 pub(super) enum Unopened {
     /// Closed, by the client or by the network.
     Closed(io::Error),
-    /// It begins with what cannot be, and is told so.
+    /// Its first bytes are invalid; the client is sent the reason.
     Refused(TcpStream, &'static str),
     /// The TLS handshake failed; the client has been sent an alert.
     Handshake(TcpStream, io::Error),
@@ -70,7 +70,7 @@ pub(super) async fn serve<H: Handler>(
             close(stream).await?;
             Err(error)
         }
-        // Too slow even for its first bytes, or no longer wanted.
+        // Timed out before the first request, or draining.
         None => {
             if signal.is(Phase::Handshake) && signal.told() == TIMED_OUT {
                 handler.handshake_failed();
@@ -80,7 +80,7 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
-/// Reads as much as it takes to know what the connection is.
+/// Reads until the client and the HTTP version are known.
 pub(super) async fn open(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -130,7 +130,7 @@ pub(super) async fn open(
         return Err(Unopened::Refused(stream, UNASKED_HEADER));
     }
     if first.first() == Some(&TLS_HANDSHAKE) {
-        return Err(Unopened::Refused(stream, "this port is spoken to without TLS: use http://"));
+        return Err(Unopened::Refused(stream, "this port does not use TLS: use http://"));
     }
     let http2 = first.starts_with(http2::PREFACE);
     if http2 {
@@ -142,21 +142,21 @@ pub(super) async fn open(
     Ok(Opened { socket: Socket::Plain(Begun { first, stream }), http2, client })
 }
 
-/// From the first byte on, however many reads it takes.
+/// Starts the header timeout at the first byte; later reads do not restart it.
 fn begin_head(signal: &Signal) {
     if signal.is(Phase::Idle) {
         signal.enter(Phase::Head);
     }
 }
 
-const UNASKED_HEADER: &str = "PROXY headers are taken from trusted proxies only";
+const UNASKED_HEADER: &str = "PROXY headers are accepted from trusted proxies only";
 
 fn not_tls(first: &[u8]) -> &'static str {
-    if proxies::is_header(first) { UNASKED_HEADER } else { "this port speaks TLS: use https://" }
+    if proxies::is_header(first) { UNASKED_HEADER } else { "this port requires TLS: use https://" }
 }
 
 async fn read(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<()> {
-    // A connection that says nothing costs no buffer.
+    // A silent connection allocates no buffer.
     stream.readable().await?;
     first.reserve(FIRST_READ_BYTES);
     match stream.read_buf(first).await? {

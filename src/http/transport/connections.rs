@@ -1,4 +1,4 @@
-//! The open connections of one listener: accepted up to a number, looked at a few times a second, told to finish.
+//! The open connections of one listener: accepts up to a limit, checks timeouts a few times a second, and drains.
 
 use super::connection;
 use super::refuse::Refusals;
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-/// Pause after the process ran out of file descriptors.
+/// Pause after a failed accept, such as when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Connections {
     options: Arc<Options>,
-    /// How often the sweeper has looked: the clock by which connections are late.
+    /// The number of sweeps so far: the clock that timeouts are measured with.
     sweeps: Arc<AtomicU64>,
     open: Mutex<HashMap<u64, Arc<Signal>>>,
     closed: Notify,
@@ -80,18 +80,18 @@ impl Connections {
             open.insert(id, Arc::clone(&signal));
             handler.connections(open.len());
         }
-        // Drops on a panic too: a connection must not stay counted.
+        // Runs on a panic too, so that the connection does not stay counted.
         let counted = Open { id, connections: Arc::clone(self), handler: Arc::clone(handler) };
         let options = Arc::clone(&self.options);
         tokio::spawn(async move {
             let handler = Arc::clone(&counted.handler);
             if let Err(error) = connection::serve(stream, peer, options, signal, handler).await {
-                tracing::debug!(%error, %peer, "connection ended");
+                tracing::debug!(%error, %peer, "connection failed");
             }
         });
     }
 
-    /// Tells connections that have been idle, or have been shaking hands or sending a head, for too long.
+    /// Times out connections that have been idle, in the TLS handshake, or sending a request head for too long.
     async fn sweep(self: Arc<Self>) {
         let Options { header_timeout, idle_timeout, .. } = *self.options;
         let handshake_timeout = self.options.tls.as_ref().map_or(header_timeout, |tls| tls.handshake_timeout);
@@ -116,8 +116,8 @@ impl Connections {
         }
     }
 
-    /// Stops accepting, lets requests under way finish, and closes what is idle. Returns whether all connections
-    /// were gone by the deadline.
+    /// Stops accepting, lets running requests finish, and closes idle connections. Returns whether all connections
+    /// were closed by the deadline.
     pub(super) async fn drain(&self, deadline: Instant) -> bool {
         self.draining.send_replace(true);
         loop {
@@ -138,7 +138,7 @@ impl Connections {
     }
 }
 
-/// An open connection's place in the list.
+/// The entry of an open connection in the list, removed on drop.
 struct Open<H: Handler> {
     id: u64,
     connections: Arc<Connections>,

@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.
+//! Serves an HTTP/1 connection.
 
 use super::refuse::{close, plain_answer};
 use super::signal::{Active, DRAIN, Phase, RUN, Signal, TIMED_OUT};
@@ -41,9 +41,9 @@ pub(super) async fn serve<H: Handler>(
     ended.map(drop)
 }
 
-/// How a connection came to its end.
+/// How a connection ended.
 enum Ended {
-    /// Answered what was under way, then closed.
+    /// Answered the running request, then closed for the drain.
     Drained,
     Otherwise,
 }
@@ -82,7 +82,7 @@ async fn answer_requests<H: Handler>(
             Ok(Ok(())) if heard == DRAIN => return Ok(Ended::Drained),
             Ok(Err(error)) => {
                 if error.is_parse() {
-                    // It was answered by hyper.
+                    // hyper has already answered it.
                     let status = if error.is_parse_too_large() { 431 } else { 400 };
                     handler.turned_away(Kind::Malformed, status);
                 }
@@ -92,7 +92,7 @@ async fn answer_requests<H: Handler>(
                 heard = DRAIN;
                 connection.as_mut().graceful_shutdown();
             }
-            // A request came at the last moment.
+            // A request arrived just as the timeout fired.
             Err(_) if signal.is(Phase::Busy) => signal.forget_time_out(),
             Ok(Ok(())) | Err(_) => return Ok(Ended::Otherwise),
         }

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2.
+//! Serves an HTTP/2 connection.
 
 use super::signal::{Active, Phase, Signal};
 use super::socket::Io;
@@ -15,11 +15,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a client of HTTP/2 sends first.
+/// The first bytes that an HTTP/2 client sends.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Header fields of a request, as many as HTTP/1.1 may have here.
+/// The most header fields of a request; the same limit as for HTTP/1.1.
 const HEADERS_MAX: usize = 100;
-/// How long a connection may take to finish after it was told to.
+/// How long a connection may take to finish after GOAWAY.
 const GOODBYE_MAX: Duration = Duration::from_mins(1);
 const GOODBYE_LOOK: Duration = Duration::from_secs(1);
 
@@ -60,8 +60,8 @@ pub(super) async fn serve<H: Handler>(
     if let Some(ended) = signal.unless_told(connection.as_mut()).await {
         return ended.map_err(io::Error::other);
     }
-    // Idle for too long, or draining: GOAWAY, finish the streams under way and take no more. A peer that does not go
-    // along is left: after two looks at which nothing was under way, or at last.
+    // Idle for too long, or draining: send GOAWAY, finish the open streams and accept no more. A peer that does not
+    // close the connection is cut off: once two checks in a row find it idle, or at the deadline.
     connection.as_mut().graceful_shutdown();
     let deadline = Instant::now() + GOODBYE_MAX;
     let mut was_idle = false;

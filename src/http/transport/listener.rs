@@ -1,4 +1,4 @@
-//! A listener from bind to drain.
+//! A listener, from bind to drain.
 
 use super::connections::Connections;
 use super::{Handler, Options};
@@ -9,10 +9,10 @@ use std::time::Instant;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// A listener that accepts.
+/// A listener that accepts connections.
 pub struct Listener {
     pub address: SocketAddr,
     connections: Arc<Connections>,
@@ -20,7 +20,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address. Nothing is accepted before [`Listener::start`].
+    /// Binds the address. Connections are accepted only after [`Listener::start`].
     pub fn bind(address: SocketAddr) -> Result<TcpListener, IoError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let listener = socket.and_then(|socket| {
@@ -42,12 +42,12 @@ impl Listener {
         Ok(Self { address, connections, accepting })
     }
 
-    /// Open connections.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.connections.count()
     }
 
-    /// Stops accepting and waits for the requests under way. Returns whether all were answered by the deadline.
+    /// Stops accepting and waits for running requests. Returns whether all were answered by the deadline.
     pub async fn drain(self, deadline: Instant) -> bool {
         let drained = self.connections.drain(deadline).await;
         self.accepting.abort();

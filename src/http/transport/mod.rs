@@ -1,8 +1,8 @@
-//! The transport: listeners and their connections, from accept to drain. It knows HTTP/1.1 from HTTP/2 and bounds
-//! connections in number and time; what a request asks for is the [`Handler`]'s business.
+//! The transport: listeners and their connections, from accept to drain. It serves HTTP/1.1 and HTTP/2 and limits the
+//! number of connections and the time of each phase. Requests are left to the [`Handler`].
 //!
-//! Timers cost more than a small request does, so a request arms none: each connection notes what it is doing
-//! ([`signal`]), and one task looks at all of them a few times a second ([`connections`]).
+//! A timer costs more than a small request, so requests use none: each connection records what it is doing
+//! ([`signal`]), and one task checks all of them a few times a second ([`connections`]).
 
 mod certificate;
 mod connection;
@@ -38,29 +38,29 @@ pub trait Handler: Send + Sync + 'static {
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 
-    /// Told of what was refused before there was a request: a connection too many, a head that was late or is none.
+    /// Called for each refusal without a request: too many connections, or a request head that is late or invalid.
     fn turned_away(&self, _kind: Kind, _status: u16) {}
 
-    /// Told of a TLS handshake that failed or took too long.
+    /// Called when a TLS handshake fails or times out.
     fn handshake_failed(&self) {}
 
-    /// Told how many connections are open, when it changes.
+    /// Called with the number of open connections whenever it changes.
     fn connections(&self, _open: usize) {}
 }
 
-/// What the connections of a listener are held to.
+/// The limits and settings of a listener's connections.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub connections_max: usize,
-    /// Requests of one HTTP/2 connection at a time.
+    /// Concurrent requests per HTTP/2 connection.
     pub streams_max: u32,
-    /// Bytes of a request's head.
+    /// The largest request head, in bytes.
     pub head_max: usize,
     /// From a request's first byte to the end of its head.
     pub header_timeout: Duration,
     /// A connection without a request is closed after this long.
     pub idle_timeout: Duration,
-    /// With it, nothing but TLS is spoken.
+    /// If set, the listener accepts TLS only.
     pub tls: Option<Arc<Tls>>,
     pub proxies: Proxies,
 }

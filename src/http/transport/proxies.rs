@@ -1,17 +1,18 @@
-//! Whose word is taken for where a client is: the proxies that the configuration names, and nobody else. They say it
-//! in a PROXY header before everything else ([`header`]), or in `X-Forwarded-For` or `X-Real-IP` with each request.
+//! The client address behind a proxy. Only the proxies named in the configuration are trusted. They send the address
+//! in a PROXY header at the start of the connection ([`header`]), or in `X-Forwarded-For` or `X-Real-IP` with each
+//! request.
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use ppp::{v1, v2};
 use std::net::{IpAddr, SocketAddr};
 
-/// The longest header of version 1, with its line end.
+/// The longest version 1 header, including its line end.
 const V1_BYTES_MAX: usize = 107;
 const V1_PREFIX: &[u8] = b"PROXY ";
-/// Signature, version, family and length of version 2.
+/// The fixed part of a version 2 header: signature, version, family and length.
 const V2_FIXED_BYTES: usize = 16;
-/// The longest header of version 2 that is taken: the addresses, and room for what proxies add to them.
+/// The longest version 2 header that is accepted: the addresses, and room for the extensions that proxies add.
 const V2_BYTES_MAX: usize = 4096;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,7 +23,7 @@ static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub struct Proxies {
     /// Their addresses.
     pub trusted: Vec<IpNet>,
-    /// Whether their connections begin with a PROXY header.
+    /// Whether their connections start with a PROXY header.
     pub protocol: bool,
 }
 
@@ -31,9 +32,10 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Where a request that came through a trusted proxy was made: the last address in `X-Forwarded-For` that is not
-    /// a trusted proxy's itself. What stands before it anybody may have written. Without that header, the address in
-    /// `X-Real-IP`: not before it, since a proxy that writes the one may hand on what the client wrote into the other.
+    /// Returns the client of a request that came through a trusted proxy: the last address in `X-Forwarded-For` that is
+    /// not itself a trusted proxy. Addresses before it may be forged by the client. Without that header, it is the
+    /// address in `X-Real-IP`. That comes second, since a proxy that sets `X-Forwarded-For` may pass on the client's
+    /// own `X-Real-IP`.
     pub fn forwarded_for(&self, headers: &HeaderMap, proxy: SocketAddr) -> SocketAddr {
         if !headers.contains_key(&FORWARDED_FOR) {
             let told = headers.get_all(&REAL_IP).iter().next_back().and_then(|field| field.to_str().ok());
@@ -55,29 +57,29 @@ impl Proxies {
     }
 }
 
-/// An address as proxies write it: alone, in brackets, or with a port.
+/// Parses an address as proxies write it: plain, in brackets, or with a port.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let alone = bare.parse().map(|ip| SocketAddr::new(ip, 0));
     alone.or_else(|_| text.parse()).ok().map(canonical)
 }
 
-/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
+/// Converts an IPv4-mapped IPv6 address to IPv4.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// What the first bytes of a connection are, where a PROXY header is expected.
+/// The result of parsing the first bytes of a connection that must start with a PROXY header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Header {
     /// More bytes are needed.
     Partial,
-    /// So many bytes, saying that this is the client; `None` if the proxy speaks for itself.
+    /// The length of the header, and the client address. `None` if the proxy opened the connection for itself.
     Whole(usize, Option<SocketAddr>),
     Bad(&'static str),
 }
 
-/// Whether this is the beginning of a PROXY header.
+/// Returns whether these bytes start a PROXY header.
 pub(super) fn is_header(first: &[u8]) -> bool {
     first.starts_with(V1_PREFIX) || first.starts_with(v2::PROTOCOL_PREFIX)
 }
@@ -88,13 +90,13 @@ pub fn header(first: &[u8]) -> Header {
         return version_2(first);
     }
     if !begins(V1_PREFIX) {
-        return Header::Bad("a connection from this proxy begins with a PROXY header");
+        return Header::Bad("a connection from this proxy must start with a PROXY header");
     }
     let line = first.get(..V1_BYTES_MAX).unwrap_or(first);
     match memchr::memmem::find(line, b"\r\n") {
         Some(end) => version_1(&first[..end + 2]),
         None if first.len() < V1_BYTES_MAX => Header::Partial,
-        None => Header::Bad("the PROXY header has no end"),
+        None => Header::Bad("the PROXY header has no line end"),
     }
 }
 
@@ -124,7 +126,7 @@ fn version_2(first: &[u8]) -> Header {
     let Ok(header) = v2::Header::try_from(whole) else {
         return Header::Bad("the PROXY header is malformed");
     };
-    // Under LOCAL the addresses mean nothing: the proxy looks whether anybody is there.
+    // With LOCAL the addresses are meaningless: it is a health check by the proxy.
     let client = match (header.command, header.addresses) {
         (v2::Command::Proxy, v2::Addresses::IPv4(v2::IPv4 { source_address, source_port, .. })) => {
             Some((source_address.into(), source_port))
@@ -153,7 +155,7 @@ mod tests {
             (&[], "10.0.0.1:5000"),
             (&[""], "10.0.0.1:5000"),
             (&["192.0.2.7"], "192.0.2.7:0"),
-            // Everything before it the client may have sent itself.
+            // The client may have forged everything before it.
             (&["1.1.1.1, 192.0.2.7"], "192.0.2.7:0"),
             (&["1.1.1.1", "192.0.2.7"], "192.0.2.7:0"),
             (&["192.0.2.7, 10.1.2.3"], "192.0.2.7:0"),
@@ -181,7 +183,7 @@ mod tests {
         let proxy: SocketAddr = "10.0.0.1:5000".parse().unwrap();
         let cases: [(&[(&HeaderName, &str)], &str); 5] = [
             (&[(&REAL_IP, "192.0.2.7")], "192.0.2.7:0"),
-            // The last one is the proxy's.
+            // The last one was set by the proxy.
             (&[(&REAL_IP, "1.1.1.1"), (&REAL_IP, "[2001:db8::7]:4711")], "[2001:db8::7]:4711"),
             (&[(&REAL_IP, "somebody")], "10.0.0.1:5000"),
             (&[(&REAL_IP, "1.1.1.1"), (&FORWARDED_FOR, "192.0.2.7")], "192.0.2.7:0"),
@@ -246,7 +248,7 @@ mod tests {
         for bytes in cases {
             assert!(matches!(header(bytes), Header::Bad(_)), "{bytes:?}");
         }
-        // Its length alone says that it is too long.
+        // The length field alone shows that it is too long.
         let huge = of_version_2(0x21, 0x11, &IPV4, 60_000);
         assert!(matches!(header(&huge[..V2_FIXED_BYTES]), Header::Bad(_)));
     }

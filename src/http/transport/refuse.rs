@@ -1,5 +1,5 @@
-//! What is said outside of hyper: one connection too many, what is no HTTP, a head that did not come; and closing without
-//! cutting it off.
+//! Responses sent without hyper: for too many connections, for bytes that are not HTTP, for a request head that timed
+//! out. Closes connections so that the client can still read the response.
 
 use super::connection::{Opened, open};
 use super::{Options, signal::Signal};
@@ -11,22 +11,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Connections too many that are told so in any second; beyond it they are closed at once.
+/// The most excess connections that get a response in any second. Others are closed at once.
 const REFUSALS_MAX: usize = 256;
 const REFUSAL_KEEPS: Duration = Duration::from_secs(1);
-/// What such a connection gets to say who it is, its TLS handshake included.
+/// The time that an excess connection has to open, including the TLS handshake.
 const REFUSAL_OPEN_MAX: Duration = Duration::from_secs(2);
-/// A closed connection is listened to for this long, and for this many bytes.
+/// After closing, the connection is read for this long, and up to this many bytes.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 
-/// To a client of HTTP/2: no settings, and GOAWAY (RFC 9113, 6.8) that took no stream, with `REFUSED_STREAM`. All it
-/// sent may be sent again.
+/// For HTTP/2 clients: empty SETTINGS, then GOAWAY (RFC 9113, 6.8) with `REFUSED_STREAM` and no accepted stream. The
+/// client may retry everything it sent.
 const HTTP2_TOO_MANY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x1c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x07too many connections";
 
-/// The connections too many that are being told so. It costs a handshake and some bytes each, so there are never more
-/// than a few hundred of them, nor in a second.
+/// The excess connections that are being refused. Each costs a handshake and some bytes, so there are never more than
+/// a few hundred at a time or per second.
 pub(super) struct Refusals(Arc<Semaphore>);
 
 impl Default for Refusals {
@@ -47,7 +47,7 @@ impl Refusals {
         let options = Arc::clone(options);
         tokio::spawn(async move {
             let refused = too_many(stream, peer, &options, &signal);
-            // The client may be gone already; there is nothing to be done about it.
+            // The client may already be gone, so errors are ignored.
             drop(tokio::join!(refused, tokio::time::sleep(REFUSAL_KEEPS)));
             drop(permit);
         });
@@ -67,7 +67,7 @@ async fn too_many(stream: TcpStream, peer: SocketAddr, options: &Options, signal
     close(socket.into_stream()).await
 }
 
-/// A whole answer of HTTP/1.1 that ends the connection.
+/// A complete HTTP/1.1 response that ends the connection.
 pub(super) fn plain_answer(status: &str, error: &str, headers: &str) -> Vec<u8> {
     let body = serde_json::json!({ "error": error }).to_string();
     let len = body.len();
@@ -77,8 +77,8 @@ pub(super) fn plain_answer(status: &str, error: &str, headers: &str) -> Vec<u8> 
     .into_bytes()
 }
 
-/// Closes a connection without cutting off the answer: a client that is still sending must be listened to for a
-/// while, or the reset that it gets overtakes the answer.
+/// Closes a connection without losing the response. If the client is still sending, its data must be read for a while;
+/// otherwise it gets a reset that overtakes the response.
 pub(super) async fn close(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut sink = vec![0; 64 * 1024];
@@ -90,7 +90,7 @@ pub(super) async fn close(mut stream: TcpStream) -> io::Result<()> {
             left -= read;
         }
     };
-    // However it ends, the connection is over.
+    // The connection is closed either way.
     drop(tokio::time::timeout(LINGER_MAX, listen).await);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What a connection is doing, and what it is told. Timers cost more than a small request does, so there is none for
-//! each: a connection notes its phase, and whoever looks at all of them tells those that are late.
+//! The phase of a connection, and the commands sent to it. A timer costs more than a small request, so connections have
+//! none: each records its phase, and one task checks all of them and signals those that are late.
 
 use futures_util::task::AtomicWaker;
 use std::future::poll_fn;
@@ -8,19 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-/// What a connection is told.
+/// The commands to a connection.
 pub(super) const RUN: u8 = 0;
 pub(super) const TIMED_OUT: u8 = 1;
 pub(super) const DRAIN: u8 = 2;
 
-/// What a connection does. Two bits of [`Signal::phase`].
+/// What a connection is doing. Two bits of [`Signal::phase`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Waiting for a request.
     Idle = 0,
-    /// A part of a request's head has come.
+    /// Receiving a request head.
     Head = 1,
-    /// Answering.
+    /// Answering a request.
     Busy = 2,
     /// In the TLS handshake.
     Handshake = 3,
@@ -29,16 +29,16 @@ pub(super) enum Phase {
 const PHASE_BITS: u32 = 2;
 const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
-/// One connection, between its own task and the one that watches over all.
+/// The state that a connection's own task shares with the task that checks all connections.
 pub(super) struct Signal {
     /// [`RUN`], [`TIMED_OUT`] or [`DRAIN`].
     told: AtomicU8,
     waker: AtomicWaker,
-    /// The clock when the phase began, and the phase in the lowest bits.
+    /// The clock reading when the phase began, with the phase in the lowest bits.
     phase: AtomicU64,
     /// Requests being answered.
     active: AtomicU32,
-    /// How often connections have been looked at: the clock by which they are late.
+    /// The number of checks so far: the clock that timeouts are measured with.
     clock: Arc<AtomicU64>,
 }
 
@@ -73,7 +73,7 @@ impl Signal {
         self.phase.load(Ordering::Relaxed) & PHASE_MASK == phase as u64
     }
 
-    /// How long the connection has been in its phase, in ticks of the clock, if it is `phase`.
+    /// How long the connection has been in `phase`, in ticks of the clock. `None` if it is in another phase.
     pub(super) fn ticks_in(&self, phase: Phase) -> Option<u64> {
         let noted = self.phase.load(Ordering::Relaxed);
         let now = self.clock.load(Ordering::Relaxed);
@@ -81,11 +81,11 @@ impl Signal {
     }
 
     pub(super) fn forget_time_out(&self) {
-        // If it was told to drain meanwhile, that stands.
+        // A drain command that arrived meanwhile stays in force.
         let _stood = self.told.compare_exchange(TIMED_OUT, RUN, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Ends when the connection is told something new.
+    /// Ready when the connection has a command other than `heard`.
     pub(super) fn poll_told(&self, context: &Context<'_>, heard: u8) -> Poll<u8> {
         self.waker.register(context.waker());
         match self.told() {
@@ -94,7 +94,7 @@ impl Signal {
         }
     }
 
-    /// What comes of the work, or `None` if the connection is told something before.
+    /// Runs the work to its end, or returns `None` if a command to the connection arrives first.
     pub(super) async fn unless_told<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         let both = poll_fn(|context| {
@@ -107,13 +107,13 @@ impl Signal {
     }
 }
 
-/// Marks a request as being answered while it lives.
+/// Marks a request as running until it is dropped.
 pub(super) struct Active(Arc<Signal>);
 
 impl Active {
     pub(super) fn new(signal: &Arc<Signal>) -> Self {
         if signal.active.fetch_add(1, Ordering::Relaxed) == 0 {
-            // Without looking at the clock: a request under way has no deadline here.
+            // The clock is not read: a running request has no deadline here.
             signal.phase.store(Phase::Busy as u64, Ordering::Relaxed);
         }
         Self(Arc::clone(signal))

@@ -1,5 +1,5 @@
-//! Sockets: plain or under TLS, with the bytes that were read before it was known what they are; and the socket as
-//! hyper sees it, which notes when a request begins.
+//! Sockets: plain or TLS, with the bytes that were read to detect the protocol; and the wrapper that hyper uses, which
+//! records when a request begins.
 
 use super::signal::{Phase, Signal};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A TCP connection whose first bytes were read already.
+/// A TCP connection whose first bytes have already been read.
 pub(super) struct Begun {
     pub(super) first: Bytes,
     pub(super) stream: TcpStream,
@@ -30,7 +30,7 @@ impl AsyncRead for Begun {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
         let len = self.first.len().min(buffer.remaining());
-        // Split off, and not advanced over: what is used up must not keep its buffer.
+        // Split off rather than advanced, so that the buffer is freed once it is used up.
         buffer.put_slice(&self.first.split_to(len));
         Poll::Ready(Ok(()))
     }
@@ -66,14 +66,14 @@ impl AsyncWrite for Begun {
     }
 }
 
-/// A connection that HTTP can be spoken over.
+/// A connection that is ready for HTTP.
 pub(super) enum Socket {
     Plain(Begun),
     Tls(Box<TlsStream<Begun>>),
 }
 
 impl Socket {
-    /// The connection below, to be listened to for a while before it is closed.
+    /// The underlying TCP connection, which is read for a while before it is closed.
     pub(super) fn into_stream(self) -> TcpStream {
         match self {
             Self::Plain(begun) => begun.stream,
@@ -82,7 +82,7 @@ impl Socket {
     }
 }
 
-/// The same for both kinds of socket.
+/// Applies the same expression to either kind of socket.
 macro_rules! either {
     ($socket:expr, $inner:ident => $work:expr) => {
         match $socket.get_mut() {
@@ -131,14 +131,14 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Where hyper's end of a socket puts it when it is done with it.
+/// Where [`Io`] puts the socket when hyper drops it.
 pub(super) type Returned = Arc<Mutex<Option<Socket>>>;
 
-/// A socket as hyper sees it.
+/// The socket that hyper reads and writes.
 pub(super) struct Io {
-    /// There until it is given back.
+    /// Present until it is handed back.
     inner: Option<TokioIo<Socket>>,
-    /// In HTTP/2 bytes come without a request too; its heads are bounded by the idle timeout.
+    /// Not set for HTTP/2, where bytes also arrive without a request; the idle timeout limits its heads.
     notes_heads: bool,
     signal: Arc<Signal>,
     returned: Returned,

@@ -1,5 +1,5 @@
-//! TLS: which certificate is served, and reading it again when it changes. A certificate that cannot be used never
-//! replaces one that can.
+//! TLS: the certificate that is served, and its reload when the files change. A certificate that cannot be loaded never
+//! replaces one that works.
 
 use super::certificate::{Certificate, CertificateError, CertificateFiles};
 use arc_swap::ArcSwap;
@@ -16,36 +16,36 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// Offered by ALPN, the better one first.
+/// Offered by ALPN, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the TLS listeners share.
+/// The TLS state that all TLS listeners share.
 pub struct Tls {
     acceptor: TlsAcceptor,
     served: Arc<Served>,
     files: Mutex<Watched>,
-    /// The files hold what cannot be served.
+    /// The files on disk cannot be loaded.
     stale: AtomicBool,
-    /// From a connection's first moment to the end of its handshake.
+    /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
 }
 
-/// The certificate of the day.
+/// The certificate now in use.
 struct Served {
     key: ArcSwap<CertifiedKey>,
     not_after: AtomicI64,
 }
 
-/// The files, and how they were when they were last read.
+/// The files, and their metadata when they were last read.
 struct Watched {
     files: CertificateFiles,
     seen: [Option<Seen>; 2],
 }
 
-/// What tells that a file was written or replaced.
+/// The metadata that shows whether a file was written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     modified: Option<SystemTime>,
@@ -67,7 +67,7 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&served) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        // Clients that come back save a round of the handshake, without a table of sessions here.
+        // Session tickets save returning clients a round trip, without a session table here.
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -82,44 +82,44 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Until when the certificate is valid, in seconds since 1970; `i64::MAX` if it does not say.
+    /// The expiry time of the certificate, in seconds since 1970; `i64::MAX` if it is unknown.
     pub fn not_after(&self) -> i64 {
         self.served.not_after.load(Ordering::Relaxed)
     }
 
-    /// Whether the files hold a certificate that cannot be used, so that the one from before is served.
+    /// Returns whether the files cannot be loaded, so that the previous certificate is still served.
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Relaxed)
     }
 
-    /// Takes a certificate from these files from now on. Connections that are open keep the one they have.
+    /// Loads the certificate from these files for new connections. Open connections keep the one they have.
     pub fn reload(&self, files: CertificateFiles) {
         let mut watched = self.files.lock();
-        // Before the reading: what is written meanwhile is read again.
+        // Before reading, so that a write during the read triggers another reload.
         watched.seen = seen(&files);
         watched.files = files;
         let loaded = watched.files.load(&aws_lc_rs::default_provider());
         self.stale.store(loaded.is_err(), Ordering::Relaxed);
         match loaded {
             Ok(certificate) => {
-                tracing::info!(certificate = %watched.files.cert.display(), "the certificate was read again");
+                tracing::info!(certificate = %watched.files.cert.display(), "certificate reloaded");
                 self.served.take(certificate);
             }
             Err(error) => {
                 let error = crate::error::chain(&error);
-                tracing::error!(error, "the certificate cannot be used; the one from before is served");
+                tracing::error!(error, "cannot load the new certificate; still serving the previous one");
             }
         }
     }
 
-    /// Reads the files again whenever they change. Certificate and key are two files, so after the first of two
-    /// changes they may not fit each other; the second mends it.
+    /// Reloads the files whenever they change. Certificate and key are two files, so after the first one changes they
+    /// may not match; the change of the second fixes that.
     pub async fn watch(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         loop {
             ticks.tick().await;
             let tls = Arc::clone(&self);
-            // A panic in there is no reason to stop looking.
+            // A panic in the reload must not end the watch.
             drop(tokio::task::spawn_blocking(move || tls.reload_if_changed()).await);
         }
     }
@@ -157,12 +157,12 @@ fn look(path: &Path) -> Option<Seen> {
     })
 }
 
-/// Why TLS cannot be spoken.
+/// Why TLS setup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("TLS cannot be set up")]
+    #[error("TLS setup failed")]
     Provider(#[from] rustls::Error),
 }
 
