@@ -1,4 +1,4 @@
-//! Reads a request's body under caps of bytes and time, and undoes its content-encoding.
+//! Reads a request body within limits of size and time, and decodes its content encoding.
 
 use crate::contracts::reject::{Kind, Reject};
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use hyper::body::{Body, Incoming};
 use std::io::Read;
 use std::time::Duration;
 
-/// Output is gathered in pieces of this size.
+/// Decoded output is collected in pieces of this size.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Pieces smaller than this are copied together with their neighbours.
+/// Pieces smaller than this are merged with their neighbours.
 const SMALL_BYTES_MAX: usize = 4096;
 
 /// How a body is compressed.
@@ -33,12 +33,12 @@ pub(super) struct Limits {
 }
 
 impl Encoding {
-    /// From the `Content-Encoding` header.
+    /// Reads the `Content-Encoding` header.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Reject> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let Some(first) = values.next() else { return Ok(Self::Identity) };
         let mut name = first.to_str().unwrap_or("?").trim().to_ascii_lowercase();
-        // One after the other, which no client of ours does: the whole list is named in the refusal.
+        // Several encodings are not supported; the refusal names the whole list.
         for next in values {
             name.push_str(", ");
             name.push_str(next.to_str().unwrap_or("?"));
@@ -60,8 +60,8 @@ impl Encoding {
     }
 }
 
-/// What a body's pieces are gathered into: large ones as they are, runs of small ones copied together, so that a body
-/// in chunks of a byte takes no more memory than another.
+/// Collects the pieces of a body: large ones as they are, runs of small ones merged, so that a body in one-byte chunks
+/// takes no more memory than any other.
 #[derive(Default)]
 struct Gathered {
     pieces: Vec<Bytes>,
@@ -93,15 +93,15 @@ impl Gathered {
     }
 }
 
-/// Reads the whole body as it comes, copying only what comes in small pieces. `arrived` is told how much there is so
-/// far and may refuse more.
+/// Reads the whole body, copying only small pieces. Calls `arrived` with the number of bytes so far; it may refuse the
+/// rest.
 pub(super) async fn read(
     mut body: Incoming,
     limits: &Limits,
     mut arrived: impl FnMut(u64) -> Result<(), Reject>,
 ) -> Result<Vec<Bytes>, Reject> {
     let too_large = || too_large(limits.body_max, "").close();
-    // Before the first byte is asked for: a client that waits for `100 Continue` then sends nothing.
+    // Checked before the first read, so that a client waiting for `100 Continue` sends nothing.
     if body.size_hint().lower() > limits.body_max {
         return Err(too_large());
     }
@@ -110,7 +110,7 @@ pub(super) async fn read(
     let mut bytes = 0_u64;
     loop {
         let mut next = std::pin::pin!(body.frame());
-        // Bodies that came with their head are the rule, and need no timer.
+        // Most bodies arrive together with their head and need no timer.
         let frame = match futures_util::poll!(&mut next) {
             std::task::Poll::Ready(frame) => frame,
             std::task::Poll::Pending => {
@@ -147,7 +147,7 @@ fn too_large(limit: u64, when: &str) -> Reject {
     Reject::new(Kind::TooLarge, format!("request body exceeds {limit} bytes{when}"))
 }
 
-/// Undoes the encoding, with a cap on what comes out. `decoded` is told how much that is so far, and may object.
+/// Decodes the body, with a limit on the output. Calls `decoded` with the bytes so far; it may refuse the rest.
 pub(super) fn decode(
     pieces: Vec<Bytes>,
     encoding: Encoding,

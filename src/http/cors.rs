@@ -1,7 +1,8 @@
-//! Which web pages may call, and what their browsers are told about it (the Fetch standard, "CORS protocol").
+//! CORS: which web pages may send requests, and the headers that tell browsers so (the Fetch standard, "CORS
+//! protocol").
 //!
-//! A browser sends most requests of a page whatever the answer's headers are, so an origin that is not allowed is also
-//! refused. Programs send no `Origin`; the configured list does not concern them.
+//! A browser sends most requests of a page regardless of the response headers, so requests from an origin that is not
+//! allowed are also refused. Programs send no `Origin`, so the configured list does not apply to them.
 
 use crate::auth::origin::{self, OriginError};
 use crate::contracts::Reply;
@@ -12,7 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-/// Any page, in a list of origins.
+/// Every origin, in a list of origins.
 const ANY: &str = "*";
 
 static ANY_ORIGIN: HeaderValue = HeaderValue::from_static(ANY);
@@ -21,19 +22,19 @@ static EXPOSED: HeaderValue = HeaderValue::from_static(
 );
 static ACCEPTED: HeaderValue =
     HeaderValue::from_static("authorization, content-type, content-encoding, idempotency-key");
-/// Browsers ask again after a day, or sooner.
+/// Browsers repeat the preflight after a day, or sooner.
 static MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
-/// Whose pages may call.
+/// The origins whose pages may send requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cors {
     Any,
-    /// Pages of these origins only.
+    /// Only pages of these origins.
     List(Box<[Box<str>]>),
 }
 
 impl Cors {
-    /// `["*"]`, or origins. None at all: no page may call.
+    /// From `["*"]` or a list of origins. An empty list allows no page.
     pub fn new(origins: &[String]) -> Result<Self, OriginError> {
         if origins == [ANY] {
             return Ok(Self::Any);
@@ -41,7 +42,7 @@ impl Cors {
         Ok(Self::List(origins.iter().map(|origin| origin::parse(origin)).collect::<Result<_, _>>()?))
     }
 
-    /// What holds for the page that a request comes from.
+    /// Classifies the page that a request comes from.
     pub fn page(&self, headers: &HeaderMap) -> Page {
         let Self::List(allowed) = self else { return Page::Any };
         let Some(origin) = headers.get(ORIGIN) else { return Page::Unnamed };
@@ -53,27 +54,27 @@ impl Cors {
 /// The page that a request comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Page {
-    /// Whichever it is: all may call.
+    /// Any page: all origins are allowed.
     Any,
-    /// One of this origin, which may call where others may not.
+    /// A page of this origin, which is allowed where others are not.
     Of(HeaderValue),
-    /// No page, as far as can be known, where not all may call.
+    /// No `Origin` header, where not all origins are allowed.
     Unnamed,
-    /// One that may not call.
+    /// A page of an origin that is not allowed.
     Forbidden,
-    /// The contract is not for pages.
+    /// The contract does not serve web pages.
     Ignored,
 }
 
 impl Page {
-    /// The caller's credential is bound to origins, and this page's is one of them.
+    /// Records that the credential is bound to origins, and that the page's origin is one of them.
     pub fn is_bound(&mut self, headers: &HeaderMap) {
         if *self == Self::Any {
             *self = headers.get(ORIGIN).map_or(Self::Unnamed, |origin| Self::Of(origin.clone()));
         }
     }
 
-    /// Adds what every answer tells a browser.
+    /// Adds the CORS headers that every response carries.
     pub fn decorate(self, headers: &mut HeaderMap) {
         let allowed = match self {
             Self::Any => ANY_ORIGIN.clone(),
@@ -92,7 +93,7 @@ impl Page {
     }
 }
 
-/// The answer to a browser that asks what a page may send to a path that knows these methods.
+/// The response to a preflight request for a path that supports these methods.
 pub fn preflight(methods: &str) -> Reply {
     let mut headers =
         vec![(ACCESS_CONTROL_ALLOW_HEADERS, ACCEPTED.clone()), (ACCESS_CONTROL_MAX_AGE, MAX_AGE.clone())];

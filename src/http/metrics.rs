@@ -1,4 +1,4 @@
-//! What the ingest listener counts and shows: metrics whose names begin with `http_`.
+//! The metrics of the ingest listener. Their names begin with `http_`.
 
 use super::transport::Tls;
 use crate::contracts::reject::{Kind, REFUSALS};
@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Statuses that are told apart; others count as 0.
+/// Statuses that are counted separately; all others count as 0.
 const STATUSES: [u16; 20] =
     [0, 200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431, 500, 503, 507];
 
-/// What the ingest listener counts.
+/// The counters of the ingest listener.
 #[derive(Debug, Default)]
 pub struct Metrics {
     answers: [Spread; STATUSES.len()],
@@ -43,18 +43,18 @@ impl Metrics {
         self.refusals[kind.index()].inc_by(1);
     }
 
-    /// An answer to what did not become a request.
+    /// Counts a response to a connection that never sent a valid request.
     pub fn turned_away(&self, status: u16, kind: Kind) {
         self.count_answer(status);
         self.refused(kind);
     }
 
-    /// A TLS handshake that failed or took too long.
+    /// Counts a TLS handshake that failed or timed out.
     pub fn handshake_failed(&self) {
         self.handshake_errors.inc_by(1);
     }
 
-    /// So many connections are open now.
+    /// Sets the number of open connections.
     pub fn connections(&self, open: usize) {
         self.connections.store(open, Ordering::Relaxed);
     }
@@ -64,19 +64,19 @@ impl Metrics {
         self.answers[at].inc_by(1);
     }
 
-    /// Records of a request that are in the log now.
+    /// Counts the records of a request that were appended to the log.
     pub fn appended(&self, good: u64, bad: u64, bytes: u64) {
         self.accepted_rows.inc_by(good);
         self.quarantined_rows.inc_by(bad);
         self.accepted_bytes.inc_by(bytes);
     }
 
-    /// A request that was answered as an earlier one with its idempotency key was.
+    /// Counts a request that was answered from an earlier one with the same idempotency key.
     pub fn replayed(&self) {
         self.replayed_requests.inc_by(1);
     }
 
-    /// A request to a stream that drops what comes.
+    /// Counts a request to a stream in drop mode.
     pub fn dropped(&self) {
         self.dropped_requests.inc_by(1);
     }
@@ -89,9 +89,9 @@ impl Metrics {
         self.accepted_bytes.get()
     }
 
-    /// The counters, and what there is to say of the certificate at each scrape.
+    /// Registers the counters, and gauges that read the certificate at each scrape.
     pub fn register(self: &Arc<Self>, registry: &mut Registry, tls: Option<Arc<Tls>>) {
-        let help = "From the request's head to the answer";
+        let help = "Time from the request head to the response";
         registry.register_with_unit("http_request", help, Unit::Seconds, self.request_seconds.clone());
         registry.register_collector(Box::new(HttpCollector(Arc::clone(self))));
         if let Some(tls) = tls {
@@ -100,13 +100,13 @@ impl Metrics {
     }
 }
 
-/// Encodes [`Metrics`], which is not made of the registry's own types.
+/// Encodes [`Metrics`], which does not use the registry's own types.
 #[derive(Debug)]
 struct HttpCollector(Arc<Metrics>);
 
 impl Collector for HttpCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Answers of the ingest listener by status";
+        let help = "Responses of the ingest listener by status";
         let mut family = encoder.encode_descriptor("http_responses", help, None, MetricType::Counter)?;
         for (status, count) in STATUSES.iter().zip(&self.0.answers).filter(|(_, count)| count.get() > 0) {
             ConstCounter::new(count.get())
@@ -118,16 +118,16 @@ impl Collector for HttpCollector {
             ConstCounter::new(count.get()).encode(family.encode_family(&[("reason", *reason)])?)?;
         }
         for (name, help, count) in [
-            ("http_accepted_rows", "Records accepted as good", &self.0.accepted_rows),
-            ("http_quarantined_rows", "Records accepted for quarantine", &self.0.quarantined_rows),
+            ("http_accepted_rows", "Valid records accepted", &self.0.accepted_rows),
+            ("http_quarantined_rows", "Records accepted into quarantine", &self.0.quarantined_rows),
             ("http_accepted_bytes", "Bytes of accepted bodies, decompressed", &self.0.accepted_bytes),
-            ("http_handshake_errors", "TLS handshakes that failed", &self.0.handshake_errors),
+            ("http_handshake_errors", "Failed TLS handshakes", &self.0.handshake_errors),
             (
                 "http_replayed_requests",
-                "Repeats of a request with the same idempotency key",
+                "Requests that repeated an earlier idempotency key",
                 &self.0.replayed_requests,
             ),
-            ("http_dropped_requests", "Requests to streams that drop what comes", &self.0.dropped_requests),
+            ("http_dropped_requests", "Requests to streams in drop mode", &self.0.dropped_requests),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count.get()).encode(metric)?;
@@ -144,12 +144,12 @@ fn certificate_gauges(tls: &Tls) -> Vec<Reading> {
     vec![
         reading(
             "http_certificate_not_after_seconds",
-            "When the certificate ends, in seconds since 1970",
+            "Expiry time of the certificate, in seconds since 1970",
             tls.not_after() as f64,
         ),
         reading(
             "http_certificate_stale",
-            "1 while the files hold a certificate that cannot be used",
+            "1 while the certificate files cannot be loaded and the previous certificate is served",
             f64::from(u8::from(tls.is_stale())),
         ),
     ]

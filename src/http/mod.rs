@@ -1,7 +1,7 @@
-//! The HTTP front end: two listeners, hand-rolled on hyper.
+//! The HTTP front end: two listeners, built directly on hyper.
 //!
-//! The ingest listener takes records for the log; it knows nothing of what becomes of them. The admin listener answers
-//! operators.
+//! The ingest listener accepts records and appends them to the log; what happens to them afterwards is left to others.
+//! The admin listener serves operators.
 
 pub mod admin;
 mod body;
@@ -19,7 +19,7 @@ pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError}
 use crate::contracts;
 use crate::contracts::route::Served;
 
-/// Every route served on either listener, for those who compare.
+/// All routes of both listeners, for tests that compare them with the OpenAPI document.
 pub fn routes() -> Vec<Served> {
     [admin::served(), contracts::routes()].concat()
 }

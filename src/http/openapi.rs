@@ -1,15 +1,15 @@
-//! The `OpenAPI` document of everything served, at `/openapi.json`: the parts of the contracts and that of the admin
-//! listener. They are kept by hand, each beside the routes that it describes; the tests compare them with the routes and
-//! with every answer they see.
+//! The `OpenAPI` document of all routes, served at `/openapi.json`: the parts of the contracts and of the admin
+//! listener. Each part is maintained by hand next to the routes that it describes; tests compare it with the routes
+//! and with every response they see.
 
 use super::admin;
 use crate::contracts::{TABLE, openapi};
 use serde_json::{Value, json};
 
-/// The document. Paths of the ingest listener name it as their server.
+/// Builds the document. Paths of the ingest listener name that listener as their server.
 pub fn document(ingest_url: &str) -> Value {
     let mut document = openapi::shared();
-    // It is served there.
+    // The admin listener serves the document itself.
     document["servers"] = json!([{"url": "/", "description": "admin listener"}]);
     let ingest = json!([{"url": ingest_url, "description": "ingest listener"}]);
     for entry in TABLE {
@@ -42,7 +42,7 @@ mod tests {
         contracts.chain([admin::OPENAPI]).map(openapi::parse).collect()
     }
 
-    /// Pointers to what a part brings.
+    /// Pointers to the components that a part defines.
     fn brought(part: &Value) -> Vec<String> {
         let sections = part["components"].as_object().into_iter().flatten();
         let names = |(section, components): (&String, &Value)| {
@@ -52,7 +52,7 @@ mod tests {
         sections.flat_map(names).collect()
     }
 
-    /// Otherwise the later one would be mixed into the earlier one.
+    /// Otherwise the later definition would be merged into the earlier one.
     #[test]
     fn nothing_is_described_twice() {
         let whole = document("");

@@ -73,7 +73,7 @@ fn a_key_belongs_to_a_stream_and_a_body() {
     assert!(!is_replay(&send(&daemon, "name=a", "l", "{\"n\":1}")));
     let reused = send(&daemon, "name=a", "k", "{\"n\":2}");
     assert_eq!(reused.status, 422);
-    assert!(reused.text().contains("used for another body"), "{}", reused.text());
+    assert!(reused.text().contains("already used with a different body"), "{}", reused.text());
     assert_eq!(reused.header("retry-after"), None);
     // The stream's id is its other name.
     let streams = daemon.get("/admin/v1/streams/a").json();

@@ -1,4 +1,4 @@
-//! Whether a request may come in now, as far as its token, its stream and its project have sent others.
+//! Rate limits: decides whether a request is admitted, by its token, its stream and its project.
 
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
@@ -9,15 +9,15 @@ use crate::contracts::{Entry, Standing};
 use crate::http::limits::{Asking, Refused};
 use std::time::Instant;
 
-/// Of a refused request, so many bytes are read and dropped, so that its connection stays good for the next one.
+/// The longest body of a refused request that is read and dropped, so that its connection can be reused.
 const UNREAD_BYTES_MAX: u64 = 16 * 1024;
 
-/// A request that asks to come in, and what it was told.
+/// A request that asks for admission.
 pub(super) struct Admission<'a> {
     asking: Asking<'a>,
-    /// Length of the body that the head announces.
+    /// The body length that the request head declares.
     pub(super) declared: Option<u64>,
-    /// Bytes that the contract allows it on the wire, if fewer than the configuration.
+    /// The contract's own limit for bytes on the wire; it applies if it is below the configured limit.
     pub(super) body_max: Option<u64>,
     pub(super) asked_at: Instant,
 }
@@ -33,12 +33,12 @@ impl<'a> Admission<'a> {
         Self { asking, declared: arrival.declared(), body_max, asked_at: arrival.at }
     }
 
-    /// The contract that it came by.
+    /// The contract of the request.
     pub(super) fn contract(&self) -> batch::Tag {
         self.asking.contract
     }
 
-    /// The refusal. `standing` is told to the client besides.
+    /// Builds the refusal. Also sets `standing`, which is sent to the client.
     fn refuse(&self, refused: Refused, standing: &mut Option<Standing>) -> Reject {
         *standing = refused.standing.or(*standing);
         let seconds = refused.retry_seconds;
@@ -50,13 +50,13 @@ impl<'a> Admission<'a> {
 }
 
 impl IngestHandler {
-    /// Forgets what was remembered for a time that is over. To be called now and then; not on a thread of requests.
+    /// Drops expired rate-limit and idempotency state. Call it periodically, and not on a request thread.
     pub fn forget(&self) {
         self.limits.load().forget_idle(&*self.clock);
         self.keys.expire(self.clock.now());
     }
 
-    /// Counts a request against its limits. What is left of them is for the client, whatever else becomes of it.
+    /// Counts a request against its limits. Sets `standing`, which is sent to the client whatever the outcome.
     pub(super) fn admit(
         &self,
         admission: &Admission<'_>,
@@ -74,13 +74,13 @@ impl IngestHandler {
         }
     }
 
-    /// Counts a management call against the limit of its token.
+    /// Counts a management call against the rate limit of its token.
     pub(super) fn admit_call(&self, admission: &Admission<'_>) -> Result<(), Reject> {
         let admitted = self.limits.load().admit_token(&admission.asking, admission.asked_at);
         admitted.map(drop).map_err(|refused| admission.refuse(refused, &mut None))
     }
 
-    /// Counts bytes of a body, as they come over the wire.
+    /// Counts body bytes, as they arrive on the wire.
     pub(super) fn charge(&self, admission: &Admission<'_>, bytes: u64, now: Instant) -> Result<(), Reject> {
         let charged = self.limits.load().charge(&admission.asking, bytes, now);
         charged.map_err(|refused| admission.refuse(refused, &mut None))

@@ -1,5 +1,5 @@
-//! Requests to receivers: each record becomes a row of every export, or the request is refused and nothing is stored. One
-//! frame, however many exports there are.
+//! Requests to receivers: each record becomes a row of every export, or the request is refused and nothing is stored.
+//! The request is one frame, however many exports it has.
 
 use super::admit::Admission;
 use super::received::{Checked, Fan, Received, Verdict};
@@ -21,21 +21,21 @@ use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How records came.
+/// The origin of records.
 pub(super) struct Come<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) ip: IpAddr,
     pub(super) received_at: Micros,
 }
 
-/// What is in a body for a receiver.
+/// The kind of records in a body for a receiver.
 pub(super) struct Records {
     pub(super) kind: BodyKind,
-    /// Records that are no rows are left out; otherwise the request is refused for the first of them.
+    /// If set, records that fail to map are left out. Otherwise the first of them refuses the request.
     pub(super) partly: bool,
 }
 
-/// An export as it is now.
+/// The current state of an export.
 struct Live {
     label: String,
     stream: Arc<Stream>,
@@ -71,7 +71,7 @@ impl IngestHandler {
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
 
-    /// Counts a request against the limits of its receiver.
+    /// Counts a request against the rate limits of its receiver.
     pub(super) fn admit_to(
         &self,
         admission: &Admission<'_>,
@@ -82,7 +82,7 @@ impl IngestHandler {
         self.admit(admission, own.as_deref(), standing)
     }
 
-    /// Makes of a body for a receiver what goes into its frame: decides for every export what becomes of every record.
+    /// Maps every record of a body for every export of the receiver, and builds the content of the frame.
     pub(super) async fn fan_out(
         &self,
         receive: &Receive,
@@ -150,11 +150,11 @@ impl IngestHandler {
         Ok((stream, checked))
     }
 
-    /// The receiver's own stream and its exports as they are now.
+    /// The receiver's own stream and its exports in their current state.
     fn live(&self, receiver: &Receiver) -> Result<(Arc<Stream>, Vec<Live>), Reject> {
         let streams = self.catalog.streams();
         let find = |id| streams.get(id).filter(|stream| stream.deleted_at.is_none()).cloned();
-        // It was deleted between two looks.
+        // The receiver was deleted after the request was routed.
         let gone = || Reject::new(Kind::NoSuchStream, "the receiver does not exist");
         let own = find(receiver.stream).ok_or_else(gone)?;
         let exports = receiver.exports.iter().filter_map(|export| {
@@ -166,17 +166,17 @@ impl IngestHandler {
     }
 }
 
-/// What a frame keeps of its request.
+/// The request headers as a frame stores them.
 pub(super) fn keep(headers: &[(String, String)]) -> Result<String, Reject> {
     let kept = frames::keep(headers);
     if kept.len() > REQUEST_BYTES_MAX {
-        return Err(Reject::new(Kind::TooLarge, "the headers of the request are too large"));
+        return Err(Reject::new(Kind::TooLarge, "the request headers are too large to be stored"));
     }
     Ok(kept)
 }
 
-/// Of records that are no rows, what is wrong with the one that has the best reason to be sent again; of several, the
-/// first.
+/// The failures of the record that most deserves a retry: one that failed because the mapping was unavailable, before
+/// one whose mapping was stopped, before any other. Of several, the first.
 fn worst(failures: &[Vec<(String, Failure)>]) -> &[(String, Failure)] {
     let severity = |failures: &&Vec<(String, Failure)>| {
         let of = |failure: &Failure| match failure {
@@ -189,7 +189,7 @@ fn worst(failures: &[Vec<(String, Failure)>]) -> &[(String, Failure)] {
     failures.iter().rev().max_by_key(severity).map_or(&[], Vec::as_slice)
 }
 
-/// Why a record is no row of some exports.
+/// The exports for which a record failed to map, with the reasons.
 fn failures(exports: &[Live], outcomes: &[mapping::Outcomes], record: usize) -> Vec<(String, Failure)> {
     let of_exports = exports.iter().zip(outcomes);
     let failed = of_exports.filter_map(|(export, outcomes)| {

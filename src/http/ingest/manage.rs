@@ -1,4 +1,4 @@
-//! A management call: the whole body, then the contract's own work, which may end in records for the log.
+//! A management call: reads the whole body, then runs the contract's own work, which may append records to the log.
 
 use super::super::body::{self, Encoding};
 use super::admit::Admission;
@@ -29,7 +29,7 @@ impl IngestHandler {
         let mut body = self.receive(head, incoming, admission).await?;
         let working = Arc::clone(&made.contract);
         let (moved, caller) = (head.clone(), caller.clone());
-        // It may touch the catalog's disk.
+        // The work may access the catalog on disk.
         let worked = tokio::task::spawn_blocking(move || {
             body.decode()?;
             let whole = Bytes::from(body.pieces.concat());

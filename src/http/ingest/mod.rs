@@ -1,5 +1,5 @@
-//! The handler of the ingest listener. Records: head, body, check, append, answer. Everything else that a contract
-//! serves is a management call: head, body, and the contract's own answer.
+//! The handler of the ingest listener. Records go through head, body, check, append and response. Everything else that
+//! a contract serves is a management call: head, body, and the contract's own response.
 
 mod admit;
 mod fan;
@@ -41,14 +41,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use store::Origin;
 
-/// After this, a request that waits for its sync is told that it is accepted.
+/// After this, a request that waits for its sync is answered as accepted but not yet synced.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What is over a limit is told so after this long. Who heeds `Retry-After` does not notice; who does not, and asks
-/// again at once on every connection, would otherwise keep a core busy with refusals, and others waiting.
+/// The delay before a request over a limit is refused. Clients that honor `Retry-After` do not notice it. Clients that
+/// retry at once on every connection would otherwise keep a core busy with refusals and delay others.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// Everything a request needs.
+/// Everything that request handling needs.
 pub struct IngestHandler {
     pub wal: wal::Handle,
     pub catalog: Arc<Catalog>,
@@ -62,22 +62,22 @@ pub struct IngestHandler {
     pub settings: ArcSwap<Settings>,
     pub limits: ArcSwap<limits::Limits>,
     pub cors: ArcSwap<Cors>,
-    /// Bytes of bodies being read.
+    /// Bytes of the bodies that are being read.
     pub in_flight: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Bytes of a body on the wire, by [`batch::Tag::ALL`].
+    /// The largest body on the wire, in bytes, in the order of [`batch::Tag::ALL`].
     pub body_max: [u64; batch::Tag::ALL.len()],
     pub decoded_max: u64,
     pub body_timeout: Duration,
-    /// Bytes of bodies that may be in memory at the same time.
+    /// The most bytes of bodies in memory at the same time.
     pub in_flight_max: u64,
 }
 
 impl Settings {
-    /// Bytes of a body on the wire.
+    /// The largest body on the wire, in bytes, for a contract.
     fn body_max(&self, contract: batch::Tag) -> u64 {
         let contracts = batch::Tag::ALL.into_iter().zip(self.body_max);
         contracts.filter(|(known, _)| *known == contract).map(|(_, bytes)| bytes).next().unwrap_or(0)
@@ -160,7 +160,7 @@ fn response(reply: Reply, reject: Option<&Reject>) -> Response<Full<Bytes>> {
     response
 }
 
-/// A request whose body is still to come.
+/// A request whose body has not been read.
 struct Arrival {
     head: http::request::Parts,
     peer: SocketAddr,
@@ -172,13 +172,13 @@ impl Arrival {
         RequestHead::of(&self.head)
     }
 
-    /// Length of the body that the head announces.
+    /// The body length that the request head declares.
     fn declared(&self) -> Option<u64> {
         self.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 }
 
-/// A refusal before the body was read.
+/// A refusal before the body was read, which closes the connection.
 fn unread(error: AuthError) -> Reject {
     Reject::from(error).close()
 }
@@ -193,7 +193,7 @@ impl IngestHandler {
         page: &mut Page,
     ) -> Result<Reply, Reject> {
         if *page == Page::Forbidden {
-            return Err(Reject::new(Kind::Forbidden, "pages of this origin may not call").close());
+            return Err(Reject::new(Kind::Forbidden, "requests from this origin are not allowed").close());
         }
         let head = &arrival.head;
         let ingest = match made.contract.parse(arrival.head())? {
@@ -225,7 +225,7 @@ impl IngestHandler {
         self.take(made, arrival, incoming, ingest, (standing, page)).await
     }
 
-    /// Takes records for a stream.
+    /// Accepts records for a stream.
     async fn take(
         &self,
         made: &Made,
@@ -275,7 +275,7 @@ impl IngestHandler {
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
 
-    /// Reads a request's body, within what may be in memory.
+    /// Reads a request body within the memory limit.
     async fn receive(
         &self,
         head: &http::request::Parts,
@@ -287,7 +287,7 @@ impl IngestHandler {
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
         let configured = settings.body_max(admission.contract());
         let body_max = admission.body_max.map_or(configured, |max| configured.min(max));
-        // One that is too large is refused for that.
+        // A body over its own limit must be refused for its size, not for lack of memory.
         in_flight.grow_to(admission.declared.unwrap_or(0).min(body_max))?;
         if let Some(declared) = admission.declared.filter(|declared| *declared <= body_max) {
             self.charge(admission, declared, admission.asked_at)?;
@@ -301,7 +301,7 @@ impl IngestHandler {
         Ok(Received { pieces, encoding, decoded_max: settings.decoded_max, in_flight })
     }
 
-    /// Who calls, who may do what is needed, from where they call. Before the body is read.
+    /// Identifies the caller and checks its scope and origin, before the body is read.
     fn identify(
         &self,
         head: &http::request::Parts,

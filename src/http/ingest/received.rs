@@ -1,4 +1,4 @@
-//! A body that has arrived: counted while it is in memory, decompressed, its records checked.
+//! A received body: counts it while it is in memory, decompresses it and checks its records.
 
 use super::super::body::{self, Encoding};
 use crate::batch::{BodyKind, Target};
@@ -14,12 +14,12 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Larger bodies are decompressed and checked off the threads that serve sockets.
+/// Larger bodies are decompressed and checked on blocking threads.
 const INLINE_BYTES_MAX: usize = 1 << 20;
-/// Bodies smaller than this are not counted against the bytes in flight; the number of connections bounds them.
+/// Smaller bodies are not counted against the bytes in flight; the connection limit bounds them.
 const UNCOUNTED_BYTES_MAX: u64 = 16 * 1024;
 
-/// Bytes of a body, counted against what may be in memory as long as this lives.
+/// The bytes of a body, counted against the memory limit until this is dropped.
 pub(super) struct InFlight {
     total: Arc<AtomicU64>,
     bytes: u64,
@@ -31,7 +31,7 @@ impl InFlight {
         Self { total: Arc::clone(total), bytes: 0, max }
     }
 
-    /// Counts that there are `bytes` of it by now; refuses more than there is room for.
+    /// Raises the count of this body to `bytes`, or refuses it if the memory limit is exceeded.
     pub(super) fn grow_to(&mut self, bytes: u64) -> Result<(), Reject> {
         if bytes < UNCOUNTED_BYTES_MAX || bytes <= self.bytes {
             return Ok(());
@@ -40,7 +40,7 @@ impl InFlight {
         let before = self.total.fetch_add(more, Ordering::Relaxed);
         self.bytes = bytes;
         if before + more > self.max {
-            let message = "too many request bodies are being received at once";
+            let message = "too many request bodies are being received at once; retry later";
             return Err(Reject::new(Kind::Full, message).retry_after(1).close());
         }
         Ok(())
@@ -49,14 +49,14 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        // Most bodies are too small to be counted.
+        // Most bodies are too small to be counted, which saves the shared write.
         if self.bytes > 0 {
             self.total.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// A body as it came, and what is known of it.
+/// A body as received, and its encoding and limits.
 pub(super) struct Received {
     pub(super) pieces: Vec<Bytes>,
     pub(super) encoding: Encoding,
@@ -65,14 +65,14 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Whether decompressing and looking at it takes so little that a thread that serves sockets may do it.
+    /// Returns whether the body is small enough to be decompressed and checked on a request thread.
     pub(super) fn is_quick(&self) -> bool {
         let bytes: usize = self.pieces.iter().map(Bytes::len).sum();
         let identity = self.encoding == Encoding::Identity;
         bytes <= if identity { INLINE_BYTES_MAX } else { INLINE_BYTES_MAX / 16 }
     }
 
-    /// Undoes the content-encoding.
+    /// Decodes the content encoding.
     pub(super) fn decode(&mut self) -> Result<(), Reject> {
         let arrived: u64 = self.pieces.iter().map(|piece| piece.len() as u64).sum();
         let grow = |decoded| self.in_flight.grow_to(arrived + decoded);
@@ -82,34 +82,34 @@ impl Received {
     }
 }
 
-/// A decompressed body whose records were looked at.
+/// A decompressed body whose records are checked.
 pub(super) struct Checked {
     pub(super) pieces: Vec<Bytes>,
     pub(super) kind: BodyKind,
     pub(super) verdict: Verdict,
-    /// The time of receipt that its records were judged for, by every stream that they go to.
+    /// The receive time that its records were checked with, for every stream that they go to.
     pub(super) received_at: Micros,
-    /// What goes into the frame besides, if the records go to several streams.
+    /// Additional content of the frame, if the records go to several streams.
     pub(super) fan: Fan,
     /// Counted until the records are in the log.
     pub(super) _in_flight: InFlight,
 }
 
-/// What a frame says of further streams.
+/// What a frame stores about further streams.
 #[derive(Default)]
 pub(super) struct Fan {
     pub(super) targets: Vec<Target>,
     /// See [`crate::batch::BatchHead::request`].
     pub(super) request: Option<String>,
     pub(super) results: Bytes,
-    /// See [`Accepted::exports`](crate::contracts::Accepted::exports) and what follows it.
+    /// See [`Accepted::exports`](crate::contracts::Accepted::exports) and the fields after it.
     pub(super) exports: Vec<String>,
     pub(super) receiver: Option<Arc<Receiver>>,
     pub(super) refused: Vec<String>,
 }
 
 impl Checked {
-    /// Judges the records of a body that was looked at before there was a stream for it.
+    /// Checks a body against its stream, if it was checked before the stream existed.
     pub(super) async fn under(mut self, manner: Manner) -> Result<Self, Reject> {
         let is_judged = manner.stream.as_ref().is_some_and(|stream| stream.is_judged());
         if self.verdict.version.is_some() || !is_judged {
@@ -124,49 +124,49 @@ impl Checked {
     }
 }
 
-/// What becomes of the records of a body.
+/// The result of checking the records of a body.
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
     pub(super) good: u64,
     pub(super) bad: u64,
     /// Records that are JSON objects, whether they fit their stream or not.
     pub(super) objects: u64,
-    /// The first that is none: its number and what is wrong with it.
+    /// The first record that is not a JSON object: its number and the reason.
     pub(super) first_bad: Option<(u64, Syntax)>,
-    /// The version of the stream's schema, if it was told under its rules.
+    /// The schema version of the stream, if the records were checked against it.
     pub(super) version: Option<u32>,
-    /// The partition of each good record, if the stream has a key.
+    /// The partition of each valid record, if the stream has a key.
     pub(super) partitions: Vec<u32>,
 }
 
 impl Verdict {
-    /// Records that are no JSON objects.
+    /// The number of records that are not JSON objects.
     pub(super) fn invalid(&self) -> u64 {
         (self.good + self.bad).saturating_sub(self.objects)
     }
 }
 
-/// How a body is looked at.
+/// How to check a body.
 #[derive(Clone)]
 pub(super) struct Manner {
     pub(super) kind: BodyKind,
     pub(super) bodies: Bodies,
-    /// Where its records go, if there is such a stream yet.
+    /// The stream that its records go to, if it exists.
     pub(super) stream: Option<Arc<Stream>>,
-    /// Further ones.
+    /// Further streams.
     pub(super) others: Vec<Arc<Stream>>,
     pub(super) received_at: Micros,
-    /// Takes the records out of what they are wrapped in.
+    /// Unwraps the records from their envelope.
     pub(super) open: Option<Open>,
 }
 
 impl Manner {
-    /// Says what becomes of the records in the first stream, by the code that makes rows of them.
+    /// Checks the records for the first stream, with the code that later turns them into rows.
     fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
         self.look_for(self.stream.as_ref(), pieces, kind)
     }
 
-    /// Says what becomes of them in the others.
+    /// Checks the records for the other streams.
     fn targets(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Vec<Target>, Syntax> {
         let judged = self.others.iter().map(|stream| {
             let verdict = self.look_for(Some(stream), pieces, kind)?;
@@ -186,7 +186,7 @@ impl Manner {
         let versioned = stream.filter(|stream| stream.is_versioned());
         let version = versioned.map(|stream| stream.schema.version);
         if kind == BodyKind::Xml {
-            // What is in it is for the compactor to see.
+            // The compactor parses XML.
             return Ok(Verdict {
                 good: 0,
                 bad: 0,
@@ -216,7 +216,7 @@ impl Manner {
     }
 }
 
-/// Decompresses and checks a body: inline if that is quick, else where it holds up nobody.
+/// Decompresses and checks a body: inline if that is quick, otherwise on a blocking thread.
 pub(super) async fn check(body: Received, manner: Manner) -> Result<Checked, Reject> {
     if body.is_quick() {
         return check_now(body, &manner);
@@ -245,7 +245,7 @@ fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
     }
     let mut looked = manner.look(&body.pieces, kind);
     if looked.is_err() && manner.bodies.all_bad {
-        // Each line of what is no document is a record that is none.
+        // Each line of an invalid document counts as an invalid record.
         kind = BodyKind::Lines;
         looked = manner.look(&body.pieces, kind);
     }

@@ -1,4 +1,4 @@
-//! A batch into the log, and as far as the client wants to wait.
+//! Appends a batch to the log and waits for as much durability as the client asks for.
 
 use super::IngestHandler;
 use super::received::{Checked, Verdict};
@@ -14,17 +14,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a request waits for room in the log before it is refused.
+/// How long a request waits for space in the log before it is refused.
 const SPACE_WAIT: Duration = Duration::from_millis(250);
-/// After this, a request that waits for its file is told that it is synced.
+/// After this, a request that waits for its file is answered as synced but not yet published.
 const TABLE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a repeat waits for a first request that is on its way, and for the keys of earlier starts.
+/// How long a repeated request waits for the first one to finish, and for the keys of earlier runs to be loaded.
 const KEY_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a request for a stream with numbered rows waits, after a start, until its offsets are known.
+/// How long a request for a stream with numbered rows waits after a start for the offsets to be loaded.
 const OFFSETS_PATIENCE: Duration = Duration::from_secs(5);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Where a batch goes and whom it comes from.
+/// The destination and the sender of a batch.
 pub(super) struct Origin<'a> {
     pub(super) stream: &'a Stream,
     pub(super) contract: batch::Tag,
@@ -35,12 +35,12 @@ pub(super) struct Origin<'a> {
 /// The records of a request in the log.
 pub(super) struct Outcome {
     pub(super) accepted: Accepted,
-    /// They were there before: an earlier request had the same key.
+    /// An earlier request with the same key had already stored them.
     pub(super) replayed: bool,
 }
 
 impl Outcome {
-    /// Says in an answer that it was given before.
+    /// Marks the response to a repeated request as replayed.
     pub(super) fn mark(&self, mut reply: Reply) -> Reply {
         if self.replayed {
             let name = HeaderName::from_static("idempotency-replayed");
@@ -50,7 +50,7 @@ impl Outcome {
     }
 }
 
-/// The `Idempotency-Key` of a request.
+/// Returns the `Idempotency-Key` of a request.
 pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Reject> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -61,14 +61,14 @@ pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Reject> {
             Err(Reject::malformed("The 'Idempotency-Key' header is given more than once").close())
         }
         (None, None) => {
-            Err(Reject::malformed("The 'Idempotency-Key' header is 1 to 256 visible ASCII characters")
+            Err(Reject::malformed("The 'Idempotency-Key' header must be 1 to 256 visible ASCII characters")
                 .close())
         }
     }
 }
 
 impl IngestHandler {
-    /// Puts the records of a request into the log as one batch, unless they are there, and waits as asked.
+    /// Appends the records of a request as one batch, unless they are already stored, and waits as requested.
     pub(super) async fn store(
         &self,
         origin: &Origin<'_>,
@@ -95,7 +95,7 @@ impl IngestHandler {
                 (first.lsn, first.good.into(), first.bad.into(), numbered)
             }
         };
-        // A repeat waits as it asks itself: what it is told of durability is true now.
+        // A repeat waits as it requests itself, so that the durability it reports is current.
         let state = self.wait(wait, &lands_in(origin.stream, body), lsn).await?;
         let (exports, refused) = (body.fan.exports.clone(), body.fan.refused.clone());
         let receiver = body.fan.receiver.clone();
@@ -106,7 +106,7 @@ impl IngestHandler {
         Ok(Outcome { accepted, replayed: found.is_err() })
     }
 
-    /// Appends, unless a request with the same key did so before: what became of that one is the inner error.
+    /// Appends, unless an earlier request with the same key did. The inner error is the result of that request.
     async fn append_once(
         &self,
         origin: &Origin<'_>,
@@ -120,7 +120,7 @@ impl IngestHandler {
             Claim::Repeat(first) => return Ok(Err(first)),
             refused => return Err(claim_refused(&refused)),
         };
-        // No wait between the append and the word of it: a client that hangs up has stored both or none.
+        // No await between the append and recording the key: if the client disconnects, both happened or neither.
         match self.append(origin, body).await {
             Ok((lsn, numbered)) => {
                 ticket.stored(lsn, count(body.verdict.good), count(body.verdict.bad));
@@ -156,7 +156,7 @@ impl IngestHandler {
             &with_results
         };
         let append = |head: &[u8]| {
-            // What was judged for a time of receipt was received then: a second look at the clock could make a record late.
+            // The records were checked with this receive time. Reading the clock again could make a record late.
             self.wal.append(&NewFrame { ts: body.received_at, ext: &[], head, body: pieces })
         };
         if origin.stream.settings.partitions == 0 {
@@ -174,7 +174,7 @@ impl IngestHandler {
         Ok((lsn, Some(numbered)))
     }
 
-    /// Appends, and tries again for a moment if there is no room.
+    /// Appends, and retries briefly if the log is full.
     async fn append_patiently<T>(&self, append: impl Fn() -> Result<T, AppendError>) -> Result<T, Reject> {
         let mut refused = match append() {
             Ok(done) => return Ok(done),
@@ -196,24 +196,24 @@ impl IngestHandler {
         }
     }
 
-    /// The counters of a stream whose rows are numbered.
+    /// The offset counters of a stream with numbered rows.
     async fn numbering(&self, stream: &Stream) -> Result<Arc<Numbering>, Reject> {
         let offsets = &self.control.records.offsets;
         if !offsets.ready(OFFSETS_PATIENCE).await {
-            let message = "it is not yet known which offsets were given before";
+            let message = "the offsets of earlier records are still being read; retry later";
             return Err(Reject::new(Kind::Unavailable, message).retry_after(1));
         }
         Ok(offsets.of(stream.id, stream.settings.partitions))
     }
 
-    /// The offsets that the records of an earlier request got, which was the same as this one.
+    /// The offsets of the records of an earlier, identical request.
     async fn numbered_before(&self, lsn: Lsn, body: &Checked) -> Option<Numbered> {
         let past = self.wal.past();
         let found = tokio::task::spawn_blocking(move || {
             let (_, _, payload) = past.find(lsn).ok()??;
             Some(Batch::decode(&payload).ok()?.head.offsets)
         });
-        // Without them the answer says less.
+        // Without the offsets, the response only says less.
         let ranges = found.await.ok()??;
         Some(Numbered::new(ranges, &body.verdict.partitions))
     }
@@ -233,7 +233,7 @@ impl IngestHandler {
             return Ok(Durability::Synced);
         }
         let published = async {
-            // All at once: each is asked for before the first is waited for.
+            // Request publication of all streams before waiting for the first.
             for stream in streams {
                 self.progress.ask(*stream, lsn);
             }
@@ -251,13 +251,13 @@ impl IngestHandler {
         };
         match tokio::task::spawn_blocking(files).await {
             Ok(Ok(files)) => Ok(Durability::Published(files.into_iter().map(|file| file.object).collect())),
-            // The rows are published; only their address is not at hand.
+            // The rows are published; only the names of their files are unavailable.
             _ => Ok(Durability::Published(Vec::new())),
         }
     }
 }
 
-/// How the rows of a body are divided among the partitions of its stream.
+/// How the rows of a body are distributed over the partitions of its stream.
 fn division(stream: &Stream, verdict: &Verdict) -> Division {
     match stream.settings.key.as_slice() {
         [] => Division::Turn(count(verdict.good)),
@@ -265,7 +265,7 @@ fn division(stream: &Stream, verdict: &Verdict) -> Division {
     }
 }
 
-/// The streams whose tables get the records.
+/// The streams whose tables the records are written to.
 fn lands_in(stream: &Stream, body: &Checked) -> Vec<StreamId> {
     let own = stream.settings.landing.table.then_some(stream.id);
     own.into_iter().chain(body.fan.targets.iter().map(|target| target.stream)).collect()
@@ -278,14 +278,14 @@ fn count(records: u64) -> u32 {
 fn claim_refused(claim: &Claim) -> Reject {
     match claim {
         Claim::OtherBody => {
-            Reject::new(Kind::Unprocessable, "this Idempotency-Key was used for another body before")
+            Reject::new(Kind::Unprocessable, "this Idempotency-Key was already used with a different body")
         }
         Claim::Full => {
-            let message = "as many idempotency keys as limits.idempotency_keys_max allows are remembered";
+            let message = "too many idempotency keys are in use: limits.idempotency_keys_max is reached";
             Reject::new(Kind::Full, message).retry_after(60)
         }
         Claim::Late => {
-            let message = "it is not yet known whether this Idempotency-Key was used before";
+            let message = "it is not yet known whether this Idempotency-Key was already used; retry later";
             Reject::new(Kind::Unavailable, message).retry_after(1)
         }
         Claim::First(_) | Claim::Repeat(_) | Claim::Unknown => {

@@ -1,5 +1,5 @@
-//! Where the records of a request go: the stream it names, the stream that a connection stands for, or one that its
-//! first record makes.
+//! The target of a request's records: the stream it names, the stream of a connection, or a stream that its first
+//! record creates.
 
 use super::IngestHandler;
 use crate::catalog::{Alter, CatalogError, Stream};
@@ -9,7 +9,7 @@ use crate::schema::{Payload, StreamSettings};
 use std::sync::Arc;
 
 impl Target {
-    /// The stream, if there is one yet.
+    /// The stream, if it exists.
     pub(super) fn stream(&self) -> Option<&Arc<Stream>> {
         match self {
             Self::Streams(stream, _) => Some(stream),
@@ -27,7 +27,7 @@ impl Target {
 }
 
 impl IngestHandler {
-    /// The stream, made if there is none.
+    /// Returns the stream, and creates it if it does not exist.
     pub(super) async fn stream_of(&self, target: Target) -> Result<Arc<Stream>, Reject> {
         let new = match target {
             Target::Streams(stream, _) => return Ok(stream),
@@ -43,7 +43,7 @@ impl IngestHandler {
         }
     }
 
-    /// Fixes which bodies a stream takes, if nothing has yet; refuses others.
+    /// Fixes the payload type of a stream at its first request, and refuses bodies of another type.
     pub(super) async fn of_payload(
         &self,
         stream: Arc<Stream>,
@@ -56,10 +56,10 @@ impl IngestHandler {
             let (takes, came) = (known.name(), payload.name());
             Err(Reject::malformed(format!("The stream {} takes {takes}, not {came}", stream.name)))
         };
-        // Rows of XML are known only after the answer, and offsets are given with it.
+        // The rows of an XML body are known only after the response, which has to contain their offsets.
         if payload == Payload::Xml && stream.settings.partitions > 0 {
             return Err(Reject::malformed(format!(
-                "The stream {} has partitions, so it takes no XML",
+                "The stream {} has partitions, so it does not accept XML",
                 stream.name
             )));
         }

@@ -1,9 +1,9 @@
-//! How much may come from whom: requests by token, by stream and by project, bytes by project.
+//! Rate limits: requests per token, per stream and per project, and bytes per project.
 //!
-//! A limit is asked before a request's body is read. The narrowest comes first, so what one token is refused takes
-//! nothing from the others of its project. Memory is bounded: who has not been heard of for as long as its limit looks
-//! back is forgotten ([`Limits::forget_idle`]). Knows nothing of HTTP; each contract says in its own headers what is
-//! left.
+//! Limits are checked before the request body is read. The narrowest is checked first, so requests of one token that
+//! are refused do not use up the limit of its project. Memory is bounded: a key that was idle for the whole period of
+//! its limit is forgotten ([`Limits::forget_idle`]). Independent of HTTP; each contract reports the remaining requests
+//! in its own headers.
 
 mod rates;
 mod window;
@@ -17,12 +17,12 @@ use std::hash::BuildHasher;
 use std::time::Instant;
 use window::Windows;
 
-/// The limits; 0 is any number. Each holds for every token, stream or project by itself.
+/// The configured limits; 0 means unlimited. Each applies to every token, stream or project separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// Requests a second of a token that has no limit of its own.
+    /// Requests per second of a token without its own limit.
     pub token_per_second: u32,
-    /// Requests a second to a stream.
+    /// Requests per second to a stream.
     pub stream_per_second: u32,
     pub profiles: Profiles,
 }
@@ -45,37 +45,37 @@ impl Profiles {
 /// The limits of one contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// Requests a second to a stream, if that is less than what holds for every contract.
+    /// Requests per second to a stream; applies if it is below the limit for all contracts.
     pub stream_per_second: u32,
-    /// Requests of a project, evenly spread over time,
+    /// Requests per second of a project, evenly spread over time.
     pub per_second: u32,
-    /// or in each minute of the clock: the contract tells of that, if of anything.
+    /// Requests of a project in each minute of the clock. If set, this is the limit that the contract reports.
     pub per_minute: Option<u32>,
-    /// Bytes of bodies of a project, as they come over the wire.
+    /// Body bytes per second of a project, as they arrive on the wire.
     pub bytes_per_second: u64,
 }
 
-/// A request that wants in.
+/// A request that asks for admission.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
     pub contract: Tag,
-    /// Names the token for ever.
+    /// The permanent id of the token.
     pub token: u64,
-    /// What the token itself says of requests a second.
+    /// The token's own limit of requests per second.
     pub token_per_second: Option<u32>,
     pub project: Option<&'a str>,
 }
 
-/// Over a limit.
+/// A limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// After how many seconds it may be tried again: 1 at least.
+    /// Seconds until a retry may succeed; at least 1.
     pub retry_seconds: u32,
-    /// Of the limit of requests, if that is what is exceeded or the contract has one.
+    /// The state of the request limit, if that is the one exceeded or if the contract has one.
     pub standing: Option<Standing>,
 }
 
-/// See the module.
+/// The rate limits and their state; see the module documentation.
 pub struct Limits {
     settings: Settings,
     tokens: Rates,
@@ -83,7 +83,7 @@ pub struct Limits {
     projects: Rates,
     windows: Windows,
     bytes: Rates,
-    /// When time begins for them.
+    /// The start of the time scale that the limits use.
     epoch: Instant,
     hasher: DefaultHashBuilder,
 }
@@ -106,8 +106,8 @@ impl Limits {
         &self.settings
     }
 
-    /// Lets one request in, to a stream with this number if it is known, or says why not. What is left is told if
-    /// there is a limit.
+    /// Admits or refuses one request, to the stream with this number if it is known. Returns what is left of the
+    /// limit, if one is set.
     pub fn admit(
         &self,
         asking: &Asking<'_>,
@@ -131,7 +131,7 @@ impl Limits {
         }
     }
 
-    /// The limit of the token, for calls that are not held to a contract's limits.
+    /// Checks only the limit of the token, for calls that a contract's limits do not apply to.
     pub fn admit_token(&self, asking: &Asking<'_>, now: Instant) -> Result<Option<Standing>, Refused> {
         let per_second = asking.token_per_second.unwrap_or(self.settings.token_per_second);
         self.tokens.take(per_second, asking.token, 1, self.moment(now))
@@ -153,23 +153,23 @@ impl Limits {
         Ok([token, stream].into_iter().flatten().min_by_key(|standing| standing.remaining))
     }
 
-    /// Charges bytes of a body, as they come over the wire.
+    /// Charges body bytes, as they arrive on the wire.
     pub fn charge(&self, asking: &Asking<'_>, bytes: u64, now: Instant) -> Result<(), Refused> {
         let per_second = self.profile(asking.contract).bytes_per_second;
         if per_second == 0 || bytes == 0 {
             return Ok(());
         }
-        // Cells of several bytes, where single ones would come closer together than nanoseconds can tell.
+        // At high rates a cell is several bytes, since single bytes would be less than a nanosecond apart.
         let cell = per_second.div_ceil(rates::PER_SECOND_MAX);
         let cells = |bytes: u64| u32::try_from(bytes.div_ceil(cell)).unwrap_or(u32::MAX);
         let allowed = cells(per_second);
-        // What is more than a second's worth takes all of one: otherwise it could never come.
+        // A body larger than one second's allowance is charged one second. Otherwise it could never be admitted.
         let charged = cells(bytes).min(allowed);
         let taken = self.bytes.take(allowed, self.project(asking), charged, self.moment(now));
         taken.map(drop).map_err(|refused| Refused { standing: None, ..refused })
     }
 
-    /// Forgets those of whom nothing is remembered that matters. To be called now and then.
+    /// Forgets the keys whose state no longer matters. Call it periodically.
     pub fn forget_idle(&self, clock: &dyn Clock) {
         let now = self.moment(Instant::now());
         for rates in [&self.tokens, &self.streams, &self.projects, &self.bytes] {
@@ -197,7 +197,7 @@ mod tests {
     use crate::clock::FakeClock;
     use std::time::Duration;
 
-    /// In the 37th second of a minute.
+    /// A time in the 37th second of a minute.
     const WALL: i64 = 1_700_000_000_000_000 / 60_000_000 * 60_000_000 + 37_000_000;
 
     struct World {
@@ -280,7 +280,7 @@ mod tests {
         let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
         assert_eq!(noisy, 5);
         assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower one is told");
-        // Its own limit wins, in either direction; 0 is none.
+        // The token's own limit overrides the default in either direction; 0 means unlimited.
         let own = Asking { token_per_second: Some(2), ..of(3) };
         assert_eq!((0..9).filter(|_| world.admit(&own, 1).is_ok()).count(), 2);
         let free = Asking { token_per_second: Some(0), ..of(4) };

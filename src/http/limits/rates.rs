@@ -1,5 +1,5 @@
-//! Requests or bytes evenly spread over time, for each of many: the generic cell rate algorithm of the `governor`
-//! crate, with a second's worth as burst.
+//! Requests or bytes, evenly spread over time, for many keys: the generic cell rate algorithm of the `governor` crate,
+//! with one second's allowance as burst.
 
 use super::{Refused, Standing};
 use arc_swap::ArcSwap;
@@ -18,25 +18,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The most cells a second whose distance is still exact to a hundredth.
+/// The most cells per second whose spacing is still exact to one percent.
 pub(super) const PER_SECOND_MAX: u64 = 10_000_000;
 
-/// Nanoseconds since the limits were made.
+/// Nanoseconds since the limits were created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(pub(super) u64);
 
-/// For each number of cells a second, those who are held to it: every token may have a limit of its own.
+/// One limiter for each rate in use, since every token may have its own limit.
 #[derive(Default)]
 pub(super) struct Rates {
     limiters: ArcSwap<HashMap<u32, Arc<Limiter>>>,
-    /// Held while they are replaced.
+    /// Held while the map is replaced.
     changing: Mutex<()>,
 }
 
 type Limiter = RateLimiter<u64, Store, Asked, StateInformationMiddleware>;
 
 impl Rates {
-    /// Takes `cells` from the `per_second` of `key`. 0 is no limit.
+    /// Takes `cells` from the `per_second` of `key`. A `per_second` of 0 means unlimited.
     pub(super) fn take(
         &self,
         per_second: u32,
@@ -66,12 +66,12 @@ impl Rates {
                 let standing = Standing { limit: per_second, remaining: 0, reset_seconds: retry_seconds };
                 Err(Refused { retry_seconds, standing: Some(standing) })
             }
-            // More than a second's worth at once: callers ask for less.
+            // More than one second's allowance at once, which callers never ask for.
             Err(_) => Err(Refused { retry_seconds: 1, standing: None }),
         }
     }
 
-    /// The limiter of a limit that nobody was held to.
+    /// Adds the limiter for a rate that was not in use.
     fn begin(&self, limit: NonZeroU32) -> Arc<Limiter> {
         let _changing = self.changing.lock();
         let mut limiters = HashMap::clone(&self.limiters.load());
@@ -80,7 +80,7 @@ impl Rates {
         limiter
     }
 
-    /// Forgets whose burst is whole again, and limits that nobody is held to.
+    /// Forgets the keys whose burst is full again, and limiters without keys.
     pub(super) fn forget_idle(&self, now: Moment) {
         Asked::at(now);
         let _changing = self.changing.lock();
@@ -105,7 +105,7 @@ fn limiter(per_second: NonZeroU32) -> Arc<Limiter> {
     Arc::new(Limiter::new(quota.allow_burst(per_second), Store::default(), Asked))
 }
 
-/// The time of the request that asks: all its limits are asked at one time, which was read once.
+/// The time of the current request. The clock is read once, and all limits are checked with that time.
 #[derive(Debug, Clone, Copy)]
 struct Asked;
 
@@ -125,10 +125,10 @@ impl Clock for Asked {
     }
 }
 
-/// Who is held to a limit, with the time at which each one's next cell is due.
+/// The keys of one limiter, with the time at which the next cell of each is due.
 ///
-/// Every request asks, on every core, so asking writes nothing that others read, but the time itself: with a lock,
-/// even a shared one, its state goes back and forth between the cores. A new one copies the part that it goes to.
+/// Every request on every core reads this, so a lookup writes nothing shared except the due time itself: a lock, even a
+/// shared one, would bounce its cache line between the cores. Adding a key copies its part of the map.
 struct Store {
     hasher: DefaultHashBuilder,
     parts: Box<[Part]>,
@@ -137,11 +137,11 @@ struct Store {
 #[derive(Default)]
 struct Part {
     known: ArcSwap<HashMap<u64, Arc<AtomicU64>>>,
-    /// Held while it is replaced.
+    /// Held while the part is replaced.
     changing: Mutex<()>,
 }
 
-/// With 10,000 tokens each part has about 40.
+/// With 10,000 tokens, each part has about 40 keys.
 const PARTS: usize = 256;
 
 impl Default for Store {
@@ -195,7 +195,7 @@ fn measure<T, E>(due: &AtomicU64, decide: impl Fn(Option<Nanos>) -> Result<(T, N
 }
 
 impl ShrinkableKeyedStateStore<u64> for Store {
-    /// One that asks at this very moment after a second of silence may be forgotten with what it took.
+    /// A key that makes a request at this very moment, after a second of silence, may be forgotten with what it took.
     fn retain_recent(&self, drop_below: Nanos) {
         let is_recent = |due: &AtomicU64| due.load(Ordering::Relaxed) > drop_below.as_u64();
         for part in &self.parts {
@@ -210,7 +210,7 @@ impl ShrinkableKeyedStateStore<u64> for Store {
         }
     }
 
-    /// What is forgotten takes no space.
+    /// Nothing to do: forgotten keys take no space.
     fn shrink_to_fit(&self) {}
 
     fn len(&self) -> usize {

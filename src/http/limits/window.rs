@@ -1,5 +1,5 @@
-//! Requests in each minute of the clock, for each of many: a fixed window, because that is what the contract promises
-//! and shows. It is not `governor`'s: that one spreads evenly.
+//! Requests per minute of the clock, for many keys: a fixed window, because that is what the contract documents and
+//! reports. `governor` is not used here, since it spreads requests evenly.
 
 use super::{Refused, Standing};
 use crate::clock::Micros;
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const MINUTE: Micros = 60_000_000;
 
-/// The minute (above) and what was taken in it (the lower 32 bits), by key.
+/// By key: the minute (upper 32 bits) and the requests taken in it (lower 32 bits).
 #[derive(Default)]
 pub(super) struct Windows(RwLock<HashMap<u64, AtomicU64>>);
 
 impl Windows {
-    /// Takes `count` (0 looks only) of the `per_minute` of `key`. A `per_minute` of 0 is no limit.
+    /// Takes `count` of the `per_minute` of `key`; 0 only reads the state. A `per_minute` of 0 means unlimited.
     pub(super) fn take(
         &self,
         per_minute: u32,
@@ -40,7 +40,7 @@ impl Windows {
         }
     }
 
-    /// Forgets those of whom nothing came in this minute.
+    /// Forgets the keys without a request in this minute.
     pub(super) fn forget_idle(&self, now: Micros) {
         let minute = minute(now);
         let mut windows = self.0.write();
@@ -57,7 +57,7 @@ impl Windows {
     }
 }
 
-/// How many are taken now in all; `None` if there were not so many left.
+/// Returns how many are taken in total, or `None` if fewer than `count` were left.
 fn take(window: &AtomicU64, per_minute: u32, count: u32, now: Micros) -> Option<u32> {
     let minute = minute(now);
     let mut before = window.load(Ordering::Relaxed);
