@@ -149,7 +149,7 @@ fn what_is_asked_wrongly_is_a_problem() {
     for limit in ["0", "1001", "-1", "ten", "", "1.5", "99999999999999999999"] {
         for what in ["records", "files"] {
             let response = daemon.get(&format!("/admin/v1/streams/e/{what}?limit={limit}"));
-            assert_problem(&response, 400, "'limit' is a number from 1 to 1000");
+            assert_problem(&response, 400, "'limit' must be a number from 1 to 1000");
         }
     }
     for receipt in ["abc", "-1", "1.0", "99999999999999999999999"] {

@@ -335,7 +335,11 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
         (json!({"name": "n", "scopes": ["ingest:a"], "kind": "king"}), 400, "kind: unknown variant `king`"),
         (json!({"name": "n", "scopes": ["ingest:a"], "colour": "red"}), 400, "unknown field `colour`"),
         (json!({"name": "n", "scopes": ["ingest:a"], "rps": -1}), 400, "rps: invalid value"),
-        (json!({"name": "n", "scopes": ["ingest:a"], "expires_at": "soon"}), 400, "'expires_at' is no time"),
+        (
+            json!({"name": "n", "scopes": ["ingest:a"], "expires_at": "soon"}),
+            400,
+            "'expires_at' is not a valid time",
+        ),
         (
             json!({"name": "n", "scopes": ["ingest:a"], "expires_at": "2020-01-01T00:00:00Z"}),
             400,
@@ -349,7 +353,7 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
         (json!({"name": "n", "scopes": ["ingest:a"], "origins": ["x"]}), 400, "\"x\" is not a valid origin"),
         (json!({"name": "n", "scopes": ["ingest:a"], "kind": "jwt"}), 400, "needs an expiry time"),
         (json!({"name": "taken", "scopes": ["ingest:a"]}), 409, "token named \"taken\" already exists"),
-        (json!([1]), 400, "the body"),
+        (json!([1]), 400, "invalid body"),
     ] {
         let refused = daemon.administer("POST", "/admin/v1/tokens", &body);
         assert_eq!(refused.status, status, "{body}: {}", refused.text());

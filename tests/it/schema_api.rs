@@ -159,12 +159,12 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     check("e", &json!({"policy": "mapped"}), 400, "a mapped stream requires a mapping");
     check("e", &json!({"settings": {"time": {"column": "t"}}}), 400, "not a declared timestamp column");
     check("e", &json!({"settings": {"colour": "red"}}), 400, "unknown field");
-    check("e", &json!([]), 400, "the body is not as it should be");
+    check("e", &json!([]), 400, "invalid body");
     check("9lives", &strict(columns("a int8")), 400, "a stream's name starts with");
     check("a_quarantine", &strict(columns("a int8")), 400, "quarantine tables");
     let many: Vec<String> = (0..1001).map(|n| format!("c{n} int8")).collect();
     check("e", &strict(columns(&many.join(";"))), 400, "too many Parquet columns: 1001, the limit is 1000");
-    refused(&request(daemon.admin, "PUT", "/admin/v1/streams/e", &[], b"{"), 400, "not as it should be");
+    refused(&request(daemon.admin, "PUT", "/admin/v1/streams/e", &[], b"{"), 400, "invalid body");
     refused(&admin(&daemon, "PATCH", "e", &json!({})), 404, "no stream");
     assert_eq!(daemon.get("/admin/v1/streams").json()["streams"], json!([]));
 }
@@ -192,7 +192,7 @@ fn a_change_that_would_lose_data_is_refused_unless_forced_and_the_rows_stay() {
             "column 'c' is removed"
         ]
     );
-    refused(&change("?dry=perhaps", 1, "a int64"), 400, "'dry' is true or false");
+    refused(&change("?dry=perhaps", 1, "a int64"), 400, "'dry' must be true or false");
     // What loses nothing needs no force; what does is done if it is asked for.
     let wider = change("", 1, "a int64; b string; c string; d date");
     assert_eq!((wider.status, &wider.json()["version"]), (200, &json!(2)), "{}", wider.text());

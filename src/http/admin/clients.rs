@@ -1,4 +1,4 @@
-//! `/admin/v1/clients`: OAuth clients, which are also API keys: their secrets, and the tokens made for them.
+//! `/admin/v1/clients`: OAuth clients (also called API keys), their secrets, and the tokens created for them.
 
 use super::problem::{created, ok, timestamp};
 use super::schema::flag;
@@ -20,14 +20,14 @@ struct NewClient {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    /// Seconds for which the secret before is good; otherwise `auth.client_secret_grace`.
+    /// Seconds for which the previous secret stays valid. Default: `auth.client_secret_grace`.
     grace: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewClientToken {
-    /// How long it is good.
+    /// The lifetime of the token, in days.
     days: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Columns, policies and settings as the admin API has them in its bodies.
+//! Columns, policies and settings in the bodies of the admin API.
 
 use super::problem::Problem;
 use crate::catalog::Stream;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 #[serde(deny_unknown_fields)]
 pub(super) struct ColumnBody {
     name: String,
-    /// As [`ColumnType::name`] has it.
+    /// The name of the type, as returned by [`ColumnType::name`].
     #[serde(rename = "type")]
     kind: String,
     nullable: Option<bool>,
@@ -48,25 +48,25 @@ pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
-/// Reads a request's body.
+/// Parses a request body.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // Structs are read from arrays as well.
+    // serde would also accept an array for a struct.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(bad("the body is not as it should be: expected a JSON object"));
+        return Err(bad("invalid body: expected a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader);
-    let value = value.map_err(|error| bad(format!("the body is not as it should be: {error}")))?;
-    reader.end().map_err(|error| bad(format!("the body is not one JSON document: {error}")))?;
+    let value = value.map_err(|error| bad(format!("invalid body: {error}")))?;
+    reader.end().map_err(|error| bad(format!("the body is not a single JSON document: {error}")))?;
     Ok(value)
 }
 
-/// The settings with some of their fields changed, null to their defaults (RFC 7396, on the outermost level).
+/// Merges changes into the settings; null resets a field to its default (RFC 7396, on the outermost level only).
 pub(super) fn merged(now: &StreamSettings, changes: Map<String, Value>) -> Result<StreamSettings, Problem> {
     let mut merged = json!(now);
     for (name, value) in changes {
         if let Some(fields) = merged.as_object_mut() {
-            // A name that there is not is refused with null as with any other value.
+            // An unknown name is refused with null as with any other value.
             let is_reset = value.is_null() && fields.remove(&name).is_some();
             if !is_reset {
                 fields.insert(name, value);
@@ -86,7 +86,7 @@ pub(super) fn column_json(column: &Column) -> Value {
     value
 }
 
-/// What a version of a schema is.
+/// A schema version as JSON.
 pub(super) fn rules_json(rules: &Rules) -> Value {
     json!({
         "version": rules.schema.version,
@@ -96,7 +96,7 @@ pub(super) fn rules_json(rules: &Rules) -> Value {
     })
 }
 
-/// What is said of a stream wherever it is shown.
+/// A stream as JSON, the same in every response.
 pub(super) fn stream_json(stream: &Stream) -> Value {
     json!({
         "id": stream.uuid,
@@ -108,13 +108,13 @@ pub(super) fn stream_json(stream: &Stream) -> Value {
     })
 }
 
-/// The body of a request that makes or changes a stream.
+/// The body of a request that creates or changes a stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StreamBody {
     pub(super) policy: Option<Policy>,
     pub(super) columns: Option<Vec<ColumnBody>>,
     pub(super) settings: Option<Map<String, Value>>,
-    /// The version of the schema that is to be changed.
+    /// The schema version that the change is based on.
     pub(super) version: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Whether the process is well, and whether it takes events.
+//! Health and readiness: whether the process works, and whether it accepts events.
 
 use super::Phase;
 use super::problem::respond;
@@ -8,11 +8,11 @@ use http::{Response, StatusCode};
 use http_body_util::Full as FullBody;
 use serde_json::json;
 
-/// Why nothing is accepted, if so.
+/// The reason why no requests are accepted, if there is one.
 pub(super) fn not_ready(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Recovering => Some("recovering"),
-        // Draining because of it.
+        // The poisoned log is why it drains.
         Phase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
         Phase::Draining(_) => Some("draining"),
         Phase::Running(running) => {
@@ -29,7 +29,7 @@ pub(super) fn not_ready(phase: &Phase) -> Option<&'static str> {
 }
 
 pub(super) fn healthz(phase: &Phase) -> Response<FullBody<Bytes>> {
-    // A process that cannot acknowledge any more is to be restarted; one that waits for space is not.
+    // A process that can no longer acknowledge must be restarted; one that waits for disk space must not.
     match not_ready(phase) {
         Some(reason @ "poisoned") => respond(
             StatusCode::SERVICE_UNAVAILABLE,

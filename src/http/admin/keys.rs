@@ -1,4 +1,4 @@
-//! `/admin/v1/keys`: the keys with which the daemon signs tokens.
+//! `/admin/v1/keys`: the keys that the daemon signs tokens with.
 
 use super::problem::{created, ok, timestamp};
 use super::tokens::nothing;
@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    /// Seconds for which the keys before are good; otherwise `auth.jwt_grace`.
+    /// Seconds for which previous keys stay valid. Default: `auth.jwt_grace`.
     grace: Option<u64>,
 }
 

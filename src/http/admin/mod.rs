@@ -1,6 +1,6 @@
-//! The admin listener: health, readiness, metrics, and the state of everything, for operators and their tools.
+//! The admin listener: health, readiness, metrics, and the state of the daemon, for operators and their tools.
 //!
-//! The routes are a table; a file for each noun does the work.
+//! The routes are a table ([`routes`]); one file per resource implements them.
 
 mod clients;
 mod columns;
@@ -46,11 +46,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A request's body, as it comes and decompressed.
+/// The largest request body, both on the wire and decompressed.
 const BODY_MAX: u64 = 10 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Its routes as `OpenAPI` has them.
+/// The `OpenAPI` document of the admin routes.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// The routes of the admin listener.
@@ -58,21 +58,21 @@ pub fn served() -> Vec<Served> {
     route::served(ROUTES)
 }
 
-/// An answer, and what every call comes to.
+/// A response, and the result of every call.
 type Reply = Response<FullBody<Bytes>>;
 type Answer = Result<Reply, Problem>;
 
-/// What the daemon is doing.
+/// The phase that the daemon is in.
 #[derive(Clone)]
 pub enum Phase {
     /// Reading the log; nothing is accepted yet.
     Recovering,
     Running(Arc<Running>),
-    /// Finishing what was begun.
+    /// Finishing running requests.
     Draining(Arc<Running>),
 }
 
-/// The parts of a running daemon that operators look at.
+/// The parts of a running daemon that the admin API reads and changes.
 pub struct Running {
     pub wal: wal::Handle,
     pub recovery: wal::RecoveryReport,
@@ -91,17 +91,17 @@ pub struct Running {
 
 pub struct AdminHandler {
     pub phase: ArcSwap<Phase>,
-    /// How the ingest listener is reached.
+    /// The URL of the ingest listener.
     ingest_url: String,
-    /// The `OpenAPI` document of both listeners, as it is sent.
+    /// The serialized `OpenAPI` document of both listeners.
     openapi: Bytes,
     /// Set to end the daemon.
     drain: watch::Sender<bool>,
 }
 
-/// A request whose route is known.
+/// A request that matched a route.
 pub struct AdminRequest<'a> {
-    /// What stands in the path for the template's parameters.
+    /// The values of the template's parameters in the path.
     pub parameters: Vec<Cow<'a, str>>,
     pub query: &'a str,
     /// Decompressed.
@@ -112,12 +112,12 @@ pub struct AdminRequest<'a> {
 }
 
 impl AdminRequest<'_> {
-    /// The first parameter of the path; every caller's template has one.
+    /// The first path parameter. Call it only for routes whose template has one.
     pub(super) fn id(&self) -> &str {
         self.parameters.first().map_or("", |id| id)
     }
 
-    /// The body as JSON; one that is left out is an empty object.
+    /// Parses the body as JSON. An empty body counts as an empty object.
     fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Problem> {
         let body: &[u8] = if self.body.trim_ascii().is_empty() { b"{}" } else { &self.body };
         let mut reader = serde_json::Deserializer::from_slice(body);
@@ -127,7 +127,7 @@ impl AdminRequest<'_> {
             if path == "." { message } else { format!("{path}: {message}") }
         });
         let value = value.and_then(|value| reader.end().map_err(|error| error.to_string()).map(|()| value));
-        value.map_err(|message| Problem::new(StatusCode::BAD_REQUEST, format!("the body: {message}")))
+        value.map_err(|message| Problem::new(StatusCode::BAD_REQUEST, format!("invalid body: {message}")))
     }
 }
 
@@ -195,7 +195,7 @@ impl AdminHandler {
     }
 }
 
-/// Reads the body and undoes its content-encoding.
+/// Reads the body and decodes its content encoding.
 async fn receive(head: &http::request::Parts, body: Incoming) -> Result<Bytes, Problem> {
     let encoding = Encoding::of(&head.headers)?;
     let limits = Limits { body_max: BODY_MAX, body_timeout: BODY_TIMEOUT };

@@ -1,11 +1,11 @@
-//! The console's files.
+//! Serves the files of the console.
 
 use super::Answer;
 use super::problem::{Problem, respond};
 use crate::http::console::{self, Asset};
 use http::{HeaderValue, Method, StatusCode, header};
 
-/// A file of the console. No token is asked for: it tells nothing.
+/// Serves a file of the console. It requires no token, since the files contain no data.
 pub(super) fn page(head: &http::request::Parts, asset: &Asset, ingest_url: &str) -> Answer {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let detail = format!("method {} not allowed", head.method);
@@ -16,7 +16,7 @@ pub(super) fn page(head: &http::request::Parts, asset: &Asset, ingest_url: &str)
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // A new version of the daemon brings a new console.
+        // A new version of the daemon may contain a new console.
         (header::CACHE_CONTROL, "no-cache"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

@@ -1,4 +1,4 @@
-//! Answers of the admin listener: JSON, and errors as RFC 9457 has them.
+//! Responses of the admin listener: JSON, and errors as RFC 9457 problem details.
 
 use crate::auth::ManageError;
 use crate::catalog::CatalogError;
@@ -8,11 +8,11 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full as FullBody;
 use serde_json::{Value, json};
 
-/// An error as RFC 9457 has it.
+/// An error, sent as RFC 9457 problem details.
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    /// What the status asks for.
+    /// A header that the status requires.
     header: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -45,7 +45,7 @@ impl From<ManageError> for Problem {
 impl From<Reject> for Problem {
     fn from(reject: Reject) -> Self {
         if let Some(internal) = &reject.internal {
-            tracing::error!(error = %internal, "an admin request failed");
+            tracing::error!(error = %internal, "admin request failed");
         }
         let status = StatusCode::from_u16(reject.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let problem = Self::new(status, reject.external);
@@ -96,11 +96,11 @@ pub(super) fn created(body: &Value) -> Response<FullBody<Bytes>> {
 }
 
 pub(super) fn internal(error: &dyn std::error::Error) -> Problem {
-    tracing::error!(error = %crate::error::chain(error), "an admin request failed");
+    tracing::error!(error = %crate::error::chain(error), "admin request failed");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }
 
-/// Runs what touches the catalog's disk off the threads that serve sockets.
+/// Runs work that accesses the catalog on disk on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -123,5 +123,7 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
 pub(super) fn limit(query: &str, default: usize, max: usize) -> Result<usize, Problem> {
     let Some(text) = parameter(query, "limit") else { return Ok(default) };
     let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-    limit.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, format!("'limit' is a number from 1 to {max}")))
+    limit.ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("'limit' must be a number from 1 to {max}"))
+    })
 }

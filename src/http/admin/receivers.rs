@@ -1,4 +1,4 @@
-//! `/admin/v1/receivers`: endpoints whose requests go to several streams, and what of each waits for a file.
+//! `/admin/v1/receivers`: endpoints whose requests go to several streams, and the backlog of each export.
 
 use super::Running;
 use crate::batch::StreamId;

@@ -1,5 +1,5 @@
-//! `/admin/v1/replay`: files of a time made anew under the schema of now. What is asked for is checked and queued here; the
-//! compactor's side does it.
+//! `/admin/v1/replay`: rebuilds the files of a time range under the current schema. Requests are checked and queued
+//! here; the compactor runs them.
 
 use super::problem::{Problem, blocking, limit, ok, respond, timestamp};
 use super::{AdminRequest, Answer, Running};
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a replay waits for its stream's open files to be closed.
+/// How long a replay request waits until the stream's open files are closed.
 const CLOSE_DEADLINE: Duration = Duration::from_mins(1);
-/// Replays that wait for others, at most.
+/// The most replays that may be queued.
 const WAITING_MAX: usize = 100;
 const REPLAYS_MAX: usize = 1000;
 
-/// The body of a request for a replay.
+/// The body of a replay request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
@@ -34,19 +34,20 @@ struct Asked {
 }
 
 impl Running {
-    /// Queues a replay of the files with rows received in a time.
+    /// Queues a replay of the files with rows received in a time range.
     pub(super) async fn replay(&self, request: &AdminRequest<'_>) -> Answer {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-        let asked: Asked =
-            serde_json::from_slice(&request.body).map_err(|error| bad(format!("not a replay: {error}")))?;
+        let asked: Asked = serde_json::from_slice(&request.body)
+            .map_err(|error| bad(format!("invalid replay request: {error}")))?;
         let time = |name: &str, text: &str| {
-            let what = format!("'{name}' is a time such as 2026-11-21T12:00:00Z or 2026-11-21, not {text:?}");
+            let what =
+                format!("'{name}' must be a time such as 2026-11-21T12:00:00Z or 2026-11-21, not {text:?}");
             parse_time(text).ok_or_else(|| bad(what))
         };
         let from = time("from", &asked.from)?;
         let to = asked.to.as_deref().map_or(Ok(self.clock.now()), |to| time("to", to))?;
         if from >= to {
-            return Err(bad("'from' is not before 'to'".to_owned()));
+            return Err(bad("'from' must be before 'to'".to_owned()));
         }
         let stream = self.find(&asked.stream)?;
         self.close(&stream).await?;
@@ -60,7 +61,7 @@ impl Running {
             Ok((waiting, cuts, range, missing))
         });
         let (waiting, cuts, range, missing) = planned.await?;
-        // An export may be given events that came before there was one: how many, the replay finds out.
+        // An export may be given events from before it existed. Only the replay finds out how many.
         let may_be_given = stream.settings.receiver.is_some();
         let nothing =
             may_be_given.then_some((LsnRange { first: Lsn::NONE, last: Lsn::NONE }, Ok(Vec::new())));
@@ -70,11 +71,11 @@ impl Running {
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         };
         let missing = missing.map_err(|error| {
-            let detail = format!("the archive cannot be read: {}; see `forebay wal verify`", chain(&error));
+            let detail = format!("the archive cannot be read: {}; run `forebay wal verify`", chain(&error));
             Problem::new(StatusCode::CONFLICT, detail)
         })?;
         if waiting >= WAITING_MAX {
-            let detail = format!("{waiting} replays wait already");
+            let detail = format!("{waiting} replays are already queued; retry later");
             return Err(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).header(http::header::RETRY_AFTER, "60")
             );
@@ -92,7 +93,7 @@ impl Running {
         Ok(respond(StatusCode::ACCEPTED, "application/json", body))
     }
 
-    /// What was accepted so far is to be in files, or it would stay as it is.
+    /// Closes the stream's open files, since a replay only rebuilds files.
     async fn close(&self, stream: &Stream) -> Result<(), Problem> {
         let lsn = self.wal.status().appended;
         let closed = async {
@@ -100,7 +101,8 @@ impl Running {
                 self.progress.closed(Some(stream.id), lsn).await;
             }
         };
-        let late = "the stream's open files are not closed yet; the replay was not begun";
+        let late =
+            "the stream's open files could not be closed in time; the replay was not started, retry later";
         let in_time = tokio::time::timeout(CLOSE_DEADLINE, closed).await;
         in_time.map_err(|_| Problem::new(StatusCode::GATEWAY_TIMEOUT, late))
     }
@@ -117,13 +119,13 @@ impl Running {
         Ok(ok(&self.show(&self.find_replay(request).await?)))
     }
 
-    /// Ends a replay before its time. What it has replaced stays replaced.
+    /// Cancels a replay. Files that it has already replaced stay replaced.
     pub(super) async fn cancel_replay(&self, request: &AdminRequest<'_>) -> Answer {
         let replay = self.find_replay(request).await?;
         let (catalog, id) = (Arc::clone(&self.catalog), replay.id);
         let ended = blocking(move || catalog.end_replay(id, ReplayState::Cancelled, None)).await?;
         if !ended {
-            return Err(Problem::new(StatusCode::CONFLICT, format!("replay {id} is over")));
+            return Err(Problem::new(StatusCode::CONFLICT, format!("replay {id} has already ended")));
         }
         self.progress.replay_asked.notify_one();
         self.replay_status(request).await
@@ -136,7 +138,7 @@ impl Running {
             Ok(id) => blocking(move || catalog.replay(id)).await?,
             Err(_) => None,
         };
-        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no replay {text:?}")))
+        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no replay has the id {text:?}")))
     }
 
     fn show(&self, replay: &Replay) -> Value {
@@ -169,7 +171,7 @@ impl Running {
     }
 }
 
-/// Which cuts can be made anew, and which cannot: those that span numbers that are gone.
+/// The cuts that can be rebuilt, and those that cannot, because some of their requests are gone.
 struct Plan<'c> {
     all: &'c [CutRecord],
     made: Vec<&'c CutRecord>,
@@ -188,22 +190,22 @@ impl<'c> Plan<'c> {
             if lost.is_empty() {
                 plan.made.push(cut);
             } else {
-                let reason = "these requests are in neither log nor archive any more";
+                let reason = "these requests are no longer in the log or the archive";
                 plan.left.push((cut, cut.left_as_it_is(&lost, reason)));
             }
         }
         plan
     }
 
-    /// Says exactly what is missing.
+    /// Builds the refusal, which lists exactly what is missing.
     fn refusal(self) -> Response<FullBody<Bytes>> {
         let (left, all) = (self.left.len(), self.all.len());
-        let rest = if self.made.is_empty() { "" } else { "; ask for the rest with \"partial\": true" };
+        let rest = if self.made.is_empty() { "" } else { "; set \"partial\": true to rebuild the rest" };
         let detail = json!({
             "type": "about:blank",
             "title": "Conflict",
             "status": 409,
-            "detail": format!("the files of {left} of {all} ranges cannot be made anew, since log and archive lack requests that they hold{rest}"),
+            "detail": format!("the files of {left} of {all} ranges cannot be rebuilt, because some of their requests are no longer in the log or the archive{rest}"),
             "missing": self.left.into_iter().map(|(_, left)| left).collect::<Vec<_>>(),
         });
         respond(StatusCode::CONFLICT, "application/problem+json", detail.to_string())
@@ -235,7 +237,7 @@ impl<'c> Plan<'c> {
     }
 }
 
-/// RFC 3339, or the same without a zone (UTC), or a date.
+/// Parses RFC 3339, the same without a zone (UTC), or a date.
 fn parse_time(text: &str) -> Option<Micros> {
     let zoned = text.parse::<jiff::Timestamp>().ok();
     let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();

@@ -1,4 +1,4 @@
-//! The table of routes: what is served, what a caller must show, and what answers.
+//! The table of routes: method and path, the required scope, and the handler.
 
 use super::problem::{ok, respond};
 use super::{AdminHandler, AdminRequest, Answer, Phase, Running, health};
@@ -7,21 +7,21 @@ use crate::contracts::route::{Access, Route};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy)]
 pub(super) enum Call {
-    /// In every phase of the daemon.
+    /// Available in every phase of the daemon.
     Always(fn(&AdminHandler, &Phase) -> Answer),
-    /// Once the log is read.
+    /// Available once the log is recovered.
     Running(for<'a> fn(&'a Running, &'a AdminRequest<'a>) -> BoxFuture<'a, Answer>),
 }
 
 use Access::Public;
 use Call::{Always, Running as Run};
 
-/// What an administrator's token may do.
+/// Requires an admin token.
 const ADMIN: Access = Access::Token(Need::Admin);
-/// Tokens are managed by tokens that may do no more than that.
+/// Requires the scope `tokens`, so that a service can manage tokens without other rights.
 const TOKENS: Access = Access::Token(Need::Tokens);
 const METRICS: Access = Access::Token(Need::Metrics);
 
@@ -193,7 +193,7 @@ pub(super) static ROUTES: &[Route<Call>] = &[
     Route::post("/admin/v1/drain", ADMIN, Run(|_, request| Box::pin(async { Ok(drain(request)) }))),
 ];
 
-/// Ends the daemon as a signal does.
+/// Stops the daemon, as SIGTERM does.
 fn drain(request: &AdminRequest<'_>) -> super::Reply {
     request.handler.drain.send_replace(true);
     respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned())

@@ -1,4 +1,4 @@
-//! `POST /admin/v1/streams?name=`: a new stream, whose columns follow from a sample of its records if there is one.
+//! `POST /admin/v1/streams?name=`: creates a stream, with columns inferred from a sample of its records, if given.
 
 use super::columns::{bad, column_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter};
@@ -14,18 +14,18 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Records of a sample that are looked at.
+/// The most records of a sample that are analyzed.
 const RECORDS_MAX: u64 = 1_000_000;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 impl Running {
-    /// Makes a stream, from a sample if there is one in the body: NDJSON, a JSON document, or gzip of either. The sample is
-    /// not stored. With `dry`, only says which columns there would be.
+    /// Creates a stream, from a sample if the body has one: NDJSON, a JSON document, or gzip of either. The sample is
+    /// not stored. With `dry`, only returns the inferred columns.
     pub(super) async fn sample_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let name = parameter(request.query, "name").filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| bad("'name' is required in the query"))?;
+        let name = name.ok_or_else(|| bad("the query parameter 'name' is required"))?;
         let policy = parameter(request.query, "policy").map(|policy| policy.parse::<Policy>());
-        // A schema that was fixed by a sample is meant to stay so.
+        // A schema inferred from a sample should only change on request.
         let default = if request.body.is_empty() { Policy::Evolve } else { Policy::Propose };
         let policy = policy.unwrap_or(Ok(default)).map_err(bad)?;
         let (catalog, body) = (Arc::clone(&self.catalog), request.body.clone());
@@ -46,8 +46,8 @@ impl Running {
         Ok(created(&stream_json(&stream)))
     }
 
-    /// The name and the settings of a new stream. In a contract whose streams have ids of their own, clients know it by an
-    /// id that is made here, and what it was named is for people.
+    /// Returns the name and the settings of a new stream. In a contract whose streams have their own ids, the name is
+    /// an id that is generated here, and the requested name is kept as a label for people.
     fn named(&self, query: &str, name: String) -> Result<(String, StreamSettings), Problem> {
         let settings = StreamSettings {
             description: parameter(query, "description").unwrap_or_default(),
@@ -58,7 +58,7 @@ impl Running {
         let mut extras = self.contracts.extras().filter(|(name, _)| *name == contract);
         let made = extras.find_map(|(_, extras)| extras.new_stream(&name));
         let (id, vendor) = made.ok_or_else(|| {
-            bad(format!("'dialect' names a contract whose streams have ids of their own, not {contract:?}"))
+            bad(format!("'dialect' must name a contract whose streams have their own ids, not {contract:?}"))
         })?;
         Ok((id, StreamSettings { vendor, ..settings }))
     }
@@ -80,7 +80,7 @@ fn columns(body: Bytes, fields_max: usize) -> Result<Vec<Column>, Problem> {
     Ok(fields.into_iter().filter_map(column).collect())
 }
 
-/// `None` for a field of a system column's name: its values are rescued, as in every stream.
+/// Returns `None` for a field named like a system column: its values are rescued, as in every stream.
 fn column(field: Field) -> Option<Column> {
     let name = field.path.into_iter().next().filter(|name| !system::is_reserved(name))?;
     let unsigned = field.kind == ColumnType::Int64 && field.integers.unsigned;

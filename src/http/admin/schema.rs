@@ -1,5 +1,5 @@
-//! `/admin/v1/streams/{id}` and below it `schema`: making, changing and deleting streams; versions of their schemas;
-//! proposals, and making columns of them.
+//! `/admin/v1/streams/{id}` and its `schema`: creates, changes and deletes streams; lists schema versions; lists,
+//! accepts and dismisses proposals.
 
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SchemaBody {
-    /// The version that is to be changed: another one by now is a conflict.
+    /// The version that the change is based on. If it is not the current one, the request is a conflict.
     version: u32,
     columns: Vec<ColumnBody>,
 }
@@ -63,7 +63,7 @@ impl AcceptOne {
 }
 
 impl Running {
-    /// Makes a stream of this name, or changes the one that has it.
+    /// Creates a stream with this name, or changes the existing one.
     pub(super) async fn put_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let Some(stream) = self.catalog.streams().find(request.id()).cloned() else {
             return self.make_stream(request).await;
@@ -76,7 +76,10 @@ impl Running {
     async fn make_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let body: StreamBody = columns::read(&request.body)?;
         if body.version.is_some_and(|version| version != 0) {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such stream to be changed"));
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "the stream does not exist, so version must be 0 or left out",
+            ));
         }
         let new = NewStream {
             name: request.id().to_owned(),
@@ -90,7 +93,7 @@ impl Running {
         Ok(created(&stream_json(&stream)))
     }
 
-    /// Changes what is given of a stream, of its settings too.
+    /// Changes only the given properties of a stream, and only the given settings.
     pub(super) async fn patch_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let mut body: StreamBody = columns::read(&request.body)?;
@@ -99,7 +102,7 @@ impl Running {
         self.alter(stream, body, merge, request.query).await
     }
 
-    /// `settings` says what they are to be, of what they are.
+    /// Alters a stream. `settings` computes the new settings from the current ones.
     async fn alter(
         &self,
         stream: Arc<Stream>,
@@ -116,7 +119,7 @@ impl Running {
         Ok(ok(&answer))
     }
 
-    /// The stream with its changes; without them if it is a dry run.
+    /// Applies the changes and returns the stream. A dry run returns it unchanged, with the list of changes.
     async fn altered(
         &self,
         stream: Arc<Stream>,
@@ -127,7 +130,7 @@ impl Running {
     ) -> Result<(Arc<Stream>, Vec<Change>), Problem> {
         let control = Arc::clone(&self.control);
         let work = move || {
-            // What is not named stays as it is, also if somebody changes it at this moment.
+            // Under the lock, so that a concurrent change to other fields is not overwritten.
             let _change = control.change();
             let stream = control.streams().get(stream.id).cloned().unwrap_or(stream);
             let alter = Alter { settings: settings(&stream.settings)?, ..alter };
@@ -188,13 +191,13 @@ impl Running {
         Ok(ok(&json!({"version": stream.schema.version, "proposals": proposals})))
     }
 
-    /// Makes columns of proposals.
+    /// Accepts proposals as columns.
     pub(super) async fn accept_proposals(&self, request: &AdminRequest<'_>) -> Answer {
         let id = self.find(request.id())?.id;
         let AcceptBody { version, accept } = columns::read(&request.body)?;
         let some = match accept {
             Which::Word(word) if word == "all" => None,
-            Which::Word(_) => return Err(bad("'accept' is \"all\" or a list of proposals")),
+            Which::Word(_) => return Err(bad("'accept' must be \"all\" or a list of proposals")),
             Which::Some(some) => {
                 Some(some.into_iter().map(AcceptOne::accept).collect::<Result<Vec<_>, _>>()?)
             }
@@ -207,7 +210,7 @@ impl Running {
         Ok(ok(&rules_json(&stream.await?.rules())))
     }
 
-    /// Offers one field, or all that are offered, no more.
+    /// Dismisses the proposal for one field, or all proposals.
     pub(super) async fn dismiss_proposals(&self, request: &AdminRequest<'_>) -> Answer {
         let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
         let field = request.parameters.get(1).map(|field| field.clone().into_owned());
@@ -234,7 +237,7 @@ fn proposal_json(proposal: &Proposal) -> Value {
     })
 }
 
-/// What was changed, or would be.
+/// Adds the list of changes, made or planned, to a response.
 fn add_changes(answer: &mut Value, changes: &[Change]) {
     let shown = changes.iter().map(|change| {
         let mut value = json!(change);
@@ -245,11 +248,11 @@ fn add_changes(answer: &mut Value, changes: &[Change]) {
     answer["changes"] = shown.collect();
 }
 
-/// `?dry=true`, also `?dry`.
+/// Parses a flag such as `?dry=true` or `?dry`.
 pub(super) fn flag(query: &str, name: &str) -> Result<bool, Problem> {
     match parameter(query, name).as_deref() {
         None | Some("false") => Ok(false),
         Some("true" | "") => Ok(true),
-        Some(other) => Err(bad(format!("'{name}' is true or false, not {other:?}"))),
+        Some(other) => Err(bad(format!("'{name}' must be true or false, not {other:?}"))),
     }
 }

@@ -1,5 +1,5 @@
-//! `/admin/v1/staged`: files that wait to be published; and those that are held back, since they do not fit their table:
-//! let go, or made anew, once that was mended.
+//! `/admin/v1/staged`: files that wait to be published, and files that are held back because they do not fit their
+//! table. Once the cause is fixed, these are published or rebuilt.
 
 use super::problem::{blocking, ok, parameter};
 use super::state::file;
@@ -29,8 +29,8 @@ impl Running {
         Ok(ok(&json!({"staged": files})))
     }
 
-    /// Looks again at files that are held back: those that fit their table now are published, those that its mapping of
-    /// now would make fit are made anew.
+    /// Checks the held-back files again. Files that now fit their table are published; files that the current mapping
+    /// would make fit are rebuilt.
     pub(super) async fn recover(&self, request: &AdminRequest<'_>) -> Answer {
         let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
         let only = only.map(|stream| stream.id);
@@ -46,7 +46,7 @@ fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogEr
     let replays = catalog.replays(REPLAYS_LOOKED_AT)?;
     let under_way = replays.iter().filter(|replay| !replay.state.is_over());
     let busy: HashMap<StreamId, i64> = under_way.map(|replay| (replay.asked.stream, replay.id)).collect();
-    // A cut is made anew as a whole.
+    // A cut is rebuilt as a whole.
     let mut made_anew: HashSet<(StreamId, Lsn)> = HashSet::new();
     let (mut published, mut held, mut begun) = (Vec::new(), Vec::new(), Vec::new());
     let staged = catalog.staged()?;
@@ -57,7 +57,7 @@ fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogEr
             held.push(json!({"object": file.object, "stream": stream.name, "reason": reason}));
         };
         if let Some(replay) = busy.get(&file.stream) {
-            hold(format!("replay {replay} is making files of the stream anew"));
+            hold(format!("replay {replay} is rebuilding files of the stream"));
             continue;
         }
         let then = catalog.rules(file.stream, file.schema_version)?;
@@ -83,13 +83,13 @@ fn recover(catalog: &Catalog, only: Option<StreamId>) -> Result<Value, CatalogEr
     Ok(json!({"published": published, "replays": begun, "held": held}))
 }
 
-/// Queues the making anew of one cut.
+/// Queues a replay of one cut.
 fn replay_of(catalog: &Catalog, stream: &Stream, lsns: LsnRange) -> Result<Option<i64>, CatalogError> {
     let Some(cut) = catalog.next_cut(stream.id, lsns, lsns.first.previous())? else { return Ok(None) };
     let replay = catalog.add_replay(&NewReplay {
         stream: stream.id,
         from: cut.first_at,
-        // Nothing is received in no time, so nothing more is given.
+        // The time range is empty, so no further events are given to the export.
         to: cut.first_at,
         partial: false,
         lsns,

@@ -1,4 +1,4 @@
-//! What the daemon is doing: metrics, status, the log, staged files, publication, receipts.
+//! The state of the daemon: metrics, status, the log, publication, receipts.
 
 use super::health::not_ready;
 use super::problem::{Problem, blocking, ok, parameter, respond, timestamp};
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long `publish` waits.
+/// How long `publish` waits for publication.
 const PUBLISH_DEADLINE: Duration = Duration::from_mins(1);
-/// Losses shown, the latest of all there ever were.
+/// The most losses shown, latest first.
 const LOSSES_MAX: u32 = 100;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -138,17 +138,17 @@ impl Running {
         Ok(respond(StatusCode::GATEWAY_TIMEOUT, "application/problem+json", detail.to_string()))
     }
 
-    /// Where the rows of one acknowledged request are now.
+    /// Returns where the rows of an acknowledged request are now.
     pub(super) async fn receipt(&self, request: &AdminRequest<'_>) -> Answer {
         let lsn = request.id().parse().map(Lsn);
-        let lsn =
-            lsn.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt is a log sequence number"))?;
+        let lsn = lsn
+            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt must be a log sequence number"))?;
         let wal = self.wal.clone();
         let catalog = Arc::clone(&self.catalog);
         let (found, around) =
             blocking(move || Ok((wal.past().find(lsn), catalog.files_around(lsn)?))).await?;
         let found = found.unwrap_or_else(|error| {
-            tracing::error!(%lsn, error = %chain(&error), "a receipt cannot be looked up in the archive");
+            tracing::error!(%lsn, error = %chain(&error), "cannot look up a receipt in the archive");
             None
         });
         let place = found.as_ref().map(|(place, ..)| *place);
@@ -174,7 +174,7 @@ impl Running {
             "received_at": frame.as_ref().map(|(ts, _)| timestamp(*ts)),
             "records": frame.as_ref().map(|(_, head)| head.good),
             "quarantined": frame.as_ref().map(|(_, head)| head.bad),
-            // Without the frame, files of several streams may span the number.
+            // Without the frame, these may be files of several streams whose ranges include the number.
             "files": files,
         })))
     }

@@ -1,4 +1,4 @@
-//! `/admin/v1/streams`: what streams there are, their columns, newest records and files.
+//! `/admin/v1/streams`: lists the streams, with their columns, newest records and files.
 
 use super::columns::stream_json;
 use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
@@ -64,7 +64,7 @@ impl Running {
         Ok(ok(&answer))
     }
 
-    /// What became no rows: how much of what kind, the newest with their reasons, and how long rows take.
+    /// Returns the records that failed: counts by kind, the newest with their reasons, and the ingest latency.
     pub(super) async fn errors(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
@@ -101,7 +101,7 @@ impl Running {
         Ok(ok(&json!({"records": records})))
     }
 
-    /// The newest records in the forms in which they land as they came.
+    /// Returns the newest records as JSON, NDJSON or CBOR, in the formats that raw landing uses.
     pub(super) async fn sample(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let bad = |message| Problem::new(StatusCode::BAD_REQUEST, message);
@@ -109,7 +109,7 @@ impl Running {
             None => RECORDS_DEFAULT,
             Some(text) => {
                 let n = text.parse().ok().filter(|n| (1..=RECORDS_MAX).contains(n));
-                n.ok_or_else(|| bad(format!("'n' is a number from 1 to {RECORDS_MAX}")))?
+                n.ok_or_else(|| bad(format!("'n' must be a number from 1 to {RECORDS_MAX}")))?
             }
         };
         let failed = |error: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error);
@@ -129,14 +129,14 @@ impl Running {
                     ("application/x-ndjson", lines.collect::<String>().into_bytes())
                 }
             }
-            other => return Err(bad(format!("'format' is json, ndjson or cbor, not {other:?}"))),
+            other => return Err(bad(format!("'format' must be json, ndjson or cbor, not {other:?}"))),
         };
         let mut response = Response::new(FullBody::new(Bytes::from(body)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         Ok(response)
     }
 
-    /// Ready code that sends a record to the stream, in some languages.
+    /// Returns code snippets that send a record to the stream, in several languages.
     pub(super) fn snippets(&self, request: &AdminRequest<'_>) -> Answer {
         let stream = self.find(request.id())?;
         let base = self.control.public_url.as_deref().unwrap_or(&request.handler.ingest_url);
@@ -144,7 +144,7 @@ impl Running {
         code.map(|code| ok(&code)).ok_or_else(|| {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                format!("there is no ready code for the stream {:?}", stream.name),
+                format!("no code snippets exist for the stream {:?}", stream.name),
             )
         })
     }
@@ -166,7 +166,7 @@ fn without_system_columns(mut record: Value) -> Value {
     record
 }
 
-/// A misfit with the type that would hold it.
+/// A misfit, with the column type that would fit it.
 fn misfit(misfit: &KnownMisfit, schema: &Schema) -> Value {
     let column = schema.columns.iter().find(|column| column.name == misfit.path);
     json!({

@@ -1,4 +1,4 @@
-//! `/admin/v1/tokens`: who may do what.
+//! `/admin/v1/tokens`: creates, lists, refreshes and revokes tokens.
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
 use super::{AdminRequest, Answer, Running};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// What may be asked for: the kinds of the catalog, and signed tokens, of which nothing is kept.
+/// The kinds of tokens: those in the catalog, and signed tokens, of which nothing is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
@@ -32,7 +32,7 @@ struct NewToken {
     origins: Option<Vec<String>>,
     rps: Option<u32>,
     project: Option<String>,
-    /// Seconds from now on.
+    /// Seconds from now.
     expires_in: Option<u64>,
     /// ISO 8601.
     expires_at: Option<String>,
@@ -42,7 +42,7 @@ impl NewToken {
     fn into_request(self, now: Micros) -> Result<TokenRequest, ManageError> {
         let expires_at = match (self.expires_in, self.expires_at) {
             (Some(_), Some(_)) => {
-                return Err(ManageError::Invalid("give 'expires_in' or 'expires_at', not both".to_owned()));
+                return Err(ManageError::Invalid("set 'expires_in' or 'expires_at', not both".to_owned()));
             }
             (Some(seconds), None) => {
                 let micros = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000));
@@ -51,7 +51,8 @@ impl NewToken {
             }
             (None, Some(text)) => {
                 let at: Result<jiff::Timestamp, _> = text.parse();
-                let invalid = |error| ManageError::Invalid(format!("'expires_at' is no time: {error}"));
+                let invalid =
+                    |error| ManageError::Invalid(format!("'expires_at' is not a valid time: {error}"));
                 Some(at.map_err(invalid)?.as_microsecond())
             }
             (None, None) => None,
@@ -125,7 +126,7 @@ impl Running {
         Ok(nothing())
     }
 
-    /// Does what touches the catalog's disk off the threads that serve sockets.
+    /// Runs work that accesses the catalog on disk on a blocking thread.
     pub(super) async fn managed<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Auth) -> Result<T, ManageError> + Send + 'static,
@@ -160,7 +161,7 @@ fn shown(token: &TokenInfo, now: Micros) -> Value {
     })
 }
 
-/// The one time that the value is shown.
+/// Adds the token's value, which is shown only this once.
 fn with_value((token, value): &(TokenInfo, String), now: Micros) -> Value {
     let mut body = shown(token, now);
     body["token"] = value.as_str().into();
