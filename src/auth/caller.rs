@@ -14,23 +14,23 @@ impl CallerId {
     const CLIENT: u64 = 1 << 62;
     const SIGNED: u64 = 1 << 63;
 
-    /// A token of the catalog.
+    /// The id of a token in the catalog.
     pub fn token(row: i64) -> Self {
         Self(row.cast_unsigned())
     }
 
-    /// An OAuth client of the catalog.
+    /// The id of an OAuth client in the catalog.
     pub fn client(row: i64) -> Self {
         Self(row.cast_unsigned() | Self::CLIENT)
     }
 
-    /// The bearer of a signed token, which is not in the catalog.
+    /// The id of the bearer of a signed token, which is not in the catalog.
     pub fn signed(hash: u64) -> Self {
         Self(hash | Self::SIGNED)
     }
 }
 
-/// What is known of a caller.
+/// The identity of a caller.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Identity {
     pub id: CallerId,

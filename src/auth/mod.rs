@@ -60,7 +60,7 @@ pub enum AuthError {
     Project,
 }
 
-/// Settings.
+/// The settings of authentication.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The id of the daemon. Signed tokens carry it, so that one daemon rejects the tokens of another.

@@ -103,7 +103,7 @@ impl Snapshot {
             known.map(|stored| Arc::new(Key { verifier: Verifier::new(&stored.secret), stored })).collect();
     }
 
-    /// The key that signs.
+    /// The key in use for signing.
     pub(super) fn current_key(&self) -> Option<&Arc<Key>> {
         self.keys.iter().find(|key| key.stored.retires_at.is_none())
     }

@@ -138,7 +138,7 @@ fn what_cannot_be_accepted_is_refused() {
     check(&json!({"accept": [{"path": ["n"], "name": "a"}]}), 400, "duplicate column name 'a'");
     check(&json!({"accept": [{"path": ["n"]}, {"path": ["n"]}]}), 400, "duplicate column name 'n'");
     check(&json!({"accept": [{"path": ["n"], "default": "x"}]}), 400, "its default");
-    check(&json!({"accept": "some"}), 400, "'accept' is");
+    check(&json!({"accept": "some"}), 400, "'accept' must be");
     check(&json!({"version": 7, "accept": "all"}), 409, "version 1, not 7");
     assert_eq!(daemon.get("/admin/v1/streams/e/schema").json()["version"], 1);
     check(&json!({"accept": []}), 200, "\"version\": 1");

@@ -224,7 +224,7 @@ fn bad_proxy_headers_are_refused_and_others_served() {
         (&newer, "malformed"),
         (&short, "malformed"),
         (&huge, "too long"),
-        (&endless, "no end"),
+        (&endless, "no line end"),
     ] {
         is_refused(&daemon, "127.0.0.1", bytes, why);
     }

@@ -31,7 +31,7 @@ struct NewClientToken {
     days: u32,
 }
 
-/// In microseconds.
+/// One day in microseconds.
 const DAY: i64 = 86_400_000_000;
 
 impl Running {

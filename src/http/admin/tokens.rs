@@ -137,7 +137,7 @@ impl Running {
     }
 }
 
-/// 204.
+/// An empty response with status 204.
 pub(super) fn nothing() -> Response<Full<Bytes>> {
     let mut response = respond(StatusCode::NO_CONTENT, "application/json", String::new());
     response.headers_mut().remove(http::header::CONTENT_TYPE);

@@ -32,7 +32,7 @@ pub(super) struct Origin<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-/// The records of a request in the log.
+/// The result of storing the records of a request.
 pub(super) struct Outcome {
     pub(super) accepted: Accepted,
     /// An earlier request with the same key had already stored them.

@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
         }
         let refused = Refused { retry_seconds: 1, standing: Some(standing(10, 0, 1)) };
-        assert_eq!(world.admit(&of(2), 1), Err(refused), "the project is one");
+        assert_eq!(world.admit(&of(2), 1), Err(refused), "both tokens share the limit of the project");
         world.pass(100);
         assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, 0, 1))));
         assert_eq!(world.admit(&of(1), 1), Err(refused));
@@ -279,7 +279,7 @@ mod tests {
         });
         let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
         assert_eq!(noisy, 5);
-        assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower one is told");
+        assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower limit is reported");
         // The token's own limit overrides the default in either direction; 0 means unlimited.
         let own = Asking { token_per_second: Some(2), ..of(3) };
         assert_eq!((0..9).filter(|_| world.admit(&own, 1).is_ok()).count(), 2);

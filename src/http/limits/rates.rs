@@ -101,7 +101,7 @@ impl Rates {
 
 fn limiter(per_second: NonZeroU32) -> Arc<Limiter> {
     let apart = Duration::from_nanos(1_000_000_000 / u64::from(per_second.get()));
-    let quota = Quota::with_period(apart.max(Duration::from_nanos(1))).expect("longer than nothing");
+    let quota = Quota::with_period(apart.max(Duration::from_nanos(1))).expect("the period is at least 1 ns");
     Arc::new(Limiter::new(quota.allow_burst(per_second), Store::default(), Asked))
 }
 
