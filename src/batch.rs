@@ -1,18 +1,18 @@
-//! A batch: the records of one request as they stand in one frame of the log.
+//! A batch: the records of one request, as stored in one frame of the log.
 //!
-//! The payload of a DATA frame is a small header (little-endian), tagged fields, and the body as it came, after
-//! content-decoding. Types and schemas are applied later, by the compactor, so that a mended schema can be applied to
-//! what was accepted under the old one. The layout is part of the log's format: `docs/wal-format.md`.
+//! The payload of a DATA frame is a small header (little-endian), tagged fields, and the body as received, after
+//! content-decoding. The compactor applies types and schemas later, so that a corrected schema can be applied to
+//! records that were accepted under the old one. The layout is part of the log's format: `docs/wal-format.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::net::IpAddr;
 
-/// The newest layout that this code reads. What has neither targets nor results is written as version 1, which every
-/// release reads; the rest as version 2.
+/// The newest layout that this code reads. A batch with neither targets nor results is written as version 1, which
+/// every release reads; others as version 2.
 pub const VERSION: u8 = 2;
 
 const FIXED_BYTES: usize = 20;
-/// Where the length of the tagged fields stands.
+/// Offset of the length of the tagged fields.
 const TAGS_BYTES_AT: usize = 16;
 const TAG_CLIENT_IP: u8 = 1;
 const TAG_SCHEMA_VERSION: u8 = 2;
@@ -24,12 +24,12 @@ const TAG_BODY_BYTES: u8 = 7;
 const TARGET_BYTES: usize = 16;
 const OFFSETS_BYTES: usize = 16;
 
-/// Targets of one frame at most.
+/// Maximum number of targets of one frame.
 pub const TARGETS_MAX: usize = u16::MAX as usize / TARGET_BYTES;
-/// Bytes of [`BatchHead::request`] at most.
+/// Maximum length of [`BatchHead::request`] in bytes.
 pub const REQUEST_BYTES_MAX: usize = u16::MAX as usize;
 
-/// Names a stream within one daemon, for ever.
+/// Identifies a stream within one daemon; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct StreamId(pub u32);
@@ -40,7 +40,7 @@ impl std::fmt::Display for StreamId {
     }
 }
 
-/// Which wire contract a request came by. The numbers are in the log.
+/// The wire contract of a request. The numbers are stored in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tag {
     Tinybird = 1,
@@ -55,7 +55,7 @@ impl Tag {
     pub const ALL: [Self; 6] =
         [Self::Tinybird, Self::Polaris, Self::Amperity, Self::Keboola, Self::KeboolaStream, Self::Foundry];
 
-    /// As the configuration and people call it.
+    /// The name in the configuration and in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tinybird => "tinybird",
@@ -68,16 +68,16 @@ impl Tag {
     }
 }
 
-/// How a body is divided into records. The numbers are in the log.
+/// How a body is divided into records. The numbers are stored in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
-    /// One object a line. Blank lines are skipped, a carriage return before the line feed too.
+    /// One object per line. Blank lines are skipped, and so is a carriage return before the line feed.
     Lines = 0,
-    /// One object, or an array with an object an element.
+    /// One object, or an array of objects.
     Document = 1,
     /// One XML document.
     Xml = 2,
-    /// One record of any bytes.
+    /// One record of arbitrary bytes.
     Opaque = 3,
 }
 
@@ -85,18 +85,17 @@ impl BodyKind {
     pub const ALL: [Self; 4] = [Self::Lines, Self::Document, Self::Xml, Self::Opaque];
 }
 
-/// A further stream that the records of a frame go to.
+/// An additional stream that receives the records of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     pub stream: StreamId,
-    /// The version of its schema under which its records were told good and bad. `None`: every record that is one is
-    /// good.
+    /// The version of its schema that decided which records are good and bad. `None`: every well-formed record is good.
     pub version: Option<u32>,
     pub good: u32,
     pub bad: u32,
 }
 
-/// The offsets that the rows of a frame have in one partition of its stream.
+/// The offsets of a frame's rows in one partition of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offsets {
     pub partition: u32,
@@ -104,53 +103,52 @@ pub struct Offsets {
     pub first: u64,
 }
 
-/// What stands before the body.
+/// The header before the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchHead<'a> {
-    /// Where the request was sent. Its records may go to `targets` besides, or to them only.
+    /// The stream that the request was sent to. Its records may go to `targets` as well, or only to them.
     pub stream: StreamId,
     pub contract: Tag,
     pub kind: BodyKind,
-    /// Records that were found good when the request was answered.
+    /// Number of records that were good when the request was answered.
     pub good: u32,
-    /// Records that were found to be none.
+    /// Number of invalid records.
     pub bad: u32,
     pub client_ip: Option<IpAddr>,
-    /// The version of the stream's schema under which `good` and `bad` were told. `None`: every record that is one is
-    /// good.
+    /// The version of the stream's schema that decided `good` and `bad`. `None`: every well-formed record is good.
     pub schema_version: Option<u32>,
-    /// What the client calls this request, so that it is stored once however often it is sent.
+    /// The client's key for this request, so that it is stored once however often it is sent.
     pub idempotency_key: Option<&'a str>,
     /// At most [`TARGETS_MAX`].
     pub targets: Vec<Target>,
-    /// What a mapping may ask for besides the body, as JSON; at most [`REQUEST_BYTES_MAX`].
+    /// What a mapping may use in addition to the body, as JSON; at most [`REQUEST_BYTES_MAX`].
     pub request: Option<&'a str>,
-    /// Where the rows stand in the stream, if its rows are numbered. At most 4095 partitions.
+    /// The offsets of the rows in the stream, if its rows are numbered. At most 4095 partitions.
     pub offsets: Vec<Offsets>,
     /// Length of the body, if results follow it.
     pub body_bytes: Option<u32>,
 }
 
-/// A batch read back from a frame's payload.
+/// A batch decoded from the payload of a frame.
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     pub head: BatchHead<'a>,
     pub body: &'a [u8],
-    /// What mappings made of the records before the answer: for each target, in order, for each record, in order, a line
-    /// with a JSON array. Empty if none was asked.
+    /// The results of mappings that ran before the answer: for each target, in order, for each record, in order, one line
+    /// with a JSON array. Empty if no mapping ran.
     pub results: &'a [u8],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    #[error("batch format {0} is newer than {VERSION}, the newest that this version reads")]
+    #[error("batch format {0} is not supported: this version reads up to {VERSION}")]
     Newer(u8),
-    #[error("the batch header is damaged")]
+    #[error("the batch header is corrupted")]
     Damaged,
 }
 
 impl BatchHead<'_> {
-    /// A head that says nothing but this.
+    /// A head with these fields only.
     pub fn new(stream: StreamId, contract: Tag, kind: BodyKind) -> Self {
         Self {
             stream,
@@ -168,14 +166,14 @@ impl BatchHead<'_> {
         }
     }
 
-    /// What a stream gets of the frame: as its target, or as the stream that the request was sent to.
+    /// The stream's share of the frame: as a target, or as the stream that the request was sent to.
     pub fn of(&self, stream: StreamId) -> Option<Target> {
         let target = self.targets.iter().find(|target| target.stream == stream).copied();
         let own = Target { stream, version: self.schema_version, good: self.good, bad: self.bad };
         target.or_else(|| (self.stream == stream).then_some(own))
     }
 
-    /// The bytes that go before the body.
+    /// Encodes the bytes before the body.
     pub fn encode(&self) -> Vec<u8> {
         let text_bytes = |text: Option<&str>| text.map_or(0, |text| text.len().saturating_add(3));
         let lists = self.targets.len().saturating_add(self.offsets.len()).saturating_mul(TARGET_BYTES);
@@ -295,7 +293,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Adds the tagged fields; those of a kind not known here are passed over.
+/// Adds the tagged fields and skips those with an unknown tag.
 fn with_tags<'a>(mut head: BatchHead<'a>, mut tags: &'a [u8]) -> Result<BatchHead<'a>, BatchError> {
     while let Some((tag, rest)) = tags.split_first() {
         let (len, rest) = rest.split_first_chunk().ok_or(BatchError::Damaged)?;
@@ -329,7 +327,7 @@ fn with_tags<'a>(mut head: BatchHead<'a>, mut tags: &'a [u8]) -> Result<BatchHea
     Ok(head)
 }
 
-/// A tag's value as entries of one length.
+/// The value of a tag as entries of fixed length.
 fn entries<const BYTES: usize>(value: &[u8]) -> Result<&[[u8; BYTES]], BatchError> {
     match value.as_chunks() {
         (entries, []) => Ok(entries),
@@ -346,7 +344,7 @@ mod tests {
             good: 3,
             bad: 1,
             client_ip: client_ip.map(|ip| ip.parse().unwrap()),
-            // With one and without.
+            // With a client IP and without.
             schema_version: client_ip.map(|_| 0x0102_0304),
             idempotency_key,
             ..BatchHead::new(StreamId(7), Tag::Tinybird, BodyKind::Document)
@@ -381,7 +379,7 @@ mod tests {
         assert_eq!((&batch.head, batch.body, batch.results), (&head, &b"body"[..], &b"[\"a\"]\n"[..]));
         assert_eq!(batch.head.of(StreamId(8)), Some(target(8, Some(3))));
         assert_eq!(batch.head.of(StreamId(9)), None);
-        // A body cannot be longer than what there is.
+        // A body cannot be longer than the payload.
         head.body_bytes = Some(100);
         let payload = [&head.encode()[..], b"body"].concat();
         assert_eq!(Batch::decode(&payload).unwrap_err(), BatchError::Damaged);

@@ -1,7 +1,7 @@
-//! The append path: number and range under a short lock, the copy outside of it.
+//! The append path: assigns the number and the range under a short lock and copies outside of it.
 //!
-//! The lock is never held across a page fault, a system call or a copy. What it protects is small: which segment
-//! is active, how far it is reserved, and the last number given.
+//! The lock is never held across a page fault, a system call or a copy. It protects little: which segment is active,
+//! how far it is reserved, and the last LSN assigned.
 
 use super::Shared;
 use super::durable::Health;
@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A frame to append. Its payload is `head` followed by `body`, checked by `crc` (see [`format::body_crc`]), which
-/// the caller computes before the log is asked for anything.
+/// the caller computes before it calls the log.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFrame<'a> {
     pub ts: Micros,
@@ -28,74 +28,74 @@ pub struct NewFrame<'a> {
     pub body: &'a [Bytes],
 }
 
-/// Why a frame was not appended. Nothing of it is in the log, except after [`AppendError::Unknown`].
+/// Why a frame was not appended. The log holds none of it, except after [`AppendError::Unknown`].
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There is no room now; it comes back by itself.
+    /// No room now; the condition is temporary.
     #[error("{0}")]
     Full(Full),
-    /// It would never fit.
-    #[error("a frame of {frame_bytes} bytes is larger than a segment of {segment_bytes} bytes can hold")]
+    /// The frame can never fit.
+    #[error("a frame of {frame_bytes} bytes does not fit into a segment of {segment_bytes} bytes")]
     TooLarge { frame_bytes: usize, segment_bytes: u64 },
-    /// A sync failed earlier; the log takes no more until it is opened again.
-    #[error("the log is poisoned: a sync failed, and what it covered may be lost on power loss")]
+    /// A sync failed earlier; the log accepts no frames until it is reopened.
+    #[error("the log is poisoned: a sync failed, and the records that it covered may not survive power loss")]
     Poisoned,
     /// The daemon is shutting down.
     #[error("the log is closed")]
     Closed,
-    /// The bytes may or may not be in the log.
+    /// The frame may or may not be in the log.
     #[error("the outcome of the append is unknown")]
     Unknown(#[source] IoError),
 }
 
-/// Which room is missing.
+/// Which resource has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Full {
-    #[error("the log has reached wal.max_bytes; it shrinks as files are written")]
+    #[error("the log has reached wal.max_bytes; it shrinks as Parquet files are written")]
     Log,
     #[error("the disk is full")]
     Disk,
-    #[error("too much of the log is not yet synced: the disk is slower than the clients")]
+    #[error("the log has too many un-synced bytes: the disk is slower than the clients")]
     Unsynced,
     #[error("no segment is ready yet: the disk is slower than the clients")]
     Preparing,
 }
 
-/// A segment that is allocated and waits for its turn.
+/// An allocated segment that is ready for use.
 pub(super) struct Prepared {
     pub(super) header: SegmentHeader,
     pub(super) appender: Appender,
 }
 
-/// A segment with the right to append to it.
+/// A segment and the exclusive right to append to it.
 pub(super) struct Writing {
     pub(super) segment: Arc<Segment>,
     pub(super) appender: Appender,
     pub(super) frames: u64,
 }
 
-/// What the append lock protects.
+/// The state that the append lock protects.
 pub(super) struct Tail {
-    /// The first segment of this start was taken into use. If there is no active one later, a rescue is about to make one.
+    /// The first segment of this start is in use. If no segment is active later, a rescue is about to create one.
     pub(super) started: bool,
     pub(super) active: Option<Writing>,
     pub(super) prepared: VecDeque<Prepared>,
-    /// Rolled segments with bytes that no sync has covered yet, oldest first.
+    /// Rolled segments with un-synced bytes, oldest first.
     pub(super) sealed: Vec<Writing>,
-    /// The last number given.
+    /// The last LSN assigned.
     pub(super) last: Lsn,
-    /// Everything of the current run of the daemon up to here is durable; before its first sync, what is known of the
-    /// run before. May lag behind the truth.
+    /// Every frame of the current run up to here is durable; before the first sync, the known value of the previous run.
+    /// May lag behind the actual mark.
     pub(super) durable: Lsn,
     pub(super) unsynced_bytes: u64,
     pub(super) appended_frames: u64,
     pub(super) appended_bytes: u64,
     pub(super) health: Health,
-    /// No frame is taken for a moment: the un-synced ones are being written again after a failed sync.
+    /// No frame is accepted right now: the un-synced ones are being rewritten after a failed sync.
     pub(super) paused: bool,
-    /// Why `prepared` is empty, when it is.
+    /// Why `prepared` is empty, if it is.
     pub(super) shortage: Full,
-    /// Why the last append was refused, until one is taken again.
+    /// Why the last append was refused; cleared by the next accepted one.
     pub(super) refusing: Option<Full>,
     /// The last segment that ended.
     predecessor: Option<Predecessor>,
@@ -122,7 +122,7 @@ impl Tail {
     }
 }
 
-/// A frame whose place is reserved and whose bytes are still to be copied.
+/// A frame with a reserved range whose bytes are yet to be copied.
 pub(super) struct Placed {
     reservation: Reservation,
     pub(super) header: FrameHeader,
@@ -140,7 +140,7 @@ impl Placed {
     }
 }
 
-/// The bookkeeping frames of a roll, written after the lock is gone.
+/// The bookkeeping frames of a roll, written after the lock is released.
 #[derive(Default)]
 pub(super) struct Roll {
     seal: Option<(Placed, Seal)>,
@@ -178,7 +178,7 @@ impl Shared {
         crc.finalize()
     }
 
-    /// Appends one frame and returns its number. When it returns, the frame survives the death of the process.
+    /// Appends one frame and returns its LSN. From then on the frame survives the death of the process.
     pub(super) fn append(&self, frame: &NewFrame<'_>) -> Result<Lsn, AppendError> {
         let mut crc = format::body_crc(&self.wal_uuid);
         let mut body_bytes = frame.ext.len() + frame.head.len();
@@ -211,7 +211,7 @@ impl Shared {
         let (placed, sync) = self.place(header)?;
         let lsn = placed.header.lsn;
         let parts = [frame.ext, frame.head].into_iter().chain(frame.body.iter().map(|chunk| &chunk[..]));
-        // A store into a mapping cannot fail, a `pwrite` can. Then the range is a hole, which recovery steps over.
+        // A store into a mapping cannot fail, but a `pwrite` can. It then leaves a hole, which recovery skips.
         placed.write(parts).map_err(AppendError::Unknown)?;
         if sync {
             self.request_sync();
@@ -219,14 +219,14 @@ impl Shared {
         Ok(lsn)
     }
 
-    /// The largest frame that fits into a segment of its own.
+    /// The largest frame that fits into an otherwise empty segment.
     fn frame_bytes_max(&self) -> u64 {
         let overhead = HEADER_BYTES + frame_bytes(SEGSTART_BYTES) + SEAL_FRAME_BYTES;
         self.config.segment_bytes.saturating_sub(overhead as u64)
     }
 
-    /// Reserves the frame's place and gives it its number. The second value says whether so much is un-synced now
-    /// that a sync should start.
+    /// Reserves the frame's range and assigns its LSN. The second value says whether enough bytes are un-synced to
+    /// start a sync.
     fn place(&self, mut header: FrameHeader) -> Result<(Placed, bool), AppendError> {
         let len = header.frame_bytes();
         loop {
@@ -241,7 +241,7 @@ impl Shared {
                 return Err(AppendError::Full(Full::Unsynced));
             }
             if tail.active.is_none() {
-                // The first segment of a start is taken into use by `activate_first` alone.
+                // Only `activate_first` puts the first segment of a start into use.
                 tail.refusing = Some(tail.shortage);
                 return Err(AppendError::Full(tail.shortage));
             }
@@ -256,7 +256,7 @@ impl Shared {
                 continue;
             };
             let Ok(reservation) = active.appender.reserve(len, lsn.0) else {
-                // Too many copies at once: let one of them finish.
+                // Too many concurrent copies: let one of them finish.
                 drop(tail);
                 std::thread::yield_now();
                 continue;
@@ -275,7 +275,7 @@ impl Shared {
         }
     }
 
-    /// Ends the active segment, if there is one, and makes the next prepared one active.
+    /// Ends the active segment, if any, and activates the next prepared one.
     pub(super) fn roll(&self, tail: &mut Tail) -> Result<Roll, Full> {
         let Some(prepared) = tail.prepared.pop_front() else {
             tail.refusing = Some(tail.shortage);
@@ -295,7 +295,7 @@ impl Shared {
         Ok(roll)
     }
 
-    /// Takes a prepared segment into use.
+    /// Puts a prepared segment into use.
     pub(super) fn begin(&self, prepared: Prepared, start: &SegmentStart, durable: Lsn) -> (Writing, Placed) {
         let file = Arc::clone(prepared.appender.file());
         let segment = Arc::new(Segment::new(prepared.header, start.base, start.predecessor, file));
@@ -305,7 +305,7 @@ impl Shared {
         (writing, placed)
     }
 
-    /// Ends a segment where it is. Room for its SEAL frame was always left.
+    /// Ends a segment at its current offset. Room for the SEAL frame is always reserved.
     pub(super) fn seal(&self, tail: &mut Tail, mut writing: Writing) -> (Placed, Seal) {
         let seal = Seal { end_offset: writing.appender.head(), frames: writing.frames, last: tail.last };
         writing.segment.set_end(SegmentEnd { offset: seal.end_offset, last: seal.last });
@@ -317,8 +317,8 @@ impl Shared {
         (placed, seal)
     }
 
-    /// Whether appends are refused, or will be once the active segment is full, until segments are given up; and there
-    /// are some to give up.
+    /// Whether appends are refused, or will be once the active segment is full, until segments are released, and
+    /// segments exist that can be released.
     pub(super) fn is_short_of_room(&self) -> bool {
         let short = {
             let tail = self.tail.lock();
@@ -335,12 +335,12 @@ impl Shared {
         next: Lsn,
         durable: Lsn,
     ) -> Placed {
-        // A start is the first reservation of its file; a seal may have to wait for a copy to end.
+        // A START frame is the first reservation of its file; a SEAL frame may have to wait for a copy to end.
         let reservation = loop {
             match writing.appender.reserve(frame_bytes(payload_bytes), next.0) {
                 Ok(reservation) => break reservation,
                 Err(ReserveError::Busy) => std::thread::yield_now(),
-                Err(ReserveError::NoRoom) => unreachable!("room for bookkeeping frames is always left"),
+                Err(ReserveError::NoRoom) => unreachable!("room for bookkeeping frames is always reserved"),
             }
         };
         let header = FrameHeader {

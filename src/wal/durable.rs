@@ -1,8 +1,8 @@
-//! How far the log has come, and how it is: what everybody who waits for it looks at.
+//! The durable mark and the health of the log, which all waiters watch.
 
 use super::lsn::Lsn;
 
-/// How far the log is durable, and whether it still takes frames.
+/// How far the log is durable, and whether it still accepts frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durable {
     /// Everything up to here survives power loss.
@@ -10,13 +10,13 @@ pub struct Durable {
     pub health: Health,
 }
 
-/// Only gets worse in the life of a process.
+/// Only worsens in the life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     Good,
     /// Shutting down; everything appended was synced.
     Closed,
-    /// A sync failed and could not be made good.
+    /// A sync failed and the un-synced frames could not be rewritten.
     Poisoned,
 }
 
@@ -25,6 +25,6 @@ pub enum Health {
 pub enum SyncError {
     #[error("the sync failed; the record may or may not survive power loss")]
     Poisoned,
-    #[error("the sync takes long; the record may or may not survive power loss yet")]
+    #[error("the sync has not finished in time; the record may or may not survive power loss yet")]
     Late,
 }

@@ -1,7 +1,7 @@
-//! The bytes of the log: segment headers and frames. Pure: bytes in, value or error out.
+//! The byte format of the log: segment headers and frames. Pure: bytes in, value or error out.
 //!
-//! Mirrors `docs/wal-format.md`, which also says what is assumed of the medium. Everything read here may come from a
-//! damaged disk, so lengths are checked before they are used, and no arithmetic may overflow.
+//! Mirrors `docs/wal-format.md`, which also states the assumptions about the medium. All input may come from a damaged
+//! disk, so lengths are checked before they are used, and no arithmetic may overflow.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::lsn::{Lsn, SegmentId};
@@ -9,7 +9,7 @@ use crate::clock::Micros;
 
 /// First bytes of a segment file.
 pub const MAGIC: [u8; 8] = *b"FBAYWAL\0";
-/// The format this code writes, and the newest it reads.
+/// The format version that this code writes, and the newest that it reads.
 pub const VERSION: u16 = 1;
 /// The segment header fills one page; frames start here.
 pub const HEADER_BYTES: usize = 4096;
@@ -17,35 +17,35 @@ pub const HEADER_BYTES: usize = 4096;
 pub const FRAME_HEADER_BYTES: usize = 40;
 /// Frames start at multiples of this.
 pub const ALIGN: usize = 8;
-/// Payload of a SEGSTART frame, and of a SEAL frame.
+/// Payload sizes of a SEGSTART frame and of a SEAL frame.
 pub const SEGSTART_BYTES: usize = 32;
 pub const SEAL_BYTES: usize = 24;
-/// What a SEAL frame takes at the end of every segment.
+/// Size of the SEAL frame, reserved at the end of every segment.
 pub const SEAL_FRAME_BYTES: usize = FRAME_HEADER_BYTES + SEAL_BYTES;
 
 const CRC_OFFSET: usize = HEADER_BYTES - 4;
 
-/// The header page of a segment: written and synced before the segment is used, never changed after.
+/// The header page of a segment: written and synced before the segment is used, never changed afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Identity of the log: keeps segments of two logs apart.
+    /// Identity of the log: distinguishes the segments of two logs.
     pub wal_uuid: [u8; 16],
     pub id: SegmentId,
-    /// Random, new at every use of the file.
+    /// Random, regenerated at every use of the file.
     pub generation: u64,
     /// Size of the file in bytes.
     pub capacity: u64,
     pub created: Micros,
 }
 
-/// Why a file is not a segment that can be read.
+/// Why a file is not a readable segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    #[error("not a segment: the magic bytes are missing")]
+    #[error("not a log segment: the magic bytes are missing")]
     NotASegment,
-    #[error("segment format {0} is newer than {VERSION}, the newest that this version reads")]
+    #[error("segment format {0} is not supported: this version reads up to {VERSION}")]
     Newer(u16),
-    #[error("the segment header fails its checksum")]
+    #[error("the segment header is corrupted: its checksum does not match")]
     Damaged,
 }
 
@@ -72,7 +72,7 @@ impl SegmentHeader {
         }
         let body = page.get(..CRC_OFFSET).ok_or(HeaderError::Damaged)?;
         let version = u16_at(page, 8).ok_or(HeaderError::Damaged)?;
-        // Before the checksum: a newer format may well keep it elsewhere.
+        // Before the checksum, which a newer format may store elsewhere.
         if version > VERSION {
             return Err(HeaderError::Newer(version));
         }
@@ -91,8 +91,8 @@ impl SegmentHeader {
         fields.ok_or(HeaderError::Damaged)
     }
 
-    /// Seeds the header checksum of every frame in this segment, so that what an earlier use of the file left
-    /// behind, or another log wrote, never passes for a frame.
+    /// Seeds the header checksum of every frame in this segment, so that leftovers of an earlier use of the file, or
+    /// bytes of another log, are never mistaken for a frame.
     pub fn salt(&self) -> u32 {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.wal_uuid);
@@ -102,7 +102,7 @@ impl SegmentHeader {
     }
 }
 
-/// What a frame holds.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
     /// The first frame of a segment in use: a [`SegmentStart`].
@@ -117,12 +117,12 @@ pub enum FrameKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     pub kind: FrameKind,
-    /// Of a DATA frame, its own number; of the others, the number of the next DATA frame.
+    /// The LSN of a DATA frame; in other frames, the LSN of the next DATA frame.
     pub lsn: Lsn,
     /// When the request was received.
     pub ts: Micros,
-    /// Everything up to here was durable when this frame was appended: evidence, on recovery, that a bad frame
-    /// with a lower number is damage and not a torn tail.
+    /// Everything up to here was durable when this frame was appended. On recovery, this proves that an invalid frame
+    /// with a lower LSN is damage and not a torn tail.
     pub durable: Lsn,
     /// Bytes of extension and payload together.
     pub body_bytes: u32,
@@ -139,7 +139,7 @@ pub enum FrameError {
     Empty,
     /// The header's checksum, kind or lengths are wrong.
     BadHeader,
-    /// The header is good but extension or payload fail their checksum.
+    /// The header is valid, but the extension or the payload fails its checksum.
     BadBody(FrameHeader),
 }
 
@@ -197,7 +197,7 @@ impl FrameHeader {
         })
     }
 
-    /// Bytes from this frame's start to the next one's.
+    /// Bytes from the start of this frame to the start of the next.
     pub fn frame_bytes(&self) -> usize {
         frame_bytes(self.body_bytes as usize)
     }
@@ -215,8 +215,8 @@ fn header_crc(bytes: &[u8; FRAME_HEADER_BYTES], salt: u32) -> u32 {
     crc.finalize()
 }
 
-/// Starts the checksum of a frame's extension and payload. Seeded with the log and not with the segment, so that
-/// it can be computed before it is known which segment takes the frame.
+/// Starts the checksum of a frame's extension and payload. The seed is the log and not the segment, so that callers
+/// can compute it before they know which segment will hold the frame.
 pub fn body_crc(wal_uuid: &[u8; 16]) -> crc32fast::Hasher {
     crc32fast::Hasher::new_with_initial(crc32fast::hash(wal_uuid))
 }
@@ -229,7 +229,7 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// The frame at `offset` of a segment's bytes, if a valid one is there.
+/// The frame at `offset` in the bytes of a segment, if it is valid.
 pub fn frame_at<'a>(
     segment: &'a [u8],
     offset: usize,
@@ -243,7 +243,7 @@ pub fn frame_at<'a>(
     check_body(header, body, wal_uuid)
 }
 
-/// Checks extension and payload against their header.
+/// Checks the extension and the payload against their header.
 pub fn check_body<'a>(
     header: FrameHeader,
     body: &'a [u8],
@@ -257,7 +257,7 @@ pub fn check_body<'a>(
     }
 }
 
-/// Offsets in `bytes` at which a frame may start, by a cheap look at its kind byte.
+/// Offsets in `bytes` at which a frame may start, by a cheap check of the kind byte.
 pub fn candidates(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..bytes.len()).step_by(ALIGN).filter(|at| {
         let kind = bytes.get(at.saturating_add(36)..at.saturating_add(38));
@@ -274,19 +274,19 @@ pub struct SegmentStart {
     pub predecessor: Option<Predecessor>,
 }
 
-/// How the segment before ended. Its frames past this end, if any, were written again in this segment.
+/// How the previous segment ended. Its frames past this end, if any, were rewritten into this segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Predecessor {
     pub id: SegmentId,
-    /// Offset just behind its last frame that counts.
+    /// Offset just after its last valid frame.
     pub end_offset: u64,
-    /// The last number given before this segment started.
+    /// The last LSN assigned before this segment started.
     pub last: Lsn,
 }
 
 impl SegmentStart {
     pub fn encode(&self) -> [u8; SEGSTART_BYTES] {
-        // An id of 0 is never given, so it can say that there is no predecessor.
+        // Id 0 is never assigned, so it can mean "no predecessor".
         let before =
             self.predecessor.unwrap_or(Predecessor { id: SegmentId(0), end_offset: 0, last: Lsn::NONE });
         let mut bytes = [0; SEGSTART_BYTES];
@@ -307,11 +307,11 @@ impl SegmentStart {
 /// Payload of the last frame of a segment that was rolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
-    /// Offset of the SEAL frame itself: just behind the last DATA frame.
+    /// Offset of the SEAL frame itself: just after the last DATA frame.
     pub end_offset: u64,
     /// DATA frames in the segment.
     pub frames: u64,
-    /// Number of the last of them.
+    /// LSN of the last of them.
     pub last: Lsn,
 }
 

@@ -1,4 +1,4 @@
-//! The end of the log that HTTP holds: append, wait for durability, look at the state.
+//! The handle that the HTTP side uses: append, wait for durability, query the state.
 
 use super::Shared;
 use super::append::{AppendError, Full, NewFrame};
@@ -31,36 +31,36 @@ impl Handle {
         self.shared.append(frame)
     }
 
-    /// Waits until the frame survives power loss. All who wait at the same time share one sync.
+    /// Waits until the frame survives power loss. Concurrent waiters share one sync.
     pub async fn synced(&self, lsn: Lsn) -> Result<(), SyncError> {
         if self.shared.durable.borrow().lsn >= lsn {
             return Ok(());
         }
         match self.shared.wait_for_sync(lsn).await {
             Ok(outcome) => outcome,
-            // The log was closed, after a last sync.
+            // The log closed after a last sync.
             Err(_) if self.shared.durable.borrow().lsn >= lsn => Ok(()),
             Err(_) => Err(SyncError::Late),
         }
     }
 
-    /// Lets everybody go who has waited for a sync for longer than `patience`, with [`SyncError::Late`]. To be called
-    /// now and then: a timer for each of them would cost more than the rest of their wait.
+    /// Fails every wait for a sync that has lasted longer than `patience` with [`SyncError::Late`]. To be called
+    /// periodically: a timer per waiter would cost more than the rest of the wait.
     pub fn expire_waiters(&self, patience: Duration) {
         self.shared.expire_waiters(patience);
     }
 
-    /// Ends when an append that was refused for lack of room may succeed. Has no deadline.
+    /// Resolves when an append that was refused for lack of room may succeed. Has no deadline.
     pub async fn space(&self) {
         self.shared.space.notified().await;
     }
 
-    /// Follows the durable mark and the health.
+    /// Watches the durable mark and the health.
     pub fn watch(&self) -> watch::Receiver<Durable> {
         self.shared.durable.subscribe()
     }
 
-    /// Takes no more frames, syncs the last ones, and lets the threads end.
+    /// Accepts no more frames, syncs the last ones, and ends the threads.
     pub fn close(&self) {
         let seal = {
             let mut tail = self.shared.tail.lock();
@@ -73,14 +73,14 @@ impl Handle {
         if let Some((placed, seal)) = seal
             && let Err(error) = self.shared.write_seal(placed, &seal)
         {
-            tracing::warn!(error = %chain(&error), "the last segment stays unsealed");
+            tracing::warn!(error = %chain(&error), "cannot seal the last log segment at shutdown; the next start scans it");
         }
         self.shared.stop_syncing();
         self.shared.stop_preparing();
     }
 
-    /// Looks at durable frames, newest segment first, in each segment from front to back. `keep` picks the frames by
-    /// number and payload; those of one segment are handed to `take` together, and it says whether to go on.
+    /// Visits durable frames, newest segment first, each segment from front to back. `keep` selects frames by LSN,
+    /// receive time and payload; those of one segment are passed to `take` together, which returns whether to continue.
     pub fn look_back<T>(
         &self,
         keep: impl Fn(Lsn, Micros, &[u8]) -> Option<T>,
@@ -98,7 +98,7 @@ impl Handle {
         }
     }
 
-    /// What was read before and is kept, in the log or in the archive.
+    /// Access to the frames that were read before and are kept, in the log or in the archive.
     pub fn past(&self) -> Past {
         Past::new(Arc::clone(&self.shared))
     }
@@ -140,7 +140,7 @@ impl Handle {
     }
 }
 
-/// The readable DATA frames of a segment up to the first bad one, each with the offset of its body.
+/// The readable DATA frames of a segment up to the first invalid one, each with the offset of its body.
 fn frames(segment: &Segment) -> impl Iterator<Item = (FrameHeader, u64)> + '_ {
     let mut offset = Segment::FIRST_OFFSET;
     std::iter::from_fn(move || {
@@ -159,18 +159,18 @@ fn frames(segment: &Segment) -> impl Iterator<Item = (FrameHeader, u64)> + '_ {
 /// A snapshot for operators.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The last number given.
+    /// The last LSN assigned.
     pub appended: Lsn,
     pub durable: Lsn,
     pub health: Health,
-    /// Why the last append was refused, until one is taken again.
+    /// Why the last append was refused; cleared by the next accepted one.
     pub refusing: Option<Full>,
     /// Since the start of the process.
     pub appended_frames: u64,
     pub appended_bytes: u64,
     pub unsynced_bytes: u64,
     pub prepared: usize,
-    /// Bytes of all segment files, also of those that wait for their turn.
+    /// Bytes of all segment files, including unused ones.
     pub log_bytes: u64,
     pub archive: archive::Status,
     pub backend: &'static str,
@@ -181,7 +181,7 @@ pub struct Status {
 pub struct SegmentStatus {
     pub id: SegmentId,
     pub first: Lsn,
-    /// The last number in it, once it is sealed.
+    /// Its last LSN, once it is sealed.
     pub last: Option<Lsn>,
     /// Bytes used, once it is sealed.
     pub bytes: Option<u64>,

@@ -1,7 +1,7 @@
-//! Looks at segment files without touching them: for `forebay wal`, on a live directory or a dead one.
+//! Reads segment files without changing them, for `forebay wal`: in the directory of a running or a stopped daemon.
 //!
-//! Reads a whole file into memory first, so that what a running daemon appends meanwhile does not change under
-//! the inspector; an append that was under way shows as an unfinished tail.
+//! Reads a whole file into memory first, so that concurrent appends do not change the bytes under the inspector; an
+//! append that was in progress shows as an unfinished tail.
 
 use super::archive;
 use super::format::{self, Frame, FrameKind, HEADER_BYTES, HeaderError, Seal, SegmentHeader, SegmentStart};
@@ -11,7 +11,7 @@ use crate::storage::real::RealStorage;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// No segment is larger; what decompresses to more is none.
+/// No segment is larger; a file that decompresses to more is not a segment.
 const RAW_BYTES_MAX: u64 = 16 << 30;
 /// The header of a segment and its first frame, which describes it.
 const HEAD_BYTES: u64 = HEADER_BYTES as u64 + 128;
@@ -23,36 +23,36 @@ pub struct SegmentFile {
     bytes: Vec<u8>,
 }
 
-/// What stands in a segment, in the order of its bytes.
+/// The contents of a segment, in byte order.
 #[derive(Debug)]
 pub enum Entry<'a> {
     Frame {
         offset: u64,
         frame: Frame<'a>,
     },
-    /// Bytes that are no frame, with a valid frame behind them.
+    /// Bytes that are not a valid frame, followed by a valid frame.
     Bad {
         offset: u64,
         bytes: u64,
     },
 }
 
-/// What a look at a whole segment found.
+/// The result of reading a whole segment.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub struct Summary {
     /// No frame was ever written to it.
     pub prepared: bool,
     pub sealed: bool,
     pub base: Lsn,
-    /// Number of its last DATA frame, 0 if it has none.
+    /// LSN of its last DATA frame, 0 if it has none.
     pub last: Lsn,
     pub data_frames: u64,
     pub payload_bytes: u64,
-    /// Offset behind the last frame.
+    /// Offset just after the last frame.
     pub end_offset: u64,
     pub bad_ranges: u64,
     pub bad_bytes: u64,
-    /// The highest number that a frame in it says was durable.
+    /// The highest LSN that its frames record as durable.
     pub durable: Lsn,
     /// Receive times of the first and last DATA frame, in microseconds since the epoch.
     pub first_ts: Option<i64>,
@@ -87,7 +87,7 @@ pub fn segment_id(path: &Path) -> Option<SegmentId> {
     format::parse_segment_name(name).or_else(|| Some(archive::format::Name::parse(name)?.id))
 }
 
-/// The number of the first frame of the segment in a file; `None` if it has none, or it cannot be read.
+/// The LSN of the first frame of the segment in a file; `None` if it has none or is unreadable.
 pub fn base(path: &Path) -> Option<Lsn> {
     if let Some(archived) = archive::format::Name::parse(path.file_name()?.to_str()?) {
         return Some(archived.base);
@@ -99,7 +99,7 @@ pub fn base(path: &Path) -> Option<Lsn> {
     if !summary.prepared {
         return Some(summary.base);
     }
-    // Its description of itself may be lost.
+    // Its START frame may be lost.
     SegmentFile::read(path).ok()?.entries().find_map(|entry| match entry {
         Entry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
         _ => None,
@@ -111,7 +111,7 @@ pub fn is_archived(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
 }
 
-/// Opens an archived segment's index.
+/// Opens the index of an archived segment.
 pub fn index(path: &Path) -> Result<archive::format::Index, archive::ArchiveError> {
     archive::file::ArchivedSegment::open(&RealStorage, path).map(|segment| segment.index)
 }

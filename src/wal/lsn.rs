@@ -1,9 +1,9 @@
-//! The numbers of the log as types, so that they cannot be mistaken for one another.
+//! The numbers of the log as distinct types, so that they cannot be confused.
 
 use std::fmt;
 
-/// Log sequence number: names one frame, that is one accepted request. Given once, never again, also across
-/// restarts and power loss. The first ever given is 1; 0 means "none yet".
+/// Log sequence number: identifies one frame, that is one accepted request. Assigned once and never reused, even
+/// across restarts and power loss. The first is 1; 0 means "none yet".
 #[derive(
     Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -29,7 +29,8 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// Names one segment file. Unique within a directory and never reused; order is the LSN's business.
+/// Identifies one segment file. Unique within a directory and never reused; it does not define the order, the LSN
+/// does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct SegmentId(pub u64);
@@ -48,7 +49,7 @@ pub struct LsnRange {
 }
 
 impl LsnRange {
-    /// How many numbers it holds.
+    /// How many LSNs the range holds.
     pub fn count(self) -> u64 {
         (self.last.0 + 1).saturating_sub(self.first.0)
     }

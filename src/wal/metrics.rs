@@ -1,11 +1,11 @@
-//! What the log counts and shows of itself: every metric whose name begins with `wal_`.
+//! The metrics of the log: every metric whose name begins with `wal_`.
 
 use super::{Handle, Health, archive};
 use crate::metrics::{Gauges, Reading, SharedLatency};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What the log counts by itself; the rest is in [`Status`](super::Status).
+/// The counters that the log updates itself; the other values are in [`Status`](super::Status).
 #[derive(Debug, Default)]
 pub struct Metrics {
     pub sync_seconds: SharedLatency,
@@ -18,13 +18,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The counters, and what the handle of the log tells at each scrape.
+    /// Registers the counters, and the gauges that are read from the log's handle at each scrape.
     pub fn register(&self, registry: &mut Registry, handle: Handle) {
         let help = "One sync of the log";
         registry.register_with_unit("wal_sync", help, Unit::Seconds, self.sync_seconds.clone());
         for (name, help, counter) in [
             ("wal_sync_errors", "Failed syncs of the log", &self.sync_errors),
-            ("wal_segments_reused", "Segments written again instead of allocated", &self.segments_reused),
+            (
+                "wal_segments_reused",
+                "Consumed segments reused instead of allocating new ones",
+                &self.segments_reused,
+            ),
             (
                 "wal_archived_segments",
                 "Consumed segments compressed into the archive",
@@ -48,12 +52,20 @@ fn gauges(handle: &Handle) -> Vec<Reading> {
     let status = handle.status();
     let reading = |name, help, value| Reading { name, help, value };
     let mut readings = vec![
-        reading("wal_appended_lsn", "Last request in the log", status.appended.0 as f64),
-        reading("wal_durable_lsn", "Last request that survives power loss", status.durable.0 as f64),
-        reading("wal_unsynced_bytes", "Bytes that no sync has covered", status.unsynced_bytes as f64),
+        reading("wal_appended_lsn", "LSN of the last request in the log", status.appended.0 as f64),
+        reading(
+            "wal_durable_lsn",
+            "LSN of the last request that survives power loss",
+            status.durable.0 as f64,
+        ),
+        reading(
+            "wal_unsynced_bytes",
+            "Bytes in the log that are not yet synced",
+            status.unsynced_bytes as f64,
+        ),
         reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
-        reading("wal_segments", "Segments with requests", status.segments.len() as f64),
-        reading("wal_prepared_segments", "Segments ready to be used", status.prepared as f64),
+        reading("wal_segments", "Segments that hold requests", status.segments.len() as f64),
+        reading("wal_prepared_segments", "Allocated segments that are ready for use", status.prepared as f64),
         reading(
             "wal_refusing",
             "1 while requests are refused for lack of room",
@@ -61,7 +73,7 @@ fn gauges(handle: &Handle) -> Vec<Reading> {
         ),
         reading(
             "wal_poisoned",
-            "1 after a failed sync that could not be made good",
+            "1 after a sync failed and the un-synced requests could not be rewritten",
             f64::from(u8::from(status.health == Health::Poisoned)),
         ),
     ];
@@ -76,12 +88,12 @@ fn archive_gauges(archive: &archive::Status) -> [Reading; 4] {
         reading("wal_archive_segments", "Archived segments", archive.segments as f64),
         reading(
             "wal_archive_waiting_segments",
-            "Consumed segments that are not archived yet",
+            "Consumed segments that wait to be archived",
             archive.waiting as f64,
         ),
         reading(
             "wal_archive_dropped_segments",
-            "Segments gone from the archive before their time, or never archived, since the start",
+            "Segments removed from the archive before their retention, or never archived, since the start",
             archive.dropped.segments() as f64,
         ),
     ]

@@ -1,19 +1,19 @@
 //! The write-ahead log: memory-mapped, preallocated segments of CRC-framed, numbered requests.
 //!
-//! `docs/wal-format.md` has the bytes; this is the protocol. One mutex ([`append`]) gives out numbers and disjoint
-//! ranges; copying happens outside of it. A thread ([`sync`]) makes ranges durable for everybody at once; another
-//! ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system; a third
-//! ([`archive`]) compresses what is consumed. A [`Reader`] follows behind, and [`Past`] reads again what it has read. A
-//! payload is opaque here.
+//! `docs/wal-format.md` defines the bytes; this module implements the protocol. One mutex ([`append`]) assigns LSNs
+//! and disjoint ranges; copying happens outside of it. One thread ([`sync`]) makes ranges durable for all waiters at
+//! once; another ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system; a
+//! third ([`archive`]) compresses consumed segments. A [`Reader`] follows the durable mark, and [`Past`] rereads
+//! frames that it has already read. Payloads are opaque to this module.
 //!
 //! Invariants, cited by number elsewhere:
 //! - **W1** 202 is answered only if `lsn <= appended`, 200 only if `lsn <= durable`; readers see `lsn <= durable`.
 //! - **W2** `checkpoint <= durable <= appended`, and none of them ever shrinks.
 //! - **W3** The bytes of a sealed segment never change.
-//! - **W4** A segment goes only after a synced checkpoint covers its last number.
-//! - **W5** A frame is valid if and only if the list in `docs/wal-format.md` holds.
-//! - **W6** After a failed sync nothing is acknowledged from that segment again.
-//! - **W8** What cannot be read is put aside, never deleted.
+//! - **W4** A segment is removed only after a synced checkpoint covers its last LSN.
+//! - **W5** A frame is valid if and only if it meets the list in `docs/wal-format.md`.
+//! - **W6** After a failed sync, nothing in that segment is acknowledged again.
+//! - **W8** Unreadable bytes are quarantined, never deleted.
 
 mod append;
 pub mod archive;
@@ -58,10 +58,10 @@ use std::time::Duration;
 use sync::SyncWanted;
 use tokio::sync::{Notify, watch};
 
-/// How far behind the highest number ever seen a start may be without giving a number twice: more requests than
-/// the un-synced bytes can hold.
+/// How far a start may lag behind the highest LSN ever assigned without reusing an LSN: more requests than the
+/// un-synced bytes can hold.
 const LSN_SKIP: u64 = 1 << 24;
-/// The same if a segment was put aside unread: more than a million requests a second for a week.
+/// The same if a segment was quarantined unread: more than a million requests a second for a week.
 const LSN_SKIP_UNREAD: u64 = 1 << 40;
 
 #[derive(Debug, Clone)]
@@ -69,25 +69,25 @@ pub struct Config {
     pub dir: PathBuf,
     /// Size of a segment file.
     pub segment_bytes: u64,
-    /// Size of the first segment of a start, which the start waits for.
+    /// Size of the first segment of a start; the start waits for its allocation.
     pub first_segment_bytes: u64,
-    /// Segments kept allocated ahead.
+    /// How many segments are kept allocated ahead of use.
     pub prepared: usize,
-    /// The longest that an appended frame stays un-synced.
+    /// The longest time that an appended frame stays un-synced.
     pub sync_interval: Duration,
-    /// Un-synced bytes that start a sync before the interval is over.
+    /// Un-synced bytes that trigger a sync before the interval is over.
     pub sync_bytes: u64,
     /// Un-synced bytes at which appends are refused: the disk is slower than the clients.
     pub unsynced_max: u64,
     /// The log's size at which appends are refused.
     pub max_bytes: u64,
-    /// Space left free on the disk for staging and the catalog.
+    /// Disk space kept free for staging and the catalog.
     pub disk_reserve: u64,
-    /// Where consumed segments go; `None`: nowhere.
+    /// Where consumed segments are archived; `None`: they are not.
     pub archive: Option<archive::Config>,
 }
 
-/// What the handle, the reader and the two threads share.
+/// The state that the handle, the reader and the threads share.
 struct Shared {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -101,11 +101,11 @@ struct Shared {
     sync_wanted: Mutex<SyncWanted>,
     sync_signal: Condvar,
     durable: watch::Sender<Durable>,
-    /// Numbers up to here were given by earlier starts.
+    /// Earlier starts assigned the LSNs up to here.
     recovered_last: Lsn,
-    /// The un-synced frames were written again once, after a failed sync.
+    /// The un-synced frames were rewritten once, after a failed sync.
     rescued: AtomicBool,
-    /// Notified when an append that found no room may find some.
+    /// Notified when an append that was refused for lack of room may succeed.
     space: Notify,
     metrics: Arc<Metrics>,
 }
@@ -128,7 +128,7 @@ fn quarantine_dir(dir: &Path) -> PathBuf {
     dir.join("quarantine")
 }
 
-/// An open log: the ends for the rest of the daemon, and the threads to join at the end.
+/// An open log: its handle and reader for the rest of the daemon, and the threads to join at shutdown.
 pub struct Wal {
     pub handle: Handle,
     reader: Option<Reader>,
@@ -136,7 +136,7 @@ pub struct Wal {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Recovers the log in `config.dir` (or makes one) and opens it for appending, with its threads running.
+/// Recovers the log in `config.dir` (or creates one) and opens it for appending, with its threads running.
 pub fn open(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -161,7 +161,7 @@ pub fn open(
     Ok(Wal { handle: Handle::new(shared), reader, report, threads })
 }
 
-/// [`open`] without the threads, so that tests decide when they run.
+/// [`open`] without the threads, so that tests decide when their work runs.
 fn open_shared(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -179,7 +179,7 @@ fn open_shared(
     let skip = if recovered.report.quarantined.is_empty() { LSN_SKIP } else { LSN_SKIP_UNREAD };
     let archived = archive.newest().map_or(Lsn::NONE, |name| name.last);
     let last = Lsn(recovered.highest.max(archived).0 + skip);
-    // An id names a segment for ever, also in the archive.
+    // An id is never reused, not even for an archived segment.
     let next_id =
         archive.highest_id().map_or(recovered.next_id, |id| recovered.next_id.max(SegmentId(id + 1)));
     let shared = Arc::new(Shared {
@@ -191,7 +191,7 @@ fn open_shared(
         prepare_wanted: Condvar::new(),
         sync_wanted: Mutex::new(SyncWanted::default()),
         sync_signal: Condvar::new(),
-        // Everything recovered has been synced by recovery.
+        // Recovery has synced everything that it recovered.
         durable: watch::Sender::new(Durable { lsn: last, health: Health::Good }),
         recovered_last: last,
         rescued: AtomicBool::new(false),
@@ -206,7 +206,7 @@ fn open_shared(
 }
 
 impl Wal {
-    /// The reader behind what was consumed. There is one, so it can be taken once.
+    /// The reader, positioned after the consumed frames. Only one exists, so it can be taken once.
     pub fn take_reader(&mut self) -> Reader {
         self.reader.take().expect("the reader is taken once")
     }
@@ -215,7 +215,7 @@ impl Wal {
     pub fn join(self) {
         self.handle.stop_archiving();
         for thread in self.threads {
-            // A panic in there has been printed; the process is ending anyway.
+            // A panic in the thread has been printed; the process is ending anyway.
             drop(thread.join());
         }
     }

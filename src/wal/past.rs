@@ -1,4 +1,4 @@
-//! Reads frames again that were read before: from the log as long as they stand there, then from the archive.
+//! Rereads frames that the reader has passed: from the log while they are there, then from the archive.
 
 use super::Shared;
 use super::archive::file::ArchivedSegment;
@@ -9,13 +9,13 @@ use super::segment::Segment;
 use crate::clock::Micros;
 use std::sync::Arc;
 
-/// Read access to everything that is kept. Clones are cheap.
+/// Read access to every frame that is kept. Clones are cheap.
 #[derive(Clone)]
 pub struct Past {
     shared: Arc<Shared>,
 }
 
-/// A DATA frame of the past.
+/// A DATA frame that was read before.
 #[derive(Debug, Clone, Copy)]
 pub struct PastFrame<'a> {
     pub lsn: Lsn,
@@ -23,7 +23,7 @@ pub struct PastFrame<'a> {
     pub payload: &'a [u8],
 }
 
-/// Where a frame stands.
+/// Where a frame is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whereabouts {
     Log,
@@ -35,18 +35,18 @@ impl Past {
         Self { shared }
     }
 
-    /// Numbers of `range` that stand in neither log nor archive. Numbers that a start left out are not missing.
+    /// The LSNs of `range` that are neither in the log nor in the archive. LSNs that a start skipped are not missing.
     pub fn missing(&self, range: LsnRange) -> Result<Vec<LsnRange>, ArchiveError> {
         self.shared.missing(range)
     }
 
-    /// Everything that may be received in `[from, to)`, with frames around it, in order.
+    /// All frames that may have been received in `[from, to)`, and some around them, in order.
     pub fn received(&self, from: Micros, to: Micros) -> PastFrames {
         let all = LsnRange { first: Lsn(1), last: Lsn(u64::MAX) };
         PastFrames { times: Some((from, to)), ..self.read(all) }
     }
 
-    /// The frames of `range` in order. What is missing or damaged is passed over.
+    /// The frames of `range` in order. Missing and damaged ones are skipped.
     pub fn read(&self, range: LsnRange) -> PastFrames {
         PastFrames {
             times: None,
@@ -59,7 +59,7 @@ impl Past {
         }
     }
 
-    /// One frame: where it stands, when it was received, and its payload.
+    /// One frame: where it is stored, when it was received, and its payload.
     pub fn find(&self, lsn: Lsn) -> Result<Option<(Whereabouts, Micros, Vec<u8>)>, ArchiveError> {
         let mut frames = self.read(LsnRange { first: lsn, last: lsn });
         let found = frames.next()?.map(|frame| (frame.ts, frame.payload.to_vec()));
@@ -73,32 +73,32 @@ impl Past {
     }
 }
 
-/// What is being read.
+/// The segment that is being read.
 enum Source {
-    /// A segment of the log and the offset to go on from.
+    /// A segment of the log and the offset to continue from.
     Log { segment: Arc<Segment>, offset: u64 },
-    /// An archived one and the block to go on with.
+    /// An archived segment and the block to continue with.
     Archive { segment: Box<ArchivedSegment>, block: usize },
 }
 
-/// Frames in the order of their numbers: see [`Past::read`]. Holds a block of a segment in memory, or the largest frame.
+/// Frames in LSN order: see [`Past::read`]. Holds one block of a segment in memory, or the largest frame.
 pub struct PastFrames {
     shared: Arc<Shared>,
-    /// The number to go on from, and the last one wanted.
+    /// The LSN to continue from, and the last one wanted.
     next: Lsn,
     last: Lsn,
-    /// Archived segments without frames of this time are passed over.
+    /// Archived segments without frames of this time range are skipped.
     times: Option<(Micros, Micros)>,
     source: Option<Source>,
     buffer: Vec<u8>,
     at: usize,
 }
 
-/// What is read of the log at a time, at least.
+/// The minimum number of bytes read from the log at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
 impl PastFrames {
-    /// The next frame; `None` behind the last one.
+    /// The next frame; `None` after the last one.
     #[expect(clippy::should_implement_trait, reason = "what it returns borrows from it")]
     pub fn next(&mut self) -> Result<Option<PastFrame<'_>>, ArchiveError> {
         let found = loop {
@@ -119,7 +119,7 @@ impl PastFrames {
         Ok(Some(PastFrame { lsn, ts, payload: &self.buffer[payload] }))
     }
 
-    /// Moves behind the next DATA frame in the buffer that was not read yet.
+    /// Moves past the next unread DATA frame in the buffer and returns it.
     fn next_in_buffer(&mut self) -> Option<(usize, Lsn, Micros, usize, usize)> {
         let (salt, uuid) = match self.source.as_ref()? {
             Source::Log { segment, .. } => (segment.salt, segment.header.wal_uuid),
@@ -142,7 +142,7 @@ impl PastFrames {
         None
     }
 
-    /// Reads on. False at the end.
+    /// Refills the buffer. Returns false at the end.
     fn fill(&mut self) -> Result<bool, ArchiveError> {
         self.buffer.clear();
         self.at = 0;
@@ -158,7 +158,7 @@ impl PastFrames {
                     }
                     match segment.end() {
                         Some(end) => self.next = self.next.max(end.last.next()),
-                        // It is being written; all that was durable was read.
+                        // It is still being written; all durable frames were read.
                         None => return Ok(false),
                     }
                 }
@@ -179,7 +179,7 @@ impl PastFrames {
         }
     }
 
-    /// Finds what holds the next number, or the first one above it.
+    /// Finds the segment that holds the next LSN, or the first one above it.
     fn enter(&mut self) -> Result<bool, ArchiveError> {
         loop {
             match self.shared.archive.holding(&self.shared.segments, self.next) {
@@ -204,13 +204,13 @@ impl PastFrames {
                         self.source = Some(Source::Archive { segment: Box::new(segment), block });
                         return Ok(true);
                     }
-                    // It went between the two looks; a third finds what is left.
+                    // It was removed between the two lookups; the next one finds what is left.
                 }
             }
         }
     }
 
-    /// Copies some frames that are durable. Returns the offset behind them, `None` if there are none.
+    /// Copies some durable frames. Returns the offset after them; `None` if none are left.
     fn fill_from_log(&mut self, segment: &Segment, mut offset: u64) -> Option<u64> {
         let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
         let durable = self.shared.durable.borrow().lsn;
@@ -227,7 +227,7 @@ impl PastFrames {
                     offset = (offset + header.frame_bytes() as u64).min(limit);
                     wanted |= header.kind == FrameKind::Data && header.lsn >= self.next;
                     if !wanted || header.lsn > self.last {
-                        // Not yet there, or past it: nothing to copy.
+                        // Before the range or past it: nothing to copy.
                         if wanted {
                             break;
                         }
@@ -237,7 +237,7 @@ impl PastFrames {
                     self.buffer.extend_from_slice(&segment.file.read(frame, len)?);
                 }
                 None => {
-                    // Damage: look at every place behind it.
+                    // Damage: try every aligned offset after it.
                     offset += format::ALIGN as u64;
                 }
             }
@@ -246,7 +246,7 @@ impl PastFrames {
     }
 }
 
-/// The first valid frame, and how far it is away.
+/// The first valid frame, and its distance from the start of `bytes`.
 fn first_frame<'a>(bytes: &'a [u8], salt: u32, wal_uuid: &[u8; 16]) -> Option<(usize, Frame<'a>)> {
     if let Ok(frame) = format::frame_at(bytes, 0, salt, wal_uuid) {
         return Some((0, frame));

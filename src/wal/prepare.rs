@@ -1,5 +1,5 @@
-//! The preparing thread: keeps allocated segments ready, takes back those that are consumed, and says why there
-//! are none when there are none.
+//! The preparing thread: keeps allocated segments ready, reuses or removes consumed ones, and reports why no segment
+//! can be prepared.
 
 use super::Shared;
 use super::append::{Full, Prepared};
@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often a shortage is looked at again: space may have come back behind our back.
+/// How often a shortage is rechecked: other processes may have freed space.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often consumed segments are looked at: a reader may still hold them, or nobody needs them any more.
+/// How often consumed segments are rechecked: a reader may still hold them, or they are no longer needed.
 const LOOK: Duration = Duration::from_secs(1);
-/// Consumed segments are kept for their next use as long as segments are used up, since a new one is written twice,
-/// first as zeros, and a stream that writes large files frees many at a time. After this long without a use, no more of
-/// them are kept than fit into this part of `wal.max_bytes` together with the rest of the log.
+/// Consumed segments are kept for reuse while segments are being used up: a new segment is written twice, first as
+/// zeros, and a stream that writes large files frees many segments at a time. After this long without a use, they are
+/// kept only as far as they fit, with the rest of the log, into `wal.max_bytes` / [`SPARE_PART`].
 const SPARE_TIME: Duration = Duration::from_secs(10);
 const SPARE_PART: u64 = 4;
 
-/// Segment files that are not in use: consumed ones on their way to a new use or to removal.
+/// Segment files that are not in use: consumed ones that await reuse or removal.
 pub(super) struct Pool {
     consumed: Vec<Arc<Segment>>,
     next_id: SegmentId,
@@ -31,9 +31,9 @@ pub(super) struct Pool {
     closing: bool,
     /// When a segment was last prepared.
     used_at: Instant,
-    /// As many segments as wanted were ready once.
+    /// The configured number of segments has been ready once.
     begun: bool,
-    /// The last failure, so that each kind is logged once.
+    /// The last failure, so that each one is logged once.
     reported: Option<String>,
 }
 
@@ -52,15 +52,15 @@ impl Pool {
 }
 
 impl Pool {
-    /// Takes a consumed segment that is not needed any more.
+    /// Accepts a consumed segment that is no longer needed.
     pub(super) fn give_back(&mut self, segment: Arc<Segment>) {
         self.consumed.push(segment);
     }
 }
 
 impl Shared {
-    /// Hands the segments that hold nothing above `consumed` over for reuse or removal. The caller has made sure
-    /// that a synced checkpoint covers `consumed` (W4).
+    /// Hands over the segments that hold nothing above `consumed` for reuse or removal. The caller guarantees that a
+    /// synced checkpoint covers `consumed` (W4).
     pub(super) fn trim(&self, consumed: Lsn) {
         let done = self.archive.take_through(&self.segments, consumed);
         if done.is_empty() {
@@ -72,7 +72,7 @@ impl Shared {
             pool.closing
         };
         if closing {
-            // Nobody will use them again.
+            // They will not be reused.
             self.remove_spares();
         }
         self.prepare_wanted.notify_one();
@@ -89,7 +89,7 @@ impl Shared {
         self.prepare_wanted.notify_one();
     }
 
-    /// Makes the first segment of a start. A full disk is not an error: appends are refused until there is room.
+    /// Creates the first segment of a start. A full disk is not an error: appends are refused until space is free.
     pub(super) fn prepare_first(&self) -> Result<(), IoError> {
         let bytes = self.config.first_segment_bytes.min(self.config.segment_bytes);
         let prepared = match self.room_for(bytes) {
@@ -107,8 +107,8 @@ impl Shared {
         self.activate_first()
     }
 
-    /// Takes the first prepared segment of a start into use, durably, before a number is given from it: so that the
-    /// next start, whatever power loss takes, sees where this one began and goes on above it.
+    /// Puts the first prepared segment of a start into use, durably, before an LSN is assigned from it. So the next
+    /// start, whatever power loss destroys, sees where this one began and continues above it.
     fn activate_first(&self) -> Result<(), IoError> {
         let (roll, file) = {
             let mut tail = self.tail.lock();
@@ -130,10 +130,10 @@ impl Shared {
         synced
     }
 
-    /// Does what is to be done now: removes or reuses consumed segments, prepares new ones.
+    /// Does the work that is due: removes or reuses consumed segments, prepares new ones.
     ///
-    /// Allocating costs a hundred times what reusing does. So a shortage of one waits for the segment that the reader is
-    /// about to be through with, and consumed segments are kept while there is room for them.
+    /// Allocating costs a hundred times as much as reusing. So if only one segment is short, it waits for the one that
+    /// the reader is about to finish, and consumed segments are kept while there is room for them.
     pub(super) fn prepare_once(&self) {
         loop {
             let ready = self.tail.lock().prepared.len();
@@ -154,7 +154,7 @@ impl Shared {
                 None => None,
             };
             let prepared = match prepared.unwrap_or_else(|| self.allocate()) {
-                // Accepting comes before the archive.
+                // Accepting requests takes precedence over archiving.
                 Err(shortage) if shortage.is_full() => match self.archive.give_up_one() {
                     Some(segment) => {
                         self.pool.lock().give_back(segment);
@@ -173,7 +173,7 @@ impl Shared {
                         pool.used_at = Instant::now();
                     }
                     if let Err(error) = self.activate_first() {
-                        tracing::error!(error = %chain(&error), "the log is poisoned: its first segment cannot be synced");
+                        tracing::error!(error = %chain(&error), "the log is poisoned and accepts no requests: its first segment could not be synced");
                         self.publish_durable(Lsn::NONE, Health::Poisoned);
                         return;
                     }
@@ -199,7 +199,7 @@ impl Shared {
             let pool = self.pool.lock();
             pool.log_bytes <= self.config.max_bytes / SPARE_PART || pool.used_at.elapsed() < SPARE_TIME
         };
-        // The log is not the only one that needs the disk.
+        // Others need the disk, too.
         let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
         if few && free > self.config.disk_reserve.saturating_mul(2) { usize::MAX } else { 1 }
     }
@@ -221,12 +221,12 @@ impl Shared {
         self.tail.lock().shortage = full;
         let mut pool = self.pool.lock();
         if pool.reported.as_ref() != Some(&text) {
-            tracing::warn!(reason = %text, "no segment can be prepared; requests are refused once the active one is full");
+            tracing::warn!(reason = %text, "cannot prepare a log segment; requests are refused once the active segment is full");
             pool.reported = Some(text);
         }
     }
 
-    /// Allocates a segment of `bytes` and gives it its name, durably.
+    /// Allocates a segment of `bytes` and gives it its final name, durably.
     fn make_segment(&self, bytes: u64) -> Result<Prepared, IoError> {
         let header = self.new_header(bytes);
         let scratch = self.scratch_path(header.id);
@@ -236,7 +236,7 @@ impl Shared {
         Ok(prepared)
     }
 
-    /// Where a segment is until it is one. What is found there at a start goes.
+    /// The path of a segment until it is complete. A start removes whatever it finds there.
     pub(super) fn scratch_path(&self, id: SegmentId) -> PathBuf {
         self.pool_dir().join(format!("{id}.tmp"))
     }
@@ -252,7 +252,7 @@ impl Shared {
         SegmentHeader { wal_uuid: self.wal_uuid, id, generation, capacity, created: self.clock.now() }
     }
 
-    /// Gives a segment its name, durably, and opens it for appending from `head` on.
+    /// Gives a segment its final name, durably, and opens it for appending from `head` on.
     pub(super) fn put_in_place(
         &self,
         scratch: &Path,
@@ -271,7 +271,7 @@ impl Shared {
         self.pool.lock().begun
     }
 
-    /// A consumed segment that no reader holds any more, if there are more than `spare` consumed ones.
+    /// A consumed segment that no reader holds, if more than `spare` segments are consumed.
     fn take_unreferenced(&self, spare: usize) -> Option<Arc<Segment>> {
         let mut pool = self.pool.lock();
         if pool.consumed.len() <= spare {
@@ -281,8 +281,8 @@ impl Shared {
         Some(pool.consumed.swap_remove(at))
     }
 
-    /// Prepares a consumed segment anew, if that is cheaper than allocating one: it must have been written by this
-    /// process, which knows what is in it, and its pages must still be in memory.
+    /// Prepares a consumed segment for reuse, if that is cheaper than allocating one: this process, which knows its
+    /// contents, must have written it, and its pages must still be in memory.
     fn reuse_or_remove(&self, segment: &Arc<Segment>) -> Result<Option<Prepared>, Shortage> {
         let path = segment.file.path();
         let ours = segment.header.capacity == self.config.segment_bytes && segment.base > self.recovered_last;
@@ -292,7 +292,7 @@ impl Shared {
         }
         let header = self.new_header(segment.header.capacity);
         let scratch = self.scratch_path(header.id);
-        // Under a scratch name first: a crash never shows the old name with the new header.
+        // Under a scratch name first, so that a crash never leaves the new header under the old name.
         let reused = self
             .storage
             .rename(path, &scratch)
@@ -307,7 +307,8 @@ impl Shared {
             }
             Err(error) => {
                 for place in [path, &scratch, &self.segment_path(header.id)] {
-                    // It is in one of them, without anything that is needed. Should it stay, the next start removes it.
+                    // The file has one of these names and holds nothing that is needed. If it remains, the next start
+                    // removes it.
                     self.storage.remove(place).ok();
                 }
                 self.forget_bytes(segment.header.capacity);
@@ -316,7 +317,7 @@ impl Shared {
         }
     }
 
-    /// A segment file is gone.
+    /// Accounts for a removed segment file.
     fn forget_bytes(&self, bytes: u64) {
         let mut pool = self.pool.lock();
         pool.log_bytes = pool.log_bytes.saturating_sub(bytes);
@@ -326,8 +327,8 @@ impl Shared {
         let path = segment.file.path();
         let removed = self.storage.remove(path).and_then(|()| self.storage.sync_dir(&self.config.dir));
         if let Err(error) = removed {
-            // It is found, and found to be consumed, by the next start.
-            tracing::warn!(error = %chain(&error), "a consumed segment stays behind");
+            // The next start finds it, sees that it is consumed, and removes it.
+            tracing::warn!(error = %chain(&error), "cannot remove a consumed log segment; the next start removes it");
         }
         self.forget_bytes(segment.header.capacity);
     }
@@ -361,7 +362,7 @@ pub(super) fn run(shared: &Shared) {
             let tail = shared.tail.lock();
             tail.health == Health::Good && tail.prepared.len() < shared.config.prepared
         };
-        // Consumed segments that a reader still holds are looked at again, too.
+        // Consumed segments that a reader still holds are rechecked, too.
         let pause = match (short, pool.consumed.is_empty()) {
             (true, _) => RETRY,
             (false, false) => LOOK,

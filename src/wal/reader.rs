@@ -1,4 +1,4 @@
-//! Follows the log behind the durable mark, in order, without copying.
+//! Reads the log in order up to the durable mark, without copying.
 
 use super::Shared;
 use super::durable::Durable;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
-/// The memory of what was read is given back in steps of this.
+/// The memory of read frames is released in steps of this size.
 const RELEASE_BYTES: u64 = 4 << 20;
 
-/// Reads the log from one number on. There is one in a daemon; segments live until it is past them and they are
+/// Reads the log from one LSN on. A daemon has one; segments live until the reader has passed them and they are
 /// trimmed.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -23,40 +23,40 @@ pub struct Reader {
     segment: Option<Arc<Segment>>,
     offset: u64,
     released: u64,
-    /// From here on a frame's place is worth remembering.
+    /// From this offset on, the next frame's offset is worth remembering.
     marked: u64,
-    /// The number that is to come next.
+    /// The next expected LSN.
     next: Lsn,
     current: Option<(u64, FrameHeader)>,
-    /// What it finds is not its business: see [`Reader::look_ahead`].
+    /// It only looks and quarantines nothing: see [`Reader::look_ahead`].
     looks_only: bool,
 }
 
-/// What a look at the log found.
+/// The result of polling the log.
 #[derive(Debug)]
 pub enum Polled {
     /// A frame: see [`Reader::frame`].
     Frame(Lsn),
-    /// Numbers that will not come.
+    /// LSNs that are lost.
     Damage(Damage),
-    /// Nothing durable that was not read yet.
+    /// All durable frames have been read.
     Idle,
 }
 
-/// Frames that are lost.
+/// Lost frames.
 #[derive(Debug, Clone)]
 pub struct Damage {
     pub segment: SegmentId,
-    /// The bytes that are no valid frames.
+    /// The bytes that are not valid frames.
     pub offset: u64,
     pub bytes: u64,
     pub lost: LsnRange,
-    /// The part of `lost` that had been durable once: damage to the medium. What is above was never synced: a torn
-    /// tail, which 202 does not promise to keep over power loss.
+    /// The part of `lost` that had been durable: damage to the medium. The rest was never synced: a torn tail, which a
+    /// 202 response does not promise to keep across power loss.
     pub corrupt: Option<LsnRange>,
 }
 
-/// A frame as the reader sees it.
+/// A frame as the reader returns it.
 #[derive(Debug)]
 pub struct ReadFrame<'a> {
     pub lsn: Lsn,
@@ -80,14 +80,14 @@ impl Reader {
         }
     }
 
-    /// Gives up the segments that hold nothing above `consumed`. The caller has made sure that a synced checkpoint
-    /// covers it (W4).
+    /// Releases the segments that hold nothing above `consumed`. The caller guarantees that a synced checkpoint covers
+    /// it (W4).
     pub fn trim(&self, consumed: Lsn) {
         self.shared.trim(consumed);
     }
 
-    /// If the log needs segments back before it can take much more: up to where it should be consumed soon, so that half
-    /// of them come back.
+    /// If the log is running out of segments: the LSN up to which it should be consumed soon, so that half of them become
+    /// free.
     pub fn pressed(&self) -> Option<Lsn> {
         if !self.shared.is_short_of_room() {
             return None;
@@ -97,26 +97,26 @@ impl Reader {
         ended.get(ended.len() / 2).copied()
     }
 
-    /// The last number that was read, or is known not to come.
+    /// The last LSN that was read or is known to be lost.
     pub fn position(&self) -> Lsn {
         self.next.previous()
     }
 
-    /// Starts again behind `consumed`.
+    /// Restarts after `consumed`.
     pub fn rewind(&mut self, consumed: Lsn) {
         self.segment = None;
         self.current = None;
         self.next = consumed.next();
     }
 
-    /// Takes everything that is durable for read, unseen: for measuring what the log costs without a reader.
+    /// Skips to the durable mark, to measure the cost of the log without a reader.
     pub fn pass_over(&mut self) {
         let durable = self.durable.borrow().lsn;
         self.rewind(durable);
     }
 
-    /// Shows the frames of earlier starts that this reader has yet to read, and leaves it where it is. Damage is passed
-    /// over: it is reported when it is read. `see` says whether to go on.
+    /// Passes the frames of earlier starts that this reader has yet to read to `see`, without moving the reader. Skips
+    /// damage, which is reported when it is read. `see` returns whether to continue.
     pub fn look_ahead(&self, mut see: impl FnMut(Lsn, Micros, &[u8]) -> bool) {
         let mut ahead = Self { looks_only: true, ..Self::new(Arc::clone(&self.shared), self.position()) };
         loop {
@@ -134,19 +134,19 @@ impl Reader {
         }
     }
 
-    /// Keeps the frame that [`Reader::poll`] has just found in a file of its own (W8).
+    /// Copies the frame that [`Reader::poll`] has just found to a quarantine file (W8).
     pub fn put_aside_frame(&self) {
         if let (Some((offset, header)), Some(segment)) = (self.current, &self.segment) {
             self.put_aside(segment, offset, header.frame_bytes() as u64);
         }
     }
 
-    /// Follows the durable mark, to wait for more.
+    /// Watches the durable mark, to wait for more frames.
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
     }
 
-    /// Moves to the next frame, or says why not.
+    /// Moves to the next frame, or returns why it cannot.
     pub fn poll(&mut self) -> Polled {
         loop {
             let durable = self.durable.borrow().lsn;
@@ -200,7 +200,7 @@ impl Reader {
         Some(ReadFrame { lsn: header.lsn, ts: header.ts, payload })
     }
 
-    /// The segment to read from, found anew at the start and after a failed sync replaced it.
+    /// The segment to read from, looked up at the start and after a failed sync replaced it.
     fn locate(&mut self) -> Option<Arc<Segment>> {
         let current = self.segment.as_ref().filter(|segment| !segment.superseded.load(Ordering::Acquire));
         if let Some(segment) = current {
@@ -214,7 +214,7 @@ impl Reader {
         self.offset = Segment::FIRST_OFFSET;
         self.released = 0;
         self.marked = 0;
-        // Only here may numbers jump: a start goes on far above the highest number seen.
+        // LSNs may jump only here: a start continues far above the highest LSN assigned before.
         self.next = self.next.max(segment.base);
         self.segment = Some(Arc::clone(&segment));
         segment
@@ -244,13 +244,13 @@ impl Reader {
         format::check_body(header, &body, &self.shared.wal_uuid).map(|frame| frame.header)
     }
 
-    /// Numbers between the expected one and `found`, which are not there.
+    /// The missing LSNs between the expected one and `found`.
     fn missing_before(&mut self, segment: &Segment, found: Lsn, offset: u64) -> Option<Damage> {
         self.lose(segment, offset, 0, found)
     }
 
-    /// Looks for the next valid frame behind a bad one, puts the bytes between aside (W8), and says what is lost:
-    /// nothing, if they were no request.
+    /// Finds the next valid frame after an invalid one, quarantines the bytes in between (W8), and returns the loss:
+    /// `None` if they held no request.
     fn step_over(&mut self, segment: &Segment) -> Option<Damage> {
         let from = self.offset;
         let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
@@ -289,8 +289,8 @@ impl Reader {
         let Some(bytes) = segment.file.read(offset, len) else { return };
         let path = self.shared.quarantine_dir().join(name);
         if let Err(error) = self.shared.storage.write_new(&path, &bytes) {
-            // Also when an earlier start has put it aside already.
-            tracing::warn!(error = %chain(&error), "bytes that cannot be read were not put aside");
+            // This also fails if an earlier start has already quarantined these bytes.
+            tracing::warn!(error = %chain(&error), "cannot copy unreadable bytes of the log to wal/quarantine");
         }
     }
 

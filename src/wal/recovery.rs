@@ -1,8 +1,8 @@
-//! Start-up only: which segments are there, in which order, where each ends, and what is missing.
+//! Start-up only: determines which segments exist, their order, where each ends, and what is missing.
 //!
-//! Only the last segment is read to find its end; the others are described by their successors. So a start takes
-//! as long as one segment takes to scan, however much is to be replayed; the frames themselves are checked when
-//! the reader passes them. Nothing here needs free space.
+//! Only the last segment is scanned for its end; the others are described by their successors. So a start takes as
+//! long as one segment takes to scan, however large the backlog is; the frames themselves are checked when the reader
+//! passes them. Recovery needs no free disk space.
 
 use super::format::{
     self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, HEADER_BYTES, HeaderError, Predecessor,
@@ -18,17 +18,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A segment whose first frame is unreadable is told from an unused one by a valid frame this close to its start.
+/// A segment with an unreadable first frame is distinguished from an unused one by a valid frame this close to its
+/// start.
 const PROBE_BYTES: u64 = 1 << 20;
 
-/// What the rest of the data directory knows about the log.
+/// What the rest of the data directory records about the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Floor {
-    /// Everything up to here is in registered files: it may be missing from the log.
+    /// Every frame up to here is in registered files, so it may be missing from the log.
     pub consumed: Lsn,
-    /// The highest number seen anywhere outside the log.
+    /// The highest LSN recorded anywhere outside the log.
     pub highest: Lsn,
-    /// The log's identity, if it had one before.
+    /// The identity of the log, if it existed before.
     pub wal_uuid: Option<[u8; 16]>,
 }
 
@@ -36,36 +37,36 @@ pub struct Floor {
 pub enum OpenError {
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("{}: {source}; start the version that wrote it, or move the file away", .path.display())]
+    #[error("cannot read log segment {}: {source}; start the version of Forebay that wrote it, or move the file away", .path.display())]
     NewerFormat { path: PathBuf, source: HeaderError },
     #[error(
-        "{} belongs to another log than the catalog beside it; was a data directory put together from two?",
+        "log segment {} belongs to another log than the catalog of this data directory; restore both from one backup",
         .path.display()
     )]
     OtherLog { path: PathBuf },
-    #[error("cannot start a thread of the log")]
+    #[error("cannot start a thread for the log")]
     Thread(#[source] std::io::Error),
 }
 
-/// What a start found, for the log and for `/admin/v1/wal`.
+/// The findings of a start, for its log lines and for `/admin/v1/wal`.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct RecoveryReport {
     pub segments: usize,
-    /// Everything up to here was in registered files already: only what is above is read again.
+    /// Every frame up to here was already in registered files: only the frames above it are reread.
     pub consumed: Lsn,
-    /// The highest number found in the log, or known from elsewhere.
+    /// The highest LSN found in the log or recorded elsewhere.
     pub highest: Lsn,
-    /// Everything of the last run up to here is known to have been durable before this start.
+    /// Every frame of the last run up to here is known to have been durable before this start.
     pub known_durable: Lsn,
-    /// Frames of whole segments that are not there though they were not consumed.
+    /// Unconsumed frames whose whole segment is missing.
     pub missing: Vec<LsnRange>,
-    /// The same, but of segments that no sync had covered: power loss took them, as 202 says it may.
+    /// The same for segments that were never synced: power loss destroyed them, which a 202 response permits.
     pub torn: Vec<LsnRange>,
-    /// Files in the log's directory that are not ours; they stay where they are.
+    /// Files in the directory of the log that do not belong to it; they are left alone.
     pub foreign: Vec<String>,
-    /// Segment files whose header was damaged, and was written anew after what their frames say.
+    /// Segment files with a damaged header that was reconstructed from their frames.
     pub mended: Vec<String>,
-    /// Segment files whose header is damaged beyond that; they were moved to `wal/quarantine/`.
+    /// Segment files whose header could not be reconstructed; they were moved to `wal/quarantine/`.
     pub quarantined: Vec<String>,
 }
 
@@ -78,14 +79,14 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
-/// A segment file that was used: its header and first frame.
+/// A segment file that has been in use: its header and first frame.
 struct Found {
     header: SegmentHeader,
     file: Arc<LogFile>,
     start: SegmentStart,
-    /// From the first frame: everything up to here was durable when the segment was begun.
+    /// From the first frame: everything up to here was durable when the segment was started.
     durable: Lsn,
-    /// Its description of itself is lost: `start` was made up from the first frame that can be read.
+    /// Its START frame is lost: `start` was derived from the first readable frame.
     beheaded: bool,
 }
 
@@ -115,7 +116,7 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result
             }
             highest = highest.max(before.last);
         } else if found.beheaded {
-            // Numbers go on from segment to segment, but for the jump at a start.
+            // LSNs continue from segment to segment, except for the jump at a start.
             let goes_on = start.base.0.saturating_sub(reached.0) <= LSN_SKIP;
             let first = if goes_on { reached.next() } else { Lsn(highest.0 + LSN_SKIP).next() };
             if first < start.base {
@@ -133,7 +134,7 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result
         highest = highest.max(start.base.previous()).max(end.last);
         reached = reached.max(end.last);
         if end.last < start.base && index + 1 == chain.len() {
-            // A start that took no request leaves nothing to keep.
+            // A run without requests leaves nothing to keep.
             storage.remove(found.file.path())?;
             continue;
         }
@@ -160,8 +161,8 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result
     Ok(Recovered { wal_uuid, segments, predecessor, highest, next_id, report })
 }
 
-/// Makes what a kill left in the page cache durable, before anybody reads it. It is written again and not only
-/// synced: if the sync before the kill failed, the kernel takes its pages for clean.
+/// Makes durable what a killed process left in the page cache, before it is read. Rewrites the bytes instead of only
+/// syncing them: if the last sync before the kill failed, the kernel considers their pages clean.
 fn make_durable(storage: &dyn Storage, segment: &Segment) -> Result<(), IoError> {
     let Some(end) = segment.end().filter(|end| end.last > segment.known_durable) else { return Ok(()) };
     let mut from = Segment::FIRST_OFFSET;
@@ -178,8 +179,8 @@ fn make_durable(storage: &dyn Storage, segment: &Segment) -> Result<(), IoError>
     }
 }
 
-/// What is known to have been durable, for each run of the daemon: numbers jump between runs, and what a later run
-/// made durable says nothing about the tail that an earlier one lost.
+/// The known durable mark of each run of the daemon: LSNs jump between runs, and the durable mark of a later run
+/// proves nothing about the lost tail of an earlier one.
 #[derive(Default)]
 struct Evidence {
     runs: Vec<Run>,
@@ -193,7 +194,7 @@ struct Run {
 
 impl Evidence {
     fn segment(&mut self, start: &SegmentStart, end: SegmentEnd) {
-        // Numbers go on without a gap from segment to segment of one run.
+        // Within one run, LSNs continue without a gap from segment to segment.
         let goes_on = start.predecessor.is_none_or(|before| before.last.next() == start.base);
         match self.runs.last_mut() {
             Some(run) if goes_on => run.last = run.last.max(end.last),
@@ -201,7 +202,7 @@ impl Evidence {
         }
     }
 
-    /// A frame says that everything of its run up to `hint` was durable when it was appended.
+    /// A frame records that everything of its run up to `hint` was durable when it was appended.
     fn durable(&mut self, hint: Lsn) {
         self.hints.push(hint);
     }
@@ -212,13 +213,13 @@ impl Evidence {
         self.hints.iter().filter(within).max().copied().unwrap_or_default()
     }
 
-    /// The best evidence about the latest run.
+    /// The durable mark of the latest run, by the best evidence.
     fn latest(&self) -> Lsn {
         self.runs.last().map_or(Lsn::NONE, |run| self.known_durable(run.first))
     }
 }
 
-/// Reads the header and first frame of every segment file. Unused files go, damaged ones are put aside.
+/// Reads the header and first frame of every segment file. Removes unused files and quarantines damaged ones.
 fn find_segments(
     storage: &dyn Storage,
     dir: &Path,
@@ -251,12 +252,12 @@ fn find_segments(
             Err(source @ HeaderError::Newer(_)) => return Err(OpenError::NewerFormat { path, source }),
             Err(HeaderError::Damaged) => {
                 let Some(header) = salvage(&file, id, ours) else {
-                    tracing::error!(segment = %id, "the header of a segment is damaged; the file is put aside");
+                    tracing::error!(segment = %id, "the header of a log segment is corrupted beyond repair; the file is moved to wal/quarantine");
                     storage.rename(&path, &quarantine_dir(dir).join(&name))?;
                     report.quarantined.push(name);
                     continue;
                 };
-                tracing::error!(segment = %id, "the header of a segment was damaged; it is written anew");
+                tracing::error!(segment = %id, "the header of a log segment was corrupted; it is rebuilt from the first frame");
                 storage.rewrite(&path, 0, &header.encode())?;
                 report.mended.push(name);
                 header
@@ -278,7 +279,7 @@ fn find_segments(
         } else if let Some(segment) = first_frame(&file, header, u64::MAX) {
             found.push(segment);
         } else {
-            tracing::error!(segment = %id, "nothing in a segment can be read; the file is put aside");
+            tracing::error!(segment = %id, "a log segment has no readable frame; the file is moved to wal/quarantine");
             let name = format::segment_name(id);
             storage.rename(file.path(), &quarantine_dir(dir).join(&name))?;
             report.quarantined.push(name);
@@ -301,8 +302,8 @@ fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderErr
     Ok(header)
 }
 
-/// A segment by how it describes itself, or `None` if it was never used. If the description is unreadable but frames
-/// follow, the first of them within `limit` bytes takes its place.
+/// A segment as its START frame describes it, or `None` if it was never used. If that frame is unreadable but others
+/// follow, the first of them within `limit` bytes replaces it.
 fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option<Found> {
     let salt = header.salt();
     let found = |start, durable, beheaded| Found { header, file: Arc::clone(file), start, durable, beheaded };
@@ -313,11 +314,11 @@ fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option
         return Some(found(SegmentStart::decode(&payload)?, frame.durable, false));
     }
     let (_, frame) = next_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid, limit)?;
-    tracing::error!(segment = %header.id, "the first frame of a segment is damaged");
+    tracing::error!(segment = %header.id, "the first frame of a log segment is corrupted; recovery continues with the next readable frame");
     Some(found(SegmentStart { base: frame.lsn, predecessor: None }, frame.durable, true))
 }
 
-/// Orders the segments and removes those whose frames were all written again after a failed sync.
+/// Orders the segments and removes those whose frames were all rewritten after a failed sync.
 fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<Vec<Found>, OpenError> {
     found.sort_by_key(|found| (found.start.base, std::cmp::Reverse(found.header.id)));
     let again = written_again(&found);
@@ -327,15 +328,15 @@ fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<
     let (removed, chain): (Vec<Found>, Vec<Found>) =
         found.into_iter().partition(|found| again.contains(&found.header.id));
     for found in removed {
-        tracing::warn!(segment = %found.header.id, "a segment that was written again is removed");
+        tracing::warn!(segment = %found.header.id, "removing a log segment whose frames were rewritten after a failed sync");
         storage.remove(found.file.path())?;
     }
     storage.sync_dir(dir)?;
     Ok(chain)
 }
 
-/// Of the segments, ordered by their first numbers, those that a newer one replaced: it has the same predecessor. What
-/// followed a replaced segment was replaced with it.
+/// Of the segments, ordered by their first LSN, those that a newer segment with the same predecessor replaced. The
+/// successors of a replaced segment were replaced with it.
 fn written_again(found: &[Found]) -> HashSet<SegmentId> {
     let before = |found: &Found| found.start.predecessor.map(|before| before.id);
     let replaces = |new: &Found, old: &Found| {
@@ -355,7 +356,7 @@ fn written_again(found: &[Found]) -> HashSet<SegmentId> {
     again
 }
 
-/// Reads a whole segment to find where its frames stop.
+/// Reads a whole segment to find where its frames end.
 fn scan(found: &Found, evidence: &mut Evidence) -> SegmentEnd {
     let salt = found.header.salt();
     let uuid = &found.header.wal_uuid;
@@ -377,7 +378,7 @@ fn scan(found: &Found, evidence: &mut Evidence) -> SegmentEnd {
     end
 }
 
-/// The first valid frame at or after `offset`, looking `limit` bytes far.
+/// The first valid frame at or after `offset`, within `limit` bytes.
 fn next_frame(
     file: &LogFile,
     offset: u64,
@@ -407,16 +408,16 @@ fn read_frame(
 }
 
 impl RecoveryReport {
-    /// Says what an operator should know, once.
+    /// Logs what an operator should know, once.
     pub(super) fn log(&self) {
         for range in &self.missing {
-            tracing::error!(first = %range.first, last = %range.last, "frames are missing: their segment is not there");
+            tracing::error!(first = %range.first, last = %range.last, "requests are lost: the log segment that held them is missing");
         }
         for range in &self.torn {
-            tracing::warn!(first = %range.first, last = %range.last, "a segment that was not yet synced is gone");
+            tracing::warn!(first = %range.first, last = %range.last, "un-synced requests are lost: their log segment did not survive power loss");
         }
         for file in &self.foreign {
-            tracing::warn!(file, "a file in the log's directory is not ours; it stays where it is");
+            tracing::warn!(file, "unknown file in the directory of the log; it is left alone");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! After a failed sync: writes the frames that were not yet durable again, elsewhere.
+//! Rewrites the un-synced frames into a new segment after a failed sync.
 //!
-//! A failed `fdatasync` leaves the pages clean and their bytes, perhaps, nowhere but in the page cache; asking
-//! again would lie. The bytes are still readable through the mapping, so they are copied into a new segment, once
-//! in the life of a process. If that fails as well, the log stays poisoned.
+//! A failed `fdatasync` marks the pages clean although their bytes may exist only in the page cache, so a second
+//! `fdatasync` would falsely succeed. The bytes are still readable through the mapping, so they are copied into a new
+//! segment, once in the life of a process. If that fails as well, the log stays poisoned.
 
 use super::Shared;
 use super::append::{Prepared, Writing};
@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RescueError {
-    #[error("the un-synced frames were written again once already")]
+    #[error("the un-synced frames were already rewritten once in this process")]
     Twice,
-    #[error("the un-synced frames could not be written again")]
+    #[error("the un-synced frames could not be rewritten")]
     Io(#[from] IoError),
-    #[error("an un-synced frame cannot be read back")]
+    #[error("an un-synced frame could not be read back")]
     Unreadable,
 }
 
@@ -31,7 +31,7 @@ struct LostFrame {
 }
 
 impl Shared {
-    /// Copies every frame above the durable mark into a new segment, syncs it and goes on from there. Appends are
+    /// Copies every frame above the durable mark into a new segment, syncs it and continues from there. Appends are
     /// refused meanwhile. Returns the new durable mark.
     pub(super) fn rescue(&self) -> Result<Lsn, RescueError> {
         if self.rescued.swap(true, Ordering::SeqCst) {
@@ -71,8 +71,8 @@ impl Shared {
         Ok(last)
     }
 
-    /// Writes the frames into a new segment, syncs it, and only then gives it its name: to a start after a death in
-    /// between, what it is to replace still counts.
+    /// Writes the frames into a new segment, syncs it, and only then gives it its final name: if the process dies in
+    /// between, the next start still uses the segments that it would have replaced.
     fn write_again(
         &self,
         frames: &[LostFrame],
@@ -106,25 +106,25 @@ impl Shared {
         Ok(Writing { segment, appender, frames: writing.frames })
     }
 
-    /// Segments whose every frame was written again. Recovery tells them apart if one stays behind: it shares its
-    /// predecessor with the newer segment that replaced it.
+    /// Removes segments whose frames were all rewritten. Recovery recognizes one that is left behind: it has the same
+    /// predecessor as the newer segment that replaced it.
     fn remove_superseded(&self, superseded: &[Arc<Segment>]) {
         for segment in superseded {
             segment.superseded.store(true, Ordering::Release);
             if let Err(error) = self.storage.remove(segment.file.path()) {
-                tracing::warn!(error = %chain(&error), "a superseded segment stays behind");
+                tracing::warn!(error = %chain(&error), "cannot remove a superseded log segment; the next start removes it");
             }
         }
         if let Err(error) = self.storage.sync_dir(&self.config.dir) {
-            tracing::warn!(error = %chain(&error), "superseded segments may come back");
+            tracing::warn!(error = %chain(&error), "cannot make the removal of superseded log segments durable; they may reappear after power loss");
         }
     }
 }
 
-/// How the new segment describes itself: it starts with the first lost frame, and what came before ends there.
+/// How the new segment describes itself: it starts with the first lost frame, and its predecessor ends there.
 fn restart(lost: &[Writing], frames: &[LostFrame], last: Lsn) -> SegmentStart {
     let base = frames.first().map_or(last.next(), |frame| frame.header.lsn);
-    // The segment in which the durable frames end; one that holds none of them is replaced whole.
+    // The segment in which the durable frames end; a segment without any is replaced entirely.
     let cut = lost.iter().map(|writing| &writing.segment).rfind(|segment| segment.base < base);
     let predecessor = match (cut, lost.first()) {
         (Some(segment), _) => {
@@ -139,7 +139,7 @@ fn restart(lost: &[Writing], frames: &[LostFrame], last: Lsn) -> SegmentStart {
     SegmentStart { base, predecessor }
 }
 
-/// Every DATA frame above `durable`, in order.
+/// All DATA frames above `durable`, in order.
 fn frames_above(lost: &[Writing], durable: Lsn) -> Result<Vec<LostFrame>, RescueError> {
     let mut frames = Vec::new();
     for writing in lost {

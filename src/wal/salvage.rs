@@ -1,14 +1,14 @@
-//! A damaged segment header, guessed from what is known of it and proved by the frame behind it.
+//! Reconstructs a damaged segment header from the known fields and proves it by the frame after it.
 
 use super::format::{self, FrameKind, HEADER_BYTES, SegmentHeader, SegmentStart};
 use super::lsn::SegmentId;
 
-/// Bytes at the start of a segment that are looked at.
+/// Bytes at the start of a segment that are examined.
 pub const PROOF_BYTES: usize = HEADER_BYTES + format::FRAME_HEADER_BYTES + format::SEGSTART_BYTES;
 
-/// The header that a segment with a damaged header page had, if its first frame proves it. Name and length of the
-/// file say its id and capacity, the catalog may say whose log it is; of the generation, which nothing else knows,
-/// one byte may be wrong. `start` is the first [`PROOF_BYTES`] of the file or more.
+/// The original header of a segment with a damaged header page, if its first frame proves it. The name and the length
+/// of the file give its id and capacity, and the catalog may give the identity of the log; of the generation, which
+/// is stored nowhere else, one byte may be wrong. `start` is the first [`PROOF_BYTES`] of the file or more.
 pub fn header(
     start: &[u8],
     id: SegmentId,
@@ -32,7 +32,7 @@ pub fn header(
         .find(|header| proved(start, header))
 }
 
-/// Whether the first frame is valid under this header: its checksums are seeded with it.
+/// Whether the first frame is valid under this header, which seeds its checksums.
 fn proved(start: &[u8], header: &SegmentHeader) -> bool {
     let first = format::frame_at(start, HEADER_BYTES, header.salt(), &header.wal_uuid);
     first.is_ok_and(|first| {

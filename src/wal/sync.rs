@@ -1,4 +1,4 @@
-//! The sync thread: makes what was appended durable, for everybody who waits at once.
+//! The sync thread: makes appended frames durable, with one sync for all waiters.
 
 use super::Shared;
 use super::durable::{Durable, Health, SyncError};
@@ -9,32 +9,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long a sync is put off to gather more waiters, at least: on a fast disk, waking everybody costs more than the
-/// sync itself,
+/// The minimum time that a sync is delayed to gather more waiters: on a fast disk, waking the waiters costs more than
+/// the sync itself.
 const LINGER_MIN: Duration = Duration::from_micros(250);
-/// and at most.
+/// The maximum of that time.
 const LINGER_MAX: Duration = Duration::from_millis(1);
-/// What a copy under way is given to end, before the next of the last syncs.
+/// How long each of the last syncs waits for running copies to end.
 const COPY_PAUSE: Duration = Duration::from_micros(200);
-/// A segment's memory is given back to the page cache in steps of this.
+/// The memory of a segment is released to the page cache in steps of this size.
 const RELEASE_BYTES: u64 = 4 << 20;
 
-/// What appenders ask of the sync thread.
+/// The requests of appenders to the sync thread.
 #[derive(Default)]
 pub(super) struct SyncWanted {
-    /// Those who wait for a sync that has not started.
+    /// Waiters for a sync that has not started.
     waiters: Vec<Waiter>,
-    /// Those who wait for the sync that is under way.
+    /// Waiters for the running sync.
     served: Vec<Waiter>,
-    /// Wake the thread when there are this many; 0 while it is busy and will look by itself.
+    /// Wake the thread at this many waiters; 0 while it is busy and will check by itself.
     wake_at: usize,
     now: bool,
     closing: bool,
-    /// The last sync is over: there is nothing to wait for.
+    /// The last sync is over: nothing is left to wait for.
     closed: bool,
 }
 
-/// Somebody who waits until a frame is durable.
+/// A caller that waits until a frame is durable.
 struct Waiter {
     lsn: Lsn,
     since: Instant,
@@ -43,13 +43,13 @@ struct Waiter {
 
 impl Waiter {
     fn settle(self, outcome: Result<(), SyncError>) {
-        // A client that went away does not wait any more.
+        // A client that disconnected no longer waits.
         self.done.send(outcome).ok();
     }
 }
 
 impl Shared {
-    /// Asks for a sync without waiting for it.
+    /// Requests a sync without waiting for it.
     pub(super) fn request_sync(&self) {
         self.sync_wanted.lock().now = true;
         self.sync_signal.notify_one();
@@ -69,7 +69,7 @@ impl Shared {
         receiver
     }
 
-    /// Tells those who have waited longer than `patience` that they are late.
+    /// Ends the wait of those who have waited longer than `patience`, with [`SyncError::Late`].
     pub(super) fn expire_waiters(&self, patience: Duration) {
         let mut wanted = self.sync_wanted.lock();
         let SyncWanted { waiters, served, .. } = &mut *wanted;
@@ -83,7 +83,7 @@ impl Shared {
         }
     }
 
-    /// Settles those who waited for the sync that has just ended. Returns how many they were.
+    /// Settles the waiters of the sync that has just ended. Returns their number.
     fn settle_served(&self) -> usize {
         let served = std::mem::take(&mut self.sync_wanted.lock().served);
         let count = served.len();
@@ -95,7 +95,7 @@ impl Shared {
             } else if health == Health::Poisoned {
                 waiter.settle(Err(SyncError::Poisoned));
             } else {
-                // It was still being copied when the sync began.
+                // Its frame was still being copied when the sync began.
                 early.push(waiter);
             }
         }
@@ -105,14 +105,14 @@ impl Shared {
         count
     }
 
-    /// Lets the sync thread sync once more and end.
+    /// Makes the sync thread sync one last time and end.
     pub(super) fn stop_syncing(&self) {
         self.sync_wanted.lock().closing = true;
         self.sync_signal.notify_one();
     }
 
-    /// Syncs until nothing is left, and lets everybody go. What was still being copied when the log closed has its number,
-    /// and will be acknowledged.
+    /// Syncs until nothing is left, and releases all waiters. A frame that was still being copied when the log closed has
+    /// its LSN, and will be acknowledged.
     fn sync_last(&self) {
         loop {
             let left = {
@@ -130,12 +130,12 @@ impl Shared {
         wanted.served = std::mem::take(&mut wanted.waiters);
         drop(wanted);
         self.settle_served();
-        // Whoever is left waits for what will not be synced any more.
+        // The remaining waiters wait for frames that will never be synced.
         self.sync_wanted.lock().waiters.clear();
     }
 
-    /// Makes everything appended so far durable, except what is still being copied. On failure the log is poisoned
-    /// (W6), unless the un-synced frames could be written again elsewhere.
+    /// Makes everything appended so far durable, except frames that are still being copied. A failure poisons the log
+    /// (W6), unless the un-synced frames can be rewritten elsewhere.
     pub(super) fn sync_once(&self) {
         let Some(round) = self.start_round() else { return };
         let started = Instant::now();
@@ -157,7 +157,7 @@ impl Shared {
         for writing in tail.sealed.iter().chain(tail.active.as_ref()) {
             let appender = &writing.appender;
             if let Some((start, tag)) = appender.oldest_live() {
-                // Only what lies below the oldest copy under way is sure to be in the mapping by now.
+                // Only the bytes below the oldest running copy are certain to be in the mapping.
                 appender.publish(start);
                 round.through = round.through.min(Lsn(tag).previous());
             } else {
@@ -168,7 +168,7 @@ impl Shared {
             }
             round.files.push((writing.segment.id(), Arc::clone(appender.file())));
         }
-        // What is still being copied needs another round.
+        // Frames that are still being copied need another round.
         tail.unsynced_bytes = u64::from(round.through < tail.last);
         Some(round)
     }
@@ -197,27 +197,27 @@ impl Shared {
 
     fn sync_failed(&self, error: &IoError) {
         self.metrics.sync_errors.inc();
-        tracing::error!(error = %chain(error), "a sync failed; nothing more is acknowledged from these segments");
+        tracing::error!(error = %chain(error), "a sync of the log failed; rewriting the un-synced frames into a new segment");
         match self.rescue() {
             Ok(durable) => {
-                tracing::error!(%durable, "the frames that were not yet durable are now, in a new segment");
+                tracing::error!(%durable, "the un-synced frames were rewritten into a new segment and are durable; check the disk");
                 self.publish_durable(durable, Health::Good);
                 self.space.notify_waiters();
             }
             Err(error) => {
                 self.tail.lock().health = Health::Poisoned;
-                tracing::error!(error = %chain(&error), "the log is poisoned: no request is accepted any more");
+                tracing::error!(error = %chain(&error), "the log is poisoned and accepts no requests; check the disk and restart");
                 self.publish_durable(Lsn::NONE, Health::Poisoned);
             }
         }
     }
 }
 
-/// One round of syncing: what it covers.
+/// The scope of one sync round.
 struct Round {
     through: Lsn,
     files: Vec<(SegmentId, Arc<LogFile>)>,
-    /// Ended segments in which nothing is being copied any more.
+    /// Ended segments without running copies.
     settled: Vec<SegmentId>,
 }
 
@@ -238,7 +238,7 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// Blocks until a sync is due. Says whether it is the last one.
+/// Blocks until a sync is due. Returns whether it is the last one.
 fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
     let due = Instant::now() + shared.config.sync_interval;
     let mut wanted = shared.sync_wanted.lock();
@@ -263,8 +263,8 @@ fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
     wanted.closing
 }
 
-/// How long to wait for more waiters before a sync. A lone waiter never waits; where many come at the rate of the
-/// syncs themselves, a pause gathers them into one batch instead of two halves, and lowers the latency of all.
+/// How long to wait for more waiters before a sync. A lone waiter is never delayed; if many arrive at the rate of the
+/// syncs, a pause gathers them into one batch instead of two halves, and lowers the latency of all.
 #[derive(Default)]
 struct Linger {
     sync_average: Duration,
@@ -277,7 +277,7 @@ impl Linger {
         gathering.then(|| (self.sync_average / 2).clamp(LINGER_MIN, LINGER_MAX))
     }
 
-    /// As many as last time, and a few more: so batches grow as long as there is somebody to join.
+    /// A few more than last time, so that batches grow as long as more waiters arrive.
     fn target(&self) -> usize {
         self.last_waiters + self.last_waiters / 4 + 1
     }

@@ -259,7 +259,7 @@ fn a_missing_segment_is_reported_and_counted_and_the_others_are_stored() {
     std::fs::remove_file(segment).unwrap();
     let daemon = log.start();
     assert_eq!(recovery(&daemon)["missing"], json!([range(&lost)]), "{}", recovery(&daemon));
-    assert!(daemon.log().contains("frames are missing"));
+    assert!(daemon.log().contains("the log segment that held them is missing"));
     log.assert_stored_but(&daemon, &lost);
     assert!((metric(&daemon, "corrupt_frames") - lost.len() as f64).abs() < 0.1);
     log.assert_settled(daemon, &lost);
@@ -278,7 +278,7 @@ fn a_segment_with_a_damaged_header_is_put_aside_whole_and_said() {
     let report = recovery(&daemon);
     assert_eq!(report["quarantined"], json!([name]), "{report}");
     assert_eq!(report["missing"], json!([range(&lost)]), "{report}");
-    assert!(daemon.log().contains("the header of a segment is damaged"));
+    assert!(daemon.log().contains("the header of a log segment is corrupted beyond repair"));
     assert_eq!(std::fs::read(log.wal().join("quarantine").join(&name)).unwrap(), bytes, "every byte is kept");
     log.assert_stored_but(&daemon, &lost);
     log.assert_settled(daemon, &lost);

@@ -1,4 +1,4 @@
-//! One archived segment: written from a consumed segment, read block by block.
+//! One archived segment: written from a consumed segment, and read block by block.
 
 use super::format::{Block, Index, IndexError, Name, TAIL_BYTES};
 use crate::error::IoError;
@@ -11,27 +11,27 @@ use crate::wal::segment::{Segment, SegmentEnd};
 use std::path::{Path, PathBuf};
 use zstd::bulk::{Compressor, Decompressor};
 
-/// A block ends with the first frame that brings it to this size. It bounds the memory of writing and of reading, beside
-/// the largest frame.
+/// A block ends with the first frame that brings it to this size. It and the largest frame bound the memory of writing
+/// and reading.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Five times smaller for JSON, at half a gigabyte a second.
+/// Makes JSON five times smaller, at half a gigabyte a second.
 const LEVEL: i32 = 1;
-/// While a segment is compressed, its memory is given back to the page cache in steps of this.
+/// While a segment is compressed, its memory is released to the page cache in steps of this size.
 const RELEASE_BYTES: u64 = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("cannot compress {}", .path.display())]
+    #[error("cannot compress log segment {}", .path.display())]
     Compress {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read archived segment {}: {source}", .path.display())]
     Index { path: PathBuf, source: IndexError },
-    #[error("{}: block {block} at {offset} cannot be decompressed", .path.display())]
+    #[error("cannot decompress archived segment {}, block {block} at offset {offset}", .path.display())]
     Block {
         path: PathBuf,
         block: usize,
@@ -39,7 +39,7 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{} has {found} bytes instead of {expected}", .path.display())]
+    #[error("archived segment {} has {found} bytes instead of {expected}", .path.display())]
     Length { path: PathBuf, found: u64, expected: u64 },
     #[error("the log is closing")]
     Closing,
@@ -51,7 +51,8 @@ impl ArchiveError {
     }
 }
 
-/// Compresses the frames of a consumed segment into a new file at `scratch` and syncs it. `stop` is asked between blocks.
+/// Compresses the frames of a consumed segment into a new file at `scratch` and syncs it. Checks `stop` between
+/// blocks.
 pub(super) fn write(
     storage: &dyn Storage,
     segment: &Segment,
@@ -91,7 +92,7 @@ pub(super) fn write(
                     next = if header.kind == FrameKind::Data { header.lsn.next() } else { next };
                     at + header.frame_bytes() as u64
                 }
-                // Damage is archived as it is: whoever reads it finds the good frames behind it.
+                // Damage is archived as is: readers find the valid frames after it.
                 None => next_header(segment, at, stop_at),
             };
         }
@@ -126,7 +127,7 @@ impl Index {
     }
 }
 
-/// Where the frames end that count: with the SEAL frame, if it says the same.
+/// Where the valid frames end: after the SEAL frame, if it agrees with `end`.
 fn end_of_frames(segment: &Segment, end: SegmentEnd) -> u64 {
     let seal = header_at(segment, end.offset).filter(|header| header.kind == FrameKind::Seal);
     let payload =
@@ -141,7 +142,7 @@ fn header_at(segment: &Segment, offset: u64) -> Option<FrameHeader> {
     FrameHeader::decode(head.first_chunk()?, segment.salt).ok()
 }
 
-/// Offset of the first frame header behind a bad one, or `stop_at`.
+/// Offset of the first frame header after an invalid one, or `stop_at`.
 fn next_header(segment: &Segment, from: u64, stop_at: u64) -> u64 {
     let rest = usize::try_from(stop_at - from).ok().and_then(|len| segment.file.read(from, len));
     let mut candidates = format::candidates(rest.as_deref().unwrap_or_default());
@@ -149,17 +150,17 @@ fn next_header(segment: &Segment, from: u64, stop_at: u64) -> u64 {
     found.map_or(stop_at, |at| from + at as u64)
 }
 
-/// An archived segment to be read.
+/// An archived segment, opened for reading.
 pub struct ArchivedSegment {
     path: PathBuf,
     file: Box<dyn StoredFile>,
     pub index: Index,
-    /// Of the first block, which holds it.
+    /// The identity of the segment, for checking frames; the first block holds the full header.
     pub header: SegmentHeader,
 }
 
 impl ArchivedSegment {
-    /// Opens it and reads its index.
+    /// Opens the file and reads its index.
     pub fn open(storage: &dyn Storage, path: &Path) -> Result<Self, ArchiveError> {
         let file = storage.open(path)?;
         let error = |source| ArchiveError::Index { path: path.to_owned(), source };
@@ -189,12 +190,12 @@ impl ArchivedSegment {
         Ok(Self { path: path.to_owned(), file, index, header })
     }
 
-    /// The block that holds `lsn`, or else the first one above it.
+    /// The block that holds `lsn`, or the first one above it.
     pub fn block_with(&self, lsn: Lsn) -> usize {
         self.index.blocks.partition_point(|block| block.first <= lsn).saturating_sub(1)
     }
 
-    /// A block's part of the segment, and the offset in it at which frames start. `None` behind the last one.
+    /// The decompressed block, and the offset in it at which frames start. `None` after the last block.
     pub fn block(&self, number: usize) -> Result<Option<(Vec<u8>, usize)>, ArchiveError> {
         let Some(block) = self.index.blocks.get(number) else { return Ok(None) };
         let before = self.index.blocks.iter().take(number);

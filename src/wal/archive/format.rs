@@ -1,6 +1,7 @@
-//! The bytes of an archived segment around the compressed ones: the index at its end, and the file's name. Pure.
+//! The bytes of an archived segment in addition to the compressed blocks: the index at its end, and the file name.
+//! Pure.
 //!
-//! Mirrors the part of `docs/wal-format.md` about the archive.
+//! Mirrors the archive section of `docs/wal-format.md`.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::clock::Micros;
@@ -9,25 +10,25 @@ use crate::wal::lsn::{Lsn, SegmentId};
 
 const MAGIC: [u8; 8] = *b"FBAYARC\0";
 const VERSION: u16 = 1;
-/// The index is a frame that decompressors of zstd pass over.
+/// The index is a zstd frame that decompressors skip.
 const SKIPPABLE: [u8; 4] = 0x184D_2A50_u32.to_le_bytes();
 const SKIPPABLE_HEAD_BYTES: usize = 8;
 const FIXED_BYTES: usize = 120;
 const BLOCK_BYTES: usize = 24;
-/// What stands at the very end: length of the index, its checksum, the magic bytes.
+/// Size of the file's tail: length of the index, its checksum, the magic bytes.
 pub const TAIL_BYTES: usize = 16;
-/// The longest index that is read: of a segment of 256 GiB.
+/// The longest index that is read: that of a segment of 256 GiB.
 const INDEX_BYTES_MAX: usize = 8 << 20;
 
-/// What an archived segment holds, from the end of its file.
+/// The contents of an archived segment, from the end of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     pub wal_uuid: [u8; 16],
     pub id: SegmentId,
     pub generation: u64,
-    /// As in the segment's START frame.
+    /// As in the START frame of the segment.
     pub base: Lsn,
-    /// The last number in it; `base - 1` if it holds none.
+    /// Its last LSN; `base - 1` if it holds none.
     pub last: Lsn,
     pub predecessor: Option<Predecessor>,
     pub data_frames: u64,
@@ -37,23 +38,23 @@ pub struct Index {
     pub blocks: Vec<Block>,
 }
 
-/// A part of the segment, compressed by itself, that begins with the segment or with a frame.
+/// An independently compressed part of the segment that begins at its start or at a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Number of the first DATA frame at or behind its start.
+    /// LSN of the first DATA frame at or after its start.
     pub first: Lsn,
     pub compressed_bytes: u64,
     pub raw_bytes: u64,
 }
 
-/// Why the end of a file is not that of an archived segment.
+/// Why the end of a file is not the end of an archived segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
-    #[error("not an archived segment: its end is missing")]
+    #[error("not an archived segment, or truncated: the magic bytes at the end are missing")]
     NotAnArchive,
-    #[error("archive format {0} is newer than {VERSION}, the newest that this version reads")]
+    #[error("archive format {0} is not supported: this version reads up to {VERSION}")]
     Newer(u16),
-    #[error("the index of the archived segment fails its checksum")]
+    #[error("the index of the archived segment is corrupted: its checksum does not match")]
     Damaged,
 }
 
@@ -97,7 +98,7 @@ impl Index {
         bytes
     }
 
-    /// Bytes from the end of the file that [`Index::decode`] needs, by the last [`TAIL_BYTES`] of it.
+    /// How many bytes from the end of the file [`Index::decode`] needs, according to its last [`TAIL_BYTES`].
     pub fn bytes(tail: &[u8]) -> Result<usize, IndexError> {
         let magic = tail.get(8..TAIL_BYTES).ok_or(IndexError::NotAnArchive)?;
         if magic != MAGIC {
@@ -108,7 +109,7 @@ impl Index {
         bytes.and_then(|bytes| bytes.checked_add(TAIL_BYTES)).ok_or(IndexError::Damaged)
     }
 
-    /// The index in the last bytes of a file, as many as [`Index::bytes`] said.
+    /// Decodes the index from the last bytes of a file, as many as [`Index::bytes`] returned.
     pub fn decode(end: &[u8]) -> Result<Self, IndexError> {
         let split = end.len().checked_sub(TAIL_BYTES).and_then(|at| end.split_at_checked(at));
         let (body, tail) = split.ok_or(IndexError::NotAnArchive)?;
@@ -151,12 +152,12 @@ impl Index {
         })
     }
 
-    /// Bytes of the segment in it.
+    /// Uncompressed bytes of the segment.
     pub fn raw_bytes(&self) -> u64 {
         self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.raw_bytes))
     }
 
-    /// Bytes of a whole file with this index.
+    /// Size of the whole file with this index.
     pub fn file_bytes(&self) -> u64 {
         let compressed =
             self.blocks.iter().fold(0_u64, |sum, block| sum.saturating_add(block.compressed_bytes));
@@ -166,7 +167,7 @@ impl Index {
     }
 }
 
-/// What the name of an archived segment's file says.
+/// The fields in the file name of an archived segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     pub base: Lsn,

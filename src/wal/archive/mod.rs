@@ -1,11 +1,12 @@
-//! The archive: consumed segments, compressed, for as long as they may be wanted again.
+//! The archive: consumed segments, compressed, kept for the retention so that they can be reread.
 //!
-//! A thread of low priority takes what was trimmed, writes it under a scratch name, syncs it, gives it its name, syncs the
-//! directory, and only then hands the segment over for reuse or removal. So at every moment a frame that is kept stands
-//! in the log or in the archive; where it stands in both, the log is read.
+//! A low-priority thread takes each trimmed segment, writes it under a scratch name, syncs it, gives it its final name,
+//! syncs the directory, and only then hands the segment over for reuse or removal. So every kept frame is in the log or
+//! in the archive at all times; if it is in both, the log is read.
 //!
-//! The archive never holds accepting back: when the log has no room for another segment, or the disk has none for another
-//! archived one, archived segments go, the oldest first, or segments go unarchived. All of that is counted.
+//! The archive never delays accepting: if the log has no room for another segment, or the disk has none for another
+//! archived one, archived segments are removed, oldest first, or segments are released unarchived. All of these are
+//! counted.
 
 pub(super) mod file;
 pub mod format;
@@ -25,15 +26,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether archived segments are to go,
+/// How often the archive checks for segments to remove.
 const LOOK: Duration = Duration::from_secs(5);
-/// and how soon a failure is tried again.
+/// How soon it retries after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// What a stop gives the archive at most.
+/// The maximum time that a shutdown waits for the archive.
 const CLOSING: Duration = Duration::from_secs(2);
-/// For the archive there must be this many times `wal.disk_reserve` free, so that it gives way long before accepting ends.
+/// The archive needs this many times `wal.disk_reserve` of free space, so that it yields long before requests are
+/// refused.
 const RESERVE_TIMES: u64 = 2;
-/// As `nice` counts.
+/// The `nice` value of the thread.
 const PRIORITY: i32 = 10;
 
 #[derive(Debug, Clone)]
@@ -41,13 +43,13 @@ pub struct Config {
     pub dir: PathBuf,
     /// How long an archived segment is kept, from the receipt of its last frame.
     pub retention: Duration,
-    /// What all archived segments may take; the oldest go first.
+    /// The size limit of all archived segments; the oldest are removed first.
     pub bytes_max: u64,
 }
 
-/// What there is of the archive.
+/// The archive's configuration and state.
 pub(super) struct Archive {
-    /// `None`: nothing is archived.
+    /// `None`: archiving is disabled.
     config: Option<Config>,
     state: Mutex<State>,
     wanted: Condvar,
@@ -55,10 +57,10 @@ pub(super) struct Archive {
 
 #[derive(Default)]
 struct State {
-    /// Consumed segments, oldest first. The front one may be in the thread's hands.
+    /// Consumed segments, oldest first. The thread may be working on the front one.
     waiting: VecDeque<Arc<Segment>>,
     files: BTreeMap<Name, Entry>,
-    /// The log is closing: what is not archived until then is archived by the next start.
+    /// The log is closing; the next start archives segments that are not archived by this deadline.
     closing: Option<Instant>,
     dropped: Dropped,
     last_error: Option<String>,
@@ -67,65 +69,65 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     bytes: u64,
-    /// Receive time of its last frame, once it is known.
+    /// Receive time of its last frame, once known.
     last_ts: Option<Micros>,
 }
 
-/// What is gone before its time, since the start of the process.
+/// Segments removed before their retention, or never archived, since the start of the process.
 #[derive(Debug, Default, Clone, Copy, serde::Serialize)]
 pub struct Dropped {
-    /// Archived segments that went for `wal.archive_bytes_max`,
+    /// Archived segments removed because of `wal.archive_bytes_max`.
     pub over_bytes_max: u64,
-    /// or because the disk got full.
+    /// Archived segments removed because the disk ran full.
     pub disk_full: u64,
-    /// Segments that were never archived: the log needed their room, or there was none for them.
+    /// Segments that were never archived: the log needed their space, or the archive had none.
     pub unarchived: u64,
-    /// The last number among all of them.
+    /// The highest LSN in all of them.
     pub last_lsn: Lsn,
 }
 
 impl Dropped {
-    /// All of them.
+    /// The total number of dropped segments.
     pub fn segments(&self) -> u64 {
         self.over_bytes_max + self.disk_full + self.unarchived
     }
 }
 
-/// For operators.
+/// A snapshot for operators.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Status {
     pub enabled: bool,
     pub segments: usize,
     pub bytes: u64,
-    /// The numbers it spans; there may be gaps.
+    /// The LSNs that it spans, possibly with gaps.
     pub first: Option<Lsn>,
     pub last: Option<Lsn>,
-    /// Consumed segments that are not archived yet.
+    /// Consumed segments that wait to be archived.
     pub waiting: usize,
     pub dropped: Dropped,
     pub last_error: Option<String>,
 }
 
-/// Where frames stand that can be read again: see [`Archive::holding`].
+/// Where rereadable frames are stored: see [`Archive::holding`].
 pub(super) enum Place {
     Log(Arc<Segment>),
     Archive(Name),
 }
 
-/// Which frames a segment holds, in the log or archived.
+/// The LSN range of a segment in the log or in the archive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub(super) base: Lsn,
-    /// The last number in it, as far as it goes now.
+    /// Its last LSN so far.
     pub(super) last: Lsn,
-    /// Of an archived one, to read the rest from its index.
+    /// The name of an archived segment, to read the rest from its index.
     pub(super) archived: Option<Name>,
-    /// The last number before it; `None` if it does not know.
+    /// The last LSN before it, if recorded.
     pub(super) before: Option<Lsn>,
 }
 
 impl Archive {
-    /// Finds what earlier starts archived. What they left unfinished goes.
+    /// Finds the segments that earlier starts archived, and removes unfinished files.
     pub(super) fn open(storage: &dyn Storage, config: Option<Config>) -> Result<Self, IoError> {
         let mut state = State::default();
         if let Some(config) = &config {
@@ -148,13 +150,13 @@ impl Archive {
         self.state.lock().files.keys().next_back().copied()
     }
 
-    /// The highest segment id in it.
+    /// The highest segment id in the archive.
     pub(super) fn highest_id(&self) -> Option<u64> {
         self.state.lock().files.keys().map(|name| name.id.0).max()
     }
 
-    /// Takes the consumed segments out of the log's list, so that each is found here or there at every moment. Returns
-    /// those that nobody needs any more.
+    /// Moves the consumed segments out of the log's list, so that each is found in one of the two at all times. Returns
+    /// those that are no longer needed.
     pub(super) fn take_through(&self, segments: &Segments, consumed: Lsn) -> Vec<Arc<Segment>> {
         let mut state = self.state.lock();
         let done = segments.take_through(consumed);
@@ -167,18 +169,17 @@ impl Archive {
         Vec::new()
     }
 
-    /// A consumed segment that must be used again though it is not archived: the log has no other room. The oldest that
-    /// nobody holds.
+    /// A consumed segment that must be reused unarchived because the log has no other room: the oldest that nobody holds.
     pub(super) fn give_up_one(&self) -> Option<Arc<Segment>> {
         let mut state = self.state.lock();
         let at = state.waiting.iter().position(|segment| Arc::strong_count(segment) == 1)?;
         let segment = state.waiting.remove(at)?;
         state.count_unarchived(&segment);
-        tracing::warn!(segment = %segment.id(), "a segment goes unarchived: the log needs its room");
+        tracing::warn!(segment = %segment.id(), "a consumed log segment is reused without being archived: the log has no other room");
         Some(segment)
     }
 
-    /// Lets the thread end, after what waits is archived or a moment is over.
+    /// Ends the thread, once the waiting segments are archived or [`CLOSING`] is over.
     pub(super) fn stop(&self) {
         self.state.lock().closing = Some(Instant::now() + CLOSING);
         self.wanted.notify_one();
@@ -198,7 +199,7 @@ impl Archive {
         }
     }
 
-    /// What holds `lsn`, or else the first numbers above it. The log before the archive.
+    /// The place that holds `lsn`, or the first LSN above it. Prefers the log to the archive.
     pub(super) fn holding(&self, segments: &Segments, lsn: Lsn) -> Option<Place> {
         let state = self.state.lock();
         let mut nearest: Option<(Lsn, Place)> = None;
@@ -218,7 +219,7 @@ impl Archive {
         nearest.map(|(_, place)| place)
     }
 
-    /// Everything that can be read again, in the order of its numbers.
+    /// The extents of everything that can be reread, in LSN order.
     pub(super) fn extents(&self, segments: &Segments, durable: Lsn) -> Vec<Extent> {
         let state = self.state.lock();
         let in_log = segments.all().into_iter().chain(state.waiting.iter().cloned()).map(|segment| Extent {
@@ -238,7 +239,7 @@ impl Archive {
         extents
     }
 
-    /// Opens an archived segment; `None` if it has gone meanwhile.
+    /// Opens an archived segment; `None` if it has been removed meanwhile.
     pub(super) fn read(
         &self,
         storage: &dyn Storage,
@@ -269,7 +270,7 @@ impl State {
     }
 }
 
-/// Why an archived segment goes.
+/// Why an archived segment is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Age,
@@ -278,8 +279,8 @@ enum Reason {
 }
 
 impl Shared {
-    /// Archives what waits, one segment after the other, and removes what is too old or too much. Returns whether
-    /// something failed that is to be tried again.
+    /// Archives the waiting segments one after the other, and removes archived ones beyond the age or size limit. Returns
+    /// whether something failed and must be retried.
     pub(super) fn archive_once(&self) -> bool {
         let Some(config) = &self.archive.config else { return false };
         loop {
@@ -290,16 +291,16 @@ impl Shared {
                 Ok(()) => self.archive.state.lock().last_error = None,
                 Err(ArchiveError::Closing) => return false,
                 Err(error) if error.is_full() => {
-                    // Its room is worth more than its past.
+                    // Its space is worth more than the ability to reread it.
                     let mut state = self.archive.state.lock();
                     state.count_unarchived(&segment);
                     state.last_error = Some(chain(&error));
-                    tracing::warn!(segment = %segment.id(), error = %chain(&error), "a segment goes unarchived");
+                    tracing::warn!(segment = %segment.id(), error = %chain(&error), "a log segment is released without being archived: no disk space");
                 }
                 Err(error) => {
                     self.metrics.archive_errors.inc();
                     let error = chain(&error);
-                    tracing::error!(segment = %segment.id(), error, "a segment could not be archived; it is tried again");
+                    tracing::error!(segment = %segment.id(), error, "cannot archive a log segment; retrying");
                     self.archive.state.lock().last_error = Some(error);
                     return true;
                 }
@@ -316,7 +317,7 @@ impl Shared {
         let end = segment.end().expect("only sealed segments are consumed");
         let name = Name { base: segment.base, id: segment.id(), last: end.last };
         if self.archive.state.lock().files.contains_key(&name) {
-            // The process died, or failed, between archiving it and giving it up.
+            // The process died or failed after archiving it and before releasing it.
             return Ok(());
         }
         self.make_room(config, end.offset)?;
@@ -332,7 +333,7 @@ impl Shared {
             Ok(index) => index,
             Err(error) => {
                 for path in [&scratch, &path] {
-                    // It may be under either name, or none; a next attempt begins anew.
+                    // The file may have either name or not exist; the next attempt starts over.
                     drop(self.storage.remove(path));
                 }
                 return Err(error);
@@ -345,7 +346,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes sure that a segment of `raw_bytes` can be archived without taking the room that accepting needs.
+    /// Ensures that a segment of `raw_bytes` can be archived without taking the space that accepting needs.
     fn make_room(&self, config: &Config, raw_bytes: u64) -> Result<(), ArchiveError> {
         while self.is_short_of_disk(config, raw_bytes) {
             if !self.drop_oldest(config, Reason::DiskFull) {
@@ -363,7 +364,7 @@ impl Shared {
         free < self.config.disk_reserve.saturating_mul(RESERVE_TIMES).saturating_add(bytes)
     }
 
-    /// Removes what is too old, too much, or in the way.
+    /// Removes archived segments that are too old, exceed the size limit, or take space that the log needs.
     fn expire(&self, config: &Config) {
         loop {
             let (bytes, oldest) = {
@@ -387,7 +388,7 @@ impl Shared {
 
     fn is_too_old(&self, config: &Config, name: Name, entry: Entry) -> bool {
         let last_ts = entry.last_ts.unwrap_or_else(|| {
-            // What cannot be read is no use to anybody, but it is evidence, and goes when the ones behind it do.
+            // An unreadable segment cannot be reread, but it is evidence: it is removed with the ones after it.
             let read = self.archive.read(self.storage.as_ref(), name).ok().flatten();
             let last_ts = read.map_or(Micros::MAX, |segment| segment.index.last_ts);
             if let Some(entry) = self.archive.state.lock().files.get_mut(&name) {
@@ -414,17 +415,17 @@ impl Shared {
                 };
                 *count += 1;
                 dropped.last_lsn = dropped.last_lsn.max(name.last);
-                tracing::warn!(?reason, first = %name.base, last = %name.last, "an archived segment goes before its time");
+                tracing::warn!(?reason, first = %name.base, last = %name.last, "an archived log segment is removed before wal.archive_retention has passed");
             }
         }
         drop(state);
         if let Err(error) = self.storage.remove(&config.dir.join(name.file())) {
-            tracing::warn!(error = %chain(&error), "an archived segment stays behind until the next start");
+            tracing::warn!(error = %chain(&error), "cannot remove an archived log segment; the next start retries");
         }
         true
     }
 
-    /// The numbers of `range` that were given, or may have been, and stand in neither log nor archive.
+    /// The LSNs of `range` that were assigned, or may have been, and are neither in the log nor in the archive.
     pub(super) fn missing(&self, range: LsnRange) -> Result<Vec<LsnRange>, ArchiveError> {
         let durable = self.durable.borrow().lsn;
         let mut missing = Vec::new();
@@ -434,7 +435,7 @@ impl Shared {
                 continue;
             }
             if extent.base > next {
-                // Numbers jump where a start went on above the highest it knew of: nothing is missing there.
+                // LSNs jump where a start continued above the highest one it knew: nothing is missing there.
                 let before = match extent.archived {
                     Some(name) => match self.archive.read(self.storage.as_ref(), name)? {
                         Some(segment) => segment.index.predecessor.map(|before| before.last),
@@ -461,7 +462,7 @@ impl Shared {
 /// The archiving thread.
 pub(super) fn run(shared: &Shared) {
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!(%error, "archiving has the priority of everything else");
+        tracing::debug!(%error, "cannot lower the priority of the archiving thread; it runs at normal priority");
     }
     loop {
         let started = Instant::now();
@@ -469,7 +470,7 @@ pub(super) fn run(shared: &Shared) {
         let mut state = shared.archive.state.lock();
         if state.closing.is_some() {
             drop(state);
-            // Nobody else will use them again.
+            // They will not be reused.
             shared.remove_spares();
             return;
         }
