@@ -134,8 +134,8 @@ pub struct BatchHead<'a> {
 pub struct Batch<'a> {
     pub head: BatchHead<'a>,
     pub body: &'a [u8],
-    /// The results of mappings that ran before the answer: for each target, in order, for each record, in order, one line
-    /// with a JSON array. Empty if no mapping ran.
+    /// The results of mappings that ran before the answer: for each target, in order, for each record, in order, one
+    /// line with a JSON array. Empty if no mapping ran.
     pub results: &'a [u8],
 }
 

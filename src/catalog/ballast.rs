@@ -1,11 +1,11 @@
-//! A file that is there to be removed: on a full disk the catalog must still be able to commit, or nothing could
-//! be checkpointed and the log would never shrink.
+//! A file that exists only to be removed: on a full disk the catalog must still be able to commit, or no checkpoint
+//! could be written and the log would never shrink.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 const BYTES: u64 = 64 << 20;
-/// It is put back when this much more than its size is free.
+/// It is recreated once this much more than its size is free.
 const ROOM_BYTES: u64 = 512 << 20;
 
 pub(super) struct Ballast {
@@ -17,16 +17,18 @@ impl Ballast {
         Self { path: data_dir.join("ballast") }
     }
 
-    /// Frees its space. False if it was gone already.
+    /// Removes the file to free its space. Returns false if it did not exist.
     pub(super) fn give_up(&self) -> bool {
         let given = std::fs::remove_file(&self.path).is_ok();
         if given {
-            tracing::warn!("the disk is full: the ballast file is given up so that the catalog can commit");
+            tracing::warn!(
+                "the disk is full: removed the ballast file so that the catalog can commit; free disk space"
+            );
         }
         given
     }
 
-    /// Allocates it if it is not there and there is plenty of room.
+    /// Allocates the file if it does not exist and there is plenty of room.
     pub(super) fn restore(&self, free_bytes: u64) {
         if self.path.is_file() || free_bytes < BYTES + ROOM_BYTES {
             return;
@@ -36,7 +38,7 @@ impl Ballast {
             rustix::fs::fallocate(&file, flags, 0, BYTES).map_err(std::io::Error::from)
         });
         if let Err(error) = made {
-            tracing::debug!(%error, "no ballast file");
+            tracing::debug!(%error, "cannot create the ballast file");
         }
     }
 }

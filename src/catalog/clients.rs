@@ -1,4 +1,4 @@
-//! OAuth clients, which are API keys in other contracts' words: who may have tokens made, by which secrets.
+//! OAuth clients (API keys, in the terms of other contracts): who may request tokens, and with which secrets.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
@@ -8,36 +8,36 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 #[derive(Debug, Clone)]
 pub struct Client {
     pub id: i64,
-    /// Its id as users and the protocol see it.
+    /// Its id in the protocol and for users.
     pub client_id: String,
     pub name: String,
-    /// The newest first. None: all were revoked.
+    /// Newest first. Empty: all were revoked.
     pub secrets: Vec<ClientSecret>,
-    /// Roles, separated by blanks, in the words in which they were given.
+    /// Roles, separated by blanks, as the client gave them.
     pub roles: String,
     pub project: Option<String>,
     pub created_at: Micros,
 }
 
-/// What is kept of a client's secret.
+/// The stored part of a client's secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSecret {
-    /// Its id: tokens say by which secret they were made.
+    /// Its id: tokens name the secret with which they were requested.
     pub sid: String,
     /// SHA-256.
     pub hash: [u8; 32],
     pub created_at: Micros,
-    /// From when on neither it nor its tokens are good any more; `None` for the one in use.
+    /// When it and its tokens become invalid; `None` for the secret in use.
     pub retires_at: Option<Micros>,
 }
 
-/// What is kept of a token that was made for a client.
+/// The stored part of a token that was issued to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientToken {
     pub jti: String,
-    /// The secret it was made by.
+    /// The secret with which it was requested.
     pub sid: String,
-    /// The name of whoever asked for it.
+    /// The name of the requester.
     pub made_by: String,
     pub created_at: Micros,
     pub expires_at: Micros,
@@ -46,7 +46,7 @@ pub struct ClientToken {
 const COLUMNS: &str = "id, client_id, name, roles, project, created_at";
 
 impl Catalog {
-    /// All of them, the oldest first.
+    /// All clients, oldest first.
     pub fn clients(&self) -> Result<Vec<Client>, CatalogError> {
         self.read(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM clients ORDER BY id"))?;
@@ -55,7 +55,7 @@ impl Catalog {
         })
     }
 
-    /// Makes a client with a first secret; its `id` and `created_at` are set here. `None` if its id or name is taken.
+    /// Creates a client with its first secret and sets `id` and `created_at`. `None` if its id or name is taken.
     pub fn add_client(&self, client: &Client, secret: &ClientSecret) -> Result<Option<Client>, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -71,7 +71,7 @@ impl Catalog {
         })
     }
 
-    /// By its id as users see it, or by its name.
+    /// Finds a client by its user-visible id or by its name.
     pub fn client(&self, id_or_name: &str) -> Result<Option<Client>, CatalogError> {
         self.read(|db| {
             let sql = format!(
@@ -82,8 +82,8 @@ impl Catalog {
         })
     }
 
-    /// Puts a new secret into use. The one before it is good until `retires_at`, if that is yet to come; older ones are
-    /// forgotten.
+    /// Puts a new secret into use. The previous one stays valid until `retires_at`, if that is in the future; older
+    /// ones are deleted.
     pub fn rotate_client_secret(
         &self,
         client: i64,
@@ -100,13 +100,13 @@ impl Catalog {
         })
     }
 
-    /// Forgets the secrets of a client that are not in use any more, or all.
+    /// Deletes the retired secrets of a client, or all.
     pub fn revoke_client_secrets(&self, client: i64, all: bool) -> Result<(), CatalogError> {
         let sql = "DELETE FROM client_secrets WHERE client = ?1 AND (?2 OR retires_at IS NOT NULL)";
         self.transaction(|db| db.execute(sql, params![client, all]).map(drop))
     }
 
-    /// Notes that a token was made for a client; forgets those that have expired.
+    /// Records a token that was issued to a client, and deletes expired ones.
     pub fn add_client_token(&self, client: i64, token: &ClientToken) -> Result<(), CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -118,7 +118,7 @@ impl Catalog {
         })
     }
 
-    /// The tokens that were made for a client and have not expired, the newest first.
+    /// The unexpired tokens that were issued to a client, newest first.
     pub fn client_tokens(&self, client: i64) -> Result<Vec<ClientToken>, CatalogError> {
         let now = self.clock.now();
         self.read(|db| {

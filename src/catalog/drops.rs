@@ -1,4 +1,4 @@
-//! Streams whose tables are dropped: their files go from the destination as well.
+//! Streams whose tables are dropped: their files are removed from the destination as well.
 
 use super::schemas::end_stream;
 use super::{Catalog, CatalogError, RegisteredFile, Stream};
@@ -7,8 +7,8 @@ use rusqlite::params;
 use std::sync::Arc;
 
 impl Catalog {
-    /// Deletes a stream and its table: what is published of it is removed, and what is not published yet never is. Blocks
-    /// on the disk.
+    /// Deletes a stream and its table: its published files are removed, and its staged files are never published.
+    /// Blocks on the disk.
     pub fn drop_stream(&self, id: StreamId) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
         self.change_stream(|db| {
@@ -17,17 +17,17 @@ impl Catalog {
         })
     }
 
-    /// Published files of dropped streams, which are to be removed: at most `limit`.
+    /// Published files of dropped streams that must be removed: at most `limit`.
     pub fn files_to_drop(&self, limit: u32) -> Result<Vec<RegisteredFile>, CatalogError> {
         let condition =
             "state = 'published' AND stream IN (SELECT id FROM streams WHERE dropped) ORDER BY id LIMIT ?1";
         self.files_where(condition, &[&limit])
     }
 
-    /// A file of a dropped stream is gone, or will never be published.
+    /// Marks a file of a dropped stream as removed, or as never to be published.
     pub fn mark_dropped(&self, id: i64) -> Result<(), CatalogError> {
         let now = self.clock.now();
-        // To whoever reads rows it is as gone as one that expired.
+        // For readers of rows this is the same as an expired file.
         let sql = "UPDATE files SET state = 'expired', dropped_at = ?2, held = NULL WHERE id = ?1";
         self.transaction(|db| db.execute(sql, params![id, now]).map(drop))
     }

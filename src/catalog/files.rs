@@ -7,13 +7,13 @@ use crate::columns::Proposal;
 use crate::wal::{Lsn, LsnRange};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-/// Which of a stream's tables a file belongs to.
+/// The table of a stream that a file belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileKind {
     Rows,
     Quarantine,
-    /// Records as they came, beside its rows or in their place.
+    /// Records as received, in addition to the rows or instead of them.
     Raw,
 }
 
@@ -24,75 +24,75 @@ pub enum FileState {
     Staged,
     /// Visible at the destination.
     Published,
-    /// Never published within `staging.retention`, and gone.
+    /// Not published within `staging.retention`, and removed.
     Expired,
-    /// Removed, or never published, since its table was dropped.
+    /// Removed or never published, because its table was dropped.
     Dropped,
 }
 
-/// A staged file to be registered.
+/// A staged file to register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
     pub kind: FileKind,
-    /// Name at the destination; the staged file is named after it.
+    /// Name at the destination; the name of the staged file derives from it.
     pub object: String,
     pub rows: u64,
     pub bytes: u64,
-    /// What it holds of each partition, where rows are numbered.
+    /// Its offset range in each partition, if rows are numbered.
     pub offsets: Vec<OffsetRange>,
 }
 
 impl NewFile {
-    /// One with records as they came.
+    /// A file with records as received.
     pub fn raw(object: String, bytes: u64) -> Self {
         Self { kind: FileKind::Raw, object, rows: 0, bytes, offsets: Vec::new() }
     }
 }
 
-/// What one cut of a stream writes to the catalog, all or nothing.
+/// What one cut of a stream writes to the catalog, atomically.
 #[derive(Debug, Clone)]
 pub struct Cut {
     pub stream: StreamId,
     pub lsns: LsnRange,
-    /// Receive times of its frames, earliest and latest.
+    /// Earliest and latest receive time of its frames.
     pub first_at: Micros,
     pub last_at: Micros,
     pub files: Vec<NewFile>,
     pub counts: Counts,
-    /// The version of the schema that the files were written with.
+    /// The schema version with which the files were written.
     pub schema_version: u32,
     pub misfits: Vec<Misfit>,
     pub proposals: Vec<Proposal>,
     /// The number of its first row, if rows are numbered.
     pub first_number: Option<u64>,
-    /// It holds frames that do not name the stream.
+    /// Whether it holds frames that do not name the stream.
     pub given: bool,
 }
 
-/// Values of one field and kind that did not fit their column.
+/// Values of one field, all of one kind, that did not fit their column.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Misfit {
-    /// Keys from the record down, joined with dots.
+    /// Keys from the top of the record, joined with dots.
     pub path: String,
     pub kind: &'static str,
     pub count: u64,
     pub example: String,
 }
 
-/// Rows since the stream was made, or in one cut.
+/// Row counts since the stream was created, or in one cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Counts {
     pub stored: u64,
     pub quarantined: u64,
-    /// Those of the quarantined that came too late, or too early.
+    /// The quarantined rows that were too late, or too early.
     pub late: u64,
     pub early: u64,
     pub rescued: u64,
     pub duplicate_keys: u64,
     /// Values without a column in streams whose policy ignores them.
     pub ignored_fields: u64,
-    /// Of the requests' bodies, decompressed.
+    /// Bytes of the request bodies, decompressed.
     pub source_bytes: u64,
 }
 
@@ -128,11 +128,11 @@ pub struct RegisteredFile {
     pub published_at: Option<Micros>,
     pub attempts: u32,
     pub last_error: Option<String>,
-    /// Why it is not published until somebody asks for it.
+    /// Why it is held back until someone requests its publication.
     pub held: Option<String>,
 }
 
-/// How far a stream is, and what it counted.
+/// The checkpoint and the counts of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamProgress {
     pub stream: StreamId,
@@ -149,7 +149,8 @@ pub struct FileTotals {
     pub bytes: u64,
 }
 
-/// Frames that are not in the log any more and in no file: `missing` or `corrupt` had been durable, `torn` had not.
+/// Frames that are neither in the log nor in a file: `missing` and `corrupt` ones had been durable, `torn` ones had
+/// not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     pub first: Lsn,
@@ -158,7 +159,7 @@ pub struct Loss {
     pub found_at: Micros,
 }
 
-/// A [`Misfit`] read back, over all cuts.
+/// A [`Misfit`] as stored, over all cuts.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct KnownMisfit {
     pub path: String,
@@ -174,8 +175,8 @@ const FILE_COLUMNS: &str =
 const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
 impl Catalog {
-    /// Registers the files of several streams, advances their checkpoints, and remembers that the log up to
-    /// `consumed` is not needed any more: one synced transaction. Returns the files with their ids.
+    /// Registers the files of several streams, advances their checkpoints, and records that the log up to `consumed` is
+    /// no longer needed, in one synced transaction. Returns the files with their ids.
     pub fn register(&self, cuts: &[Cut], consumed: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -203,18 +204,18 @@ impl Catalog {
         self.transaction(|db| db.execute(sql, params![id, error]).map(drop))
     }
 
-    /// Holds a file back, with the reason; or no longer.
+    /// Holds a file back for a reason, or releases it.
     pub fn hold(&self, id: i64, reason: Option<&str>) -> Result<(), CatalogError> {
         let sql = "UPDATE files SET held = ?2 WHERE id = ?1 AND state = 'staged'";
         self.transaction(|db| db.execute(sql, params![id, reason]).map(drop))
     }
 
-    /// A file of the register.
+    /// A registered file.
     pub fn file(&self, id: i64) -> Result<Option<RegisteredFile>, CatalogError> {
         Ok(self.files_where("id = ?1", &[&id])?.into_iter().next())
     }
 
-    /// The number of the last row of a stream in a registered file.
+    /// The highest row number of a stream in a registered file.
     pub fn numbered(&self, stream: StreamId) -> Result<u64, CatalogError> {
         self.read(|db| {
             let sql = "SELECT numbered FROM streams WHERE id = ?1";
@@ -222,7 +223,7 @@ impl Catalog {
         })
     }
 
-    /// Takes `count` numbers of a stream's rows. Returns the first.
+    /// Reserves `count` row numbers of a stream. Returns the first.
     pub fn take_numbers(&self, stream: StreamId, count: u64) -> Result<u64, CatalogError> {
         self.transaction(|db| {
             let sql = "UPDATE streams SET numbered = numbered + ?2 WHERE id = ?1 RETURNING numbered";
@@ -232,7 +233,7 @@ impl Catalog {
         })
     }
 
-    /// Gives a file up; its rows count as expired from now on.
+    /// Expires a file; its rows count as expired from now on.
     pub fn mark_expired(&self, id: i64) -> Result<(), CatalogError> {
         self.transaction(|db| {
             let sql = "UPDATE streams SET expired = expired + (SELECT rows FROM files WHERE id = ?1)
@@ -242,12 +243,12 @@ impl Catalog {
         })
     }
 
-    /// All files that wait to be published, oldest first.
+    /// All files waiting to be published, oldest first.
     pub fn staged(&self) -> Result<Vec<RegisteredFile>, CatalogError> {
         self.files_where("state = 'staged' ORDER BY id", &[])
     }
 
-    /// A stream's files, newest first.
+    /// The files of a stream, newest first.
     pub fn files(&self, stream: StreamId, limit: u32) -> Result<Vec<RegisteredFile>, CatalogError> {
         self.files_where("stream = ?1 ORDER BY last_lsn DESC, id DESC LIMIT ?2", &[&stream.0, &limit])
     }
@@ -258,13 +259,13 @@ impl Catalog {
         self.files_where("stream = ?1 AND last_lsn >= ?2 AND first_lsn <= ?2 ORDER BY id", &[&stream.0, &lsn])
     }
 
-    /// The files that may hold a frame, of whatever stream.
+    /// The files of any stream that may hold a frame.
     pub fn files_around(&self, lsn: Lsn) -> Result<Vec<RegisteredFile>, CatalogError> {
         let lsn = lsn.0.cast_signed();
         self.files_where("last_lsn >= ?1 AND first_lsn <= ?1 ORDER BY id", &[&lsn])
     }
 
-    /// The files with the first rows of a partition at `from` or above: usually one; several, if one cut has them all.
+    /// The files with the first rows of a partition at `from` or above: usually one, several if all belong to one cut.
     pub fn files_from(
         &self,
         stream: StreamId,
@@ -299,7 +300,7 @@ impl Catalog {
         })
     }
 
-    /// Where every stream stands.
+    /// The progress of every stream.
     pub fn progress(&self) -> Result<Vec<StreamProgress>, CatalogError> {
         self.read(|db| {
             let sql = format!("SELECT {PROGRESS} FROM streams");
@@ -314,7 +315,7 @@ impl Catalog {
         })
     }
 
-    /// Files of a stream by state: how many, and their rows and bytes.
+    /// The number, rows and bytes of a stream's files, by state.
     pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.read(|db| {
             let sql = "SELECT CASE WHEN dropped_at IS NULL THEN state ELSE 'dropped' END, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
@@ -328,7 +329,7 @@ impl Catalog {
         })
     }
 
-    /// What did not fit a stream's columns, most often first.
+    /// The values that did not fit a stream's columns, most frequent first.
     pub fn misfits(&self, stream: StreamId) -> Result<Vec<KnownMisfit>, CatalogError> {
         self.read(|db| {
             let sql = "SELECT column_path, kind, count, example FROM misfits WHERE stream = ?1 ORDER BY count DESC LIMIT 100";
@@ -340,7 +341,7 @@ impl Catalog {
         })
     }
 
-    /// Remembers that frames are gone. Told again after each restart until the log is trimmed beyond them.
+    /// Records lost frames. Reported again after each restart until the log is trimmed beyond them.
     pub fn record_loss(&self, lost: LsnRange, reason: &str) -> Result<(), CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -351,7 +352,7 @@ impl Catalog {
         })
     }
 
-    /// What the log lost, the latest first.
+    /// The losses of the log, highest LSN first.
     pub fn losses(&self, limit: u32) -> Result<Vec<Loss>, CatalogError> {
         self.read(|db| {
             let sql =
@@ -415,7 +416,7 @@ pub(super) fn register_cut(
     Ok(())
 }
 
-/// Adds to the counts of a stream, and takes off what was counted in its place before.
+/// Adds to the counts of a stream, and subtracts the counts that these replace.
 pub(super) fn add_counts(
     db: &Transaction<'_>,
     stream: StreamId,
@@ -440,16 +441,16 @@ pub(super) fn add_counts(
     db.execute(sql, values).map(drop)
 }
 
-/// As the register has it.
+/// The name of a kind in the register.
 pub(super) fn file_kind(kind: FileKind) -> &'static str {
     match kind {
-        // Told from them by its name, see `kind_of`.
+        // Distinguished from them by its name, see `kind_of`.
         FileKind::Rows | FileKind::Raw => "rows",
         FileKind::Quarantine => "quarantine",
     }
 }
 
-/// Of a file in the register.
+/// The kind of a registered file.
 pub(super) fn kind_of(kind: &str, object: &str) -> FileKind {
     match kind {
         _ if !object.ends_with(".parquet") => FileKind::Raw,

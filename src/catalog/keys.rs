@@ -1,24 +1,24 @@
-//! The keys with which the daemon signs tokens.
+//! The keys that the daemon uses to sign tokens.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
 use rusqlite::{Row, params};
 
-/// A key of the daemon's own.
+/// A signing key of the daemon.
 #[derive(Clone)]
 pub struct SigningKey {
-    /// Its id, which stands in the tokens.
+    /// Its id, as given in the tokens.
     pub kid: String,
-    /// For what the key is good, and for nothing else; `HS256`.
+    /// The only algorithm that may use the key: `HS256`.
     pub algorithm: String,
     pub secret: Vec<u8>,
     pub created_at: Micros,
-    /// From when on nothing that it signed is good any more; `None` for the one that signs.
+    /// When its signatures become invalid; `None` for the current key.
     pub retires_at: Option<Micros>,
 }
 
 impl Catalog {
-    /// All of them, the newest first.
+    /// All keys, newest first.
     pub fn signing_keys(&self) -> Result<Vec<SigningKey>, CatalogError> {
         self.read(|db| {
             let sql =
@@ -27,8 +27,8 @@ impl Catalog {
         })
     }
 
-    /// Puts a new key into use; those before it are good until `retires_at` at the latest. Keys that are not good any
-    /// more are forgotten.
+    /// Puts a new key into use; the previous ones stay valid until `retires_at` at the latest. Expired keys are
+    /// deleted.
     pub fn rotate_signing_key(&self, key: &SigningKey, retires_at: Micros) -> Result<(), CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -40,7 +40,7 @@ impl Catalog {
         })
     }
 
-    /// Forgets a key that does not sign any more. False if there is none of that id, or if it is the one that signs.
+    /// Deletes a retired key. Returns false if the id is unknown or belongs to the current key.
     pub fn delete_signing_key(&self, kid: &str) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM signing_keys WHERE kid = ?1 AND retires_at IS NOT NULL";
         self.transaction(|db| Ok(db.execute(sql, [kid])? > 0))

@@ -1,12 +1,12 @@
-//! The catalog's tables, and how an older catalog becomes a newer one.
+//! The tables of the catalog, and the migrations from older formats.
 //!
-//! A migration that was released never changes; the next one is added below it. `PRAGMA user_version` counts them.
+//! A released migration never changes; the next one is added below it. `PRAGMA user_version` counts them.
 
 use super::CatalogError;
 use rusqlite::Connection;
 use std::path::Path;
 
-/// The format this code writes.
+/// The format that this code writes.
 pub(super) const LATEST: u32 = 11;
 
 const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11];
@@ -94,7 +94,7 @@ CREATE TABLE tokens (
 ) STRICT;
 ";
 
-/// Documents of the contracts' management calls.
+/// Documents of the contracts' management APIs.
 const V2: &str = "
 CREATE TABLE objects (
     dialect TEXT NOT NULL,
@@ -138,8 +138,8 @@ CREATE TABLE proposals (
 ) STRICT;
 ";
 
-/// Tokens that expire, or are bound to origins, projects and rates; OAuth clients; keys that sign. Ids are never used
-/// again: limits and log entries are by them.
+/// Tokens that expire, or are bound to origins, projects and rates; OAuth clients; signing keys. Ids are never reused,
+/// because limits and log entries refer to them.
 const V4: &str = "
 ALTER TABLE tokens RENAME TO tokens_v1;
 
@@ -193,12 +193,12 @@ CREATE TABLE signing_keys (
 ) STRICT;
 ";
 
-/// How much came, besides how many.
+/// Byte counts, in addition to row counts.
 const V5: &str = "
 ALTER TABLE streams ADD COLUMN source_bytes INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// Cuts with what they hold, so that they can be made anew; and what is being made anew.
+/// Cuts and their contents, so that they can be rebuilt; and running replays.
 const V6: &str = "
 CREATE TABLE cuts (
     stream INTEGER NOT NULL REFERENCES streams (id),
@@ -259,7 +259,7 @@ CREATE TABLE replacements (
 ) STRICT;
 ";
 
-/// Mappings and their rows' numbers; files that are held back.
+/// Mappings and the numbers of their rows; files that are held back.
 const V7: &str = "
 ALTER TABLE schemas ADD COLUMN mapping TEXT;
 ALTER TABLE schemas ADD COLUMN directory TEXT;
@@ -273,7 +273,7 @@ ALTER TABLE cuts ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN held TEXT;
 ";
 
-/// Where the rows of streams are that are numbered.
+/// The location of the rows of streams with numbered rows.
 const V8: &str = "
 -- Of each partition, the offset behind the last one in a file that was ever registered.
 CREATE TABLE partitions (
@@ -297,12 +297,12 @@ CREATE INDEX file_offsets_by_file ON file_offsets (file);
 ALTER TABLE replacements ADD COLUMN offsets TEXT NOT NULL DEFAULT '[]';
 ";
 
-/// Fields that somebody does not want to have proposed.
+/// Fields whose proposals were dismissed.
 const V9: &str = "
 ALTER TABLE proposals ADD COLUMN dismissed INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// Clients have several secrets, of which one is in use; and the tokens that were made for them are listed.
+/// Several secrets per client, one of them in use; and the list of tokens issued to clients.
 const V10: &str = "
 CREATE TABLE client_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -331,13 +331,13 @@ CREATE TABLE client_tokens (
 CREATE INDEX client_tokens_by_client ON client_tokens (client);
 ";
 
-/// Streams whose tables are dropped, and when each of their files was.
+/// Streams whose tables are dropped, and when each of their files was removed.
 const V11: &str = "
 ALTER TABLE streams ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN dropped_at INTEGER;
 ";
 
-/// An empty catalog as the first version made it.
+/// An empty catalog as the first version created it.
 #[cfg(test)]
 pub(super) fn first(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();

@@ -1,7 +1,7 @@
 //! The catalog: streams, schemas and their versions, checkpoints, the register of staged and published files.
 //!
-//! One SQLite database in the data directory, behind one connection; every commit is synced. What the accept path
-//! needs (streams by name) is in an in-memory snapshot besides, so that no request waits for the database.
+//! One SQLite database in the data directory, behind one connection; every commit is synced. An in-memory snapshot
+//! also holds what the accept path needs (streams by name), so that no request waits for the database.
 
 mod ballast;
 mod clients;
@@ -55,7 +55,7 @@ pub const FILE_NAME: &str = "catalog.db";
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    #[error("the catalog {} cannot be used", .path.display())]
+    #[error("cannot use the catalog {}", .path.display())]
     Sqlite {
         path: PathBuf,
         #[source]
@@ -63,25 +63,25 @@ pub enum CatalogError {
     },
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("the catalog {} has format {found}; this version reads up to {}", .path.display(), migrations::LATEST)]
+    #[error("the catalog {} has format {found}, but this version reads up to {}", .path.display(), migrations::LATEST)]
     Newer { path: PathBuf, found: u32 },
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("there is a stream of the name '{0}' already")]
+    #[error("stream '{0}' already exists")]
     Exists(String),
-    #[error("there is no such stream")]
+    #[error("the stream does not exist")]
     NoSuchStream,
     #[error("the schema has version {found}, not {expected}")]
     StaleVersion { expected: u32, found: u32 },
-    #[error("values that were stored would not be any more: {}", lost(.0))]
+    #[error("the change would lose values that are stored now: {}", lost(.0))]
     LosesData(Vec<Change>),
     #[error("no field is proposed at {0:?}")]
     NoSuchProposal(Vec<String>),
-    #[error("the schema was changed while records brought columns that have no place in it any more")]
+    #[error("the schema was changed concurrently and cannot hold the new columns of these records")]
     Conflict,
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    #[error("the document {contract}/{kind}/{name} in the catalog cannot be read")]
+    #[error("cannot decode the document {contract}/{kind}/{name} in the catalog")]
     Document {
         contract: &'static str,
         kind: Cow<'static, str>,
@@ -115,14 +115,14 @@ pub struct Catalog {
     clock: Arc<dyn Clock>,
 }
 
-/// Places that declared columns may take unless [`Catalog::with_columns_max`] says otherwise.
+/// The default limit of declared columns, nested fields included: see [`Catalog::with_columns_max`].
 const COLUMNS_MAX: usize = 1000;
 
 impl Catalog {
-    /// Opens the catalog in the data directory, or makes one, and brings it to the latest format.
+    /// Opens the catalog in the data directory, or creates one, and migrates it to the latest format.
     pub fn open(data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogError> {
         match Self::try_open(data_dir, Arc::clone(&clock)) {
-            // Even to read it, SQLite wants some room beside it.
+            // SQLite needs some free space even to read it.
             Err(error) if error.may_be_lack_of_room() && Ballast::new(data_dir).give_up() => {
                 Self::try_open(data_dir, clock)
             }
@@ -137,7 +137,7 @@ impl Catalog {
         let mut connection = Connection::open(&path).map_err(sqlite)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
-        // A commit is durable when it returns: the log is trimmed on the strength of it.
+        // A commit must be durable when it returns: the log is trimmed because of it.
         connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
         connection.pragma_update(None, "foreign_keys", "ON").map_err(sqlite)?;
         migrations::run(&mut connection, &path)?;
@@ -153,18 +153,18 @@ impl Catalog {
         })
     }
 
-    /// Places that declared columns may take.
+    /// The limit of declared columns, nested fields included.
     pub fn columns_max(&self) -> usize {
         self.columns_max
     }
 
-    /// Lets declared columns take so many places.
+    /// Sets the limit of declared columns.
     #[must_use]
     pub fn with_columns_max(self, columns_max: usize) -> Self {
         Self { columns_max, ..self }
     }
 
-    /// Runs `work` in one transaction. If the disk is full, the ballast is given up and the work done again.
+    /// Runs `work` in one transaction. If the disk is full, removes the ballast file and runs the work again.
     fn transaction<T>(
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -172,7 +172,7 @@ impl Catalog {
         self.transaction_then(|db| work(db).map_err(Refused::from), |value| value)
     }
 
-    /// The same for work that may refuse; `then` is called with its value before anything else is done to the catalog.
+    /// The same for work that may refuse; calls `then` with its value before any other change to the catalog.
     fn transaction_then<T, U>(
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> Result<T, Refused>,
@@ -208,12 +208,12 @@ impl Catalog {
         CatalogError::Sqlite { path: self.path.clone(), source }
     }
 
-    /// Puts the ballast back when there is room again.
+    /// Recreates the ballast file once there is room again.
     pub fn restore_ballast(&self, free_bytes: u64) {
         self.ballast.restore(free_bytes);
     }
 
-    /// What the log must know to open: where replay starts and whose log it is.
+    /// What the log needs to open: where reading starts, and the identity of the log.
     pub fn floor(&self) -> Result<wal::Floor, CatalogError> {
         self.read(|db| {
             let consumed = get_number(db, "consumed")?.unwrap_or(0);
@@ -231,7 +231,7 @@ impl Catalog {
 
     /// Binds the catalog to its log, once.
     pub fn set_wal_uuid(&self, uuid: [u8; 16]) -> Result<(), CatalogError> {
-        // Nothing is written if there is nothing new: a start needs no free space.
+        // Writes only if the value is new, so that a start needs no free space.
         match self.read(|db| get::<Vec<u8>>(db, "wal_uuid"))? {
             Some(known) if known == uuid => Ok(()),
             _ => self.transaction(|db| put(db, "wal_uuid", &uuid)),
@@ -239,7 +239,8 @@ impl Catalog {
     }
 }
 
-/// The keys that sign tokens are in it. Files that SQLite puts beside it are as private as it is.
+/// Makes the catalog private, since it holds the keys that sign tokens. SQLite gives its auxiliary files the same
+/// permissions.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;

@@ -1,17 +1,17 @@
-//! Documents that a contract's management calls keep: connections, jobs, receivers. One table for all of them; what is
-//! in a document is its contract's business.
+//! Documents of the contracts' management APIs: connections, jobs, receivers. One table holds them all; the content of
+//! a document is defined by its contract.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
-/// Names a document.
+/// The key of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectKey<'a> {
-    /// The contract's name, so that contracts do not see each other's.
+    /// The name of the contract, which separates the documents of the contracts.
     pub contract: &'a str,
-    /// Project, organisation or tenant, or empty where the contract has none.
+    /// Project, organisation or tenant; empty if the contract has none.
     pub project: &'a str,
     /// `connection`, `job`, ...
     pub kind: &'a str,
@@ -22,20 +22,20 @@ pub struct ObjectKey<'a> {
 pub struct Object {
     pub name: String,
     pub document: Value,
-    /// 1 at first, one more with each change.
+    /// Starts at 1 and increases with each change.
     pub version: u32,
     pub created_at: Micros,
     pub updated_at: Micros,
 }
 
-/// Why a document was not changed.
+/// Why a change of a document failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    #[error("it exists already")]
+    #[error("the document already exists")]
     Exists,
-    #[error("it does not exist")]
+    #[error("the document does not exist")]
     Missing,
-    #[error("it was changed meanwhile: its version is {0}")]
+    #[error("the document was changed concurrently: its version is now {0}")]
     Stale(u32),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -44,7 +44,7 @@ pub enum ObjectError {
 const COLUMNS: &str = "name, document, version, created_at, updated_at";
 
 impl Catalog {
-    /// Makes a document, which must not exist.
+    /// Creates a document, which must not exist.
     pub fn create_object(&self, key: ObjectKey<'_>, document: &Value) -> Result<Object, ObjectError> {
         let now = self.clock.now();
         let made = self.transaction(|db| {
@@ -60,7 +60,7 @@ impl Catalog {
         Ok(Object { name, document, version: 1, created_at: now, updated_at: now })
     }
 
-    /// Replaces a document: the version `expected`, or whichever there is.
+    /// Replaces a document: the version `expected`, or any if it is `None`.
     pub fn replace_object(
         &self,
         key: ObjectKey<'_>,
@@ -86,7 +86,7 @@ impl Catalog {
         self.read(|db| find(db, key))
     }
 
-    /// All documents of a kind, in the order of their names.
+    /// All documents of a kind, ordered by name.
     pub fn objects(&self, contract: &str, project: &str, kind: &str) -> Result<Vec<Object>, CatalogError> {
         self.read(|db| {
             let sql = format!(
@@ -96,7 +96,7 @@ impl Catalog {
         })
     }
 
-    /// The same of every project, with the project.
+    /// The same for all projects, with the project of each.
     pub fn objects_everywhere(
         &self,
         contract: &str,
@@ -111,7 +111,7 @@ impl Catalog {
         })
     }
 
-    /// Forgets all documents of a kind but the `keep` that were made last.
+    /// Deletes all documents of a kind except the `keep` newest.
     pub fn keep_newest_objects(
         &self,
         contract: &str,
@@ -127,7 +127,7 @@ impl Catalog {
         })
     }
 
-    /// Forgets all documents of a kind that were made before a time.
+    /// Deletes all documents of a kind that were created before a time.
     pub fn forget_objects(
         &self,
         contract: &str,
@@ -139,7 +139,7 @@ impl Catalog {
         self.transaction(|db| db.execute(sql, params![contract, project, kind, created_before]).map(drop))
     }
 
-    /// Returns whether there was one.
+    /// Deletes a document. Returns whether it existed.
     pub fn delete_object(&self, key: ObjectKey<'_>) -> Result<bool, CatalogError> {
         let sql = "DELETE FROM objects WHERE dialect = ?1 AND project = ?2 AND kind = ?3 AND name = ?4";
         let deleted =

@@ -1,10 +1,10 @@
-//! Which offsets the files of a stream with numbered rows hold.
+//! The offsets in the files of streams with numbered rows.
 
 use super::{Catalog, CatalogError};
 use crate::batch::StreamId;
 use rusqlite::{Row, Transaction, params};
 
-/// The rows of one partition in a file.
+/// The offsets of one partition in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct OffsetRange {
     pub partition: u32,
@@ -12,7 +12,7 @@ pub struct OffsetRange {
     pub last: u64,
 }
 
-/// Of one partition, the offset behind the last one in a registered file.
+/// The end of one partition: the offset after the last one in a registered file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndOffset {
     pub stream: StreamId,
@@ -21,7 +21,7 @@ pub struct EndOffset {
 }
 
 impl Catalog {
-    /// How far the registered files of every stream go.
+    /// The end of every partition of every stream, according to the registered files.
     pub fn end_offsets(&self) -> Result<Vec<EndOffset>, CatalogError> {
         self.read(|db| {
             let end = |row: &Row<'_>| {
@@ -33,7 +33,7 @@ impl Catalog {
     }
 }
 
-/// Notes what a file holds, in the place of what was noted of it before.
+/// Records the offsets in a file, and replaces what was recorded before.
 pub(super) fn note(
     db: &Transaction<'_>,
     stream: StreamId,

@@ -1,4 +1,4 @@
-//! What commands that look at a data directory need of its catalog: read only, beside a daemon or without one.
+//! Read-only access to the catalog for commands that inspect a data directory, with or without a running daemon.
 
 use super::{CatalogError, FILE_NAME, get, get_number};
 use crate::batch::StreamId;
@@ -16,7 +16,7 @@ pub fn stream_names(data_dir: &Path) -> Result<HashMap<StreamId, String>, Catalo
     })
 }
 
-/// Everything in the log up to here is in registered files.
+/// The LSN up to which the log is in registered files.
 pub fn consumed(data_dir: &Path) -> Result<Lsn, CatalogError> {
     peek(data_dir, |db| Ok(Lsn(get_number(db, "consumed")?.unwrap_or(0))))
 }

@@ -1,4 +1,4 @@
-//! Fields without a column in streams that propose.
+//! Fields without a column, in streams that propose columns for them.
 
 use super::streams::json_at;
 use super::{Catalog, CatalogError, to_json};
@@ -8,26 +8,26 @@ use crate::schema::{Column, ColumnType, Schema};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
 
-/// Proposals kept of one stream. Further fields are rescued all the same.
+/// The maximum number of proposals of one stream. Further fields are still rescued.
 const PROPOSALS_MAX: u32 = 1000;
 
-/// A proposal that becomes a column.
+/// A proposal to be turned into a column.
 #[derive(Debug, Clone, Default)]
 pub struct Accept {
-    /// Which.
+    /// The keys of the proposed field.
     pub path: Vec<String>,
-    /// The column's name; by default the keys joined with `_`.
+    /// The name of the column; by default the keys joined with `_`.
     pub name: Option<String>,
     /// Its type; by default the one proposed.
     pub kind: Option<ColumnType>,
-    /// The type in the words of a contract.
+    /// The type in the terms of a contract.
     pub declared: Option<String>,
     pub default: Option<Value>,
     pub epoch_digits: Option<u8>,
 }
 
 impl Catalog {
-    /// The fields without a column that came to a stream, most often first; those that were dismissed are left out.
+    /// The fields without a column that a stream received, most frequent first, without the dismissed ones.
     pub fn proposals(&self, stream: StreamId) -> Result<Vec<Proposal>, CatalogError> {
         self.read(|db| {
             let sql = format!(
@@ -37,11 +37,11 @@ impl Catalog {
         })
     }
 
-    /// Offers a field no more, whose keys are joined with `.` here, or all that are offered now. They go on being
-    /// rescued and counted, and can still be accepted. Blocks on the disk.
+    /// Dismisses the proposal of a field, whose keys are joined with `.` here, or all current proposals. The fields are
+    /// still rescued and counted, and can still be accepted. Blocks on the disk.
     ///
     /// # Errors
-    /// If no such field is offered.
+    /// If no such field is proposed.
     pub fn dismiss_proposals(&self, id: StreamId, field: Option<&str>) -> Result<(), CatalogError> {
         let offered = self.proposals(id)?.into_iter().map(|proposal| proposal.path);
         let dismissed: Vec<_> =
@@ -86,7 +86,7 @@ fn proposal_of(row: &Row<'_>) -> rusqlite::Result<Proposal> {
     })
 }
 
-/// Of a field, also if it was dismissed.
+/// The proposal of a field, even if it was dismissed.
 pub(super) fn find(
     db: &Transaction<'_>,
     stream: StreamId,
@@ -96,7 +96,7 @@ pub(super) fn find(
     db.query_row(&sql, params![stream.0, to_json(&path)], proposal_of).optional()
 }
 
-/// Adds what came since the last cut.
+/// Adds the fields of the current cut.
 pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]) -> rusqlite::Result<()> {
     if proposals.is_empty() {
         return Ok(());
@@ -110,7 +110,7 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
             break;
         }
         let all = known.map_or_else(|| new.clone(), |known| known.and(new.clone()));
-        // What was dismissed stays so.
+        // Dismissed proposals stay dismissed.
         let sql = "INSERT INTO proposals (stream, path, type, count, first_at, last_at, examples)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                    ON CONFLICT DO UPDATE SET type = excluded.type, count = excluded.count,
@@ -119,7 +119,7 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
         let count = all.count.cast_signed();
         db.execute(sql, params![stream.0, path, kind, count, all.first_at, all.last_at, examples])?;
     }
-    // What became a column meanwhile is not proposed, though records that came before still bring it.
+    // Fields that have become columns are not proposed, although older records still contain them.
     let columns = db.query_row(
         "SELECT version, columns FROM schemas WHERE stream = ?1 ORDER BY version DESC LIMIT 1",
         [stream.0],
@@ -128,7 +128,7 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
     columns.optional()?.map_or(Ok(()), |schema| forget_columns(db, stream, &schema))
 }
 
-/// Forgets the proposals of what is a column.
+/// Deletes the proposals of fields that are columns.
 pub(super) fn forget_columns(
     db: &Transaction<'_>,
     stream: StreamId,

@@ -1,8 +1,8 @@
-//! Replays: files that are made anew, and what is replaced by what meanwhile.
+//! Replays: rebuilding files, and the state of the replacement while it runs.
 //!
-//! A cut (the files of a stream that hold exactly its frames from a first to a last LSN) is replaced as a whole. What is
-//! to be done at the destination is noted first, so that a death in the middle is picked up; the register changes in one
-//! transaction with the counts, between what adds rows to files and what takes rows from them.
+//! A cut (the files of a stream that hold exactly its frames from a first to a last LSN) is replaced as a whole. The
+//! actions at the destination are recorded first, so that a restart can resume after a crash. The register and the
+//! counts change in one transaction, after the actions that add rows to files and before those that remove rows.
 
 use super::files::{
     Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
@@ -14,27 +14,28 @@ use crate::wal::{Lsn, LsnRange};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
 
-/// Files that belong together: see the module.
+/// Files that are replaced together: see the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutRecord {
     pub lsns: LsnRange,
-    /// Receive times of its frames, earliest and latest. Of cuts that were registered before that was kept: when.
+    /// Earliest and latest receive time of its frames; for cuts registered before these were stored, the time of
+    /// registration.
     pub first_at: Micros,
     pub last_at: Micros,
     pub files: u64,
     pub rows: u64,
-    /// What it added to its stream's counts; `None` if it was registered before that was kept.
+    /// Its share of the stream's counts; `None` if it was registered before these were stored.
     pub counts: Option<Counts>,
     /// The number of its first row; 0 if its rows have none.
     pub first_number: u64,
-    /// It holds frames of the stream's receiver that do not name the stream, instead of those that do.
+    /// Whether it holds frames of the stream's receiver that do not name the stream, instead of those that do.
     pub given: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayState {
-    /// Others come before it.
+    /// Queued behind others.
     Waiting,
     Running,
     Done,
@@ -43,7 +44,8 @@ pub enum ReplayState {
 }
 
 impl CutRecord {
-    /// A cut that is left as it is, as users see it. `lost`: numbers that stand in neither log nor archive.
+    /// The user-visible form of a cut that is not replaced. `lost`: LSNs that are neither in the log nor in the
+    /// archive.
     pub fn left_as_it_is(&self, lost: &[LsnRange], reason: &str) -> Value {
         json!({
             "first_lsn": self.lsns.first,
@@ -73,31 +75,31 @@ impl ReplayState {
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the replay has ended.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Waiting | Self::Running)
     }
 }
 
-/// A replay to be done.
+/// A replay to queue.
 #[derive(Debug, Clone)]
 pub struct NewReplay {
     pub stream: StreamId,
-    /// The receive times that were asked for.
+    /// The requested range of receive times.
     pub from: Micros,
     pub to: Micros,
     pub partial: bool,
-    /// What the files of that time hold.
+    /// What the files of that range hold.
     pub lsns: LsnRange,
     pub first_at: Micros,
     pub last_at: Micros,
-    /// Cuts that can be made anew, and what they hold.
+    /// The cuts that can be rebuilt, and their contents.
     pub cuts: u64,
     pub files: u64,
     pub rows: u64,
-    /// What cannot be: for whoever asked.
+    /// The cuts that cannot be rebuilt, for the requester.
     pub missing: Vec<Value>,
-    /// The numbers of the cuts that are left as they are.
+    /// The LSNs of the cuts that are not replaced.
     pub left_out: Vec<LsnRange>,
 }
 
@@ -110,37 +112,37 @@ pub struct Replay {
     pub done_lsn: Lsn,
     pub cuts_done: u64,
     pub rows_done: u64,
-    /// Counts of what is done, before and now.
+    /// The counts of the finished cuts, before and after the replay.
     pub before: Counts,
     pub after: Counts,
-    /// Why it failed, or what it is waiting for.
+    /// Why it failed or is stalled.
     pub error: Option<String>,
     pub created_at: Micros,
     pub started_at: Option<Micros>,
     pub ended_at: Option<Micros>,
 }
 
-/// What is done at the destination for one object of a cut.
+/// The action at the destination for one object of a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
     pub file: NewFile,
     pub action: Action,
-    /// Takes rows from a file, so it comes after the register has changed.
+    /// Removes rows from a file, so it runs after the register has changed.
     pub after_swap: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// There is none of that name.
+    /// No object of that name exists.
     Create,
-    /// There is one of this size.
+    /// An object of this size exists.
     Replace {
         old_bytes: u64,
     },
     Remove,
 }
 
-/// A cut that was made anew.
+/// A rebuilt cut.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Swap {
     pub stream: StreamId,
@@ -159,7 +161,7 @@ const CUT: &str =
     ON f.stream = c.stream AND f.last_lsn = c.last_lsn AND f.first_lsn = c.first_lsn";
 
 impl Catalog {
-    /// A stream's cuts with frames received in `[from, to)`, in order.
+    /// The cuts of a stream with frames received in `[from, to)`, in order.
     pub fn cuts_received(
         &self,
         stream: StreamId,
@@ -174,7 +176,7 @@ impl Catalog {
         })
     }
 
-    /// What a stream was given of the frames of its receiver: numbers, in order.
+    /// The LSN ranges of its receiver's frames that a stream was given, in order.
     pub fn given(&self, stream: StreamId) -> Result<Vec<LsnRange>, CatalogError> {
         self.read(|db| {
             let sql = "SELECT first_lsn, last_lsn FROM cuts WHERE stream = ?1 AND given ORDER BY first_lsn";
@@ -186,7 +188,7 @@ impl Catalog {
         })
     }
 
-    /// Registers what a replay gave to a stream: one synced transaction. Returns the files with their ids.
+    /// Registers the files that a replay gave to a stream, in one synced transaction. Returns the files with their ids.
     pub fn register_given(&self, replay: i64, cut: &Cut) -> Result<Vec<RegisteredFile>, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -205,7 +207,7 @@ impl Catalog {
         })
     }
 
-    /// A stream's first cut above `done` within `lsns`.
+    /// The first cut of a stream above `done` within `lsns`.
     pub fn next_cut(
         &self,
         stream: StreamId,
@@ -272,10 +274,10 @@ impl Catalog {
         })
     }
 
-    /// The replay to go on with, or else to begin.
+    /// The replay to continue, or else the next one to start.
     pub fn next_replay(&self) -> Result<Option<Replay>, CatalogError> {
         self.read(|db| {
-            // What was begun at the destination is brought to an end, also if the rest is not wanted any more.
+            // Actions that were started at the destination are finished, even if the replay has been cancelled.
             let sql = format!(
                 "{REPLAY} WHERE state IN ('running', 'waiting') OR id IN (SELECT replay FROM replacements)
                  ORDER BY id NOT IN (SELECT replay FROM replacements), state = 'waiting', id LIMIT 1"
@@ -284,7 +286,7 @@ impl Catalog {
         })
     }
 
-    /// Notes that a replay begins, or goes on.
+    /// Records that a replay starts or continues.
     pub fn begin_replay(&self, id: i64) -> Result<(), CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -295,14 +297,14 @@ impl Catalog {
         })
     }
 
-    /// Notes why a replay does not get on; `None`: it does.
+    /// Records why a replay is stalled; `None`: it is not.
     pub fn note_replay(&self, id: i64, error: Option<&str>) -> Result<(), CatalogError> {
         self.transaction(|db| {
             db.execute("UPDATE replays SET error = ?2 WHERE id = ?1", params![id, error]).map(drop)
         })
     }
 
-    /// Ends a replay that is not over. Returns whether it was not.
+    /// Ends a replay unless it has ended. Returns whether it was still open.
     pub fn end_replay(&self, id: i64, state: ReplayState, error: Option<&str>) -> Result<bool, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -312,7 +314,7 @@ impl Catalog {
         })
     }
 
-    /// Notes that a replay goes on behind a cut that is left as it is, as was known before.
+    /// Records that a replay continues after a cut that was known not to be replaceable.
     pub fn pass_over(&self, id: i64, cut: LsnRange) -> Result<(), CatalogError> {
         let last = cut.last.0.cast_signed();
         self.transaction(|db| {
@@ -320,7 +322,7 @@ impl Catalog {
         })
     }
 
-    /// Notes a cut that could not be made anew after all, and that the replay goes on behind it.
+    /// Records a cut that unexpectedly could not be rebuilt, and that the replay continues after it.
     pub fn leave_out(&self, id: i64, cut: LsnRange, missing: &Value) -> Result<(), CatalogError> {
         self.transaction(|db| {
             let sql = "UPDATE replays SET done_lsn = ?2, missing = json_insert(missing, '$[#]', json(?3)) WHERE id = ?1";
@@ -328,7 +330,7 @@ impl Catalog {
         })
     }
 
-    /// Notes what is about to be done at the destination for one cut, in this order, and in the register.
+    /// Records the coming actions at the destination for one cut, in order, and the coming change of the register.
     pub fn plan_replacements(
         &self,
         replay: i64,
@@ -358,7 +360,7 @@ impl Catalog {
         })
     }
 
-    /// What was noted by [`Catalog::plan_replacements`] and is not known to be done.
+    /// The actions recorded by [`Catalog::plan_replacements`] that are not known to be finished.
     pub fn replacements(&self, replay: i64) -> Result<Vec<Replacement>, CatalogError> {
         self.read(|db| {
             let sql =
@@ -368,8 +370,8 @@ impl Catalog {
         })
     }
 
-    /// Puts the new files of the cut that was noted in the place of the old ones: one synced transaction, with the counts of
-    /// the stream and the progress of the replay. Does nothing if that is done already.
+    /// Replaces the old files of the recorded cut with the new ones, and updates the counts of the stream and the
+    /// progress of the replay, in one synced transaction. Does nothing if that has been done.
     pub fn swap(&self, replay: i64) -> Result<(), CatalogError> {
         let now = self.clock.now();
         let noted: Option<String> = self
@@ -407,13 +409,13 @@ impl Catalog {
         })
     }
 
-    /// Everything that was noted is done.
+    /// Records that all recorded actions are finished.
     pub fn replaced(&self, replay: i64) -> Result<(), CatalogError> {
         self.transaction(|db| db.execute("DELETE FROM replacements WHERE replay = ?1", [replay]).map(drop))
     }
 }
 
-/// Counts that were not kept yet when they were written are 0.
+/// Decodes counts. A count that did not exist when they were written is 0.
 fn parse_counts(text: &str) -> Counts {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -449,8 +451,8 @@ fn swap_file(
     offsets::note(db, swap.stream, id, &file.offsets)
 }
 
-/// What the cut added to the counts of its stream. For one that was registered before that was kept: what its files say,
-/// and the rest as if it had not changed.
+/// The share of a cut in the counts of its stream. For a cut that was registered before these were stored: the counts
+/// of its files, and for the rest the new values, as if unchanged.
 fn counts_of_cut(db: &Transaction<'_>, swap: &Swap, old: &[RegisteredFile]) -> rusqlite::Result<Counts> {
     let sql = "SELECT counts FROM cuts WHERE stream = ?1 AND first_lsn = ?2";
     let values = params![swap.stream.0, swap.lsns.first.0.cast_signed()];

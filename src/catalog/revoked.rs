@@ -1,5 +1,5 @@
-//! Tokens of OAuth clients that were revoked before their end. Kept with the documents: there are few of them, and only
-//! until they would have ended.
+//! Tokens of OAuth clients that were revoked before they expired. Stored with the documents: they are few, and are kept
+//! only until they would have expired.
 
 use super::{Catalog, CatalogError, ObjectError, ObjectKey};
 use crate::clock::Micros;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 const KIND: &str = "revoked";
 
-/// Names no contract's documents.
+/// Not the name of any contract.
 const CATALOG_NAME: &str = "auth";
 
 fn key(jti: &str) -> ObjectKey<'_> {
@@ -15,7 +15,7 @@ fn key(jti: &str) -> ObjectKey<'_> {
 }
 
 impl Catalog {
-    /// All that are noted, with their ends.
+    /// All revoked tokens, with their expiry times.
     pub fn revoked(&self) -> Result<Vec<(Box<str>, Micros)>, CatalogError> {
         let objects = self.objects(CATALOG_NAME, "", KIND)?.into_iter();
         Ok(objects
@@ -23,7 +23,7 @@ impl Catalog {
             .collect())
     }
 
-    /// Notes one.
+    /// Records a revoked token.
     pub fn add_revoked(&self, jti: &str, ends_at: Micros) -> Result<(), CatalogError> {
         match self.create_object(key(jti), &json!(ends_at)) {
             Ok(_) | Err(ObjectError::Exists | ObjectError::Missing | ObjectError::Stale(_)) => Ok(()),

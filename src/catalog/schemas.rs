@@ -1,7 +1,7 @@
-//! Making, changing and deleting streams, and the versions of their schemas; making columns of what is proposed.
+//! Creates, alters and deletes streams and the versions of their schemas; turns proposals into columns.
 //!
-//! A version stands for all that decides what becomes of a record: policy, columns, time rule, mapping, directory. Versions are never
-//! changed and never removed: frames in the log and files in the register name them.
+//! A version covers everything that decides how a record is stored: policy, columns, time rule, mapping, directory.
+//! Versions are never changed or removed: frames in the log and files in the register refer to them.
 
 #[cfg(test)]
 mod tests;
@@ -18,34 +18,34 @@ use crate::schema::{
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::sync::Arc;
 
-/// What to do if there is a stream of that name already.
+/// What to do if the stream already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfExists {
-    /// [`CatalogError::Exists`].
+    /// Fail with [`CatalogError::Exists`].
     Error,
-    /// Return it as it is.
+    /// Return it unchanged.
     Return,
 }
 
-/// A stream to be made.
+/// A stream to create.
 #[derive(Debug, Clone)]
 pub struct NewStream {
     pub name: String,
     pub policy: Policy,
-    /// May be empty for `evolve`; for `raw` it is not looked at.
+    /// May be empty for `evolve`; ignored for `raw`.
     pub columns: Vec<Column>,
     pub settings: StreamSettings,
     pub if_exists: IfExists,
 }
 
-/// What to change of a stream. `None`: stays as it is.
+/// The changes to a stream. `None`: unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct Alter {
     pub policy: Option<Policy>,
-    /// All columns, those that stay too.
+    /// All columns, including unchanged ones.
     pub columns: Option<Vec<Column>>,
     pub settings: Option<StreamSettings>,
-    /// Also if values that were stored would not be any more.
+    /// Apply the change even if values that are stored now would be lost.
     pub force: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct SchemaVersion {
 }
 
 impl Catalog {
-    /// Makes a stream that evolves, or returns the one that has the name. Blocks on the disk.
+    /// Creates a stream that evolves, or returns the existing one. Blocks on the disk.
     pub fn create_stream(&self, name: &str) -> Result<Arc<Stream>, CatalogError> {
         self.create_stream_with(NewStream {
             name: name.to_owned(),
@@ -68,10 +68,10 @@ impl Catalog {
         })
     }
 
-    /// Makes a stream durably. Blocks on the disk.
+    /// Creates a stream durably. Blocks on the disk.
     ///
     /// # Errors
-    /// For a name that is none or taken, and for columns that make no table.
+    /// If the name is invalid or taken, or if the columns do not form a valid table.
     pub fn create_stream_with(&self, new: NewStream) -> Result<Arc<Stream>, CatalogError> {
         check_name(&new.name)?;
         let version = u32::from(!new.columns.is_empty() || new.policy != Policy::Evolve);
@@ -102,11 +102,11 @@ impl Catalog {
         })
     }
 
-    /// Changes a stream, all at once or not at all. Blocks on the disk.
+    /// Alters a stream atomically. Blocks on the disk.
     ///
     /// # Errors
-    /// If `expected` is given and not the version of its schema now; if values would be lost and that is not forced;
-    /// if the columns make no table.
+    /// If `expected` is given and is not the current version of its schema; if values would be lost and the change is
+    /// not forced; if the columns do not form a valid table.
     pub fn alter_stream(
         &self,
         id: StreamId,
@@ -132,10 +132,10 @@ impl Catalog {
         })
     }
 
-    /// What [`Catalog::alter_stream`] would change, without changing it.
+    /// The changes that [`Catalog::alter_stream`] would make, without making them.
     ///
     /// # Errors
-    /// As it would have, but for loss of data, which the changes tell.
+    /// The same as for that call, except for data loss, which the changes show.
     pub fn changes(
         &self,
         id: StreamId,
@@ -156,7 +156,7 @@ impl Catalog {
         }
         let policy = alter.policy.unwrap_or(stream.policy);
         let settings = alter.settings.as_ref().unwrap_or(&stream.settings);
-        // A mapped table that begins elsewhere has the columns of its mapping.
+        // A mapped table in another directory is a new table, with the columns of its mapping.
         let is_another = policy == Policy::Mapped && settings.directory != stream.settings.directory;
         let kept = if is_another { &Vec::new() } else { &stream.schema.columns };
         let columns = alter.columns.as_ref().unwrap_or(kept);
@@ -164,7 +164,7 @@ impl Catalog {
         let next = rules(policy, found.saturating_add(1), columns.clone(), settings);
         self.check_rules(&next)?;
         stream.rules().keeps_placement(&next)?;
-        // The one column of a raw stream holds what all the others did.
+        // The one column of a raw stream holds the data of all the others.
         let changes = if policy == Policy::Raw && stream.policy != policy {
             Vec::new()
         } else {
@@ -179,19 +179,19 @@ impl Catalog {
         Ok(Planned { changes, rules: (!same).then_some(next) })
     }
 
-    /// Deletes a stream: it takes no more records and its name is free. What the log has of it is still written, and
-    /// files that are published stay where they are. Blocks on the disk.
+    /// Deletes a stream: it accepts no more records, and its name becomes free. Its records in the log are still
+    /// written, and its published files stay. Blocks on the disk.
     pub fn delete_stream(&self, id: StreamId) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
         self.change_stream(|db| end_stream(db, id, now))
     }
 
-    /// Adds columns that records brought to a stream that evolves: to what its schema is now, also if others have changed
-    /// it since these records were answered.
+    /// Adds the new columns of records to a stream that evolves: to its current schema, even if that has changed since
+    /// these records were answered.
     ///
     /// # Errors
-    /// [`CatalogError::Conflict`] if by now there is no place for one of them: the stream does not evolve any more, or
-    /// has a column of that name with other values.
+    /// [`CatalogError::Conflict`] if one of them can no longer be added: the stream no longer evolves, or has a
+    /// different column of that name.
     pub fn evolve_stream(&self, id: StreamId, found: &[Column]) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
         self.change_stream(|db| {
@@ -215,11 +215,11 @@ impl Catalog {
         })
     }
 
-    /// Makes columns of proposals, behind those that are there: new records fill them from now on. Blocks on the disk.
+    /// Turns proposals into columns after the existing ones; new records fill them from now on. Blocks on the disk.
     ///
     /// # Errors
-    /// If `expected` is given and not the version of the schema now; if one of them is not proposed; if the columns
-    /// make no table.
+    /// If `expected` is given and is not the current version of the schema; if one of them is not proposed; if the
+    /// columns do not form a valid table.
     pub fn accept_proposals(
         &self,
         id: StreamId,
@@ -253,21 +253,21 @@ impl Catalog {
         })
     }
 
-    /// The latest version of a stream's schema.
+    /// The latest version of the schema of a stream.
     pub fn schema(&self, stream: StreamId) -> Result<Schema, CatalogError> {
         let streams = self.streams();
         Ok(streams.get(stream).map(|stream| (*stream.schema).clone()).unwrap_or_default())
     }
 
-    /// A version of a stream's schema. `None` if there never was one of that number.
+    /// A version of the schema of a stream. `None` if that version never existed.
     pub fn rules(&self, stream: StreamId, version: u32) -> Result<Option<Rules>, CatalogError> {
         let versions = self.versions_where("stream = ?1 AND version = ?2", &[&stream.0, &version])?;
-        // It is the same for all versions.
+        // This is the same for all versions.
         let placement = self.streams().get(stream).and_then(|stream| stream.settings.placement());
         Ok(versions.into_iter().next().map(|version| Rules { placement, ..version.rules }))
     }
 
-    /// Every version of a stream's schema, oldest first.
+    /// All versions of the schema of a stream, oldest first.
     pub fn schema_versions(&self, stream: StreamId) -> Result<Vec<SchemaVersion>, CatalogError> {
         self.versions_where("stream = ?1 ORDER BY version", &[&stream.0])
     }
@@ -299,8 +299,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Runs `work` in one transaction, and shows the stream that it returns to requests before anybody else may change
-    /// it.
+    /// Runs `work` in one transaction, and publishes the stream that it returns to requests before another change to it
+    /// can start.
     pub(super) fn change_stream(
         &self,
         work: impl FnMut(&Transaction<'_>) -> Result<Stream, Refused>,
@@ -315,11 +315,11 @@ impl Catalog {
 
 struct Planned {
     changes: Vec<Change>,
-    /// `None`: records become rows as before.
+    /// `None`: the schema does not change.
     rules: Option<Rules>,
 }
 
-/// Why a transaction was given up.
+/// Why a transaction was rolled back.
 pub(super) enum Refused {
     Sqlite(rusqlite::Error),
     Catalog(CatalogError),
@@ -349,16 +349,16 @@ fn rules(policy: Policy, version: u32, columns: Vec<Column>, settings: &StreamSe
     Rules { policy, schema, time, placement, mapping, directory }
 }
 
-/// What can be said of settings without looking at others.
+/// The checks of settings that do not depend on other streams.
 fn check_settings(policy: Policy, settings: &StreamSettings) -> Result<(), SchemaError> {
-    // What it takes is not as it came, and would land nowhere without its table.
+    // Its records are not stored as received, and without its table they would not be stored at all.
     if policy == Policy::Mapped && settings.landing != Landing::default() {
         return Err(SchemaError::Landing);
     }
     settings.directory.as_deref().map_or(Ok(()), check_directory)
 }
 
-/// Files of two streams in one directory could have the same name.
+/// Refuses a directory that another stream uses: their files could have the same name.
 fn check_directory_free(
     db: &Transaction<'_>,
     id: StreamId,
@@ -375,15 +375,15 @@ fn check_directory_free(
     Ok(())
 }
 
-/// The time rule and the mapping belong to the versions.
+/// The settings as JSON, without the time rule and the mapping, which belong to the versions.
 fn settings_json(settings: &StreamSettings) -> String {
     let settings = StreamSettings { time: None, mapping: None, ..settings.clone() };
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
-/// A stream takes no more records, and its name is free.
+/// Ends a stream: it accepts no more records, and its name becomes free.
 pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Result<Stream, Refused> {
-    // No stream's name has a blank in it.
+    // No valid stream name contains a blank.
     let sql = "UPDATE streams SET deleted_name = name, name = name || ' ' || uuid, deleted_at = ?2
                WHERE id = ?1 AND deleted_at IS NULL";
     if db.execute(sql, params![id.0, now])? == 0 {

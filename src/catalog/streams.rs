@@ -1,4 +1,4 @@
-//! Streams: their names, and the snapshot of them that requests look into.
+//! Streams: their names, and the in-memory snapshot that requests read.
 
 use super::Catalog;
 use crate::batch::StreamId;
@@ -11,12 +11,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-/// Longest name of a stream.
+/// Maximum length of a stream name.
 const NAME_BYTES_MAX: usize = 128;
-/// The table of a stream's bad records has the stream's name with this behind it.
+/// The name of a stream's quarantine table is the name of the stream with this suffix.
 pub const QUARANTINE_SUFFIX: &str = "_quarantine";
 
-/// A stream as it is now, as the accept path needs it.
+/// The current state of a stream, as the accept path needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     pub id: StreamId,
@@ -24,12 +24,12 @@ pub struct Stream {
     pub name: String,
     pub policy: Policy,
     pub settings: Arc<StreamSettings>,
-    /// The latest version.
+    /// The latest version of its schema.
     pub schema: Arc<Schema>,
     pub created_at: Micros,
-    /// It takes no more records; what the log has of it is still written.
+    /// It accepts no more records; its records in the log are still written.
     pub deleted_at: Option<Micros>,
-    /// It is deleted with its table: none of its files is to stay.
+    /// It was deleted with its table: all its files must be removed.
     pub dropped: bool,
 }
 
@@ -39,13 +39,13 @@ impl Stream {
         self.policy.is_declared() || self.settings.time.is_some()
     }
 
-    /// Whether frames note the version that they were answered under: also where it decides nothing about the answer
-    /// but what the rows are.
+    /// Whether frames record the version under which they were answered, even if it decides only the rows and not the
+    /// answer.
     pub fn is_versioned(&self) -> bool {
         self.is_judged() || matches!(self.policy, Policy::Raw | Policy::Mapped)
     }
 
-    /// How its records become rows.
+    /// How its records are turned into rows.
     pub fn rules(&self) -> Rules {
         let (schema, time) = (Arc::clone(&self.schema), self.settings.time.clone());
         let (placement, mapping) = (self.settings.placement(), self.settings.mapping.clone());
@@ -54,7 +54,7 @@ impl Stream {
     }
 }
 
-/// All streams. Cheap to change: an index is divided, and a change copies one of its parts.
+/// All streams. Cheap to change: an index is split into parts, and a change copies only one of them.
 #[derive(Debug, Default)]
 pub struct Streams {
     names: Index<Arc<str>>,
@@ -62,11 +62,11 @@ pub struct Streams {
     ids: Index<StreamId>,
 }
 
-/// Why a name is none.
+/// Why a name is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error(
-        "a stream's name starts with a letter or '_', has letters, digits, '_', '.' and '-' only, \
+        "a stream's name starts with a letter or '_', contains only letters, digits, '_', '.' and '-', \
          and is at most {NAME_BYTES_MAX} characters long"
     )]
     Characters,
@@ -74,7 +74,7 @@ pub enum NameError {
     Reserved,
 }
 
-/// Whether a stream may have this name.
+/// Checks whether a stream may have this name.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
@@ -89,7 +89,8 @@ impl Streams {
         self.names.get(name)
     }
 
-    /// By its name or by its id as users see it: a UUID, with or without hyphens, or behind the `t_` of Tinybird's ids.
+    /// Finds a stream by its name or by its user-visible id: a UUID, with or without hyphens, or with the `t_` prefix
+    /// of Tinybird's ids.
     pub fn find(&self, name_or_id: &str) -> Option<&Arc<Stream>> {
         self.named(name_or_id).or_else(|| {
             let id = name_or_id.strip_prefix("t_").unwrap_or(name_or_id);
@@ -98,24 +99,24 @@ impl Streams {
         })
     }
 
-    /// Also one that was deleted.
+    /// Finds a stream by its id, even if it was deleted.
     pub fn get(&self, id: StreamId) -> Option<&Arc<Stream>> {
         self.ids.get(&id)
     }
 
-    /// In the order of their names.
+    /// All streams, ordered by name.
     pub fn all(&self) -> Vec<Arc<Stream>> {
         let mut all: Vec<_> = self.names.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// Also of those that were deleted: the log may still have records of them.
+    /// The ids of all streams, including deleted ones: the log may still hold records of them.
     pub fn every_id(&self) -> Vec<StreamId> {
         self.ids.values().map(|stream| stream.id).collect()
     }
 
-    /// How many there are.
+    /// The number of streams.
     pub fn len(&self) -> usize {
         self.names.values().count()
     }
@@ -124,7 +125,7 @@ impl Streams {
         self.names.values().next().is_none()
     }
 
-    /// With this stream new, or as it is now.
+    /// A copy with this stream added or updated.
     pub(super) fn with(&self, stream: &Arc<Stream>) -> Self {
         let (name, uuid) = (Arc::from(stream.name.as_str()), Arc::from(stream.uuid.as_str()));
         let ids = self.ids.with(stream.id, Some(stream));
@@ -132,17 +133,17 @@ impl Streams {
             let uuids = self.uuids.with(uuid, Some(stream));
             return Self { names: self.names.with(name, Some(stream)), uuids, ids };
         }
-        // Its name may belong to another one by now.
+        // Its name may now belong to another stream.
         let its_own = self.named(&name).is_none_or(|named| named.id == stream.id);
         let names = if its_own { self.names.with(name, None) } else { self.names.clone() };
         Self { names, uuids: self.uuids.with(uuid, None), ids }
     }
 }
 
-/// Parts of an index. With 10,000 streams each has about 40.
+/// The number of parts of an index. With 10,000 streams, each part holds about 40.
 const PARTS: usize = 256;
 
-/// Streams by a key. A copy shares all parts, so that putting one in costs the same however many there are.
+/// Streams by a key. A copy shares all parts, so the cost of an insert does not depend on the number of streams.
 #[derive(Debug, Clone)]
 struct Index<K> {
     hasher: RandomState,
@@ -158,7 +159,7 @@ impl<K> Default for Index<K> {
 
 impl<K: Hash + Eq + Clone> Index<K> {
     fn part<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        // The maps have hashers of their own.
+        // The maps have their own hashers.
         usize::try_from(self.hasher.hash_one(key) % PARTS as u64).unwrap_or(0)
     }
 
@@ -192,7 +193,7 @@ impl<K: Hash + Eq + Clone> Index<K> {
 }
 
 impl Catalog {
-    /// The streams as they are now.
+    /// The current snapshot of the streams.
     pub fn streams(&self) -> arc_swap::Guard<Arc<Streams>> {
         self.streams.load()
     }
@@ -244,7 +245,7 @@ pub(super) fn mapping_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result
     row.get::<_, Option<String>>(at)?.map(|_| json_at(row, at).map(Arc::new)).transpose()
 }
 
-/// A JSON text in a row.
+/// Decodes a JSON text in a row.
 pub(super) fn json_at<T: serde::de::DeserializeOwned>(
     row: &rusqlite::Row<'_>,
     at: usize,

@@ -1,4 +1,4 @@
-//! The catalog: what is registered is found again, once, also after a new start.
+//! The catalog: what was registered is found again, exactly once, even after a restart.
 
 use super::*;
 use crate::batch::StreamId;

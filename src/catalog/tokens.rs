@@ -1,19 +1,19 @@
-//! Tokens, by their hashes. What a kind, a scope or an origin is, is for `auth` to know; here they are texts.
+//! Tokens, by their hashes. Kinds, scopes and origins are plain texts here; `auth` gives them their meaning.
 
 use super::{Catalog, CatalogError};
 use crate::clock::Micros;
 use rusqlite::{OptionalExtension, Row, params};
 
-/// A token to be made.
+/// A token to create.
 #[derive(Debug, Clone)]
 pub struct NewToken {
     pub kind: String,
     pub name: String,
     pub description: String,
     pub value: TokenValue,
-    /// Rights, separated by blanks.
+    /// Scopes, separated by blanks.
     pub scopes: String,
-    /// Origins of pages, separated by blanks; `None`: any, and programs.
+    /// Allowed origins of web pages, separated by blanks; `None`: any origin, and non-browser clients.
     pub origins: Option<String>,
     /// Requests per second.
     pub rps: Option<u32>,
@@ -21,14 +21,14 @@ pub struct NewToken {
     pub expires_at: Option<Micros>,
 }
 
-/// What is kept of a token's value.
+/// The stored part of a token's value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenValue {
     /// SHA-256.
     pub hash: [u8; 32],
-    /// Its last characters, by which people tell tokens apart.
+    /// Its last characters, which help users to distinguish tokens.
     pub hint: String,
-    /// The whole of it, of those that sign.
+    /// The whole value, for tokens that sign.
     pub secret: Option<String>,
 }
 
@@ -38,11 +38,11 @@ impl std::fmt::Debug for TokenValue {
     }
 }
 
-/// A token of the catalog.
+/// A stored token.
 #[derive(Debug, Clone)]
 pub struct Token {
     pub id: i64,
-    /// Its id as users see it.
+    /// Its user-visible id.
     pub uuid: String,
     pub created_at: Micros,
     pub new: NewToken,
@@ -52,7 +52,7 @@ const COLUMNS: &str = "id, uuid, kind, name, description, hash, hint, secret, sc
                        expires_at, created_at";
 
 impl Catalog {
-    /// All of them, the oldest first.
+    /// All tokens, oldest first.
     pub fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
         self.read(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM tokens ORDER BY id"))?;
@@ -60,7 +60,7 @@ impl Catalog {
         })
     }
 
-    /// By its id as users see it, or else by its name, or by the hash of its value.
+    /// Finds a token by its user-visible id, or else by its name or the hash of its value.
     pub fn token(&self, uuid_or_name: &str, hash: &[u8; 32]) -> Result<Option<Token>, CatalogError> {
         self.read(|db| {
             let sql = format!(
@@ -70,7 +70,7 @@ impl Catalog {
         })
     }
 
-    /// Makes a token. `None` if there is one of that name.
+    /// Creates a token. `None` if the name is taken.
     pub fn add_token(&self, uuid: &str, token: &NewToken) -> Result<Option<Token>, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
@@ -91,7 +91,7 @@ impl Catalog {
         })
     }
 
-    /// Replaces all of a token but its id and its age. False if its new name is another's.
+    /// Replaces everything in a token except its ids and its creation time. Returns false if its new name is taken.
     pub fn change_token(&self, id: i64, token: &NewToken) -> Result<bool, CatalogError> {
         self.transaction(|db| {
             let sql =

@@ -1,5 +1,5 @@
-//! The newest records that became no rows, kept in memory for people who look at a stream's errors. The quarantine tables
-//! have all of them; here is what their open files do not show yet.
+//! The newest records that became no rows, kept in memory for people who look at a stream's errors. The quarantine
+//! tables have all of them; here is what their open files do not show yet.
 
 use crate::batch::StreamId;
 use crate::clock::Micros;

@@ -1,5 +1,5 @@
-//! Reading rows back: the newest of a stream ([`preview`]), and those of a partition by their offsets ([`Records`]), out
-//! of files, log and archive.
+//! Reading rows back: the newest of a stream ([`preview`]), and those of a partition by their offsets ([`Records`]),
+//! out of files, log and archive.
 
 mod file;
 pub mod preview;

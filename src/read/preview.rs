@@ -203,7 +203,8 @@ impl Preview {
         Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
     }
 
-    /// The last requests that log and archive have, as [`landing::cbor`] has them, for the same. The newest is the last.
+    /// The last requests that log and archive have, as [`landing::cbor`] has them, for the same. The newest is the
+    /// last.
     pub fn recent_requests(self) -> Finder<Vec<u8>> {
         Arc::new(move |stream, limit| {
             let (preview, id) = (self.clone(), stream.id);

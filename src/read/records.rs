@@ -1,7 +1,7 @@
 //! Reading by offset: out of files as far as they go, then out of the log.
 //!
-//! Only what survives power loss is read: who asks waits for a sync if need be. Otherwise an offset could be read that is
-//! given again later.
+//! Only what survives power loss is read: who asks waits for a sync if need be. Otherwise an offset could be read
+//! that is given again later.
 
 use super::file::{self, NumberedFile, Wanted};
 use super::source::Source;

@@ -1,5 +1,5 @@
-//! Rows as JSON objects, in the one form in which they are read by offset wherever they are: times as milliseconds since
-//! the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
+//! Rows as JSON objects, in the one form in which they are read by offset wherever they are: times as milliseconds
+//! since the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::schema::{Column, ColumnType};

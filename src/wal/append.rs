@@ -84,8 +84,8 @@ pub(super) struct Tail {
     pub(super) sealed: Vec<Writing>,
     /// The last LSN assigned.
     pub(super) last: Lsn,
-    /// Every frame of the current run up to here is durable; before the first sync, the known value of the previous run.
-    /// May lag behind the actual mark.
+    /// Every frame of the current run up to here is durable; before the first sync, the known value of the previous
+    /// run. May lag behind the actual mark.
     pub(super) durable: Lsn,
     pub(super) unsynced_bytes: u64,
     pub(super) appended_frames: u64,

@@ -86,8 +86,8 @@ impl Reader {
         self.shared.trim(consumed);
     }
 
-    /// If the log is running out of segments: the LSN up to which it should be consumed soon, so that half of them become
-    /// free.
+    /// If the log is running out of segments: the LSN up to which it should be consumed soon, so that half of them
+    /// become free.
     pub fn pressed(&self) -> Option<Lsn> {
         if !self.shared.is_short_of_room() {
             return None;

@@ -22,7 +22,8 @@ pub(super) struct Segment {
     end_last: AtomicU64,
     /// All its frames were rewritten into a newer segment, after a failed sync.
     pub(super) superseded: AtomicBool,
-    /// Some frames that were read, with their offsets, in order, so that a frame is found without reading all before it.
+    /// Some frames that were read, with their offsets, in order, so that a frame is found without reading all before
+    /// it.
     marks: Mutex<Vec<(Lsn, u64)>>,
 }
 

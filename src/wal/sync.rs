@@ -111,8 +111,8 @@ impl Shared {
         self.sync_signal.notify_one();
     }
 
-    /// Syncs until nothing is left, and releases all waiters. A frame that was still being copied when the log closed has
-    /// its LSN, and will be acknowledged.
+    /// Syncs until nothing is left, and releases all waiters. A frame that was still being copied when the log closed
+    /// has its LSN, and will be acknowledged.
     fn sync_last(&self) {
         loop {
             let left = {

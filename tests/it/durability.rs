@@ -226,7 +226,7 @@ fn a_daemon_killed_on_a_full_disk_starts_there_and_keeps_everything() {
     let refused = send(&daemon, "name=visits", 1_000_000);
     assert_full(&daemon, &refused, "disk full");
     // Who needs the room is not who writes to the log.
-    let said = || daemon.log().contains("the ballast file is given up").then_some(());
+    let said = || daemon.log().contains("removed the ballast file").then_some(());
     eventually("the word of the ballast file", said);
     drop(daemon.kill());
     let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());

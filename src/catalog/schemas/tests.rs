@@ -1,4 +1,4 @@
-//! Streams that are made, altered and deleted, also after a new start.
+//! Creating, altering and deleting streams, including after a restart.
 
 use super::*;
 use crate::clock::FakeClock;

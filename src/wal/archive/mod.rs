@@ -169,7 +169,8 @@ impl Archive {
         Vec::new()
     }
 
-    /// A consumed segment that must be reused unarchived because the log has no other room: the oldest that nobody holds.
+    /// A consumed segment that must be reused unarchived because the log has no other room: the oldest that nobody
+    /// holds.
     pub(super) fn give_up_one(&self) -> Option<Arc<Segment>> {
         let mut state = self.state.lock();
         let at = state.waiting.iter().position(|segment| Arc::strong_count(segment) == 1)?;
@@ -279,8 +280,8 @@ enum Reason {
 }
 
 impl Shared {
-    /// Archives the waiting segments one after the other, and removes archived ones beyond the age or size limit. Returns
-    /// whether something failed and must be retried.
+    /// Archives the waiting segments one after the other, and removes archived ones beyond the age or size limit.
+    /// Returns whether something failed and must be retried.
     pub(super) fn archive_once(&self) -> bool {
         let Some(config) = &self.archive.config else { return false };
         loop {
