@@ -1,6 +1,6 @@
-//! Wall-clock time, behind a trait so that tests can turn it back.
+//! Wall-clock time, behind a trait so that tests can set it.
 //!
-//! Order never depends on it: that is the LSN's job. Durations are measured with `std::time::Instant`.
+//! Order never depends on it: LSNs define the order. Durations are measured with `std::time::Instant`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,7 +17,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads it")]
     fn now(&self) -> Micros {
         match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
             Ok(since) => Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX),
@@ -30,7 +30,7 @@ pub fn system() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-/// A clock that tests set by hand.
+/// A clock that tests set.
 #[derive(Debug, Default)]
 pub struct FakeClock(AtomicI64);
 

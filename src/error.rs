@@ -1,13 +1,13 @@
-//! Errors of the operating system, with what was being done to which file.
+//! Errors of the operating system, with the operation and the file.
 //!
-//! Every `std::io::Error` of ours is wrapped here before it travels, so that a log line read at three in the
-//! morning names the file. `Display` prints its own level only; [`chain`] prints the whole chain, once, at the top.
+//! Every `std::io::Error` is wrapped here before it is passed on, so that a log line read at three in the morning names
+//! the file. `Display` prints its own level only; [`chain`] prints the whole chain, once, at the top.
 
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failed operation on a file: `op` says which, e.g. `"sync segment"`.
+/// A failed operation on a file. `op` names the operation, e.g. `"sync segment"`.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {op} {}", .path.display())]
 pub struct IoError {
@@ -22,7 +22,7 @@ impl IoError {
         Self { op, path: path.as_ref().to_owned(), source }
     }
 
-    /// Whether the file system had no room (also a quota): the only failure that time can mend by itself.
+    /// Whether the file system or a quota was full: the only failure that can resolve by itself.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
@@ -51,7 +51,7 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        // Some libraries' errors tell their causes themselves.
+        // The errors of some libraries include their causes.
         if !text.ends_with(&more) {
             text.push_str(": ");
             text.push_str(&more);

@@ -1,7 +1,7 @@
-//! The keys of the window, in memory.
+//! The in-memory index of the idempotency keys of the window.
 //!
-//! A key is *claimed* before its request is appended, and *stored* when it is in the log; a repeat in between waits.
-//! A key of the window is never forgotten to make room: beyond the limit new keys are refused.
+//! A key is *claimed* before its request is appended, and *stored* once the request is in the log; a repeat in between
+//! waits. A key of the window is never evicted to make room: beyond the limit, new keys are refused.
 
 use super::{Fingerprint, KeyHash, Stored, seconds};
 use crate::clock::Micros;
@@ -13,17 +13,18 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// Parts with a lock each, so that requests of different keys seldom meet, and none waits long while a part grows.
+/// Number of parts, each with its own lock, so that requests with different keys seldom contend and do not wait long
+/// while a part grows.
 const SHARDS: usize = 64;
 
-/// See the module.
+/// The keys of the window: see the module.
 pub struct Index {
     shards: [Mutex<Shard>; SHARDS],
-    /// Keys claimed or stored.
+    /// Number of keys claimed or stored.
     keys: AtomicUsize,
     keys_max: AtomicUsize,
     window_seconds: AtomicU32,
-    /// Everything that earlier starts left in the log and in the journal is here.
+    /// Whether the keys that earlier starts left in the log and in the journal are loaded.
     complete: watch::Sender<bool>,
 }
 
@@ -33,12 +34,12 @@ struct Shard {
     claimed: HashMap<KeyHash, Claimed>,
 }
 
-/// A key whose request is on its way into the log.
+/// A key whose request is being appended.
 struct Claimed {
     fingerprint: Fingerprint,
-    /// Nobody knows whether it got there, until the log is read.
+    /// The outcome of the append is unknown until the log is read.
     unknown: bool,
-    /// Made by the first who waits.
+    /// Created by the first waiter.
     settled: Option<Arc<Notify>>,
 }
 
@@ -50,23 +51,23 @@ impl Claimed {
     }
 }
 
-/// What a request with a key is to do.
+/// What a request with a key must do.
 pub enum Claim {
-    /// Append, and then say so.
+    /// Append, and then report the outcome to the ticket.
     First(Ticket),
-    /// Nothing: it is in the log.
+    /// Nothing: the first request is in the log.
     Repeat(Stored),
     /// The key was used for another body.
     OtherBody,
-    /// Nobody knows whether the first is in the log; the next start will.
+    /// Whether the first request is in the log is unknown until the next start.
     Unknown,
-    /// There is no room for a further key.
+    /// The index is full.
     Full,
-    /// The keys of earlier starts are still being read, or the first takes too long.
+    /// The keys of earlier starts are still being read, or the first request takes too long.
     Late,
 }
 
-/// The right to append the request of a key. Dropped without a word, the key is free again.
+/// The right to append the request of a key. Dropping it without a report frees the key.
 pub struct Ticket {
     index: Arc<Index>,
     key: KeyHash,
@@ -88,20 +89,20 @@ impl Index {
         index
     }
 
-    /// `window`: how long a key is remembered; `keys_max`: how many at a time.
+    /// `window`: how long a key is remembered; `keys_max`: the maximum number of keys.
     pub fn configure(&self, window: Duration, keys_max: usize) {
         let seconds = u32::try_from(window.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         self.window_seconds.store(seconds, Ordering::Relaxed);
         self.keys_max.store(keys_max, Ordering::Relaxed);
     }
 
-    /// How many keys are held.
+    /// The number of keys in the index.
     pub fn count(&self) -> usize {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// Claims a key. Waits, up to `patience`, for the keys of earlier starts, and for the answer of a request with this
-    /// key that is on its way.
+    /// Claims a key. Waits, up to `patience`, for the keys of earlier starts and for the outcome of a running request
+    /// with this key.
     pub async fn claim(
         self: &Arc<Self>,
         key: KeyHash,
@@ -129,7 +130,7 @@ impl Index {
         }
     }
 
-    /// An error is a request with the same key that is on its way: what to wait for.
+    /// `Err` means that a request with the same key is running, and holds the future to wait on.
     fn try_claim(
         self: &Arc<Self>,
         key: KeyHash,
@@ -141,7 +142,7 @@ impl Index {
             return match claimed {
                 Claimed { fingerprint: first, .. } if *first != fingerprint => Ok(Claim::OtherBody),
                 Claimed { unknown: true, .. } => Ok(Claim::Unknown),
-                // It is told of everything from here on, also before it waits.
+                // From here on it is notified, even before it waits.
                 Claimed { settled, .. } => Err(Arc::clone(settled.get_or_insert_default()).notified_owned()),
             };
         }
@@ -162,14 +163,14 @@ impl Index {
         Ok(Claim::First(Ticket { index: Arc::clone(self), key, fingerprint, at: seconds(now), done: false }))
     }
 
-    /// Takes in a key that was found in the log or in the journal.
+    /// Adds a key that was found in the log or in the journal.
     pub(super) fn learn(&self, key: KeyHash, stored: Stored, now: Micros) {
         if !self.is_current(stored.at, now) {
             return;
         }
         let mut shard = self.shard(key).lock();
         let claimed = match shard.claimed.get(&key) {
-            // Its own request will say so in a moment.
+            // Its own request is about to report it.
             Some(Claimed { unknown: false, .. }) => return,
             Some(Claimed { unknown: true, .. }) => shard.claimed.remove(&key).is_some(),
             None => false,
@@ -183,7 +184,7 @@ impl Index {
         }
     }
 
-    /// The keys of earlier starts are all here.
+    /// Marks the keys of earlier starts as loaded.
     pub fn complete(&self) {
         self.complete.send_replace(true);
     }
@@ -192,7 +193,7 @@ impl Index {
         *self.complete.borrow()
     }
 
-    /// Forgets the keys whose window is over. To be called now and then.
+    /// Removes the keys whose window is over. To be called periodically.
     pub fn expire(&self, now: Micros) {
         for shard in &self.shards {
             let mut shard = shard.lock();
@@ -220,7 +221,7 @@ impl Index {
 }
 
 impl Ticket {
-    /// The request is in the log, under this number, and is answered with these counts.
+    /// Reports that the request is in the log under this LSN and is answered with these counts.
     pub fn stored(mut self, lsn: Lsn, good: u32, bad: u32) {
         self.done = true;
         let stored = Stored { lsn, fingerprint: self.fingerprint, good, bad, at: self.at };
@@ -233,7 +234,7 @@ impl Ticket {
         }
     }
 
-    /// The request may be in the log or not. The key stays claimed until the log has been read.
+    /// Reports that the request may or may not be in the log. The key stays claimed until the log has been read.
     pub fn unknown(mut self) {
         self.done = true;
         let mut shard = self.index.shard(self.key).lock();
@@ -350,7 +351,7 @@ mod tests {
         }
         assert!(matches!(claim(&index, "d", "x", NOW).await, Claim::Full));
         assert!(matches!(claim(&index, "a", "x", NOW).await, Claim::Repeat(_)));
-        // Of what a start finds nothing is left out.
+        // A start loads every key that it finds, even beyond the limit.
         index.learn(key("e"), stored(2, "x", NOW), NOW);
         assert!(matches!(claim(&index, "e", "x", NOW).await, Claim::Repeat(_)));
         index.expire(NOW + 60_000_000);

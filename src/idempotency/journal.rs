@@ -1,11 +1,11 @@
-//! The keys of frames that the log gives up, in files of their own, for as long as the window lasts.
+//! The idempotency keys of trimmed frames, kept in separate files until their window is over.
 //!
-//! The compactor passes every durable frame. Before it lets the log be trimmed, the keys of all frames it has passed
-//! are appended here and synced ([`Journal::sync`]). So at any time each key of the window stands in the log above what
-//! was consumed, or in the journal, or in both; a start reads both. A key gets here only with a frame that is durable.
+//! The compactor passes every durable frame. Before it lets the log be trimmed, the keys of all frames that it has
+//! passed are appended here and synced ([`Journal::sync`]). So each key of the window is always in the unconsumed part
+//! of the log, in the journal, or in both; a start reads both. Only keys of durable frames are written here.
 //!
-//! `keys/<number of its first frame>.keys`: a header of 16 bytes, then records of 48 bytes with a checksum each
-//! (`docs/wal-format.md`). A file is never written by two starts, and is removed when the window of its last key is
+//! `keys/<LSN of its first frame>.keys`: a header of 16 bytes, then records of 48 bytes, each with a checksum
+//! (`docs/wal-format.md`). No two starts write the same file. A file is removed when the window of its last key is
 //! over.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -20,28 +20,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"FBAYKEYS";
-/// The layout that this code writes and reads.
+/// The layout version that this code writes and reads.
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const RECORD_BYTES: usize = 48;
-/// A file takes the keys of this part of the window, so that what is over can go.
+/// The window is split into this many files, so that expired keys can be removed.
 const FILES_PER_WINDOW: u32 = 24;
-/// Keys that are passed and not yet written, at most: they are written early if there are more.
+/// The maximum number of passed keys in memory: beyond it they are written early.
 const PENDING_MAX: usize = 100_000;
 
-/// See the module.
+/// The key files: see the module.
 pub struct Journal {
     dir: PathBuf,
     index: Arc<Index>,
     /// Written files, each with the time of its last key.
     files: Vec<(PathBuf, u32)>,
     current: Option<Current>,
-    /// The keys of all frames up to here are on disk.
+    /// The keys of all frames up to here are on disk, durably.
     written: Lsn,
     pending: Vec<(KeyHash, Stored)>,
 }
 
-/// The file that is being written.
+/// The file being written.
 struct Current {
     file: File,
     path: PathBuf,
@@ -50,7 +50,7 @@ struct Current {
 }
 
 impl Journal {
-    /// Reads what earlier starts left into the index.
+    /// Loads the keys that earlier starts left into the index.
     pub fn open(dir: &Path, index: Arc<Index>, now: Micros) -> Result<Self, IoError> {
         std::fs::create_dir_all(dir).context("create directory", dir)?;
         let mut journal = Self {
@@ -77,7 +77,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes in the keys of one file. Returns the time of the last one.
+    /// Loads the keys of one file. Returns the time of the last one.
     fn load(&mut self, path: &Path, now: Micros) -> Result<u32, IoError> {
         let file = File::open(path).context("open key file", path)?;
         let mut file = BufReader::with_capacity(1 << 16, file);
@@ -87,7 +87,7 @@ impl Journal {
         }
         let (mut last_at, mut damaged) = (0, 0_u64);
         let mut bytes = [0; RECORD_BYTES];
-        // A record that is not whole was never synced: its frame is still in the log.
+        // An incomplete record was never synced: its frame is still in the log.
         while read_whole(&mut file, &mut bytes).context("read key file", path)? {
             let Some((key, stored)) = decode(&bytes) else {
                 damaged = damaged.saturating_add(1);
@@ -96,24 +96,24 @@ impl Journal {
             self.index.learn(key, stored, now);
             last_at = last_at.max(stored.at);
             if damaged == 0 {
-                // Power loss may have taken a page and left the next: what follows may have to be written again.
+                // Power loss may have destroyed a page and left the next: the following keys may have to be rewritten.
                 self.written = self.written.max(stored.lsn);
             }
         }
         if damaged > 0 {
-            tracing::warn!(file = %path.display(), damaged, "idempotency keys that cannot be read are forgotten");
+            tracing::warn!(file = %path.display(), damaged, "skipped corrupted idempotency keys; a repeat of their requests may be stored twice");
         }
         Ok(last_at)
     }
 
-    /// Takes in a frame that an earlier start left in the log.
+    /// Loads the key of a frame that an earlier start left in the log.
     pub fn found(&mut self, lsn: Lsn, ts: Micros, batch: &Batch<'_>, now: Micros) {
         if let Some((key, stored)) = Stored::of(lsn, ts, batch) {
             self.index.learn(key, stored, now);
         }
     }
 
-    /// The compactor has read this frame, which is durable.
+    /// Records that the compactor has read this frame, which is durable.
     pub fn passed(&mut self, lsn: Lsn, ts: Micros, batch: &Batch<'_>, now: Micros) -> Result<(), IoError> {
         let Some((key, stored)) = Stored::of(lsn, ts, batch) else { return Ok(()) };
         self.index.learn(key, stored, now);
@@ -123,15 +123,15 @@ impl Journal {
         if self.pending.len() >= PENDING_MAX { self.sync(now) } else { Ok(()) }
     }
 
-    /// The compactor goes back to its last checkpoint: it will pass the same frames again.
+    /// Records that the compactor returns to its last checkpoint and will pass the same frames again.
     pub fn rewind(&mut self) {
         self.pending.clear();
     }
 
-    /// The keys of the whole log are in the index: requests with a key may go on.
+    /// Records that the keys of the whole log are in the index: requests with a key may proceed.
     pub fn complete(&self) {
         if !self.index.is_complete() {
-            tracing::debug!(keys = self.index.count(), "the idempotency keys are known");
+            tracing::debug!(keys = self.index.count(), "loaded the idempotency keys of earlier starts");
             self.index.complete();
         }
     }
@@ -141,13 +141,13 @@ impl Journal {
         self.index.is_complete()
     }
 
-    /// Makes the keys of all frames that were passed durable. To be called before any of these frames is given up.
+    /// Makes the keys of all passed frames durable. To be called before any of these frames is trimmed.
     pub fn sync(&mut self, now: Micros) -> Result<(), IoError> {
         self.expire(now)?;
         let (Some(first), Some(last)) = (self.pending.first(), self.pending.last()) else { return Ok(()) };
         let (first_lsn, first_at, last_lsn) = (first.1.lsn, first.1.at, last.1.lsn);
         let last_at = self.pending.iter().map(|(_, stored)| stored.at).max().unwrap_or(first_at);
-        // Whatever happens to it now, another file takes what follows: after a failed sync nobody knows what is in it.
+        // If an operation below fails, later keys go to another file: after a failed sync the contents are unknown.
         let current = self.current.take().filter(|current| {
             let part = self.index.window_seconds() / FILES_PER_WINDOW;
             last_at.saturating_sub(current.first_at) <= part
@@ -174,7 +174,7 @@ impl Journal {
 
     fn begin(&mut self, first: Lsn, first_at: u32) -> Result<Current, IoError> {
         let path = self.dir.join(format!("{:020}.keys", first.0));
-        // One of this name was begun after the same frame, and failed: nothing in it counts.
+        // An existing file of this name belongs to a failed attempt after the same frame: its contents are not valid.
         let file = File::options().write(true).create(true).truncate(true).open(&path);
         let mut file = file.context("create key file", &path)?;
         file.write_all(&header()).context("write key file", &path)?;
@@ -184,7 +184,7 @@ impl Journal {
         Ok(Current { file, path, first_at, last_at: first_at })
     }
 
-    /// Removes the files of which every key is older than the window.
+    /// Removes the files whose keys are all older than the window.
     fn expire(&mut self, now: Micros) -> Result<(), IoError> {
         let current = self.current.as_ref().map(|current| current.path.clone());
         let over = |(path, last_at): &mut (PathBuf, u32)| {
@@ -202,18 +202,19 @@ impl Journal {
     }
 }
 
-/// A file without a good header. One that power loss cut off holds nothing that counts; one that a newer version wrote
-/// may.
+/// Handles a file without a valid header. A file truncated by power loss holds no keys that count; a file of a newer
+/// version may.
 fn unreadable(path: &Path, header: &[u8; HEADER_BYTES]) -> Result<u32, IoError> {
     if header.starts_with(&MAGIC) {
-        let reason = format!("it has another version than {VERSION}; start the version that wrote it");
+        let reason =
+            format!("its format version is not {VERSION}; start the version of Forebay that wrote it");
         return Err(IoError::new("read key file", path, std::io::Error::new(ErrorKind::InvalidData, reason)));
     }
-    tracing::warn!(file = %path.display(), "a key file was never synced; what it was to hold is still in the log");
+    tracing::warn!(file = %path.display(), "ignoring an idempotency key file that was never synced; its keys are still in the log");
     Ok(0)
 }
 
-/// Fills the buffer, or says that the file ends before.
+/// Fills the buffer. Returns false if the file ends before that.
 fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -403,7 +404,7 @@ mod tests {
         newer[8] = 9;
         std::fs::write(&path, newer).unwrap();
         let error = Journal::open(dir.path(), index(), NOW).err().unwrap();
-        assert!(crate::error::chain(&error).contains("another version"), "{error}");
+        assert!(crate::error::chain(&error).contains("format version"), "{error}");
         for blank in [&b""[..], &[0; 64]] {
             std::fs::write(&path, blank).unwrap();
             Journal::open(dir.path(), index(), NOW).unwrap();

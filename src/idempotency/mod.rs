@@ -1,10 +1,10 @@
-//! `Idempotency-Key`: which requests are in the log already, so that a repeat is answered as the first was and stores
-//! nothing.
+//! `Idempotency-Key`: finds requests that are already in the log, so that a repeat gets the answer of the first request
+//! and stores nothing.
 //!
-//! A key stands in the frame of its request. So a key lives and dies with its records: what power loss takes, it takes
-//! with the key. [`Index`] holds the keys of the window in memory, where requests ask for them; [`Journal`] keeps those
-//! whose frames are about to be trimmed, and finds all of them again at a start. The accept path knows the index only,
-//! the compactor the journal only.
+//! A key is stored in the frame of its request. So a key shares the fate of its records: power loss destroys both or
+//! neither. [`Index`] holds the keys of the window in memory for lookups; [`Journal`] keeps the keys of frames that are
+//! about to be trimmed, and reloads all keys at a start. The accept path uses only the index, the compactor only the
+//! journal.
 
 mod index;
 mod journal;
@@ -19,11 +19,11 @@ use crate::clock::Micros;
 use crate::wal::Lsn;
 use sha2::{Digest, Sha256};
 
-/// The longest key, in characters.
+/// Maximum length of a key, in characters.
 const KEY_BYTES_MAX: usize = 256;
 
-/// A stream and a key of it, as 128 bits: two streams may see the same key. It is a hash that nobody can aim at another
-/// stream's keys.
+/// A stream and one of its keys, as 128 bits: two streams may use the same key. The hash is one that no client can aim
+/// at the keys of another stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 16]);
 
@@ -37,8 +37,8 @@ impl KeyHash {
     }
 }
 
-/// What a body was, to notice a key that is used for another one. It finds mistakes, not forgeries: whoever may send
-/// to the stream can also choose another key.
+/// The fingerprint of a body, to detect a key that is reused for another body. It detects mistakes, not forgeries: a
+/// client that may send to the stream can simply choose another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     crc: u32,
@@ -46,7 +46,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of a decompressed body, in however many pieces.
+    /// The fingerprint of a decompressed body, in any number of pieces.
     pub fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut crc = crc32fast::Hasher::new();
         let mut bytes = 0_u32;
@@ -58,20 +58,20 @@ impl Fingerprint {
     }
 }
 
-/// What became of the first request with a key.
+/// The outcome of the first request with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     pub lsn: Lsn,
     pub fingerprint: Fingerprint,
-    /// The counts of its answer.
+    /// The counts in its answer.
     pub good: u32,
     pub bad: u32,
-    /// When it was received, in seconds since the epoch: a window of days needs no finer time.
+    /// When it was received, in seconds since the epoch: precise enough for a window of days.
     pub at: u32,
 }
 
 impl Stored {
-    /// What a frame says of its key, if it has one.
+    /// The key of a frame and its outcome, if the frame has a key.
     fn of(lsn: Lsn, ts: Micros, batch: &Batch<'_>) -> Option<(KeyHash, Self)> {
         let key = KeyHash::new(batch.head.stream, batch.head.idempotency_key?);
         let fingerprint = Fingerprint::of([batch.body]);
@@ -85,7 +85,7 @@ fn seconds(at: Micros) -> u32 {
     u32::try_from(at / 1_000_000).unwrap_or(if at < 0 { 0 } else { u32::MAX })
 }
 
-/// Whether a client may use this key: 1 to 256 visible ASCII characters.
+/// Whether a key is valid: 1 to 256 visible ASCII characters.
 pub fn is_key(key: &[u8]) -> bool {
     (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }

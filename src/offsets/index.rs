@@ -1,19 +1,19 @@
-//! Where in the log the offsets of a partition are that are in no file yet: some of them, so that it stays small
-//! however much the log holds.
+//! A sparse index of the offsets of a partition that are in the log and in no file yet. It stays small however much the
+//! log holds.
 
 use crate::wal::Lsn;
 use std::collections::VecDeque;
 
-/// Entries of one partition at most, of 16 bytes each.
+/// Maximum number of entries of one partition, of 16 bytes each.
 const ENTRIES_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct SparseIndex {
-    /// First offsets of frames, with the frames.
+    /// The first offsets of some frames, with their LSNs.
     entries: VecDeque<(u64, Lsn)>,
-    /// Every so many frames have an entry.
+    /// One frame in this many has an entry.
     stride: u32,
-    /// Frames since the last entry.
+    /// Number of frames since the last entry.
     since: u32,
 }
 
@@ -24,7 +24,7 @@ impl Default for SparseIndex {
 }
 
 impl SparseIndex {
-    /// A frame holds the offsets from `first` on.
+    /// Records that a frame holds the offsets from `first` on.
     pub(super) fn push(&mut self, first: u64, lsn: Lsn) {
         self.since += 1;
         if self.since < self.stride && !self.entries.is_empty() {
@@ -42,9 +42,9 @@ impl SparseIndex {
         }
     }
 
-    /// Everything up to this frame is in files.
+    /// Records that everything up to this frame is in files.
     pub(super) fn prune(&mut self, checkpoint: Lsn) {
-        // The last entry below stands for frames behind it.
+        // The last entry below it also covers the frames after it.
         while self.entries.get(1).is_some_and(|(_, lsn)| *lsn <= checkpoint) {
             self.entries.pop_front();
         }
@@ -53,7 +53,7 @@ impl SparseIndex {
         }
     }
 
-    /// A frame at or before the one that holds an offset. `None`: the log has nothing of the partition.
+    /// A frame at or before the one that holds an offset. `None`: the log holds no rows of the partition.
     pub(super) fn locate(&self, offset: u64) -> Option<Lsn> {
         let above = self.entries.partition_point(|(first, _)| *first <= offset);
         self.entries.get(above.saturating_sub(1)).map(|(_, lsn)| *lsn)

@@ -1,9 +1,9 @@
-//! Rows with numbers: partitions and offsets. Who reads by them stands above, in `read`.
+//! Numbered rows: partitions and offsets. Reading by offset is in `read`.
 //!
-//! Where a stream has partitions, each of its rows is in one of them and has an offset there, from 0 without gaps. They
-//! are given when the request is appended ([`Numbering`]), noted in its frame, and kept by whatever the frame becomes:
-//! the table has them in `_partition` and `_offset`, the register of files knows which file has which. So counters are
-//! found again from files and log, and a row can be read by its offset wherever it is.
+//! If a stream has partitions, each of its rows is in one of them and has an offset there, from 0 without gaps. Offsets
+//! are assigned when the request is appended ([`Numbering`]), recorded in its frame, and kept from then on: the table
+//! has them in `_partition` and `_offset`, and the register of files records which file holds which. So the counters
+//! can be restored from files and log, and a row can be read by its offset wherever it is.
 
 mod index;
 mod numbering;

@@ -1,6 +1,6 @@
-//! Who gives out offsets: a counter for each partition of a stream, under a lock that is held from the look at the
-//! counters to the append. So the order of a stream's frames in the log is the order of their offsets, and a request
-//! that is refused uses none.
+//! Assigns offsets: one counter per partition of a stream, under a lock that is held from reading the counters to the
+//! append. So the frames of a stream are in the order of their offsets in the log, and a refused request uses no
+//! offsets.
 
 use super::index::SparseIndex;
 use crate::batch::{Offsets as Range, StreamId};
@@ -12,34 +12,34 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The counters of every stream with numbered rows.
+/// The counters of all streams with numbered rows.
 pub struct Offsets {
     streams: Mutex<HashMap<StreamId, Arc<Numbering>>>,
-    /// What earlier starts left in the log was looked through.
+    /// Whether the frames that earlier starts left in the log have been scanned.
     complete: watch::Sender<bool>,
 }
 
-/// How the rows of a request are divided among partitions.
+/// How the rows of a request are distributed among partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Division {
-    /// So many rows in turn, beginning where the last request ended.
+    /// This many rows, round-robin, continuing where the last request ended.
     Turn(u32),
-    /// All of them into one partition.
+    /// All rows into one partition.
     Into { partition: u32, rows: u32 },
     /// The partition of each row.
     Keyed(Vec<u32>),
 }
 
-/// The offsets that the rows of a request got.
+/// The offsets assigned to the rows of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbered {
     pub ranges: Vec<Range>,
-    /// The partition of each row, where it follows from the row.
+    /// The partition of each row, if the row determines it.
     partitions: Option<Vec<u32>>,
 }
 
 impl Numbered {
-    /// `partitions`: of each row, where the partition follows from the row; otherwise none.
+    /// `partitions`: the partition of each row, if the row determines it; otherwise `None`.
     pub fn new(ranges: Vec<Range>, partitions: &[u32]) -> Self {
         Self { ranges, partitions: (!partitions.is_empty()).then(|| partitions.to_vec()) }
     }
@@ -70,19 +70,19 @@ struct State {
     partitions: Vec<Partition>,
     /// The last frame with rows of the stream.
     last: Lsn,
-    /// The partition whose turn it is.
+    /// The next partition in the round-robin order.
     turn: u32,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
-    /// Behind the last offset that was given.
+    /// The offset after the last one assigned.
     end: u64,
     index: SparseIndex,
 }
 
 impl Offsets {
-    /// `registered`: how far the files go.
+    /// `registered`: the end of each partition in the registered files.
     pub fn new(registered: &[EndOffset]) -> Self {
         let offsets = Self { streams: Mutex::default(), complete: watch::Sender::new(false) };
         for end in registered {
@@ -95,7 +95,7 @@ impl Offsets {
         offsets
     }
 
-    /// The counters of a stream with so many partitions.
+    /// The counters of a stream with this many partitions.
     pub fn of(&self, stream: StreamId, partitions: u32) -> Arc<Numbering> {
         let mut streams = self.streams.lock();
         let numbering =
@@ -114,19 +114,19 @@ impl Offsets {
         tokio::time::timeout(patience, complete.wait_for(|complete| *complete)).await.is_ok()
     }
 
-    /// An earlier start has put a frame with these offsets into the log.
+    /// Records a frame with these offsets that an earlier start left in the log.
     pub fn found(&self, lsn: Lsn, stream: StreamId, ranges: &[Range]) {
         if let Some(partitions) = ranges.iter().map(|range| range.partition + 1).max() {
             self.of(stream, partitions).0.lock().took(lsn, ranges);
         }
     }
 
-    /// Everything of earlier starts was found.
+    /// Records that all frames of earlier starts have been scanned.
     pub fn complete(&self) {
         self.complete.send_replace(true);
     }
 
-    /// Every frame of a stream up to this one is in a registered file.
+    /// Records that every frame of a stream up to this one is in a registered file.
     pub fn registered(&self, stream: StreamId, checkpoint: Lsn) {
         let numbering = self.streams.lock().get(&stream).cloned();
         if let Some(numbering) = numbering {
@@ -138,7 +138,8 @@ impl Offsets {
 }
 
 impl Numbering {
-    /// Gives the rows of a request their offsets and has it appended with them. If it is refused, nothing has happened.
+    /// Assigns offsets to the rows of a request and appends it with them. A refused request leaves the counters
+    /// unchanged.
     pub fn append(
         &self,
         division: &Division,
@@ -163,7 +164,7 @@ impl Numbering {
             }
             Err(error) => {
                 if matches!(error, AppendError::Unknown(_)) {
-                    // The frame may be in the log after all: what is in it is not given again.
+                    // The frame may be in the log after all, so its offsets are not reused.
                     state.skip(&ranges);
                 }
                 Err(error)
@@ -171,13 +172,13 @@ impl Numbering {
         }
     }
 
-    /// The last frame, and for each partition the offset behind its last row.
+    /// The last frame, and for each partition the offset after its last row.
     pub fn ends(&self) -> (Lsn, Vec<u64>) {
         let state = self.0.lock();
         (state.last, state.partitions.iter().map(|partition| partition.end).collect())
     }
 
-    /// A frame in the log at or before the one with an offset.
+    /// A frame in the log at or before the one that holds an offset.
     pub fn locate(&self, partition: u32, offset: u64) -> Option<Lsn> {
         self.0.lock().partition(partition)?.index.locate(offset)
     }
@@ -194,7 +195,7 @@ impl State {
         self.partitions.get_mut(partition as usize)
     }
 
-    /// The offsets that come next for rows that are so divided.
+    /// The next offsets for rows that are distributed like this.
     fn divide(&self, division: &Division) -> Vec<Range> {
         let end = |partition: u32| self.partitions.get(partition as usize).map_or(0, |known| known.end);
         let range = |partition, count| Range { partition, count, first: end(partition) };
@@ -285,7 +286,7 @@ mod tests {
         let offsets = Offsets::new(&[EndOffset { stream: STREAM, partition: 0, end: 5 }]);
         assert!(!offsets.ready(Duration::ZERO).await);
         offsets.found(Lsn(8), STREAM, &[Range { partition: 0, count: 2, first: 5 }]);
-        // In a file, and still in the log.
+        // In a file and still in the log.
         offsets.found(Lsn(7), STREAM, &[Range { partition: 1, count: 1, first: 0 }]);
         offsets.complete();
         assert!(offsets.ready(Duration::ZERO).await);

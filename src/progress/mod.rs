@@ -1,5 +1,5 @@
-//! How far each stream is on its way from the log to its destination: told by the compactor, asked by those who
-//! wait for it. Neither knows the other.
+//! The progress of each stream from the log to its destination: the compactor reports it, waiters query it. Neither
+//! depends on the other.
 
 pub mod quarantined;
 
@@ -19,17 +19,17 @@ pub struct Progress {
     streams: Mutex<HashMap<StreamId, StreamState>>,
     wanted: Mutex<Wanted>,
     pub compactor: CompactorStatus,
-    /// What became no rows lately.
+    /// The latest records that were quarantined.
     pub quarantined: RecentlyQuarantined,
-    /// Notified when something is wanted.
+    /// Notified on a new request to the compactor.
     pub asked: Notify,
-    /// Notified when a replay is wanted, or one is not any more.
+    /// Notified when a replay is requested or cancelled.
     pub replay_asked: Notify,
-    /// Notified when the files of a stream are to be removed.
+    /// Notified when the files of a stream must be removed.
     pub drop_asked: Notify,
-    /// Changes whenever a stream moves on.
+    /// Changes whenever a stream makes progress.
     moved: watch::Sender<u64>,
-    /// Changes whenever files that are held back should be looked at.
+    /// Changes whenever held-back files should be checked.
     released: watch::Sender<u64>,
 }
 
@@ -37,11 +37,11 @@ pub struct Progress {
 struct StreamState {
     /// Every frame of the stream up to here is in a registered file.
     checkpoint: Lsn,
-    /// Registered files that are not published yet: last number by first number and id.
+    /// Registered files that are not published yet: last LSN by first LSN and id.
     staged: BTreeMap<(Lsn, i64), Lsn>,
-    /// What is in no registered file yet, as far as it was read.
+    /// The rows that have been read and are in no registered file yet.
     open: Option<OpenRows>,
-    /// From the arrival of the oldest record of the last finished file to its end, in microseconds.
+    /// Time from the receipt of the oldest record in the last finished file to the end of that file, in microseconds.
     latency: Option<u64>,
 }
 
@@ -49,40 +49,40 @@ struct StreamState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenRows {
     pub rows: u64,
-    /// Of their source.
+    /// Bytes of their source.
     pub bytes: u64,
-    /// Receive times of the first and the last.
+    /// Receive times of the first and the last row.
     pub first_at: Micros,
     pub last_at: Micros,
 }
 
-/// What the compactor shows of itself.
+/// The status of the compactor.
 #[derive(Debug, Default)]
 pub struct CompactorStatus {
-    /// The last frame read.
+    /// LSN of the last frame read.
     pub read_lsn: AtomicU64,
-    /// Everything up to here is in registered files.
+    /// Every frame up to here is in registered files.
     pub checkpoint_lsn: AtomicU64,
     pub memory_bytes: AtomicU64,
     pub open_files: AtomicU64,
     /// Receive time of the oldest frame that is in no registered file, in microseconds since the epoch; 0: none.
     pub oldest_open: AtomicI64,
-    /// Why it started again from its checkpoint, until it got on.
+    /// Why it restarted from its checkpoint; cleared once it makes progress again.
     pub last_error: Mutex<Option<String>>,
 }
 
-/// Files that somebody waits for.
+/// Requests of waiters to the compactor.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Close each stream's open file once it holds this number, if it was asked for at least a linger ago.
+    /// Close the open file of each stream once it holds this LSN, if the request is at least one linger time old.
     pub streams: HashMap<StreamId, (Lsn, Instant)>,
-    /// Close every open file, or that of one stream, once everything up to this number was read.
+    /// Close every open file, or that of one stream, once every frame up to this LSN has been read.
     pub close: HashMap<Option<StreamId>, Lsn>,
-    /// Numbers for rows that do not come through the compactor.
+    /// Requests for row numbers for rows that do not pass through the compactor.
     pub numbers: Vec<Numbers>,
 }
 
-/// Asks for so many numbers of a stream's rows. The answer is the first of them.
+/// A request for `count` row numbers of a stream. The answer is the first of them.
 #[derive(Debug)]
 pub struct Numbers {
     pub stream: StreamId,
@@ -91,7 +91,7 @@ pub struct Numbers {
 }
 
 impl Progress {
-    /// The compactor has registered files of a stream.
+    /// Records that the compactor has registered files of a stream.
     pub fn registered(
         &self,
         stream: StreamId,
@@ -109,27 +109,27 @@ impl Progress {
         self.moved.send_modify(|n| *n += 1);
     }
 
-    /// The compactor has read rows of a stream, or has none any more.
+    /// Records which rows of a stream the compactor holds, if any.
     pub fn holds(&self, stream: StreamId, open: Option<OpenRows>) {
         self.streams.lock().entry(stream).or_default().open = open;
     }
 
-    /// What was read of a stream and is in no registered file.
+    /// The rows of a stream that have been read and are in no registered file.
     pub fn open(&self, stream: StreamId) -> Option<OpenRows> {
         self.streams.lock().get(&stream).and_then(|state| state.open)
     }
 
-    /// How long the oldest record of a finished file had waited for its end.
+    /// Records how long the oldest record of a finished file had waited for the end of the file.
     pub fn took(&self, stream: StreamId, micros: u64) {
         self.streams.lock().entry(stream).or_default().latency = Some(micros);
     }
 
-    /// The last time of that; `None` if no file was finished since the start.
+    /// The latest of these times; `None` if no file was finished since the start.
     pub fn latency(&self, stream: StreamId) -> Option<u64> {
         self.streams.lock().get(&stream).and_then(|state| state.latency)
     }
 
-    /// A file became visible at the destination, or was given up.
+    /// Records that a file was published or expired.
     pub fn settled(&self, stream: StreamId, id: i64) {
         if let Some(state) = self.streams.lock().get_mut(&stream) {
             state.staged.retain(|(_, staged), _| *staged != id);
@@ -137,7 +137,7 @@ impl Progress {
         self.moved.send_modify(|n| *n += 1);
     }
 
-    /// Whether everything of the stream up to `lsn` is published (or given up after the retention).
+    /// Whether everything of the stream up to `lsn` is published (or expired after the retention).
     pub fn is_published(&self, stream: StreamId, lsn: Lsn) -> bool {
         let streams = self.streams.lock();
         streams.get(&stream).is_some_and(|state| {
@@ -149,13 +149,13 @@ impl Progress {
         self.streams.lock().get(&stream).map_or(Lsn::NONE, |state| state.checkpoint)
     }
 
-    /// How many files wait to be published.
+    /// The number of files waiting to be published.
     pub fn staged_files(&self) -> usize {
         self.streams.lock().values().map(|state| state.staged.len()).sum()
     }
 
-    /// The highest number below which everything of every stream is published, as far as this side knows: the log
-    /// up to `consumed`, less what is staged.
+    /// The highest LSN up to which everything of every stream is known to be published: the log up to `consumed`, minus
+    /// what is staged.
     pub fn published_through(&self, consumed: Lsn) -> Lsn {
         let streams = self.streams.lock();
         let first =
@@ -163,17 +163,17 @@ impl Progress {
         first.map_or(consumed, |first| first.previous().min(consumed))
     }
 
-    /// Asks for files that are held back to be looked at.
+    /// Requests a check of the held-back files.
     pub fn release(&self) {
         self.released.send_modify(|n| *n += 1);
     }
 
-    /// Follows [`Progress::release`].
+    /// Watches [`Progress::release`].
     pub fn released(&self) -> watch::Receiver<u64> {
         self.released.subscribe()
     }
 
-    /// Asks the compactor for `count` numbers of a stream's rows that nobody else gets. `None` if it stops.
+    /// Requests `count` row numbers of a stream from the compactor, for exclusive use. `None` if it stops.
     pub async fn take_numbers(&self, stream: StreamId, count: u64) -> Option<u64> {
         let (first, answer) = oneshot::channel();
         self.with_wanted(|wanted| wanted.numbers.push(Numbers { stream, count, first }));
@@ -181,12 +181,12 @@ impl Progress {
         answer.await.ok()
     }
 
-    /// Follows changes.
+    /// Watches changes.
     pub fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
 
-    /// Asks for a stream's file to be closed soon, once it holds `lsn`.
+    /// Requests that the file of a stream is closed soon, once it holds `lsn`.
     pub fn ask(&self, stream: StreamId, lsn: Lsn) {
         self.with_wanted(|wanted| {
             let (through, _) = wanted.streams.entry(stream).or_insert((lsn, Instant::now()));
@@ -195,7 +195,7 @@ impl Progress {
         self.asked.notify_one();
     }
 
-    /// Asks for a stream's file to be closed soon, and waits until `lsn` is published. Has no deadline.
+    /// Requests that the file of a stream is closed soon, and waits until `lsn` is published. Has no deadline.
     pub async fn published(&self, stream: StreamId, lsn: Lsn) {
         let mut moved = self.moved();
         if self.is_published(stream, lsn) {
@@ -206,8 +206,8 @@ impl Progress {
         while !self.is_published(stream, lsn) && moved.changed().await.is_ok() {}
     }
 
-    /// Asks for every open file, or that of one stream, to be closed now, and waits until it is and the compactor
-    /// has passed `lsn`. Has no deadline.
+    /// Requests that every open file, or that of one stream, is closed now, and waits until that is done and the
+    /// compactor has passed `lsn`. Has no deadline.
     pub async fn closed(&self, stream: Option<StreamId>, lsn: Lsn) {
         let mut moved = self.moved();
         self.with_wanted(|wanted| {
@@ -230,7 +230,7 @@ impl Progress {
         while waits() && moved.changed().await.is_ok() {}
     }
 
-    /// The compactor has closed what was asked for by [`Progress::closed`].
+    /// Records that the compactor has closed the files that [`Progress::closed`] requested.
     pub fn has_closed(&self, what: &[Option<StreamId>]) {
         if what.is_empty() {
             return;
@@ -239,7 +239,7 @@ impl Progress {
         self.moved.send_modify(|n| *n += 1);
     }
 
-    /// What is asked for, for the compactor to look at.
+    /// The requests, for the compactor.
     pub fn with_wanted<T>(&self, look: impl FnOnce(&mut Wanted) -> T) -> T {
         look(&mut self.wanted.lock())
     }

@@ -1,29 +1,29 @@
-//! The newest records that became no rows, kept in memory for people who look at a stream's errors. The quarantine
-//! tables have all of them; here is what their open files do not show yet.
+//! The newest quarantined records, kept in memory for users who look at the errors of a stream. The quarantine tables
+//! hold all of them; this module adds the ones in files that are still open.
 
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 
-/// Of all streams together.
+/// Limit for all streams together.
 const KEPT_MAX: usize = 2048;
-/// Of one part of a request: what comes first says as much as what comes last.
+/// Limit for one part of a request: the first ones are as informative as the last.
 const PART_MAX: usize = 64;
-/// Bytes of a record that are shown.
+/// Maximum number of bytes shown of a record.
 const EXCERPT_BYTES_MAX: usize = 256;
 
-/// A record that became no row.
+/// A record that was quarantined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Its request, and its number in it.
+    /// The LSN of its request, and its index in that request.
     pub lsn: u64,
     pub record: u64,
-    /// Where it starts in the body.
+    /// Its offset in the body.
     pub offset: u64,
     pub received_at: Micros,
     pub reason: String,
-    /// Its beginning.
+    /// Its first bytes, as text.
     pub excerpt: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Quarantined {
 pub struct RecentlyQuarantined(Mutex<VecDeque<(StreamId, Quarantined)>>);
 
 impl RecentlyQuarantined {
-    /// Adds records, the oldest first. Those that are there already come again after an error of the compactor.
+    /// Adds records, oldest first, and skips known ones, which recur after an error of the compactor.
     pub fn add(&self, stream: StreamId, records: impl Iterator<Item = Quarantined>) {
         let mut records = records.take(PART_MAX).peekable();
         if records.peek().is_none() {
@@ -52,7 +52,7 @@ impl RecentlyQuarantined {
         }
     }
 
-    /// The newest of a stream, newest first.
+    /// The newest records of a stream, newest first.
     pub fn newest(&self, stream: StreamId, limit: usize) -> Vec<Quarantined> {
         let kept = self.0.lock();
         let mut of_it: Vec<Quarantined> =

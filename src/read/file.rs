@@ -1,5 +1,5 @@
-//! The rows of a partition from an offset on, out of one file: by the bounds of row groups and pages, then by halving,
-//! since within a file the offsets of a partition only grow.
+//! Reads the rows of a partition from an offset on out of one file: by the bounds of row groups and pages, then by
+//! binary search, since the offsets of a partition only increase within a file.
 
 use super::source::Source;
 use crate::schema::system;
@@ -14,17 +14,17 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use std::ops::Range;
 
-/// Pages whose numbers are looked at together at most, where a partition has few rows.
+/// Maximum number of pages whose offsets are read at once, for a partition with few rows.
 const PAGES_MAX: usize = 64;
 
-/// What is looked for.
+/// The rows to find.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) partition: u32,
     pub(super) from: u64,
-    /// Rows at most.
+    /// Maximum number of rows.
     pub(super) limit: usize,
-    /// Bytes of rows, decoded, at which no more are read.
+    /// Reading stops at this many bytes of decoded rows.
     pub(super) bytes_max: u64,
 }
 
@@ -36,11 +36,11 @@ pub(super) struct NumberedFile {
     offset_column: usize,
 }
 
-/// Rows of a row group that share a page of offsets.
+/// Rows of a row group in the same page of offsets.
 #[derive(Debug, Clone)]
 struct Page {
     rows: Range<usize>,
-    /// The highest offset of any partition in it, if that is known.
+    /// The highest offset of any partition in it, if known.
     highest: Option<i64>,
 }
 
@@ -54,13 +54,13 @@ impl NumberedFile {
         let columns = metadata.metadata().file_metadata().schema_descr().columns();
         let find = |name: &str| {
             let found = columns.iter().position(|column| column.path().parts() == [name]);
-            found.ok_or_else(|| ParquetError::General(format!("the file has no column {name}")))
+            found.ok_or_else(|| ParquetError::General(format!("column {name} is missing in the file")))
         };
         let (partition_column, offset_column) = (find(system::PARTITION)?, find(system::OFFSET)?);
         Ok(Self { source, metadata, partition_column, offset_column })
     }
 
-    /// The wanted rows in their order, with their offsets, and whether the file may have more of them.
+    /// The wanted rows in order, with their offsets, and whether the file may have more of them.
     pub(super) async fn rows(&self, wanted: Wanted) -> Result<(Vec<RecordBatch>, bool), ParquetError> {
         let mut batches = Vec::new();
         let mut left = wanted.limit;
@@ -84,7 +84,7 @@ impl NumberedFile {
         Ok((batches, false))
     }
 
-    /// Whether a row group may have wanted rows, by its bounds.
+    /// Whether a row group may have wanted rows, according to its bounds.
     fn may_have(&self, group: usize, wanted: Wanted) -> bool {
         let group = self.metadata.metadata().row_group(group);
         let offsets = group.column(self.offset_column).statistics();
@@ -107,7 +107,7 @@ impl NumberedFile {
         reaches && has_partition
     }
 
-    /// How many rows of a row group take so many bytes, about.
+    /// About how many rows of a row group fit into this many bytes.
     fn rows_within(&self, group: usize, bytes: u64) -> usize {
         let group = self.metadata.metadata().row_group(group);
         let rows = u64::try_from(group.num_rows()).unwrap_or(1).max(1);
@@ -150,12 +150,12 @@ impl NumberedFile {
         Ok(found)
     }
 
-    /// A page at or before the first one with a wanted row, with none of the partition between them.
+    /// A page at or before the first one with a wanted row, with no row of the partition between them.
     async fn first_page(&self, group: usize, pages: &[Page], wanted: Wanted) -> Result<usize, ParquetError> {
         let reaches = |page: &Page| page.highest.is_none_or(|highest| highest.cast_unsigned() >= wanted.from);
         let first = pages.iter().position(reaches).unwrap_or(pages.len());
         let Some(page) = pages.get(first) else { return Ok(first) };
-        // Where partitions fill alike, it is this one.
+        // If the partitions fill evenly, it is this one.
         let numbers = self.numbers(group, page.rows.clone(), wanted).await?;
         if numbers.iter().any(|(_, offset)| *offset >= wanted.from) {
             return Ok(first);
@@ -177,7 +177,7 @@ impl NumberedFile {
         Ok(low)
     }
 
-    /// The rows of the partition among these of a row group, with their offsets.
+    /// Those of these rows of a row group that belong to the partition, with their offsets.
     async fn numbers(
         &self,
         group: usize,
@@ -205,7 +205,7 @@ impl NumberedFile {
         Ok(numbers)
     }
 
-    /// These rows of a row group, with the columns of their records and their offsets.
+    /// Reads these rows of a row group, with the columns of their records and their offsets.
     async fn read(&self, group: usize, rows: &[usize]) -> Result<Vec<RecordBatch>, ParquetError> {
         let schema = self.metadata.metadata().file_metadata().schema_descr();
         let roots = schema.root_schema().get_fields().iter().enumerate();
@@ -238,16 +238,16 @@ impl NumberedFile {
 /// Partition and offset of a row, if it has them.
 type Number = (Option<i32>, Option<i64>);
 
-/// Those of each row of a batch.
+/// The partition and offset of each row of a batch.
 pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<Number>, ParquetError> {
     let column = |name: &str| {
         let found = batch.column_by_name(name);
-        found.ok_or_else(|| ParquetError::General(format!("there is no column {name}")))
+        found.ok_or_else(|| ParquetError::General(format!("column {name} is missing in the batch")))
     };
     let partitions = column(system::PARTITION)?.as_primitive_opt::<Int32Type>();
     let offsets = column(system::OFFSET)?.as_primitive_opt::<Int64Type>();
     let (Some(partitions), Some(offsets)) = (partitions, offsets) else {
-        return Err(ParquetError::General("partitions or offsets are of another type".to_owned()));
+        return Err(ParquetError::General("the partition or offset column has the wrong type".to_owned()));
     };
     Ok(partitions.iter().zip(offsets).collect())
 }
@@ -343,7 +343,7 @@ mod tests {
                 assert!(more || all.len() == found.len());
             }
         }
-        // Few bytes are few rows, but never none.
+        // A small byte limit returns few rows, but at least one.
         let wanted = Wanted { partition: 0, from: 7, limit: 1000, bytes_max: 1 };
         let (batches, more) = file.rows(wanted).await.unwrap();
         assert_eq!((batches.iter().map(RecordBatch::num_rows).sum::<usize>(), more), (1, true));

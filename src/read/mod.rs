@@ -1,5 +1,5 @@
-//! Reading rows back: the newest of a stream ([`preview`]), and those of a partition by their offsets ([`Records`]),
-//! out of files, log and archive.
+//! Reads rows back: the newest of a stream ([`preview`]), and those of a partition by offset ([`Records`]), from files,
+//! log and archive.
 
 mod file;
 pub mod preview;

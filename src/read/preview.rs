@@ -1,5 +1,5 @@
-//! The newest records of a stream: from the log as long as it has them, then from the newest files, or, where there are
-//! none of rows, from the archive.
+//! The newest records of a stream: from the log while it has them, then from the newest files, or from the archive if
+//! the stream has no files of rows.
 
 use crate::batch::{Batch, BodyKind, StreamId};
 use crate::catalog::{Catalog, FileKind, FileState, Stream};
@@ -27,16 +27,16 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Files among which those of a quarantine table are looked for.
+/// Number of newest files that are searched for files of a quarantine table.
 const ERROR_FILES_MAX: u32 = 100;
-/// Files looked into at most.
+/// Maximum number of files read.
 const FILES_MAX: u32 = 4;
-/// Frames of the archive that are looked through for each of them,
+/// Maximum number of archived frames that are searched for each file.
 const PAST_FRAMES_MAX: u64 = 4096;
-/// and bytes that are kept of them.
+/// Maximum number of bytes kept of these frames.
 const PAST_BYTES_MAX: usize = 16 << 20;
 
-/// What is needed to read back.
+/// The parts needed to read records back.
 #[derive(Clone)]
 pub struct Preview {
     pub wal: Handle,
@@ -95,7 +95,7 @@ impl Preview {
         Ok(newest_first)
     }
 
-    /// The last records below `before` of a stream that has no table, newest first.
+    /// The last records below `before` of a stream without a table, newest first.
     async fn read_past(
         &self,
         stream: &Arc<Stream>,
@@ -110,7 +110,8 @@ impl Preview {
         tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
     }
 
-    /// What `keep` makes of a stream's frames below `before`, newest first, from the end of the newest cuts. Blocks.
+    /// The results of `keep` for the frames of a stream below `before`, newest first, from the end of the newest cuts.
+    /// Blocks.
     fn past<T>(
         &self,
         stream: StreamId,
@@ -121,7 +122,7 @@ impl Preview {
         let mut before = before.unwrap_or(Lsn(u64::MAX));
         let mut newest_first = Vec::new();
         for file in self.catalog.files(stream, FILES_MAX).map_err(|error| chain(&error))? {
-            // A cut has several files, and is read once.
+            // A cut may have several files, but is read once.
             let last = file.last_lsn.min(Lsn(before.0.saturating_sub(1)));
             if last < file.first_lsn || newest_first.len() >= limit {
                 continue;
@@ -191,20 +192,20 @@ impl Preview {
     }
 }
 
-/// What a function that looks things up gives back.
+/// The result of a [`Finder`].
 type Found<T> = Pin<Box<dyn Future<Output = Result<Vec<T>, String>> + Send>>;
 
-/// Such a function.
+/// A function that finds the newest items of a stream.
 type Finder<T> = Arc<dyn Fn(Arc<Stream>, usize) -> Found<T> + Send + Sync>;
 
 impl Preview {
-    /// [`Preview::recent`] for those who know nothing of files.
+    /// [`Preview::recent`] for callers that do not know about files.
     pub fn recent_records(self) -> Arc<dyn Fn(Arc<Stream>, usize) -> Found<Value> + Send + Sync> {
         Arc::new(move |stream, limit| Box::pin(self.clone().recent(stream, limit)))
     }
 
-    /// The last requests that log and archive have, as [`landing::cbor`] has them, for the same. The newest is the
-    /// last.
+    /// The last requests in the log and the archive, as [`landing::cbor`] encodes them, for the same callers. The
+    /// newest is last.
     pub fn recent_requests(self) -> Finder<Vec<u8>> {
         Arc::new(move |stream, limit| {
             let (preview, id) = (self.clone(), stream.id);
@@ -245,7 +246,7 @@ impl Preview {
         Ok(newest_first)
     }
 
-    /// [`Preview::errors`] for the same.
+    /// [`Preview::errors`] for the same callers.
     pub fn recent_errors(
         self,
         progress: &Arc<Progress>,
@@ -257,7 +258,7 @@ impl Preview {
         })
     }
 
-    /// The newest records that became no rows, newest first: those of this start, then those in the newest files.
+    /// The newest quarantined records, newest first: those of this start, then those in the newest files.
     pub async fn errors(
         self,
         recent: &RecentlyQuarantined,
@@ -306,7 +307,7 @@ fn quarantined_row(row: &Value) -> Quarantined {
         }
         _ => String::new(),
     };
-    // Bytes are written in hexadecimal digits, two each.
+    // Bytes are written as two hexadecimal digits each.
     let bytes = |hex: &str| -> Vec<u8> {
         let digits = hex.as_bytes().chunks(2).filter_map(|two| std::str::from_utf8(two).ok());
         digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()
@@ -339,7 +340,7 @@ async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
     lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
 }
 
-/// The mapping under which a frame was answered.
+/// The mapping that was in effect when a frame was answered.
 fn mapping_of(catalog: &Catalog, stream: &Stream, version: Option<u32>) -> Option<Arc<Mapping>> {
     let now = &stream.settings.mapping;
     match version {
@@ -350,7 +351,7 @@ fn mapping_of(catalog: &Catalog, stream: &Stream, version: Option<u32>) -> Optio
     }
 }
 
-/// The last `limit` rows that a mapping makes of a batch. Their numbers are given with their files.
+/// The last `limit` rows that a mapping makes of a batch. Their row numbers are assigned with their files.
 fn mapped_records(
     lsn: Lsn,
     ts: i64,
@@ -379,12 +380,12 @@ fn mapped_records(
     rows.split_off(rows.len().saturating_sub(limit))
 }
 
-/// The last `limit` good records of a batch, whatever the form of its body.
+/// The last `limit` good records of a batch, for any kind of body.
 fn of_batch(lsn: Lsn, ts: i64, batch: &Batch<'_>, stream: &Stream, limit: usize) -> Vec<Value> {
     if batch.head.kind != BodyKind::Xml {
         return records(lsn, ts, batch, limit);
     }
-    // What cannot be read is among the errors.
+    // Unreadable records are listed among the errors.
     let known = columns::known(&stream.schema.columns);
     let Ok(lines) = landing::xml_lines(batch, stream, &known) else { return Vec::new() };
     let mut batch = Batch { body: &lines, ..batch.clone() };
@@ -413,13 +414,13 @@ fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
     }
     let mut collect = Collect { raw: &[], records: Vec::new() };
     if walk(batch.body, batch.head.kind, 0, &mut collect).is_err() {
-        // It was checked before it came into the log; a document that fails now has nothing to show.
+        // It was checked before it was appended; a document that fails now has no records to show.
         return Vec::new();
     }
     let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
     let from = collect.records.len().saturating_sub(limit);
     let records = collect.records.into_iter().skip(from).map(|(index, raw)| {
-        // Numbers that JSON tools cannot hold are shown as text rather than wrongly.
+        // Numbers that JSON tools cannot represent are shown as text instead of wrongly.
         let value = if holds_large_integer(raw) { None } else { serde_json::from_slice(raw).ok() };
         let mut value = value.unwrap_or_else(|| json!({"_raw": String::from_utf8_lossy(raw)}));
         value["_lsn"] = json!(lsn);
@@ -430,12 +431,12 @@ fn records(lsn: Lsn, ts: i64, batch: &Batch<'_>, limit: usize) -> Vec<Value> {
     records.collect()
 }
 
-/// Whether an integer in the record, which is known to be one, is beyond 64 bits.
+/// Whether the record, which is known to be valid, has an integer beyond 64 bits.
 fn holds_large_integer(raw: &[u8]) -> bool {
     let mut parser = Parser::document(raw);
     while parser.at() < raw.len() {
         let number = match parser.kind() {
-            // Also keys.
+            // This includes keys.
             Ok(Kind::String) => parser.string().map(|_| None),
             Ok(Kind::Number) => parser.number().map(Some),
             _ => {

@@ -1,7 +1,7 @@
-//! Reading by offset: out of files as far as they go, then out of the log.
+//! Reads rows by offset: from files as far as they reach, then from the log.
 //!
-//! Only what survives power loss is read: who asks waits for a sync if need be. Otherwise an offset could be read
-//! that is given again later.
+//! Only records that survive power loss are returned: a reader waits for a sync if necessary. Otherwise it could read
+//! an offset that is assigned again later.
 
 use super::file::{self, NumberedFile, Wanted};
 use super::source::Source;
@@ -23,13 +23,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a reader waits, after a start, until it is known what earlier starts left in the log.
+/// How long a reader waits after a start for the scan of the frames that earlier starts left in the log.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Files, or looks into the log, for one answer at most.
+/// Maximum number of files and log scans for one answer.
 const STEPS_MAX: usize = 16;
-/// Bytes of the log that are read on once there is a record to answer with.
+/// Bytes of the log that are read further once the answer has a record.
 const LOG_BYTES_MAX: usize = 16 << 20;
-/// Memory of what is remembered of files that were read.
+/// Memory limit of the cache of file metadata.
 const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads records by their offsets.
@@ -48,9 +48,9 @@ pub struct Range {
     pub partition: u32,
     /// The first offset.
     pub from: u64,
-    /// Records at most.
+    /// Maximum number of records.
     pub limit: usize,
-    /// Bytes of JSON at which no more are read.
+    /// Reading stops at this many bytes of JSON.
     pub bytes_max: usize,
 }
 
@@ -64,10 +64,10 @@ pub struct Record {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is not yet known what there is; asking again helps.
-    #[error("it is not yet known which offsets were given before")]
+    /// The offsets of earlier starts are not known yet; a retry succeeds later.
+    #[error("the offsets of earlier records are still being loaded after the start; retry")]
     NotReady,
-    #[error("records cannot be read: {0}")]
+    #[error("cannot read records: {0}")]
     Failed(String),
 }
 
@@ -78,7 +78,7 @@ impl ReadError {
 }
 
 impl Records {
-    /// For each partition, the offset behind its last record. All before it survive power loss.
+    /// For each partition, the offset after its last record. All records before it survive power loss.
     pub async fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
         Ok(self.settled(stream).await?.1)
     }
@@ -93,8 +93,7 @@ impl Records {
         Ok((numbering, ends))
     }
 
-    /// Records of a partition in the order of their offsets. None if there are none at `from` or above; otherwise at
-    /// least one.
+    /// Records of a partition in offset order. Empty if no record is at `from` or above; otherwise at least one.
     pub async fn read(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
         let (numbering, ends) = self.settled(stream).await?;
         let end = ends.get(range.partition as usize).copied().unwrap_or(0);
@@ -129,7 +128,7 @@ impl Records {
             }
             let Some(start) = numbering.locate(range.partition, range.from) else { return Ok(Vec::new()) };
             let records = self.read_log(stream, range, start)?;
-            // What is not in the log any more has come into a file meanwhile.
+            // Records that are no longer in the log are in a file by now.
             let gap = records.first().is_none_or(|first| first.offset > range.from);
             if !gap || self.files(stream, range)?.is_empty() {
                 return Ok(records);
@@ -143,10 +142,10 @@ impl Records {
         files.map_err(|error| ReadError::failed(&error))
     }
 
-    /// `None` if the files have nothing from there on.
+    /// Reads from files. `None` if the files hold nothing from that offset on.
     async fn read_files(&self, stream: &Arc<Stream>, range: Range) -> Result<Option<Vec<Record>>, ReadError> {
         let mut failure = None;
-        // A staged file goes when it is published, a published one when it is made anew.
+        // A staged file is removed when it is published, a published one when it is rebuilt.
         for _ in 0..3 {
             let files = self.files(stream, range)?;
             if files.is_empty() {
@@ -178,7 +177,7 @@ impl Records {
                 collect(batch, range, &stream.schema.columns, &mut records)?;
             }
             if more {
-                // What another file has beyond may come after what this one still has.
+                // Rows in another file may come after rows that this file still has.
                 horizon = horizon.min(records.last().map_or(from, |record| record.offset));
             }
         }
@@ -199,10 +198,10 @@ impl Records {
         } else {
             let object = self.sink.object(&file.object);
             let (store, path) = object.map_err(|error| ReadError::failed(&error))?;
-            // Its length is in the register: one question less for the bucket.
+            // The register has its length, which saves a request to the bucket.
             Source::Object { store, path, bytes: file.bytes }
         };
-        // What is made anew has the name of what it replaces.
+        // A rebuilt file has the name of the file that it replaces.
         let key = (file.object.clone(), file.published_at.unwrap_or(0), file.bytes);
         if let Some(metadata) = self.cache.find(&key) {
             return Ok((source, metadata));
@@ -212,7 +211,7 @@ impl Records {
         Ok((source, metadata))
     }
 
-    /// Records from a frame on, as the files will have them.
+    /// Records from a frame on, in the form that the files will have.
     fn read_log(&self, stream: &Stream, range: Range, start: Lsn) -> Result<Vec<Record>, ReadError> {
         let past = self.wal.past();
         let last = self.wal.watch().borrow().lsn;
@@ -258,7 +257,7 @@ impl Records {
     }
 }
 
-/// The wanted records of a batch, as far as there is room for them.
+/// The wanted records of a batch, as far as they fit.
 fn collect(
     batch: &RecordBatch,
     range: Range,
@@ -278,7 +277,7 @@ fn collect(
     Ok(())
 }
 
-/// Leaves the first records, as many as were asked for, but at least one.
+/// Truncates to the requested number of records, but keeps at least one.
 fn truncate(records: &mut Vec<Record>, range: Range) {
     records.truncate(range.limit);
     let mut bytes = 0;
@@ -291,10 +290,10 @@ fn truncate(records: &mut Vec<Record>, range: Range) {
     }
 }
 
-/// Name, time of publication and length of a file.
+/// Name, publication time and length of a file.
 type FileKey = (String, i64, u64);
 
-/// The metadata of files that were read lately, the last one last.
+/// The metadata of recently read files, the most recent last.
 #[derive(Default)]
 pub struct Cache(Mutex<VecDeque<(FileKey, ArrowReaderMetadata)>>);
 

@@ -1,4 +1,4 @@
-//! A Parquet file to read from: on a local disk, or an object of a bucket.
+//! A Parquet file to read: on a local disk, or an object in a bucket.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -15,10 +15,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Read at the end of a file in the hope that all of its metadata are there.
+/// Bytes to read at the end of a file; they usually hold all of its metadata.
 const PREFETCH_BYTES: usize = 64 * 1024;
 
-/// Clones are cheap. A local file is read on the thread that asks.
+/// Clones are cheap. A local file is read on the calling thread.
 #[derive(Clone)]
 pub enum Source {
     Local { file: Arc<File>, bytes: u64 },
@@ -71,7 +71,7 @@ impl AsyncFileReader for Source {
             Self::Local { file, .. } => {
                 std::future::ready(ranges.iter().map(|range| read(file, range)).collect()).boxed()
             }
-            // Ranges that are close to one another become one request.
+            // Adjacent ranges are merged into one request.
             Self::Object { store, path, .. } => {
                 let bytes = async move { store.get_ranges(path, &ranges).await };
                 bytes.map_err(|error| ParquetError::External(Box::new(error))).boxed()

@@ -1,24 +1,24 @@
-//! A subscriber: who reads a stream bit by bit, and how far it is. Plain data, kept in the catalog as JSON.
+//! A subscriber reads a stream incrementally; this is its position. Plain data, stored in the catalog as JSON.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Views whose positions are remembered.
+/// Maximum number of views whose positions are kept.
 const VIEWS_MAX: usize = 16;
 
-/// An offset for each partition: the next one to be read, unless said otherwise.
+/// An offset for each partition: the next one to read, unless stated otherwise.
 pub type Positions = BTreeMap<u32, u64>;
 
-/// Where to begin to read.
+/// Where to start reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ReadPosition {
     /// At the first record.
     #[default]
     Earliest,
-    /// Behind the last.
+    /// After the last record.
     Latest,
-    /// At these offsets; at the first record of partitions that are not named.
+    /// At these offsets; other partitions start at their first record.
     Specific { offsets: Positions },
 }
 
@@ -26,26 +26,26 @@ pub enum ReadPosition {
 pub struct Subscriber {
     pub dataset: String,
     pub branch: String,
-    /// The present view when it was made.
+    /// The current view when the subscriber was created.
     pub view: String,
-    /// Where it began there.
+    /// Where it started in that view.
     pub start: Positions,
     pub read_position: ReadPosition,
-    /// How far it is in each view; the one that was read last is the last.
+    /// Its positions in each view; the most recently read view is last.
     positions: Vec<(String, Positions)>,
 }
 
-/// Why offsets are none to go on from.
+/// Why offsets are not valid positions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
-    #[error("partition {partition} does not exist: the stream has {partitions}, from 0 on")]
+    #[error("partition {partition} does not exist: the stream has {partitions} partitions, numbered from 0")]
     NoPartition { partition: u32, partitions: usize },
     #[error("offset {offset} is beyond the end of partition {partition}, whose next offset is {end}")]
     BeyondEnd { partition: u32, offset: u64, end: u64 },
 }
 
 impl ReadPosition {
-    /// The offsets that it means in a stream whose partitions end there.
+    /// The offsets of this position in a stream whose partitions end at `ends`.
     pub fn offsets(&self, ends: &[u64]) -> Result<Positions, PositionError> {
         let all = (0..).zip(ends.iter().copied());
         match self {
@@ -63,7 +63,7 @@ impl ReadPosition {
     }
 }
 
-/// Whether `next` may be the next offset to be read.
+/// Checks whether `next` may be the next offset to read.
 fn check(partition: u32, next: u64, ends: &[u64]) -> Result<(), PositionError> {
     match ends.get(partition as usize) {
         None => Err(PositionError::NoPartition { partition, partitions: ends.len() }),
@@ -91,7 +91,7 @@ impl Subscriber {
         })
     }
 
-    /// The next offset of each partition of a view. All of a view that came after it was made is to be read.
+    /// The next offset of each partition of a view. A view that is newer than the subscriber is read from its start.
     pub fn position(&self, view: &str, partitions: usize) -> Positions {
         let known = self.positions.iter().find(|(known, _)| known == view).map(|(_, positions)| positions);
         let next = |partition| known.and_then(|known| known.get(&partition)).copied().unwrap_or(0);
@@ -100,7 +100,7 @@ impl Subscriber {
             .collect()
     }
 
-    /// Sets where it goes on in these partitions of a view.
+    /// Sets the next offsets in these partitions of a view.
     pub fn set(&mut self, view: &str, next: &Positions) {
         let mut positions = self
             .positions
@@ -113,12 +113,12 @@ impl Subscriber {
         self.positions.drain(..over);
     }
 
-    /// Goes on behind the last offsets that were processed.
+    /// Continues after the last offsets that were processed.
     pub fn commit(&mut self, view: &str, last: &Positions, ends: &[u64]) -> Result<(), PositionError> {
         let next: Positions =
             last.iter().map(|(partition, offset)| (*partition, offset.saturating_add(1))).collect();
         for (partition, offset) in last {
-            // It is the offset itself that was given, and is told of.
+            // The error names the offset that the client sent.
             check(*partition, offset.saturating_add(1), ends).map_err(|error| match error {
                 PositionError::BeyondEnd { partition, offset, end } => {
                     PositionError::BeyondEnd { partition, offset: offset.saturating_sub(1), end }
@@ -130,7 +130,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Goes on somewhere else.
+    /// Continues at another position.
     pub fn reset(&mut self, view: &str, to: &ReadPosition, ends: &[u64]) -> Result<(), PositionError> {
         let next = to.offsets(ends)?;
         self.set(view, &next);

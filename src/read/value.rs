@@ -1,5 +1,5 @@
-//! Rows as JSON objects, in the one form in which they are read by offset wherever they are: times as milliseconds
-//! since the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
+//! Rows as JSON objects, in the form in which reads by offset return them wherever they are stored: times as
+//! milliseconds since the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::schema::{Column, ColumnType};
@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write;
 
-/// Appends a row as a JSON object, with the fields of `columns`.
+/// Appends a row as a JSON object with the fields of `columns`.
 pub(super) fn write_row(out: &mut String, batch: &RecordBatch, row: usize, columns: &[Column]) {
     let fields = columns.iter().map(|column| (column, batch.column_by_name(&column.name)));
     write_object(out, fields, row);
@@ -32,7 +32,7 @@ fn write_object<'a>(
         out.push(':');
         match array {
             Some(array) => write_value(out, array, row, &column.kind),
-            // A file from before there was the column.
+            // The file was written before the column existed.
             None => out.push_str("null"),
         }
     }
@@ -80,7 +80,7 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
             write_object(out, fields.iter().map(|field| (field, value.column_by_name(&field.name))), row);
         }
         ColumnType::Json if *found == DataType::Utf8 => out.push_str(array.as_string::<i32>().value(row)),
-        // Also what stands in a file from when the column was of another type.
+        // This includes values in a file from when the column had another type.
         ColumnType::String
         | ColumnType::FixedString(_)
         | ColumnType::Uuid
@@ -114,7 +114,7 @@ fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
         };
     }
     match array.data_type() {
-        // The shortest text that reads as the same number.
+        // The shortest text that parses to the same number.
         DataType::Float32 => out.push_str(&json_text(&array.as_primitive::<Float32Type>().value(row))),
         DataType::Float64 => out.push_str(&json_text(&array.as_primitive::<Float64Type>().value(row))),
         DataType::Boolean => show(out, array.as_boolean().value(row)),
@@ -144,13 +144,13 @@ fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
         }
         DataType::Binary => write_text(out, &BASE64_STANDARD.encode(array.as_binary::<i32>().value(row))),
         DataType::Utf8 => write_text(out, array.as_string::<i32>().value(row)),
-        // No column is of another type.
+        // No column has another type.
         _ => out.push_str("null"),
     }
 }
 
 fn json_text(value: &impl serde::Serialize) -> String {
-    // A number that is none, which no column has, is null.
+    // NaN and infinity, which no column holds, are null.
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! One append-only file: reservations, and which bytes readers may see.
+//! One append-only file: its reservations, and the bytes that readers may see.
 
 use super::Region;
 use crate::error::{IoContext, IoError};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many reservations of one file may be alive at once. A reservation lives for one memory copy and never
-/// across an await, so the number of threads bounds it; past the limit a caller yields and tries again.
+/// Maximum number of live reservations of one file. A reservation lives for one memory copy and never across an await,
+/// so the number of threads bounds them; past the limit a caller yields and retries.
 const LIVE_MAX: usize = 64;
 
 /// An open log file, shared by its appender, its reservations and its readers.
 pub struct LogFile {
     path: PathBuf,
     region: Box<dyn Region>,
-    /// Readers may see `[0, readable)`. Only grows.
+    /// Readers may see `[0, readable)`. Never shrinks.
     readable: AtomicU64,
     live: Live,
 }
 
-/// The live reservations: a bit per free slot, and what each slot in use covers.
+/// The live reservations: a bit per free slot, and the start and tag of each slot in use.
 struct Live {
     free: AtomicU64,
     start: [AtomicU64; LIVE_MAX],
@@ -46,12 +46,12 @@ impl LogFile {
         &self.path
     }
 
-    /// The file's size in bytes, fixed when it was allocated.
+    /// The size of the file in bytes, fixed at allocation.
     pub fn capacity(&self) -> u64 {
         self.region.len()
     }
 
-    /// Bytes `[offset, offset + len)`, or `None` if they are not all readable (yet).
+    /// The bytes `[offset, offset + len)`, or `None` if not all of them are readable yet.
     pub fn read(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
         let end = offset.checked_add(u64::try_from(len).ok()?)?;
         (end <= self.readable.load(Ordering::Acquire)).then(|| self.region.slice(offset, len))
@@ -62,20 +62,20 @@ impl LogFile {
         self.readable.load(Ordering::Acquire)
     }
 
-    /// Makes everything written so far durable. On an error nothing is known about any byte since the last
-    /// success; the caller must not try again and believe the answer.
+    /// Makes everything written so far durable. After an error, the state of every byte since the last success is
+    /// unknown, and the result of a second attempt cannot be trusted.
     pub fn sync(&self) -> Result<(), IoError> {
         self.region.sync().context("sync log segment", &self.path)
     }
 
-    /// Gives the memory of `[0, upto)` back to the page cache, so that a process does not appear to hold a log
-    /// that it only passes through.
+    /// Releases the memory of `[0, upto)` to the page cache, so that the log does not count towards the memory of a
+    /// process that only passes through it.
     pub fn release(&self, upto: u64) {
         self.region.release(upto.min(self.readable()));
     }
 
-    /// The one appender of a file just opened. From now on readers see only what it publishes; it starts
-    /// at `head`, and everything before `head` stays readable.
+    /// The only appender of a file that was just opened. From now on readers see only what it publishes; it starts at
+    /// `head`, and everything before `head` stays readable.
     pub fn appender(self: &Arc<Self>, head: u64) -> Appender {
         assert!(head <= self.capacity(), "an appender starts inside its file");
         let before = self.readable.swap(head, Ordering::AcqRel);
@@ -84,16 +84,16 @@ impl LogFile {
     }
 }
 
-/// Why a reservation was not given.
+/// Why a reservation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReserveError {
-    /// The file has not that much room left.
+    /// The file does not have enough room left.
     NoRoom,
-    /// Too many reservations are alive; one of them ends within a memory copy's time.
+    /// Too many reservations are alive; one of them ends within the time of a memory copy.
     Busy,
 }
 
-/// The right to reserve, in order, the rest of one file. There is one per file.
+/// The right to reserve the rest of one file, in order. Each file has one.
 pub struct Appender {
     file: Arc<LogFile>,
     head: u64,
@@ -104,7 +104,7 @@ impl Appender {
         &self.file
     }
 
-    /// Where the next reservation starts.
+    /// The start of the next reservation.
     pub fn head(&self) -> u64 {
         self.head
     }
@@ -113,7 +113,7 @@ impl Appender {
         self.file.capacity() - self.head
     }
 
-    /// Reserves the next `len` bytes. `tag` is the caller's name for them, see [`Appender::oldest_live`].
+    /// Reserves the next `len` bytes. `tag` is the caller's label for them, see [`Appender::oldest_live`].
     pub fn reserve(&mut self, len: usize, tag: u64) -> Result<Reservation, ReserveError> {
         let end = u64::try_from(len).ok().and_then(|len| self.head.checked_add(len));
         let end = end.filter(|end| *end <= self.file.capacity()).ok_or(ReserveError::NoRoom)?;
@@ -147,7 +147,7 @@ impl Appender {
         oldest
     }
 
-    /// Lets readers see `[0, upto)`: at most everything below the oldest live reservation.
+    /// Makes `[0, upto)` visible to readers: at most everything below the oldest live reservation.
     pub fn publish(&self, upto: u64) {
         let settled = self.oldest_live().map_or(self.head, |(start, _)| start);
         assert!(upto <= settled, "published bytes are never written again");
@@ -155,7 +155,7 @@ impl Appender {
     }
 }
 
-/// A range of a file that its owner alone may write, front to back. Dropping it says the writing is over.
+/// A range of a file that only its owner may write, front to back. Dropping it ends the writing.
 pub struct Reservation {
     file: Arc<LogFile>,
     at: u64,
@@ -164,7 +164,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Copies `bytes` to the front of what is left of the range.
+    /// Copies `bytes` to the front of the unwritten rest of the range.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         assert!(len <= self.end - self.at, "a reservation is not written past its end");
@@ -176,7 +176,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // Release: whoever sees the slot free (Acquire, in `oldest_live`) sees the bytes as well.
+        // Release: a thread that sees the slot free (Acquire, in `oldest_live`) also sees the bytes.
         self.file.live.free.fetch_or(1 << self.slot, Ordering::Release);
     }
 }

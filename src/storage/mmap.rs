@@ -1,11 +1,11 @@
-//! Memory-mapped files. The only file of this package with `unsafe` code (`tests/tidy` checks it).
+//! Memory-mapped files. The only file in this package with `unsafe` code (`tests/tidy` checks this).
 //!
-//! Two regions behind log files: [`MmapRegion`] stores through the mapping; [`PwriteRegion`] writes with
+//! It has two regions for log files: [`MmapRegion`] stores through the mapping; [`PwriteRegion`] writes with
 //! `pwrite(2)` and reads through a mapping, for file systems where a store into a mapped page may fail late
-//! (copy-on-write, network). And [`MappedFile`], a finished file as bytes, to publish it without copying it.
+//! (copy-on-write, network). [`MappedFile`] is a finished file as bytes, to publish it without copying.
 //!
-//! A store into a mapped page that has no block behind it is a SIGBUS when the disk is full. So log files are
-//! allocated and written once before they are mapped (`Storage::allocate`), and never truncated.
+//! A store into a mapped page without an allocated block raises SIGBUS if the disk is full. So log files are allocated
+//! and written once before they are mapped (`Storage::allocate`), and never truncated.
 #![expect(unsafe_code, reason = "memory-mapped files; every block states its contract")]
 
 use super::Region;
@@ -40,8 +40,8 @@ impl Region for MmapRegion {
         // SAFETY: source and destination do not overlap (a reservation is never handed out as a slice before it
         // is published) and `[at, at + len)` lies inside the mapping. No other thread touches the range: only
         // `Reservation::write` calls this, an `Appender` hands each range out once, and readers are kept below
-        // the oldest live reservation. The file has all its blocks (it was allocated and written before it was
-        // mapped) and is never truncated while mapped, so no page is missing behind the store.
+        // the oldest live reservation. All blocks of the file exist (it was allocated and written before it was
+        // mapped) and it is never truncated while mapped, so every page of the store has a block.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
@@ -104,14 +104,14 @@ impl Region for PwriteRegion {
     fn release(&self, _upto: u64) {}
 }
 
-/// A whole finished file as bytes.
+/// A finished file as bytes.
 pub(crate) struct MappedFile(Mmap);
 
 impl MappedFile {
-    /// Maps a file that nobody writes any more.
+    /// Maps a file that is no longer written.
     pub(crate) fn new(file: &File) -> io::Result<Self> {
-        // SAFETY: callers map finished files of our own data directory, which is locked against a second daemon;
-        // we never write to or truncate a file under its final name.
+        // SAFETY: callers map finished files in the data directory, which is locked against a second daemon; the
+        // daemon never writes to or truncates a file under its final name.
         Ok(Self(unsafe { Mmap::map(file) }?))
     }
 }
@@ -122,12 +122,12 @@ impl AsRef<[u8]> for MappedFile {
     }
 }
 
-/// The part (0 to 1) of the file's pages that are in memory.
+/// The fraction (0 to 1) of the file's pages that are in memory.
 pub(super) fn resident_part(file: &File) -> io::Result<f64> {
     let map = MmapRaw::map_raw(file)?;
     let pages = map.len().div_ceil(4096);
     let mut resident = vec![0_u8; pages];
-    // SAFETY: the mapping is valid for `len` bytes and the vector holds a byte per page.
+    // SAFETY: the mapping is valid for `len` bytes and the vector holds one byte per page.
     let status = unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr()) };
     if status != 0 {
         return Err(io::Error::last_os_error());

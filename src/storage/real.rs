@@ -1,4 +1,4 @@
-//! The operating system's file system.
+//! Storage on the file system of the operating system.
 
 use super::mmap::{MmapRegion, PwriteRegion, resident_part};
 use super::{LogFile, NewFile, Region, Storage, StoredFile};
@@ -10,13 +10,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A new log file is filled with zeros in writes of this size. It decides how large the page cache's folios
-/// become, and with that how much a later store dirties: a lone sync writes one of them, a burst takes a page fault for
-/// each. With 1 MiB every lone sync would write 1 MiB.
+/// A new log file is filled with zeros in writes of this size. It determines the size of the page cache's folios, and
+/// so how much a later store dirties: a lone sync writes one folio, and a burst takes a page fault per folio. With 1
+/// MiB, every lone sync would write 1 MiB.
 const ZERO_CHUNK_BYTES: usize = 32 * 1024;
 
-/// File systems whose blocks stay where they are once written, so that a store into a mapped, allocated page
-/// cannot fail: ext2/3/4, XFS, tmpfs (`statfs(2)`).
+/// File systems whose blocks stay in place once written, so that a store into a mapped, allocated page cannot fail:
+/// ext2/3/4, XFS, tmpfs (`statfs(2)`).
 const MMAP_FILE_SYSTEMS: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -24,7 +24,7 @@ pub struct RealStorage;
 
 impl RealStorage {
     fn uses_mmap(dir: &Path) -> bool {
-        // A file system that does not say what it is gets the back end that works everywhere.
+        // An unknown file system gets the back end that works everywhere.
         rustix::fs::statfs(dir).is_ok_and(|fs| MMAP_FILE_SYSTEMS.contains(&fs.f_type))
     }
 }
@@ -63,7 +63,7 @@ impl Storage for RealStorage {
             .and_then(|()| file.sync_all())
             .context("allocate log segment", path);
         if filled.is_err() {
-            // The error travels on; a half-made file must not keep the space that was missing.
+            // The error is returned; an incomplete file must not keep the space that ran out.
             let removed = std::fs::remove_file(path);
             debug_assert!(removed.is_ok(), "{removed:?}");
         }
@@ -75,7 +75,7 @@ impl Storage for RealStorage {
         let mut at = offset;
         let mut copy = Vec::with_capacity(ZERO_CHUNK_BYTES.min(bytes.len()));
         for chunk in bytes.chunks(ZERO_CHUNK_BYTES) {
-            // `bytes` may be a mapping of this very file.
+            // `bytes` may be a mapping of this file.
             copy.clear();
             copy.extend_from_slice(chunk);
             file.write_all_at(&copy, at).context("rewrite log segment", path)?;
@@ -132,7 +132,7 @@ impl Storage for RealStorage {
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64, IoError> {
-        let fs = rustix::fs::statvfs(dir).context("ask for free space of", dir)?;
+        let fs = rustix::fs::statvfs(dir).context("determine the free space of", dir)?;
         Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 
@@ -141,11 +141,11 @@ impl Storage for RealStorage {
     }
 }
 
-/// A file that is written once, or read.
+/// A file that is written once or read.
 struct RealFile {
     file: File,
     path: PathBuf,
-    /// What was written so far.
+    /// The number of bytes written so far.
     end: u64,
 }
 
@@ -158,7 +158,7 @@ impl NewFile for RealFile {
 
     fn sync(&mut self) -> Result<(), IoError> {
         self.file.sync_all().context("sync file", &self.path)?;
-        // The page cache is for the log.
+        // The page cache is reserved for the log.
         let forgotten = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         debug_assert!(forgotten.is_ok(), "{forgotten:?}");
         Ok(())
@@ -167,7 +167,7 @@ impl NewFile for RealFile {
 
 impl StoredFile for RealFile {
     fn bytes(&self) -> Result<u64, IoError> {
-        self.file.metadata().map(|metadata| metadata.len()).context("look at file", &self.path)
+        self.file.metadata().map(|metadata| metadata.len()).context("read the size of file", &self.path)
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
@@ -177,10 +177,10 @@ impl StoredFile for RealFile {
     }
 }
 
-/// Reserves blocks, so that a full disk is an error here and not a signal in the middle of a store.
+/// Reserves blocks, so that a full disk is an error here and not a signal during a store.
 fn reserve_blocks(file: &File, len: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
-        // Not every file system can; the zeros that follow reserve the blocks as well.
+        // Not every file system supports this; the zeros that follow reserve the blocks as well.
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
         other => other.map_err(io::Error::from),
     }

@@ -1,8 +1,8 @@
-//! A simulated disk that loses power: for tests of what survives.
+//! A simulated disk that loses power, to test what survives.
 //!
-//! Each file has a cached image (what the process sees) and a durable one (what is on the platter). [`SimDisk::crash`]
-//! keeps the durable image and, for each sector written since the last sync, the old or the new bytes by chance, in
-//! no order. Creations, renames and removals become durable by `sync_dir`, or by chance in their order. Calls can
+//! Each file has a cached image (what the process sees) and a durable one (what is on the medium). [`SimDisk::crash`]
+//! keeps the durable image and, for each sector written since the last sync, randomly the old or the new bytes, in no
+//! particular order. Creations, renames and removals become durable by `sync_dir`, or randomly but in order. Calls can
 //! be made to fail, and space to run out.
 
 use super::{LogFile, NewFile, Region, Storage, StoredFile};
@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The unit in which a torn write tears.
+/// The unit of torn writes.
 const SECTOR_BYTES: usize = 512;
 
 type Inode = Arc<Mutex<SimFile>>;
@@ -26,7 +26,7 @@ struct SimFile {
     dirty_sectors: BTreeSet<usize>,
 }
 
-/// A rename is a link and an unlink: each becomes durable with its own directory.
+/// A rename is a link and an unlink; each becomes durable with its own directory.
 enum DirOp {
     Link(PathBuf, Inode),
     Unlink(PathBuf),
@@ -56,17 +56,17 @@ struct State {
     durable_names: BTreeMap<PathBuf, Inode>,
     pending: Vec<DirOp>,
     capacity_bytes: Option<u64>,
-    /// Syncs left until one fails; `None`: none does.
+    /// Number of syncs until one fails; `None`: none fails.
     syncs_until_failure: Option<u32>,
-    /// That one alone fails.
+    /// Only that one fails.
     fails_once: bool,
     failing: bool,
-    /// Changes left until a copy of the disk is kept.
+    /// Number of changes until a copy of the disk is kept.
     changes_until_copy: Option<u32>,
     copy: Option<SimDisk>,
 }
 
-/// The disk. Clones share it.
+/// The simulated disk. Clones share it.
 #[derive(Clone, Default)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
@@ -80,13 +80,13 @@ impl SimDisk {
         self.0.lock().capacity_bytes = bytes;
     }
 
-    /// Lets `n` syncs succeed and fails each one after them, with EIO, until [`SimDisk::heal`].
+    /// Lets `n` syncs succeed and fails all later ones with EIO, until [`SimDisk::heal`].
     pub fn fail_syncs_after(&self, n: u32) {
         let mut state = self.0.lock();
         (state.syncs_until_failure, state.fails_once) = (Some(n), false);
     }
 
-    /// Lets `n` syncs succeed and fails the one after them, with EIO.
+    /// Lets `n` syncs succeed and fails the next one with EIO.
     pub fn fail_one_sync_after(&self, n: u32) {
         let mut state = self.0.lock();
         (state.syncs_until_failure, state.fails_once) = (Some(n), true);
@@ -103,14 +103,14 @@ impl SimDisk {
         self.0.lock().changes_until_copy = Some(n);
     }
 
-    /// The copy that was asked for, if there were as many changes: what a process that died there leaves behind.
+    /// The requested copy, if that many changes happened: the disk that a process leaves if it dies at that point.
     pub fn take_copy(&self) -> Option<Self> {
         let mut state = self.0.lock();
         state.changes_until_copy = None;
         state.copy.take()
     }
 
-    /// Flips one byte of a file, on the platter and in the cache, as rot does.
+    /// Flips one byte of a file, on the medium and in the cache, like bit rot.
     pub fn flip(&self, path: &Path, offset: usize) {
         let state = self.0.lock();
         let mut file = state.names.get(path).expect("the file to damage exists").lock();
@@ -120,7 +120,7 @@ impl SimDisk {
         }
     }
 
-    /// The disk after power came back: `random` decides the fate of everything that was not synced.
+    /// The disk after power returns: `random` decides the fate of everything that was not synced.
     /// The old disk (and every file open on it) is dead.
     pub fn crash(&self, random: &mut dyn FnMut() -> u64) -> Self {
         let mut old = self.0.lock();
@@ -133,7 +133,7 @@ impl SimDisk {
             let file = inode.lock();
             let mut image = file.durable.clone();
             image.resize(file.cached.len(), 0);
-            // All, none, or each sector by chance: the first two are the usual ends of a lucky crash.
+            // All, none, or each sector at random: the first two are the usual outcomes of a lucky crash.
             let fate = random() % 4;
             for sector in &file.dirty_sectors {
                 if fate == 0 || (fate > 1 && random().is_multiple_of(2)) {
@@ -255,7 +255,7 @@ impl Region for SimRegion {
             state.count_sync()
         };
         let mut file = self.inode.lock();
-        // As Linux does: a failed write-back leaves the pages clean, the platter old, and the cache as it was.
+        // Like Linux: a failed write-back marks the pages clean, and leaves the medium old and the cache as it was.
         let dirty = std::mem::take(&mut file.dirty_sectors);
         outcome?;
         let SimFile { cached, durable, .. } = &mut *file;
@@ -269,7 +269,7 @@ impl Region for SimRegion {
     fn release(&self, _upto: u64) {}
 }
 
-/// A file that is written from front to back, or read.
+/// A file that is written from front to back or read.
 struct SimStored {
     inode: Inode,
     disk: SimDisk,
