@@ -206,7 +206,7 @@ impl Shared {
             }
             Err(error) => {
                 self.tail.lock().health = Health::Poisoned;
-                tracing::error!(error = %chain(&error), "the log is poisoned and accepts no requests; check the disk and restart");
+                tracing::error!(error = %chain(&error), "the log is poisoned and accepts no requests until the daemon restarts; check the disk");
                 self.publish_durable(Lsn::NONE, Health::Poisoned);
             }
         }

@@ -1,4 +1,4 @@
-//! The log against an oracle, on a disk that loses power.
+//! Tests the log against an oracle, on a disk that loses power.
 
 mod archiving;
 mod rescue;
@@ -31,17 +31,17 @@ fn config() -> Config {
     }
 }
 
-/// A log without threads, and what must be true of it.
+/// A log without threads, and the state that it must match.
 struct Model {
     disk: SimDisk,
     shared: Arc<Shared>,
     reader: Reader,
     report: RecoveryReport,
-    /// Every frame ever appended.
+    /// All frames ever appended.
     sent: BTreeMap<Lsn, Vec<u8>>,
-    /// Frames that a crash may have taken back.
+    /// Frames that a crash may have undone.
     forgiven: BTreeMap<Lsn, Vec<u8>>,
-    /// What the "catalog" holds, which survives everything.
+    /// The contents of the "catalog", which survives everything.
     consumed: Lsn,
     durable: Lsn,
     read_to: Lsn,
@@ -77,7 +77,7 @@ impl Model {
         match self.shared.append(&frame) {
             Ok(lsn) => {
                 let highest = self.sent.keys().chain(self.forgiven.keys()).max().copied();
-                assert!(highest.is_none_or(|highest| lsn > highest), "{lsn} was given before");
+                assert!(highest.is_none_or(|highest| lsn > highest), "{lsn} was assigned before");
                 self.sent.insert(lsn, payload);
             }
             Err(AppendError::Full(_)) => self.shared.prepare_once(),
@@ -105,7 +105,7 @@ impl Model {
                 Polled::Idle => return,
                 Polled::Damage(damage) => check_torn(&self.sent, &damage),
                 Polled::Frame(lsn) => {
-                    assert!(lsn > self.read_to, "frames come in order, each once");
+                    assert!(lsn > self.read_to, "frames are read in order, each once");
                     assert!(lsn <= self.durable, "W1: readers see durable frames only");
                     let skipped = self.sent.range(self.read_to.next()..lsn).next();
                     assert_eq!(skipped, None, "a frame was skipped");
@@ -126,7 +126,7 @@ impl Model {
 
     fn reopen(&mut self, disk: SimDisk, lost_power: bool) {
         if lost_power {
-            // What was not durable may be gone, or not; what was durable may not.
+            // Un-synced frames may be lost; durable frames may not.
             let lost: Vec<Lsn> = self.sent.range(self.durable.next()..).map(|(lsn, _)| *lsn).collect();
             for lsn in lost {
                 self.forgiven.extend(self.sent.remove_entry(&lsn));
@@ -139,7 +139,7 @@ impl Model {
         self.durable = self.shared.durable.borrow().lsn;
         assert!(
             highest.is_none_or(|highest| self.durable > highest),
-            "numbers go on above all that were given"
+            "LSNs continue above all that were assigned"
         );
         self.read_to = self.consumed;
         self.check_recovered();
@@ -160,7 +160,7 @@ impl Model {
                         None,
                         "an acknowledged frame is gone"
                     );
-                    // A frame that power loss might have taken and did not counts from now on.
+                    // A frame that could have been lost and was not counts from now on.
                     self.sent.extend(self.forgiven.remove_entry(&lsn));
                     let frame = reader.frame().unwrap();
                     assert_eq!(frame.payload.as_ref(), &self.sent[&lsn][..], "recovered as sent");
@@ -172,7 +172,7 @@ impl Model {
         self.check_past();
     }
 
-    /// What was consumed can be read again, in order, each frame once, from the log or the archive.
+    /// Consumed frames can be reread, in order, each once, from the log or the archive.
     fn check_past(&mut self) {
         let all = LsnRange { first: Lsn(1), last: self.consumed };
         let mut past = Past::new(Arc::clone(&self.shared)).read(all);
@@ -188,13 +188,13 @@ impl Model {
         assert_eq!(left, None, "a consumed frame is gone");
         let missing = self.shared.missing(all).unwrap();
         let within = |range: &LsnRange| self.sent.range(range.first..=range.last).next().is_some();
-        assert!(!missing.iter().any(within), "what is there is not called missing: {missing:?}");
+        assert!(!missing.iter().any(within), "existing frames are not reported missing: {missing:?}");
     }
 }
 
-/// Lost frames are none that was acknowledged as durable, and are not taken for damage to the medium.
+/// No lost frame was acknowledged as durable, and none is reported as damage to the medium.
 fn check_torn(sent: &BTreeMap<Lsn, Vec<u8>>, damage: &Damage) {
-    assert!(damage.corrupt.is_none(), "a torn tail passes for corruption: {damage:?}");
+    assert!(damage.corrupt.is_none(), "a torn tail is reported as corruption: {damage:?}");
     let lost = sent.range(damage.lost.first..=damage.lost.last).next();
     assert_eq!(lost, None, "an acknowledged frame is reported lost");
 }
@@ -269,7 +269,7 @@ fn run(seed: u64, ops: &[Op]) {
             Op::Kill => {
                 let disk = model.disk.clone();
                 disk.heal();
-                // A failed sync in the killed process leaves the cache, so nothing is forgiven.
+                // A failed sync in the killed process leaves the cache intact, so no loss is allowed.
                 model.reopen(disk, false);
             }
             Op::CleanStop => {
@@ -281,7 +281,7 @@ fn run(seed: u64, ops: &[Op]) {
             }
         }
     }
-    // A recovered directory recovers to the same.
+    // Recovering a recovered directory gives the same result.
     let disk = model.disk.clone();
     disk.heal();
     model.reopen(disk.clone(), false);
@@ -297,7 +297,7 @@ proptest! {
     }
 }
 
-/// A log of sealed segments, each frame durable: the ground for damage.
+/// A log of sealed segments with durable frames, to be damaged by tests.
 fn durable_log(frames: usize) -> Model {
     let mut model = Model::new(1);
     for _ in 0..frames {
@@ -338,9 +338,9 @@ fn a_flipped_byte_loses_its_frame_alone_and_is_called_corruption() {
     assert_eq!(damage.lost.count(), 1);
     assert_eq!(damage.corrupt, Some(damage.lost));
     let rest: Vec<Lsn> = sent.into_iter().filter(|lsn| *lsn != damage.lost.first).collect();
-    assert_eq!(frames, rest, "no good frame is dropped behind a bad one");
+    assert_eq!(frames, rest, "no valid frame is dropped after an invalid one");
     let aside = model.disk.list(Path::new("/wal/quarantine")).unwrap();
-    assert_eq!(aside.len(), 1, "W8: the bytes are put aside");
+    assert_eq!(aside.len(), 1, "W8: the bytes are quarantined");
 }
 
 #[test]
@@ -566,6 +566,6 @@ fn what_was_appended_while_the_log_closed_is_durable_and_nobody_waits_for_ever()
             })
         };
         assert_eq!(wait(last), Ok(()));
-        assert_eq!(wait(last.next()), Err(SyncError::Late), "nobody will ever sync it");
+        assert_eq!(wait(last.next()), Err(SyncError::Late), "it will never be synced");
     }
 }

@@ -353,7 +353,7 @@ impl Shared {
             if !self.drop_oldest(config, Reason::DiskFull) {
                 let full = std::io::ErrorKind::StorageFull.into();
                 return Err(
-                    IoError::new("leave wal.disk_reserve free while writing to", &config.dir, full).into()
+                    IoError::new("keep wal.disk_reserve free while writing to", &config.dir, full).into()
                 );
             }
         }

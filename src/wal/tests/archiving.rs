@@ -1,10 +1,10 @@
-//! What was consumed, in the archive.
+//! Consumed segments in the archive.
 
 use super::*;
 use crate::wal::archive::ArchiveError;
 use crate::wal::archive::file::ArchivedSegment;
 
-/// A log of which everything but the last segment is consumed and archived.
+/// A log whose segments are all consumed and archived, except the last.
 fn archived_log(frames: usize) -> Model {
     let mut model = durable_log(frames);
     model.read(usize::MAX);
@@ -38,7 +38,7 @@ fn consumed_segments_are_archived_before_they_are_used_again() {
     assert_eq!(model.shared.metrics.segments_reused.get() > 0, model.shared.archive.status().waiting == 0);
     let sent: Vec<Lsn> = model.sent.keys().copied().collect();
     assert_eq!(past(&model).0, sent);
-    // Also those that are found by their number.
+    // This includes frames looked up by LSN.
     for lsn in sent.iter().step_by(7) {
         let (_, ts, payload) = Past::new(Arc::clone(&model.shared)).find(*lsn).unwrap().unwrap();
         assert_eq!((ts, &payload), (7, &model.sent[lsn]));
@@ -93,7 +93,7 @@ fn a_failed_sync_of_an_archived_segment_is_tried_again() {
     model.read(usize::MAX);
     model.disk.fail_syncs_after(0);
     model.reader.trim(model.read_to);
-    assert!(model.shared.archive_once(), "it is to be tried again");
+    assert!(model.shared.archive_once(), "it must be retried");
     assert_eq!(archived(&model), Vec::<String>::new());
     assert!(model.shared.archive.status().waiting > 0);
     assert_eq!(model.shared.metrics.archive_errors.get(), 1);
@@ -131,7 +131,7 @@ fn the_oldest_goes_when_the_archive_is_over_its_size_or_too_old() {
     assert_eq!(status.dropped.over_bytes_max, (files.len() - kept.len()) as u64);
     let range = LsnRange { first: *model.sent.keys().next().unwrap(), last: model.consumed };
     let missing = shared.missing(range).unwrap();
-    // Consumed segments that were not used again stand in the log still.
+    // Consumed segments that were not reused are still in the log.
     assert!(missing.iter().all(|range| range.last <= status.dropped.last_lsn), "{missing:?}");
     assert!(missing.iter().any(|missing| missing.first == range.first), "{missing:?}");
 
@@ -149,7 +149,7 @@ fn the_oldest_goes_when_the_archive_is_over_its_size_or_too_old() {
 fn a_full_disk_takes_from_the_archive_and_never_from_accepting() {
     let mut model = archived_log(60);
     let files = archived(&model).len();
-    // Not even the archive that is there fits any more.
+    // Not even the existing archive fits.
     model.disk.set_capacity(Some(0));
     for _ in 0..40 {
         let before = model.sent.len();
@@ -171,7 +171,7 @@ fn a_full_disk_takes_from_the_archive_and_never_from_accepting() {
 #[test]
 fn a_log_that_needs_its_room_back_does_not_wait_for_the_archive() {
     let mut model = Model::new(1);
-    // Nobody archives. All segments are consumed.
+    // No thread archives. All segments are consumed.
     for _ in 0..1500 {
         let before = model.sent.len();
         while model.sent.len() == before {
@@ -207,7 +207,7 @@ fn damage_in_an_archived_segment_is_an_error_and_not_a_wrong_frame() {
     let bytes = usize::try_from(model.disk.open(&path).unwrap().bytes().unwrap()).unwrap();
     model.disk.flip(&path, bytes - 30);
     assert!(matches!(past(&model).1, Some(ArchiveError::Index { .. })));
-    // It stays where it is, for whoever looks after it.
+    // It stays in place for the operator.
     let disk = model.disk.clone();
     let consumed = model.consumed;
     (model.shared, model.reader, model.report) = open(&disk, consumed, Lsn::NONE);
@@ -218,7 +218,7 @@ fn damage_in_an_archived_segment_is_an_error_and_not_a_wrong_frame() {
 #[test]
 fn what_a_failed_sync_left_behind_is_not_archived_twice() {
     let mut model = durable_log(30);
-    // The next frames stand where their sync failed, and in the segment that took over.
+    // The next frames are in the segment whose sync failed, and in the one that replaced it.
     for _ in 0..4 {
         model.append(300);
     }

@@ -1,4 +1,4 @@
-//! Frames that a failed sync left behind: whoever dies when, they are read again.
+//! Frames left by a failed sync are reread, whenever the process or the power fails.
 
 use super::*;
 
@@ -21,8 +21,8 @@ fn one_failed_sync_is_made_good_in_a_new_segment() {
     model.reopen(disk, true);
 }
 
-/// A process that dies at any moment of a rescue leaves everything behind; so does power that goes then, but for what
-/// was not durable. `trimmed`: whether the segments before are gone; `after`: how many frames are appended after it.
+/// A process that dies at any moment of a rescue loses no frame; power loss at that moment loses only frames that were
+/// not durable. `trimmed`: whether the earlier segments are trimmed; `after`: how many frames are appended afterwards.
 fn check_deaths_in_a_rescue(trimmed: bool, after: usize) {
     for moment in 0.. {
         let mut model = durable_log(5);
@@ -49,7 +49,7 @@ fn check_deaths_in_a_rescue(trimmed: bool, after: usize) {
             append(&mut model, 1500);
         }
         let Some(copy) = model.disk.take_copy() else {
-            assert!(moment > 10, "a rescue is many changes");
+            assert!(moment > 10, "a rescue consists of many changes");
             return;
         };
         model.forgiven = model.sent.split_off(&last.next());
@@ -98,7 +98,7 @@ fn a_segment_that_cannot_be_used_again_takes_no_room() {
 fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
     let model = durable_log(5);
     {
-        // As the rescue does first.
+        // This is the first step of a rescue.
         let mut tail = model.shared.tail.lock();
         tail.paused = true;
         tail.active = None;
@@ -110,7 +110,7 @@ fn a_segment_prepared_during_a_rescue_is_not_taken_into_use() {
     assert!(!tail.prepared.is_empty());
 }
 
-/// Segments that were prepared before have lower ids than the one that a rescue writes, and come behind it.
+/// Segments that were prepared earlier have lower ids than the one that a rescue writes, and come after it.
 #[test]
 fn what_follows_a_rescue_in_segments_prepared_before_is_read_after_it() {
     let mut model = durable_log(5);
@@ -132,7 +132,7 @@ fn what_follows_a_rescue_in_segments_prepared_before_is_read_after_it() {
     assert!(Some(model.read_to) == last && model.read_to > rescued, "this process reads all of it");
     let disk = model.disk.clone();
     model.reopen(disk, false);
-    // As the start after a checkpoint in the middle does, and as who reads what was consumed.
+    // Like a start after a checkpoint in the middle, and like a reader of consumed frames.
     model.read(model.sent.len() - 8);
     model.checkpoint();
     let disk = model.disk.clone();
