@@ -141,7 +141,7 @@ pub struct Batch<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    #[error("batch format {0} is not supported: this version reads up to {VERSION}")]
+    #[error("batch format {0} is newer than {VERSION}, the newest that this version supports")]
     Newer(u8),
     #[error("the batch header is corrupted")]
     Damaged,

@@ -43,7 +43,7 @@ pub struct SegmentHeader {
 pub enum HeaderError {
     #[error("not a log segment: the magic bytes are missing")]
     NotASegment,
-    #[error("segment format {0} is not supported: this version reads up to {VERSION}")]
+    #[error("segment format {0} is newer than {VERSION}, the newest that this version supports")]
     Newer(u16),
     #[error("the segment header is corrupted: its checksum does not match")]
     Damaged,

@@ -197,7 +197,7 @@ impl Shared {
 
     fn sync_failed(&self, error: &IoError) {
         self.metrics.sync_errors.inc();
-        tracing::error!(error = %chain(error), "a sync of the log failed; rewriting the un-synced frames into a new segment");
+        tracing::error!(error = %chain(error), "a sync failed; rewriting the un-synced frames of the log into a new segment");
         match self.rescue() {
             Ok(durable) => {
                 tracing::error!(%durable, "the un-synced frames were rewritten into a new segment and are durable; check the disk");

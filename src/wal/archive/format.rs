@@ -52,7 +52,7 @@ pub struct Block {
 pub enum IndexError {
     #[error("not an archived segment, or truncated: the magic bytes at the end are missing")]
     NotAnArchive,
-    #[error("archive format {0} is not supported: this version reads up to {VERSION}")]
+    #[error("archive format {0} is newer than {VERSION}, the newest that this version supports")]
     Newer(u16),
     #[error("the index of the archived segment is corrupted: its checksum does not match")]
     Damaged,
