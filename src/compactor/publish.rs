@@ -208,7 +208,7 @@ impl Publisher {
                 tracing::error!(error = %chain(&error), "a file's retention expired, but the catalog could not be updated");
             }
             Err(error) => {
-                tracing::error!(%error, "a file's retention expired, but the catalog could not be updated")
+                tracing::error!(%error, "a file's retention expired, but the catalog could not be updated");
             }
         }
     }

@@ -19,7 +19,7 @@ pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError}
 use crate::contracts;
 use crate::contracts::route::Served;
 
-/// All routes of both listeners, for tests that compare them with the OpenAPI document.
+/// All routes of both listeners, for tests that compare them with the `OpenAPI` document.
 pub fn routes() -> Vec<Served> {
     [admin::served(), contracts::routes()].concat()
 }
