@@ -226,9 +226,9 @@ fn bytes_count_as_they_come_over_the_wire() {
     let refused = eventually("the limit", || Some(chunked()).filter(|response| response.status == 429));
     assert_over(&refused);
     // Compressed it is small.
-    let gzip = crate::wire::gzip(format!("{{\"pad\":\"{}\"}}", "x".repeat(600_000)).as_bytes());
+    let gzip = crate::wire::gzip(format!("{{\"pad\":\"{}\"}}", "x".repeat(6_000_000)).as_bytes());
     let small = || daemon.post_with("name=ev", &[("content-encoding", "gzip")], &gzip);
-    // Decompressed, the first would leave room for the second after a minute only.
+    // Decompressed, the first would leave room for the second after ten minutes only.
     for _ in 0..2 {
         eventually("room", || (small().status == 202).then_some(()));
     }

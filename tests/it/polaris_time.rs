@@ -125,7 +125,8 @@ fn events_for_several_tables_are_judged_and_stored_by_one_time_of_receipt() {
             let made = call(&daemon, "POST", "/v1/projects/p/jobs", &spec);
             assert_eq!(made.status, 201, "{}", made.text());
         }
-        let changed = admin(&daemon, "PATCH", timeless, &json!({"settings": {"time": null}}));
+        let evolving = json!({"policy": "evolve", "settings": {"time": null}});
+        let changed = admin(&daemon, "PATCH", timeless, &evolving);
         assert_eq!(changed.status, 200, "{}", changed.text());
         // They become too late one after another: by another time of receipt, another number of them is late.
         let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
