@@ -5,6 +5,7 @@
 
 mod graph;
 mod graph_tests;
+mod links;
 mod matches;
 mod parse;
 mod rules;
