@@ -88,8 +88,8 @@ fn resolve(page: &str, target: &str) -> Option<String> {
     for component in Path::new(target).components() {
         match component {
             Component::Normal(name) => path.push(name),
-            Component::CurDir => {},
-            Component::ParentDir if path.pop() => {},
+            Component::CurDir => {}
+            Component::ParentDir if path.pop() => {}
             _ => return None,
         }
     }
@@ -103,7 +103,8 @@ fn broken(pages: &Pages) -> Vec<String> {
         for (number, link) in links(page) {
             let (target, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let path = resolve(name, target);
-            let Some(path) = path.filter(|path| pages.contains_key(path) || root().join(path).exists()) else {
+            let Some(path) = path.filter(|path| pages.contains_key(path) || root().join(path).exists())
+            else {
                 wrong.push(format!("{name}:{number}: {link}: file not found"));
                 continue;
             };
@@ -119,12 +120,13 @@ fn broken(pages: &Pages) -> Vec<String> {
 /// The pages below `docs/` that the index does not link.
 fn unlisted(pages: &Pages) -> Vec<String> {
     let index = pages.get(INDEX).map(|page| links(page)).unwrap_or_default();
-    let linked: BTreeSet<String> = index
-        .iter()
-        .filter_map(|(_, link)| resolve(INDEX, link.split('#').next().unwrap_or(link)))
-        .collect();
+    let linked: BTreeSet<String> =
+        index.iter().filter_map(|(_, link)| resolve(INDEX, link.split('#').next().unwrap_or(link))).collect();
     let below = pages.keys().filter(|name| name.starts_with("docs/") && *name != INDEX);
-    below.filter(|name| !linked.contains(*name)).map(|name| format!("{name}: not linked from {INDEX}")).collect()
+    below
+        .filter(|name| !linked.contains(*name))
+        .map(|name| format!("{name}: not linked from {INDEX}"))
+        .collect()
 }
 
 #[test]
