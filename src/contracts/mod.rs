@@ -46,7 +46,7 @@ pub struct RequestHead<'a> {
     /// The part after the `?`, as received.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
-    /// For contracts that [name their requests](Tag::names_requests).
+    /// For contracts that [name their requests](Entry::names_requests).
     pub named: Named,
 }
 
