@@ -373,7 +373,7 @@ fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
         daemon.get("/admin/v1/staged").json()["staged"].as_array()?.is_empty().then_some(())
     });
     // It is said after it is counted.
-    eventually("the word of it", || daemon.log().contains("given up").then_some(()));
+    eventually("the word of it", || daemon.log().contains("its rows are discarded").then_some(()));
     assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
 }
 
