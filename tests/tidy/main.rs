@@ -68,3 +68,13 @@ fn every_metric_and_setting_is_documented() {
     }
     assert!(missing.is_empty(), "docs/operations.md says nothing of {missing:?}");
 }
+
+/// `docs/ARCHITECTURE.md` has one row for each room, in their order.
+#[test]
+fn the_architecture_lists_every_room() {
+    let document = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let section =
+        document.split("\n## The code, room by room\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<Vec<_>>(), rules::ORDER);
+}
