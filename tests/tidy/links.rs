@@ -141,7 +141,7 @@ fn the_index_links_every_page() {
 
 #[test]
 fn a_broken_link_is_found() {
-    const PAGE: &str = r##"# A `b`: c
+    const PAGE: &str = r#"# A `b`: c
 ## Twice
 ## Twice
 ```
@@ -149,7 +149,7 @@ fn a_broken_link_is_found() {
 ```
 `[span](gone.md)` [valid](#a-b-c) [valid](#twice-1) [valid](https://example.com/gone) [valid](../Cargo.toml)
 [file](gone.md) [heading](#gone) [outside](../../x.md) <img src="gone.svg">
-"##;
+"#;
     let pages = [("docs/a.md", PAGE), (INDEX, "[nothing](b.md#gone)"), ("docs/b.md", "")];
     let pages: Pages = pages.into_iter().map(|(name, page)| (name.to_owned(), page.to_owned())).collect();
     let expected = [
