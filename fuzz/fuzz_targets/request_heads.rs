@@ -13,7 +13,7 @@ use forebay::mapping::Evaluator;
 use forebay::offsets::Offsets;
 use forebay::progress::Progress;
 use forebay::read::preview::Preview;
-use forebay::read::{Cache, Records};
+use forebay::read::Records;
 use forebay::storage::sim::SimDisk;
 use forebay::wal::{self, Floor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -42,13 +42,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let vocabulary = contracts::vocabulary();
     let auth = Auth::open(config.auth("fuzz".into()), vocabulary, Arc::clone(&catalog), clock::system()).unwrap();
     let progress = Arc::new(Progress::default());
-    let staged_dir = dir.join("staged");
-    let preview = Preview {
-        wal: wal.clone(),
-        catalog: Arc::clone(&catalog),
-        sink: sink.clone(),
-        staged_dir: staged_dir.clone(),
-    };
+    let preview = Preview { wal, catalog: Arc::clone(&catalog), sink, staged_dir: dir.join("staged") };
     let offsets = Arc::new(Offsets::new(&[]));
     let control = Control::new(Parts {
         auth: Arc::new(auth),
@@ -58,8 +52,8 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
         secure: false,
         newest: preview.clone().recent_records(),
         requests: preview.clone().recent_requests(),
-        errors: preview.recent_errors(&progress),
-        records: Records { offsets, wal, catalog: Arc::clone(&catalog), sink, staged_dir, cache: Cache::default() },
+        errors: preview.clone().recent_errors(&progress),
+        records: Records::new(offsets, preview),
         evaluator: Arc::new(Evaluator::new(config.mapping.settings())),
         progress,
         catalog,

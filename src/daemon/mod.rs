@@ -26,8 +26,8 @@ use crate::mapping::Evaluator;
 use crate::metrics;
 use crate::offsets::Offsets;
 use crate::progress::Progress;
+use crate::read::Records;
 use crate::read::preview::Preview;
-use crate::read::{self, Records};
 use crate::storage::{Storage, real::RealStorage};
 use crate::wal::{self, Health, OpenError};
 use arc_swap::ArcSwap;
@@ -233,19 +233,18 @@ fn open_control(
     progress: &Arc<Progress>,
     evaluator: Arc<Evaluator>,
 ) -> Arc<Control> {
-    let Preview { wal, catalog, sink, staged_dir } = preview.clone();
     Arc::new(Control::new(control::Parts {
-        catalog: Arc::clone(&catalog),
+        catalog: Arc::clone(&preview.catalog),
         auth: Arc::clone(auth),
         progress: Arc::clone(progress),
         clock: clock::system(),
-        instance: instance(&wal),
+        instance: instance(&preview.wal),
         public_url: public_url(config),
         secure: config.certificate().is_some(),
         errors: preview.clone().recent_errors(progress),
         newest: preview.clone().recent_records(),
         requests: preview.clone().recent_requests(),
-        records: Records { offsets, wal, catalog, sink, staged_dir, cache: read::Cache::default() },
+        records: Records::new(offsets, preview.clone()),
         evaluator,
     }))
 }

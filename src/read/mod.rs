@@ -8,5 +8,5 @@ mod source;
 mod subscriber;
 mod value;
 
-pub use records::{Cache, Range, ReadError, Record, Records};
+pub use records::{Range, ReadError, Record, Records};
 pub use subscriber::{PositionError, Positions, ReadPosition, Subscriber};

@@ -4,6 +4,7 @@
 //! an offset that is assigned again later.
 
 use super::file::{self, NumberedFile, Wanted};
+use super::preview::Preview;
 use super::source::Source;
 use super::value;
 use crate::batch::Batch;
@@ -34,12 +35,13 @@ const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads records by their offsets.
 pub struct Records {
+    /// The numbering that gives the offsets.
     pub offsets: Arc<Offsets>,
-    pub wal: wal::Handle,
-    pub catalog: Arc<Catalog>,
-    pub sink: Sink,
-    pub staged_dir: PathBuf,
-    pub cache: Cache,
+    wal: wal::Handle,
+    catalog: Arc<Catalog>,
+    sink: Sink,
+    staged_dir: PathBuf,
+    cache: Cache,
 }
 
 /// What to read of a partition.
@@ -78,6 +80,12 @@ impl ReadError {
 }
 
 impl Records {
+    /// Reads what `places` reads: the log, the files of the catalog, the destination.
+    pub fn new(offsets: Arc<Offsets>, places: Preview) -> Self {
+        let Preview { wal, catalog, sink, staged_dir } = places;
+        Self { offsets, wal, catalog, sink, staged_dir, cache: Cache::default() }
+    }
+
     /// For each partition, the offset after its last record. All records before it survive power loss.
     pub async fn end_offsets(&self, stream: &Stream) -> Result<Vec<u64>, ReadError> {
         Ok(self.settled(stream).await?.1)

@@ -150,7 +150,7 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
     check("e", &strict(columns("a int99")), 400, "not a valid column type");
     check("e", &strict(columns("a int8; a int8")), 400, "duplicate column name 'a'");
     check("e", &strict(columns("_lsn int8")), 400, "system column");
-    check("e", &strict(columns("a decimal(99, 2)")), 400, "1 to 76 digits");
+    check("e", &strict(columns("a decimal(99, 2)")), 400, "a precision of 1 to 76");
     check("e", &strict(json!([{"name": "a"}])), 400, "missing field `type`");
     check("e", &strict(json!([{"name": "a", "type": "int8", "x": 1}])), 400, "unknown field");
     check("e", &strict(json!([{"name": "a", "type": "int8", "default": "x"}])), 400, "is not a valid int8");

@@ -103,7 +103,7 @@ fn static_tokens_are_made_shown_changed_refreshed_and_deleted() {
     assert_eq!((world.send(&value, "ev"), world.send(&new, "ev")), (403, 202));
     assert_eq!(world.good("DELETE", "/v0/tokens/renamed", ""), json!({"ok": true}));
     assert_eq!(world.send(&new, "ev"), 403);
-    world.refused(world.admin(), "DELETE", "/v0/tokens/renamed", "", 404, "there is no token");
+    world.refused(world.admin(), "DELETE", "/v0/tokens/renamed", "", 404, "no token has the id");
 }
 
 #[test]

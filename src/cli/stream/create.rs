@@ -41,7 +41,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
     /// Contract that gives its streams IDs of their own: amperity. The ID is printed.
-    #[arg(long, value_name = "DIALECT")]
+    #[arg(long, value_name = "CONTRACT")]
     dialect: Option<String>,
     /// Project (tenant) that the stream belongs to.
     #[arg(long, value_name = "PROJECT")]

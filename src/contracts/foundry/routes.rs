@@ -50,6 +50,7 @@ impl Serve {
 
 /// A valid credential. Further rights depend on the call.
 const TOKEN: Access = Access::Token(Need::Any);
+const CREATE: Access = Access::Token(Need::Create);
 
 const RECORD: Serve = publish(Some(Form::Record), false);
 const RECORDS: Serve = publish(Some(Form::Records), false);
@@ -76,18 +77,18 @@ const RECORDS_V2: Serve = call(read::records_v2).denied(GET_RECORDS_DENIED);
 pub(super) static ROUTES: &[Route<Serve>] = &[
     Route::post(
         "/api/v2/streams/datasets/create",
-        TOKEN,
+        CREATE,
         call(datasets::create).denied("CreateStreamingDatasetPermissionDenied"),
     ),
     Route::post(
         "/api/v2/streams/datasets/{dataset}/streams",
-        TOKEN,
+        CREATE,
         call(datasets::create_stream).denied("CreateStreamPermissionDenied"),
     ),
     Route::get("/api/v2/streams/datasets/{dataset}/streams/{branch}", TOKEN, call(datasets::get)),
     Route::post(
         "/api/v2/streams/datasets/{dataset}/streams/{branch}/reset",
-        TOKEN,
+        CREATE,
         call(datasets::reset).denied("ResetStreamPermissionDenied"),
     ),
     Route::post(

@@ -95,6 +95,8 @@ enum Serve {
 
 /// A valid credential; the rights that a call needs depend on the request.
 const TOKEN: Access = Access::Token(Need::Any);
+const CREATE: Access = Access::Token(Need::Create);
+const METRICS: Access = Access::Token(Need::Metrics);
 
 use Generation::{Middle, Project as New};
 use Serve::{All, Project};
@@ -104,34 +106,34 @@ static ROUTES: &[Route<Serve>] = &[
     Route::post("/v1/projects/{project}/events/{connection}", Access::Ingest, Serve::Connection),
     Route::post("/auth/realms/{org}/protocol/openid-connect/token", Access::Public, Serve::Token),
     Route::get("/v1/projects/{project}/connections", TOKEN, Project(|call, _| connections::list(call))),
-    Route::post("/v1/projects/{project}/connections", TOKEN, Project(|call, _| connections::create(call))),
+    Route::post("/v1/projects/{project}/connections", CREATE, Project(|call, _| connections::create(call))),
     Route::get("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::get)),
-    Route::patch("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::update)),
-    Route::delete("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::delete)),
+    Route::patch("/v1/projects/{project}/connections/{connection}", CREATE, Project(connections::update)),
+    Route::delete("/v1/projects/{project}/connections/{connection}", CREATE, Project(connections::delete)),
     Route::post("/v1/projects/{project}/connections/{connection}/test", TOKEN, Project(connections::test)),
     Route::get("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::list(call, New))),
-    Route::post("/v1/projects/{project}/tables", TOKEN, Project(|call, _| tables::create(call, New))),
+    Route::post("/v1/projects/{project}/tables", CREATE, Project(|call, _| tables::create(call, New))),
     Route::get("/v1/projects/{project}/tables/{table}", TOKEN, Project(tables::get)),
     Route::put(
         "/v1/projects/{project}/tables/{table}",
-        TOKEN,
+        CREATE,
         Project(|call, id| tables::update(call, id, New)),
     ),
     Route::get("/v2/tables", TOKEN, All(|call, _| tables::list(call, Middle))),
-    Route::post("/v2/tables", TOKEN, All(|call, _| tables::create(call, Middle))),
+    Route::post("/v2/tables", CREATE, All(|call, _| tables::create(call, Middle))),
     Route::get("/v2/tables/{table}", TOKEN, All(tables::get)),
-    Route::put("/v2/tables/{table}", TOKEN, All(|call, id| tables::update(call, id, Middle))),
+    Route::put("/v2/tables/{table}", CREATE, All(|call, id| tables::update(call, id, Middle))),
     Route::get("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs_shown::list(call))),
-    Route::post("/v1/projects/{project}/jobs", TOKEN, Project(|call, _| jobs::create(call))),
+    Route::post("/v1/projects/{project}/jobs", CREATE, Project(|call, _| jobs::create(call))),
     Route::get("/v1/projects/{project}/jobs/{job}", TOKEN, Project(jobs_shown::get)),
-    Route::put("/v1/projects/{project}/jobs/{job}", TOKEN, Project(jobs_shown::update)),
+    Route::put("/v1/projects/{project}/jobs/{job}", CREATE, Project(jobs_shown::update)),
     Route::get("/v1/projects/{project}/jobs/{job}/metrics", TOKEN, Project(jobs_shown::metrics)),
     Route::get("/v1/projects/{project}/jobs/{job}/logs", TOKEN, Project(jobs_shown::logs)),
     Route::get("/v1/projects/{project}/jobs/{job}/status", TOKEN, Project(jobs_shown::status)),
-    Route::post("/v1/projects/{project}/jobs/{job}/status", TOKEN, Project(jobs_shown::update_status)),
+    Route::post("/v1/projects/{project}/jobs/{job}/status", CREATE, Project(jobs_shown::update_status)),
     Route::get("/v1/projects/{project}/jobs/{job}/progress", TOKEN, Project(jobs_shown::progress)),
-    Route::post("/v1/projects/{project}/jobs/{job}/reset", TOKEN, Project(jobs::reset)),
-    Route::get("/v1/metrics/export", TOKEN, All(|call, _| export::export(call))),
+    Route::post("/v1/projects/{project}/jobs/{job}/reset", CREATE, Project(jobs::reset)),
+    Route::get("/v1/metrics/export", METRICS, All(|call, _| export::export(call))),
 ];
 
 /// The path prefixes of this contract.

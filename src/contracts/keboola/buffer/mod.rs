@@ -68,8 +68,8 @@ enum Serve {
 use Serve::{All, Export, Fixed, One};
 
 const PUBLIC: Access = Access::Public;
-/// A valid credential, if the request has one. A missing credential is reported only after the errors of the body.
-const TOKEN: Access = Access::Token(Need::Any);
+/// A credential that may create. The contract reports a missing header only after the errors of the body, see `parse`.
+const TOKEN: Access = Access::Token(Need::Create);
 /// The routes of this contract as an `OpenAPI` document.
 const OPENAPI: &str = include_str!("openapi.json");
 /// The id of a task has several segments.
