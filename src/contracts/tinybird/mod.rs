@@ -109,7 +109,8 @@ impl Tinybird {
 
 /// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
-    route::is_known(ROUTES, path)
+    // Nearly all requests are for this one: it is not looked for among the others.
+    events::is_path(path) || route::is_known(ROUTES, path)
 }
 
 impl Contract for Tinybird {
