@@ -122,6 +122,10 @@ impl<T> Route<T> {
     fn matches<'a>(&self, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
         let template = self.template.strip_suffix('/').unwrap_or(self.template);
         let path = path.strip_suffix('/').unwrap_or(path);
+        if self.head == self.template.len() {
+            // Without parameters there is nothing to divide.
+            return (path == template).then(Vec::new);
+        }
         let head = template.get(..self.head);
         let tail = template.len().checked_sub(self.tail).and_then(|at| template.get(at..));
         if head.is_some_and(|head| !path.starts_with(head)) || tail.is_some_and(|tail| !path.ends_with(tail))
