@@ -171,14 +171,14 @@ fn conditions_templates_tables_and_names() {
     bad(&add(&twice), "Column name \"id\" is not unique.");
     for table in ["", "t", "in.t", "in.c-b.t.u", "in.c-b.../../x", "sys.c-b.t"] {
         let message =
-            format!("Invalid mapping: \"{table}\" is no table ID, it should be like \"in.c-bucket.table\".");
+            format!("Invalid mapping: \"{table}\" is not a table ID such as \"in.c-bucket.table\".");
         bad(&add(&plain("e", table)), &message);
     }
-    let message = "Export ID cannot be made of a name without letters and digits.";
+    let message = "Export ID cannot be derived from a name without letters and digits.";
     bad(&add(&plain("!?", "in.c-b.t")), message);
     bad(
         &post(&daemon, &json!({"name": "日本"})),
-        "Receiver ID cannot be made of a name without letters and digits.",
+        "Receiver ID cannot be derived from a name without letters and digits.",
     );
     assert_eq!(get(&daemon, "/v1/receivers/r/exports"), json!({"exports": []}));
 }

@@ -1,4 +1,4 @@
-//! Values as the vendor's services write them, which are Go programs: durations, sizes, quoted text.
+//! Durations, sizes and quoted text in the formats of Go, which the vendor's services are written in.
 
 use std::fmt::{self, Write};
 
@@ -19,7 +19,7 @@ impl Span {
         self.0.div_ceil(SECOND)
     }
 
-    /// A sequence of numbers with units: `2h30m`, `1.5h`, `300ms`. `None` if it is none, or negative, or too long.
+    /// Parses numbers with units: `2h30m`, `1.5h`, `300ms`. `None` if the text is invalid, negative or too long a time.
     pub fn parse(text: &str) -> Option<Self> {
         let mut rest = text.strip_prefix('+').unwrap_or(text);
         if rest == "0" {
@@ -96,14 +96,14 @@ impl fmt::Display for Span {
     }
 }
 
-/// A number of bytes: `456B`, `5MB`. A unit is 1024 of the one before it.
+/// A number of bytes: `456B`, `5MB`. Each unit is 1024 times the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
 const UNITS: [(&str, u32); 4] = [("GB", 30), ("MB", 20), ("KB", 10), ("B", 0)];
 
 impl Size {
-    /// A whole number with a unit, `5MB` or `5 MB`. `None` if it is none.
+    /// Parses a whole number with a unit, `5MB` or `5 MB`. `None` if the text is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at_checked(end)?;
@@ -114,7 +114,7 @@ impl Size {
     }
 }
 
-/// A number of bytes as the vendor tells people how much there is: `50.0 MB`.
+/// A number of bytes as the vendor shows it to people: `50.0 MB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Amount(pub u64);
 
@@ -165,7 +165,7 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// A list of texts as the vendor's messages have it: `["id","ip"]`.
+/// A list of strings as the vendor's messages write it: `["id","ip"]`.
 pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = texts.into_iter().map(quote).collect();
     format!("[{}]", quoted.join(","))

@@ -1,5 +1,5 @@
-//! Keboola's contracts: the Buffer API ([`buffer`]) and its successor, the Stream API ([`stream`]). Here is what both
-//! share: how names become ids, how bodies are read and refused, tasks, tables, and the shape of answers.
+//! Keboola's contracts: the Buffer API ([`buffer`]) and its successor, the Stream API ([`stream`]), and the parts that
+//! both share: ids derived from names, validation of bodies, tasks, tables, and the format of answers.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod buffer;
@@ -21,7 +21,7 @@ use crate::contracts::shared::units::Size;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
 
-/// Whose documents those of the Buffer API, and those that both share, are in the catalog.
+/// The owner of the catalog documents of the Buffer API, and of those that both contracts share.
 const CATALOG_NAME: &str = "keboola";
 
 /// The header with the credential.
@@ -33,24 +33,24 @@ const SECTION: &str = "keboola";
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The number of the project that credentials without one are for.
+    /// The project of credentials that are not bound to a project.
     #[serde(deserialize_with = "text_of_number")]
     project_id: String,
-    /// The numbers of its branches. The first is the default one.
+    /// The ids of its branches. The first is the default branch.
     branches: Vec<u64>,
-    /// Size of the rows of one export that may be in no file yet, above which its receiver takes no more. 0: no limit.
+    /// A receiver refuses events while more than this much of its data is not yet in a file. 0: no limit.
     receiver_buffer_max: Size,
 }
 
-/// Projects are numbers in the configuration, and texts everywhere else.
+/// Project ids are numbers in the configuration and strings everywhere else.
 fn text_of_number<'de, D: Deserializer<'de>>(number: D) -> Result<String, D::Error> {
     u32::deserialize(number).map(|number| number.to_string())
 }
 
-/// The contracts have no words for rights: a token is one of Forebay's.
+/// The contracts define no scopes of their own: Forebay's tokens are used as they are.
 static WORDS: Words = Words { role: |_| None, claim: |_, _| None, token: None };
 
-/// What both contracts work with. Tasks and tables of the one are also those of the other.
+/// The state that both contracts share. Each sees the tasks and tables of the other.
 struct Common {
     control: Arc<Control>,
     settings: Settings,
@@ -68,13 +68,13 @@ impl Common {
         }
     }
 
-    /// The project of who calls: that of the credential, or the configured one.
+    /// The caller's project: that of the credential, or the configured one.
     fn project<'a>(&'a self, caller: &'a Caller) -> &'a str {
         caller.project.as_deref().unwrap_or(&self.settings.project_id)
     }
 }
 
-/// The refusal of a call that shows no credential.
+/// Refuses a call without a credential.
 fn no_token() -> Reject {
     Reject::malformed("\"X-StorageApi-Token\" is missing from header").code("missingField")
 }

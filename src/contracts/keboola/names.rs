@@ -1,4 +1,4 @@
-//! Ids out of names, and names of streams out of ids.
+//! Derives ids from names, and the names of streams and directories from ids.
 
 use crate::contracts::reject::Reject;
 use sha2::{Digest, Sha256};
@@ -8,13 +8,13 @@ use unicode_normalization::char::is_combining_mark;
 /// The longest id, in characters.
 pub const ID_CHARS_MAX: usize = 48;
 
-/// What stands behind the part of an id that is kept in the name of a stream, if not all of it can be.
+/// The length of the digest in a part that replaces an id with other characters; see [`part`].
 const DIGEST_BYTES: usize = 8;
-/// What is kept of it before that.
+/// How many characters of the id precede the digest.
 const KEPT_CHARS: usize = 24;
 
-/// The id that a name stands for: `GitHub Pull Requests` is `git-hub-pull-requests`. Empty if the name has no letter and
-/// no digit.
+/// Derives an id from a name: `GitHub Pull Requests` becomes `git-hub-pull-requests`. Empty if the name has neither
+/// letters nor digits.
 pub fn normalize(name: &str) -> String {
     let mut divided = String::with_capacity(name.len().saturating_mul(2));
     let mut in_capitals = false;
@@ -28,7 +28,7 @@ pub fn normalize(name: &str) -> String {
     }
     let mut id = String::with_capacity(divided.len());
     for letter in divided.nfd().filter(|letter| !is_combining_mark(*letter)).nfc() {
-        // What is left out is one hyphen, however much of it there is.
+        // A run of omitted characters becomes one hyphen.
         if letter != '-' || !id.ends_with('-') {
             id.push(letter);
         }
@@ -36,10 +36,10 @@ pub fn normalize(name: &str) -> String {
     id.trim_matches('-').to_lowercase()
 }
 
-/// An id that can be one. `what` is whose it is, in messages.
+/// Checks an id. `what` names the kind of object in messages.
 pub fn id_of(what: &str, id: &str) -> Result<String, Reject> {
     let message = match id.chars().count() {
-        0 => format!("{what} ID cannot be made of a name without letters and digits"),
+        0 => format!("{what} ID cannot be derived from a name without letters and digits"),
         1..=ID_CHARS_MAX => return Ok(id.to_owned()),
         length => {
             format!("{what} ID \"{id}\" has {length} characters, the maximum is {ID_CHARS_MAX}")
@@ -48,13 +48,13 @@ pub fn id_of(what: &str, id: &str) -> Result<String, Reject> {
     Err(Reject::malformed(message).code("badRequest"))
 }
 
-/// Letters and digits, also the accented letters of European languages.
+/// Returns whether an id keeps this character: letters and digits, including accented letters of European languages.
 fn is_kept(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, 'á'..='ž' | 'Á'..='Ž')
 }
 
-/// An id as a part of the name of a stream or a directory: itself, or, if it has other characters than those may have,
-/// what can be kept of it and a digest of all of it.
+/// An id as a part of the name of a stream or a directory: unchanged if that name may contain all of its characters,
+/// otherwise its first characters with `_` for the others, and a digest of the whole id.
 pub fn part(id: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if id.bytes().all(is_plain) {

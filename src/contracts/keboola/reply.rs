@@ -1,4 +1,4 @@
-//! Answers as the vendor's services word them, for all of its contracts.
+//! Answers in the format and wording of the vendor's services, for all of its contracts.
 
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::{Named, Reply, RequestHead};
@@ -7,23 +7,22 @@ use serde_json::{Map, Value};
 
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Characters of a request's number.
+/// Length of a request id, in characters.
 const REQUEST_ID_CHARS: usize = 15;
 
-/// How one of the services names things.
+/// The prefixes that one of the services uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
-    /// Before the names of errors: `buffer.`
+    /// The prefix of error names: `buffer.`
     pub errors: &'static str,
-    /// Before the numbers of exceptions: `keboola-buffer-`
+    /// The prefix of exception ids: `keboola-buffer-`
     pub exceptions: &'static str,
 }
 
-/// JSON over several lines, indented by two blanks.
-/// JSON as the service writes it.
+/// JSON as the service writes it: on several lines, indented by two spaces.
 pub fn rendered(body: &Value) -> String {
-    let text = serde_json::to_string_pretty(body).expect("JSON in memory can be written");
-    // These stand in texts only, and the vendor's encoder lets none of them through.
+    let text = serde_json::to_string_pretty(body).expect("a JSON value can always be serialized");
+    // These characters occur only in strings, and the vendor's encoder escapes them.
     text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
@@ -40,15 +39,15 @@ pub fn empty() -> Reply {
     Reply { status: StatusCode::OK, headers: Vec::new(), body: bytes::Bytes::new() }
 }
 
-/// Text of another type than JSON.
+/// 200 with a body that is not JSON.
 pub fn text(kind: &'static str, body: impl Into<bytes::Bytes>) -> Reply {
     let kind = HeaderValue::from_static(kind);
     Reply { status: StatusCode::OK, headers: vec![(header::CONTENT_TYPE, kind)], body: body.into() }
 }
 
 impl Service {
-    /// An error. A name without a dot is one of the service's own. What is not the client's fault has a number by which
-    /// the operator finds it in the log.
+    /// An error. A name without a dot gets the service's prefix. A server error has an exception id, by which the
+    /// operator finds it in the log.
     pub fn error(self, head: &RequestHead<'_>, status: u16, name: &str, message: &str) -> Reply {
         let mut body = Map::new();
         body.insert("statusCode".to_owned(), status.into());
@@ -62,7 +61,7 @@ impl Service {
         json(status, &Value::Object(body))
     }
 
-    /// What is said where there is nothing that the client could do about it.
+    /// The message of an error that the client can do nothing about.
     pub fn application_error(self, named: &Named) -> String {
         let exception = self.exception(named);
         format!(
@@ -75,17 +74,17 @@ impl Service {
     }
 }
 
-/// Something that was named does not exist.
+/// Refuses a request that names something that does not exist.
 pub fn not_found(name: &'static str, message: String) -> Reject {
     Reject::new(Kind::NotFound, message).code(name)
 }
 
-/// The number of a request, as answers have it.
+/// The request id that answers contain.
 fn request_id(named: &Named) -> String {
     named.id.letters(REQUEST_ID_CHARS)
 }
 
-/// Puts the request's number into an answer.
+/// Adds the request id to an answer.
 pub fn name_request(reply: &mut Reply, named: &Named) {
     static NAME: HeaderName = HeaderName::from_static("x-request-id");
     if let Ok(id) = HeaderValue::from_str(&request_id(named)) {
@@ -93,7 +92,7 @@ pub fn name_request(reply: &mut Reply, named: &Named) {
     }
 }
 
-/// A message as it is sent: it begins with a capital, and ends in a full stop where it ends in a word.
+/// A message as it is sent: with a capital letter at the beginning, and a full stop after a word at the end.
 fn sentence(message: &str) -> String {
     let mut letters = message.chars();
     let mut sentence: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
@@ -104,7 +103,7 @@ fn sentence(message: &str) -> String {
     sentence
 }
 
-/// Several reasons for one refusal: behind it, or if there are more, a line for each.
+/// A refusal with its reasons: a single reason on the same line, several on a line each.
 pub fn reasons(what: &str, reasons: &[String]) -> String {
     match reasons {
         [reason] => format!("{what}: {reason}"),
@@ -112,7 +111,7 @@ pub fn reasons(what: &str, reasons: &[String]) -> String {
     }
 }
 
-/// The same with a line for each, also for one alone.
+/// Like [`reasons`], but even a single reason gets its own line.
 pub fn lines(what: &str, reasons: &[String]) -> String {
     reasons.iter().fold(format!("{what}:"), |text, reason| text + "\n- " + reason)
 }

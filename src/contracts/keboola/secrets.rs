@@ -2,10 +2,10 @@
 
 use crate::auth;
 
-/// Characters of a secret.
+/// Length of a secret, in characters.
 pub const CHARS: usize = 48;
 
-/// A new one.
+/// Generates a secret.
 pub fn make() -> String {
     auth::alphanumeric(CHARS)
 }

@@ -1,5 +1,5 @@
-//! The tables that exports write to. A table is made by the first export that names it, and has its columns for ever:
-//! who wants other columns wants another table.
+//! The tables that exports write to. The first export that names a table creates it, and its columns never change:
+//! different columns require another table.
 
 use super::{Common, go};
 use crate::catalog::ObjectError;
@@ -7,7 +7,7 @@ use crate::contracts::reject::Reject;
 use crate::mapping::MappedColumn;
 use serde::{Deserialize, Serialize};
 
-/// Longest id of a table.
+/// The longest id of a table, in characters.
 const ID_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Kept {
     primary_key: Vec<String>,
 }
 
-/// Whether it is the id of a table: `in.c-bucket.table`.
+/// Refuses a text that is not a valid table id such as `in.c-bucket.table`.
 pub fn check_id(id: &str) -> Result<(), Reject> {
     let parts: Vec<&str> = id.split('.').collect();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -32,11 +32,11 @@ pub fn check_id(id: &str) -> Result<(), Reject> {
         return Ok(());
     }
     let id = go::quote(id);
-    let message = format!("invalid mapping: {id} is no table ID, it should be like \"in.c-bucket.table\"");
+    let message = format!("invalid mapping: {id} is not a table ID such as \"in.c-bucket.table\"");
     Err(Reject::malformed(message).code("badRequest"))
 }
 
-/// Makes the table, or sees whether the one that there is has the columns of the mapping. The error is one of the task.
+/// Creates the table, or checks that the existing table has the columns of the mapping. A mismatch fails the task.
 pub fn ensure(common: &Common, project: &str, id: &str, columns: &[MappedColumn]) -> Result<(), Reject> {
     let name = |column: &MappedColumn| column.name.clone();
     let keys = columns.iter().filter(|column| column.primary_key == Some(true));

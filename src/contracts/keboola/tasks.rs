@@ -1,6 +1,6 @@
-//! Tasks: what a change of the vendor's contracts is followed by. The work is done within the call that asks for it, so
-//! that what was answered survives a crash; the answer shows the task as it began, and whoever asks for it again sees how
-//! it ended.
+//! Tasks: the vendor's contracts report changes as tasks that run in the background. Here the work is done before the
+//! call is answered, so a change that was answered survives a crash. The answer shows the task as still running; a
+//! later query shows its result.
 
 use super::{Common, reply};
 use crate::auth;
@@ -10,9 +10,9 @@ use crate::mapping::datetime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Random letters in an id.
+/// Random characters in an id.
 const RANDOM_CHARS: usize = 5;
-/// How long it is known how a task ended: a day.
+/// How long the result of a task is kept: a day.
 const KEPT_MICROS: Micros = 24 * 3600 * 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Task {
     /// `receiver.create`
     pub kind: String,
     pub created_at: Micros,
-    /// Without it, the task is being worked on.
+    /// `None`: the task is still running.
     pub end: Option<End>,
 }
 
@@ -30,15 +30,15 @@ pub struct Task {
 pub struct End {
     pub at: Micros,
     pub result: Result<String, String>,
-    /// What it was about: `{"receiverId": …}`
+    /// The ids of the objects that it concerns: `{"receiverId": …}`
     pub outputs: Map<String, Value>,
 }
 
-/// What a task came to: a sentence, and what it was about.
+/// The result of a successful task: a message, and the outputs.
 pub type Done = (&'static str, Map<String, Value>);
 
-/// Does the work of a new task, and returns it as it began. `path` is its id but for the time: what it is about, and its
-/// kind. Work that is refused is an error of the task.
+/// Does the work of a new task, stores its result, and returns the task as still running. `path` is the part of its id
+/// before the time: the object and the kind of task. A refusal becomes the error of the task.
 pub fn run(
     common: &Common,
     project: &str,
@@ -55,7 +55,7 @@ pub fn run(
         Ok((result, outputs)) => (Ok(result.to_owned()), outputs),
         Err(reject) => {
             if let Some(internal) = &reject.internal {
-                tracing::warn!(task = begun.id, error = %internal, "a task failed");
+                tracing::warn!(task = begun.id, error = %internal, "a Keboola task failed");
             }
             (Err(reject.external.into_owned()), Map::new())
         }
@@ -66,13 +66,13 @@ pub fn run(
     Ok(begun)
 }
 
-/// A task that ended less than a day ago.
+/// Finds a task that ended less than a day ago.
 pub fn find(common: &Common, project: &str, id: &str) -> Result<Task, Reject> {
     let found = common.tasks.get(project, id)?.map(|document| Task { id: document.name, ..document.value });
     found.ok_or_else(|| reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project")))
 }
 
-/// A task as a contract shows it, which has its own name for the id; `base` is where the service is.
+/// A task as a contract shows it. `id` is the contract's name for the id, `base` the URL of the service.
 pub fn shown(task: &Task, id: &str, base: &str) -> Value {
     let (status, is_finished) = match &task.end {
         None => ("processing", false),

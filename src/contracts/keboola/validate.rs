@@ -1,20 +1,20 @@
-//! What a body says, read with findings in the words and in the order of the framework that the vendor's services are
-//! written in: what is missing from an object comes before what is wrong with its fields, and the fields follow each
-//! other as they are declared. Fields that are not known are passed over, and `null` is as if it were not there.
+//! Validates request bodies. Findings have the wording and the order of the framework that the vendor's services use:
+//! the missing fields of an object come before the invalid ones, and fields are checked in the order of their
+//! declaration. Unknown fields are ignored, and `null` counts as missing.
 
 use super::go;
 use crate::contracts::reject::Reject;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
-/// What is wrong with a request.
+/// The errors in a request body.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The name of the first.
+    /// The error name of the first finding.
     name: Option<&'static str>,
     messages: Vec<String>,
-    /// A value of another type than its field's ends the reading in the vendor's decoder, before anything else is looked
-    /// at.
+    /// The first value of the wrong type. It is reported alone, because the vendor's decoder stops there, before any
+    /// other check.
     wrong_type: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl Findings {
         self.add("missingField", format!("{} is missing from {at}", go::quote(field)));
     }
 
-    /// `value` is as Go writes it, `length` what it has.
+    /// Checks a length. `value` is formatted as Go would.
     pub fn length(&mut self, field: &str, range: &RangeInclusive<usize>, value: &str, length: usize) {
         let (least, most) = (range.start(), range.end());
         let bound = if length < *least {
@@ -51,13 +51,13 @@ impl Findings {
         }
     }
 
-    /// `kind` is what the field is: `string`, `integer`, …
+    /// `kind` is the type of the field: `string`, `integer`, …
     pub fn wrong_type(&mut self, field: &str, value: &str, kind: &str) {
         let field = go::quote(field);
         self.wrong_type.get_or_insert(format!("invalid value {value} for {field}, must be a {kind}"));
     }
 
-    /// The refusal, if there is anything to refuse.
+    /// Refuses the request if there is any finding.
     pub fn finish(self) -> Result<(), Reject> {
         if let Some(message) = self.wrong_type {
             return Err(Reject::malformed(message).code("invalidFieldType"));
@@ -69,7 +69,7 @@ impl Findings {
     }
 }
 
-/// The JSON of a body. The content type is not looked at: the vendor's own scripts send none.
+/// Parses a body as JSON. The content type is ignored, because the vendor's own scripts send none.
 pub fn parse(body: &[u8]) -> Result<Value, Reject> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Reject::malformed("missing required payload").code("missingPayload"));
@@ -78,7 +78,7 @@ pub fn parse(body: &[u8]) -> Result<Value, Reject> {
         .map_err(|error| Reject::malformed(format!("invalid JSON: {error}")).code("decodePayload"))
 }
 
-/// An object of a body, and where it stands.
+/// An object in a body, with its path.
 #[derive(Debug, Clone)]
 pub struct Node<'v> {
     object: &'v Map<String, Value>,
@@ -86,7 +86,7 @@ pub struct Node<'v> {
 }
 
 impl<'v> Node<'v> {
-    /// The body itself. One that is no object is a finding, and as if it were empty.
+    /// The body itself. `None`, with a finding, if it is not an object.
     pub fn root(value: &'v Value, findings: &mut Findings) -> Option<Self> {
         Self::of(value, "body".to_owned(), findings)
     }
@@ -99,7 +99,7 @@ impl<'v> Node<'v> {
         Some(Self { object, at })
     }
 
-    /// Where a field stands: `body.exports[0].name`.
+    /// The path of a field: `body.exports[0].name`.
     pub fn path(&self, key: &str) -> String {
         format!("{}.{key}", self.at)
     }
@@ -108,19 +108,19 @@ impl<'v> Node<'v> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    /// Finds what is missing of these.
+    /// Adds a finding for each missing field.
     pub fn require(&self, keys: &[&str], findings: &mut Findings) {
         for key in keys.iter().filter(|key| self.get(key).is_none()) {
             findings.missing(key, &self.at);
         }
     }
 
-    /// Whatever it is.
+    /// A field of any type.
     pub fn value(&self, key: &str) -> Option<&'v Value> {
         self.get(key)
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub fn texts(&self, key: &str, findings: &mut Findings) -> Option<Vec<&'v str>> {
         let values = self.get_as(key, "array", findings, Value::as_array)?;
         let texts = values.iter().enumerate().filter_map(|(n, value)| {
@@ -147,14 +147,14 @@ impl<'v> Node<'v> {
         found
     }
 
-    /// A text of so many characters.
+    /// A string whose length in characters is within `range`.
     pub fn text(&self, key: &str, range: &RangeInclusive<usize>, findings: &mut Findings) -> Option<&'v str> {
         let text = self.get_as(key, "string", findings, Value::as_str)?;
         findings.length(&self.path(key), range, &go::quote(text), text.chars().count());
         Some(text)
     }
 
-    /// One of a few words.
+    /// One of the listed words.
     pub fn word(&self, key: &str, words: &[&str], findings: &mut Findings) -> Option<&'v str> {
         let text = self.get_as(key, "string", findings, Value::as_str)?;
         findings.one_of(&self.path(key), words, text);
