@@ -1,20 +1,19 @@
-//! Who imports whom: follows every path of a [`Tree`] to where it leads, through modules, globs, other names and
-//! re-exports.
+//! The import graph: resolves every path of a [`Tree`] through modules, globs, aliases and re-exports.
 
 use crate::parse::{Files, Form, Tree, What, Written};
 use std::collections::BTreeSet;
 
-/// A path in the code, and what it leads to.
+/// A path in the code, and the items that it resolves to.
 #[derive(Debug)]
 pub struct Import {
-    /// The module that has it, such as `crate::wal::archive`.
+    /// The module that contains it, such as `crate::wal::archive`.
     pub from: String,
     pub file: String,
     pub line: usize,
     pub form: Form,
-    /// As it is written.
+    /// The path as written.
     pub written: String,
-    /// Where it leads, and every re-export on the way there: `crate::auth::TokenKind` and
+    /// What it resolves to, and every re-export on the way: `crate::auth::TokenKind` and
     /// `crate::catalog::TokenKind`, or `tokio::fs::File`.
     pub reaches: BTreeSet<String>,
 }
@@ -26,21 +25,21 @@ pub struct Graph {
     pub rooms: BTreeSet<String>,
     /// Files that are modules.
     pub files: BTreeSet<String>,
-    /// What was not understood: the graph would have holes there.
+    /// Code that could not be resolved, where the graph is incomplete.
     pub problems: Vec<String>,
 }
 
-/// What a path leads to.
+/// What a path resolves to.
 #[derive(Debug, Clone)]
 enum Target {
     Module(usize),
     Item(String),
-    /// Of another crate.
+    /// An item of another crate.
     Extern(String),
 }
 
 impl Graph {
-    /// `crates` are the names of those that the code may use.
+    /// `crates`: the names of the crates that the code may use.
     pub fn of(files: &Files, crates: &BTreeSet<String>) -> Self {
         let mut tree = Tree::of(files);
         let mut problems = std::mem::take(&mut tree.problems);
@@ -52,7 +51,7 @@ impl Graph {
             for mention in &module.mentions {
                 let mut following = Following::new(&tree, crates);
                 let targets = match mention.path.segments.as_slice() {
-                    // Its own names are known from where they are imported; what it may have from globs, is not.
+                    // The module's own names were resolved where they are imported, but names from globs were not.
                     [name] if mention.form == Form::Path => following.through_globs(id, name),
                     _ => following.path(id, &mention.path),
                 };
@@ -60,7 +59,8 @@ impl Graph {
                 reaches.extend(targets.iter().map(|target| tree.name(target)));
                 let written = mention.path.segments.join("::");
                 for name in following.missing {
-                    problems.push(format!("{}:{}: {written}: there is no {name}", module.file, mention.line));
+                    problems
+                        .push(format!("{}:{}: {written}: {name} does not exist", module.file, mention.line));
                 }
                 if !reaches.is_empty() && seen.insert((mention.form, reaches.clone())) {
                     let (from, file) = (module.path.clone(), module.file.clone());
@@ -72,7 +72,7 @@ impl Graph {
         Self { imports, rooms, files: tree.files, problems }
     }
 
-    /// The room of a module or an item.
+    /// The room that a module or an item belongs to.
     pub fn room<'p>(&self, path: &'p str) -> Option<&'p str> {
         let mut segments = path.split("::");
         match segments.next() {
@@ -82,7 +82,7 @@ impl Graph {
         }
     }
 
-    /// Imports from one room by another: both, the import, and what of it is the other's.
+    /// Imports between rooms: the importing room, the imported room, the import, and the path in the imported room.
     pub fn between_rooms(&self) -> impl Iterator<Item = (&str, &str, &Import, &str)> {
         self.imports.iter().flat_map(move |import| {
             let from = self.room(&import.from);
@@ -94,7 +94,7 @@ impl Graph {
     }
 }
 
-/// Whether a path is another one or below it.
+/// Whether a path equals another one or is below it.
 pub fn is_within(path: &str, of: &str) -> bool {
     path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -123,15 +123,15 @@ impl Tree {
     }
 }
 
-/// The way from one path to where it leads.
+/// The resolution of one path.
 struct Following<'a> {
     tree: &'a Tree,
     crates: &'a BTreeSet<String>,
-    /// Re-exports on the way.
+    /// Re-exports that it went through.
     passed: BTreeSet<String>,
-    /// Names that modules should have, and do not.
+    /// Names that were looked up in a module that does not have them.
     missing: BTreeSet<String>,
-    /// Other names and globs that are being followed: they may lead in circles.
+    /// Aliases and globs that are being resolved, to detect cycles.
     open: Vec<(usize, String, usize)>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Following<'a> {
         Self { tree, crates, passed: BTreeSet::new(), missing: BTreeSet::new(), open: Vec::new() }
     }
 
-    /// What a path in a module leads to; nothing, if it begins with a variable, a parameter or a name that Rust brings.
+    /// Resolves a path in a module. Empty if it begins with a variable, a parameter or a name of the prelude.
     fn path(&mut self, module: usize, path: &Written) -> Vec<Target> {
         let Some((first, mut rest)) = path.segments.split_first() else { return Vec::new() };
         let mut targets = match first.as_str() {
@@ -180,7 +180,7 @@ impl<'a> Following<'a> {
     }
 
     fn extern_crate(&self, module: usize, name: &str) -> Vec<Target> {
-        // The program beside the library has it as a crate.
+        // The binary imports the library as a crate.
         if name == "forebay" && self.tree.root(module) != 0 {
             vec![Target::Module(0)]
         } else if self.crates.contains(name) {
@@ -190,7 +190,7 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// What a name in a module stands for, to code in `from`.
+    /// What a name in a module refers to, as seen from code in `from`.
     fn lookup(&mut self, module: usize, name: &str, from: usize) -> Vec<Target> {
         let tree = self.tree;
         let mut found = Vec::new();
@@ -214,7 +214,7 @@ impl<'a> Following<'a> {
         if found.is_empty() { self.through_globs_of(module, name, from) } else { found }
     }
 
-    /// Follows something unless that is being done already.
+    /// Runs `follow` unless the same step is already being resolved.
     fn once(
         &mut self,
         key: (usize, String, usize),
@@ -229,7 +229,7 @@ impl<'a> Following<'a> {
         found
     }
 
-    /// What a name is that a module has from a glob. Names of modules are left out: alone, they are those of variables.
+    /// Resolves a name that a module gets from a glob. Modules are left out: a bare name of one is usually a variable.
     fn through_globs(&mut self, module: usize, name: &str) -> Vec<Target> {
         if self.tree.modules[module].names.contains_key(name) {
             return Vec::new();

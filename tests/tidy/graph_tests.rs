@@ -1,4 +1,4 @@
-//! The graph and its rules, on trees of a few lines: that each way to import is seen, and each rule can be broken.
+//! Tests the graph and its rules on trees of a few lines: every form of import is found, and every rule can fail.
 
 use crate::graph::Graph;
 use crate::parse::Files;
@@ -10,14 +10,14 @@ fn graph(files: &[(&str, &str)]) -> Graph {
     Graph::of(&files, &["std", "tokio", "hyper", "http"].map(str::to_owned).into())
 }
 
-/// What a module reaches.
+/// The items that a module imports.
 fn reached<'g>(graph: &'g Graph, from: &str) -> BTreeSet<&'g str> {
     assert!(graph.problems.is_empty(), "{:?}", graph.problems);
     let imports = graph.imports.iter().filter(|import| import.from == from);
     imports.flat_map(|import| &import.reaches).map(String::as_str).collect()
 }
 
-/// What a room `wal` with this text reaches of a library that has others.
+/// Asserts what a room `wal` with this text imports, in a library that also has a room `http`.
 #[track_caller]
 fn assert_reaches(text: &str, expected: &[&str]) {
     let lib = "mod wal; mod http { pub mod body { pub struct Body; pub fn read() {} pub enum Kind { A } } \
@@ -25,13 +25,13 @@ fn assert_reaches(text: &str, expected: &[&str]) {
     let graph = graph(&[("src/lib.rs", lib), ("src/wal.rs", text)]);
     let found = reached(&graph, "crate::wal");
     for path in expected {
-        assert!(found.contains(path), "{text}: {path} is not among {found:?}");
+        assert!(found.contains(path), "{text}: {path} is not in {found:?}");
     }
     assert!(!expected.is_empty() || found.is_empty(), "{text}: {found:?}");
 }
 
 #[test]
-fn every_form_of_use_is_seen() {
+fn every_form_of_use_is_found() {
     assert_reaches("use crate::http::body::Body;", &["crate::http::body::Body"]);
     assert_reaches(
         "use super::http::{self, body::{Body as B, read}};",
@@ -44,7 +44,7 @@ fn every_form_of_use_is_seen() {
 }
 
 #[test]
-fn paths_without_a_use_are_seen() {
+fn paths_without_a_use_are_found() {
     assert_reaches("fn f() { super::http::body::read() }", &["crate::http::body::read"]);
     assert_reaches("fn f(_: Option<Vec<crate::http::body::Body>>) {}", &["crate::http::body::Body"]);
     assert_reaches("fn f() { match 1 { _ => tokio::spawn(async {}) } }", &["tokio::spawn"]);
@@ -58,7 +58,7 @@ fn paths_without_a_use_are_seen() {
 }
 
 #[test]
-fn macros_are_seen_and_what_they_are_given() {
+fn macros_and_their_arguments_are_found() {
     assert_reaches("fn f() { crate::http::log!() }", &["crate::http::log"]);
     assert_reaches("fn f() { vec![1, super::http::body::read()] }", &["crate::http::body::read"]);
     assert_reaches("fn f(k: u8) { matches!(k, crate::http::body::Kind::A) }", &["crate::http::body::Kind"]);
@@ -70,7 +70,7 @@ fn macros_are_seen_and_what_they_are_given() {
 }
 
 #[test]
-fn what_is_a_local_name_is_no_crate() {
+fn local_names_hide_crates() {
     let lib =
         "mod http { pub struct A; } mod wal { use super::*; fn f(_: http::A) {} } mod batch { use http::B; }";
     let graph = graph(&[("src/lib.rs", lib)]);
@@ -79,7 +79,7 @@ fn what_is_a_local_name_is_no_crate() {
 }
 
 #[test]
-fn supers_lead_out_of_a_room() {
+fn super_can_leave_a_room() {
     let lib = "mod cli { pub struct Top; } mod wal { mod archive { mod file { use super::super::super::cli::Top; } } }";
     let graph = graph(&[("src/lib.rs", lib)]);
     let wrong = rules::upwards(&graph);
@@ -91,7 +91,7 @@ fn supers_lead_out_of_a_room() {
 }
 
 #[test]
-fn who_imports_a_reexport_imports_both() {
+fn importing_a_reexport_imports_both_modules() {
     let lib = "mod catalog { mod rows { pub struct Row; } pub use rows::Row; } \
                mod auth { pub use crate::catalog::Row as Line; } \
                mod read { pub use crate::auth::*; pub type Kept = crate::catalog::Row; } \
@@ -106,7 +106,7 @@ fn who_imports_a_reexport_imports_both() {
 }
 
 #[test]
-fn a_glob_hands_on_what_is_used_of_it() {
+fn a_glob_imports_the_names_that_are_used() {
     let lib = "mod wal { pub use crate::storage::Disk; use hyper::Body; mod a { use super::*; fn f(_: Disk, _: Body) {} } \
                mod b { use super::*; } } mod storage { pub struct Disk; } \
                mod batch { use crate::wal::*; fn f(_: Body, _: Disk) {} }";
@@ -122,7 +122,7 @@ fn a_glob_hands_on_what_is_used_of_it() {
         ])
     );
     assert_eq!(reached(&graph, "crate::wal::b"), BTreeSet::from(["crate::wal"]));
-    // A private import is its own module's.
+    // A private import is visible in its own module only.
     assert_eq!(
         reached(&graph, "crate::batch"),
         BTreeSet::from(["crate::wal", "crate::wal::Disk", "crate::storage::Disk"])
@@ -130,13 +130,13 @@ fn a_glob_hands_on_what_is_used_of_it() {
 }
 
 #[test]
-fn globs_in_a_circle_come_to_an_end() {
+fn cyclic_globs_terminate() {
     let lib = "mod a { pub use crate::b::*; pub struct A; } mod b { pub use crate::a::*; fn f(_: A, _: Nowhere) {} }";
     assert!(reached(&graph(&[("src/lib.rs", lib)]), "crate::b").contains("crate::a::A"));
 }
 
 #[test]
-fn tests_are_left_out() {
+fn test_code_is_ignored() {
     let lib = "mod cli { pub struct Top; } mod wal;";
     let wal = "#[cfg(test)] mod tests; #[cfg(all(test, unix))] mod more { use crate::cli::Top; } \
                #[cfg(test)] use crate::cli::Top; #[cfg(test)] fn f(_: crate::cli::Top) {} \
@@ -151,7 +151,7 @@ fn tests_are_left_out() {
     let found = graph(&files);
     assert!(rules::upwards(&found).is_empty() && found.problems.is_empty(), "{:?}", found.imports);
     assert!(found.files.contains("src/wal/tests/deep.rs"));
-    // Code for what is not a test is code.
+    // `cfg(not(test))` is not test code.
     let files = [("src/lib.rs", lib), ("src/wal/mod.rs", "#[cfg(not(test))] use crate::cli::Top;")];
     assert_eq!(rules::upwards(&graph(&files)).len(), 1);
 }
@@ -179,16 +179,16 @@ fn modules_are_found_where_rust_finds_them() {
 }
 
 #[test]
-fn holes_are_told_of() {
+fn unresolved_code_is_reported() {
     let problems = |lib: &str| graph(&[("src/lib.rs", lib)]).problems.join("\n");
     assert!(problems("mod gone;").contains("`crate::gone` has no file"));
-    assert!(problems("mod a {} fn f() { crate::a::nothing() }").contains("there is no crate::a::nothing"));
+    assert!(problems("mod a {} fn f() { crate::a::nothing() }").contains("crate::a::nothing does not exist"));
     assert!(problems("#[macro_use] mod a {}").contains("macro_use"));
     assert!(problems("fn").contains("src/lib.rs: "));
 }
 
 #[test]
-fn a_circle_is_told_with_its_way() {
+fn a_cycle_is_reported_with_its_imports() {
     let lib = "mod main; mod a { use crate::b::B; } mod b { pub struct B; use crate::c::C; } \
                mod c { pub struct C; use crate::a; } mod d { use crate::a; }";
     let lib = lib.replace("mod main; ", "");
@@ -200,13 +200,13 @@ fn a_circle_is_told_with_its_way() {
 }
 
 #[test]
-fn a_room_without_a_place_is_told_of() {
+fn a_room_missing_in_the_order_is_reported() {
     let wrong = rules::upwards(&graph(&[("src/lib.rs", "mod cellar {} mod wal {}")]));
-    assert_eq!(wrong, ["cellar: a room without a place in the order"]);
+    assert_eq!(wrong, ["cellar: the room is missing in ORDER"]);
 }
 
 #[test]
-fn contracts_that_know_too_much_are_told_of() {
+fn forbidden_imports_of_contracts_are_reported() {
     let files = |one: &'static str| {
         [
             ("src/lib.rs", "mod contracts; mod wal { pub struct Lsn; }"),

@@ -1,7 +1,7 @@
 //! The documents' links: files and headings that they point to exist, and `docs/README.md` links every page.
 //!
 //! Covers the Markdown files of the repository root, `docs/`, `docs/api/` and `deploy/`. Links to other hosts are not
-//! followed. A heading's anchor is made as GitHub makes it.
+//! checked. Anchors of headings are derived as on GitHub.
 
 use crate::holds;
 use crate::text::root;
@@ -14,7 +14,7 @@ const INDEX: &str = "docs/README.md";
 /// The folders whose Markdown files are checked.
 const FOLDERS: &[&str] = &["", "docs", "docs/api", "deploy"];
 
-/// Pages by their path below the root.
+/// Pages by their path relative to the root.
 type Pages = BTreeMap<String, String>;
 
 fn pages() -> Pages {
@@ -31,7 +31,7 @@ fn pages() -> Pages {
     pages
 }
 
-/// A page's lines without code blocks.
+/// The numbered lines of a page outside of code blocks.
 fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_code = false;
     page.lines().enumerate().filter_map(move |(number, line)| {
@@ -79,7 +79,7 @@ fn links(page: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The path below the root that a page's link points to, or nothing if it leaves the root.
+/// The target of a page's link, relative to the root. `None` if it is outside of the root.
 fn resolve(page: &str, target: &str) -> Option<String> {
     if target.is_empty() {
         return Some(page.to_owned());
@@ -96,7 +96,7 @@ fn resolve(page: &str, target: &str) -> Option<String> {
     path.to_str().map(str::to_owned)
 }
 
-/// The links of all pages that point to nothing.
+/// The broken links of all pages.
 fn broken(pages: &Pages) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, page) in pages {

@@ -1,16 +1,16 @@
-//! A new type of columns must not compile until every place has decided what to do with it: whoever matches on the
-//! types, or on the data of a column, has Clippy refuse an arm for the rest.
+//! A new column type must not compile until every match handles it: files that match on the types, or on the data of a
+//! column, must deny wildcard arms through Clippy.
 
 use crate::parse::{Files, is_test};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Meta, Pat, Type};
 
-/// The enums whose variants are named one by one.
+/// The enums whose variants must be matched one by one.
 const ENUMS: &[&str] = &["ColumnType", "Data"];
 
 const LINT: &str = "clippy::wildcard_enum_match_arm";
 
-/// Files that match on the enums and do not deny the lint.
+/// Files that match on the enums without denying wildcard arms.
 pub fn lenient(files: &Files) -> Vec<String> {
     let named = |text: &str| ENUMS.iter().any(|name| text.contains(name));
     let looked_at = files.iter().filter(|(_, text)| named(text));
@@ -19,7 +19,10 @@ pub fn lenient(files: &Files) -> Vec<String> {
         let mut found = Matches::default();
         found.visit_file(&file);
         let line = found.first.filter(|_| !file.attrs.iter().any(denies))?;
-        Some(format!("{path}:{line}: matches on {}, without `#![deny({LINT})]`", ENUMS.join(" or ")))
+        Some(format!(
+            "{path}:{line}: matches on {}, so the file needs `#![deny({LINT})]`",
+            ENUMS.join(" or ")
+        ))
     });
     wrong.collect()
 }
@@ -30,14 +33,14 @@ fn denies(attr: &Attribute) -> bool {
     list.path.is_ident("deny") && lints.split(',').any(|lint| lint == LINT)
 }
 
-/// Looks for matches whose arms name a variant.
+/// Finds matches with an arm that names a variant of the enums.
 #[derive(Default)]
 struct Matches {
-    /// The line of the first.
+    /// The line of the first such arm.
     first: Option<usize>,
-    /// In an `impl` of one of the enums, where `Self` is its name.
+    /// Inside an `impl` of one of the enums, where `Self` stands for it.
     of_self: bool,
-    /// In the pattern of an arm.
+    /// Inside the pattern of an arm.
     in_arm: bool,
 }
 
@@ -78,7 +81,7 @@ impl Visit<'_> for Matches {
             _ => None,
         };
         if let Some(path) = path.filter(|path| self.in_arm && path.segments.len() > 1) {
-            // The enum is before its variant.
+            // The path names the enum before its variant.
             let of = path.segments.iter().rev().nth(1).map(|of| &of.ident);
             let is_named =
                 of.is_some_and(|of| ENUMS.iter().any(|name| of == name) || (self.of_self && of == "Self"));
@@ -95,10 +98,10 @@ mod tests {
     use crate::{holds, text};
 
     #[test]
-    fn whoever_matches_on_types_decides_on_each() {
+    fn matches_on_types_have_no_wildcard_arms() {
         let mut files = text::files(&["src"]);
         files.retain(|path, _| !path.ends_with("tests.rs") && !path.contains("/tests/"));
-        holds("a new type must not compile until every place has decided", &lenient(&files));
+        holds("a new column type must not compile until every match handles it", &lenient(&files));
     }
 
     #[test]

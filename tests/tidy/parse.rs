@@ -1,5 +1,5 @@
-//! Reads Rust files into modules: what each declares, what it gives other names, and every path that it mentions. What
-//! the paths lead to is for [`crate::graph`].
+//! Parses Rust files into modules: their declarations, aliases, and every path that they mention. [`crate::graph`]
+//! resolves the paths.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -7,31 +7,31 @@ use std::path::{Component, Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, ItemMod, Meta, TraitItem, UseTree, Visibility};
 
-/// Texts by path, such as `src/lib.rs`.
+/// File contents by path, such as `src/lib.rs`.
 pub type Files = BTreeMap<String, String>;
 
-/// A path as it is written.
+/// A path as written in the code.
 #[derive(Debug, Clone)]
 pub struct Written {
-    /// Begins with `::`, hence with a crate.
+    /// Begins with `::`, and so with a crate.
     pub leading: bool,
     pub segments: Vec<String>,
 }
 
-/// What a name in a module stands for.
+/// What a name in a module refers to.
 #[derive(Debug, Clone)]
 pub enum What {
     Module(usize),
     /// Defined here: a function, a type, a macro.
     Item,
-    /// Another name for something: `use`, or a type alias.
+    /// An alias: `use`, or a type alias.
     Alias(Written),
 }
 
 #[derive(Debug, Clone)]
 pub struct Name {
     pub what: What,
-    /// Seen from outside of the module.
+    /// Visible outside of the module.
     pub visible: bool,
 }
 
@@ -53,19 +53,19 @@ pub struct Mention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     Use,
-    /// Others have it from here: `pub use`, or a type alias that is no private one.
+    /// Re-exported: `pub use`, or a type alias that is not private.
     HandedOn,
-    /// Anywhere else. A name alone may just as well be that of a variable.
+    /// Anywhere else. A single name may also be a variable.
     Path,
 }
 
 #[derive(Debug, Default)]
 pub struct Module {
-    /// `crate::wal::archive`, or `main` for that of `src/main.rs`.
+    /// `crate::wal::archive`, or `main` for the module of `src/main.rs`.
     pub path: String,
     pub file: String,
     pub parent: Option<usize>,
-    /// Not in the program.
+    /// Compiled for tests only.
     pub test: bool,
     pub names: HashMap<String, Vec<Name>>,
     pub globs: Vec<Glob>,
@@ -78,12 +78,12 @@ pub struct Tree {
     pub modules: Vec<Module>,
     /// Files that are modules.
     pub files: BTreeSet<String>,
-    /// What could not be read, and would leave holes.
+    /// Code that could not be parsed, where the tree is incomplete.
     pub problems: Vec<String>,
 }
 
 impl Tree {
-    /// The modules of a library `src/lib.rs` and a program `src/main.rs`.
+    /// The modules of the library `src/lib.rs` and the binary `src/main.rs`.
     pub fn of(files: &Files) -> Self {
         let mut tree = Self::default();
         for (file, path) in [("src/lib.rs", "crate"), ("src/main.rs", "main")] {
@@ -96,7 +96,7 @@ impl Tree {
         tree
     }
 
-    /// Reads the file of a module. The files of the modules that it declares are in `dir`.
+    /// Parses the file of a module. The files of the modules that it declares are in `dir`.
     fn read(&mut self, files: &Files, module: usize, file: &str, dir: &Path) {
         let Some(text) = files.get(file) else {
             self.problems.push(format!("{file}: `{}` has no file", self.modules[module].path));
@@ -114,14 +114,14 @@ impl Tree {
     }
 }
 
-/// A module while it is read.
+/// A module that is being parsed.
 struct Reading<'a> {
     tree: &'a mut Tree,
     files: &'a Files,
     module: usize,
     file: &'a str,
     dir: PathBuf,
-    /// In a module with its text in braces.
+    /// Inside an inline module.
     inline: bool,
 }
 
@@ -135,7 +135,7 @@ impl Reading<'_> {
         self.tree.modules[self.module].mentions.push(Mention { path, line, form });
     }
 
-    /// Each name of a `use`, with what comes before it.
+    /// Records each name of a `use` with the path before it.
     fn import(&mut self, tree: &UseTree, before: &Written, visible: bool) {
         let path = |ident: &proc_macro2::Ident| {
             let mut path = before.clone();
@@ -193,8 +193,8 @@ impl Reading<'_> {
             return;
         }
         let (file, dir) = if let Some(given) = path_of(&item.attrs) {
-            // Beside the file that says so, unless a module in braces is around; its own are beside it, as those of
-            // a `mod.rs`.
+            // Relative to the declaring file, or to the directory of the enclosing inline module. Its submodules are
+            // next to it, as for a `mod.rs`.
             let base = if self.inline { self.dir.clone() } else { parent_of(Path::new(self.file)) };
             let file = normal(&base.join(given));
             let dir = parent_of(&file);
@@ -210,7 +210,8 @@ impl Reading<'_> {
         self.tree.read(self.files, id, &file, &dir);
     }
 
-    /// Paths in the tokens of a macro or an attribute: whatever looks like one, in the texts of an attribute too.
+    /// Records everything that looks like a path in the tokens of a macro or an attribute, and in the strings of an
+    /// attribute.
     fn scan(&mut self, tokens: TokenStream, before: Option<&Written>, texts: bool) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let punct = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);
@@ -250,7 +251,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Paths in text, as `serde(with = "crate::x::y")` has them.
+    /// Records a path in a string, as in `serde(with = "crate::x::y")`.
     fn scan_text(&mut self, text: &str, line: usize) {
         let text = text.trim_matches('"');
         if text.contains("::")
@@ -321,7 +322,7 @@ impl<'ast> Visit<'ast> for Reading<'_> {
 
     fn visit_attribute(&mut self, attr: &'ast Attribute) {
         if attr.path().is_ident("macro_use") {
-            let problem = format!("{}: `macro_use` hides who calls whose macros", self.file);
+            let problem = format!("{}: `macro_use` hides which module's macros are called", self.file);
             self.tree.problems.push(problem);
         }
         if !attr.path().is_ident("doc") {
@@ -348,7 +349,7 @@ impl<'ast> Visit<'ast> for Reading<'_> {
 }
 
 impl Reading<'_> {
-    /// An alias of a path hands its type on as a `pub use` would.
+    /// A type alias re-exports its type, as a `pub use` would.
     fn alias(&mut self, item: &syn::ItemType) {
         let line = item.ident.span().start().line;
         let what = match &*item.ty {
@@ -361,13 +362,12 @@ impl Reading<'_> {
         if let (What::Alias(of), true) = (&what, is_visible(&item.vis)) {
             self.mention(of.clone(), line, Form::HandedOn);
         }
-        // What it is an alias of may be no module's, such as a parameter or `Box`: then it is this.
+        // The aliased type may be outside of all modules, such as a parameter or `Box`, so the alias counts as an item.
         self.name(&plain(&item.ident), What::Item, is_visible(&item.vis));
         self.name(&plain(&item.ident), what, is_visible(&item.vis));
     }
 
-    /// A macro, if it is one that is defined and not called. One that is exported is one of the crate, wherever it
-    /// stands.
+    /// Records a macro definition. An exported macro belongs to the crate root, wherever it is defined.
     fn define(&mut self, defined: &syn::ItemMacro) {
         let Some(ident) = &defined.ident else { return };
         self.name(&plain(ident), What::Item, true);
@@ -399,7 +399,7 @@ fn is_visible(vis: &Visibility) -> bool {
     !matches!(vis, Visibility::Inherited)
 }
 
-/// Whether something is there in tests only: `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, ...))]`.
+/// Whether an item is compiled for tests only: `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, ...))]`.
 pub fn is_test(attrs: &[Attribute]) -> bool {
     attrs.iter().any(|attr| match &attr.meta {
         Meta::Path(path) => path.segments.last().is_some_and(|last| last.ident == "test"),

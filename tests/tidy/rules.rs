@@ -1,11 +1,11 @@
-//! What the graph of imports has to keep to. Each rule is a function from a graph to what breaks it, so that it can be
-//! seen to fail; the tests at the end hold them against the source tree.
+//! The rules for imports. Each rule is a function from a graph to its violations, so that tests can show that it fails;
+//! the tests at the end apply the rules to the source tree.
 
 use crate::graph::{Graph, Import, is_within};
 use crate::parse::Form;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rooms, top first. One imports only what is below it.
+/// The rooms, top first. A room imports only rooms below it.
 pub const ORDER: &[&str] = &[
     "main",
     "cli",
@@ -32,13 +32,14 @@ pub const ORDER: &[&str] = &[
     "clock",
 ];
 
-/// Modules, and what they must not know of though the order would let them: modules and items of ours, or crates.
+/// Imports that are forbidden although the order would allow them: modules, and the modules, items or crates that they
+/// must not import.
 pub const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "crate::http",
         &["crate::compactor", "crate::wal::reader", "crate::wal::Reader", "parquet", "arrow", "object_store"],
     ),
-    // What the order keeps from it is what it is for: it counts requests, whatever they are.
+    // It counts requests and must stay independent of their content.
     ("crate::http::limits", &["crate::http", "crate::catalog", "crate::wal", "crate::auth", "hyper", "http"]),
     (
         "crate::http::transport",
@@ -63,7 +64,7 @@ pub const FORBIDDEN: &[(&str, &[&str])] = &[
     ("crate::formats::otlp", &["hyper", "tokio"]),
 ];
 
-/// What a contract does not know of: it does no I/O and has no time.
+/// What contracts must not import: they do no I/O and read no clock.
 const NOT_FOR_CONTRACTS: &[&str] = &[
     "tokio",
     "std::fs",
@@ -71,19 +72,19 @@ const NOT_FOR_CONTRACTS: &[&str] = &[
     "crate::wal",
     "crate::storage",
     "crate::compactor",
-    // Its types are plain data; the catalog itself is reached through what they share.
+    // Its types are plain data. Contracts reach the catalog itself through `shared`.
     "crate::catalog::Catalog",
     "crate::http",
-    // Times are numbers; what time it is, is asked of what they share.
+    // Times are numbers. Contracts get the current time through `shared`.
     "crate::clock::Clock",
     "crate::clock::SystemClock",
     "crate::clock::system",
 ];
 
-/// The same for what contracts have in common, which does their work on the daemon.
+/// What `shared`, the code that contracts share, must not import.
 const NOT_FOR_SHARED: &[&str] = &["std::fs", "crate::storage", "crate::compactor", "crate::http"];
 
-/// What contracts have in common, as a folder among theirs.
+/// The code that contracts share; a folder next to theirs.
 const SHARED: &str = "crate::contracts::shared";
 
 fn tell(import: &Import, reached: &str, why: &str) -> String {
@@ -92,13 +93,13 @@ fn tell(import: &Import, reached: &str, why: &str) -> String {
     format!("{file}:{line}: {written}{what}: {why}")
 }
 
-/// Imports of what is above, as [`ORDER`] has it: the first of each file and room.
+/// Imports of rooms above, by [`ORDER`]: the first of each file and room.
 pub fn upwards(graph: &Graph) -> Vec<String> {
     let mut told = BTreeSet::new();
     let mut wrong = Vec::new();
     let known: BTreeSet<&str> = ORDER.iter().copied().filter(|room| *room != "main").collect();
     for room in graph.rooms.iter().filter(|room| !known.contains(room.as_str())) {
-        wrong.push(format!("{room}: a room without a place in the order"));
+        wrong.push(format!("{room}: the room is missing in ORDER"));
     }
     let place = |room: &str| ORDER.iter().position(|known| *known == room);
     for (from, to, import, reached) in graph.between_rooms() {
@@ -110,14 +111,14 @@ pub fn upwards(graph: &Graph) -> Vec<String> {
     wrong
 }
 
-/// A circle of rooms that import one another, with an import for each step.
+/// A cycle of rooms that import one another, with an import for each step.
 pub fn circles(graph: &Graph) -> Vec<String> {
     let mut steps: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
     for (from, to, import, _) in graph.between_rooms() {
         let said = || format!("  {from} -> {to}: {}:{}: {}", import.file, import.line, import.written);
         steps.entry(from).or_default().entry(to).or_insert_with(said);
     }
-    // Rooms that are on no circle go, until nothing is left or only circles and what leads to them are.
+    // Repeatedly removes rooms that import no other, until only cycles and rooms that lead to them are left.
     loop {
         let rooms: Vec<&str> = steps.keys().copied().collect();
         steps.retain(|_, to| to.keys().any(|to| rooms.contains(to)));
@@ -130,19 +131,19 @@ pub fn circles(graph: &Graph) -> Vec<String> {
     while !way.contains(&room) {
         way.push(room);
         let next = steps[room].keys().find(|to| steps.contains_key(*to));
-        room = next.expect("rooms without a next one are gone");
+        room = next.expect("rooms that import no other were removed");
     }
     let circle: Vec<&str> = way.iter().copied().skip_while(|step| *step != room).chain([room]).collect();
     let shown = circle.windows(2).map(|step| steps[step[0]][step[1]].clone());
     vec![format!("{}\n{}", circle.join(" -> "), shown.collect::<Vec<_>>().join("\n"))]
 }
 
-/// Imports of what modules must not know of.
+/// Imports that these rules forbid.
 pub fn forbidden(graph: &Graph, rules: &[(&str, &[&str])]) -> Vec<String> {
     rules.iter().flat_map(|(module, names)| kept_from(graph, module, None, names)).collect()
 }
 
-/// Imports by a module, without a part of it, of what it must not know of: the first of each file and name.
+/// Forbidden imports by a module, except by the part `but` of it: the first of each file and name.
 fn kept_from(graph: &Graph, module: &str, but: Option<&str>, names: &[&str]) -> Vec<String> {
     let of_part = |import: &Import| but.is_some_and(|part| is_within(&import.from, part));
     let by = graph.imports.iter().filter(|import| is_within(&import.from, module) && !of_part(import));
@@ -152,7 +153,7 @@ fn kept_from(graph: &Graph, module: &str, but: Option<&str>, names: &[&str]) -> 
         for reached in import.reaches.iter().filter(|path| !is_within(path, module)) {
             for name in names.iter().filter(|name| is_within(reached, name)) {
                 if told.insert((&import.file, *name)) {
-                    wrong.push(tell(import, reached, &format!("{module} must not know of {name}")));
+                    wrong.push(tell(import, reached, &format!("{module} must not import {name}")));
                 }
             }
         }
@@ -160,7 +161,7 @@ fn kept_from(graph: &Graph, module: &str, but: Option<&str>, names: &[&str]) -> 
     wrong
 }
 
-/// Imports by contracts of one another, and of what they must not know of.
+/// Imports of one contract by another, and forbidden imports by contracts.
 pub fn contracts_apart(graph: &Graph) -> Vec<String> {
     let folders = graph.files.iter().filter_map(|file| file.strip_prefix("src/contracts/")?.split_once('/'));
     let all: BTreeSet<String> = folders.map(|(name, _)| format!("crate::contracts::{name}")).collect();
@@ -173,18 +174,18 @@ pub fn contracts_apart(graph: &Graph) -> Vec<String> {
     wrong
 }
 
-/// Names of the catalog's that others have from elsewhere: who sees the catalog's types, says so by importing it.
+/// Re-exports of the catalog's items by other modules. Code that uses the catalog's types must import the catalog.
 pub fn handed_on(graph: &Graph) -> Vec<String> {
     let public = graph.imports.iter().filter(|import| import.form == Form::HandedOn);
     let others = public.filter(|import| !is_within(&import.from, "crate::catalog"));
     let handed = others.filter_map(|import| {
         let reached = import.reaches.iter().find(|path| is_within(path, "crate::catalog"))?;
-        Some(tell(import, reached, "nobody hands the catalog on"))
+        Some(tell(import, reached, "only the catalog may export its items"))
     });
     handed.collect()
 }
 
-/// Imports of the program: it starts the library, and is nothing else.
+/// Imports by the binary other than the command line: it only starts the library.
 pub fn started(graph: &Graph) -> Vec<String> {
     let of_main = graph.imports.iter().filter(|import| is_within(&import.from, "main"));
     let reached = of_main.flat_map(|import| import.reaches.iter().map(move |path| (import, path)));
@@ -192,7 +193,7 @@ pub fn started(graph: &Graph) -> Vec<String> {
     wrong.map(|(import, path)| tell(import, path, "main.rs only calls crate::cli")).collect()
 }
 
-/// Files below `src` that are no module.
+/// Files below `src` that belong to no module.
 pub fn undeclared<'f>(graph: &Graph, files: impl Iterator<Item = &'f String>) -> Vec<String> {
     files
         .filter(|file| !graph.files.contains(*file))
@@ -205,49 +206,56 @@ pub(crate) mod tests {
     use crate::{holds, text};
     use std::sync::LazyLock;
 
-    /// Of the source tree, read once.
+    /// The graph of the source tree, built once.
     pub(crate) static GRAPH: LazyLock<Graph> =
         LazyLock::new(|| Graph::of(&text::files(&["src"]), &text::crates()));
 
     #[test]
-    fn the_graph_has_no_holes() {
-        holds("every path must lead somewhere, for the other rules to mean anything", &GRAPH.problems);
-        assert!(GRAPH.imports.len() > 1_000, "only {} imports were found", GRAPH.imports.len());
+    fn the_graph_is_complete() {
+        holds("every path must resolve, or the other rules prove nothing", &GRAPH.problems);
+        assert!(
+            GRAPH.imports.len() > 1_000,
+            "only {} imports were found, which cannot be all",
+            GRAPH.imports.len()
+        );
     }
 
     #[test]
     fn rooms_import_only_what_is_below_them() {
-        holds(&format!("top first: {}", ORDER.join(", ")), &upwards(&GRAPH));
+        holds(&format!("rooms, top first: {}", ORDER.join(", ")), &upwards(&GRAPH));
     }
 
     #[test]
-    fn rooms_are_in_no_circle() {
-        holds("rooms must not import one another in a circle", &circles(&GRAPH));
+    fn rooms_have_no_import_cycle() {
+        holds("rooms must not import one another in a cycle", &circles(&GRAPH));
     }
 
     #[test]
     fn every_file_is_a_module() {
-        holds("a file that no module declares is no code", &undeclared(&GRAPH, text::files(&["src"]).keys()));
+        holds(
+            "a file that no module declares is not compiled",
+            &undeclared(&GRAPH, text::files(&["src"]).keys()),
+        );
     }
 
     #[test]
-    fn modules_know_only_what_they_may() {
-        holds("see FORBIDDEN", &forbidden(&GRAPH, FORBIDDEN));
+    fn modules_respect_forbidden_imports() {
+        holds("see FORBIDDEN in tests/tidy/rules.rs", &forbidden(&GRAPH, FORBIDDEN));
     }
 
     #[test]
-    fn the_program_only_starts_the_library() {
-        holds("of main.rs", &started(&GRAPH));
+    fn the_binary_only_starts_the_library() {
+        holds("main.rs must only start the library", &started(&GRAPH));
     }
 
     #[test]
-    fn contracts_stand_apart() {
-        let rule = format!("a contract knows no other one, nor any of {}", NOT_FOR_CONTRACTS.join(", "));
+    fn contracts_are_independent() {
+        let rule = format!("a contract must not import another, nor {}", NOT_FOR_CONTRACTS.join(", "));
         holds(&rule, &contracts_apart(&GRAPH));
     }
 
     #[test]
-    fn the_catalog_is_not_handed_on() {
-        holds("of `pub use` and type aliases", &handed_on(&GRAPH));
+    fn the_catalog_is_not_re_exported() {
+        holds("`pub use` and type aliases must not re-export the catalog", &handed_on(&GRAPH));
     }
 }

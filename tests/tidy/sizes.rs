@@ -1,26 +1,26 @@
-//! How large files, rooms and contracts may be, and where files stand.
+//! Limits on the size of files, rooms and contracts, and which files may be at the top of `src`.
 
 use crate::graph::Graph;
 use crate::parse::{Files, is_test};
 use std::ops::RangeInclusive;
 use syn::Item;
 
-/// Lines of code of a file. (Functions have at most 70, see `clippy.toml`.)
+/// The most lines of code in a file. (A function has at most 70, see `clippy.toml`.)
 const LINES_MAX: usize = 600;
 
 const ROOMS_MAX: usize = 25;
 
-/// Files at the top of `src`; everything else is in a room.
+/// The files at the top of `src`; all others are in a room.
 const TOP: &[&str] = &["src/main.rs", "src/lib.rs", "src/batch.rs", "src/clock.rs", "src/error.rs"];
 
-/// Percent of the lines of `src` that a folder may have: one that has more does what is not its own.
+/// The largest share of the lines of `src` that a folder may have, in percent. A larger one has taken on other work.
 const HTTP_PERCENT_MAX: usize = 15;
 const CONTRACT_PERCENT_MAX: usize = 10;
 
-/// Lines of a file without its comments and its modules of tests.
+/// The lines of a file, not counting comments and test modules.
 fn code_lines(text: &str) -> usize {
     let mut tests = Vec::new();
-    // Most are short with their tests.
+    // Most files are within the limit even with their tests, and need not be parsed.
     if text.lines().count() > LINES_MAX
         && let Ok(file) = syn::parse_file(text)
     {
@@ -48,33 +48,33 @@ fn test_modules(items: &[Item], found: &mut Vec<RangeInclusive<usize>>) {
     }
 }
 
-/// Files with too many lines, or without a word on what they are for.
+/// Files that are too long, or do not say what they are for.
 pub fn files(files: &Files) -> Vec<String> {
     let mut wrong = Vec::new();
     for (path, text) in files {
         let lines = code_lines(text);
         if lines > LINES_MAX {
-            wrong.push(format!("{path}: {lines} lines of code, and {LINES_MAX} are the most"));
+            wrong.push(format!("{path}: {lines} lines of code, the limit is {LINES_MAX}"));
         }
         if !text.starts_with("//!") {
-            wrong.push(format!("{path}: does not begin with `//!` and what it is for"));
+            wrong.push(format!("{path}: must begin with a `//!` comment that says what the file is"));
         }
     }
     wrong
 }
 
-/// Too many rooms, or files that are in none.
+/// Too many rooms, or files outside of any room.
 pub fn rooms(graph: &Graph, files: &Files) -> Vec<String> {
     let mut wrong = Vec::new();
     if graph.rooms.len() > ROOMS_MAX {
-        wrong.push(format!("{} rooms, and {ROOMS_MAX} are the most", graph.rooms.len()));
+        wrong.push(format!("{} rooms, the limit is {ROOMS_MAX}", graph.rooms.len()));
     }
     let top = files.keys().filter(|path| path.matches('/').count() == 1 && !TOP.contains(&path.as_str()));
-    wrong.extend(top.map(|path| format!("{path}: only {} stand at the top of src", TOP.join(", "))));
+    wrong.extend(top.map(|path| format!("{path}: only {} are allowed at the top of src", TOP.join(", "))));
     wrong
 }
 
-/// Rooms and contracts with too large a part of the lines.
+/// Rooms and contracts with too large a share of the lines.
 pub fn parts(files: &Files) -> Vec<String> {
     let lines = |below: &str| -> usize {
         let within = files.iter().filter(|(path, _)| path.starts_with(below));
@@ -88,7 +88,7 @@ pub fn parts(files: &Files) -> Vec<String> {
     let all = lines("src/");
     let over = limits.into_iter().filter(|(folder, percent)| lines(folder) * 100 > all * percent);
     over.map(|(folder, percent)| {
-        format!("{folder}: {} of {all} lines, and {percent} percent are the most", lines(&folder))
+        format!("{folder}: {} of {all} lines, the limit is {percent} percent", lines(&folder))
     })
     .collect()
 }
@@ -99,23 +99,26 @@ mod tests {
     use crate::{holds, text};
 
     #[test]
-    fn files_are_small_and_say_what_they_are_for() {
-        holds("of every file", &files(&text::files(&["src", "tests", "benches", "fuzz/fuzz_targets"])));
+    fn every_file_is_short_and_says_what_it_is() {
+        holds(
+            "every file must be short and say what it is",
+            &files(&text::files(&["src", "tests", "benches", "fuzz/fuzz_targets"])),
+        );
     }
 
     #[test]
-    fn rooms_are_few_and_hold_everything() {
+    fn rooms_are_few_and_contain_every_file() {
         let all = text::files(&["src"]);
-        holds("of rooms", &rooms(&GRAPH, &all));
+        holds("there must be few rooms, and every file must be in one", &rooms(&GRAPH, &all));
     }
 
     #[test]
-    fn no_room_has_grown_too_large() {
-        holds("of the lines of src", &parts(&text::files(&["src"])));
+    fn no_room_or_contract_is_too_large() {
+        holds("no folder may have too large a share of src", &parts(&text::files(&["src"])));
     }
 
     #[test]
-    fn tests_and_comments_are_no_lines_of_code() {
+    fn tests_and_comments_do_not_count_as_code() {
         let code = "//! What.\n\nuse a::b;\n// Why.\nfn f() {}\n";
         let tests = "#[cfg(test)]\n#[expect(x)]\nmod tests {\n    fn g() {}\n}\nfn h() {}\n";
         let more = "fn i() {}\n".repeat(LINES_MAX);
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_room_and_a_file_in_none_are_found() {
+    fn large_rooms_and_files_outside_of_rooms_are_found() {
         let tree = |sizes: &[(&str, usize)]| -> Files {
             sizes.iter().map(|(path, lines)| ((*path).to_owned(), "\n".repeat(*lines))).collect()
         };

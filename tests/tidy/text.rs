@@ -1,4 +1,4 @@
-//! The files that the rules are about.
+//! Reads the files that the rules check.
 
 use crate::parse::Files;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Rust files below some directories, with their text.
+/// The Rust files below these directories, with their contents.
 pub fn files(dirs: &[&str]) -> Files {
     let mut found = Files::new();
     let mut paths: Vec<_> = dirs.iter().map(|dir| root().join(dir)).collect();
@@ -20,11 +20,11 @@ pub fn files(dirs: &[&str]) -> Files {
             found.insert(name, std::fs::read_to_string(&path).unwrap());
         }
     }
-    assert!(!found.is_empty(), "no sources in {dirs:?}");
+    assert!(!found.is_empty(), "no Rust files in {dirs:?}");
     found
 }
 
-/// The crates that the daemon may use, as code names them.
+/// The crates that the daemon may use, under the names used in code.
 pub fn crates() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
