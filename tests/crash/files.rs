@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A daemon that dies between staging a file and registering it, or between publishing it and noting so, does that
 /// file again, under the same name and with the same bytes.
 #[test]
-fn files_are_not_doubled_by_deaths_between_staging_and_publishing() {
+fn files_are_published_once_if_killed_between_staging_and_publishing() {
     let home = tempfile::tempdir().unwrap();
     let tables = home.path().join("data/tables");
     let rounds = super::setting("FOREBAY_CRASH_ROUNDS", super::ROUNDS as u64);

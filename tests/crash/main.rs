@@ -109,7 +109,7 @@ fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
 /// The same with a bucket that refuses, or loses its answers, in some of the rounds: a kill meets transfers under way,
 /// and files of which nobody knows whether they arrived.
 #[test]
-fn nothing_is_lost_or_doubled_on_the_way_to_a_bucket() {
+fn nothing_is_lost_or_duplicated_on_the_way_to_a_bucket() {
     let bucket = Bucket::start();
     let dir = tempfile::tempdir().unwrap();
     let config = format!("{CONFIG}{}", bucket.config("p"));
@@ -132,7 +132,7 @@ fn nothing_is_lost_or_doubled_on_the_way_to_a_bucket() {
 
 /// The same with a disk that fails to sync, or is full for a while, under load.
 #[test]
-fn nothing_is_lost_or_doubled_on_a_disk_that_fails_now_and_then() {
+fn nothing_is_lost_or_duplicated_on_a_failing_disk() {
     let faults = Faults::none();
     let dir = tempfile::tempdir().unwrap();
     run(&Course {

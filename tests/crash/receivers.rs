@@ -70,7 +70,7 @@ fn send(
 /// Each event that was acknowledged is in the table of each export, once; each that was not is in all of them or in
 /// none. Their numbers are dense, in every table.
 #[test]
-fn an_acknowledged_event_is_once_in_the_table_of_every_export() {
+fn an_acknowledged_event_is_in_every_exports_table_once() {
     let home = tempfile::tempdir().unwrap();
     let setup = || Setup::dev(CONFIG);
     let daemon = setup().start_at(home.path());

@@ -27,7 +27,7 @@ fn is_over(replay: &Value) -> bool {
 /// Rows move to other partitions and back: each round starts under another layout, and dies in the middle of bringing the
 /// files into it. At no moment a row is in no file; in the end each is in one, and the register knows which.
 #[test]
-fn a_replay_that_dies_is_gone_on_with_and_loses_no_row_on_the_way() {
+fn a_killed_replay_resumes_and_loses_no_row() {
     let home = tempfile::tempdir().unwrap();
     let table = home.path().join("data/tables/t");
     let mut random = fastrand::Rng::with_seed(setting("FOREBAY_CRASH_SEED", fastrand::u64(..)));
@@ -100,7 +100,7 @@ fn a_replay_that_dies_is_gone_on_with_and_loses_no_row_on_the_way() {
 
 /// The log and the archive together hold every request once, whenever the daemon dies.
 #[test]
-fn what_is_consumed_is_in_the_log_or_the_archive_whenever_the_daemon_dies() {
+fn consumed_requests_are_in_log_or_archive_after_any_kill() {
     const SMALL: &str = "[limits]\nbody_max = \"256KiB\"\ndecoded_max = \"512KiB\"\n[wal]\nsegment_bytes = \"1MiB\"\nprepared_segments = 2\n";
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");

@@ -27,7 +27,7 @@ fn get(daemon: &Daemon, path: &str) -> Value {
 }
 
 #[test]
-fn every_endpoint_tells_of_what_was_accepted() {
+fn every_endpoint_reports_accepted_events() {
     let daemon = Daemon::dev();
     assert_eq!(get(&daemon, "/healthz"), json!({"status": "ok"}));
     assert_eq!(get(&daemon, "/readyz"), json!({"ready": true, "reason": null}));
@@ -89,7 +89,7 @@ fn every_endpoint_tells_of_what_was_accepted() {
 }
 
 #[test]
-fn the_newest_records_are_shown_from_the_log_and_after_a_restart_from_the_files() {
+fn newest_records_come_from_the_log_and_after_a_restart_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     for request in 0..3 {
@@ -123,7 +123,7 @@ fn the_newest_records_are_shown_from_the_log_and_after_a_restart_from_the_files(
 }
 
 #[test]
-fn records_with_numbers_that_json_tools_cannot_hold_are_shown_as_text() {
+fn numbers_beyond_64_bits_are_shown_as_text() {
     let daemon = Daemon::dev();
     let lines = [
         r#"{"n":123456789012345678901234567890}"#,
@@ -186,7 +186,7 @@ fn what_is_asked_wrongly_is_a_problem() {
 }
 
 #[test]
-fn every_endpoint_names_the_methods_it_has() {
+fn every_endpoint_lists_its_methods() {
     let daemon = Daemon::dev();
     daemon.post("name=e", EVENT);
     let only_read = [
@@ -235,7 +235,7 @@ fn every_endpoint_names_the_methods_it_has() {
 }
 
 #[test]
-fn without_dev_a_token_is_asked_for() {
+fn without_dev_a_token_is_required() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::with_config(SMALL).start_at(dir.path());
     let token = daemon.token.clone().expect("the first start shows a token");

@@ -37,7 +37,7 @@ fn refused(answer: &Response, status: u16, says: &str) {
 }
 
 #[test]
-fn one_json_object_is_taken_and_nothing_else() {
+fn only_a_single_json_object_is_accepted() {
     let daemon = Daemon::dev();
     let id = ("x-request-id", "9d2c0b1e5a7f4c33");
     let path = format!("/stream/v0/data/{STREAM}");
@@ -80,7 +80,7 @@ fn one_json_object_is_taken_and_nothing_else() {
 }
 
 #[test]
-fn a_length_is_asked_for_and_held_to_the_limit() {
+fn a_content_length_is_required_and_limited() {
     let daemon = Setup::dev("[limits.amperity]\nbody_max = \"254KiB\"\n").start();
     let mut stream = connect(daemon.ingest);
     let head = format!(
@@ -102,7 +102,7 @@ fn a_length_is_asked_for_and_held_to_the_limit() {
 }
 
 #[test]
-fn a_stream_takes_one_kind_of_body() {
+fn a_stream_accepts_one_type_of_body() {
     let daemon = Daemon::dev();
     accepted(&json_to(&daemon, STREAM, "{}"));
     refused(&xml_to(&daemon, STREAM, "<r><a/></r>"), 400, "takes JSON, not XML");
@@ -185,7 +185,7 @@ fn bad_xml_is_accepted_and_then_quarantined_with_the_reason() {
 }
 
 #[test]
-fn columns_say_what_the_text_of_xml_is() {
+fn columns_determine_the_types_of_xml_text() {
     let daemon = Daemon::dev();
     let columns = json!([
         {"name": "n", "type": "int64"}, {"name": "ok", "type": "bool"}, {"name": "tag", "type": "list<string>"},
@@ -204,7 +204,7 @@ fn columns_say_what_the_text_of_xml_is() {
 }
 
 #[test]
-fn what_is_not_there_is_made_or_refused() {
+fn a_missing_stream_is_created_or_refused() {
     let daemon = Setup::dev("[amperity]\nunknown_stream = \"reject\"\n").start();
     let answer = json_to(&daemon, STREAM, "{}");
     assert_eq!(answer.status, 404);
@@ -253,7 +253,7 @@ fn modes_of_a_stream() {
 }
 
 #[test]
-fn a_repeated_request_id_is_stored_once_if_that_is_configured() {
+fn a_repeated_request_id_is_stored_once_if_configured() {
     let daemon = Setup::dev("[amperity]\ndeduplicate = true\n").start();
     let headers = [TENANT, ("content-type", "application/json"), ("x-request-id", "r-1")];
     let path = format!("/stream/v0/data/{STREAM}");
@@ -268,7 +268,7 @@ fn a_repeated_request_id_is_stored_once_if_that_is_configured() {
 }
 
 #[test]
-fn what_came_lately_can_be_looked_at() {
+fn recent_events_can_be_listed() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\n").start();
     for n in 0..60 {
         let kind = if n % 2 == 0 { "even" } else { "odd" };
@@ -303,7 +303,7 @@ fn what_came_lately_can_be_looked_at() {
 }
 
 #[test]
-fn too_many_requests_of_a_tenant_are_told_when_to_come_again() {
+fn a_tenant_over_its_limit_gets_retry_after() {
     let daemon = Setup::dev("[limits.amperity]\nrequests_per_second = 2\n").start();
     let limited = eventually("more than two in a second", || {
         Some(json_to(&daemon, STREAM, "{}")).filter(|answer| answer.status == 429)
@@ -369,7 +369,7 @@ fn named_by_the_hour(path: &std::path::Path, extension: &str) {
 }
 
 #[test]
-fn records_land_as_they_came_beside_the_table_or_instead() {
+fn raw_records_land_next_to_the_table_or_instead_of_it() {
     let daemon = Daemon::dev();
     landing(&daemon, STREAM, &json!({"raw": "ndjson"}));
     landing(&daemon, "is-OnlyCbor", &json!({"table": false, "raw": "cbor"}));
@@ -448,7 +448,7 @@ fn raw_files_are_exact_after_a_kill() {
 }
 
 #[test]
-fn a_content_type_that_cannot_be_kept_is_refused() {
+fn a_content_type_that_is_too_long_is_refused() {
     let daemon = Setup::dev("[limits]\nhead_max = \"256KiB\"\n").start();
     let send = |parameter: usize| {
         let content_type = format!("application/json; x=\"{}\"", "y".repeat(parameter));

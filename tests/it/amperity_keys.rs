@@ -66,7 +66,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[test]
-fn who_may_send_where() {
+fn tokens_can_send_only_where_they_may() {
     let world = World::new();
     let (key, _) = world.key("writer", "streaming-ingest-api:write", "acme");
     let token = world.token(&key, 30);
@@ -171,7 +171,7 @@ fn secrets_are_rotated_and_revoked() {
 }
 
 #[test]
-fn an_issuer_makes_tokens_for_the_keys_of_its_tenant() {
+fn an_issuer_creates_tokens_for_keys_of_its_tenant() {
     let world = World::new();
     let (writer, _) = world.key("writer", "streaming-ingest-api:write", "acme");
     let (issuer, _) = world.key("issuer", "api-token-issuer", "acme");
@@ -268,7 +268,7 @@ fn keys_on_the_command_line() {
 }
 
 #[test]
-fn each_tenant_has_a_rate_of_its_own() {
+fn each_tenant_has_its_own_rate_limit() {
     let config = format!("[limits.amperity]\nrequests_per_second = 2\n{SMALL}");
     let world = World { daemon: Setup::with_config(&config).start() };
     let [acme, other] = ["acme", "other"].map(|tenant| {

@@ -5,7 +5,7 @@ use crate::support::Daemon;
 use serde_json::json;
 
 #[test]
-fn a_sample_is_described_with_a_schema_to_make_it_by() {
+fn a_sample_is_described_with_a_matching_schema() {
     let daemon = Daemon::dev();
     let sample = "{\"an_array\":[1,2,3],\"o\":{\"x\":70000,\"y\":null},\"at\":\"2024-01-01 00:00:00\"}\n\
                   {\"an_array\":[4],\"o\":{\"y\":\"t\"},\"at\":\"2024-01-01T00:00:00.123Z\",\"big\":5000000000}\n\
@@ -43,7 +43,7 @@ fn a_sample_is_described_with_a_schema_to_make_it_by() {
 }
 
 #[test]
-fn csv_and_files_are_samples_too() {
+fn samples_may_be_csv_or_uploaded_files() {
     let daemon = Daemon::dev();
     let found = call(&daemon, "POST", "/v0/analyze/", "a;b\n1;x\n2;\n");
     assert_eq!(found.status, 200, "{}", found.text());
@@ -57,7 +57,7 @@ fn csv_and_files_are_samples_too() {
 }
 
 #[test]
-fn values_of_several_types_have_one_that_holds_them() {
+fn values_of_mixed_types_get_a_type_that_holds_all() {
     let daemon = Daemon::dev();
     let sample = "{\"a\":1,\"b\":1,\"c\":[1],\"d\":18446744073709551615,\"e\":{\"x\":1},\"f\":[{\"x\":1}]}\n\
                   {\"a\":\"x\",\"b\":2.5,\"c\":1,\"d\":1,\"e\":2,\"f\":[]}\n";
@@ -72,7 +72,7 @@ fn values_of_several_types_have_one_that_holds_them() {
 }
 
 #[test]
-fn what_is_no_sample_is_refused() {
+fn invalid_samples_are_refused() {
     let daemon = Daemon::dev();
     for (path, body, part) in [
         ("/v0/analyze", "", "The request has no sample"),

@@ -55,7 +55,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn consumed_segments_are_compressed_and_can_be_looked_into() {
+fn consumed_segments_are_compressed_and_readable() {
     let daemon = small("").start();
     let receipts = fill(&daemon);
     let archive = settled(&daemon);
@@ -139,7 +139,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn nothing_is_archived_if_nothing_is_to_be_kept() {
+fn a_retention_of_zero_archives_nothing() {
     let daemon = small("archive_retention = \"0s\"\n").start();
     fill(&daemon);
     assert_eq!(archive_status(&daemon)["enabled"], false);
@@ -148,7 +148,7 @@ fn nothing_is_archived_if_nothing_is_to_be_kept() {
 }
 
 #[test]
-fn what_goes_for_the_size_of_the_archive_is_counted() {
+fn segments_removed_for_size_are_counted() {
     let daemon = small("archive_bytes_max = \"1KiB\"\n").start();
     let receipts = fill(&daemon);
     let dropped = eventually("the oldest to go", || {
@@ -167,7 +167,7 @@ fn what_goes_for_the_size_of_the_archive_is_counted() {
 }
 
 #[test]
-fn what_is_too_old_goes() {
+fn expired_segments_are_removed() {
     let daemon = small("archive_retention = \"1s\"\n").start();
     fill(&daemon);
     eventually("the archive to be empty", || {
@@ -178,7 +178,7 @@ fn what_is_too_old_goes() {
 }
 
 #[test]
-fn damage_to_the_archive_is_found_and_costs_nothing_else() {
+fn damage_to_the_archive_is_detected_and_contained() {
     let daemon = small("").start();
     let receipts = fill(&daemon);
     settled(&daemon);
@@ -201,7 +201,7 @@ fn damage_to_the_archive_is_found_and_costs_nothing_else() {
 }
 
 #[test]
-fn samples_of_records_that_only_landed_as_they_came_are_given_from_the_archive() {
+fn samples_of_raw_only_streams_come_from_the_archive() {
     let daemon = small("").start();
     let body = json!({"settings": {"landing": {"table": false, "raw": "ndjson"}}}).to_string();
     let made = request(daemon.admin, "PUT", "/admin/v1/streams/raw", &[], body.as_bytes());

@@ -16,7 +16,7 @@ fn assert_refused(response: &Response, status: u16, part: &str) {
 }
 
 #[test]
-fn a_body_without_a_record_is_refused_and_makes_no_stream() {
+fn a_body_without_records_is_refused_and_creates_no_stream() {
     let daemon = Daemon::dev();
     let bodies = [
         ("name=e", "", "no records"),
@@ -73,7 +73,7 @@ fn lines_and_documents_are_divided_into_records() {
 }
 
 #[test]
-fn a_byte_order_mark_counts_at_the_start_of_a_body_only_however_it_is_cut() {
+fn a_byte_order_mark_is_recognized_only_at_the_start_of_a_body() {
     let daemon = Daemon::dev();
     let pieces: [&[u8]; 3] = [b"\xef\xbb\xbf{\"n\":0}\n", b"\xef\xbb\xbf{\"n\":1}\n", b"{\"n\":2}\n"];
     for (at, body) in [vec![pieces.concat()], pieces.map(<[u8]>::to_vec).to_vec()].iter().enumerate() {
@@ -87,7 +87,7 @@ fn a_byte_order_mark_counts_at_the_start_of_a_body_only_however_it_is_cut() {
 }
 
 #[test]
-fn what_a_document_taught_does_not_make_lines_of_a_document() {
+fn lines_are_parsed_correctly_after_a_document() {
     // One thread, so that the second body is checked where the first was.
     let daemon = crate::support::Setup::dev("[server]\nworkers = 1").start();
     let long = "x".repeat(40);
@@ -101,7 +101,7 @@ fn what_a_document_taught_does_not_make_lines_of_a_document() {
 }
 
 #[test]
-fn the_content_type_is_not_looked_at() {
+fn the_content_type_is_ignored() {
     let daemon = Daemon::dev();
     let types = [
         "application/x-ndjson",
@@ -122,7 +122,7 @@ fn the_content_type_is_not_looked_at() {
 }
 
 #[test]
-fn every_encoding_is_undone() {
+fn every_content_encoding_is_decoded() {
     let daemon = Daemon::dev();
     let text = b"{\"city\":\"Chicago\"}\n{\"city\":\"Madrid\"}\n";
     let bodies = [
@@ -150,7 +150,7 @@ fn every_encoding_is_undone() {
 }
 
 #[test]
-fn encodings_that_are_unknown_or_wrong_are_refused() {
+fn unknown_or_invalid_encodings_are_refused() {
     let daemon = Daemon::dev();
     let text = b"{\"city\":\"Chicago\"}\n".repeat(50);
     let (good, mut corrupt) = (gzip(&text), gzip(&text));
@@ -186,7 +186,7 @@ fn encodings_that_are_unknown_or_wrong_are_refused() {
 }
 
 #[test]
-fn a_bomb_is_refused_in_bounded_memory() {
+fn a_decompression_bomb_is_refused_in_bounded_memory() {
     let daemon = Daemon::dev();
     let line = [b"{\"a\":\"", &vec![b'x'; MIB][..], b"\"}\n"].concat();
     // Gigabytes once decompressed, in members of 1 MiB.
@@ -203,7 +203,7 @@ fn a_bomb_is_refused_in_bounded_memory() {
 }
 
 #[test]
-fn a_body_in_chunks_of_a_byte_takes_no_more_memory_than_another() {
+fn one_byte_chunks_take_no_extra_memory() {
     let daemon = Daemon::dev();
     let text = format!("{{\"text\":\"{}\"}}", "x".repeat(MIB / 4));
     let pieces: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
@@ -215,7 +215,7 @@ fn a_body_in_chunks_of_a_byte_takes_no_more_memory_than_another() {
 }
 
 #[test]
-fn ten_mebibytes_are_taken_and_not_a_byte_more() {
+fn the_body_limit_is_exactly_ten_mebibytes() {
     let daemon = Daemon::dev();
     let sized = |bytes: usize| format!("{{\"text\":\"{}\"}}\n", "x".repeat(bytes - 12));
     assert_eq!(sized(10 * MIB).len(), 10 * MIB);
@@ -236,7 +236,7 @@ fn ten_mebibytes_are_taken_and_not_a_byte_more() {
 }
 
 #[test]
-fn chunks_may_be_cut_anywhere() {
+fn chunks_may_end_anywhere() {
     let daemon = Daemon::dev();
     let text = "{\"city\":\"Zürich\"}\r\n\r\nnot a record\n{\"city\":\"Málaga\"}".as_bytes();
     for size in [1, 2, 3, 7, text.len()] {

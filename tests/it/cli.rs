@@ -94,7 +94,7 @@ fn status_and_streams_are_shown_to_people_and_to_programs() {
 }
 
 #[test]
-fn status_says_who_does_not_answer_and_who_does_not_know_us() {
+fn status_reports_unreachable_and_refusing_daemons() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = run(&["status", "--admin-url", &format!("http://{closed}")]);
     assert_eq!(nobody.status.code(), Some(69));
@@ -121,7 +121,7 @@ fn status_can_be_watched() {
 }
 
 #[test]
-fn tokens_are_made_listed_refreshed_and_revoked() {
+fn tokens_are_created_listed_refreshed_and_revoked() {
     let daemon = Setup::with_config("").start();
     let create =
         ["token", "create", "page", "--scope", "ingest:visits", "--scope", "create", "--expires", "30d"];
@@ -176,7 +176,7 @@ fn tokens_are_made_listed_refreshed_and_revoked() {
 }
 
 #[test]
-fn clients_and_keys_are_made_listed_and_deleted() {
+fn clients_and_keys_are_created_listed_and_deleted() {
     let daemon = Setup::with_config("").start();
     let made = daemon.ask(&["client", "create", "collector", "--role", "ManageStreams", "--project", "p"]);
     assert!(made.status.success(), "{made:?}");
@@ -238,7 +238,7 @@ fn load_with_one_connection_keeps_the_order() {
 }
 
 #[test]
-fn load_says_what_was_not_accepted() {
+fn load_reports_records_that_were_not_accepted() {
     let daemon = Daemon::dev();
     let quarantined = daemon.load(&["-", "-s", "q"], b"{\"a\":1}\nnope\n");
     assert_eq!(quarantined.status.code(), Some(3), "{quarantined:?}");
@@ -296,7 +296,7 @@ fn answering(statuses: &'static [u16]) -> (String, std::thread::JoinHandle<()>) 
 }
 
 #[test]
-fn load_sends_again_after_429_5xx_and_a_broken_connection() {
+fn load_retries_after_429_5xx_and_broken_connections() {
     let (url, server) = answering(&[503, 429, 0, 500, 202]);
     let mut child = forebay(&["load", "-", "-s", "a", "--json", "--url", &url])
         .stdin(Stdio::piped())
@@ -312,7 +312,7 @@ fn load_sends_again_after_429_5xx_and_a_broken_connection() {
 }
 
 #[test]
-fn load_gives_up_in_the_end() {
+fn load_gives_up_eventually() {
     let (url, server) = answering(&[503]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{}\n").unwrap();
@@ -364,7 +364,7 @@ fn a_log_is_inspected_verified_and_dumped() {
 
 /// A segment of every released format can be read for ever.
 #[test]
-fn segments_of_old_formats_are_read() {
+fn segments_of_old_formats_are_readable() {
     for format in 1..=1 {
         let path = format!("{}/tests/data/format-{format}.wal.gz", env!("CARGO_MANIFEST_DIR"));
         let mut bytes = Vec::new();
@@ -412,7 +412,7 @@ fn damage_in_the_middle_is_found() {
 }
 
 #[test]
-fn a_damaged_header_is_repaired_and_its_rows_come_back() {
+fn repairing_a_damaged_header_recovers_its_rows() {
     for offset in [20, 34, 44, 50, 60, 4095] {
         let home = tempfile::tempdir().unwrap();
         killed_log(home.path());
@@ -433,7 +433,7 @@ fn a_damaged_header_is_repaired_and_its_rows_come_back() {
 }
 
 #[test]
-fn a_start_mends_a_damaged_header_by_itself_and_puts_a_hopeless_one_aside() {
+fn a_start_repairs_a_damaged_header_or_quarantines_the_segment() {
     for (offsets, numbers) in [(&[4095][..], &[1, 3][..]), (&[40, 47], &[])] {
         let home = tempfile::tempdir().unwrap();
         killed_log(home.path());
@@ -458,7 +458,7 @@ fn a_start_mends_a_damaged_header_by_itself_and_puts_a_hopeless_one_aside() {
 }
 
 #[test]
-fn what_keeps_a_daemon_from_starting_is_put_aside_on_request() {
+fn a_segment_that_blocks_the_start_is_put_aside_on_request() {
     let home = tempfile::tempdir().unwrap();
     killed_log(home.path());
     let data = home.path().join("data");
@@ -477,7 +477,7 @@ fn what_keeps_a_daemon_from_starting_is_put_aside_on_request() {
 }
 
 #[test]
-fn what_was_dumped_can_be_loaded_again() {
+fn dumped_records_can_be_loaded_again() {
     let home = tempfile::tempdir().unwrap();
     killed_log(home.path());
     let data = home.path().join("data");
@@ -490,7 +490,7 @@ fn what_was_dumped_can_be_loaded_again() {
 }
 
 #[test]
-fn completions_and_manual_pages_are_made() {
+fn completions_and_manual_pages_are_generated() {
     for (shell, word) in [("bash", "_forebay"), ("zsh", "#compdef forebay"), ("fish", "complete -c forebay")]
     {
         let output = run(&["completions", shell]);
@@ -505,7 +505,7 @@ fn completions_and_manual_pages_are_made() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let daemon = Daemon::dev();
     let url = format!("http://{}", daemon.admin);
     for arguments in [&["completions", "bash"][..], &["status", "--watch", "1", "--admin-url", &url]] {

@@ -71,7 +71,7 @@ fn a_column_may_have_any_name() {
 }
 
 #[test]
-fn the_names_of_system_columns_are_taken() {
+fn names_of_system_columns_are_reserved() {
     let daemon = Daemon::dev();
     let record =
         r#"{"_lsn":-1,"_record":"x","_received_at":null,"_rescued":{"a":[1,null]},"n":1,"o":{"_lsn":5}}"#;
@@ -85,7 +85,7 @@ fn the_names_of_system_columns_are_taken() {
 }
 
 #[test]
-fn what_is_beyond_columns_max_is_rescued() {
+fn fields_beyond_columns_max_are_rescued() {
     let daemon = Daemon::dev();
     let record: Map<String, Value> = (0..2_000).map(|n| (format!("c{n}"), json!(n))).collect();
     daemon.post("name=e", Value::from(record).to_string());
@@ -118,7 +118,7 @@ fn the_fields_of_structs_count_as_columns() {
 }
 
 #[test]
-fn what_is_no_column_after_all_takes_no_place() {
+fn fields_without_a_type_take_no_column() {
     let daemon = Setup::dev("[limits]\ncolumns_max = 5").start();
     let body =
         "{\"j1\":1,\"j2\":2,\"j3\":3,\"j4\":4,\"j5\":5\n{\"n1\":null,\"n2\":{},\"n3\":[]}\n{\"a\":1}\n";
@@ -133,7 +133,7 @@ fn what_is_no_column_after_all_takes_no_place() {
 }
 
 #[test]
-fn types_are_settled_by_the_first_batch() {
+fn the_first_batch_determines_types() {
     let daemon = Daemon::dev();
     let batches: [(&str, &[&str], &[Value], &str); 17] = [
         ("int", &["1", "null", "-2"], &[json!(1), Value::Null, json!(-2)], "int64"),
@@ -196,7 +196,7 @@ fn types_are_settled_by_the_first_batch() {
 }
 
 #[test]
-fn timestamps_of_every_usual_form_are_one_type() {
+fn all_timestamp_formats_have_one_type() {
     let daemon = Daemon::dev();
     let times = [
         ("2020-04-05 00:05:38", "2020-04-05T00:05:38Z"),
@@ -234,7 +234,7 @@ fn timestamps_of_every_usual_form_are_one_type() {
 }
 
 #[test]
-fn a_schema_grows_and_never_changes() {
+fn a_schema_only_grows() {
     let daemon = Daemon::dev();
     let batches = [
         "{\"a\":1,\"o\":{\"x\":1},\"l\":[1]}\n",

@@ -61,7 +61,7 @@ fn check(config: &str, environment: &[(&str, &str)]) -> Ended {
 }
 
 #[test]
-fn the_default_configuration_is_printed_and_is_one() {
+fn the_printed_default_configuration_is_valid() {
     let printed = Ended::of(&mut forebay(&["serve", "--print-default-config"]));
     assert_eq!(printed.code, Some(0));
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/forebay.toml");
@@ -107,7 +107,7 @@ fn later_sources_win() {
 }
 
 #[test]
-fn a_bad_setting_is_named_with_what_is_allowed() {
+fn an_invalid_setting_is_named_with_the_allowed_values() {
     let files: [(&str, &[&str]); 14] = [
         (
             "[server]\nlitsen = \"127.0.0.1:1\"",
@@ -156,7 +156,7 @@ fn a_bad_setting_is_named_with_what_is_allowed() {
 }
 
 #[test]
-fn a_data_directory_has_one_daemon() {
+fn a_data_directory_allows_one_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let first = Setup::dev("").start_at(dir.path());
     let second = Ended::of(&mut Setup::dev("").command(dir.path()));
@@ -239,7 +239,7 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn the_example_configurations_are_good() {
+fn the_example_configurations_are_valid() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mut checked = 0;
     let (pki, _) = Pki::new();

@@ -11,7 +11,7 @@ use std::time::Duration;
 const EVENT: &str = r#"{"city":"Chicago"}"#;
 
 #[test]
-fn every_method_and_path_has_an_answer() {
+fn every_method_and_path_is_answered() {
     let daemon = Daemon::dev();
     let answers = [
         ("POST", "/v0/events?name=e", 202),
@@ -57,7 +57,7 @@ fn every_method_and_path_has_an_answer() {
 }
 
 #[test]
-fn requests_follow_one_another_on_a_connection_and_may_be_sent_ahead() {
+fn connections_are_reused_and_requests_may_be_pipelined() {
     let daemon = Daemon::dev();
     let mut wire = Wire::connect(daemon.ingest);
     let ahead: String = (0..50).map(|n| event("name=e", &format!("{{\"n\":{n}}}"))).collect();
@@ -86,7 +86,7 @@ fn requests_follow_one_another_on_a_connection_and_may_be_sent_ahead() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on_or_refused_before_it_sends() {
+fn expect_continue_is_answered_before_the_body() {
     let daemon = Daemon::dev();
     let ask = |query: &str, extra: &str, bytes: usize| {
         let mut wire = Wire::connect(daemon.ingest);
@@ -111,7 +111,7 @@ fn a_client_that_asks_first_is_told_to_go_on_or_refused_before_it_sends() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_408_after_body_timeout() {
+fn a_late_body_is_408_after_body_timeout() {
     let daemon = Setup::dev("[server]\nbody_timeout = \"300ms\"").start();
     let mut never = Wire::connect(daemon.ingest);
     never.send(head("name=e", "content-length: 100\r\n\r\n{\"city\":"));
@@ -140,7 +140,7 @@ fn a_body_that_does_not_come_is_408_after_body_timeout() {
 }
 
 #[test]
-fn a_client_that_goes_away_within_its_body_leaves_nothing() {
+fn a_client_that_disconnects_during_its_body_stores_nothing() {
     let daemon = Daemon::dev();
     let mut wire = Wire::connect(daemon.ingest);
     wire.send(head("name=e", "content-length: 100\r\n\r\n{\"city\":\"Chicago\"}\n{"));
@@ -150,7 +150,7 @@ fn a_client_that_goes_away_within_its_body_leaves_nothing() {
 }
 
 #[test]
-fn a_head_that_does_not_come_is_408_after_header_timeout() {
+fn a_late_head_is_408_after_header_timeout() {
     let daemon = Setup::dev("[server]\nheader_timeout = \"300ms\"").start();
     let mut stuck = Wire::connect(daemon.ingest);
     stuck.send("POST /v0/events?name=e HTTP/1.1\r\nhost: forebay\r\n");
@@ -179,7 +179,7 @@ fn a_head_that_does_not_come_is_408_after_header_timeout() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_an_answer() {
+fn an_idle_connection_is_closed_without_a_response() {
     let daemon = Setup::dev("[server]\nidle_timeout = \"2s\"").start();
     let mut fresh = Wire::connect(daemon.ingest);
     let mut used = Wire::connect(daemon.ingest);
@@ -189,7 +189,7 @@ fn an_idle_connection_is_closed_without_an_answer() {
 }
 
 #[test]
-fn rubbish_is_refused_and_the_next_client_served() {
+fn garbage_is_refused_and_the_next_client_is_served() {
     let daemon = Daemon::dev();
     let rubbish: [&[u8]; 6] = [
         b"hello\r\n\r\n",
@@ -211,7 +211,7 @@ fn rubbish_is_refused_and_the_next_client_served() {
 }
 
 #[test]
-fn more_bodies_than_in_flight_max_are_refused_for_now() {
+fn bodies_beyond_in_flight_max_are_refused_with_retry_after() {
     let limits =
         "[limits]\nbody_max = \"64KiB\"\nin_flight_max = \"100KiB\"\n[limits.polaris]\nbody_max = \"64KiB\"";
     let daemon = Setup::dev(limits).start();
@@ -242,7 +242,7 @@ fn more_bodies_than_in_flight_max_are_refused_for_now() {
 }
 
 #[test]
-fn more_connections_than_connections_max_are_refused_for_now() {
+fn connections_beyond_connections_max_are_refused_with_retry_after() {
     let daemon = Setup::dev("[server]\nconnections_max = 3").start();
     let mut open: Vec<Wire> = (0..3).map(|_| Wire::connect(daemon.ingest)).collect();
     let refused = {
@@ -269,7 +269,7 @@ fn more_connections_than_connections_max_are_refused_for_now() {
 }
 
 #[test]
-fn http2_without_tls_is_spoken_to_those_who_know() {
+fn http2_works_without_tls_by_prior_knowledge() {
     let config = "[server]\nheader_timeout = \"300ms\"\n[limits]\nbody_max = \"64KiB\"";
     let daemon = Setup::dev(config).start();
     let ingest = daemon.ingest;

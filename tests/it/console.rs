@@ -3,7 +3,7 @@
 use crate::support::{Setup, request};
 
 #[test]
-fn the_page_and_what_it_refers_to_are_served_without_a_token() {
+fn the_page_and_its_files_need_no_token() {
     let daemon = Setup::with_config("").start();
     let page = request(daemon.admin, "GET", "/", &[], b"");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));

@@ -37,7 +37,7 @@ fn list(value: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn every_answer_can_be_read_by_a_page_errors_too() {
+fn pages_can_read_every_answer_including_errors() {
     let daemon = Setup::dev("[limits]\nbody_max = \"1KiB\"").start();
     let large = "x".repeat(2000);
     let (plain, snappy): (&[(&str, &str)], &[_]) = (&[], &[("content-encoding", "snappy")]);
@@ -89,7 +89,7 @@ fn every_answer_can_be_read_by_a_page_errors_too() {
 }
 
 #[test]
-fn a_preflight_is_answered_without_a_credential() {
+fn a_preflight_needs_no_credential() {
     let daemon = Setup::with_config("").start();
     for (path, methods) in [
         ("/v0/events?name=e", &["post", "options"][..]),
@@ -116,7 +116,7 @@ fn a_preflight_is_answered_without_a_credential() {
 }
 
 #[test]
-fn pages_that_are_not_listed_may_not_call() {
+fn pages_of_unlisted_origins_are_refused() {
     let list = "[server]\nallowed_origins = [\"https://www.example.com\", \"http://*.localhost:3000\"]";
     let daemon = Setup::dev(list).start();
     let post = |origin: &str| daemon.post_with("name=e", &[("origin", origin)], EVENT);
@@ -156,7 +156,7 @@ fn pages_that_are_not_listed_may_not_call() {
 }
 
 #[test]
-fn no_page_at_all_may_call_with_an_empty_list_until_it_is_read_again() {
+fn an_empty_origin_list_refuses_every_page_until_reloaded() {
     let daemon = Setup::dev("[server]\nallowed_origins = []").start();
     let status = |daemon: &Daemon| daemon.post_with("name=e", &[("origin", PAGE)], EVENT).status;
     assert_eq!((status(&daemon), daemon.post("name=e", EVENT).status), (403, 202));
@@ -167,7 +167,7 @@ fn no_page_at_all_may_call_with_an_empty_list_until_it_is_read_again() {
 }
 
 #[test]
-fn a_token_that_is_bound_to_origins_is_answered_with_the_origin() {
+fn an_origin_bound_token_gets_its_origin_in_the_answer() {
     let daemon = Setup::with_config("").start();
     let about = json!({"name": "page", "scopes": ["ingest:e", "create"], "origins": [PAGE, "http://*.localhost:3000"]});
     let token = daemon.token_with(&about);

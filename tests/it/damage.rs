@@ -160,7 +160,7 @@ fn range(lsns: &[u64]) -> Value {
 }
 
 #[test]
-fn a_torn_tail_costs_the_request_that_was_being_written_alone() {
+fn a_torn_tail_loses_only_the_request_being_written() {
     let log = Log::written();
     let segment = log.segments().pop().unwrap();
     let last = frames(&segment).pop().unwrap();
@@ -173,7 +173,7 @@ fn a_torn_tail_costs_the_request_that_was_being_written_alone() {
 }
 
 #[test]
-fn a_flipped_byte_in_the_middle_costs_its_request_alone_and_is_said() {
+fn a_flipped_byte_loses_only_its_request_and_is_reported() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let frame = &frames(segment)[3];
@@ -196,7 +196,7 @@ fn a_flipped_byte_in_the_middle_costs_its_request_alone_and_is_said() {
 }
 
 #[test]
-fn a_damaged_frame_header_costs_its_request_alone() {
+fn a_damaged_frame_header_loses_only_its_request() {
     let log = Log::written();
     let segment = &log.segments()[2];
     let frame = &frames(segment)[0];
@@ -208,19 +208,19 @@ fn a_damaged_frame_header_costs_its_request_alone() {
 }
 
 #[test]
-fn a_segment_whose_beginning_is_gone_costs_that_beginning() {
+fn an_overwritten_segment_start_loses_only_its_requests() {
     let log = Log::written();
-    assert_beginnings_cost(&log, &[(1, 2), (2, 8)]);
+    assert_overwritten_starts_lose(&log, &[(1, 2), (2, 8)]);
 }
 
 #[test]
-fn a_long_beginning_that_is_gone_is_no_reason_to_give_up_the_rest() {
+fn a_long_overwritten_segment_start_does_not_lose_the_rest() {
     let log = Log::with(CONFIG.replace("\"1MiB\"", "\"4MiB\""), 90);
-    assert_beginnings_cost(&log, &[(1, 25)]);
+    assert_overwritten_starts_lose(&log, &[(1, 25)]);
 }
 
 #[track_caller]
-fn assert_beginnings_cost(log: &Log, beginnings: &[(usize, usize)]) {
+fn assert_overwritten_starts_lose(log: &Log, beginnings: &[(usize, usize)]) {
     let segments = log.segments();
     let mut lost = Vec::new();
     for (index, n_frames) in beginnings {
@@ -237,7 +237,7 @@ fn assert_beginnings_cost(log: &Log, beginnings: &[(usize, usize)]) {
 }
 
 #[test]
-fn a_segment_in_which_nothing_can_be_read_is_put_aside() {
+fn an_unreadable_segment_is_quarantined() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let lost = lsns(segment);
@@ -252,7 +252,7 @@ fn a_segment_in_which_nothing_can_be_read_is_put_aside() {
 }
 
 #[test]
-fn a_missing_segment_is_reported_and_counted_and_the_others_are_stored() {
+fn a_missing_segment_is_reported_and_the_others_are_stored() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let lost = lsns(segment);
@@ -266,7 +266,7 @@ fn a_missing_segment_is_reported_and_counted_and_the_others_are_stored() {
 }
 
 #[test]
-fn a_segment_with_a_damaged_header_is_put_aside_whole_and_said() {
+fn a_segment_with_a_lost_header_is_quarantined_and_reported() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let lost = lsns(segment);
@@ -285,7 +285,7 @@ fn a_segment_with_a_damaged_header_is_put_aside_whole_and_said() {
 }
 
 #[test]
-fn a_segment_that_was_cut_short_gives_what_is_left_of_it() {
+fn a_truncated_segment_yields_its_remaining_requests() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let places = frames(segment);
@@ -299,7 +299,7 @@ fn a_segment_that_was_cut_short_gives_what_is_left_of_it() {
 }
 
 #[test]
-fn a_segment_of_a_newer_format_stops_the_start_and_is_left_alone() {
+fn a_segment_of_a_newer_format_prevents_the_start_and_stays() {
     let log = Log::written();
     let segment = &log.segments()[1];
     overwrite(segment, 8, &[2, 0]);
@@ -325,7 +325,7 @@ fn refused(log: &Log) -> String {
 }
 
 #[test]
-fn foreign_files_in_the_log_are_named_and_left_alone() {
+fn unknown_files_in_the_log_are_reported_and_kept() {
     let log = Log::written();
     let names = ["0000000000000001.wal.bak", "9999999999999999.wal", "notes.txt"];
     for name in names {
@@ -343,7 +343,7 @@ fn foreign_files_in_the_log_are_named_and_left_alone() {
 }
 
 #[test]
-fn a_segment_of_another_log_stops_the_start() {
+fn a_segment_of_another_log_prevents_the_start() {
     let (log, other) = (Log::written(), Log::written());
     std::fs::copy(&other.segments()[0], log.wal().join("0000000000000099.wal")).unwrap();
     // Under another number than its own it is damaged; under its own it is another log's.
@@ -354,7 +354,7 @@ fn a_segment_of_another_log_stops_the_start() {
 }
 
 #[test]
-fn a_damaged_catalog_stops_the_start_and_is_left_alone() {
+fn a_damaged_catalog_prevents_the_start_and_stays() {
     let log = Log::written();
     let catalog = log.dir.path().join("data/catalog.db");
     // So that the database alone has everything, as after a clean end.
@@ -374,7 +374,7 @@ fn a_damaged_catalog_stops_the_start_and_is_left_alone() {
 }
 
 #[test]
-fn files_that_a_crash_left_half_written_are_replaced() {
+fn files_left_incomplete_by_a_crash_are_replaced() {
     let log = Log::written();
     let staged = log.dir.path().join("data/staged");
     std::fs::write(staged.join("0123456789abcdef0123456789abcdef.parquet"), "PAR1 half").unwrap();
@@ -385,7 +385,7 @@ fn files_that_a_crash_left_half_written_are_replaced() {
 }
 
 #[test]
-fn a_staged_file_that_was_cut_short_is_never_published() {
+fn a_truncated_staged_file_is_never_published() {
     let dir = tempfile::tempdir().unwrap();
     let tables = dir.path().join("data/tables");
     std::fs::create_dir_all(&tables).unwrap();

@@ -56,7 +56,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn one_is_made_from_a_schema_and_shown_as_it_was_declared() {
+fn a_data_source_is_created_from_a_schema_and_shown_as_declared() {
     let daemon = Setup::with_config("").start();
     let schema = "a Int16 `json:$.a`, `ts` DateTime64(3) `json:$.e.ts` DEFAULT now() CODEC(ZSTD(1)), \
                   s Nullable(String) `json:$.s`";
@@ -111,7 +111,7 @@ fn one_is_made_from_a_schema_and_shown_as_it_was_declared() {
 }
 
 #[test]
-fn parameters_may_come_as_a_form() {
+fn parameters_may_be_sent_as_a_form() {
     let daemon = Daemon::dev();
     let form =
         format!("name=ev&mode=create&description=d&engine_sorting_key=store_id&schema={}", encoded(SCHEMA));
@@ -123,7 +123,7 @@ fn parameters_may_come_as_a_form() {
 }
 
 #[test]
-fn one_is_made_from_its_first_records_which_are_stored() {
+fn a_data_source_is_created_from_its_first_records() {
     let daemon = Daemon::dev();
     let lines = "{\"b\":1,\"o\":{\"x\":[1,2]},\"at\":\"2024-01-01T00:00:00.000Z\"}\n{\"b\":70000,\"at\":\"2024-01-02 00:00:00\",\"s\":\"t\"}\n";
     let (kind, body) = multipart("ndjson", &gzip(lines.as_bytes()));
@@ -143,7 +143,7 @@ fn one_is_made_from_its_first_records_which_are_stored() {
 }
 
 #[test]
-fn csv_is_appended_by_place_or_by_name() {
+fn csv_columns_match_by_position_or_name() {
     let daemon = Daemon::dev();
     let schema =
         "id Int32 `json:$.Id`, name String `json:$.Name`, score Nullable(Float64), tags Array(String)";
@@ -187,7 +187,7 @@ fn csv_is_appended_by_place_or_by_name() {
 }
 
 #[test]
-fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
+fn invalid_data_sources_are_refused_and_leave_nothing() {
     let daemon = Daemon::dev();
     let post = |query: &str, body: &str| {
         let refused = call(&daemon, "POST", &format!("/v0/datasources?{query}"), body);
@@ -240,7 +240,7 @@ fn what_makes_no_data_source_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn a_name_is_made_once() {
+fn a_name_is_created_once() {
     let daemon = Daemon::dev();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| create(&daemon, "ev", SCHEMA).status)).collect();
@@ -252,7 +252,7 @@ fn a_name_is_made_once() {
 }
 
 #[test]
-fn what_is_missing_is_said_to_be() {
+fn missing_data_sources_and_jobs_are_reported() {
     let daemon = Daemon::dev();
     for (method, path) in [
         ("GET", "/v0/datasources/none"),
@@ -326,7 +326,7 @@ fn records_are_appended_and_counted() {
 }
 
 #[test]
-fn an_import_may_be_a_job() {
+fn an_import_may_run_as_a_job() {
     let daemon = Setup::with_config("").start();
     create(&daemon, "ev", "a Int64 `json:$.a`");
     let header = [("content-type", "application/x-ndjson"), ("content-encoding", "gzip")];
@@ -367,7 +367,7 @@ fn an_import_may_be_a_job() {
 }
 
 #[test]
-fn columns_are_added_and_what_would_lose_data_is_refused() {
+fn columns_can_be_added_but_losing_data_is_refused() {
     let daemon = Daemon::dev();
     create(&daemon, "ev", "a Int16 `json:$.a`, b Nullable(String) `json:$.b`");
     let alter = |form: &str| {
@@ -450,7 +450,7 @@ fn rows_that_break_a_type_are_quarantined_and_counted() {
 }
 
 #[test]
-fn what_is_missing_is_the_default_or_the_time_of_receipt() {
+fn missing_values_become_the_default_or_the_time_of_receipt() {
     let daemon = Daemon::dev();
     let schema = "n Int16 `json:$.n` DEFAULT 7, at DateTime64(3) `json:$.o.at` DEFAULT now(), day Date DEFAULT today()";
     assert_eq!(create(&daemon, "ev", schema).status, 200);
@@ -466,7 +466,7 @@ fn what_is_missing_is_the_default_or_the_time_of_receipt() {
 }
 
 #[test]
-fn one_that_was_dropped_is_gone_and_its_name_is_free() {
+fn a_dropped_data_source_is_gone_and_its_name_is_free() {
     let daemon = Setup::with_config("").start();
     create(&daemon, "ev", "a Int64");
     let shown = call(&daemon, "DELETE", "/v0/datasources/ev?force=false&dry_run=true", "");
@@ -490,7 +490,7 @@ fn one_that_was_dropped_is_gone_and_its_name_is_free() {
 
 /// Rights are for single data sources, in the words of the contract.
 #[test]
-fn a_token_may_what_its_scopes_say() {
+fn a_token_may_do_what_its_scopes_allow() {
     let daemon = Setup::with_config("").start();
     create(&daemon, "mine", "a Int64 `json:$.a`");
     create(&daemon, "other", "a Int64 `json:$.a`");

@@ -76,7 +76,7 @@ fn assert_full(daemon: &Daemon, response: &Response, reason: &str) {
 }
 
 #[test]
-fn the_frames_of_one_failed_sync_are_written_again() {
+fn frames_of_a_failed_sync_are_rewritten() {
     const SENT: u64 = 60;
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
@@ -117,7 +117,7 @@ fn number_of(line: &[u8]) -> Option<u64> {
 }
 
 #[test]
-fn a_disk_that_does_not_sync_ends_the_process_and_costs_no_acknowledged_row() {
+fn a_disk_that_cannot_sync_ends_the_process_without_losing_acknowledged_rows() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
@@ -164,7 +164,7 @@ fn a_disk_that_does_not_sync_ends_the_process_and_costs_no_acknowledged_row() {
 }
 
 #[test]
-fn a_last_sync_that_fails_is_no_clean_end() {
+fn a_failed_last_sync_is_not_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let config = SMALL_LOG.replace("\"20ms\"", "\"1h\"");
@@ -179,7 +179,7 @@ fn a_last_sync_that_fails_is_no_clean_end() {
 }
 
 #[test]
-fn a_full_disk_refuses_and_goes_on_by_itself() {
+fn a_full_disk_refuses_and_recovers_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
@@ -206,7 +206,7 @@ fn a_full_disk_refuses_and_goes_on_by_itself() {
 }
 
 #[test]
-fn a_daemon_killed_on_a_full_disk_starts_there_and_keeps_everything() {
+fn a_daemon_killed_on_a_full_disk_restarts_and_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
@@ -234,7 +234,7 @@ fn a_daemon_killed_on_a_full_disk_starts_there_and_keeps_everything() {
 }
 
 #[test]
-fn a_full_log_is_emptied_into_files_before_their_time() {
+fn a_full_log_is_written_to_files_early() {
     let config = SMALL_LOG.replace("64MiB", "4MiB");
     let daemon = Setup::dev(&config).start();
     let mut acknowledged = Vec::new();
@@ -258,7 +258,7 @@ fn a_full_log_is_emptied_into_files_before_their_time() {
 }
 
 #[test]
-fn a_destination_that_is_away_holds_back_neither_log_nor_other_streams() {
+fn an_unavailable_destination_blocks_neither_log_nor_other_streams() {
     let config = SMALL_LOG.replace("64MiB", "4MiB").replace("max_age = \"1h\"", "max_age = \"100ms\"");
     let dir = tempfile::tempdir().unwrap();
     let tables = dir.path().join("data/tables");
@@ -292,7 +292,7 @@ fn a_destination_that_is_away_holds_back_neither_log_nor_other_streams() {
 }
 
 #[test]
-fn a_destination_that_is_away_at_the_start_is_waited_for() {
+fn a_destination_missing_at_the_start_is_retried() {
     let dir = tempfile::tempdir().unwrap();
     let mount = dir.path().join("mount");
     std::fs::write(&mount, "nothing is mounted here").unwrap();
@@ -310,7 +310,7 @@ fn a_destination_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_sync_that_takes_long_is_answered_with_what_is_known() {
+fn a_slow_sync_is_answered_as_accepted() {
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev("")).start();
     faults.set("sync-slow", "13000");
@@ -323,7 +323,7 @@ fn a_sync_that_takes_long_is_answered_with_what_is_known() {
 const DAY: i64 = 86_400;
 
 #[test]
-fn a_clock_that_jumps_loses_and_reorders_nothing() {
+fn clock_jumps_lose_and_reorder_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let tables = dir.path().join("data/tables");
@@ -361,7 +361,7 @@ fn a_clock_that_jumps_loses_and_reorders_nothing() {
 }
 
 #[test]
-fn a_file_that_nobody_takes_is_given_up_after_the_retention_and_counted() {
+fn an_unpublishable_file_expires_after_the_retention_and_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let tables = dir.path().join("data/tables");
     std::fs::create_dir_all(&tables).unwrap();

@@ -69,7 +69,7 @@ fn stored(response: &Response) {
 }
 
 #[test]
-fn a_dataset_is_made_and_takes_records() {
+fn a_dataset_is_created_and_accepts_records() {
     let daemon = Setup::with_config("").start();
     let body = json!({
         "name": "My sensors", "parentFolderRid": FOLDER, "schema": schema(), "branchName": "master",
@@ -134,7 +134,7 @@ pub fn plain(mut row: Value) -> Value {
 }
 
 #[test]
-fn a_request_is_stored_whole_or_not_at_all() {
+fn a_request_is_stored_completely_or_not_at_all() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     let view =
@@ -167,7 +167,7 @@ fn a_request_is_stored_whole_or_not_at_all() {
 }
 
 #[test]
-fn what_is_no_publish_is_refused() {
+fn invalid_publish_calls_are_refused() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     let path = |what: &str| publish_path(&rid, "master", what);
@@ -213,7 +213,7 @@ fn what_is_no_publish_is_refused() {
 }
 
 #[test]
-fn branches_are_streams_of_their_own() {
+fn branches_are_separate_streams() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     let other = json!({"fields": [field("n", "long", true)], "keyFieldNames": ["n"]});
@@ -257,7 +257,7 @@ fn branches_are_streams_of_their_own() {
 }
 
 #[test]
-fn a_reset_gives_a_new_view() {
+fn a_reset_creates_a_new_view() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     let path = format!("{BASE}/{rid}/streams/master");
@@ -285,7 +285,7 @@ fn a_reset_gives_a_new_view() {
 }
 
 #[test]
-fn bytes_are_the_value_of_the_one_binary_field() {
+fn a_binary_record_is_the_value_of_the_only_field() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "b", &json!({"fields": [field("payload", "binary", false)]}));
     let path = publish_path(&rid, "master", "publishBinaryRecord");
@@ -373,7 +373,7 @@ fn all_that_is_wrong_with_a_schema_is_told_at_once() {
 }
 
 #[test]
-fn of_two_datasets_of_one_name_one_is_made() {
+fn concurrent_creates_of_one_name_make_one_dataset() {
     let daemon = Daemon::dev();
     let body = json!({"name": "s", "parentFolderRid": FOLDER, "schema": schema()});
     let answers: Vec<Response> = std::thread::scope(|scope| {
@@ -399,7 +399,7 @@ fn of_two_datasets_of_one_name_one_is_made() {
 }
 
 #[test]
-fn every_type_comes_back_from_the_table() {
+fn every_type_survives_the_round_trip() {
     let daemon = Daemon::dev();
     let kind = |name: &str, data_type: Value| json!({"name": name, "schema": {"nullable": true, "dataType": data_type}});
     let item = |data_type: Value| json!({"nullable": true, "dataType": data_type});

@@ -42,7 +42,7 @@ fn publish_as(daemon: &Daemon, token: Option<&str>, dataset: &str) -> Response {
 }
 
 #[test]
-fn a_credential_is_asked_for() {
+fn a_credential_is_required() {
     let daemon = Setup::with_config(SMALL).start();
     let rid = create(&daemon, "s", &schema());
     for (token, error) in [(None, "INVALID"), (Some("fbt_nobodys"), "INVALID")] {
@@ -60,7 +60,7 @@ fn a_credential_is_asked_for() {
 }
 
 #[test]
-fn every_call_names_the_right_that_it_takes() {
+fn every_call_names_the_missing_right() {
     let daemon = Setup::with_config(SMALL).start();
     let rid = create(&daemon, "s", &schema());
     let nothing = daemon.token_with(&json!({"name": "n", "scopes": ["ingest:other"]}));
@@ -136,7 +136,7 @@ fn every_call_names_the_right_that_it_takes() {
 }
 
 #[test]
-fn an_application_gets_tokens_and_ends_them() {
+fn an_application_gets_and_revokes_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let start = || Setup::with_config(SMALL).start_at(dir.path());
     let daemon = start();
@@ -206,7 +206,7 @@ fn an_application_gets_tokens_and_ends_them() {
 }
 
 #[test]
-fn a_stream_in_the_trash_takes_nothing() {
+fn a_stream_in_the_trash_accepts_nothing() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     assert_eq!(publish_as(&daemon, None, &rid).status, 204);
@@ -246,7 +246,7 @@ fn a_stream_in_the_trash_takes_nothing() {
 }
 
 #[test]
-fn the_older_routes_store_as_well() {
+fn the_older_routes_store_records() {
     let daemon = Daemon::dev();
     let rid = create(&daemon, "s", &schema());
     let path = format!("/api/v2/streams/datasets/{rid}/streams/master");
@@ -296,7 +296,7 @@ fn the_older_routes_store_as_well() {
 }
 
 #[test]
-fn the_older_catalog_makes_streams_without_a_schema() {
+fn the_older_catalog_creates_streams_without_a_schema() {
     let daemon = Daemon::dev();
     let body = json!({
         "parentRid": FOLDER, "name": "old", "branch": "master", "settings": {"streamTypes": ["HIGH_THROUGHPUT"]},
@@ -364,7 +364,7 @@ fn streams_of_other_contracts_are_datasets() {
 }
 
 #[test]
-fn a_sample_gives_a_schema_and_a_stream_gives_code() {
+fn samples_yield_schemas_and_streams_yield_snippets() {
     let daemon = Daemon::dev();
     let sample =
         "{\"id\":\"a\",\"n\":1,\"at\":\"2026-01-31T12:00:00Z\",\"in\":{\"x\":1.5},\"tags\":[\"t\"]}\n";

@@ -49,7 +49,7 @@ fn publish_files(daemon: &Daemon) {
 }
 
 #[test]
-fn records_are_read_from_log_and_files_alike() {
+fn records_are_read_from_log_and_files() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create(&daemon, "s", &schema());
     let records =
@@ -78,7 +78,7 @@ fn records_are_read_from_log_and_files_alike() {
 }
 
 #[test]
-fn records_outlive_a_kill_and_a_restart() {
+fn records_survive_a_kill_and_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let first = Setup::with_config(PATIENT).start_at(dir.path());
     let token = first.token.clone();
@@ -117,7 +117,7 @@ fn records_outlive_a_kill_and_a_restart() {
 }
 
 #[test]
-fn values_come_back_in_one_form() {
+fn values_are_returned_in_one_format() {
     let daemon = Setup::with_config(PATIENT).start();
     let of = |name: &str, kind: Value| json!({"name": name, "schema": {"nullable": true, "dataType": kind}});
     let plain = |kind: &str| json!({"type": kind});
@@ -152,7 +152,7 @@ fn values_come_back_in_one_form() {
 }
 
 #[test]
-fn answers_are_bounded_and_bad_questions_are_told() {
+fn answers_are_bounded_and_bad_parameters_are_refused() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create_with(&daemon, "s", &schema(), 2);
     let text = "x".repeat(900_000);
@@ -199,7 +199,7 @@ fn answers_are_bounded_and_bad_questions_are_told() {
 }
 
 #[test]
-fn reading_takes_the_right_to_read() {
+fn reading_requires_the_read_right() {
     let daemon = Setup::with_config("").start();
     let dataset = create(&daemon, "s", &schema());
     let token = |scopes: &[&str]| {
@@ -244,7 +244,7 @@ fn a_view_keeps_its_records_after_a_reset() {
 }
 
 #[test]
-fn the_older_proxy_reads_and_tells_offsets() {
+fn the_older_proxy_reads_records_and_reports_offsets() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create_with(&daemon, "s", &json!({"fields": [field("n", "long", true)]}), 2);
     let path = format!("/api/v2/streams/datasets/{dataset}/streams/master");
@@ -277,7 +277,7 @@ fn the_older_proxy_reads_and_tells_offsets() {
 }
 
 #[test]
-fn a_repeat_is_told_the_offsets_of_the_first() {
+fn a_repeat_returns_the_offsets_of_the_first_request() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create_with(&daemon, "s", &schema(), 4);
     let path = format!("/stream-proxy/api/streams/{dataset}/branches/master/jsonRecords");
@@ -322,7 +322,7 @@ fn records_in_a_bucket_are_read_by_offset() {
 }
 
 #[test]
-fn staged_records_are_read_while_the_bucket_is_away() {
+fn staged_records_are_readable_while_the_bucket_is_down() {
     let bucket = Bucket::start();
     bucket.set(Fault::Down);
     let config = format!("[compactor]\nmax_idle = \"100ms\"\n{}", bucket.config("t"));

@@ -35,7 +35,7 @@ fn records(from: i64, to: i64) -> Value {
 }
 
 #[test]
-fn a_subscriber_reads_commits_and_goes_on() {
+fn a_subscriber_reads_commits_and_continues() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::with_config(PATIENT).start_at(dir.path());
     let token = daemon.token.clone();
@@ -92,7 +92,7 @@ fn a_subscriber_reads_commits_and_goes_on() {
 }
 
 #[test]
-fn what_a_subscriber_may_not_say_is_told() {
+fn invalid_subscriber_calls_are_refused() {
     let daemon = Setup::with_config(PATIENT).start();
     let (dataset, other) = (create(&daemon, "s", &schema()), create(&daemon, "t", &schema()));
     publish(&daemon, &dataset, &records(0, 5));
@@ -152,7 +152,7 @@ fn what_a_subscriber_may_not_say_is_told() {
 }
 
 #[test]
-fn limits_are_over_all_partitions() {
+fn the_limit_covers_all_partitions() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset =
         create_with(&daemon, "s", &json!({"fields": [crate::foundry::field("n", "long", true)]}), 3);
@@ -182,7 +182,7 @@ fn limits_are_over_all_partitions() {
 }
 
 #[test]
-fn positions_are_by_view() {
+fn positions_are_kept_per_view() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create(&daemon, "s", &schema());
     publish(&daemon, &dataset, &records(0, 3));
@@ -205,7 +205,7 @@ fn positions_are_by_view() {
 }
 
 #[test]
-fn rights_are_those_of_the_contract() {
+fn rights_follow_the_contract() {
     let daemon = Setup::with_config(PATIENT).start();
     let dataset = create(&daemon, "s", &schema());
     good(&register(&daemon, &dataset, &json!({"subscriberId": "sub-1"})));

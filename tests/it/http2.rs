@@ -112,7 +112,7 @@ fn full(config: &str) -> (Daemon, Vec<Wire>) {
 }
 
 #[test]
-fn a_connection_too_many_is_sent_away_with_refused_stream() {
+fn an_excess_connection_gets_refused_stream() {
     let (daemon, open) = full("");
     let ingest = daemon.ingest;
     let error = run_async(async { refused_by(tokio::net::TcpStream::connect(ingest).await.unwrap()).await });
@@ -134,7 +134,7 @@ fn a_connection_too_many_is_sent_away_with_refused_stream() {
 }
 
 #[test]
-fn under_tls_a_connection_too_many_is_told_in_the_protocol_agreed() {
+fn an_excess_tls_connection_is_refused_in_the_negotiated_protocol() {
     let (pki, trusted) = Pki::new();
     let (daemon, _open) = full(&pki.config());
     let mut http2 = tls_connect(daemon.ingest, &client(&trusted, &["h2"]));
@@ -148,7 +148,7 @@ fn under_tls_a_connection_too_many_is_told_in_the_protocol_agreed() {
 }
 
 #[test]
-fn connections_too_many_cannot_be_heaped_up() {
+fn excess_connections_do_not_pile_up() {
     // Half of them say nothing, half of them begin something and leave it.
     let (daemon, _open) = full("");
     let before = peak_bytes(&daemon);
@@ -164,7 +164,7 @@ fn connections_too_many_cannot_be_heaped_up() {
 }
 
 #[test]
-fn a_drain_lets_streams_finish_and_says_goodbye_without_an_error() {
+fn a_drain_finishes_streams_and_sends_goaway_without_an_error() {
     let daemon = Daemon::dev();
     let mut stream = begin(daemon.ingest);
     let length = EVENT.len().to_string();
@@ -205,7 +205,7 @@ fn a_drain_lets_streams_finish_and_says_goodbye_without_an_error() {
 }
 
 #[test]
-fn a_drain_does_not_wait_for_those_who_have_gone_silent() {
+fn a_drain_does_not_wait_for_silent_clients() {
     let daemon = Daemon::dev();
     let _silent = begin(daemon.ingest);
     let mut busy = begin(daemon.ingest);
@@ -218,7 +218,7 @@ fn a_drain_does_not_wait_for_those_who_have_gone_silent() {
 }
 
 #[test]
-fn an_idle_connection_ends_without_an_error() {
+fn an_idle_http2_connection_gets_goaway_without_an_error() {
     let daemon = Setup::dev("[server]\nidle_timeout = \"2s\"").start();
     let mut stream = begin(daemon.ingest);
     assert_eq!(goaway(&mut stream).1, Reason::NO_ERROR);
@@ -254,7 +254,7 @@ fn streams_beyond_streams_max_are_refused_one_by_one() {
 }
 
 #[test]
-fn streams_opened_and_reset_at_once_do_no_harm() {
+fn rapid_resets_do_no_harm() {
     let daemon = Daemon::dev();
     let before = peak_bytes(&daemon);
     let mut stream = begin(daemon.ingest);
@@ -286,7 +286,7 @@ fn streams_opened_and_reset_at_once_do_no_harm() {
 }
 
 #[test]
-fn heads_that_are_too_large_are_refused() {
+fn oversized_heads_are_refused() {
     let daemon = Setup::dev("[limits]\nhead_max = \"16KiB\"").start();
     let large = "x".repeat(17 << 10);
     let one = format!("authorization: Bearer {large}\r\n");
@@ -334,7 +334,7 @@ fn heads_that_are_too_large_are_refused() {
 }
 
 #[test]
-fn a_head_in_endless_pieces_ends_the_connection() {
+fn endless_continuation_frames_end_the_connection() {
     let daemon = Daemon::dev();
     let before = peak_bytes(&daemon);
     let mut stream = begin(daemon.ingest);

@@ -32,7 +32,7 @@ fn assert_repeats(again: &Response, first: &Response) {
 }
 
 #[test]
-fn a_repeat_is_answered_as_the_first_was_and_stores_nothing() {
+fn a_repeat_gets_the_first_answer_and_stores_nothing() {
     let daemon = Daemon::dev();
     let body = "{\"n\":1}\nno event\n{\"n\":2}\n";
     for query in ["name=ev", "name=ev&wait=true", "name=ev&wait=table"] {
@@ -53,7 +53,7 @@ fn a_repeat_is_answered_as_the_first_was_and_stores_nothing() {
 }
 
 #[test]
-fn a_repeat_may_wait_for_more_than_the_first_did() {
+fn a_repeat_may_wait_for_more_than_the_first_request() {
     let daemon = Setup::dev(NO_FILES).start();
     let first = send(&daemon, "name=ev", "k", "{\"n\":1}");
     assert_eq!(first.status, 202);
@@ -103,7 +103,7 @@ fn a_key_is_1_to_256_visible_ascii_characters() {
 }
 
 #[test]
-fn what_was_refused_is_not_remembered() {
+fn refused_requests_are_not_remembered() {
     let daemon = Daemon::dev();
     assert_eq!(send(&daemon, "name=ev", "k", "no event").status, 400);
     let first = send(&daemon, "name=ev", "k", "{\"n\":1}");
@@ -112,7 +112,7 @@ fn what_was_refused_is_not_remembered() {
 }
 
 #[test]
-fn repeats_at_the_same_time_are_one_request() {
+fn concurrent_repeats_are_one_request() {
     let daemon = Daemon::dev();
     for round in 0..20 {
         let key = format!("round {round}").replace(' ', "-");
@@ -131,7 +131,7 @@ fn repeats_at_the_same_time_are_one_request() {
 
 /// The log is read again, or it was trimmed and the keys were kept elsewhere, or it was emptied at a clean end.
 #[test]
-fn keys_survive_kills_and_ends_wherever_their_records_are() {
+fn keys_survive_kills_and_stops_wherever_their_records_are() {
     let home = tempfile::tempdir().unwrap();
     let mut first = Vec::new();
     for round in 0..4_usize {
@@ -167,7 +167,7 @@ fn keys_survive_kills_and_ends_wherever_their_records_are() {
 }
 
 #[test]
-fn a_request_that_was_killed_between_append_and_answer_is_stored_once() {
+fn a_kill_between_append_and_answer_stores_the_repeat_once() {
     let home = tempfile::tempdir().unwrap();
     let daemon = Setup::dev(NO_FILES).start_at(home.path());
     let appended = |daemon: &Daemon| daemon.metric("forebay_wal_appended_lsn");
@@ -200,7 +200,7 @@ fn after_the_window_a_key_is_new() {
 
 /// Nothing is forgotten to make room: requests with further keys are told to come later.
 #[test]
-fn more_keys_than_allowed_are_refused_until_there_is_room() {
+fn keys_beyond_the_limit_are_refused_until_others_expire() {
     let config = |keys: u32| format!("{NO_FILES}[limits]\nidempotency_keys_max = {keys}\n");
     let daemon = Setup::dev(&config(2)).start();
     let first = send(&daemon, "name=ev", "a", "{\"n\":1}");
@@ -219,7 +219,7 @@ fn more_keys_than_allowed_are_refused_until_there_is_room() {
 
 /// Keys of frames that are in no file yet hold the log, and no more than that: the files of keys stay few.
 #[test]
-fn files_of_keys_go_with_the_window() {
+fn key_files_are_removed_with_the_window() {
     let home = tempfile::tempdir().unwrap();
     let config = "[limits]\nidempotency_window = \"3s\"\n[compactor]\nmax_idle = \"20ms\"";
     let files = || std::fs::read_dir(home.path().join("data/keys")).unwrap().count();
@@ -244,7 +244,7 @@ fn files_of_keys_go_with_the_window() {
 }
 
 #[test]
-fn every_contract_takes_keys() {
+fn every_contract_accepts_keys() {
     let daemon = Daemon::dev();
     let push = |body: &str| {
         let headers = [("idempotency-key", "k")];

@@ -68,7 +68,7 @@ fn workspace(daemon: &Daemon) -> String {
 }
 
 #[test]
-fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
+fn a_token_may_do_only_what_its_scopes_allow() {
     let daemon = daemon();
     let token = |name: &str, scopes: &[&str]| daemon.token_with(&json!({"name": name, "scopes": scopes}));
     let all = token("all", &["ingest:*", "create"]);
@@ -111,7 +111,7 @@ fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
 }
 
 #[test]
-fn a_token_is_shown_once_and_stored_as_a_hash_in_a_file_for_nobody_else() {
+fn a_token_is_shown_once_and_stored_as_a_hash_in_a_private_file() {
     let daemon = daemon();
     let about = json!({"name": "page", "scopes": ["ingest:visits"], "rps": 5, "project": "p",
                        "description": "our page", "origins": ["https://WWW.example.com:443/"]});
@@ -145,7 +145,7 @@ fn a_token_is_shown_once_and_stored_as_a_hash_in_a_file_for_nobody_else() {
 }
 
 #[test]
-fn a_revoked_token_ceases_at_once_and_for_good() {
+fn a_revoked_token_is_refused_at_once_and_for_good() {
     let home = tempfile::tempdir().unwrap();
     let daemon = Setup::with_config(SMALL).start_at(home.path());
     let scopes = json!(["ingest:*", "create"]);
@@ -173,7 +173,7 @@ fn a_revoked_token_ceases_at_once_and_for_good() {
 }
 
 #[test]
-fn an_expired_token_is_refused_from_that_second_on() {
+fn an_expired_token_is_refused_to_the_second() {
     let faults = Faults::none();
     let daemon = faults.on(Setup::with_config(SMALL)).start();
     let about = json!({"name": "short", "scopes": ["ingest:*", "create"], "expires_in": 600});
@@ -199,7 +199,7 @@ fn an_expired_token_is_refused_from_that_second_on() {
 }
 
 #[test]
-fn a_token_for_pages_is_good_on_these_pages_only() {
+fn an_origin_bound_token_works_on_its_pages_only() {
     let daemon = daemon();
     let about = json!({"name": "page", "scopes": ["ingest:*", "create"],
                        "origins": ["https://www.example.com", "https://*.shop.example"]});
@@ -228,7 +228,7 @@ fn a_token_for_pages_is_good_on_these_pages_only() {
 }
 
 #[test]
-fn tokens_that_are_none_are_refused_and_nothing_breaks() {
+fn invalid_tokens_are_refused_without_harm() {
     let (daemon, other) = (daemon(), daemon());
     let signing =
         daemon.token_with(&json!({"name": "s", "kind": "signing", "scopes": ["ingest:*", "create"]}));
@@ -290,7 +290,7 @@ fn tokens_that_are_none_are_refused_and_nothing_breaks() {
 }
 
 #[test]
-fn keys_that_sign_are_rotated_and_the_old_one_is_good_for_a_while() {
+fn signing_keys_rotate_with_a_grace_period() {
     let daemon = Setup::with_config(&format!("[auth]\njwt_grace = \"1h\"\n{SMALL}")).start();
     let keys = || daemon.administer("GET", "/admin/v1/keys", &Value::Null).json()["keys"].clone();
     assert_eq!(keys(), json!([]));
@@ -323,7 +323,7 @@ fn keys_that_sign_are_rotated_and_the_old_one_is_good_for_a_while() {
 }
 
 #[test]
-fn what_is_wrong_about_a_request_for_a_token_is_said() {
+fn invalid_token_requests_get_a_reason() {
     let daemon = daemon();
     daemon.token_with(&json!({"name": "taken", "scopes": ["ingest:a"]}));
     for (body, status, says) in [
@@ -392,7 +392,7 @@ fn what_is_wrong_about_a_request_for_a_token_is_said() {
 }
 
 #[test]
-fn who_may_make_tokens_may_not_make_administrators() {
+fn token_managers_cannot_create_admin_tokens() {
     let daemon = daemon();
     let broker = daemon.token_with(&json!({"name": "broker", "scopes": ["tokens"]}));
     let make = |body: Value| daemon.administer_as(&broker, "POST", "/admin/v1/tokens", &body);
@@ -407,7 +407,7 @@ fn who_may_make_tokens_may_not_make_administrators() {
 }
 
 #[test]
-fn under_dev_everybody_is_an_administrator() {
+fn under_dev_every_caller_is_an_administrator() {
     let daemon = Daemon::dev();
     assert_eq!(daemon.send_as("whatever", "e").status, 202);
     let made = daemon.administer("POST", "/admin/v1/tokens", &json!({"name": "a", "scopes": ["ingest:a"]}));
@@ -425,7 +425,7 @@ fn under_dev_everybody_is_an_administrator() {
 }
 
 #[test]
-fn what_was_tried_out_under_dev_can_be_taken_over() {
+fn a_dev_data_directory_can_go_into_production() {
     let home = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(home.path());
     let sender = daemon.token_with(&json!({"name": "sender", "scopes": ["ingest:*", "create"]}));

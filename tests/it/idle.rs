@@ -23,7 +23,7 @@ fn resident_kib(daemon: &Daemon) -> usize {
 }
 
 #[test]
-fn idle_connections_hinder_nobody() {
+fn idle_connections_do_not_block_others() {
     let daemon = Daemon::dev();
     let before = resident_kib(&daemon);
     let n = connections_possible();

@@ -71,7 +71,7 @@ pub fn refused(answer: &Response, status: u16, error: &str, message: &str) {
 }
 
 #[test]
-fn a_receiver_with_exports_is_made_shown_changed_and_deleted() {
+fn a_receiver_with_exports_is_created_shown_changed_and_deleted() {
     let daemon = Daemon::dev();
     let body = json!({"name": "My Receiver", "exports": [plain("First One", "in.c-b.one"), plain("Two", "in.c-b.two")]});
     let ended = done(&daemon, "POST", "/v1/receivers", &body);

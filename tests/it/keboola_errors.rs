@@ -19,7 +19,7 @@ fn with_template(content: &str) -> Daemon {
 }
 
 #[test]
-fn what_is_missing() {
+fn missing_fields_and_headers() {
     let daemon = Daemon::dev();
     let bad = |answer: &Response, message: &str| refused(answer, 400, "buffer.missingField", message);
     for path in ["/v1/receivers", "/v1/receivers/x", "/v1/tasks/a/b/c"] {
@@ -105,7 +105,7 @@ fn lengths() {
 }
 
 #[test]
-fn words_that_are_none() {
+fn unknown_words() {
     let daemon = Daemon::dev();
     let with = |column: Value| json!({"name": "r", "exports": [{"name": "e", "mapping": {"tableId": "in.c-b.t", "columns": [column]}}]});
     refused(
@@ -206,7 +206,7 @@ fn ids_follow_from_names() {
 }
 
 #[test]
-fn what_is_not_there() {
+fn missing_receivers_exports_and_tasks() {
     let daemon = Daemon::dev();
     done(&daemon, "POST", RECEIVERS, &json!({"name": "receiver-1"}));
     let missing = |method: &str, path: &str, error: &str, message: &str| {
@@ -250,7 +250,7 @@ fn what_is_not_there() {
 }
 
 #[test]
-fn what_is_there_already_and_what_is_too_many() {
+fn duplicates_and_count_limits() {
     let daemon = Daemon::dev();
     let exports: Vec<Value> = (0..20).map(|n| plain(&format!("e {n}"), &format!("in.c-b.t{n}"))).collect();
     let body = json!({"name": "My Receiver", "exports": exports});
@@ -283,7 +283,7 @@ fn what_is_there_already_and_what_is_too_many() {
 }
 
 #[test]
-fn a_hundred_mappings_of_an_export() {
+fn an_export_may_have_a_hundred_mappings() {
     let daemon = Daemon::dev();
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": [plain("e", "in.c-b.t0")]}));
     let path = "/v1/receivers/r/exports/e";
@@ -333,7 +333,7 @@ fn a_table_with_other_columns_fails_the_task() {
 }
 
 #[test]
-fn of_two_creates_of_a_name_at_once_one_is_made() {
+fn concurrent_creates_of_one_name_make_one_receiver() {
     let daemon = Daemon::dev();
     let body = json!({"name": "r", "exports": [plain("e", "in.c-b.t")]});
     let create = |path: &str, body: &Value| {
@@ -351,7 +351,7 @@ fn of_two_creates_of_a_name_at_once_one_is_made() {
 }
 
 #[test]
-fn a_receiver_is_deleted_while_events_come() {
+fn a_receiver_can_be_deleted_while_events_arrive() {
     let daemon = Daemon::dev();
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": [plain("e", "in.c-b.t")]}));
     let path = import_path(&daemon, "r");
@@ -428,7 +428,7 @@ fn with_buffer(max: &str) -> (Daemon, String) {
 }
 
 #[test]
-fn a_receiver_without_a_bound_is_never_full() {
+fn a_receiver_without_a_buffer_limit_is_never_full() {
     let (daemon, path) = with_buffer("0");
     let body = "x".repeat(600 << 10);
     let open =
@@ -441,7 +441,7 @@ fn a_receiver_without_a_bound_is_never_full() {
 }
 
 #[test]
-fn a_receiver_whose_files_are_not_written_takes_no_more() {
+fn a_receiver_over_its_buffer_limit_refuses_events() {
     let (daemon, path) = with_buffer("1MiB");
     let body = "x".repeat(600 << 10);
     let send = || import(&daemon, &path, "text/plain", &body);
@@ -471,7 +471,7 @@ fn a_receiver_whose_files_are_not_written_takes_no_more() {
 }
 
 #[test]
-fn imports_that_are_refused() {
+fn invalid_imports_are_refused() {
     let daemon = with_template("Body('col1')");
     let path = import_path(&daemon, "r");
     let message = "Failed to format record for export \"e\":\n- path \"col1\" not found in the body.";

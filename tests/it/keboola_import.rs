@@ -72,7 +72,7 @@ fn columns_of_every_type() {
 }
 
 #[test]
-fn hostile_templates_harm_nobody_else() {
+fn hostile_templates_do_not_affect_others() {
     let daemon = Setup::dev("[mapping]\ndeadline = \"300ms\"\n").start();
     done(
         &daemon,
@@ -111,7 +111,7 @@ fn hostile_templates_harm_nobody_else() {
 }
 
 #[test]
-fn an_export_made_later_is_given_what_came_before() {
+fn a_later_export_can_be_given_earlier_events() {
     let daemon = Daemon::dev();
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r"}));
     let path = import_path(&daemon, "r");
@@ -146,7 +146,7 @@ fn an_export_made_later_is_given_what_came_before() {
 }
 
 #[test]
-fn a_table_changed_by_hand_stops_its_export_alone_until_it_is_mended() {
+fn a_table_changed_by_hand_stops_only_its_export_until_fixed() {
     let daemon = Daemon::dev();
     let exports = json!({"name": "r", "exports": [plain("one", "in.c-b.one"), plain("two", "in.c-b.two")]});
     done(&daemon, "POST", RECEIVERS, &exports);
@@ -189,7 +189,7 @@ fn a_table_changed_by_hand_stops_its_export_alone_until_it_is_mended() {
 
 /// What a PATCH does not name stays as it is, also what was changed by hand behind the contract's back.
 #[test]
-fn an_export_whose_table_was_changed_by_hand_is_still_renamed_and_given_other_conditions() {
+fn an_export_whose_table_was_changed_by_hand_can_still_be_updated() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
     let exports = json!({"name": "r", "exports": [plain("one", "in.c-b.one")]});
     done(&daemon, "POST", RECEIVERS, &exports);
@@ -257,7 +257,7 @@ fn an_export_whose_table_was_changed_by_hand_is_still_renamed_and_given_other_co
 }
 
 #[test]
-fn conditions_decide_when_a_file_is_written() {
+fn conditions_determine_when_a_file_is_written() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
     let mut few = plain("few", "in.c-b.few");
     few["conditions"] = json!({"count": 3});
@@ -278,7 +278,7 @@ fn conditions_decide_when_a_file_is_written() {
 }
 
 #[test]
-fn a_full_log_is_no_free_space() {
+fn a_full_log_is_reported_as_no_free_space() {
     let config = "[wal]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"4MiB\"\nprepared_segments = 1\n\
                   [limits]\nbody_max = \"512KiB\"\ndecoded_max = \"512KiB\"\n[destination]\nurl = \"s3://none/x\"\n\
                   [destination.s3]\nendpoint = \"http://127.0.0.1:1\"\nregion = \"x\"\naccess_key_id = \"x\"\n\
@@ -305,7 +305,7 @@ fn a_full_log_is_no_free_space() {
 }
 
 #[test]
-fn what_the_service_says_of_itself() {
+fn the_service_describes_itself() {
     let daemon = Setup::dev("[server]\npublic_url = \"https://buffer.example.com\"\n").start();
     let open = |path: &str| request(daemon.ingest, "GET", path, &[], b"");
     let root = open("/");
@@ -352,7 +352,7 @@ fn what_the_service_says_of_itself() {
 }
 
 #[test]
-fn where_a_client_is_is_the_word_of_configured_proxies_only() {
+fn only_configured_proxies_determine_the_client_address() {
     for (config, ip) in [("", "127.0.0.1"), ("[server]\ntrusted_proxies = [\"127.0.0.1\"]\n", "1.2.3.4")] {
         let daemon = Setup::dev(config).start();
         done(&daemon, "POST", RECEIVERS, &with_columns(&[column("ip")]));
@@ -364,7 +364,7 @@ fn where_a_client_is_is_the_word_of_configured_proxies_only() {
 }
 
 #[test]
-fn a_body_of_another_type_than_it_says() {
+fn a_body_that_contradicts_its_content_type_is_refused() {
     let daemon = Daemon::dev();
     done(&daemon, "POST", RECEIVERS, &with_columns(&[template("t", "Body('a')")]));
     let path = import_path(&daemon, "r");

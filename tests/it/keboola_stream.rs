@@ -82,7 +82,7 @@ pub fn send(daemon: &Daemon, path: &str, body: &str) -> Response {
 }
 
 #[test]
-fn sources_are_made_shown_changed_and_deleted() {
+fn sources_are_created_shown_changed_and_deleted() {
     let daemon = Daemon::dev();
     let body = json!({"type": "http", "name": "My Source", "description": "d"});
     let ended = task(&daemon, "POST", SOURCES, &body);
@@ -149,7 +149,7 @@ fn sources_are_made_shown_changed_and_deleted() {
 }
 
 #[test]
-fn sinks_are_made_shown_changed_and_deleted() {
+fn sinks_are_created_shown_changed_and_deleted() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     let send_to = path_of(&made["http"]["url"]);
@@ -240,7 +240,7 @@ fn a_cascade_leaves_nothing_and_frees_the_name() {
 }
 
 #[test]
-fn versions_are_kept_and_gone_back_to() {
+fn versions_are_kept_and_can_be_rolled_back() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     let path = path_of(&made["http"]["url"]);
@@ -284,7 +284,7 @@ fn versions_are_kept_and_gone_back_to() {
 }
 
 #[test]
-fn settings_are_changed_taken_back_and_protected() {
+fn settings_are_changed_reset_and_protected() {
     let daemon = Daemon::dev();
     source(&daemon, "http", "s");
     sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
@@ -352,7 +352,7 @@ fn a_test_call_shows_rows_and_stores_nothing() {
 }
 
 #[test]
-fn lists_come_in_pages() {
+fn lists_are_paged() {
     let daemon = Daemon::dev();
     for name in ["c", "a", "b"] {
         source(&daemon, "http", name);
@@ -377,7 +377,7 @@ fn lists_come_in_pages() {
 }
 
 #[test]
-fn refusals_are_worded_as_the_contract_has_them() {
+fn refusals_are_worded_as_in_the_contract() {
     let daemon = Daemon::dev();
     let bare = request(daemon.ingest, "GET", SOURCES, &[], b"");
     let message = "\"X-StorageApi-Token\" is missing from header.";
@@ -423,7 +423,7 @@ fn refusals_are_worded_as_the_contract_has_them() {
 }
 
 #[test]
-fn sinks_that_are_none_are_refused() {
+fn invalid_sinks_are_refused() {
     let daemon = Daemon::dev();
     source(&daemon, "http", "s");
     let sinks = format!("{SOURCES}/s/sinks");
@@ -458,7 +458,7 @@ fn sinks_that_are_none_are_refused() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn missing_objects_are_not_found() {
     let daemon = Daemon::dev();
     source(&daemon, "http", "s");
     for (method, path) in [
@@ -481,7 +481,7 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
-fn a_token_needs_the_right_and_stays_in_its_project() {
+fn tokens_need_the_right_and_are_bound_to_their_project() {
     let daemon = Setup::with_config("").start();
     let admin = daemon.token.clone().unwrap();
     let as_token = |token: &str, method: &str, path: &str, body: &Value| {

@@ -53,7 +53,7 @@ fn a_record_becomes_a_row_of_every_sink() {
 }
 
 #[test]
-fn verbose_answers_tell_of_every_sink() {
+fn verbose_answers_list_every_sink() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     let path = format!("{}?verbose=true", path_of(&made["http"]["url"]));
@@ -92,7 +92,7 @@ fn verbose_answers_tell_of_every_sink() {
 }
 
 #[test]
-fn addresses_that_are_none_are_told_apart() {
+fn unknown_addresses_get_different_errors() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     let path = path_of(&made["http"]["url"]);
@@ -139,7 +139,7 @@ fn addresses_that_are_none_are_told_apart() {
 }
 
 #[test]
-fn a_record_that_one_sink_cannot_take_is_stored_for_none() {
+fn a_record_that_one_sink_refuses_is_stored_for_none() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     sink(&daemon, "s", "all", "in.c-b.all", json!([{"type": "body", "name": "it"}]));
@@ -155,7 +155,7 @@ fn a_record_that_one_sink_cannot_take_is_stored_for_none() {
 }
 
 #[test]
-fn a_file_is_written_when_a_trigger_holds() {
+fn a_file_is_written_when_a_trigger_fires() {
     // Nothing else would write it.
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
     let made = source(&daemon, "http", "s");
@@ -205,7 +205,7 @@ fn a_file_is_written_when_a_trigger_holds() {
 
 /// As far as a change of the sink, or of its source, does not name it.
 #[test]
-fn what_was_changed_by_hand_of_a_sink_s_stream_stays() {
+fn manual_changes_to_a_sinks_stream_are_kept() {
     let daemon = Daemon::dev();
     let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
     sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
@@ -262,7 +262,7 @@ fn what_was_changed_by_hand_of_a_sink_s_stream_stays() {
 }
 
 #[test]
-fn files_that_the_destination_refuses_are_staged_and_tell_why_until_it_takes_them() {
+fn files_that_the_destination_refuses_stay_staged_with_the_reason() {
     let bucket = Bucket::start();
     bucket.set(Fault::Status(503));
     let config = format!("[compactor]\nmax_idle = \"1h\"\n{}", bucket.config("p"));
@@ -339,7 +339,7 @@ fn is_ours(answer: &Response, status: u16, error: &str) {
 }
 
 #[test]
-fn a_full_disk_is_no_storage_and_the_client_comes_again() {
+fn a_full_disk_is_507_and_the_client_retries() {
     let config = "[limits]\nbody_max = \"256KiB\"\ndecoded_max = \"512KiB\"\n[wal]\nsegment_bytes = \"1MiB\"\n\
                   prepared_segments = 1\nmax_bytes = \"64MiB\"\n[compactor]\nmax_idle = \"1h\"\n";
     let faults = Faults::none();
@@ -377,7 +377,7 @@ fn a_full_disk_is_no_storage_and_the_client_comes_again() {
 }
 
 #[test]
-fn a_write_that_fails_is_told_and_what_comes_while_the_daemon_ends_is_sent_again() {
+fn failed_writes_and_shutdown_tell_the_client_to_retry() {
     let faults = Faults::none();
     let daemon = faults.on(Setup::dev("")).start();
     let path = path_of(&source(&daemon, "http", "s")["http"]["url"]);
@@ -412,7 +412,7 @@ fn a_write_that_fails_is_told_and_what_comes_while_the_daemon_ends_is_sent_again
 }
 
 #[test]
-fn a_template_that_is_none_is_refused_where_it_is_wrong() {
+fn an_invalid_template_is_refused_with_its_position() {
     let daemon = Daemon::dev();
     let made = source(&daemon, "http", "s");
     let template = |content: &str| {
@@ -433,7 +433,7 @@ fn a_template_that_is_none_is_refused_where_it_is_wrong() {
 }
 
 #[test]
-fn sources_and_sinks_are_there_after_a_restart() {
+fn sources_and_sinks_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     let made = source(&daemon, "http", "s");

@@ -73,7 +73,7 @@ fn is_done(replay: &Value) {
 }
 
 #[test]
-fn a_replay_leaves_files_as_they_came_as_they_were() {
+fn a_replay_keeps_raw_files_unchanged() {
     let daemon = Daemon::dev();
     let streams = [
         ("is-TableLines", json!({"raw": "ndjson"})),
@@ -115,7 +115,7 @@ fn a_replay_leaves_files_as_they_came_as_they_were() {
 }
 
 #[test]
-fn a_replay_of_xml_leaves_files_as_they_came_as_they_were() {
+fn a_replay_of_xml_keeps_raw_files_unchanged() {
     let daemon = Daemon::dev();
     let streams =
         [("is-TableXml", json!({"raw": "ndjson"})), ("is-OnlyXml", json!({"table": false, "raw": "cbor"}))];
@@ -142,7 +142,7 @@ fn a_replay_of_xml_leaves_files_as_they_came_as_they_were() {
 /// Records that did not fit are among those that landed as they came, and in the quarantine table. When they fit they leave
 /// that one, and the files as they came hold what they held.
 #[test]
-fn records_that_fit_now_become_rows_and_the_files_as_they_came_stay() {
+fn records_that_now_fit_become_rows_and_raw_files_stay() {
     let daemon = Daemon::dev();
     let column = |kind: &str| json!([{"name": "n", "type": kind}]);
     let body = "{\"n\":1}\n{\"n\":\"two\"}\nno record\n";
@@ -182,7 +182,7 @@ fn records_that_fit_now_become_rows_and_the_files_as_they_came_stay() {
 
 /// A replay goes by the setting of now, as by the schema of now.
 #[test]
-fn a_replay_makes_what_the_setting_of_now_asks_for() {
+fn a_replay_follows_the_current_landing_setting() {
     let daemon = Daemon::dev();
     let set = |landing: Value| {
         let body = json!({"settings": {"landing": landing}});
@@ -206,7 +206,7 @@ fn a_replay_makes_what_the_setting_of_now_asks_for() {
 /// The setting may change while records are in no file yet: they land as they would have before, those behind them as it
 /// says now.
 #[test]
-fn a_change_of_the_setting_loses_no_record_that_waits() {
+fn changing_the_landing_setting_loses_no_waiting_record() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"\n").start();
     let set = |landing: Value| {
         // Until the last request is read, it would be taken as the setting says by then.

@@ -55,7 +55,7 @@ fn settle(daemon: &Daemon, path: &str) -> Response {
 }
 
 #[test]
-fn tinybird_s_clients_are_told_their_limit_in_its_words() {
+fn tinybird_answers_report_the_rate_limit() {
     let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 4").start();
     let events = "/v0/events?name=ev";
     let mut left = Vec::new();
@@ -86,7 +86,7 @@ fn tinybird_s_clients_are_told_their_limit_in_its_words() {
 }
 
 #[test]
-fn without_a_limit_nothing_is_told() {
+fn without_a_limit_no_headers_are_sent() {
     let daemon = Daemon::dev();
     let response = post(&daemon, "/v0/events?name=ev", EVENT);
     assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, None));
@@ -95,7 +95,7 @@ fn without_a_limit_nothing_is_told() {
 }
 
 #[test]
-fn the_limits_of_the_contracts_are_the_default() {
+fn the_contracts_limits_are_the_default() {
     let daemon = Setup::with_config("").start();
     let response = post(&daemon, "/v0/events?name=ev", EVENT);
     assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, Some([1000, 999, 1])));
@@ -142,7 +142,7 @@ fn to_next_minute(second: i64) -> i64 {
 
 /// 83,334 calls in a minute are let in, one more is not.
 #[test]
-fn call_83_335_of_a_minute_is_refused() {
+fn the_83_335th_call_of_a_minute_is_refused() {
     const LIMIT: u32 = 83_334;
     let faults = Faults::none();
     // The clock stands still, more or less, however long this takes.
@@ -190,7 +190,7 @@ fn call_83_335_of_a_minute_is_refused() {
 }
 
 #[test]
-fn a_stream_has_a_limit_of_its_own() {
+fn a_stream_has_its_own_limit() {
     let config =
         "[limits]\nstream_requests_per_second = 3\n[limits.tinybird]\nstream_requests_per_second = 2";
     let daemon = Setup::dev(config).start();
@@ -210,7 +210,7 @@ fn a_stream_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn bytes_count_as_they_come_over_the_wire() {
+fn bytes_count_as_sent_on_the_wire() {
     let daemon = Setup::dev("[limits.tinybird]\nbytes_per_second = \"10kB\"").start();
     let body = format!("{{\"pad\":\"{}\"}}", "x".repeat(5000));
     let events = "/v0/events?name=ev";
@@ -238,7 +238,7 @@ fn bytes_count_as_they_come_over_the_wire() {
 
 /// The limit that a token says itself wins over the configured one, and what it is refused costs nobody else anything.
 #[test]
-fn a_noisy_token_is_refused_alone() {
+fn a_noisy_token_does_not_affect_others() {
     let config = format!("{SMALL}[limits.tinybird]\nrequests_per_second = 50\n");
     let daemon = Setup::with_config(&config).start();
     assert_eq!(daemon.send_as(daemon.token.as_deref().unwrap(), "ev").status, 202);
@@ -262,7 +262,7 @@ fn a_noisy_token_is_refused_alone() {
 }
 
 #[test]
-fn what_is_refused_leaves_the_connection_good() {
+fn a_refusal_keeps_the_connection_usable() {
     let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 1").start();
     let mut wire = Wire::connect(daemon.ingest);
     let event = crate::wire::event("name=ev", EVENT);
@@ -274,7 +274,7 @@ fn what_is_refused_leaves_the_connection_good() {
 }
 
 #[test]
-fn limits_are_read_again_on_sighup() {
+fn sighup_reloads_the_limits() {
     let config = |limit: u32| format!("[limits.tinybird]\nrequests_per_second = {limit}");
     let daemon = Setup::dev(&config(1)).start();
     let events = "/v0/events?name=ev";
@@ -290,7 +290,7 @@ fn limits_are_read_again_on_sighup() {
 
 /// What is refused because of the token, or because its body is too much, is told to calls for management as well.
 #[test]
-fn a_token_s_limit_holds_for_all_its_calls() {
+fn a_tokens_limit_applies_to_all_its_calls() {
     let daemon = Setup::with_config("[limits]\ntoken_requests_per_second = 2").start();
     let workspace = || {
         let authorization = format!("Bearer {}", daemon.token.as_deref().unwrap());

@@ -95,7 +95,7 @@ fn the_records_of_one_large_request_keep_their_order() {
 }
 
 #[test]
-fn a_template_that_wants_too_much_memory_is_stopped() {
+fn a_template_over_its_memory_limit_is_stopped() {
     let evaluator = Evaluator::new(settings());
     for template in [
         "std.length(std.repeat('x', 1073741824))",
@@ -115,7 +115,7 @@ fn a_template_that_wants_too_much_memory_is_stopped() {
 }
 
 #[test]
-fn a_template_without_end_is_stopped_and_nobody_else() {
+fn an_endless_template_is_stopped_without_affecting_others() {
     let evaluator = Evaluator::new(Settings { deadline: Duration::from_millis(700), ..settings() });
     let evaluator = Arc::new(evaluator);
     let endless = mapping(&["Body('a')", "local f(x) = f(x + 1) tailstrict; f(0)"]);
@@ -150,7 +150,7 @@ fn a_template_without_end_is_stopped_and_nobody_else() {
 }
 
 #[test]
-fn texts_that_nest_deep_get_an_answer() {
+fn deeply_nested_templates_get_an_answer() {
     let evaluator = Evaluator::new(settings());
     let nested = |open: &str, middle: &str, close: &str| {
         let depth = (4096 - middle.len()) / (open.len() + close.len());
@@ -183,7 +183,7 @@ fn texts_that_nest_deep_get_an_answer() {
 }
 
 #[test]
-fn bodies_that_nest_or_grow_get_an_answer() {
+fn deeply_nested_and_growing_bodies_get_an_answer() {
     let evaluator = Evaluator::new(settings());
     let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(evaluate(&evaluator, &["std.length(Body('a'))"], &deep(127)), Ok(vec!["1".to_owned()]));
@@ -195,7 +195,7 @@ fn bodies_that_nest_or_grow_get_an_answer() {
 }
 
 #[test]
-fn a_worker_that_has_put_much_aside_is_replaced() {
+fn a_worker_that_accumulated_memory_is_replaced() {
     let evaluator = Evaluator::new(Settings { workers: 1, memory_max: 16 << 20, ..settings() });
     for n in 0..12 {
         let fields = (0..20_000).map(|at| format!("\"key {n} {at} of a body\":{at}"));
@@ -207,7 +207,7 @@ fn a_worker_that_has_put_much_aside_is_replaced() {
 }
 
 #[test]
-fn mappings_are_checked_when_they_are_made() {
+fn mappings_are_checked_when_created() {
     let evaluator = Evaluator::new(settings());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let check = |templates: &[&str]| {
@@ -229,7 +229,7 @@ fn mappings_are_checked_when_they_are_made() {
 }
 
 #[test]
-fn a_worker_that_somebody_kills_is_not_missed() {
+fn a_killed_worker_is_replaced() {
     // A deadline that no other test has.
     let deadline = LONG + Duration::from_millis(1);
     let evaluator = Evaluator::new(Settings { workers: 1, deadline, ..settings() });

@@ -14,7 +14,7 @@ fn published(daemon: &Daemon, before: usize) -> usize {
 }
 
 #[test]
-fn many_rows_of_many_columns_are_encoded_part_by_part() {
+fn many_rows_of_many_columns_are_encoded_in_parts() {
     let daemon = Setup::dev("[limits]\ncolumns_max = 250\n[compactor]\nmax_idle = \"off\"").start();
     // A row of another shape waits when they come, and one comes after them.
     daemon.post("name=e", r#"{"first":1,"k7":5}"#);
@@ -41,7 +41,7 @@ fn many_rows_of_many_columns_are_encoded_part_by_part() {
 }
 
 #[test]
-fn many_bad_lines_are_put_aside_part_by_part() {
+fn many_bad_lines_are_quarantined_in_parts() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"").start();
     let before = peak_bytes(&daemon);
     let n = 1_000_000;
@@ -56,7 +56,7 @@ fn many_bad_lines_are_put_aside_part_by_part() {
 }
 
 #[test]
-fn the_types_of_a_large_body_are_settled_by_all_of_it() {
+fn the_whole_of_a_large_body_determines_its_types() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"").start();
     let n = 20_000;
     let line = |at: usize| match at {

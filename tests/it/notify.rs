@@ -43,7 +43,7 @@ fn watched(config: &str) -> (Daemon, Manager, tempfile::TempDir) {
 }
 
 #[test]
-fn a_service_manager_hears_of_readiness_life_reload_and_end() {
+fn the_service_manager_is_notified_of_every_phase() {
     let (daemon, mut manager, _home) = watched("");
     manager.wait_for("READY=1");
     manager.wait_for("WATCHDOG=1");
@@ -58,7 +58,7 @@ fn a_service_manager_hears_of_readiness_life_reload_and_end() {
 }
 
 #[test]
-fn hangup_reads_the_log_filter_again_and_survives_a_bad_file() {
+fn sighup_reloads_the_log_filter_and_survives_an_invalid_file() {
     let daemon = Setup::dev("[telemetry]\nlog = \"info\"").start();
     let config = daemon.dir().join("forebay.toml");
     std::fs::write(&config, "[telemetry]\nlog = 5").unwrap();
@@ -76,7 +76,7 @@ fn hangup_reads_the_log_filter_again_and_survives_a_bad_file() {
 }
 
 #[test]
-fn hangup_reads_the_limits_again() {
+fn sighup_reloads_body_limits() {
     let daemon = Setup::dev("").start();
     let body = "{\"n\":1}\n".repeat(100);
     assert_eq!(daemon.post("name=t", &body).status, 202);

@@ -85,7 +85,7 @@ fn a_client_gets_a_token_for_its_id_and_secret() {
 }
 
 #[test]
-fn a_token_that_ended_gives_401_and_a_new_one_works() {
+fn an_expired_token_is_401_and_a_new_one_works() {
     let daemon = daemon("client_token_lifetime = \"2s\"");
     let client = client(&daemon, &json!({"name": "collector", "roles": ["ManageConnections"]}));
     let first = format!("Bearer {}", token(&daemon, &client));
@@ -100,7 +100,7 @@ fn a_token_that_ended_gives_401_and_a_new_one_works() {
 }
 
 #[test]
-fn roles_and_projects_bound_what_a_client_may_do() {
+fn roles_and_projects_limit_a_client() {
     let daemon = daemon("");
     let made = |name: &str, role: &str, project: Option<&str>| {
         let about = json!({"name": name, "roles": [role], "project": project});
@@ -128,7 +128,7 @@ fn roles_and_projects_bound_what_a_client_may_do() {
 }
 
 #[test]
-fn an_api_key_is_the_user_of_basic_authentication_or_all_of_it() {
+fn an_api_key_may_be_the_basic_user_or_the_whole_value() {
     let daemon = daemon("");
     let key = daemon.token_with(&json!({"name": "key", "kind": "api_key", "scopes": ["ingest:t"]}));
     assert!(key.starts_with("fbk_"), "{key}");

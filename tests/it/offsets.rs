@@ -36,7 +36,7 @@ fn post(ingest: SocketAddr, stream: &str, body: &str) -> u16 {
 }
 
 #[test]
-fn rows_without_a_key_go_round() {
+fn rows_without_a_key_are_distributed_round_robin() {
     let daemon = Setup::dev(PATIENT).start();
     assert_eq!(make(&daemon, "s", &json!({"partitions": 3})).status, 201);
     assert_eq!(post(daemon.ingest, "s", "{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n{\"n\":3}"), 202);
@@ -54,7 +54,7 @@ fn rows_without_a_key_go_round() {
 }
 
 #[test]
-fn equal_keys_are_in_one_partition() {
+fn equal_keys_go_to_one_partition() {
     let daemon = Setup::dev(PATIENT).start();
     assert_eq!(make(&daemon, "s", &json!({"partitions": 4, "key": ["id"]})).status, 201);
     let record = |n: u64| {
@@ -110,7 +110,7 @@ fn concurrent_senders_get_each_offset_once_and_keep_their_order() {
 }
 
 #[test]
-fn offsets_go_on_after_a_restart_and_after_a_kill() {
+fn offsets_continue_after_a_restart_and_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let start = || Setup::dev(PATIENT).start_at(dir.path());
     let daemon = start();
@@ -133,7 +133,7 @@ fn offsets_go_on_after_a_restart_and_after_a_kill() {
 }
 
 #[test]
-fn streams_without_partitions_have_no_such_columns() {
+fn streams_without_partitions_have_no_offset_columns() {
     let daemon = Daemon::dev();
     assert_eq!(post(daemon.ingest, "plain", "{\"n\":1,\"_offset\":7}"), 202);
     let rows = daemon.rows("plain");

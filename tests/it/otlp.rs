@@ -50,7 +50,7 @@ fn body_column() -> Value {
 }
 
 #[test]
-fn each_record_is_a_row_of_the_sinks_that_take_its_signal() {
+fn each_record_is_a_row_of_the_sinks_for_its_signal() {
     let (daemon, path, secret) = daemon();
     sink(&daemon, "o", "everything", "in.c-o.all", json!([{"type": "body", "name": "record"}]));
     for signal in ["logs", "metrics", "traces"] {
@@ -91,7 +91,7 @@ fn each_record_is_a_row_of_the_sinks_that_take_its_signal() {
 }
 
 #[test]
-fn records_that_fail_are_told_of_and_the_others_stored() {
+fn failed_records_are_reported_and_the_others_stored() {
     let (daemon, path, _) = daemon();
     let columns = json!([
         {"type": "path", "name": "user", "path": "body.user"},
@@ -122,7 +122,7 @@ fn records_that_fail_are_told_of_and_the_others_stored() {
 }
 
 #[test]
-fn a_wrong_secret_is_refused_whatever_the_body_is() {
+fn a_wrong_secret_is_refused_regardless_of_the_body() {
     let (daemon, path, secret) = daemon();
     let base = path.strip_suffix(&format!("/{secret}")).unwrap();
     for path in [format!("{base}/v1/logs"), format!("{base}/{}/v1/logs", "x".repeat(48))] {
@@ -147,7 +147,7 @@ fn a_wrong_secret_is_refused_whatever_the_body_is() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_refused_before_it_sends() {
+fn expect_continue_is_refused_before_the_body() {
     let (daemon, path, secret) = daemon();
     sink(&daemon, "o", "k", "in.c-o.t", body_column());
     let base = path.strip_suffix(&format!("/{secret}")).unwrap();
@@ -209,7 +209,7 @@ fn exports_over_the_limit_are_refused_before_they_are_sent() {
 }
 
 #[test]
-fn bodies_that_are_no_exports_are_refused() {
+fn invalid_exports_are_refused() {
     let (daemon, path, _) = daemon();
     sink(&daemon, "o", "k", "in.c-o.t", body_column());
     let logs = format!("{path}/v1/logs");

@@ -21,7 +21,7 @@ fn message(response: &Response) -> String {
 }
 
 #[test]
-fn both_paths_take_events_and_answer_with_an_empty_200() {
+fn both_paths_accept_events_with_an_empty_200() {
     let daemon = Daemon::dev();
     let events =
         "{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":1}\n{\"__time\":\"2024-01-01T00:00:01Z\",\"a\":2}\n";
@@ -38,7 +38,7 @@ fn both_paths_take_events_and_answer_with_an_empty_200() {
 }
 
 #[test]
-fn an_answered_event_survives_the_next_instant() {
+fn an_answered_event_is_durable_at_once() {
     // The sync of the log is a day away: what 200 has promised, the request itself has synced.
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("[wal]\nsync_interval = \"1d\"\n").start_at(dir.path());
@@ -49,7 +49,7 @@ fn an_answered_event_survives_the_next_instant() {
 }
 
 #[test]
-fn what_is_no_json_is_accepted_and_kept_in_quarantine() {
+fn invalid_json_is_accepted_and_quarantined() {
     let daemon = Daemon::dev();
     assert_accepted(&push(&daemon, "/v1/events/t", "not json"));
     assert_accepted(&push(&daemon, "/v1/events/t", "[{\"__time\":\"2024-01-01T00:00:00Z\"},\n{\"b\":"));
@@ -90,7 +90,7 @@ fn a_dictionary_sent_as_a_form_is_one_event() {
 }
 
 #[test]
-fn over_the_limit_of_the_wire_is_413() {
+fn bodies_over_the_wire_limit_are_413() {
     let daemon = Daemon::dev();
     let event = format!("{{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":\"{}\"}}", "x".repeat((1 << 20) - 40));
     assert_eq!(event.len(), 1 << 20);
@@ -110,14 +110,14 @@ fn over_the_limit_of_the_wire_is_413() {
 }
 
 #[test]
-fn the_limit_of_the_wire_can_be_set() {
+fn the_wire_limit_is_configurable() {
     let daemon = Setup::dev("[limits.polaris]\nbody_max = \"100B\"\n").start();
     let event = format!("{{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":\"{}\"}}", "x".repeat(100));
     assert_eq!(push(&daemon, "/v1/events/t", event).status, 413);
 }
 
 #[test]
-fn unknown_paths_are_answered_as_the_vendor_s_gateway_does() {
+fn unknown_paths_are_answered_like_the_vendors_gateway() {
     let daemon = Daemon::dev();
     for (method, path) in [
         ("POST", "/v1/projects/p/nothing"),

@@ -56,7 +56,7 @@ fn set(daemon: &Daemon, job: &Value, status: &str) -> crate::support::Response {
 }
 
 #[test]
-fn a_job_feeds_a_table_with_what_its_mappings_say() {
+fn a_job_fills_a_table_by_its_mappings() {
     let daemon = daemon();
     let job = create(&daemon, &spec("t"));
     for (key, value) in [
@@ -86,7 +86,7 @@ fn a_job_feeds_a_table_with_what_its_mappings_say() {
 }
 
 #[test]
-fn a_job_is_canceled_and_its_connection_has_its_own_table_again() {
+fn after_a_job_is_canceled_its_connection_uses_its_own_table() {
     let daemon = daemon();
     let job = create(&daemon, &spec("t"));
     assert_eq!(get(&daemon, &format!("{}/progress", path(&job))), json!({"overallProgress": 0.0}));
@@ -119,7 +119,7 @@ fn a_job_is_canceled_and_its_connection_has_its_own_table_again() {
 }
 
 #[test]
-fn where_events_go_survives_a_restart() {
+fn the_routing_of_events_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = crate::support::Setup::dev("").start_at(dir.path());
     let connection = json!({"name": "demo", "type": "push_streaming"});
@@ -156,7 +156,7 @@ fn a_table_has_one_running_job() {
 }
 
 #[test]
-fn the_events_of_a_connection_go_to_every_job_that_runs() {
+fn a_connections_events_go_to_every_running_job() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = crate::support::Setup::dev("").start_at(dir.path());
     let connection = json!({"name": "demo", "type": "push_streaming"});
@@ -202,7 +202,7 @@ fn the_events_of_a_connection_go_to_every_job_that_runs() {
 }
 
 #[test]
-fn what_a_job_cannot_do_is_refused_with_the_reason() {
+fn unsupported_jobs_are_refused_with_the_reason() {
     let daemon = daemon();
     let strict = json!({
         "type": "detail", "name": "strict", "schemaMode": "strict",

@@ -43,7 +43,7 @@ fn strict() -> Value {
 }
 
 #[test]
-fn a_table_is_made_and_shown() {
+fn a_table_is_created_and_shown() {
     let daemon = Daemon::dev();
     let made = call(&daemon, "POST", "/v1/projects/p/tables", &strict());
     assert_eq!(made.status, 201, "{}", made.text());
@@ -122,7 +122,7 @@ fn totals_and_the_list_follow_the_data() {
 }
 
 #[test]
-fn a_change_needs_the_current_version() {
+fn a_change_requires_the_current_version() {
     let daemon = Daemon::dev();
     assert_eq!(call(&daemon, "POST", "/v1/projects/p/tables", &strict()).status, 201);
     let mut table = get(&daemon, "/v1/projects/p/tables/t");
@@ -156,7 +156,7 @@ fn a_change_needs_the_current_version() {
 }
 
 #[test]
-fn what_is_no_table_is_refused_with_the_reason() {
+fn invalid_tables_are_refused_with_the_reason() {
     let daemon = Daemon::dev();
     let columns = |count: usize| {
         (0..count).map(|n| json!({"name": format!("c{n}"), "dataType": "long"})).collect::<Vec<_>>()
@@ -252,7 +252,7 @@ fn tables_of_the_second_generation() {
 }
 
 #[test]
-fn of_concurrent_creates_one_wins() {
+fn concurrent_creates_have_one_winner() {
     let daemon = Daemon::dev();
     let statuses = |path: &str, body: &Value| {
         let mut statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -279,7 +279,7 @@ fn of_concurrent_creates_one_wins() {
 }
 
 #[test]
-fn a_connection_is_made_shown_changed_and_deleted() {
+fn a_connection_is_created_shown_changed_and_deleted() {
     let daemon = Daemon::dev();
     let path = "/v1/projects/p/connections";
     let made =
@@ -325,7 +325,7 @@ fn a_connection_is_made_shown_changed_and_deleted() {
 }
 
 #[test]
-fn a_connection_without_jobs_writes_the_table_of_its_name() {
+fn a_connection_without_jobs_writes_to_the_table_of_its_name() {
     let daemon = Setup::with_config("").start();
     let token = format!("Bearer {}", daemon.token.clone().unwrap());
     let event = "{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":1}";

@@ -33,7 +33,7 @@ fn ends(daemon: &Daemon, table: &str) -> (Vec<u64>, Vec<(u64, String)>) {
 }
 
 #[test]
-fn every_form_of_the_contract_is_a_time() {
+fn every_time_format_of_the_contract_is_accepted() {
     let daemon = Daemon::dev();
     let forms = [
         json!("2022-04-16T00:46:58.771Z"),
@@ -53,7 +53,7 @@ fn every_form_of_the_contract_is_a_time() {
 }
 
 #[test]
-fn an_event_without_a_time_is_kept_aside() {
+fn an_event_without_a_time_is_quarantined() {
     let daemon = Daemon::dev();
     let bad = [
         json!(null),
@@ -82,7 +82,7 @@ fn an_event_without_a_time_is_kept_aside() {
 }
 
 #[test]
-fn a_late_event_among_good_ones_is_kept_aside_and_counted() {
+fn a_late_event_among_good_ones_is_quarantined_and_counted() {
     let daemon = Setup::dev("[polaris]\nlate_reject = \"7d\"\nearly_reject = \"1d\"\n").start();
     let body: String = [(-1, 0), (-8, 1), (0, 2), (2, 3), (-6, 4)]
         .into_iter()
@@ -106,7 +106,7 @@ fn a_late_event_among_good_ones_is_kept_aside_and_counted() {
 
 /// One moment is the time of receipt for all tables of a connection, also if the first of them has no use for it.
 #[test]
-fn events_for_several_tables_are_judged_and_stored_by_one_time_of_receipt() {
+fn events_for_several_tables_share_one_time_of_receipt() {
     // Which of them is the first is for the daemon to say.
     for (timeless, timed) in [("a", "b"), ("b", "a")] {
         let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
@@ -141,7 +141,7 @@ fn events_for_several_tables_are_judged_and_stored_by_one_time_of_receipt() {
 }
 
 #[test]
-fn a_job_says_how_late_and_early_events_may_be() {
+fn a_job_sets_how_late_and_early_events_may_be() {
     let daemon = Daemon::dev();
     let connection = json!({"name": "demo", "type": "push_streaming"});
     assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
@@ -232,7 +232,7 @@ fn the_errors_of_a_table_are_shown_in_detail() {
 }
 
 #[test]
-fn metrics_are_exported_in_the_vendor_s_names() {
+fn metrics_are_exported_under_the_vendors_names() {
     let daemon = Setup::dev("[polaris]\nlate_reject = \"7d\"\n").start();
     let connection = json!({"name": "demo", "type": "push_streaming"});
     assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);

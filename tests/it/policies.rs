@@ -16,7 +16,7 @@ fn agrees(daemon: &Daemon) {
 
 /// The worked example of the Tinybird contract.
 #[test]
-fn the_answer_tells_stored_and_quarantined_apart() {
+fn the_answer_counts_stored_and_quarantined_separately() {
     let daemon = Daemon::dev();
     let schema = "store_id int16!; purchase_product_name string!; purchase_datetime timestamp!";
     put(
@@ -40,7 +40,7 @@ fn the_answer_tells_stored_and_quarantined_apart() {
 }
 
 #[test]
-fn strict_ignores_and_counts_what_has_no_column() {
+fn strict_ignores_and_counts_fields_without_a_column() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int8; o struct<x: int8>")}));
     let body = r#"{"a":1,"b":2,"c":null,"o":{"x":1,"y":2},"a":3}
@@ -99,7 +99,7 @@ fn every_type_of_the_contracts_is_stored() {
 }
 
 #[test]
-fn raw_keeps_records_as_they_came() {
+fn raw_stores_records_as_received() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "raw"}));
     let records =
@@ -114,7 +114,7 @@ fn raw_keeps_records_as_they_came() {
 }
 
 #[test]
-fn rows_out_of_time_are_put_aside_with_the_reason() {
+fn rows_out_of_time_bounds_are_quarantined_with_the_reason() {
     let daemon = Daemon::dev();
     let day = 24 * 60 * 60;
     let time = json!({"column": "__time", "late": 7 * day, "early": day, "required": true});
@@ -169,7 +169,7 @@ fn a_bad_line_may_refuse_the_request() {
 }
 
 #[test]
-fn a_request_of_nothing_but_misfits_is_accepted_for_quarantine() {
+fn a_request_with_only_misfits_is_accepted_into_quarantine() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int8!")}));
     let response = daemon.post("name=e", "{}\n{\"a\":null}\n{\"a\":{}}");
@@ -184,7 +184,7 @@ fn a_request_of_nothing_but_misfits_is_accepted_for_quarantine() {
 
 /// Answered under one version, written under it, whatever the version is by then.
 #[test]
-fn what_was_answered_holds_while_the_schema_changes() {
+fn answers_stay_true_while_the_schema_changes() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\nmax_age = \"1h\"").start();
     put(&daemon, "e", &json!({"policy": "evolve"}));
     let mut expected = (0, 0);
@@ -216,7 +216,7 @@ fn what_was_answered_holds_while_the_schema_changes() {
 /// Rows that wait have brought columns when somebody else decides what the columns are: what was decided stays, and the
 /// rows are stored.
 #[test]
-fn rows_that_wait_bring_no_columns_to_a_schema_that_is_declared_meanwhile() {
+fn waiting_rows_add_no_columns_to_a_newly_declared_schema() {
     for policy in ["strict", "propose", "raw", "evolve"] {
         let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
         assert_eq!(daemon.post("name=e", "{\"a\":1,\"k\":1}\n{\"a\":\"x\",\"k\":2}").counts(), (2, 0));
@@ -260,7 +260,7 @@ fn defaults_and_paths_fill_columns() {
 }
 
 #[test]
-fn an_evolving_stream_takes_declared_columns_besides_those_it_finds() {
+fn an_evolving_stream_may_have_declared_columns() {
     let daemon = Daemon::dev();
     daemon.post("name=e&wait=table", r#"{"a":1}"#);
     put(&daemon, "e", &json!({"columns": columns("a int64; declared date")}));

@@ -10,7 +10,7 @@ fn proposals(daemon: &Daemon) -> Value {
 }
 
 #[test]
-fn new_fields_are_offered_with_type_count_times_and_examples() {
+fn new_fields_are_proposed_with_type_count_times_and_examples() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; o struct<x: int8>")}));
@@ -48,7 +48,7 @@ fn new_fields_are_offered_with_type_count_times_and_examples() {
 }
 
 #[test]
-fn accepted_fields_are_filled_from_then_on() {
+fn accepted_fields_are_filled_from_acceptance_on() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8")}));
     let record = r#"{"a":1,"n":7,"s":"x","t":1586045138,"o":{"k":true}}"#;
@@ -79,7 +79,7 @@ fn accepted_fields_are_filled_from_then_on() {
 }
 
 #[test]
-fn dismissed_fields_are_offered_no_more_and_can_still_be_accepted() {
+fn dismissed_fields_are_not_proposed_but_can_be_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; o struct<x: int8>")}));
@@ -123,7 +123,7 @@ fn dismissed_fields_are_offered_no_more_and_can_still_be_accepted() {
 }
 
 #[test]
-fn what_cannot_be_accepted_is_refused() {
+fn invalid_acceptances_are_refused() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; b_c int8")}));
     daemon.post("name=e&wait=table", r#"{"n":1,"b":{"c":1},"_lsn":5}"#);

@@ -48,7 +48,7 @@ fn forwarded(value: &str) -> String {
 }
 
 #[test]
-fn x_forwarded_for_is_taken_from_trusted_proxies_only() {
+fn x_forwarded_for_is_accepted_from_trusted_proxies_only() {
     let daemon = Setup::dev("[server]\ntrusted_proxies = [\"127.0.0.2\", \"10.0.0.0/8\"]").start();
     let said = [
         ("127.0.0.2", "", "127.0.0.2"),
@@ -78,7 +78,7 @@ fn x_forwarded_for_is_taken_from_trusted_proxies_only() {
 }
 
 #[test]
-fn over_http2_as_well() {
+fn x_forwarded_for_works_over_http2() {
     let daemon = Setup::dev("[server]\ntrusted_proxies = [\"127.0.0.1\"]").start();
     let ingest = daemon.ingest;
     run_async(async {
@@ -98,7 +98,7 @@ fn over_http2_as_well() {
 }
 
 #[test]
-fn the_proxy_header_of_either_version_says_where_the_client_is() {
+fn both_versions_of_the_proxy_header_give_the_client_address() {
     let config = "[server]\ntrusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = true";
     let daemon = Setup::dev(config).start();
     let v2 = [V2_SIGNATURE, V2].concat();
@@ -134,7 +134,7 @@ fn the_proxy_header_of_either_version_says_where_the_client_is() {
 }
 
 #[test]
-fn x_forwarded_for_counts_behind_a_proxy_that_the_proxy_header_names() {
+fn x_forwarded_for_works_behind_a_proxy_named_in_the_proxy_header() {
     let config = "[server]\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nproxy_protocol = true";
     let daemon = Setup::dev(config).start();
     for header in ["PROXY TCP4 10.5.5.5 10.0.0.1 4711 80\r\n", "PROXY TCP4 198.51.100.1 10.0.0.1 4711 80\r\n"]
@@ -189,7 +189,7 @@ fn is_refused(daemon: &Daemon, from: &str, bytes: &[u8], why: &str) {
 }
 
 #[test]
-fn proxy_headers_of_strangers_are_refused() {
+fn proxy_headers_from_untrusted_peers_are_refused() {
     let v1 = [b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n", event("name=e", EVENT).as_bytes()].concat();
     let v2 = [V2_SIGNATURE, V2, event("name=e", EVENT).as_bytes()].concat();
     // With and without proxies that are trusted; under TLS, too.
@@ -206,7 +206,7 @@ fn proxy_headers_of_strangers_are_refused() {
 }
 
 #[test]
-fn bad_proxy_headers_are_refused_and_others_served() {
+fn bad_proxy_headers_are_refused_and_others_are_served() {
     let config =
         "[server]\ntrusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true\nheader_timeout = \"400ms\"";
     let daemon = Setup::dev(config).start();
@@ -248,7 +248,7 @@ fn bad_proxy_headers_are_refused_and_others_served() {
 }
 
 #[test]
-fn settings_that_make_no_sense_stop_the_start() {
+fn invalid_transport_settings_prevent_the_start() {
     for (settings, why) in [
         ("proxy_protocol = true", "server.proxy_protocol requires server.trusted_proxies"),
         ("trusted_proxies = [\"proxy.internal\"]", "\"proxy.internal\" is neither an address nor a network"),

@@ -6,7 +6,7 @@ use crate::wire::count;
 use serde_json::{Value, json};
 
 #[test]
-fn a_quarantine_table_has_the_reason_the_place_and_the_bytes() {
+fn a_quarantine_table_has_reason_offset_and_bytes() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int8!; b string")}));
     let lines = ["{\"a\":1}", "  { \"a\": \"x\", \"b\": 1 }", "no JSON", "{\"b\":\"y\"}"];
@@ -30,7 +30,7 @@ fn a_quarantine_table_has_the_reason_the_place_and_the_bytes() {
 }
 
 #[test]
-fn a_quarantine_table_may_be_tinybirds() {
+fn a_quarantine_table_may_have_tinybirds_format() {
     let daemon = Daemon::dev();
     let schema = json!([
         {"name": "id", "type": "int16", "nullable": false, "declared": "Int16"},
@@ -69,7 +69,7 @@ fn a_quarantine_table_may_be_tinybirds() {
 }
 
 #[test]
-fn large_requests_are_quarantined_part_by_part() {
+fn large_requests_are_quarantined_in_parts() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("n int32!; s string")}));
     let record = |n: u32| {

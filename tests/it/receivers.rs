@@ -4,7 +4,7 @@ use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
 use serde_json::{Value, json};
 
 #[test]
-fn nothing_is_held_back_where_nothing_is_wrong() {
+fn no_files_are_held_back_by_default() {
     let daemon = Daemon::dev();
     daemon.post("name=visits&wait=table", "{\"a\":1}");
     let recovered = daemon.admin_post("/admin/v1/staged/recover");
@@ -42,7 +42,7 @@ fn nothing_is_held_back_where_nothing_is_wrong() {
 }
 
 #[test]
-fn a_directory_is_that_of_one_stream() {
+fn a_directory_belongs_to_one_stream() {
     let daemon = Daemon::dev();
     let put = |name: &str, directory: &str| {
         let body = json!({"settings": {"directory": directory}}).to_string();
@@ -68,7 +68,7 @@ fn a_directory_is_that_of_one_stream() {
 }
 
 #[test]
-fn a_streams_own_conditions_decide_when_its_file_is_written() {
+fn a_streams_own_conditions_override_the_configuration() {
     let config = "[compactor]\nmax_idle = \"1h\"\nmax_rows = 2\n";
     let daemon = crate::support::Setup::dev(config).start();
     for (name, conditions) in [
@@ -109,7 +109,7 @@ fn a_streams_own_conditions_decide_when_its_file_is_written() {
 
 /// All three at once: the first that holds writes the file, and nothing else does.
 #[test]
-fn the_first_condition_that_holds_writes_the_file() {
+fn the_first_condition_met_writes_the_file() {
     let daemon = Setup::dev("[compactor]\nmax_age = \"1h\"\nmax_idle = \"1h\"\n").start();
     let conditions = |count: u64, bytes: u64, seconds: u64| json!({"settings": {"conditions": {"count": count, "bytes": bytes, "age_seconds": seconds}}});
     let admin = |method: &str, stream: &str, body: &Value| {
@@ -242,7 +242,7 @@ fn values(daemon: &Daemon, export: &str, column: &str) -> Vec<String> {
 }
 
 #[test]
-fn one_request_is_one_frame_and_a_row_of_every_export() {
+fn one_request_is_one_frame_and_one_row_per_export() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     let exports = json!([
@@ -315,7 +315,7 @@ fn replay(daemon: &Daemon, stream: &str) -> Value {
 }
 
 #[test]
-fn events_that_came_before_an_export_are_given_to_it() {
+fn earlier_events_can_be_given_to_an_export() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     make(&daemon, "POST", "/v1/receivers", &json!({"name": "r"}));
@@ -351,7 +351,7 @@ fn events_that_came_before_an_export_are_given_to_it() {
 }
 
 #[test]
-fn a_table_that_an_export_does_not_fit_stops_that_export_alone() {
+fn a_table_mismatch_stops_only_that_export() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     let body = json!({"type": "body", "name": "body"});

@@ -28,7 +28,7 @@ fn values(rows: &[Value], column: &str) -> Vec<Value> {
 }
 
 #[test]
-fn bad_lines_go_to_quarantine_and_the_good_ones_are_stored() {
+fn bad_lines_are_quarantined_and_good_ones_stored() {
     let daemon = Daemon::dev();
     let good = "{\"n\":1}\n";
     let bad: [(&[u8], &str); 20] = [
@@ -75,7 +75,7 @@ fn bad_lines_go_to_quarantine_and_the_good_ones_are_stored() {
 }
 
 #[test]
-fn elements_that_are_no_objects_go_to_quarantine() {
+fn elements_that_are_not_objects_are_quarantined() {
     let daemon = Daemon::dev();
     let response = daemon.post("name=e&format=json", "[{\"n\":1}, 5,\n{\"n\":2},[{}], null]");
     assert_eq!((response.status, response.counts()), (202, (2, 3)));
@@ -87,7 +87,7 @@ fn elements_that_are_no_objects_go_to_quarantine() {
 }
 
 #[test]
-fn records_nest_128_deep_and_no_deeper() {
+fn records_may_nest_128_levels_deep() {
     let daemon = Daemon::dev();
     let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
     let lists = |depth: usize| format!("{{\"b\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
@@ -157,7 +157,7 @@ fn of_a_key_that_comes_twice_the_last_value_stands() {
 }
 
 #[test]
-fn a_record_of_many_keys_and_one_twice_is_no_burden() {
+fn a_wide_record_with_a_duplicate_key_is_fast() {
     let daemon = Daemon::dev();
     let keys: Vec<String> = (0..200_000).map(|n| format!("\"k{n}\":1")).collect();
     let response = daemon.post("name=e", format!("{{{},\"k7\":2}}", keys.join(",")));
@@ -186,7 +186,7 @@ fn rescued_text(daemon: &Daemon, table: &str) -> Vec<Option<String>> {
 }
 
 #[test]
-fn numbers_are_stored_exactly_or_rescued_as_they_were_written() {
+fn numbers_are_stored_exactly_or_rescued_as_written() {
     let daemon = Daemon::dev();
     daemon.post("name=e&wait=table", "{\"int\":1,\"float\":1.5}\n");
     let numbers = [

@@ -86,7 +86,7 @@ fn all(cuts: u64) -> Vec<i64> {
 }
 
 #[test]
-fn files_are_made_anew_under_the_schema_of_now_in_their_own_places() {
+fn files_are_rebuilt_in_place_under_the_current_schema() {
     let home = tempfile::tempdir().unwrap();
     let (daemon, receipts) = mended(home.path(), 4, "");
     let tables = daemon.data_dir().join("tables");
@@ -144,7 +144,7 @@ fn files_are_made_anew_under_the_schema_of_now_in_their_own_places() {
 
 /// Only the files of the time that was asked for, and all of these.
 #[test]
-fn a_time_is_widened_to_whole_files() {
+fn a_time_range_is_widened_to_whole_files() {
     let daemon = Daemon::dev();
     let mut times = Vec::new();
     for n in 0..4 {
@@ -196,7 +196,7 @@ fn watch(table: &Path, stop: &AtomicBool, check: impl Fn(Vec<i64>)) -> usize {
 }
 
 #[test]
-fn a_reader_of_the_directory_sees_every_row_once_at_every_moment() {
+fn a_reader_of_the_directory_always_sees_every_row_once() {
     let home = tempfile::tempdir().unwrap();
     let (daemon, _) = mended(home.path(), 8, "");
     let table = daemon.data_dir().join("tables/t");
@@ -216,7 +216,7 @@ fn a_reader_of_the_directory_sees_every_row_once_at_every_moment() {
 
 /// Rows that move to another partition are added there before they are taken from where they were.
 #[test]
-fn rows_that_move_to_another_partition_are_never_in_none() {
+fn rows_that_move_between_partitions_are_never_missing() {
     let home = tempfile::tempdir().unwrap();
     let (daemon, _) = mended(home.path(), 6, "[compactor]\npartition_by = \"day\"\n");
     let table = daemon.data_dir().join("tables/t");
@@ -280,7 +280,7 @@ fn what_is_asked_wrongly_is_a_problem() {
 const FORGETFUL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nprepared_segments = 1\narchive_bytes_max = \"1MiB\"\n";
 
 #[test]
-fn what_is_partly_beyond_the_archive_is_said_and_the_rest_done_only_if_asked() {
+fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
     let daemon = Setup::dev(FORGETFUL).start();
     let mut receipts = Vec::new();
     // Bytes that do not compress, so that the archive is full soon.
@@ -381,7 +381,7 @@ fn command(daemon: &Daemon, arguments: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn the_command_shows_how_far_it_is_and_what_came_of_it() {
+fn the_command_shows_progress_and_result() {
     let home = tempfile::tempdir().unwrap();
     let (daemon, _) = mended(home.path(), 3, "");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -416,7 +416,7 @@ fn the_command_shows_how_far_it_is_and_what_came_of_it() {
 }
 
 #[test]
-fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
+fn objects_in_a_bucket_are_replaced_even_if_the_answer_is_lost() {
     let bucket = Bucket::start();
     let home = tempfile::tempdir().unwrap();
     let (daemon, _) = mended(home.path(), 3, &bucket.config("p"));
@@ -451,7 +451,7 @@ fn objects_in_a_bucket_are_replaced_and_a_lost_answer_is_no_conflict() {
 
 /// Records that broke a column's type are rows under the mended schema, and leave the quarantine table.
 #[test]
-fn quarantined_records_that_are_good_now_become_rows() {
+fn quarantined_records_that_now_fit_become_rows() {
     let daemon = Daemon::dev();
     let columns = |kind: &str| json!([{"name": "n", "type": "int64"}, {"name": "v", "type": kind}]);
     let made = daemon.admin_request(

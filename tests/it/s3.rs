@@ -94,7 +94,7 @@ fn rows_are_published_to_a_real_server() {
 }
 
 #[test]
-fn a_server_that_is_down_refuses_or_stalls_is_waited_for_and_blocks_nobody() {
+fn a_failing_server_is_retried_and_blocks_nobody() {
     for fault in [Fault::Down, Fault::Status(503), Fault::Status(403), Fault::Stalled] {
         let bucket = Bucket::start();
         bucket.set(fault);
@@ -141,7 +141,7 @@ fn a_file_whose_answer_was_lost_is_published_once() {
 }
 
 #[test]
-fn a_daemon_killed_between_the_put_and_its_note_puts_the_same_again() {
+fn a_kill_after_the_put_repeats_the_same_put() {
     let bucket = Bucket::start();
     let home = tempfile::tempdir().unwrap();
     let config = bucket.config("");
@@ -158,7 +158,7 @@ fn a_daemon_killed_between_the_put_and_its_note_puts_the_same_again() {
 }
 
 #[test]
-fn an_object_of_somebody_else_is_not_overwritten_and_the_file_stays_staged() {
+fn a_foreign_object_is_not_overwritten_and_the_file_stays_staged() {
     let bucket = Bucket::start();
     let daemon = Setup::dev(&format!("[compactor]\nmax_idle = \"20ms\"\n{}", bucket.config(""))).start();
     bucket.set(Fault::Status(503));

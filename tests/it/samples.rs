@@ -32,7 +32,7 @@ const COLUMNS: [&str; 5] =
     ["b float64", "o struct<x: int64, y: list<bool>>", "t timestamp", "a string", "n uint64"];
 
 #[test]
-fn columns_follow_from_the_sample() {
+fn columns_are_inferred_from_the_sample() {
     let daemon = Setup::with_config("").start();
     let dry = post(&daemon, "name=ev&dry=true", SAMPLE);
     assert_eq!((dry.status, columns(&dry.json()["schema"])), (200, COLUMNS.map(str::to_owned).to_vec()));
@@ -62,7 +62,7 @@ fn columns_follow_from_the_sample() {
 }
 
 #[test]
-fn what_is_no_sample_makes_no_stream() {
+fn invalid_samples_create_no_stream() {
     let daemon = Daemon::dev();
     let wide: Vec<String> = (0..10_000).map(|n| format!("\"c{n}\":1")).collect();
     let wide = format!("{{{}}}", wide.join(","));
@@ -92,7 +92,7 @@ fn what_is_no_sample_makes_no_stream() {
 }
 
 #[test]
-fn the_command_line_makes_streams_too() {
+fn the_command_line_creates_streams_from_samples() {
     let daemon = Setup::with_config("").start();
     let file = daemon.dir().join("sample.ndjson.gz");
     std::fs::write(&file, gzip(SAMPLE.as_bytes())).unwrap();

@@ -41,7 +41,7 @@ fn refused(response: &Response, status: u16, detail: &str) {
 }
 
 #[test]
-fn a_stream_is_made_shown_changed_and_deleted() {
+fn a_stream_is_created_shown_changed_and_deleted() {
     let daemon = Daemon::dev();
     let body = json!({"policy": "strict", "columns": columns("a int8!; b decimal(10, 2)"),
         "settings": {"description": "visits", "on_bad_line": "reject"}});
@@ -73,7 +73,7 @@ fn a_stream_is_made_shown_changed_and_deleted() {
 }
 
 #[test]
-fn a_patch_of_settings_leaves_those_that_it_does_not_name() {
+fn a_patch_keeps_settings_that_it_does_not_name() {
     let daemon = Daemon::dev();
     let given = json!({
         "description": "orders", "on_bad_line": "reject", "time": {"column": "at", "late": 60},
@@ -121,7 +121,7 @@ fn a_patch_of_settings_leaves_those_that_it_does_not_name() {
 }
 
 #[test]
-fn patches_at_the_same_time_do_not_undo_each_other() {
+fn concurrent_patches_do_not_overwrite_each_other() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({}));
     std::thread::scope(|scope| {
@@ -140,7 +140,7 @@ fn patches_at_the_same_time_do_not_undo_each_other() {
 }
 
 #[test]
-fn what_is_no_schema_is_refused_and_changes_nothing() {
+fn invalid_schemas_are_refused_and_change_nothing() {
     let daemon = Daemon::dev();
     let strict = |columns: Value| json!({"policy": "strict", "columns": columns});
     let check = |name: &str, body: &Value, status: u16, detail: &str| {
@@ -170,7 +170,7 @@ fn what_is_no_schema_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_change_that_would_lose_data_is_refused_unless_forced_and_the_rows_stay() {
+fn a_change_that_loses_data_is_refused_unless_forced() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int32; b string; c string")}));
     daemon.post("name=e&wait=table", r#"{"a":1,"b":"x","c":"y"}"#);
@@ -211,7 +211,7 @@ fn a_change_that_would_lose_data_is_refused_unless_forced_and_the_rows_stay() {
 }
 
 #[test]
-fn of_changes_at_the_same_time_one_wins() {
+fn concurrent_changes_have_one_winner() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int8")}));
     let change = |n: usize| {
@@ -230,7 +230,7 @@ fn of_changes_at_the_same_time_one_wins() {
 }
 
 #[test]
-fn schemas_and_settings_outlive_a_crash() {
+fn schemas_and_settings_survive_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("").start_at(dir.path());
     let settings = json!({"time": {"column": "t", "late": 60, "required": true}, "vendor": {"engine": "x"}});
@@ -252,7 +252,7 @@ fn schemas_and_settings_outlive_a_crash() {
 }
 
 #[test]
-fn a_stream_is_deleted_while_records_come() {
+fn a_stream_can_be_deleted_while_records_arrive() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int64")}));
     let sent = std::thread::scope(|scope| {
@@ -282,7 +282,7 @@ fn a_stream_is_deleted_while_records_come() {
 }
 
 #[test]
-fn a_deleted_stream_is_not_found_where_events_make_none() {
+fn a_deleted_stream_is_not_found_where_events_create_none() {
     let daemon = Setup::with_config("").start();
     let token = format!("Bearer {}", daemon.token.clone().unwrap());
     let headers = [("authorization", token.as_str())];

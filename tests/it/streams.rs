@@ -8,7 +8,7 @@ use serde_json::json;
 const EVENT: &str = r#"{"city":"Chicago"}"#;
 
 #[test]
-fn names_that_are_none_are_refused_and_leave_nothing() {
+fn invalid_names_are_refused_and_leave_nothing() {
     let daemon = Daemon::dev();
     let too_long = "a".repeat(129);
     let far_too_long = "a".repeat(300);
@@ -64,7 +64,7 @@ fn names_that_are_none_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn names_that_are_some_are_tables() {
+fn valid_names_become_tables() {
     let daemon = Daemon::dev();
     let longest = "x".repeat(128);
     let names = [
@@ -115,7 +115,7 @@ fn a_stream_is_also_found_by_its_id() {
 }
 
 #[test]
-fn many_streams_share_a_little_memory() {
+fn many_streams_share_little_memory() {
     let daemon = Setup::dev("[compactor]\nmemory_max = \"16MiB\"\nmax_idle = \"off\"").start();
     let text = "x".repeat(2_000);
     let rounds = 2;
@@ -148,7 +148,7 @@ fn many_streams_share_a_little_memory() {
 }
 
 #[test]
-fn a_dropped_table_leaves_no_file_whatever_happens_meanwhile() {
+fn a_dropped_table_leaves_no_file_behind() {
     let (bucket, dir) = (Bucket::start(), tempfile::tempdir().unwrap());
     // --dev, so that nobody needs a token after the restart.
     let start = || Setup::dev(&bucket.config("t")).start_at(dir.path());

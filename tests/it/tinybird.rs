@@ -25,7 +25,7 @@ fn the_workspace_and_the_region_are_this_daemon() {
 }
 
 #[test]
-fn another_method_or_path_is_refused_as_json() {
+fn unknown_methods_and_paths_are_refused_as_json() {
     let daemon = Daemon::dev();
     let refused = request(daemon.ingest, "DELETE", "/v0/regions", &[], b"");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, OPTIONS")));

@@ -58,7 +58,7 @@ fn now() -> i64 {
 }
 
 #[test]
-fn static_tokens_are_made_shown_changed_refreshed_and_deleted() {
+fn static_tokens_are_created_shown_changed_refreshed_and_deleted() {
     let world = World::new();
     assert_eq!(world.send(world.admin(), "ev"), 202);
     let form = "name=page&description=for+pages&scope=DATASOURCES:APPEND:ev&scope=DATASOURCES:READ:ev";
@@ -107,7 +107,7 @@ fn static_tokens_are_made_shown_changed_refreshed_and_deleted() {
 }
 
 #[test]
-fn tokens_are_for_those_who_may_manage_them_and_each_may_look_at_itself() {
+fn tokens_need_the_tokens_right_but_may_see_themselves() {
     let world = World::new();
     let token = |name: &str, scope: &str| {
         let made = world.good("POST", &format!("/v0/tokens?name={name}&scope={scope}"), "");
@@ -250,7 +250,7 @@ fn clients_sign_jwts_themselves() {
 }
 
 #[test]
-fn a_jwt_brings_the_rate_of_whom_it_names() {
+fn a_jwt_carries_the_rate_limit_of_its_name() {
     let world = World::new();
     assert_eq!(world.send(world.admin(), "ev"), 202);
     let jwt = |name: &str| {

@@ -100,7 +100,7 @@ pub fn run_async<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn both_http_are_spoken_over_tls_as_agreed() {
+fn both_http_versions_work_over_tls() {
     let (pki, trusted) = Pki::new();
     let daemon = Setup::dev(&pki.config()).start();
     for (offered, agreed) in
@@ -148,7 +148,7 @@ fn both_http_are_spoken_over_tls_as_agreed() {
 }
 
 #[test]
-fn the_admin_listener_speaks_tls_if_told_to() {
+fn the_admin_listener_uses_tls_if_configured() {
     let (pki, trusted) = Pki::new();
     let daemon = Setup::dev(&format!("{}admin = true", pki.config())).start();
     let get = "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -170,7 +170,7 @@ fn the_admin_listener_speaks_tls_if_told_to() {
 }
 
 #[test]
-fn a_certificate_that_changes_is_served_without_a_restart() {
+fn a_changed_certificate_is_served_without_a_restart() {
     let (pki, first) = Pki::new();
     let daemon = Setup::dev(&pki.config()).start();
     let mut old = tls_connect(daemon.ingest, &client(&first, &[]));
@@ -208,7 +208,7 @@ fn a_certificate_that_changes_is_served_without_a_restart() {
 }
 
 #[test]
-fn sighup_takes_the_certificate_that_the_configuration_names() {
+fn sighup_loads_the_configured_certificate() {
     let (pki, _) = Pki::new();
     let daemon = Setup::dev(&pki.config()).start();
     let (other, trusted) = Pki::new();
@@ -235,7 +235,7 @@ fn refused(config: &str, parts: &[&str]) {
 }
 
 #[test]
-fn what_cannot_be_served_stops_the_start_and_says_why() {
+fn invalid_certificates_prevent_the_start_and_say_why() {
     let (pki, trusted) = Pki::new();
     let other = issue();
     let write = |name: &str, text: &[u8]| {
@@ -277,7 +277,7 @@ fn what_cannot_be_served_stops_the_start_and_says_why() {
 }
 
 #[test]
-fn check_says_which_certificate_until_when() {
+fn check_reports_the_certificate_and_its_expiry() {
     let (pki, _) = Pki::new();
     let config = pki.dir.path().join("forebay.toml");
     std::fs::write(&config, pki.config()).unwrap();
@@ -288,7 +288,7 @@ fn check_says_which_certificate_until_when() {
 }
 
 #[test]
-fn who_does_not_speak_tls_is_told_to() {
+fn plain_http_on_a_tls_port_is_refused_with_a_hint() {
     let (pki, _) = Pki::new();
     let daemon = Setup::dev(&pki.config()).start();
     let first_bytes: [&[u8]; 4] =
@@ -305,7 +305,7 @@ fn who_does_not_speak_tls_is_told_to() {
 }
 
 #[test]
-fn who_speaks_tls_where_there_is_none_is_told_so() {
+fn tls_on_a_plain_port_is_refused_with_a_hint() {
     let daemon = Daemon::dev();
     let (_, trusted) = Pki::new();
     let mut wire = tls_connect(daemon.ingest, &client(&trusted, &[]));
@@ -317,7 +317,7 @@ fn who_speaks_tls_where_there_is_none_is_told_so() {
 }
 
 #[test]
-fn a_bad_handshake_gets_an_alert_and_an_end() {
+fn a_bad_handshake_gets_an_alert_and_is_closed() {
     let (pki, _) = Pki::new();
     let daemon = Setup::dev(&pki.config()).start();
     let (_, stranger) = Pki::new();
@@ -347,7 +347,7 @@ fn a_bad_handshake_gets_an_alert_and_an_end() {
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 #[test]
-fn a_handshake_that_does_not_end_is_closed() {
+fn an_unfinished_handshake_is_closed() {
     let (pki, trusted) = Pki::new();
     let daemon = Setup::dev(&format!("{}handshake_timeout = \"400ms\"", pki.config())).start();
     let mut silent = Wire::connect(daemon.ingest);
@@ -368,7 +368,7 @@ fn a_handshake_that_does_not_end_is_closed() {
 }
 
 #[test]
-fn ten_thousand_half_open_handshakes_are_bounded_and_hinder_nobody() {
+fn ten_thousand_half_open_handshakes_do_not_block_others() {
     const CONNECTIONS: usize = 10_000;
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
@@ -395,7 +395,7 @@ fn ten_thousand_half_open_handshakes_are_bounded_and_hinder_nobody() {
 }
 
 #[test]
-fn the_alias_of_a_certificate_may_be_a_link() {
+fn the_certificate_path_may_be_a_link() {
     let (pki, trusted) = Pki::new();
     let link = |name: &str, target: &Path| {
         let path = pki.dir.path().join(name);
@@ -413,7 +413,7 @@ fn the_alias_of_a_certificate_may_be_a_link() {
 }
 
 #[test]
-fn the_limits_of_time_hold_under_tls_and_every_end_is_said() {
+fn timeouts_apply_under_tls_and_end_with_close_notify() {
     let (pki, trusted) = Pki::new();
     let limits = "[server]\nheader_timeout = \"300ms\"\nidle_timeout = \"2s\"";
     let daemon = Setup::dev(&format!("{limits}\n{}", pki.config())).start();
