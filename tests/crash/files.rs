@@ -1,10 +1,10 @@
-//! Deaths at every step of a file's way from the log to its destination.
+//! Kills at every step of a file's way from the log to its destination.
 
 use super::support::{Setup, parquet_files, read_parquet};
 use std::time::Duration;
 
-/// A daemon that dies between staging a file and registering it, or between publishing it and noting so, does that
-/// file again, under the same name and with the same bytes.
+/// If the daemon is killed between staging and registering a file, or between publishing it and recording that, the
+/// next start writes the file again, under the same name and with the same bytes.
 #[test]
 fn files_are_published_once_if_killed_between_staging_and_publishing() {
     let home = tempfile::tempdir().unwrap();
@@ -16,7 +16,7 @@ fn files_are_published_once_if_killed_between_staging_and_publishing() {
         let rows = (sent..sent + 50).fold(String::new(), |rows, n| rows + &format!("{{\"n\":{n}}}\n"));
         sent += 50;
         assert_eq!(daemon.post("name=t", rows).status, 202);
-        // From before the file is cut to after it is published, in steps of 3 ms.
+        // From before the file is finished until after it is published, in steps of 3 ms.
         std::thread::sleep(Duration::from_millis(number * 3 % 90));
         daemon.kill();
     }
@@ -30,5 +30,5 @@ fn files_are_published_once_if_killed_between_staging_and_publishing() {
         listed["files"].as_array().unwrap().iter().map(|file| file["rows"].as_u64().unwrap()).sum();
     assert_eq!(registered, sent);
     let in_files: usize = parquet_files(&tables).iter().map(|file| read_parquet(file).len()).sum();
-    assert_eq!(in_files as u64, sent, "no file beside the registered ones");
+    assert_eq!(in_files as u64, sent, "no unregistered file remains");
 }

@@ -1,4 +1,4 @@
-//! Clients on connections that stay open, each sending requests of its own until the daemon is gone.
+//! Clients with persistent connections, each of which sends requests until the daemon is gone.
 
 use crate::oracle::{Keyed, Oracle, STREAMS};
 use crate::support::{PATIENCE, Response, try_read_response};
@@ -35,16 +35,16 @@ impl Load {
         Self { stop, acknowledged, clients }
     }
 
-    /// Waits for the first answers, so that a round on a slow machine tests something.
+    /// Waits for the first answers, so that even a round on a slow machine tests something.
     pub fn until_acknowledged(&self, requests: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.acknowledged.load(Ordering::Relaxed) < requests {
-            assert!(Instant::now() < deadline, "no request is answered");
+            assert!(Instant::now() < deadline, "no request was answered");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Sends what is to be sent again until everything is answered.
+    /// Sends the requests that must be repeated, until all are answered.
     pub fn finish(daemon: SocketAddr, oracle: &Arc<Oracle>, random: &mut fastrand::Rng) {
         let mut client = Client {
             daemon,
@@ -56,7 +56,7 @@ impl Load {
         let deadline = Instant::now() + PATIENCE;
         let mut connection = client.connect().unwrap();
         while let Some(request) = oracle.repeat() {
-            assert!(Instant::now() < deadline, "not everything is answered");
+            assert!(Instant::now() < deadline, "some requests were not answered");
             client.keyed(&mut connection, request).unwrap();
         }
     }
@@ -94,8 +94,8 @@ impl Client {
         Ok(connection)
     }
 
-    /// One request and its answer. An error is a connection that broke: the outcome is not known. A request with a key
-    /// is then sent again, by whichever client comes to it, until there is an answer.
+    /// Sends one request and reads its answer. An error means that the connection broke, so the outcome is unknown. A
+    /// request with a key is then repeated, by any client, until it is answered.
     fn request(&mut self, connection: &mut TcpStream) -> std::io::Result<()> {
         if let Some(request) = self.oracle.repeat() {
             return self.keyed(connection, request);
@@ -127,7 +127,7 @@ impl Client {
                 assert!(response.header("retry-after").is_some(), "{response:?}");
                 self.oracle.refuse(number);
             }
-            // The outcome is not known, and it says so.
+            // The answer says that the outcome is unknown.
             500 => {}
             _ => panic!("{response:?}"),
         }
@@ -150,7 +150,10 @@ impl Client {
                 assert_eq!(response.counts(), request.counts);
                 let replayed = response.header("idempotency-replayed").is_some();
                 if let Some(receipt) = request.receipt {
-                    assert!(replayed && receipt == response.receipt(), "answered before: {response:?}");
+                    assert!(
+                        replayed && receipt == response.receipt(),
+                        "the repeat was not answered as the first request: {response:?}"
+                    );
                 }
                 request.receipt = Some(response.receipt());
                 self.oracle.acknowledge(request.number, response.receipt());
@@ -189,7 +192,7 @@ impl Client {
         try_read_response(connection)
     }
 
-    /// Rows that say which they are, some with columns that the stream has not seen yet.
+    /// Numbered rows, some with columns that are new to the stream.
     fn body(&mut self, number: u64, good: u32, bad: u32) -> Vec<u8> {
         let mut body = Vec::new();
         let pad = "x".repeat(self.random.usize(0..1500));

@@ -1,13 +1,13 @@
-//! Kills the daemon under load, again and again on one data directory, and compares what is stored at the end with
-//! what was sent and acknowledged: acknowledged ⊆ stored ⊆ sent, and no row twice. Half of the requests have an
-//! idempotency key and are sent again until they are answered, across kills, and some of them once more: of these
-//! stored = sent.
+//! Kills the daemon under load, repeatedly on one data directory, and compares the rows stored at the end with the rows
+//! sent and acknowledged: acknowledged ⊆ stored ⊆ sent, and no row twice. Half of the requests have an idempotency key
+//! and are repeated across kills until they are answered, and some of them once more; of these, stored = sent.
 //!
-//! A kill loses no page of the page cache, so this tests framing, recovery and the order of the compactor's steps;
-//! what power loss takes is tested on a simulated disk (`src/storage/sim.rs`).
+//! A kill loses no page of the page cache, so this tests framing, recovery and the order of the compactor's steps.
+//! Power loss is tested on a simulated disk (`src/storage/sim.rs`).
 //!
-//! `FOREBAY_CRASH_ROUNDS` sets how often, `FOREBAY_CRASH_SEED` repeats the choices (not the timing) of a run.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! `FOREBAY_CRASH_ROUNDS` sets the number of rounds. `FOREBAY_CRASH_SEED` repeats the choices of a run, but not its
+//! timing.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[expect(dead_code, reason = "shared with the other black-box tests, which use all of it")]
 #[path = "../it/bucket.rs"]
@@ -37,8 +37,8 @@ use support::{Daemon, Setup, signal, wait_for_exit};
 
 const ROUNDS: usize = 25;
 
-/// Segments that are full after a few dozen requests and files that are closed several times in a round, so that a
-/// kill meets every step of their lives.
+/// Segments fill up after a few dozen requests, and files are closed several times per round, so that kills hit every
+/// step of their lives.
 const CONFIG: &str = r#"
 [limits]
 body_max = "256KiB"
@@ -57,28 +57,28 @@ max_idle = "60ms"
 enum End {
     /// SIGKILL under load.
     Kill,
-    /// SIGKILL while the daemon starts, before or after it recovered.
+    /// SIGKILL while the daemon starts, before or after recovery.
     KillAtStart,
-    /// SIGTERM under load: nothing is left to be read again.
+    /// SIGTERM under load: the next start has nothing to reread.
     Drain,
-    /// SIGTERM, and SIGKILL before it is over.
+    /// SIGTERM, then SIGKILL during the drain.
     KillInDrain,
 }
 
 fn setting(name: &str, default: u64) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a knob of the test")]
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test")]
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// Where rounds are run, and what may go wrong in them beside kills.
+/// Where rounds are run, and what may fail in them besides kills.
 struct Course<'c> {
     dir: &'c Path,
     tables: &'c Path,
     rounds: usize,
     setup: &'c dyn Fn() -> Setup,
-    /// Whether a drain always gets to its end.
+    /// Whether a drain always completes.
     reliable: bool,
-    /// Told of each round, and of the last start, after which everything is published.
+    /// Called before and during each round, and before the last start, after which everything is published.
     begin: &'c dyn Fn(Round<'_>),
 }
 
@@ -106,8 +106,8 @@ fn every_acknowledged_row_is_stored_once_however_often_the_daemon_is_killed() {
     });
 }
 
-/// The same with a bucket that refuses, or loses its answers, in some of the rounds: a kill meets transfers under way,
-/// and files of which nobody knows whether they arrived.
+/// The same with a bucket that refuses requests or loses its answers in some rounds, so that kills hit running
+/// transfers and files that may or may not have arrived.
 #[test]
 fn nothing_is_lost_or_duplicated_on_the_way_to_a_bucket() {
     let bucket = Bucket::start();
@@ -130,7 +130,7 @@ fn nothing_is_lost_or_duplicated_on_the_way_to_a_bucket() {
     });
 }
 
-/// The same with a disk that fails to sync, or is full for a while, under load.
+/// The same with a disk that cannot sync, or is full, for some time under load.
 #[test]
 fn nothing_is_lost_or_duplicated_on_a_failing_disk() {
     let faults = Faults::none();
@@ -202,14 +202,14 @@ fn choose(random: &mut fastrand::Rng) -> End {
     }
 }
 
-/// Ends the daemon. Returns whether it says that nothing is left to be done.
+/// Ends the daemon. Returns whether it reports that nothing is left to recover or publish.
 fn end_round(course: &Course<'_>, daemon: Daemon, end: End, random: &mut fastrand::Rng) -> bool {
     match end {
         End::Kill | End::KillAtStart => drop(daemon.kill()),
         End::KillInDrain => {
             signal(daemon.pid(), "TERM");
             std::thread::sleep(Duration::from_millis(random.u64(0..60)));
-            // It may have been quicker.
+            // The drain may have been faster than the kill.
             drop(daemon.kill());
         }
         End::Drain => {
@@ -231,7 +231,7 @@ fn kill_at_start(course: &Course<'_>, random: &mut fastrand::Rng) {
     wait_for_exit(&mut child);
 }
 
-/// A kill damages nothing, and after a drain nothing is read again.
+/// After a kill nothing is damaged, and after a drain nothing is reread.
 fn check_recovery(daemon: &Daemon, drained: bool) {
     let recovery = daemon.get("/admin/v1/wal").json()["recovery"].clone();
     for finding in ["missing", "torn", "foreign", "quarantined"] {
@@ -239,13 +239,13 @@ fn check_recovery(daemon: &Daemon, drained: bool) {
     }
     if drained {
         let (consumed, highest) = (recovery["consumed"].as_u64(), recovery["highest"].as_u64());
-        assert!(consumed.is_some() && consumed >= highest, "a drain leaves nothing to be read: {recovery}");
+        assert!(consumed.is_some() && consumed >= highest, "a drain leaves nothing to reread: {recovery}");
         let staged = daemon.get("/admin/v1/staged").json();
         assert_eq!(staged["staged"], Value::Array(Vec::new()), "a drain leaves nothing staged");
     }
 }
 
-/// Whatever kills left half-done is gone: staged and unfinished files, segments of long ago.
+/// Everything that kills left behind is gone: staged and unfinished files, old segments.
 fn nothing_is_left_over(data: &Path) {
     let files = |dir: &str| {
         let entries = std::fs::read_dir(data.join(dir)).unwrap().flatten();
@@ -254,9 +254,9 @@ fn nothing_is_left_over(data: &Path) {
     for dir in ["staged", "staged/unfinished", "wal/pool"] {
         assert_eq!(files(dir), Vec::<PathBuf>::new(), "{dir}");
     }
-    // A request whose bytes were being copied when the kill came is put aside; a whole segment never is.
+    // A request that was being copied when the daemon was killed is quarantined; a whole segment never is.
     let segment = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "bytes");
     let aside: Vec<PathBuf> = files("wal/quarantine").into_iter().filter(segment).collect();
     assert_eq!(aside, Vec::<PathBuf>::new());
-    assert!(files("wal").len() < 12, "consumed segments go: {:?}", files("wal"));
+    assert!(files("wal").len() < 12, "consumed segments are removed: {:?}", files("wal"));
 }

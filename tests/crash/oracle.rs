@@ -1,4 +1,4 @@
-//! What was sent, what was acknowledged, and what the tables must therefore hold.
+//! Records what was sent and acknowledged, and checks that the tables agree.
 
 use crate::support::{parquet_files, read_parquet};
 use parking_lot::Mutex;
@@ -11,11 +11,11 @@ pub const STREAMS: [&str; 4] = ["visits", "clicks", "orders", "errors"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
-    /// The connection broke before there was one.
+    /// The connection broke before an answer.
     None,
     /// 200 or 202, with this receipt.
     Accepted(u64),
-    /// 503: nothing of it may be stored.
+    /// 503: no row of it may be stored.
     Refused,
 }
 
@@ -23,12 +23,12 @@ struct Request {
     stream: usize,
     good: u32,
     bad: u32,
-    /// Sent with an idempotency key, again and again until it was answered.
+    /// Sent with an idempotency key, and repeated until it was answered.
     keyed: bool,
     answer: Answer,
 }
 
-/// A request with an idempotency key, to be sent again.
+/// A request with an idempotency key that may be repeated.
 #[derive(Clone)]
 pub struct Keyed {
     pub number: u64,
@@ -43,16 +43,16 @@ pub struct Keyed {
 #[derive(Default)]
 pub struct Oracle {
     requests: Mutex<Vec<Request>>,
-    /// Requests with a key whose outcome is not known.
+    /// Requests with a key whose outcome is unknown.
     open: Mutex<VecDeque<Keyed>>,
-    /// Some of those that were answered, to be sent once more all the same.
+    /// Some answered requests with a key, to be repeated needlessly.
     closed: Mutex<Vec<Keyed>>,
 }
 
-/// How many answered requests are kept to be sent once more.
+/// The number of answered requests that are kept to be repeated.
 const CLOSED_MAX: usize = 64;
 
-/// What the tables hold of one request.
+/// The rows of one request in the tables.
 #[derive(Default)]
 struct Stored {
     stream: usize,
@@ -62,7 +62,7 @@ struct Stored {
 }
 
 impl Oracle {
-    /// A request is about to be sent. Returns its number.
+    /// Records that a request is about to be sent. Returns its number.
     pub fn send(&self, stream: usize, good: u32, bad: u32, keyed: bool) -> u64 {
         let mut requests = self.requests.lock();
         requests.push(Request { stream, good, bad, keyed, answer: Answer::None });
@@ -85,17 +85,17 @@ impl Oracle {
         self.requests.lock().len()
     }
 
-    /// A request with a key that was not answered, or not with what is final.
+    /// Records that a request with a key was not answered, or not conclusively.
     pub fn to_be_repeated(&self, request: Keyed) {
         self.open.lock().push_back(request);
     }
 
-    /// One of those.
+    /// Takes one of those requests.
     pub fn repeat(&self) -> Option<Keyed> {
         self.open.lock().pop_front()
     }
 
-    /// A request with a key was answered for good.
+    /// Records that a request with a key was answered conclusively.
     pub fn answered(&self, request: Keyed, random: &mut fastrand::Rng) {
         let mut closed = self.closed.lock();
         if closed.len() < CLOSED_MAX {
@@ -106,26 +106,29 @@ impl Oracle {
         }
     }
 
-    /// One that was answered, perhaps rounds ago.
+    /// Takes a request that was already answered, perhaps rounds ago.
     pub fn repeat_needlessly(&self, random: &mut fastrand::Rng) -> Option<Keyed> {
         random.choice(&*self.closed.lock()).cloned()
     }
 
-    /// Compares with everything that is published.
+    /// Compares the records with everything that is published.
     pub fn compare(&self, tables: &Path) {
         let requests = self.requests.lock();
         let stored = read(tables);
-        assert!(self.open.lock().is_empty(), "every request with a key was answered in the end");
+        assert!(self.open.lock().is_empty(), "some requests with a key were never answered");
         for (number, found) in &stored {
             let request = &requests[usize::try_from(*number).unwrap()];
             assert_eq!(found.stream, request.stream, "request {number} is in another stream's table");
             let all: Vec<u64> = (0..u64::from(request.good)).collect();
-            assert_eq!(found.rows, all, "request {number} is stored whole, each row once");
-            assert_eq!(found.quarantined, request.bad, "request {number}: its bad rows are in quarantine");
+            assert_eq!(found.rows, all, "request {number} must be stored completely, each row once");
+            assert_eq!(
+                found.quarantined, request.bad,
+                "request {number}: its bad rows must be in quarantine"
+            );
             if let Answer::Accepted(receipt) = request.answer {
-                assert_eq!(found.lsn, receipt, "request {number} has the number that its answer said");
+                assert_eq!(found.lsn, receipt, "request {number} must have the LSN of its receipt");
             }
-            assert_ne!(request.answer, Answer::Refused, "request {number} was refused and is stored");
+            assert_ne!(request.answer, Answer::Refused, "request {number} was refused, but is stored");
         }
         let mut acknowledged = 0;
         let mut lost = Vec::new();
@@ -139,7 +142,11 @@ impl Oracle {
         }
         let keyed = requests.iter().filter(|request| request.keyed);
         let unanswered = keyed.clone().filter(|request| !matches!(request.answer, Answer::Accepted(_)));
-        assert_eq!(unanswered.count(), 0, "what is sent again until it is answered is accepted in the end");
+        assert_eq!(
+            unanswered.count(),
+            0,
+            "requests that are repeated until they are answered must be accepted"
+        );
         println!("{} requests with a key, each stored once", keyed.count());
         assert!(lost.is_empty(), "acknowledged and lost (request, stream, receipt): {lost:?}");
         println!("{} requests, {acknowledged} acknowledged, {} stored", requests.len(), stored.len());
@@ -147,14 +154,17 @@ impl Oracle {
     }
 }
 
-/// What is stored, by the number of the request.
+/// The stored rows by request number.
 fn read(tables: &Path) -> HashMap<u64, Stored> {
     let mut stored: HashMap<u64, Stored> = HashMap::new();
     for (stream, name) in STREAMS.iter().enumerate() {
         for row in parquet_files(&tables.join(name)).iter().flat_map(|file| read_parquet(file)) {
             let number = |column: &str| row[column].as_u64().unwrap();
             let found = stored.entry(number("request")).or_default();
-            assert!(found.rows.is_empty() || found.lsn == number("_lsn"), "twice under two numbers: {row}");
+            assert!(
+                found.rows.is_empty() || found.lsn == number("_lsn"),
+                "stored twice under two LSNs: {row}"
+            );
             (found.stream, found.lsn) = (stream, number("_lsn"));
             found.rows.push(number("row"));
         }
@@ -171,7 +181,7 @@ fn read(tables: &Path) -> HashMap<u64, Stored> {
     stored
 }
 
-/// The request that a quarantined line says it is of. Binary columns come as hexadecimal digits.
+/// The request number in a quarantined line. Binary columns are shown as hexadecimal digits.
 fn request_of(row: &Value) -> u64 {
     let raw = row["raw"].as_str().unwrap();
     let digits: Vec<u8> =

@@ -1,4 +1,4 @@
-//! Deaths while a receiver's events become rows of several exports.
+//! Kills while a receiver's events become rows of several exports.
 
 use super::support::{Daemon, Setup, eventually, read_table, request, try_read_response};
 use super::{CONFIG, rounds, setting};
@@ -19,7 +19,7 @@ fn call(daemon: &Daemon, method: &str, path: &str, body: &str) -> Value {
     answer.json()
 }
 
-/// Makes the receiver and returns the path of its import.
+/// Creates the receiver and returns the path of its import route.
 fn make(daemon: &Daemon) -> String {
     let export = |name: &&str| {
         let columns = json!([
@@ -67,8 +67,8 @@ fn send(
     }
 }
 
-/// Each event that was acknowledged is in the table of each export, once; each that was not is in all of them or in
-/// none. Their numbers are dense, in every table.
+/// Each acknowledged event is in the table of each export, once; every other event is in all of them or in none. The
+/// row numbers of each table have no gaps.
 #[test]
 fn an_acknowledged_event_is_in_every_exports_table_once() {
     let home = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ fn an_acknowledged_event_is_in_every_exports_table_once() {
         let (address, pause) = (daemon.ingest, Duration::from_millis(random.u64(50..600)));
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
-                // An error says that the daemon is gone.
+                // An error means that the daemon is gone.
                 scope.spawn(|| send(address, &path, &next, &acknowledged).ok());
             }
             std::thread::sleep(pause);
@@ -106,7 +106,7 @@ fn an_acknowledged_event_is_in_every_exports_table_once() {
             *events.entry(number).or_default() += 1;
         }
         let twice: Vec<_> = events.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "{name}: twice: {twice:?}");
+        assert!(twice.is_empty(), "{name}: stored twice: {twice:?}");
         let lost: Vec<_> = acknowledged.iter().filter(|number| !events.contains_key(number)).collect();
         assert!(lost.is_empty(), "{name}: acknowledged and lost: {lost:?}");
         let mut ids: Vec<u64> = rows.iter().map(|row| row["id"].as_str().unwrap().parse().unwrap()).collect();
@@ -114,6 +114,6 @@ fn an_acknowledged_event_is_in_every_exports_table_once() {
         assert_eq!(ids, (1..=rows.len() as u64).collect::<Vec<_>>(), "{name}");
         tables.push(events);
     }
-    assert!(tables.iter().all(|table| table == &tables[0]), "an event is in all tables or in none");
+    assert!(tables.iter().all(|table| table == &tables[0]), "an event must be in all tables or in none");
     println!("{} events sent, {} acknowledged", next.into_inner(), acknowledged.len());
 }

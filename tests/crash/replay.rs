@@ -1,4 +1,4 @@
-//! Deaths while files are made anew, and while what was consumed goes into the archive.
+//! Kills while files are rebuilt, and while consumed segments are archived.
 
 use super::support::{Daemon, Setup, eventually, parquet_files, read_table, request};
 use super::{ROUNDS, setting};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Files that hold rows of a stream, before and after the schema was mended.
+/// The number of files that are written and later rebuilt.
 const CUTS: u64 = 10;
 
 fn numbers(table: &Path) -> Vec<i64> {
@@ -24,8 +24,8 @@ fn is_over(replay: &Value) -> bool {
     !["waiting", "running"].contains(&replay["state"].as_str().unwrap_or("over"))
 }
 
-/// Rows move to other partitions and back: each round starts under another layout, and dies in the middle of bringing the
-/// files into it. At no moment a row is in no file; in the end each is in one, and the register knows which.
+/// Rows move to other partitions and back: each round starts with another layout and is killed while it rebuilds the
+/// files. Every row is in a file at all times; at the end each is in exactly one, which the register knows.
 #[test]
 fn a_killed_replay_resumes_and_loses_no_row() {
     let home = tempfile::tempdir().unwrap();
@@ -62,9 +62,9 @@ fn a_killed_replay_resumes_and_loses_no_row() {
         kills += 1;
         let mut seen = numbers(&table);
         seen.dedup();
-        assert_eq!(seen, all, "round {round}: a row is in no file");
+        assert_eq!(seen, all, "round {round}: some row is in no file");
         if random.u32(0..3) > 0 {
-            // Another death, in what the first one left.
+            // A second kill, in the state that the first one left.
             continue;
         }
         daemon = setup().start_at(home.path());
@@ -73,7 +73,7 @@ fn a_killed_replay_resumes_and_loses_no_row() {
         assert_eq!(numbers(&table), all, "round {round}: each row once");
         daemon.kill();
     }
-    // Once more, undisturbed.
+    // One more replay, undisturbed.
     let daemon = Setup::dev("[compactor]\npartition_by = \"day\"\n").start_at(home.path());
     eventually("the replay's end", || is_over(&newest_replay(&daemon)).then_some(()));
     let body = json!({"stream": "t", "from": "2020-01-01"}).to_string();
@@ -89,7 +89,7 @@ fn a_killed_replay_resumes_and_loses_no_row() {
         .map(|file| home.path().join("data/tables").join(file["object"].as_str().unwrap()))
         .collect();
     registered.sort();
-    assert_eq!(registered, parquet_files(&table), "no file beside the registered ones");
+    assert_eq!(registered, parquet_files(&table), "no unregistered file remains");
     let counts = daemon.get("/admin/v1/streams/t").json()["rows"].clone();
     assert_eq!((&counts["stored"], &counts["rescued"]), (&json!(rows + 1), &json!(0)));
     assert_eq!(std::fs::read_dir(home.path().join("data/staged/replay")).unwrap().count(), 0);
@@ -98,7 +98,7 @@ fn a_killed_replay_resumes_and_loses_no_row() {
     println!("{kills} kills");
 }
 
-/// The log and the archive together hold every request once, whenever the daemon dies.
+/// The log and the archive together hold every request once, whenever the daemon is killed.
 #[test]
 fn consumed_requests_are_in_log_or_archive_after_any_kill() {
     const SMALL: &str = "[limits]\nbody_max = \"256KiB\"\ndecoded_max = \"512KiB\"\n[wal]\nsegment_bytes = \"1MiB\"\nprepared_segments = 2\n";

@@ -1,4 +1,4 @@
-//! The admin listener: every endpoint, what it refuses, and what the metrics say.
+//! The admin listener: every endpoint, its refusals, and the metrics.
 
 use crate::support::{Daemon, Response, Setup, eventually, request};
 use crate::wire::{Wire, count, head, refusals};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::net::TcpStream;
 
 const EVENT: &str = r#"{"city":"Chicago"}"#;
-/// Small enough for a test without `--dev`.
+/// Settings that are small enough for a test without `--dev`.
 const SMALL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nmax_bytes = \"64MiB\"\ndisk_reserve = \"1MiB\"\nprepared_segments = 1\n";
 
 fn assert_problem(response: &Response, status: u16, detail: &str) {
@@ -18,7 +18,7 @@ fn assert_problem(response: &Response, status: u16, detail: &str) {
     assert!(body["detail"].as_str().unwrap().contains(detail), "{detail:?} is missing in {body}");
 }
 
-/// The answer to a `GET` that must be well.
+/// The body of a `GET` that must succeed.
 fn get(daemon: &Daemon, path: &str) -> Value {
     let response = daemon.get(path);
     assert_eq!(response.status, 200, "{path}: {}", response.text());
@@ -266,7 +266,7 @@ fn without_dev_a_token_is_required() {
         assert_eq!(response.status, if allowed { 202 } else { 403 }, "{authorization:?}");
         let log = response.text();
         assert!(allowed || log.contains("\"error\":\"invalid authentication token\""), "{log}");
-        // Health is for everybody.
+        // The health check needs no token.
         assert_eq!(request(daemon.admin, "GET", "/healthz", &header, b"").status, 200);
         assert_eq!(request(daemon.admin, "GET", "/readyz", &header, b"").status, 200);
     }
@@ -277,7 +277,7 @@ fn without_dev_a_token_is_required() {
     assert_eq!(daemon.rows("e").len(), 3);
     assert!(!daemon.log().contains(&token), "the token is in the log");
     assert!(daemon.stop().status.success());
-    // Shown once, and good ever after.
+    // The token is shown only once, but stays valid.
     let daemon = Setup::with_config(SMALL).start_at(dir.path());
     assert_eq!(daemon.token, None);
     assert_eq!(daemon.post(&format!("name=e&token={token}"), EVENT).status, 202);
@@ -304,7 +304,7 @@ fn a_file_that_cannot_be_published_is_shown_and_published_later() {
         "{status}"
     );
     assert!(count(&daemon, "forebay_compactor_publish_errors_total") >= 1);
-    // Others are not held up.
+    // Other streams are not delayed.
     assert_eq!(daemon.post("name=free&wait=table", EVENT).status, 200);
     assert_eq!(daemon.admin_post("/admin/v1/publish?stream=free").status, 200);
     std::fs::remove_file(&obstacle).unwrap();
@@ -322,13 +322,13 @@ fn drain_ends_the_daemon_when_everything_is_answered_and_published() {
     assert_eq!(pending.response().status, 100);
     let drain = daemon.admin_post("/admin/v1/drain");
     assert_eq!((drain.status, drain.json()), (202, json!({"draining": true})));
-    let readiness = eventually("the end of readiness", || {
+    let readiness = eventually("the daemon is not ready any more", || {
         let readiness = daemon.get("/readyz");
         (readiness.status == 503).then_some(readiness)
     });
     assert_eq!(readiness.json(), json!({"ready": false, "reason": "draining"}));
     assert_eq!(daemon.get("/healthz").status, 200);
-    eventually("the end of accepting", || TcpStream::connect(daemon.ingest).is_err().then_some(()));
+    eventually("the daemon refuses connections", || TcpStream::connect(daemon.ingest).is_err().then_some(()));
     pending.send(EVENT);
     assert_eq!(pending.response().status, 202);
     let tables = daemon.data_dir().join("tables/e");

@@ -1,4 +1,4 @@
-//! Amperity's Streaming Ingest API: what is taken, what is refused, and what becomes of XML.
+//! Amperity's Streaming Ingest API: accepted and refused requests, and XML.
 
 use crate::support::{Daemon, Response, Setup, connect, eventually, fields, read_response, request};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn accepted(answer: &Response) {
     assert!(answer.header("x-request-id").is_some());
 }
 
-/// The rows of a stream once there are so many.
+/// Waits for this many rows of a stream and returns them.
 fn rows(daemon: &Daemon, stream: &str, count: usize) -> Vec<Value> {
     eventually("rows", || Some(daemon.rows(stream)).filter(|rows| rows.len() >= count))
 }
@@ -171,7 +171,7 @@ fn bad_xml_is_accepted_and_then_quarantined_with_the_reason() {
         let raw: String = body.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(row["raw"], raw.as_str());
     }
-    // What says its encoding is converted.
+    // A document that declares its encoding is converted.
     let declared =
         |label: &str| format!("<?xml version='1.0' encoding='{label}'?><r><a><v>\u{e9}</v></a></r>");
     accepted(&xml_to(&daemon, STREAM, utf16(&declared("UTF-16"))));
@@ -212,14 +212,14 @@ fn a_missing_stream_is_created_or_refused() {
         "error": "stream-not-found", "message": format!("No stream {STREAM} for acme"), "stream": STREAM,
     });
     assert_eq!(answer.json(), expected);
-    // The newer route looks in any case.
+    // The newer route requires the stream to exist in any case.
     let daemon = Daemon::dev();
     let event = || send(&daemon, &format!("/prof/events/{STREAM}"), "application/json", "{}");
     assert_eq!((event().status, event().json()), (404, expected));
     accepted(&json_to(&daemon, STREAM, "{}"));
     accepted(&event());
     refused(&send(&daemon, &format!("/prof/events/{STREAM}"), "text/xml", "<a/>"), 415, "application/json");
-    // Another tenant does not see it, nor make it again.
+    // Another tenant neither sees it nor can create it.
     let headers = [("x-amperity-tenant", "other"), ("content-type", "application/json")];
     let other = request(daemon.ingest, "POST", &format!("/stream/v0/data/{STREAM}"), &headers, b"{}");
     assert_eq!(other.status, 404, "{}", other.text());
@@ -275,7 +275,7 @@ fn recent_events_can_be_listed() {
         accepted(&json_to(&daemon, STREAM, &json!({"n": n, "name": kind, "type": kind}).to_string()));
     }
     let get = |path: String| request(daemon.ingest, "GET", &path, &[TENANT], b"");
-    // What is shown is what would survive power loss, too.
+    // Only records that would survive power loss are shown.
     let recent = eventually("all events", || {
         Some(get(format!("/events/{STREAM}/recent")).json())
             .filter(|all| all["events"][0]["event"]["n"] == 59)
@@ -305,14 +305,14 @@ fn recent_events_can_be_listed() {
 #[test]
 fn a_tenant_over_its_limit_gets_retry_after() {
     let daemon = Setup::dev("[limits.amperity]\nrequests_per_second = 2\n").start();
-    let limited = eventually("more than two in a second", || {
+    let limited = eventually("a refusal over the limit", || {
         Some(json_to(&daemon, STREAM, "{}")).filter(|answer| answer.status == 429)
     });
     refused(&limited, 429, "rate limit");
     assert_eq!(limited.header("retry-after"), Some("1"));
 }
 
-/// Files below a stream's directory whose names end so.
+/// Files below a stream's directory with this extension.
 pub fn raw_files(daemon: &Daemon, stream: &str, extension: &str) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let days =
@@ -401,11 +401,11 @@ fn raw_records_land_next_to_the_table_or_instead_of_it() {
         let about = ["received_at", "request_id", "content_type"].map(|key| request[key].as_str());
         assert!(about.iter().all(|text| text.is_some_and(|text| !text.is_empty())), "{request}");
     }
-    // Nothing but the quarantine is Parquet.
+    // Only the quarantine is Parquet.
     assert_eq!(daemon.rows("is-OnlyCbor").len(), 0);
     let counts = daemon.get("/admin/v1/streams/is-OnlyCbor").json();
     assert_eq!((&counts["rows"]["stored"], &counts["rows"]["quarantined"]), (&json!(2), &json!(1)));
-    // The same as samples.
+    // Samples show the same.
     let sample =
         |stream: &str, query: &str| daemon.get(&format!("/admin/v1/streams/{stream}/sample?{query}"));
     assert_eq!(sample(STREAM, "n=2").json(), json!([{"n": 1}, {"n": 2}]));

@@ -1,4 +1,4 @@
-//! API keys of Amperity's contract: tokens for days, their secrets, and who may send where.
+//! API keys of Amperity's contract: long-lived tokens, secrets, and permissions to send.
 
 use crate::amperity::{STREAM, TENANT};
 use crate::identity::{SMALL, forge};
@@ -16,7 +16,7 @@ impl World {
         Self { daemon: Setup::with_config(SMALL).start() }
     }
 
-    /// Makes an API key of the tenant; its id and its secret.
+    /// Creates an API key of the tenant. Returns its id and secret.
     fn key(&self, name: &str, role: &str, tenant: &str) -> (String, String) {
         let body = json!({"name": name, "roles": [role], "project": tenant});
         let made = self.daemon.administer("POST", "/admin/v1/clients", &body);
@@ -77,7 +77,7 @@ fn tokens_can_send_only_where_they_may() {
     assert_eq!((&found["scope"], &found["iss"]), (&json!("streaming-ingest-api:write"), &json!("forebay")));
     let days = (found["exp"].as_i64().unwrap() - now) as f64 / 86_400.0;
     assert!((29.9..=30.0).contains(&days), "{days}");
-    // 401: none, none that is known, or not signed by what it says.
+    // 401: no token, an unknown token, or one with a wrong signature.
     let headers = [TENANT, ("content-type", "application/json")];
     let missing = request(world.daemon.ingest, "POST", &format!("/stream/v0/data/{STREAM}"), &headers, b"{}");
     assert_eq!((missing.status, &missing.json()["status"]), (401, &json!(401)));
@@ -103,12 +103,12 @@ fn tokens_can_send_only_where_they_may() {
     ] {
         assert_eq!(world.status(&bad), 401, "{bad}");
     }
-    // 403: another tenant, or no right to write.
+    // 403: another tenant, or no write permission.
     let other = world.send_as(&token, "other");
     assert_eq!((other.status, &other.json()["status"]), (403, &json!(403)));
     let (reader, _) = world.key("reader", "read:*", "acme");
     assert_eq!(world.status(&world.token(&reader, 1)), 403);
-    // What was shown once is in no list.
+    // No list contains the values that are shown once.
     let listed = world.daemon.administer("GET", &format!("/admin/v1/clients/{key}/tokens"), &json!({}));
     assert_eq!(listed.json()["tokens"].as_array().unwrap().len(), 1);
     assert!(!listed.text().contains(&token));
@@ -133,7 +133,7 @@ fn secrets_are_rotated_and_revoked() {
     };
     let first = world.token(&key, 30);
     let rotated = rotate(json!({}));
-    // The old one is good for 30 days more.
+    // The old one stays valid for 30 days.
     let retires_at: jiff::Timestamp = rotated["secrets"][1]["retires_at"].as_str().unwrap().parse().unwrap();
     let days = (retires_at.as_second() - jiff::Timestamp::now().as_second()) as f64 / 86_400.0;
     assert!((29.9..=30.0).contains(&days), "{days}");
@@ -143,7 +143,7 @@ fn secrets_are_rotated_and_revoked() {
         (oauth(&first_secret).status, oauth(rotated["client_secret"].as_str().unwrap()).status),
         (200, 200)
     );
-    // One more drops what was deposed before.
+    // Another rotation drops the previously retired secret.
     rotate(json!({}));
     let third = world.token(&key, 30);
     assert_eq!((world.status(&first), world.status(&second), world.status(&third)), (401, 202, 202));
@@ -159,7 +159,7 @@ fn secrets_are_rotated_and_revoked() {
     let refused =
         world.daemon.administer("POST", &format!("/admin/v1/clients/{key}/tokens"), &json!({"days": 1}));
     assert_eq!(refused.status, 400, "{}", refused.text());
-    // And with the key everything ends.
+    // Deleting the key ends all of them.
     rotate(json!({}));
     let last = world.token(&key, 1);
     assert_eq!(world.status(&last), 202);
@@ -275,7 +275,7 @@ fn each_tenant_has_its_own_rate_limit() {
         let (key, _) = world.key(tenant, "streaming-ingest-api:write", tenant);
         world.token(&key, 1)
     });
-    eventually("more than two in a second", || (world.status(&acme) == 429).then_some(()));
+    eventually("a refusal over the limit", || (world.status(&acme) == 429).then_some(()));
     let authorization = format!("Bearer {other}");
     let headers = [
         ("x-amperity-tenant", "other"),

@@ -1,4 +1,4 @@
-//! `POST /v0/analyze`: what a sample looks like.
+//! `POST /v0/analyze`: describes a sample.
 
 use crate::datasources::{call, call_with};
 use crate::support::Daemon;
@@ -15,7 +15,7 @@ fn a_sample_is_described_with_a_matching_schema() {
     let found = found.json();
     let columns: Vec<_> = found["analysis"]["columns"].as_array().unwrap().iter().collect();
     let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["an_array", "o_x", "o_y", "at", "big"], "in the order of the first values");
+    assert_eq!(names, ["an_array", "o_x", "o_y", "at", "big"], "in the order of first occurrence");
     assert_eq!(
         *columns[0],
         json!({"path": "$.an_array[:]", "recommended_type": "Array(Int16)", "present_pct": 1.0, "name": "an_array"})
@@ -32,7 +32,7 @@ fn a_sample_is_described_with_a_matching_schema() {
         found["preview"]["data"][0],
         json!({"an_array": [1, 2, 3], "o_x": 70000, "o_y": null, "at": "2024-01-01 00:00:00", "big": null})
     );
-    // What it says is a schema.
+    // The schema in the answer is valid.
     let encoded = crate::datasources::encoded(schema);
     let made = call(&daemon, "POST", &format!("/v0/datasources?name=ev&format=ndjson&schema={encoded}"), "");
     assert_eq!(made.status, 200, "{}", made.text());

@@ -1,11 +1,11 @@
-//! What was written to tables and is kept, compressed.
+//! The archive: consumed segments of the log, kept and compressed.
 
 use crate::support::{Daemon, Setup, eventually, request};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Segments that are full after a few requests.
+/// Segments fill up after a few requests.
 const SMALL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nprepared_segments = 1\n";
 const REQUESTS: u64 = 60;
 
@@ -26,7 +26,7 @@ fn archive_status(daemon: &Daemon) -> Value {
     daemon.get("/admin/v1/wal").json()["archive"].clone()
 }
 
-/// Waits until everything that is consumed is archived.
+/// Waits until every consumed segment is archived.
 fn settled(daemon: &Daemon) -> Value {
     eventually("archiving", || {
         let archive = archive_status(daemon);
@@ -74,7 +74,7 @@ fn consumed_segments_are_compressed_and_readable() {
     assert_metric(&daemon, "forebay_wal_archive_segments", files.len() as u64);
     assert_metric(&daemon, "forebay_wal_archived_bytes_total", bytes);
 
-    // A plain decompressor makes the segment of it.
+    // A plain decompressor restores the segment.
     let raw = zstd::stream::decode_all(std::fs::File::open(&files[0]).unwrap()).unwrap();
     assert!(raw.starts_with(b"FBAYWAL\0") && raw.len() > 1 << 20);
 
@@ -99,7 +99,7 @@ fn consumed_segments_are_compressed_and_readable() {
         .collect();
     assert_eq!(states.iter().filter(|state| **state == "archived").count(), files.len());
 
-    // Receipts are as good as before, also after a restart.
+    // Receipts still work, also after a restart.
     let check = |daemon: &Daemon| {
         for (n, receipt) in receipts.iter().enumerate().take(5) {
             let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
@@ -117,15 +117,15 @@ fn consumed_segments_are_compressed_and_readable() {
     copy(&daemon.data_dir(), &home.path().join("data"));
     drop(daemon.kill());
     let daemon = small("").start_at(home.path());
-    // Segments that waited for their next use are found in the log until they are given up again.
-    eventually("segments to be given up again", || {
+    // Consumed segments that are kept for reuse are still in the log until they are released.
+    eventually("segments are released", || {
         let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[4])).json();
         (found["in_log"] == false).then_some(())
     });
     check(&daemon);
 }
 
-/// Copies a directory whose daemon is idle.
+/// Copies the directory of an idle daemon.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
@@ -151,7 +151,7 @@ fn a_retention_of_zero_archives_nothing() {
 fn segments_removed_for_size_are_counted() {
     let daemon = small("archive_bytes_max = \"1KiB\"\n").start();
     let receipts = fill(&daemon);
-    let dropped = eventually("the oldest to go", || {
+    let dropped = eventually("the oldest archived segment is removed", || {
         let archive = archive_status(&daemon);
         let dropped = archive["dropped"].clone();
         (archive["waiting"] == 0 && dropped["over_bytes_max"].as_u64() > Some(2)).then_some(dropped)
@@ -170,11 +170,11 @@ fn segments_removed_for_size_are_counted() {
 fn expired_segments_are_removed() {
     let daemon = small("archive_retention = \"1s\"\n").start();
     fill(&daemon);
-    eventually("the archive to be empty", || {
+    eventually("the archive is empty", || {
         let gone = daemon.metric("forebay_wal_archive_expired_segments_total");
         (gone > 2.0 && archived(&daemon.data_dir()).is_empty()).then_some(())
     });
-    assert_eq!(archive_status(&daemon)["dropped"]["last_lsn"], 0, "age is no loss");
+    assert_eq!(archive_status(&daemon)["dropped"]["last_lsn"], 0, "removal by age does not count as dropped");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn damage_to_the_archive_is_detected_and_contained() {
     let damaged: Vec<&Value> =
         verified["findings"].as_array().unwrap().iter().map(|finding| &finding["file"]).collect();
     assert_eq!(damaged, [&json!(files[0]), &json!(files[1])], "{verified}");
-    // The rows are in the table, and that is said.
+    // The rows are in the table, as the receipt says.
     let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[0]));
     assert_eq!((found.status, &found.json()["in_archive"]), (200, &json!(false)), "{}", found.text());
     assert_eq!(found.json()["files"].as_array().unwrap().len(), 1);
@@ -211,7 +211,7 @@ fn samples_of_raw_only_streams_come_from_the_archive() {
     fill(&daemon);
     settled(&daemon);
     let log = daemon.get("/admin/v1/wal").json();
-    assert!(log["segments"][0]["first"].as_u64() > last, "the log has none of them: {log}");
+    assert!(log["segments"][0]["first"].as_u64() > last, "the log must not hold any of them: {log}");
     let sample = |query: &str| daemon.get(&format!("/admin/v1/streams/raw/sample?{query}"));
     assert_eq!(sample("n=2").json(), json!([{"n": 1}, {"n": 2}]));
     let requests = sample("format=cbor").body;

@@ -1,4 +1,4 @@
-//! Bodies: what is a record, how it is encoded, and how much of it is taken.
+//! Bodies: records, encodings and limits.
 
 use crate::support::{Daemon, Response, fields};
 use crate::wire::{self, Wire, brotli, count, gzip, peak_bytes, post_chunked, refusals, streams, zlib, zstd};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 const MIB: usize = 1 << 20;
 
-/// A refusal as the contract words it.
+/// Asserts a refusal in the contract's format.
 fn assert_refused(response: &Response, status: u16, part: &str) {
     assert_eq!(response.status, status, "{}", response.text());
     assert_eq!(response.header("content-type"), Some("application/json; charset=utf-8"));
@@ -88,7 +88,7 @@ fn a_byte_order_mark_is_recognized_only_at_the_start_of_a_body() {
 
 #[test]
 fn lines_are_parsed_correctly_after_a_document() {
-    // One thread, so that the second body is checked where the first was.
+    // One thread, so that it checks the second body after the first.
     let daemon = crate::support::Setup::dev("[server]\nworkers = 1").start();
     let long = "x".repeat(40);
     let body = format!("{{\n\"a\":\"{long}\",\n\"b\":\"{long}\"}}");

@@ -20,17 +20,17 @@ pub const BUCKET: &str = "lake";
 pub const KEY: &str = "AKTEST";
 pub const SECRET: &str = "SKTEST";
 
-/// What happens to requests.
+/// How the server treats requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// The connection is cut before anything is done.
+    /// The connection is closed before the request is executed.
     Down,
-    /// Answered so, and nothing done.
+    /// The request is answered with this status and not executed.
     Status(u16),
-    /// Done, but the connection is cut before the answer.
+    /// The request is executed, but the connection is closed before the answer.
     LostAnswer,
-    /// Nothing is done and nothing answered.
+    /// The request is neither executed nor answered.
     Stalled,
 }
 
@@ -44,7 +44,7 @@ pub struct Bucket {
 
 struct State {
     fault: Mutex<Fault>,
-    /// PUTs that were carried out or refused by the server itself.
+    /// PUT requests that reached the server itself.
     puts: AtomicUsize,
     service: tokio::sync::Mutex<S3Service>,
 }
@@ -76,17 +76,17 @@ impl Bucket {
         self.state.puts.load(Ordering::SeqCst)
     }
 
-    /// The directory of the bucket's objects below a prefix.
+    /// The directory that holds the bucket's objects.
     pub fn dir(&self, prefix: &str) -> PathBuf {
         self.root.path().join(BUCKET).join(prefix)
     }
 
-    /// A daemon's configuration for this bucket.
+    /// The configuration of a daemon that writes to this bucket.
     pub fn config(&self, prefix: &str) -> String {
         config(&format!("http://{}", self.address), BUCKET, KEY, SECRET, prefix)
     }
 
-    /// Waits until the server was asked `n` more times to put something.
+    /// Waits for `n` more PUT requests.
     pub fn wait_for_puts(&self, n: usize) {
         let until = self.puts() + n;
         eventually("a PUT", || (self.puts() >= until).then_some(()));
@@ -107,7 +107,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
             let http = hyper::server::conn::http1::Builder::new();
-            // A cut connection is what some tests are about.
+            // Some tests cut the connection on purpose.
             drop(http.serve_connection(TokioIo::new(stream), service).await);
         });
     }

@@ -1,4 +1,4 @@
-//! The commands that look at a daemon, feed it, and look at its log.
+//! The commands that query a daemon, load files into it, and inspect its log.
 
 use crate::support::{Daemon, Setup, eventually, fields, read_table};
 use flate2::read::GzDecoder;
@@ -32,7 +32,7 @@ fn json_of(output: &Output) -> Value {
 }
 
 impl Daemon {
-    /// Runs a command that asks the admin listener.
+    /// Runs a command against the admin listener.
     fn ask(&self, arguments: &[&str]) -> Output {
         let url = format!("http://{}", self.admin);
         let mut command = forebay(arguments);
@@ -47,7 +47,7 @@ impl Daemon {
         command.env("FOREBAY_TOKEN", self.token.as_deref().unwrap_or(""));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A command that refuses its arguments does not read.
+        // A command with invalid arguments does not read its input.
         drop(stdin.write_all(input));
         drop(stdin);
         child.wait_with_output().unwrap()
@@ -128,7 +128,10 @@ fn tokens_are_created_listed_refreshed_and_revoked() {
     let made = daemon.ask(&[&create[..], &["--origin", "https://www.example.com", "--rps", "10"]].concat());
     assert!(made.status.success(), "{made:?}");
     let value = stdout(&made).trim_end().to_owned();
-    assert!(value.starts_with("fb_") && !value.contains(char::is_whitespace), "alone on its line: {value:?}");
+    assert!(
+        value.starts_with("fb_") && !value.contains(char::is_whitespace),
+        "not the token alone: {value:?}"
+    );
     assert!(stderr(&made).contains("Shown only once"), "{made:?}");
     let send = |token: &str| {
         let authorization = format!("Bearer {token}");
@@ -262,7 +265,7 @@ fn load_reports_records_that_were_not_accepted() {
     assert!(!no_daemon.status.success());
 }
 
-/// A server that answers with each status in turn, closes at 0, and then forwards nothing more.
+/// A server that answers with each status in turn and closes the connection at 0.
 fn answering(statuses: &'static [u16]) -> (String, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -323,7 +326,7 @@ fn load_gives_up_eventually() {
     server.join().unwrap();
 }
 
-/// A log with three requests to two streams, of a daemon that was killed before they were in a file.
+/// A log with three requests to two streams, left by a daemon that was killed before it wrote a file.
 fn killed_log(home: &Path) {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"").start_at(home);
     for (stream, body) in [("a", r#"{"n":1}"#), ("b", r#"{"n":2}"#), ("a", r#"{"n":3}"#)] {
@@ -362,7 +365,7 @@ fn a_log_is_inspected_verified_and_dumped() {
     assert!(stderr(&nothing).contains("has no log segments"), "{nothing:?}");
 }
 
-/// A segment of every released format can be read for ever.
+/// Segments of every released format stay readable.
 #[test]
 fn segments_of_old_formats_are_readable() {
     for format in 1..=1 {
@@ -450,10 +453,10 @@ fn a_start_repairs_a_damaged_header_or_quarantines_the_segment() {
         let list = if numbers.is_empty() { "quarantined" } else { "mended" };
         assert_eq!(recovery[list], json!([name]));
         let lsn = daemon.post("name=a&wait=true", r#"{"n":4}"#).receipt();
-        assert!(numbers.len() == 2 || lsn > 1 << 40, "{lsn} may have been given before");
+        assert!(numbers.len() == 2 || lsn > 1 << 40, "LSN {lsn} may have been assigned before");
         let found: Vec<u64> = daemon.rows("a").iter().map(|row| row["n"].as_u64().unwrap()).collect();
         assert_eq!(found, [numbers, &[4]].concat());
-        assert!(daemon.log().contains("\"segment\":\"0000000000000001\""), "said in the log");
+        assert!(daemon.log().contains("\"segment\":\"0000000000000001\""), "the log must report it");
     }
 }
 
@@ -485,7 +488,7 @@ fn dumped_records_can_be_loaded_again() {
     let daemon = Daemon::dev();
     assert!(daemon.load(&["-", "-s", "again"], &records).status.success());
     let tables = daemon.data_dir().join("tables/again");
-    let rows = eventually("the files are there", || Some(read_table(&tables)).filter(|rows| rows.len() == 2));
+    let rows = eventually("the loaded records", || Some(read_table(&tables)).filter(|rows| rows.len() == 2));
     assert_eq!(rows.iter().map(fields).collect::<Vec<_>>(), [json!({"n": 1}), json!({"n": 3})]);
 }
 
@@ -510,7 +513,7 @@ fn a_closed_pipe_is_not_an_error() {
     let url = format!("http://{}", daemon.admin);
     for arguments in [&["completions", "bash"][..], &["status", "--watch", "1", "--admin-url", &url]] {
         let mut child = forebay(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Gone before the first byte.
+        // The reader closes the pipe before the first byte.
         drop(child.stdout.take());
         let status = crate::support::wait_for_exit(&mut child);
         let mut error = String::new();

@@ -65,7 +65,7 @@ fn a_column_may_have_any_name() {
     assert_eq!(rows(&daemon, "e"), [record.clone(), record.clone()]);
     let expected: Vec<String> = names.iter().map(|name| format!("{name}: int64")).collect();
     assert_eq!(columns(&daemon, "e"), expected);
-    // Within a struct too.
+    // The same within a struct.
     daemon.post("name=nested", json!({"o": record}).to_string());
     assert_eq!(rows(&daemon, "nested"), [json!({"o": record})]);
 }
@@ -111,7 +111,7 @@ fn the_fields_of_structs_count_as_columns() {
     let narrow = json!({"a": 1, "o": {"x": 1, "y": 2, "z": 3}, "b": 2});
     daemon.post("name=wide", wide.to_string());
     daemon.post("name=narrow", narrow.to_string());
-    // More than there is room for: its text is one column.
+    // A struct with more fields than the limit allows becomes one column of JSON text.
     assert_eq!(rows(&daemon, "wide"), [json!({"a": 1, "o": wide["o"].to_string(), "b": 2, "c": 3})]);
     assert_eq!(columns(&daemon, "wide"), ["a: int64", "o: json", "b: int64", "c: int64"]);
     assert_eq!(rows(&daemon, "narrow"), [narrow]);

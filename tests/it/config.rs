@@ -1,4 +1,4 @@
-//! Settings from file, environment and flags, and what keeps a daemon from starting.
+//! Settings from file, environment and flags, and errors that prevent a start.
 
 use crate::support::{Daemon, Setup, fields, wait_for_exit};
 use crate::tls::Pki;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const BAD_USAGE: i32 = 64;
 
-/// What a command that ends by itself printed, and its status.
+/// The output and the status of a command that ends by itself.
 struct Ended {
     code: Option<i32>,
     out: String,
@@ -34,7 +34,7 @@ impl Ended {
         for part in parts {
             assert!(self.error.contains(part), "{part:?} is missing in: {}", self.error);
         }
-        // For people: one line, not a trace.
+        // The error is one line for people, not a backtrace.
         let message = self.error.lines().find(|line| line.starts_with("forebay: "));
         assert!(message.is_some() && !self.error.contains("panicked"), "{}", self.error);
     }
@@ -46,7 +46,7 @@ fn forebay(arguments: &[&str]) -> Command {
     command
 }
 
-/// A directory with a configuration file in it.
+/// A directory with this configuration file.
 fn file_with(config: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("settings.toml");
@@ -71,7 +71,7 @@ fn the_printed_default_configuration_is_valid() {
     let empty = check("", &[]);
     assert_eq!((empty.code, &empty.out), (Some(0), &checked.out));
     assert!(checked.out.contains("configuration is valid"), "{}", checked.out);
-    // Each setting has a line of its own to say what it is for.
+    // Comments have lines of their own, above their settings.
     for setting in printed.out.lines().filter(|line| line.contains(" = ")) {
         assert!(!setting.starts_with(' ') && !setting.contains('#'), "{setting}");
     }
@@ -91,12 +91,12 @@ fn later_sources_win() {
         assert!(checked.out.contains(part), "{part:?} is missing in: {}", checked.out);
     }
     assert!(!checked.out.contains("1002"), "{}", checked.out);
-    // The file may be named by the environment.
+    // The environment may name the file.
     let (_dir, path) = file_with(file);
     let checked = Ended::of(forebay(&["check"]).env("FOREBAY_CONFIG", &path));
     assert!(checked.out.contains("/srv/file"), "{}", checked.out);
 
-    // Port 1 is nobody's: the daemon listens where the harness's flags say. Without them, the environment wins.
+    // Port 1 is not used: the test's flags override the addresses. Settings without a flag come from the environment.
     let daemon = Setup::dev("[server]\nlisten = \"127.0.0.1:1\"\n[limits]\ncolumns_max = 1")
         .env("FOREBAY_SERVER__ADMIN_LISTEN", "127.0.0.1:1")
         .env("FOREBAY_SERVER__DATA_DIR", "/proc/nowhere")
@@ -136,7 +136,7 @@ fn an_invalid_setting_is_named_with_the_allowed_values() {
         let served = Ended::of(forebay(&["serve", "--config", path, "--data-dir"]).arg(&data_dir));
         served.assert_failed(BAD_USAGE, parts);
         assert_eq!(served.error, checked.error);
-        assert!(!data_dir.exists(), "nothing is made before the settings are good");
+        assert!(!data_dir.exists(), "invalid settings must not create the data directory");
     }
     let checked = check("[server]\nlitsen = 1", &[]);
     checked.assert_failed(BAD_USAGE, &["settings.toml"]);
@@ -163,7 +163,7 @@ fn a_data_directory_allows_one_daemon() {
     let holder = format!("(process {})", first.pid());
     second.assert_failed(1, &[first.data_dir().to_str().unwrap(), "in use by another forebay", &holder]);
     assert_eq!(first.post("name=e&wait=true", "{\"n\":1}").status, 200);
-    // The lock goes with the process, however it ends.
+    // The lock ends with the process, however that ends.
     drop(first.kill());
     let third = Setup::dev("").start_at(dir.path());
     assert_eq!(third.rows("e").len(), 1);
@@ -190,8 +190,8 @@ fn a_directory_that_cannot_be_written_is_named() {
 #[test]
 fn a_read_only_data_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    // The binary's own directory may be closed to others, so they get a copy. Another process makes it: a file that this
-    // one has open for writing may be inherited by what other tests start at this moment, and cannot be run until then.
+    // Other users may not be able to reach the binary's directory, so they get a copy. Another process creates it: child
+    // processes of other tests could inherit a descriptor opened here, and a file that is open for writing cannot run.
     let binary = dir.path().join("forebay");
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_forebay")).arg(&binary).status().unwrap();
     assert!(copied.success());
@@ -199,7 +199,7 @@ fn a_read_only_data_directory_is_named() {
     std::fs::create_dir(&data_dir).unwrap();
     std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&data_dir, Permissions::from_mode(0o555)).unwrap();
-    // Permissions do not bind root: the daemon becomes somebody else.
+    // Root ignores permissions, so the daemon runs as another user.
     let root = dir.path().metadata().unwrap().uid() == 0;
     let mut command = if root {
         let mut command = Command::new("setpriv");
@@ -248,7 +248,7 @@ fn the_example_configurations_are_valid() {
         if path.extension().is_some_and(|extension| extension == "toml") {
             let mut check = Command::new(env!("CARGO_BIN_EXE_forebay"));
             if std::fs::read_to_string(&path).unwrap().contains("\ncert = \"/") {
-                // The certificate that it names is not on this machine.
+                // This machine does not have the certificate that the example names.
                 check.env("FOREBAY_TLS__CERT", pki.cert()).env("FOREBAY_TLS__KEY", pki.key());
             }
             let ended = Ended::of(check.arg("check").arg("--config").arg(&path));

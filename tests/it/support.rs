@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Everything that is waited for comes within this, also on a slow machine.
+/// The timeout of every wait, long enough for a slow machine.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How to start a daemon.
@@ -41,13 +41,13 @@ impl Setup {
         self
     }
 
-    /// Starts in a directory of its own.
+    /// Starts in a new directory.
     pub fn start(self) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         self.start_in(Home::Owned(dir))
     }
 
-    /// Starts in `dir`, which outlives the daemon.
+    /// Starts in `dir`, which is kept after the daemon.
     pub fn start_at(self, dir: &Path) -> Daemon {
         self.start_in(Home::Borrowed(dir.to_owned()))
     }
@@ -68,7 +68,7 @@ impl Setup {
     }
 }
 
-/// The address in what the daemon prints: `http://127.0.0.1:7171`.
+/// Parses an address that the daemon prints: `http://127.0.0.1:7171`.
 fn address_in(url: &str) -> Option<SocketAddr> {
     url.split_once("://")?.1.parse().ok()
 }
@@ -93,17 +93,17 @@ pub struct Daemon {
     home: Home,
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
-    /// The administrator's token, if the start made one.
+    /// The admin token, if the start created one.
     pub token: Option<String>,
 }
 
 impl Daemon {
-    /// `--dev` with its defaults.
+    /// Starts with `--dev` and its defaults.
     pub fn dev() -> Self {
         Setup::dev("").start()
     }
 
-    /// Starts `serve` with arguments of the test's own, in a directory of its own.
+    /// Starts `serve` with these arguments, in a new directory.
     pub fn bare(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
@@ -135,7 +135,7 @@ impl Daemon {
                 _ => {}
             }
         }
-        // Read on, so that the daemon never blocks on its standard output.
+        // Keeps reading, so that the daemon never blocks on its standard output.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Self { child, home, ingest: ingest.unwrap(), admin: admin.unwrap(), token }
     }
@@ -157,7 +157,7 @@ impl Daemon {
         std::fs::read_to_string(self.dir().join("daemon.log")).unwrap()
     }
 
-    /// Sends a body to `/v0/events?{query}`.
+    /// Posts a body to `/v0/events?{query}`.
     pub fn post(&self, query: &str, body: impl AsRef<[u8]>) -> Response {
         self.post_with(query, &[], body)
     }
@@ -166,7 +166,7 @@ impl Daemon {
         request(self.ingest, "POST", &format!("/v0/events?{query}"), headers, body.as_ref())
     }
 
-    /// `GET` of the admin listener.
+    /// Sends a `GET` to the admin listener.
     pub fn get(&self, path: &str) -> Response {
         let authorization = format!("Bearer {}", self.token.clone().unwrap_or_default());
         request(self.admin, "GET", path, &[("authorization", &authorization)], b"")
@@ -177,7 +177,7 @@ impl Daemon {
         request(self.admin, "POST", path, &[("authorization", &authorization)], b"")
     }
 
-    /// A number of `/metrics`, summed over its labels; 0 if it is not there.
+    /// The value of a metric, summed over its labels; 0 if it does not exist.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -193,7 +193,7 @@ impl Daemon {
         read_table(&self.data_dir().join("tables").join(table))
     }
 
-    /// SIGTERM, and wait for the end.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(mut self) -> Stopped {
         signal(self.pid(), "TERM");
         let status = wait_for_exit(&mut self.child);
@@ -204,7 +204,7 @@ impl Daemon {
         }
     }
 
-    /// SIGKILL, and wait for the end. The directory stays as long as the result.
+    /// Sends SIGKILL and waits for the exit. The directory lives as long as the result.
     pub fn kill(mut self) -> Stopped {
         self.child.kill().unwrap();
         let status = wait_for_exit(&mut self.child);
@@ -215,7 +215,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits by itself.
     pub fn wait(mut self) -> Stopped {
         let status = wait_for_exit(&mut self.child);
         Stopped {
@@ -228,7 +228,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() && self.home.path().exists() {
@@ -237,7 +237,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A daemon that has ended.
+/// A daemon that has exited.
 pub struct Stopped {
     pub status: std::process::ExitStatus,
     pub log: String,
@@ -250,7 +250,7 @@ pub fn wait_for_exit(child: &mut Child) -> std::process::ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < deadline, "the process does not end");
+        assert!(Instant::now() < deadline, "the process did not exit");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -267,7 +267,7 @@ pub fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = done() {
             return value;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "timed out after {PATIENCE:?}, waiting for: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -276,7 +276,7 @@ pub fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case.
+    /// The names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -306,7 +306,7 @@ impl Response {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -320,7 +320,7 @@ pub fn request(
     }
     write!(head, "content-length: {}\r\n\r\n", body.len()).unwrap();
     let mut stream = connect(address);
-    // The daemon may refuse and close before it has read everything; its answer counts.
+    // The daemon may refuse the request and close before it has read everything, so write errors are ignored.
     drop(stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)));
     let response = read_response(&mut stream);
     document::check(method, path, &response);
@@ -339,7 +339,7 @@ pub fn read_response(stream: &mut impl Read) -> Response {
     try_read_response(stream).unwrap()
 }
 
-/// The same where the connection may break.
+/// Like [`read_response`], but the connection may break.
 pub fn try_read_response(stream: &mut impl Read) -> std::io::Result<Response> {
     let mut reader = BufReader::new(stream);
     let line = whole_line(&mut reader)?;
