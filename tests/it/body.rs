@@ -252,7 +252,7 @@ fn chunks_may_end_anywhere() {
     assert_eq!(rows.len(), 12);
     assert!(rows.chunks(2).all(|pair| pair[0]["city"] == "Zürich" && pair[1]["city"] == "Málaga"));
     assert_eq!(daemon.rows("e_quarantine").len(), 6);
-    // A chunk that is cut off.
+    // A truncated chunk.
     let mut wire = Wire::connect(daemon.ingest);
     wire.send(wire::head("name=e", "transfer-encoding: chunked\r\n\r\nzz\r\n"));
     let refused = wire.response();

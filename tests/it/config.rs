@@ -190,8 +190,8 @@ fn a_directory_that_cannot_be_written_is_named() {
 #[test]
 fn a_read_only_data_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    // Other users may not be able to reach the binary's directory, so they get a copy. Another process creates it: child
-    // processes of other tests could inherit a descriptor opened here, and a file that is open for writing cannot run.
+    // Other users may not be able to reach the binary's directory, so they get a copy. Another process creates it:
+    // processes that other tests start could inherit a descriptor opened here, and a file open for writing cannot run.
     let binary = dir.path().join("forebay");
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_forebay")).arg(&binary).status().unwrap();
     assert!(copied.success());

@@ -1,4 +1,4 @@
-//! Connections: what is refused and when, what is waited for and how long, and both HTTPs.
+//! Connections: refusals, timeouts, and both HTTP versions.
 
 use crate::support::{Daemon, Setup, eventually, request};
 use crate::wire::{Wire, count, event, head, post_chunked, refusals, streams};
@@ -70,12 +70,12 @@ fn connections_are_reused_and_requests_may_be_pipelined() {
         })
         .collect();
     assert!(receipts.is_sorted(), "{receipts:?}");
-    // A refusal whose body was read leaves the connection as it is.
+    // After a refusal whose body was read, the connection stays usable.
     wire.send(event("name=e", "no record"));
     assert_eq!(wire.response().status, 400);
     wire.send(event("name=e&wait=true", "{\"n\":50}"));
     assert_eq!(wire.response().status, 200);
-    // In two parts, cut within the head.
+    // A request in two parts, split within the head.
     let (first, second) = (event("name=e", "{\"n\":51}"), event("name=e", "{\"n\":52}"));
     wire.send([first.as_str(), &second[..30]].concat());
     assert_eq!(wire.response().status, 202);
@@ -117,10 +117,10 @@ fn a_late_body_is_408_after_body_timeout() {
     never.send(head("name=e", "content-length: 100\r\n\r\n{\"city\":"));
     let mut chunks = Wire::connect(daemon.ingest);
     chunks.send(head("name=e", "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"));
-    // A byte now and then does not help.
+    // Sending a byte now and then does not extend the timeout.
     let mut drips = Wire::connect(daemon.ingest);
     drips.send(head("name=e", "content-length: 100000\r\n\r\n"));
-    eventually("the refusal of a dripping body", || {
+    eventually("the refusal of a slowly sent body", || {
         let open = drips.try_send(" ");
         (drips.has_answer() || !open).then_some(())
     });
@@ -133,7 +133,7 @@ fn a_late_body_is_408_after_body_timeout() {
     }
     assert_eq!(refusals(&daemon, "too_slow"), 3);
     assert_eq!(streams(&daemon), Vec::<String>::new());
-    // All at once: a client that pauses between head and body may be too slow for this daemon.
+    // Sent at once: a client that pauses between head and body may be too slow for this daemon.
     let mut quick = Wire::connect(daemon.ingest);
     quick.send(event("name=e", EVENT));
     assert_eq!(quick.response().status, 202);
@@ -160,7 +160,7 @@ fn a_late_head_is_408_after_header_timeout() {
     second.send("POST /v0/ev");
     let mut drips = Wire::connect(daemon.ingest);
     drips.send("POST /v0/events?name=e HTTP/1.1\r\nx: ");
-    eventually("the refusal of a dripping head", || {
+    eventually("the refusal of a slowly sent head", || {
         let open = drips.try_send("y");
         (drips.has_answer() || !open).then_some(())
     });
@@ -171,7 +171,7 @@ fn a_late_head_is_408_after_header_timeout() {
         assert!(wire.is_closed());
     }
     assert_eq!(refusals(&daemon, "too_slow"), 3);
-    // A connection without a request is not a slow head.
+    // An idle connection is not a slow head.
     let mut idle = Wire::connect(daemon.ingest);
     std::thread::sleep(Duration::from_millis(900));
     idle.send(event("name=e", EVENT));
@@ -206,7 +206,7 @@ fn garbage_is_refused_and_the_next_client_is_served() {
         assert!(wire.is_closed());
     }
     assert_eq!(daemon.post("name=e", EVENT).status, 202);
-    // An answer may be read before it is counted.
+    // The response may arrive before it is counted.
     eventually("the count", || (refusals(&daemon, "malformed") == rubbish.len() as u64).then_some(()));
 }
 
@@ -218,15 +218,15 @@ fn bodies_beyond_in_flight_max_are_refused_with_retry_after() {
     let big = format!("{{\"text\":\"{}\"}}", "x".repeat(60_000));
     let mut slow = Wire::connect(daemon.ingest);
     slow.send(head("name=e", &format!("expect: 100-continue\r\ncontent-length: {}\r\n\r\n", big.len())));
-    assert_eq!(slow.response().status, 100, "it is being received");
+    assert_eq!(slow.response().status, 100, "the daemon receives the body");
     let refused = daemon.post("name=e", &big);
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert!(refused.json()["error"].as_str().unwrap().contains("too many request bodies"));
     assert!(refusals(&daemon, "full") == 1);
-    // Small ones find their place.
+    // Small bodies are still accepted.
     assert_eq!(daemon.post("name=e", EVENT).status, 202);
-    // A body without a length counts as it comes.
+    // A body without a length is counted as it arrives.
     let chunks = "transfer-encoding: chunked\r\n";
     assert_eq!(post_chunked(&daemon, "name=e", "", &[EVENT.as_bytes()]).status, 202);
     let mut growing = Wire::connect(daemon.ingest);
@@ -289,7 +289,7 @@ fn http2_works_without_tls_by_prior_knowledge() {
                 (status, response.into_body().collect().await.unwrap().to_bytes())
             }
         };
-        // A while without a request, here and below, is no slow head.
+        // Here and below, a pause without a request is not a slow head.
         tokio::time::sleep(Duration::from_millis(900)).await;
         let together = (0..100).map(|n| post("name=e", "identity", format!("{{\"n\":{n}}}")));
         let together: Vec<_> = together.map(tokio::spawn).collect();
@@ -299,7 +299,7 @@ fn http2_works_without_tls_by_prior_knowledge() {
         }
         assert_eq!(post("name=e&wait=true", "identity", EVENT.to_owned()).await.0, 200);
         assert_eq!(post("name=e&wait=table", "identity", EVENT.to_owned()).await.0, 200);
-        // None of these ends the connection.
+        // None of these closes the connection.
         assert_eq!(post("name=e", "snappy", EVENT.to_owned()).await.0, 415);
         assert_eq!(post("name=e", "identity", "x".repeat(65 << 10)).await.0, 413);
         assert_eq!(post("name=..", "identity", EVENT.to_owned()).await.0, 400);

@@ -1,4 +1,4 @@
-//! The console's files are served, to anybody, with headers that keep strangers out of them.
+//! The console's files are served without a token, with headers that protect them from other sites.
 
 use crate::support::{Setup, request};
 
@@ -20,6 +20,6 @@ fn the_page_and_its_files_need_no_token() {
     }
     let refused = request(daemon.admin, "POST", "/", &[], b"");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
-    // What it shows asks for the token.
+    // The data that the console shows requires the token.
     assert_eq!(request(daemon.admin, "GET", "/admin/v1/streams", &[], b"").status, 401);
 }

@@ -1,4 +1,4 @@
-//! What browsers are told: the headers that let a page of another origin call, and the origins that may not.
+//! CORS: the headers that allow pages of other origins to call, and origins that are refused.
 
 use crate::support::{Daemon, Response, Setup, eventually, request, signal};
 use crate::wire::{refusals, streams};
@@ -18,7 +18,7 @@ const EXPOSED: [&str; 8] = [
     "Idempotency-Replayed",
 ];
 
-/// As a browser asks before it sends what a page wants.
+/// The preflight request of a browser.
 fn preflight(address: SocketAddr, path: &str, origin: &str) -> Response {
     let headers = [
         ("origin", origin),
@@ -65,7 +65,7 @@ fn pages_can_read_every_answer_including_errors() {
     }
     let refused = request(daemon.ingest, "DELETE", "/v0/events", &[], b"");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("POST, OPTIONS, HEAD")));
-    // Over the rate: what a page needs to know to wait.
+    // A page over the rate limit must see how long to wait.
     let daemon = Setup::dev("[limits.tinybird]\nrequests_per_second = 1").start();
     let over = eventually("a refusal", || {
         Some(daemon.post_with("name=e", &[("origin", PAGE)], EVENT)).filter(|response| response.status == 429)
@@ -82,7 +82,7 @@ fn pages_can_read_every_answer_including_errors() {
     let daemon = Setup::with_config("").start();
     let refused = daemon.post("name=e", EVENT);
     assert_eq!((refused.status, allowed(&refused)), (403, Some("*")));
-    // The other listener and the other contracts are not for pages.
+    // The admin listener and the other contracts do not serve web pages.
     assert_eq!(allowed(&daemon.get("/admin/v1/status")), None);
     let other = request(daemon.ingest, "POST", "/v1/projects/p/events/t", &[("origin", PAGE)], b"{}");
     assert_eq!(allowed(&other), None);
@@ -108,7 +108,7 @@ fn a_preflight_needs_no_credential() {
             assert_eq!(response.header("access-control-max-age"), Some("86400"));
         }
     }
-    // Nor is anything asked of what is no preflight.
+    // An OPTIONS request that is not a preflight needs no credential either.
     assert_eq!(request(daemon.ingest, "OPTIONS", "/v0/events", &[], b"").status, 204);
     let nowhere = preflight(daemon.ingest, "/v0/nowhere", PAGE);
     assert_eq!(nowhere.status, 404);
@@ -178,7 +178,7 @@ fn an_origin_bound_token_gets_its_origin_in_the_answer() {
         let headers: Vec<_> = headers.iter().copied().chain(credential).collect();
         daemon.post_with(&query, &headers, EVENT)
     };
-    // A preflight shows no credential, so all may ask.
+    // A preflight carries no credential, so every origin gets an answer.
     assert_eq!(allowed(&preflight(daemon.ingest, "/v0/events?name=e", "https://evil.com")), Some("*"));
     for origin in [PAGE, "http://a.localhost:3000"] {
         for by_query in [false, true] {
@@ -195,7 +195,7 @@ fn an_origin_bound_token_gets_its_origin_in_the_answer() {
             assert_eq!((refused.status, allowed(&refused)), (403, None), "{origin:?}");
         }
     }
-    // Another token is not concerned.
+    // Other tokens are not affected.
     let other = daemon.token.clone().unwrap();
     let sent = daemon.post_with(&format!("name=e&token={other}"), &[("origin", "https://evil.com")], EVENT);
     assert_eq!((sent.status, allowed(&sent)), (202, Some("*")));

@@ -1,5 +1,5 @@
-//! A data directory that comes back damaged: what is readable is stored, what is not is put aside and said, and
-//! nothing that is not ours is touched.
+//! A damaged data directory: readable data is stored, unreadable data is quarantined and reported, and unknown files
+//! are not touched.
 
 use crate::support::{Daemon, Setup, eventually};
 use forebay::wal::inspect::{Entry, SegmentFile, list};
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Small segments, and files only when asked for.
+/// Small segments; files are written only on request.
 const CONFIG: &str = r#"
 [limits]
 body_max = "256KiB"
@@ -24,15 +24,15 @@ max_idle = "off"
 "#;
 const REQUESTS: u64 = 40;
 
-/// A log of several segments, with nothing of it in files yet.
+/// A log of several segments whose rows are not in files yet.
 struct Log {
     dir: TempDir,
     config: String,
-    /// The receipt of each request; its row has the request's number.
+    /// The receipt of each request, whose row holds the index of the request.
     receipts: Vec<u64>,
 }
 
-/// A frame with a request.
+/// The frame of a request.
 struct Place {
     offset: u64,
     lsn: u64,
@@ -40,7 +40,7 @@ struct Place {
 }
 
 impl Log {
-    /// Requests of about 100 KB, all synced, then a kill.
+    /// Sends requests of about 100 KB, synced, and kills the daemon.
     fn written() -> Self {
         Self::with(CONFIG.to_owned(), REQUESTS)
     }
@@ -67,7 +67,7 @@ impl Log {
         self.dir.path().join("data/wal")
     }
 
-    /// The segments with requests in them, oldest first.
+    /// The segments with requests, oldest first.
     fn segments(&self) -> Vec<PathBuf> {
         let mut segments = list(&self.wal()).unwrap();
         segments.retain(|path| !frames(path).is_empty());
@@ -79,14 +79,14 @@ impl Log {
         Setup::dev(&self.config).start_at(self.dir.path())
     }
 
-    /// The requests whose receipts are these.
+    /// The numbers of the requests with these receipts.
     fn numbers(&self, lsns: &[u64]) -> BTreeSet<u64> {
         (0..self.receipts.len() as u64)
             .filter(|number| lsns.contains(&self.receipts[usize::try_from(*number).unwrap()]))
             .collect()
     }
 
-    /// Every row is stored once, but those of these frames.
+    /// Asserts that every row is stored once, except those of these requests.
     #[track_caller]
     fn assert_stored_but(&self, daemon: &Daemon, lost: &[u64]) {
         let rows: Vec<u64> =
@@ -94,13 +94,13 @@ impl Log {
         let lost = self.numbers(lost);
         let expected: Vec<u64> =
             (0..self.receipts.len() as u64).filter(|number| !lost.contains(number)).collect();
-        assert_eq!(rows, expected, "in order, and all but {lost:?}");
+        assert_eq!(rows, expected, "rows must be in order, and all there except {lost:?}");
     }
 
-    /// Starting and ending it again changes nothing and repeats nothing.
+    /// Asserts that another start and stop changes and repeats nothing.
     #[track_caller]
     fn assert_settled(&self, daemon: Daemon, lost: &[u64]) {
-        // What comes later is above everything that was lost.
+        // Later requests get LSNs above everything that was lost.
         let later = daemon.post("name=later&wait=true", "{\"a\":1}");
         assert_eq!(later.status, 200);
         assert!(later.receipt() > *self.receipts.last().unwrap());
@@ -110,11 +110,11 @@ impl Log {
         assert_eq!((&recovery["missing"], &recovery["torn"]), (&json!([]), &json!([])), "{recovery}");
         self.assert_stored_but(&again, lost);
         assert_eq!(again.rows("later").len(), 1);
-        assert!(metric(&again, "corrupt_frames") < 1.0, "what is past is not found again");
+        assert!(metric(&again, "corrupt_frames") < 1.0, "earlier losses must not be reported again");
     }
 }
 
-/// The requests in a segment.
+/// The frames of the requests in a segment.
 fn frames(path: &Path) -> Vec<Place> {
     let segment = SegmentFile::read(path).unwrap();
     let data = segment.entries().filter_map(|entry| match entry {
@@ -164,7 +164,7 @@ fn a_torn_tail_loses_only_the_request_being_written() {
     let log = Log::written();
     let segment = log.segments().pop().unwrap();
     let last = frames(&segment).pop().unwrap();
-    // Its second half never reached the disk.
+    // The second half of the frame never reached the disk.
     overwrite(&segment, last.offset + last.bytes / 2, &vec![0; usize::try_from(last.bytes / 2).unwrap()]);
     let daemon = log.start();
     log.assert_stored_but(&daemon, &[last.lsn]);
@@ -182,12 +182,13 @@ fn a_flipped_byte_loses_only_its_request_and_is_reported() {
     log.assert_stored_but(&daemon, &[frame.lsn]);
     assert!((metric(&daemon, "corrupt_frames") - 1.0).abs() < 0.1);
     let said = daemon.log();
-    let line = said.lines().find(|line| line.contains("the log is damaged")).expect("it is said");
+    let line =
+        said.lines().find(|line| line.contains("the log is damaged")).expect("the loss must be reported");
     assert!(line.contains("\"ERROR\"") && line.contains(&frame.lsn.to_string()), "{line}");
     let lost = daemon.get("/admin/v1/wal").json()["losses"].clone();
     assert_eq!((&lost[0]["first"], &lost[0]["last"]), (&json!(frame.lsn), &json!(frame.lsn)), "{lost}");
     assert_eq!((&lost[0]["reason"], lost.as_array().unwrap().len()), (&json!("corrupt"), 1), "{lost}");
-    // Its bytes are kept.
+    // The damaged bytes are kept.
     let aside = put_aside(&log);
     assert_eq!(aside.len(), 1, "{aside:?}");
     let kept = std::fs::metadata(log.wal().join("quarantine").join(&aside[0])).unwrap();
@@ -270,7 +271,7 @@ fn a_segment_with_a_lost_header_is_quarantined_and_reported() {
     let log = Log::written();
     let segment = &log.segments()[1];
     let lost = lsns(segment);
-    // More of it than can be guessed: the generation, which nothing else knows.
+    // Too much to reconstruct: the generation is stored nowhere else.
     overwrite(segment, 40, &[0xAA; 8]);
     let bytes = std::fs::read(segment).unwrap();
     let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
@@ -279,7 +280,11 @@ fn a_segment_with_a_lost_header_is_quarantined_and_reported() {
     assert_eq!(report["quarantined"], json!([name]), "{report}");
     assert_eq!(report["missing"], json!([range(&lost)]), "{report}");
     assert!(daemon.log().contains("the header of a log segment is corrupted beyond repair"));
-    assert_eq!(std::fs::read(log.wal().join("quarantine").join(&name)).unwrap(), bytes, "every byte is kept");
+    assert_eq!(
+        std::fs::read(log.wal().join("quarantine").join(&name)).unwrap(),
+        bytes,
+        "the quarantined file must be unchanged"
+    );
     log.assert_stored_but(&daemon, &lost);
     log.assert_settled(daemon, &lost);
 }
@@ -310,17 +315,17 @@ fn a_segment_of_a_newer_format_prevents_the_start_and_stays() {
         "{refused}"
     );
     assert_eq!(std::fs::read(segment).unwrap(), before);
-    // The version that wrote it finds everything.
+    // The version that wrote the segment can read everything.
     overwrite(segment, 8, &[1, 0]);
     let daemon = log.start();
     log.assert_stored_but(&daemon, &[]);
 }
 
-/// Starts a daemon that must not start. Returns what it says.
+/// Asserts that the daemon refuses to start. Returns its error.
 fn refused(log: &Log) -> String {
     let output = Setup::dev(CONFIG).command(log.dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("events"), "it never listened");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("events"), "it must not listen");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -346,7 +351,7 @@ fn unknown_files_in_the_log_are_reported_and_kept() {
 fn a_segment_of_another_log_prevents_the_start() {
     let (log, other) = (Log::written(), Log::written());
     std::fs::copy(&other.segments()[0], log.wal().join("0000000000000099.wal")).unwrap();
-    // Under another number than its own it is damaged; under its own it is another log's.
+    // Under a different file number, the segment counts as damaged; under its own, as one of another log.
     let name = other.segments()[1].file_name().unwrap().to_owned();
     std::fs::copy(&other.segments()[1], log.wal().join(name)).unwrap();
     let said = refused(&log);
@@ -357,7 +362,7 @@ fn a_segment_of_another_log_prevents_the_start() {
 fn a_damaged_catalog_prevents_the_start_and_stays() {
     let log = Log::written();
     let catalog = log.dir.path().join("data/catalog.db");
-    // So that the database alone has everything, as after a clean end.
+    // Moves everything into the main database file, as a clean stop does.
     let open = rusqlite::Connection::open(&catalog).unwrap();
     open.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
     drop(open);
@@ -414,7 +419,7 @@ fn a_truncated_staged_file_is_never_published() {
     });
     assert!(error.contains(&good.len().to_string()), "{error}");
     assert_eq!(crate::support::parquet_files(&tables), Vec::<PathBuf>::new());
-    // Mended, it is published.
+    // Once the file is restored, it is published.
     std::fs::write(&file, &good).unwrap();
     assert_eq!(daemon.rows("visits").len(), 100);
 }

@@ -1,4 +1,4 @@
-//! Tinybird's data sources: made from a schema and from records, listed, shown, appended to, altered.
+//! Tinybird's data sources: created from a schema or from records, listed, shown, appended to, altered.
 
 use crate::support::{Daemon, Response, Setup, fields, request};
 use flate2::Compression;
@@ -26,7 +26,7 @@ pub fn call_with(
     request(daemon.ingest, method, path, &all, body.as_ref())
 }
 
-/// A value in a query or a form.
+/// A value, encoded for a query or a form.
 pub fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -105,7 +105,7 @@ fn a_data_source_is_created_from_a_schema_and_shown_as_declared() {
     let list = call(&daemon, "GET", "/v0/datasources/?attrs=used_by", "").json();
     assert_eq!(list["datasources"].as_array().unwrap().len(), 1);
     assert_eq!(list["datasources"][0]["id"], id);
-    // Events find it by its id as well.
+    // Events can be sent to its id as well.
     let sent = call(&daemon, "POST", &format!("/v0/events?name={id}"), r#"{"a":1}"#);
     assert_eq!(sent.status, 202, "{}", sent.text());
 }
@@ -287,7 +287,7 @@ fn records_are_appended_and_counted() {
         (&done["datasource"]["name"], &done["blocks"][0]["process_return"][0]["lines"]),
         (&json!("ev"), &json!(2))
     );
-    // When the answer is there, so are the rows.
+    // Once the request is answered, the rows are readable.
     let shown = call(&daemon, "GET", "/v0/datasources/ev", "").json();
     assert_eq!(shown["statistics"]["row_count"], 2);
     let header = [("content-type", "application/x-ndjson; charset=utf-8")];
@@ -340,7 +340,7 @@ fn an_import_may_run_as_a_job() {
         (&begun["import_id"], begun["job_url"].as_str()),
         (&begun["id"], Some(&*format!("http://{}/v0/jobs/{id}", daemon.ingest)))
     );
-    let job = crate::support::eventually("the import is done", || {
+    let job = crate::support::eventually("the end of the import", || {
         let job = call(&daemon, "GET", &format!("/v0/jobs/{id}?debug=blocks,block_log"), "").json();
         (job["status"] == "done").then_some(job)
     });
@@ -350,7 +350,7 @@ fn an_import_may_run_as_a_job() {
         job["errors"],
         json!(["There was an error with file contents: 1 row in quarantine and 1 invalid line."])
     );
-    // Done means that the rows are there.
+    // The job is done only when the rows are readable.
     assert_eq!(crate::support::read_table(&daemon.data_dir().join("tables/ev")).len(), 2);
     let jobs = call(&daemon, "GET", "/v0/jobs", "").json();
     assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1);
@@ -488,7 +488,7 @@ fn a_dropped_data_source_is_gone_and_its_name_is_free() {
     assert_eq!(create(&daemon, "ev", "b String").status, 200);
 }
 
-/// Rights are for single data sources, in the words of the contract.
+/// Scopes apply to single data sources, in the contract's notation.
 #[test]
 fn a_token_may_do_what_its_scopes_allow() {
     let daemon = Setup::with_config("").start();
@@ -529,7 +529,7 @@ fn a_token_may_do_what_its_scopes_allow() {
     let listed = call_as(&daemon, &append, "/v0/datasources");
     assert_eq!(listed["datasources"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(status(&dropper, "DELETE", "/v0/datasources/mine", ""), 204);
-    // What is not there: told to those who may know of it.
+    // Only tokens that may see a data source learn that it does not exist.
     assert_eq!(status(&append, "POST", "/v0/events?name=mine", lines), 404);
     assert_eq!(status(&append, "POST", "/v0/events?name=fourth", lines), 403);
     assert_eq!(status(&maker, "POST", "/v0/events?name=fourth", lines), 202);

@@ -1,4 +1,4 @@
-//! Every answer that a test sees on a route that `/openapi.json` describes is one that the document allows.
+//! Checks every response in the tests against `/openapi.json`, if the document describes its route.
 
 use super::Response;
 use jsonschema::Validator;
@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| forebay::http::openapi::document("http://ingest"));
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// Holds an answer against the document. What is not described is not looked at: another test finds what is missing.
+/// Checks a response against the document. Skips routes that it does not describe; another test finds those.
 pub fn check(method: &str, target: &str, response: &Response) {
     let path = target.split('?').next().unwrap();
     let Some((template, operation)) = operation(method, path) else { return };
-    // Asked on the other listener.
+    // The request went to the other listener.
     if response.status == 404 && response.text().contains("no such route") {
         return;
     }
@@ -37,7 +37,7 @@ pub fn check(method: &str, target: &str, response: &Response) {
         return;
     }
     let Some(content) = described.get("content").and_then(Value::as_object) else {
-        assert!(response.body.is_empty(), "{what} with a body that is not described: {}", response.text());
+        assert!(response.body.is_empty(), "{what} with an undescribed body: {}", response.text());
         return;
     };
     let kind = response.header("content-type").unwrap_or("").split(';').next().unwrap().trim();
@@ -66,7 +66,7 @@ fn operation(method: &str, path: &str) -> Option<(&'static str, &'static Value)>
         segments.len() == expected.len() && expected.iter().zip(&segments).all(fits)
     };
     let paths = DOCUMENT["paths"].as_object().unwrap();
-    // The last parameter of these takes all that is left of the path.
+    // The last parameter of these templates matches the rest of the path.
     let takes_rest = |template: &str| path.starts_with(template.split('{').next().unwrap());
     let fitting = paths
         .iter()
@@ -78,7 +78,7 @@ fn operation(method: &str, path: &str) -> Option<(&'static str, &'static Value)>
 fn resolve(value: &'static Value) -> &'static Value {
     let Some(reference) = value.get("$ref").and_then(Value::as_str) else { return value };
     let pointer = reference.strip_prefix('#').unwrap();
-    DOCUMENT.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere"))
+    DOCUMENT.pointer(pointer).unwrap_or_else(|| panic!("{reference} does not exist"))
 }
 
 fn validator(key: &str, schema: &Value) -> Arc<Validator> {

@@ -1,5 +1,5 @@
-//! A disk that fails, a disk that is full, a log that is full, a clock that jumps: nothing acknowledged is lost, what
-//! is refused is said, and the daemon goes on by itself as soon as it can.
+//! A failing disk, a full disk, a full log, clock jumps: nothing acknowledged is lost, refusals say why, and the daemon
+//! resumes by itself as soon as it can.
 
 use crate::faults::Faults;
 use crate::support::{Daemon, Response, Setup, eventually, read_table, try_read_response};
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Small segments, and files only when asked for.
+/// Small segments; files are written only on request.
 const SMALL_LOG: &str = r#"
 [limits]
 body_max = "256KiB"
@@ -24,7 +24,7 @@ max_age = "1h"
 max_idle = "off"
 "#;
 
-/// A request of one large row. Returns the answer.
+/// Sends one large row and returns the response.
 fn send(daemon: &Daemon, query: &str, number: u64) -> Response {
     daemon.post(query, row(number))
 }
@@ -33,7 +33,7 @@ fn row(number: u64) -> String {
     json!({"number": number, "pad": "x".repeat(100_000)}).to_string()
 }
 
-/// The rows by their number: how often each is stored.
+/// How often each row is stored, by its number.
 fn numbers(rows: &[Value]) -> BTreeMap<u64, u32> {
     let mut numbers = BTreeMap::new();
     for row in rows {
@@ -46,12 +46,12 @@ fn numbers(rows: &[Value]) -> BTreeMap<u64, u32> {
 fn assert_stored_once(rows: &[Value], acknowledged: &[u64]) {
     let stored = numbers(rows);
     let lost: Vec<_> = acknowledged.iter().filter(|number| !stored.contains_key(number)).collect();
-    assert!(lost.is_empty(), "acknowledged and not stored: {lost:?}");
+    assert!(lost.is_empty(), "acknowledged but not stored: {lost:?}");
     let doubled: Vec<_> = stored.iter().filter(|(_, times)| **times > 1).collect();
     assert!(doubled.is_empty(), "stored more than once: {doubled:?}");
 }
 
-/// Sends until a request is refused for lack of room. Returns that answer.
+/// Sends until a request is refused for lack of space. Returns that response.
 fn fill(daemon: &Daemon, acknowledged: &mut Vec<u64>) -> Response {
     for number in acknowledged.len() as u64.. {
         let response = send(daemon, "name=visits", number);
@@ -59,19 +59,24 @@ fn fill(daemon: &Daemon, acknowledged: &mut Vec<u64>) -> Response {
             202 => acknowledged.push(number),
             _ => return response,
         }
-        assert!(number < 10_000, "the log never fills");
+        assert!(number < 10_000, "the log did not fill up");
     }
-    unreachable!("the numbers do not end")
+    unreachable!("there are always more numbers")
 }
 
 #[track_caller]
 fn assert_full(daemon: &Daemon, response: &Response, reason: &str) {
     assert_eq!(response.status, 503, "{}", response.text());
-    let seconds: u32 = response.header("retry-after").expect("when to come again").parse().unwrap();
+    let seconds: u32 =
+        response.header("retry-after").expect("a refusal must say when to retry").parse().unwrap();
     assert!((1..=60).contains(&seconds));
     let ready = daemon.get("/readyz");
     assert_eq!((ready.status, ready.json()["reason"].as_str()), (503, Some(reason)));
-    assert_eq!(daemon.get("/healthz").status, 200, "a restart would not help");
+    assert_eq!(
+        daemon.get("/healthz").status,
+        200,
+        "the daemon must stay alive, since a restart would not help"
+    );
     assert!(daemon.metric("forebay_wal_refusing") > 0.0);
 }
 
@@ -83,11 +88,15 @@ fn frames_of_a_failed_sync_are_rewritten() {
     let daemon = faults.on(Setup::dev(SMALL_LOG)).start_at(dir.path());
     assert_eq!(send(&daemon, "name=visits&wait=true", 0).status, 200);
     faults.begin("sync-fails-once");
-    assert_eq!(send(&daemon, "name=visits&wait=true", 1).status, 200, "it is durable elsewhere");
+    assert_eq!(
+        send(&daemon, "name=visits&wait=true", 1).status,
+        200,
+        "the frames were rewritten and are durable"
+    );
     assert!(!faults.is_pending("sync-fails-once"));
     assert_eq!(send(&daemon, "name=visits", 2).status, 202);
     assert!(daemon.metric("forebay_wal_sync_errors_total") > 0.0);
-    // On into segments that were prepared before.
+    // Appends continue in segments that were prepared earlier.
     for number in 3..SENT {
         assert_eq!(send(&daemon, "name=visits", number).status, 202);
     }
@@ -102,7 +111,7 @@ fn frames_of_a_failed_sync_are_rewritten() {
     assert_eq!(
         numbers,
         (0..SENT).collect::<Vec<_>>(),
-        "each once, in order, although some were written twice"
+        "each row must be stored once, in order, although some frames were written twice"
     );
 
     let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
@@ -128,7 +137,7 @@ fn a_disk_that_cannot_sync_ends_the_process_without_losing_acknowledged_rows() {
         for client in 0..4 {
             let (acknowledged, next, failing, ingest) = (&acknowledged, &next, &failing, daemon.ingest);
             scope.spawn(move || {
-                // Until the daemon is gone.
+                // Sends until the daemon is gone.
                 while let Ok(mut connection) = std::net::TcpStream::connect(ingest) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let synced = client % 2 == 0;
@@ -146,7 +155,7 @@ fn a_disk_that_cannot_sync_ends_the_process_without_losing_acknowledged_rows() {
                         500 | 503 => {}
                         other => panic!("{other}: {}", response.text()),
                     }
-                    assert!(!(began_failing && response.status == 200), "no sync, no 200");
+                    assert!(!(began_failing && response.status == 200), "200 without a sync");
                 }
             });
         }
@@ -191,7 +200,7 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     faults.begin("disk-full");
     let refused = fill(&daemon, &mut acknowledged);
     assert_full(&daemon, &refused, "disk full");
-    // Also what needs the catalog is refused and not half done.
+    // Requests that need the catalog are refused as well, and change nothing.
     let other = daemon.post("name=new_stream", row(0));
     assert!((500..600).contains(&other.status), "{}", other.text());
 
@@ -219,15 +228,15 @@ fn a_daemon_killed_on_a_full_disk_restarts_and_keeps_everything() {
     fill(&daemon, &mut acknowledged);
     drop(daemon.kill());
     faults.end("disk-full");
-    // All the room there is, is what was kept for this: recovery syncs what is there, and writes nothing new.
+    // Only the reserved space is left: recovery syncs the existing data and writes nothing new.
     faults.begin("almost-full");
     let daemon =
         faults.on(Setup::dev(SMALL_LOG).env("FOREBAY_WAL__DISK_RESERVE", "1000000GiB")).start_at(dir.path());
     let refused = send(&daemon, "name=visits", 1_000_000);
     assert_full(&daemon, &refused, "disk full");
-    // Who needs the room is not who writes to the log.
+    // The catalog needs the space, not the log.
     let said = || daemon.log().contains("removed the ballast file").then_some(());
-    eventually("the word of the ballast file", said);
+    eventually("the log line about the ballast file", said);
     drop(daemon.kill());
     let daemon = Setup::dev(SMALL_LOG).start_at(dir.path());
     assert_stored_once(&daemon.rows("visits"), &acknowledged);
@@ -238,7 +247,7 @@ fn a_full_log_is_written_to_files_early() {
     let config = SMALL_LOG.replace("64MiB", "4MiB");
     let daemon = Setup::dev(&config).start();
     let mut acknowledged = Vec::new();
-    // Many times what fits, though files would be written in an hour only.
+    // Many times what fits into the log, while files would not be due for an hour.
     for number in 0..200 {
         eventually("accepting", || {
             let response = send(&daemon, "name=visits", number);
@@ -263,7 +272,7 @@ fn an_unavailable_destination_blocks_neither_log_nor_other_streams() {
     let dir = tempfile::tempdir().unwrap();
     let tables = dir.path().join("data/tables");
     std::fs::create_dir_all(&tables).unwrap();
-    // Nothing can be made below a file.
+    // A file in place of the directory makes creating files impossible.
     std::fs::write(tables.join("visits"), "in the way").unwrap();
     let daemon = Setup::dev(&config).env("FOREBAY_SERVER__DRAIN_TIMEOUT", "100ms").start_at(dir.path());
     let mut acknowledged = Vec::new();
@@ -276,13 +285,13 @@ fn an_unavailable_destination_blocks_neither_log_nor_other_streams() {
     let staged = daemon.get("/admin/v1/staged").json();
     let first = &staged["staged"][0];
     assert_eq!(first["stream"], "visits");
-    eventually("an attempt that is shown", || {
+    eventually("a failed attempt is shown", || {
         let staged = daemon.get("/admin/v1/staged").json();
         staged["staged"][0]["last_error"].as_str().map(str::to_owned)
     });
     let waited = daemon.get("/admin/v1/status").json();
     assert_eq!(waited["ready"], true, "{waited}");
-    // A restart changes nothing about it.
+    // A restart does not change that.
     let stopped = daemon.stop();
     assert!(stopped.status.success());
     let daemon = Setup::dev(&config).start_at(dir.path());
@@ -329,7 +338,7 @@ fn clock_jumps_lose_and_reorder_nothing() {
     let tables = dir.path().join("data/tables");
     std::fs::create_dir_all(&tables).unwrap();
     std::fs::write(tables.join("visits"), "in the way").unwrap();
-    // The first start is on a machine that believes in 1970 and a bit.
+    // At the first start, the clock is near 1970.
     let now = jiff::Timestamp::now().as_second();
     faults.set("clock", &(-now + DAY).to_string());
     let daemon = faults.on(Setup::dev("")).start_at(dir.path());
@@ -344,9 +353,9 @@ fn clock_jumps_lose_and_reorder_nothing() {
             (staged["staged"].as_array().unwrap().len() as u64 > number).then_some(())
         });
     }
-    assert!(receipts.is_sorted(), "numbers only grow: {receipts:?}");
+    assert!(receipts.is_sorted(), "LSNs must increase: {receipts:?}");
     drop(daemon.kill());
-    // Files that seem to wait for half a century have hardly been tried.
+    // Files seem to have waited for half a century, but were hardly tried.
     let daemon = faults.on(Setup::dev("")).start_at(dir.path());
     eventually("a failed attempt", || {
         (daemon.metric("forebay_compactor_publish_errors_total") > 4.0).then_some(())
@@ -372,8 +381,10 @@ fn an_unpublishable_file_expires_after_the_retention_and_is_counted() {
     eventually("no staged file", || {
         daemon.get("/admin/v1/staged").json()["staged"].as_array()?.is_empty().then_some(())
     });
-    // It is said after it is counted.
-    eventually("the word of it", || daemon.log().contains("its rows are discarded").then_some(()));
+    // The log line is written after the count.
+    eventually("the log line about the expired file", || {
+        daemon.log().contains("its rows are discarded").then_some(())
+    });
     assert_eq!(daemon.get("/admin/v1/streams/visits").json()["files"][0]["state"], "expired");
 }
 
@@ -384,7 +395,7 @@ fn a_file_counts_as_published_only_when_its_name_is_durable() {
     let daemon = faults.on(Setup::dev("")).start_at(dir.path());
     faults.begin("names-fail");
     assert_eq!(send(&daemon, "name=visits", 1).status, 202);
-    // The second attempt finds the file in its place, but what the first one did may not survive power loss.
+    // The second attempt finds the published file, but its name may not survive power loss.
     eventually("some attempts", || {
         (daemon.metric("forebay_compactor_publish_errors_total") > 2.0).then_some(())
     });

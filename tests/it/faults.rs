@@ -1,4 +1,4 @@
-//! A disk and a clock that fail when a test says so: `faults.c`, preloaded into the daemon.
+//! Injects faults of the disk and the clock: `faults.c`, preloaded into the daemon.
 
 use crate::support::Setup;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// Faults that are switched on and off while a daemon runs.
+/// Faults that a test switches on and off while the daemon runs.
 pub struct Faults(TempDir);
 
 impl Faults {
@@ -24,7 +24,7 @@ impl Faults {
         self.set(name, "");
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the daemon sees the whole value or none")]
+    #[expect(clippy::disallowed_methods, reason = "the daemon must never see half of the value")]
     pub fn set(&self, name: &str, value: &str) {
         let scratch = self.0.path().join("scratch");
         std::fs::write(&scratch, value).unwrap();
@@ -37,18 +37,18 @@ impl Faults {
 
     pub fn end_all(&self) {
         for entry in std::fs::read_dir(self.0.path()).unwrap() {
-            // One that ends by itself may do so at this moment.
+            // A fault that ends by itself may do so at this moment.
             drop(std::fs::remove_file(entry.unwrap().path()));
         }
     }
 
-    /// Whether a fault that ends by itself is still to come.
+    /// Whether a fault that ends by itself has not happened yet.
     pub fn is_pending(&self, name: &str) -> bool {
         self.0.path().join(name).is_file()
     }
 }
 
-/// The library, compiled once in the life of the test process.
+/// The library, compiled once per test process.
 fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -57,7 +57,8 @@ fn library() -> &'static Path {
         let built = scratch.join(format!("faults-{}.so", std::process::id()));
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&built);
-        let status = compiler.arg(source).arg("-ldl").status().expect("a C compiler is installed as `cc`");
+        let status =
+            compiler.arg(source).arg("-ldl").status().expect("a C compiler must be installed as `cc`");
         assert!(status.success(), "faults.c compiles");
         built
     })

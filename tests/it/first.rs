@@ -1,4 +1,4 @@
-//! The first minutes with Forebay, as the README has them.
+//! The first steps with Forebay, as in the README.
 
 use crate::support::{Daemon, fields};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Palantir Foundry's contract: datasets and streams made, shown, reset; records published; what is refused.
+//! Palantir Foundry's contract: creating, showing and resetting datasets and streams; publishing records; refusals.
 
 use crate::support::{Daemon, Response, Setup, fields, request};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 pub const FOLDER: &str = "ri.compass.main.folder.0f2b1a9e-0000-4000-8000-000000000001";
 const BASE: &str = "/api/v2/streams/datasets";
 
-/// A call with a JSON body, with the administrator's token.
+/// A call with a JSON body and the admin token.
 pub fn call(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Response {
     call_as(daemon, daemon.token.as_deref(), method, path, body)
 }
@@ -21,13 +21,13 @@ pub fn call_as(daemon: &Daemon, token: Option<&str>, method: &str, path: &str, b
     request(daemon.ingest, method, path, &headers, body.as_bytes())
 }
 
-/// The body of a good answer.
+/// The body of a successful response.
 pub fn good(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{}", response.text());
     response.json()
 }
 
-/// The parameters of an error, which has this status, code and name.
+/// Checks status, code and name of an error, and returns its parameters.
 pub fn refused(response: &Response, status: u16, code: &str, name: &str) -> Value {
     let body = response.json();
     assert_eq!(
@@ -88,7 +88,7 @@ fn a_dataset_is_created_and_accepts_records() {
         "streamType": "LOW_LATENCY", "compressed": false,
     });
     assert_eq!(stream, expected);
-    // A number that no double holds comes as it is; unknown fields beside the record are passed over.
+    // A number beyond a double's precision is stored as sent; unknown fields next to the record are ignored.
     stored(&publish(
         &daemon,
         &rid,
@@ -111,7 +111,7 @@ fn a_dataset_is_created_and_accepts_records() {
             json!({"sensor_id": "d"}),
         ]
     );
-    // All of it is there after a start.
+    // Everything survives a restart.
     let dir = tempfile::tempdir().unwrap();
     let first = Setup::with_config("").start_at(dir.path());
     let (token, rid) = (first.token.clone().unwrap(), create(&first, "s", &schema()));
@@ -125,7 +125,7 @@ fn a_dataset_is_created_and_accepts_records() {
     stored(&call_as(&second, Some(&token), "POST", &path, &record));
 }
 
-/// A row without the columns of partitions.
+/// A row without the partition and offset columns.
 pub fn plain(mut row: Value) -> Value {
     for name in ["_partition", "_offset"] {
         row.as_object_mut().unwrap().remove(name);
@@ -197,7 +197,7 @@ fn invalid_publish_calls_are_refused() {
     stored(&send("publishRecord", fits.as_bytes()));
     let too_much = vec![b' '; 11 << 20];
     refused(&send("publishRecords", &too_much), 413, "REQUEST_ENTITY_TOO_LARGE", "RecordTooLarge");
-    // Streams, branches and views that are not there.
+    // Streams, branches and views that do not exist.
     let record = json!({"record": {"sensor_id": "a"}});
     let missing = call(&daemon, "POST", &publish_path(&rid, "feature%2Fx", "publishRecord"), &record);
     let parameters = refused(&missing, 404, "NOT_FOUND", "StreamNotFound");
@@ -268,13 +268,13 @@ fn a_reset_creates_a_new_view() {
     assert_eq!(good(&call(&daemon, "GET", &path, &Value::Null)), new);
     let same = |key: &str| assert_eq!(new[key], old[key], "{key}");
     ["schema", "partitionsCount", "streamType", "compressed", "branchName"].into_iter().for_each(same);
-    // The old view takes nothing any more; what it has stays.
+    // The old view takes no more records, but keeps those it has.
     let to_old = json!({"record": {"sensor_id": "late"}, "viewRid": old["viewRid"]});
     refused(&publish(&daemon, &rid, &to_old), 404, "NOT_FOUND", "ViewNotFound");
     stored(&publish(&daemon, &rid, &json!({"record": {"sensor_id": "after"}, "viewRid": new["viewRid"]})));
     assert_eq!(daemon.rows("s")[0]["sensor_id"], "before");
     assert_eq!(daemon.rows("s.v2")[0]["sensor_id"], "after");
-    // With another schema; what is not said stays.
+    // A reset with another schema. Options that are not given stay the same.
     let body = json!({"schema": {"fields": [field("n", "long", true)]}, "partitionsCount": 2});
     let third = good(&call(&daemon, "POST", &format!("{path}/reset"), &body));
     assert_eq!((&third["schema"], &third["partitionsCount"]), (&body["schema"], &json!(2)));
@@ -369,7 +369,7 @@ fn all_that_is_wrong_with_a_schema_is_told_at_once() {
         "INVALID_ARGUMENT",
         "MissingPostBody",
     );
-    assert_eq!(daemon.get("/admin/v1/streams").json()["streams"], json!([]), "nothing was made");
+    assert_eq!(daemon.get("/admin/v1/streams").json()["streams"], json!([]), "nothing must be created");
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn concurrent_creates_of_one_name_make_one_dataset() {
         let parameters = refused(response, 409, "CONFLICT", "ResourceNameAlreadyExists");
         assert_eq!(parameters, json!({"parentFolderRid": FOLDER, "displayName": "s"}));
     }
-    // In another folder the name is free; its table has another name.
+    // In another folder the name is free, and the table gets another name.
     let elsewhere =
         json!({"name": "s", "parentFolderRid": "ri.compass.main.folder.other", "schema": schema()});
     let rid = good(&call(&daemon, "POST", &format!("{BASE}/create"), &elsewhere))["rid"]
@@ -459,8 +459,8 @@ fn a_key_may_be_null_a_body_compressed_and_a_request_repeated() {
     let record =
         |n: u32| json!({"records": [{"sensor_id": null, "temperature": n}, {"temperature": n}]}).to_string();
     let send = |headers: &[(&str, &str)], body: &[u8]| {
-        // What is over the limit is told so, and when to come again.
-        crate::support::eventually("room within the limit", || {
+        // A request over the limit is refused and told when to retry.
+        crate::support::eventually("a request within the limit", || {
             let response = request(daemon.ingest, "POST", &path, headers, body);
             if response.status == 429 {
                 refused(&response, 429, "CUSTOM_CLIENT", "Default:TooManyRequests");
@@ -481,11 +481,15 @@ fn a_key_may_be_null_a_body_compressed_and_a_request_repeated() {
     stored(&again);
     assert_eq!((again.receipt(), again.header("idempotency-replayed")), (first.receipt(), Some("true")));
     refused(&send(&key, record(4).as_bytes()), 422, "INVALID_ARGUMENT", "Default:InvalidArgument");
-    crate::support::eventually("more than two in a second", || {
+    crate::support::eventually("a refusal over the limit", || {
         (request(daemon.ingest, "POST", &path, &[], b"{}").status == 429).then_some(())
     });
     let rows = daemon.rows("k");
     let partitions: std::collections::BTreeSet<String> =
         rows.iter().map(|row| row["_partition"].to_string()).collect();
-    assert_eq!((rows.len(), partitions.len()), (6, 1), "null is a key like others: {rows:?}");
+    assert_eq!(
+        (rows.len(), partitions.len()),
+        (6, 1),
+        "rows with a null key must share a partition: {rows:?}"
+    );
 }

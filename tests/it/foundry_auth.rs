@@ -1,5 +1,5 @@
-//! Palantir Foundry's contract: who may do what, OAuth tokens and their end, streams in the trash, the older routes, and
-//! streams of other contracts.
+//! Palantir Foundry's contract: permissions, OAuth tokens and their revocation, streams in the trash, the older routes,
+//! and streams of other contracts.
 
 use crate::foundry::{FOLDER, call, call_as, create, field, good, plain, publish_path, refused, schema};
 use crate::identity::SMALL;
@@ -16,7 +16,7 @@ fn form(daemon: &Daemon, path: &str, headers: &[(&str, &str)], form: &str) -> Re
     request(daemon.ingest, "POST", path, &[&[kind], headers].concat(), form.as_bytes())
 }
 
-/// Id and secret of a new client.
+/// Creates a client and returns its id and secret.
 fn client(daemon: &Daemon, roles: &[&str]) -> (String, String) {
     let about = json!({"name": roles.join("-").replace([':', '*'], "_"), "roles": roles});
     let made = daemon.administer("POST", "/admin/v1/clients", &about);
@@ -51,7 +51,7 @@ fn a_credential_is_required() {
         assert_eq!(parameters, json!({"error": error}));
     }
     let token = daemon.token_with(&json!({"name": "t", "scopes": ["ingest:s"], "expires_in": 1}));
-    let expired = crate::support::eventually("the end of the token", || {
+    let expired = crate::support::eventually("the expiry of the token", || {
         let response = publish_as(&daemon, Some(&token), &rid);
         (response.status == 401).then_some(response)
     });
@@ -115,13 +115,13 @@ fn every_call_names_the_missing_right() {
         "PERMISSION_DENIED",
         "Default:PermissionDenied",
     );
-    // A right is for the branch, also after a reset.
+    // A permission applies to the branch, also after a reset.
     let own = daemon.token_with(&json!({"name": "own", "scopes": ["ingest:s"]}));
     assert_eq!(publish_as(&daemon, Some(&own), &rid).status, 204);
     good(&call(&daemon, "POST", &format!("{streams}/master/reset"), &json!({})));
     assert_eq!(publish_as(&daemon, Some(&own), &rid).status, 204);
     good(&call_as(&daemon, Some(&own), "GET", &format!("{streams}/master"), &Value::Null));
-    // One for another folder.
+    // A token for another folder.
     let bound =
         json!({"name": "bound", "scopes": ["create", "ingest:*"], "project": "ri.compass.main.folder.other"});
     let bound = daemon.token_with(&bound);
@@ -170,7 +170,7 @@ fn an_application_gets_and_revokes_tokens() {
         let response = form(&daemon, TOKEN, &[], &body);
         assert_eq!((response.status, response.json()["error"].as_str()), (status, Some(error)), "{body}");
     }
-    // No more than was asked for, and no more than the client may.
+    // A token has no more rights than requested, and no more than the client.
     let read = token(&daemon, &app, "api:streams-read");
     refused(
         &publish_as(&daemon, Some(&read), &rid),
@@ -186,7 +186,7 @@ fn an_application_gets_and_revokes_tokens() {
     let words = client(&daemon, &["api:streams-write"]);
     let made = token(&daemon, &words, "api:streams-write");
     good(&call_as(&daemon, Some(&made), "POST", &format!("{path}/reset"), &json!({})));
-    // Revoked by its owner, at once and for good; others' tokens stay.
+    // Its owner revokes a token at once and permanently; tokens of other clients stay valid.
     let revoke =
         |token: &str, headers: &[(&str, &str)]| form(&daemon, REVOKE, headers, &format!("token={token}"));
     good(&revoke(&first, &basic));
@@ -194,7 +194,11 @@ fn an_application_gets_and_revokes_tokens() {
     assert_eq!(publish_as(&daemon, Some(&second), &rid).status, 204);
     good(&revoke(&made, &basic));
     good(&revoke("nonsense", &basic));
-    assert_eq!(publish_as(&daemon, Some(&made), &rid).status, 204, "it is another client's");
+    assert_eq!(
+        publish_as(&daemon, Some(&made), &rid).status,
+        204,
+        "the token of another client must stay valid"
+    );
     assert_eq!(revoke(&second, &[]).status, 401);
     let in_form = format!("token={second}&client_id={}&client_secret={}", app.0, encoded(&app.1));
     good(&form(&daemon, REVOKE, &[], &in_form));
@@ -234,8 +238,8 @@ fn a_stream_in_the_trash_accepts_nothing() {
     );
     let body = json!({"branchName": "b", "schema": schema()});
     refused(&call(&daemon, "POST", &stream, &body), 404, "NOT_FOUND", "DatasetNotFound");
-    assert_eq!(daemon.rows("s").len(), 1, "what came stays");
-    // The name is free again. A stream that an administrator deletes is in the trash too, until its branch is made anew.
+    assert_eq!(daemon.rows("s").len(), 1, "stored records must stay");
+    // The name is free again. A stream deleted by an admin counts as trash, too, until its branch is created again.
     let again = create(&daemon, "s", &schema());
     assert_eq!(publish_as(&daemon, None, &again).status, 204);
     assert_eq!(daemon.administer("DELETE", "/admin/v1/streams/s", &Value::Null).status, 204);
@@ -353,7 +357,7 @@ fn streams_of_other_contracts_are_datasets() {
     let parameters = refused(&bad, 400, "INVALID_ARGUMENT", "RecordDoesNotMatchStreamSchema");
     assert_eq!(parameters, json!({"datasetRid": rid, "branchName": "master"}));
     assert_eq!(daemon.rows("other").len(), 1);
-    // Under --dev the first record makes a stream; a RID is needed.
+    // Under --dev the first record creates a stream, if the dataset's name is a RID.
     let record = json!([{"value": {"sensor_id": "sensor4", "temperature": 4.132}}]);
     let path = "/stream-proxy/api/streams/ri.foundry.main.dataset.abc/branches/master/jsonRecords";
     good(&call(&daemon, "POST", path, &record));
@@ -382,7 +386,7 @@ fn samples_yield_schemas_and_streams_yield_snippets() {
     let sent =
         request(daemon.ingest, "POST", &publish_path(&rid, "master", "publishRecord"), &[], body.as_bytes());
     assert_eq!(sent.status, 204, "{}", sent.text());
-    // The code of it works as it is.
+    // The snippets run unchanged.
     let code = daemon.get("/admin/v1/streams/s/snippets").json();
     assert_eq!((&code["dataset_rid"], &code["branch"]), (&json!(rid), &json!("master")));
     let script = code["curl"].as_str().unwrap().replace("curl ", "curl -sS -w '%{http_code}' ");

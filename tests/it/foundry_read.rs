@@ -1,18 +1,18 @@
-//! Palantir Foundry's contract: records read back by partition and offset, wherever they are.
+//! Palantir Foundry's contract: reading records by partition and offset, wherever they are stored.
 
 use crate::bucket::{Bucket, Fault};
 use crate::foundry::{FOLDER, call, call_as, create, field, good, publish_path, refused};
 use crate::support::{Daemon, Response, Setup, eventually};
 use serde_json::{Value, json};
 
-/// Files that stay open until they are asked for.
+/// Files stay open until publication is requested.
 pub const PATIENT: &str = "[compactor]\nmax_age = \"1h\"\nmax_idle = \"1h\"\n";
 
 pub fn schema() -> Value {
     json!({"fields": [field("id", "string", true), field("n", "long", true)], "keyFieldNames": ["id"]})
 }
 
-/// A dataset with so many partitions.
+/// Creates a dataset with this many partitions.
 pub fn create_with(daemon: &Daemon, name: &str, schema: &Value, partitions: u64) -> String {
     let body =
         json!({"name": name, "parentFolderRid": FOLDER, "schema": schema, "partitionsCount": partitions});
@@ -59,8 +59,12 @@ fn records_are_read_from_log_and_files() {
     publish(&daemon, &dataset, &records(0, 5));
     let in_log = read(&daemon, &dataset, "partitionId=0&limit=10&preview=true");
     publish_files(&daemon);
-    assert_eq!(read(&daemon, &dataset, "partitionId=0&limit=10"), in_log, "the same in a file");
-    // Across the boundary, which is where no reader sees it.
+    assert_eq!(
+        read(&daemon, &dataset, "partitionId=0&limit=10"),
+        in_log,
+        "reading must return the same from a file"
+    );
+    // Across the boundary between file and log, which must be invisible to readers.
     publish(&daemon, &dataset, &records(5, 9));
     publish_files(&daemon);
     for n in 9..12 {
@@ -146,7 +150,7 @@ fn values_are_returned_in_one_format() {
         assert_eq!(records, json!([{"offset": 0, "value": expected}, {"offset": 1, "value": nothing}]));
         publish_files(&daemon);
     }
-    // What was read can be published again.
+    // Records can be published again as they were read.
     publish(&daemon, &dataset, &json!([expected]));
     assert_eq!(read(&daemon, &dataset, "partitionId=0&limit=1&startOffset=2")[0]["value"], expected);
 }
@@ -158,7 +162,7 @@ fn answers_are_bounded_and_bad_parameters_are_refused() {
     let text = "x".repeat(900_000);
     let path = publish_path(&dataset, "master", "publishRecord");
     for n in 0..24 {
-        // All of one key, so of one partition.
+        // All with one key, and so in one partition.
         let body = json!({"record": {"id": format!("{text}"), "n": n}});
         assert_eq!(call(&daemon, "POST", &path, &body).status, 204);
     }
@@ -312,7 +316,7 @@ fn records_in_a_bucket_are_read_by_offset() {
         let expected: Vec<u64> = (from..(from + 10).min(end)).collect();
         assert_eq!(offsets(&read_at(from)), expected);
     }
-    // While the bucket cannot be reached, a reader is told so, and nothing is passed over.
+    // While the bucket cannot be reached, readers get an error, and no record is skipped.
     let before = read_at(0);
     bucket.set(Fault::Status(403));
     let answer = get(&daemon, &dataset, "getRecords?partitionId=1&limit=10&startOffset=0");

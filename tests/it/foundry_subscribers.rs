@@ -1,4 +1,4 @@
-//! Palantir Foundry's contract: subscribers, whose positions outlive everything.
+//! Palantir Foundry's contract: subscribers and their positions, which survive restarts.
 
 use crate::foundry::{call, call_as, create, good, publish_path, refused};
 use crate::foundry_read::{PATIENT, create_with, publish, schema};
@@ -54,13 +54,13 @@ fn a_subscriber_reads_commits_and_continues() {
     );
     let created = made["createdTime"].as_str().unwrap();
     assert!(created.len() == 24 && created.ends_with('Z'), "{created}");
-    // The same again is the same.
+    // Registering again returns the same subscriber.
     let again = json!({"subscriberId": "sub-1", "readPosition": {"type": "latest"}});
     assert_eq!(good(&register(&daemon, &dataset, &again)), made);
     let read = |daemon: &Daemon, body: &Value| {
         numbers(&good(&post(daemon, &dataset, "readRecords", body))["recordsByPartition"]["0"])
     };
-    // What is not committed comes again.
+    // Records that were not committed are returned again.
     for _ in 0..2 {
         assert_eq!(read(&daemon, &json!({"limit": 4})), [0, 1, 2, 3]);
     }
@@ -101,7 +101,7 @@ fn invalid_subscriber_calls_are_refused() {
     let expected =
         json!({"subscriberId": "sub-1", "existingDatasetRid": dataset, "existingBranchName": "master"});
     assert_eq!(refused(&taken, 409, "CONFLICT", "SubscriberAlreadyExists"), expected);
-    // It is none of the other stream.
+    // It is not a subscriber of the other stream.
     refused(&post(&daemon, &other, "readRecords", &json!({})), 404, "NOT_FOUND", "SubscriberNotFound");
     let invalid = |answer: Response, says: &str| {
         let description = answer.json()["errorDescription"].as_str().unwrap().to_owned();
@@ -135,7 +135,7 @@ fn invalid_subscriber_calls_are_refused() {
     }
     let beyond = json!({"subscriberId": "n", "readPosition": {"type": "specific", "offsets": {"0": 9}}});
     invalid(register(&daemon, &dataset, &beyond), "beyond the end");
-    // Two at once: one is made, both are told of it.
+    // Of two concurrent calls, one creates the subscriber, and both return it.
     let (ingest, token) = (daemon.ingest, format!("Bearer {}", daemon.token.as_ref().unwrap()));
     let path = subscribers(&dataset, "master");
     let both: Vec<_> = (0..2)
@@ -170,10 +170,10 @@ fn the_limit_covers_all_partitions() {
     assert_eq!(
         read(json!({"limit": 5000})),
         counts([("0", 334), ("1", 334), ("2", 332)]),
-        "1000 are the most"
+        "the limit is 1000"
     );
     assert_eq!(read(json!({"partitionIds": ["1"], "limit": 700})), [("1".to_owned(), 700)]);
-    // What others lack, one may have more of.
+    // If other partitions have too few records, one may fill their share.
     let to = json!({"position": {"type": "specific", "offsets": {"0": 1000, "1": 990}}});
     good(&post(&daemon, &dataset, "resetOffsets", &to));
     let read = read(json!({"limit": 90, "autoCommit": true}));
@@ -198,7 +198,7 @@ fn positions_are_kept_per_view() {
     ));
     publish(&daemon, &dataset, &records(7, 9));
     let read = good(&post(&daemon, &dataset, "readRecords", &json!({"autoCommit": true})));
-    assert_eq!(numbers(&read["recordsByPartition"]["0"]), [7, 8], "a new view is new as a whole");
+    assert_eq!(numbers(&read["recordsByPartition"]["0"]), [7, 8], "a new view must be read from its start");
     assert_eq!(position(&daemon, &dataset), json!({"0": 2}));
     let path = of(&dataset, "sub-1", &format!("getReadPosition?viewRid={view}"));
     assert_eq!(good(&call(&daemon, "GET", &path, &Value::Null)), json!({"0": 3}));

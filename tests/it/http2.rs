@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame: how connections end, and clients that do what no good client does.
+//! HTTP/2 frame by frame: how connections end, and misbehaving clients.
 
 use crate::support::{Daemon, PATIENCE, Setup, connect, eventually, signal};
 use crate::tls::{Pki, client, run_async, tls_connect};
@@ -21,7 +21,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// A frame as it stands on the wire.
+/// The bytes of a frame.
 #[derive(Debug)]
 struct Frame {
     kind: u8,
@@ -40,7 +40,7 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// The next frame, or `None` at the end.
+/// Reads the next frame; `None` at the end.
 fn read_frame(stream: &mut impl Read) -> Option<Frame> {
     let mut header = [0; 9];
     stream.read_exact(&mut header).ok()?;
@@ -59,7 +59,7 @@ fn goaway(stream: &mut impl Read) -> (u32, Reason) {
     }
 }
 
-/// A connection with the preface sent.
+/// Opens a connection and sends the preface.
 fn begin(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
@@ -81,7 +81,7 @@ fn block(method: u8, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 const POST: u8 = 0x83;
 const PATH: &str = "/v0/events?name=e";
 
-/// What a client of HTTP/2 makes of a connection too many.
+/// How an HTTP/2 client sees the refusal of an excess connection.
 async fn refused_by(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 ) -> h2::Error {
@@ -91,23 +91,23 @@ async fn refused_by(
         let mut sender = sender.ready().await?;
         let request = http::Request::post(format!("http://forebay{PATH}")).body(()).unwrap();
         let (response, mut body) = sender.send_request(request, false)?;
-        // The end may have come already.
+        // The connection may be closed already.
         drop(body.send_data(Bytes::from(EVENT), true));
         response.await.map(drop)
     };
     let of_request = tokio::time::timeout(PATIENCE, outcome).await.unwrap();
     let of_connection = tokio::time::timeout(PATIENCE, connection).await.unwrap().unwrap();
-    assert!(of_request.is_err(), "a connection too many was served");
+    assert!(of_request.is_err(), "an excess connection was served");
     of_connection.unwrap_err()
 }
 
-/// A daemon with as many connections as it takes. The limit is the other listener's as well, which is asked for numbers.
+/// A daemon at its connection limit. The limit also applies to the admin listener, which the test uses for metrics.
 fn full(config: &str) -> (Daemon, Vec<Wire>) {
     const CONNECTIONS: u8 = 20;
     let daemon = Setup::dev(&format!("[server]\nconnections_max = {CONNECTIONS}\n{config}")).start();
     let open = (0..CONNECTIONS).map(|_| Wire::connect(daemon.ingest)).collect();
     let open_ones = f64::from(CONNECTIONS);
-    eventually("all to be counted", || reads(&daemon, "forebay_http_connections", open_ones));
+    eventually("the count of all connections", || reads(&daemon, "forebay_http_connections", open_ones));
     (daemon, open)
 }
 
@@ -118,7 +118,7 @@ fn an_excess_connection_gets_refused_stream() {
     let error = run_async(async { refused_by(tokio::net::TcpStream::connect(ingest).await.unwrap()).await });
     assert!(error.is_go_away() && error.is_remote(), "{error}");
     assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
-    // To the letter: no stream was taken.
+    // Exactly: no stream was accepted.
     let mut raw = begin(ingest);
     let settings = read_frame(&mut raw).unwrap();
     assert_eq!((settings.kind, settings.stream), (SETTINGS, 0));
@@ -149,7 +149,7 @@ fn an_excess_tls_connection_is_refused_in_the_negotiated_protocol() {
 
 #[test]
 fn excess_connections_do_not_pile_up() {
-    // Half of them say nothing, half of them begin something and leave it.
+    // Half of them send nothing, half of them send an incomplete preface.
     let (daemon, _open) = full("");
     let before = peak_bytes(&daemon);
     let mut many: Vec<Wire> = (0..2000).map(|_| Wire::connect(daemon.ingest)).collect();
@@ -160,7 +160,7 @@ fn excess_connections_do_not_pile_up() {
         assert!(wire.is_closed());
     }
     let more = peak_bytes(&daemon) - before;
-    assert!(more < 32 << 20, "{more} bytes for what was refused");
+    assert!(more < 32 << 20, "refused connections took {more} bytes");
 }
 
 #[test]
@@ -170,17 +170,17 @@ fn a_drain_finishes_streams_and_sends_goaway_without_an_error() {
     let length = EVENT.len().to_string();
     let request = block(POST, PATH, &[("content-length", &length)]);
     stream.write_all(&frame(HEADERS, END_HEADERS, 1, &request)).unwrap();
-    eventually("the drain to begin", || {
+    eventually("the start of the drain", || {
         signal(daemon.pid(), "TERM");
         Some(())
     });
     let (last, reason) = goaway(&mut stream);
     assert_eq!(reason, Reason::NO_ERROR);
-    // It is asked whether it has heard.
+    // The daemon sends a PING to check that the client has received GOAWAY.
     let ping = read_frame(&mut stream).unwrap();
     assert_eq!(ping.kind, PING);
     stream.write_all(&frame(PING, ACK, 0, &ping.payload)).unwrap();
-    assert!(last >= 1, "the stream under way was taken");
+    assert!(last >= 1, "the running stream must be below the last stream of GOAWAY");
     stream.write_all(&frame(0, END_STREAM, 1, EVENT.as_bytes())).unwrap();
     let answer = loop {
         let frame = read_frame(&mut stream).expect("an answer before the end");
@@ -189,7 +189,7 @@ fn a_drain_finishes_streams_and_sends_goaway_without_an_error() {
         }
         assert!(frame.kind != RST_STREAM, "{frame:?}");
     };
-    // `:status` 202 is no field of the static table: a literal of three digits, with or without Huffman's code.
+    // `:status` 202 is not in the static table: it is a literal of three digits, with or without Huffman coding.
     assert_eq!(answer.stream, 1);
     let mut rest = Vec::new();
     while let Some(frame) = read_frame(&mut stream) {
@@ -198,7 +198,7 @@ fn a_drain_finishes_streams_and_sends_goaway_without_an_error() {
         }
         rest.push(frame.kind);
     }
-    assert!(rest.contains(&0), "the answer's body: {rest:?}");
+    assert!(rest.contains(&0), "unexpected body: {rest:?}");
     let stopped = daemon.wait();
     assert!(stopped.status.success());
     assert!(stopped.log.contains("nothing is left"), "{}", stopped.log);
@@ -212,7 +212,7 @@ fn a_drain_does_not_wait_for_silent_clients() {
     busy.write_all(&frame(HEADERS, END_HEADERS, 1, &block(POST, PATH, &[]))).unwrap();
     busy.write_all(&frame(0, END_STREAM, 1, EVENT.as_bytes())).unwrap();
     eventually("the record", || reads(&daemon, "forebay_http_accepted_rows_total", 1.0));
-    // A wait for them would end with the drain's deadline, which is said.
+    // Waiting for them would last until the drain deadline, which is logged.
     let stopped = daemon.stop();
     assert!(stopped.log.contains("nothing is left"), "{}", stopped.log);
 }
@@ -246,7 +246,7 @@ fn streams_beyond_streams_max_are_refused_one_by_one() {
     };
     assert_eq!(announced, Some(3), "SETTINGS_MAX_CONCURRENT_STREAMS");
     assert_eq!((refused.stream, number(&refused.payload)), (7, u32::from(Reason::REFUSED_STREAM)));
-    // The others go on.
+    // The other streams continue.
     for id in [1, 3, 5] {
         stream.write_all(&frame(0, END_STREAM, id, EVENT.as_bytes())).unwrap();
     }
@@ -276,7 +276,7 @@ fn rapid_resets_do_no_harm() {
         }
         sent += 500;
     }
-    // Either it was borne, or the connection was ended for it. Others are served, and nothing was heaped up.
+    // The daemon either tolerated it or closed the connection. Other clients are served, and memory did not grow.
     let mut other = Wire::connect(daemon.ingest);
     other.send(event("name=e", EVENT));
     assert_eq!(other.response().status, 202);
@@ -300,7 +300,7 @@ fn oversized_heads_are_refused() {
     let mut long = Wire::connect(daemon.ingest);
     long.send(head(&format!("name=e&token={large}"), "content-length: 2\r\n\r\n{}"));
     assert_eq!(long.response().status, 431);
-    // One that never ends is not read for ever.
+    // An endless head is not read forever.
     let mut endless = Wire::connect(daemon.ingest);
     endless.send(head("name=e", ""));
     while endless.try_send("x: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
@@ -319,17 +319,17 @@ fn oversized_heads_are_refused() {
         for request in [request().header("authorization", &large), with_many, request()] {
             let mut sender = sender.clone().ready().await.unwrap();
             let (response, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-            // What is refused need not be read.
+            // The daemon need not read a refused body.
             drop(body.send_data(Bytes::from(EVENT), true));
             statuses.push(response.await.unwrap().status().as_u16());
         }
         statuses
     });
-    // The connection outlives them.
+    // The connection stays open.
     assert_eq!(statuses, [431, 431, 202]);
-    // Those of the library are counted after their answers.
+    // Refusals by the library are counted after their responses.
     eventually("the count", || (refusals(&daemon, "malformed") == 5).then_some(()));
-    // One of HTTP/2 is refused by the library, uncounted.
+    // The library refuses one HTTP/2 request without counting it.
     assert!(daemon.get("/metrics").text().contains("forebay_http_responses_total{status=\"431\"} 5"));
 }
 
@@ -344,13 +344,13 @@ fn endless_continuation_frames_end_the_connection() {
     let sent = (0..10_000).take_while(|_| stream.write_all(&piece).is_ok()).count();
     assert!(sent < 10_000, "80 MB of a head were taken");
     assert!(peak_bytes(&daemon) - before < 16 << 20);
-    // A table of the client's own making, of which each byte stands for 4000.
+    // The client fills the dynamic table so that each byte expands to 4000.
     let mut stream = begin(daemon.ingest);
     let mut bomb = block(POST, PATH, &[]);
     bomb.extend([&[0x40, 0x01, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat());
     bomb.extend([0xbe; 10_000]);
     let request = [frame(HEADERS, 0, 1, &bomb[..8_000]), frame(CONTINUATION, END_HEADERS, 1, &bomb[8_000..])];
-    // It may be over before all was sent.
+    // The daemon may close the connection before everything was sent.
     drop(stream.write_all(&request.concat()));
     let mut other = Wire::connect(daemon.ingest);
     other.send(event("name=e", EVENT));

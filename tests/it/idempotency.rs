@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what is sent again is stored once, also across kills, trims and restarts.
+//! `Idempotency-Key`: repeated requests are stored once, also across kills, trims and restarts.
 
 use crate::support::{Daemon, PATIENCE, Response, Setup, connect, eventually, fields, request, signal};
 use crate::wire::{count, gzip, head};
@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
 
-/// Files only when asked for, so that what is in the log stays there.
+/// Files are written only on request, so that records stay in the log.
 const NO_FILES: &str = "[compactor]\nmax_age = \"1h\"\nmax_idle = \"off\"\n";
 
 fn send(daemon: &Daemon, query: &str, key: &str, body: &str) -> Response {
@@ -23,7 +23,7 @@ fn is_replay(response: &Response) -> bool {
     }
 }
 
-/// The same answer but for the header that says so.
+/// Asserts that a response equals the first one, except for the header that marks a replay.
 #[track_caller]
 fn assert_repeats(again: &Response, first: &Response) {
     assert!(is_replay(again) && !is_replay(first), "{again:?}");
@@ -41,7 +41,7 @@ fn a_repeat_gets_the_first_answer_and_stores_nothing() {
         for _ in 0..2 {
             assert_repeats(&send(&daemon, query, query, body), &first);
         }
-        // Compressed it is the same body.
+        // Compression does not change the body.
         let headers = [("Idempotency-Key", query), ("content-encoding", "gzip")];
         assert_repeats(&daemon.post_with(query, &headers, gzip(body.as_bytes())), &first);
     }
@@ -75,7 +75,7 @@ fn a_key_belongs_to_a_stream_and_a_body() {
     assert_eq!(reused.status, 422);
     assert!(reused.text().contains("already used with a different body"), "{}", reused.text());
     assert_eq!(reused.header("retry-after"), None);
-    // The stream's id is its other name.
+    // The stream's id refers to the same stream as its name.
     let streams = daemon.get("/admin/v1/streams/a").json();
     let id = streams["id"].as_str().unwrap();
     assert_repeats(&send(&daemon, &format!("name={id}"), "k", "{\"n\":1}"), &first);
@@ -129,7 +129,7 @@ fn concurrent_repeats_are_one_request() {
     assert_eq!(daemon.rows("ev").len(), 20);
 }
 
-/// The log is read again, or it was trimmed and the keys were kept elsewhere, or it was emptied at a clean end.
+/// The keys are in the log, or in the journal because the log was trimmed, or the daemon stopped cleanly.
 #[test]
 fn keys_survive_kills_and_stops_wherever_their_records_are() {
     let home = tempfile::tempdir().unwrap();
@@ -147,9 +147,9 @@ fn keys_survive_kills_and_stops_wherever_their_records_are() {
             first.push(answer);
         }
         match round {
-            // In the log only.
+            // The records are in the log only.
             0 => drop(daemon.kill()),
-            // In files, the log consumed, killed.
+            // The records are in files and the log is consumed; then the daemon is killed.
             1 => {
                 assert_eq!(daemon.rows("ev").len(), 20);
                 let wal = daemon.get("/admin/v1/status").json();
@@ -174,7 +174,7 @@ fn a_kill_between_append_and_answer_stores_the_repeat_once() {
     assert_eq!(daemon.post("name=ev", "{\"n\":0}").status, 202);
     let before = appended(&daemon);
     let mut connection = connect(daemon.ingest);
-    // It is answered when its file is published, a quarter of a second after the append at the earliest.
+    // The answer waits for the file, which is published at least a quarter of a second after the append.
     let head = head("name=ev&wait=table", "idempotency-key: k\r\ncontent-length: 7\r\n\r\n");
     connection.write_all(format!("{head}{{\"n\":1}}").as_bytes()).unwrap();
     eventually("the append", || (appended(&daemon) > before).then_some(()));
@@ -189,7 +189,7 @@ fn a_kill_between_append_and_answer_stores_the_repeat_once() {
 fn after_the_window_a_key_is_new() {
     let daemon = Setup::dev("[limits]\nidempotency_window = \"2s\"").start();
     let first = send(&daemon, "name=ev", "k", "{\"n\":1}");
-    let again = eventually("the window to end", || {
+    let again = eventually("the end of the window", || {
         let again = send(&daemon, "name=ev", "k", "{\"n\":1}");
         std::thread::sleep(Duration::from_millis(100));
         (!is_replay(&again)).then_some(again)
@@ -198,7 +198,7 @@ fn after_the_window_a_key_is_new() {
     assert_eq!(daemon.rows("ev").len(), 2);
 }
 
-/// Nothing is forgotten to make room: requests with further keys are told to come later.
+/// No key is forgotten to make room: requests with new keys are refused and told to retry.
 #[test]
 fn keys_beyond_the_limit_are_refused_until_others_expire() {
     let config = |keys: u32| format!("{NO_FILES}[limits]\nidempotency_keys_max = {keys}\n");
@@ -210,14 +210,14 @@ fn keys_beyond_the_limit_are_refused_until_others_expire() {
     assert!(refused.text().contains("limits.idempotency_keys_max"), "{}", refused.text());
     assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
     assert_repeats(&send(&daemon, "name=ev", "a", "{\"n\":1}"), &first);
-    assert_eq!(daemon.post("name=ev", "{\"n\":4}").status, 202, "without a key there is no limit");
+    assert_eq!(daemon.post("name=ev", "{\"n\":4}").status, 202, "requests without a key must not be limited");
     std::fs::write(daemon.dir().join("forebay.toml"), config(3)).unwrap();
     signal(daemon.pid(), "HUP");
     eventually("more room", || (send(&daemon, "name=ev", "c", "{\"n\":3}").status == 202).then_some(()));
     assert_eq!(daemon.rows("ev").len(), 4);
 }
 
-/// Keys of frames that are in no file yet hold the log, and no more than that: the files of keys stay few.
+/// Key files are removed once their keys expire, so there are always few of them.
 #[test]
 fn key_files_are_removed_with_the_window() {
     let home = tempfile::tempdir().unwrap();
@@ -233,11 +233,11 @@ fn key_files_are_removed_with_the_window() {
         most = most.max(files());
         drop(daemon.kill());
     }
-    assert!(most >= 1, "keys are kept");
+    assert!(most >= 1, "the keys must be kept");
     let daemon = Setup::dev(config).start_at(home.path());
     let deadline = std::time::Instant::now() + PATIENCE;
     while files() > 1 {
-        assert!(std::time::Instant::now() < deadline, "{} files of keys stay", files());
+        assert!(std::time::Instant::now() < deadline, "{} key files remain", files());
         assert_eq!(daemon.post("name=ev", "{\"n\":1}").status, 202);
         std::thread::sleep(Duration::from_millis(100));
     }

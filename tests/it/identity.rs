@@ -1,4 +1,4 @@
-//! Who may do what: tokens with scopes, origins and ends, signed tokens, clients and keys, over the wire.
+//! Permissions over HTTP: tokens with scopes, origins and expiry, signed tokens, clients and keys.
 
 use crate::faults::Faults;
 use crate::support::{Daemon, Response, Setup, connect, read_response, request};
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-/// Small enough for a test without `--dev`.
+/// Settings that are small enough for a test without `--dev`.
 pub const SMALL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nmax_bytes = \"64MiB\"\ndisk_reserve = \"1MiB\"\nprepared_segments = 1\n";
 const EVENT: &str = r#"{"city":"Chicago"}"#;
 
 impl Daemon {
-    /// A request to the admin listener with JSON, as the administrator.
+    /// A JSON request to the admin listener with the admin token.
     pub fn administer(&self, method: &str, path: &str, body: &Value) -> Response {
         self.administer_as(self.token.as_deref().unwrap_or(""), method, path, body)
     }
@@ -26,7 +26,7 @@ impl Daemon {
         request(self.admin, method, path, &headers, body.as_bytes())
     }
 
-    /// Makes a token and returns its value.
+    /// Creates a token and returns its value.
     pub fn token_with(&self, about: &Value) -> String {
         let made = self.administer("POST", "/admin/v1/tokens", about);
         assert_eq!(made.status, 201, "{}", made.text());
@@ -48,7 +48,7 @@ fn now() -> u64 {
     jiff::Timestamp::now().as_second().try_into().unwrap()
 }
 
-/// A token with any header and claims, signed with HS256 whatever the header says.
+/// A token with any header and claims, signed with HS256 regardless of the header.
 pub fn forge(header: &Value, claims: &Value, secret: &str) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(header), part(claims));
@@ -81,7 +81,7 @@ fn a_token_may_do_only_what_its_scopes_allow() {
         (refused.status, &refused.json()["error"]),
         (403, &json!("token lacks DATASOURCES:APPEND:orders"))
     );
-    // The id of a stream is as good as its name, and no way around the name.
+    // A stream's id works like its name, and does not bypass scopes for the name.
     let streams = daemon.administer("GET", "/admin/v1/streams", &Value::Null).json();
     let id = |name: &str| {
         let found = streams["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == name);
@@ -89,11 +89,11 @@ fn a_token_may_do_only_what_its_scopes_allow() {
     };
     assert_eq!(daemon.send_as(&visits, &id("visits")).status, 202);
     assert_eq!(daemon.send_as(&visits, &id("orders")).status, 403);
-    // Streams are made by those who may create, and whose events they may send.
+    // Creating a stream by sending events requires the right to create and the right to send to that name.
     assert_eq!(daemon.send_as(&token("maker", &["create"]), "new").status, 403);
     assert_eq!(daemon.send_as(&token("future", &["ingest:new"]), "new").status, 404);
     assert_eq!(daemon.send_as(&token("both", &["ingest:new", "create"]), "new").status, 202);
-    // The admin listener is for administrators, but for what has a scope of its own.
+    // The admin listener requires an admin token, except for routes with their own scope.
     let metrics = token("prometheus", &["metrics"]);
     for (token, path, status) in [
         (&all, "/admin/v1/status", 403),
@@ -164,7 +164,7 @@ fn a_revoked_token_is_refused_at_once_and_for_good() {
     let admin = daemon.token.clone();
     daemon.kill();
     let mut daemon = Setup::with_config(SMALL).start_at(home.path());
-    assert_eq!(daemon.token, None, "there are tokens, so none is made");
+    assert_eq!(daemon.token, None, "no token must be created if valid ones exist");
     daemon.token = admin;
     for (token, status) in [(&*revoked, 403), (&refreshed, 403), (new, 202), (&kept, 202)] {
         assert_eq!(daemon.send_as(token, "e").status, status);
@@ -219,7 +219,7 @@ fn an_origin_bound_token_works_on_its_pages_only() {
         for (token, good) in [(&token, good), (&signed, signed_good)] {
             let mut headers = Vec::new();
             headers.extend(origin.map(|origin| ("origin", origin)));
-            // As `sendBeacon` sends it.
+            // As sent by `sendBeacon`.
             let answer = daemon.post_with(&format!("name=e&token={token}"), &headers, EVENT);
             assert_eq!(answer.status, if good { 202 } else { 403 }, "{origin:?}: {}", answer.text());
             assert!(good || answer.text().contains("may not be used from this origin"), "{}", answer.text());
@@ -270,14 +270,14 @@ fn invalid_tokens_are_refused_without_harm() {
             assert_eq!(daemon.post(&format!("name=e&token={token}"), EVENT).status, 403, "{name}");
         }
     }
-    // What no header may have, and what is more than all headers may have, or an address.
+    // Bytes that a header must not contain, and values beyond the limits of heads and paths.
     let raw = |query: &str, token: &[u8]| {
         let mut stream = connect(daemon.ingest);
         let head = format!("POST /v0/events?name=e{query} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n");
         let mut text = [head.as_bytes(), b"authorization: Bearer "].concat();
         text.extend_from_slice(token);
         text.extend_from_slice(b"\r\n\r\n{}");
-        // The daemon need not read all of it.
+        // The daemon need not read everything.
         drop(stream.write_all(&text));
         read_response(&mut stream).status
     };
@@ -286,7 +286,7 @@ fn invalid_tokens_are_refused_without_harm() {
     assert_eq!(raw("", "ü".as_bytes()), 403);
     let long = format!("&token={}", "x".repeat(1 << 20));
     assert!(matches!(raw(&long, b"x"), 414 | 431), "{}", raw(&long, b"x"));
-    assert_eq!(daemon.rows("e").len(), 2, "nothing of it was stored");
+    assert_eq!(daemon.rows("e").len(), 2, "no record must be stored");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn signing_keys_rotate_with_a_grace_period() {
     let until = keys()[1]["retires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
     assert!(until.abs_diff(i64::try_from(now()).unwrap() + 3600) < 60, "{}", keys());
     assert_eq!((daemon.send_as(&first, "e").status, daemon.send_as(&second, "e").status), (202, 202));
-    // The old one is forgotten, and then the new one is replaced without any grace.
+    // The old key is deleted; then the new one is rotated without a grace period.
     let signs = format!("/admin/v1/keys/{}", rotated.json()["kid"].as_str().unwrap());
     assert_eq!(daemon.administer("DELETE", &signs, &Value::Null).status, 400);
     assert_eq!(daemon.administer("DELETE", &format!("/admin/v1/keys/{kid}"), &Value::Null).status, 204);
@@ -431,7 +431,7 @@ fn a_dev_data_directory_can_go_into_production() {
     let sender = daemon.token_with(&json!({"name": "sender", "scopes": ["ingest:*", "create"]}));
     assert_eq!(daemon.stop().status.code(), Some(0));
     let daemon = Setup::with_config(SMALL).start_at(home.path());
-    assert!(daemon.token.is_some(), "there is a token, but none of an administrator");
+    assert!(daemon.token.is_some(), "a token exists, but no admin token");
     assert_eq!(daemon.administer("GET", "/admin/v1/tokens/sender", &Value::Null).status, 200);
     assert_eq!(daemon.send_as(&sender, "e").status, 202);
     assert_eq!(daemon.send_as("whatever", "e").status, 403);

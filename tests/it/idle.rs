@@ -1,13 +1,13 @@
-//! Ten thousand clients that say nothing.
+//! Ten thousand idle clients.
 
 use crate::support::{Daemon, request};
 use std::net::TcpStream;
 
 const CONNECTIONS: u64 = 10_000;
-/// Descriptors left for everything else, here and in the daemon.
+/// File descriptors reserved for everything else, here and in the daemon.
 const SPARE: u64 = 500;
 
-/// How many connections a process may hold: the limit is raised as far as it goes, as the daemon does for itself.
+/// The number of connections that a process may hold, after raising the limit to its maximum as the daemon does.
 fn connections_possible() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -37,7 +37,7 @@ fn idle_connections_do_not_block_others() {
     println!("{grown} KiB more, {} bytes a connection", grown * 1024 / n);
     assert!(grown < n * 16 + 64 * 1024, "{n} idle connections take {grown} KiB");
     assert_eq!(request(daemon.admin, "GET", "/healthz", &[], b"").status, 200);
-    // None of them was closed: each still takes a request.
+    // No connection was closed: each still serves a request.
     for connection in [&idle[0], &idle[n / 2], &idle[n - 1]] {
         let mut connection = connection;
         let event = crate::wire::event("name=e", r#"{"city":"Madrid"}"#);

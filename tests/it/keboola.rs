@@ -1,9 +1,9 @@
-//! Keboola's Buffer API: receivers, exports and their tasks, and what is refused of them.
+//! Keboola's Buffer API: receivers, exports and their tasks.
 
 use crate::support::{Daemon, Response, Setup, request};
 use serde_json::{Value, json};
 
-/// A call with a credential, as a client of the vendor's makes it.
+/// A call with a credential, as the vendor's clients send it.
 pub fn call(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Response {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     request(daemon.ingest, method, path, &[("x-storageapi-token", "any")], body.as_bytes())
@@ -15,7 +15,7 @@ pub fn get(daemon: &Daemon, path: &str) -> Value {
     found.json()
 }
 
-/// Does what takes a task, and returns the task as it ended.
+/// Makes a call that starts a task, and returns the finished task.
 pub fn task(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
     let begun = call(daemon, method, path, body);
     let status = if method == "PATCH" { 200 } else { 202 };
@@ -29,14 +29,14 @@ pub fn task(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
     ended
 }
 
-/// The same where it succeeds.
+/// Like [`task`], for tasks that must succeed.
 pub fn done(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
     let ended = task(daemon, method, path, body);
     assert_eq!(ended["status"], "success", "{ended}");
     ended
 }
 
-/// An export of one column with a template, and one with the whole body.
+/// An export with an id column and a template column.
 pub fn export(name: &str, table: &str, content: &str) -> Value {
     json!({"name": name, "mapping": {"tableId": table, "columns": [
         {"type": "id", "name": "id", "primaryKey": true},
@@ -44,14 +44,14 @@ pub fn export(name: &str, table: &str, content: &str) -> Value {
     ]}})
 }
 
-/// An export of columns that need nothing from within the body.
+/// An export with columns that do not depend on the content of the body.
 pub fn plain(name: &str, table: &str) -> Value {
     json!({"name": name, "mapping": {"tableId": table, "columns": [
         {"type": "id", "name": "id"}, {"type": "body", "name": "body"},
     ]}})
 }
 
-/// The path of a receiver's import.
+/// The path of a receiver's import route.
 pub fn import_path(daemon: &Daemon, receiver: &str) -> String {
     let url = get(daemon, &format!("/v1/receivers/{receiver}"))["url"].as_str().unwrap().to_owned();
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
@@ -63,7 +63,7 @@ pub fn import(daemon: &Daemon, path: &str, kind: &str, body: &str) -> Response {
     request(daemon.ingest, "POST", path, &[("content-type", kind)], body.as_bytes())
 }
 
-/// Holds a refusal against status, name and message.
+/// Checks status, name and message of a refusal.
 pub fn refused(answer: &Response, status: u16, error: &str, message: &str) {
     let body = answer.json();
     let expected = json!({"statusCode": status, "error": error, "message": message});

@@ -1,4 +1,4 @@
-//! Every limit of Keboola's Buffer API and every refusal, with its exact name and message.
+//! Every limit and every refusal of Keboola's Buffer API, with its exact name and message.
 
 use crate::keboola::{call, done, export, get, import, import_path, plain, refused, task};
 use crate::support::{Daemon, Response, Setup, eventually, request};
@@ -28,7 +28,7 @@ fn missing_fields_and_headers() {
         let answer = request(daemon.ingest, "GET", path, &[("x-storageapi-token", "")], b"");
         bad(&answer, "\"X-StorageApi-Token\" is missing from header.");
     }
-    // What is wrong with the body is said first.
+    // Errors in the body are reported first.
     let answer = request(daemon.ingest, "POST", RECEIVERS, &[], b"{}");
     bad(&answer, "\"name\" is missing from body.");
     bad(&post(&daemon, &json!({"name": null})), "\"name\" is missing from body.");
@@ -195,7 +195,7 @@ fn ids_follow_from_names() {
         assert_eq!(done(&daemon, "POST", RECEIVERS, &body)["outputs"]["receiverId"], id);
         assert_eq!(get(&daemon, &format!("{RECEIVERS}/{id}"))["id"], id);
     }
-    // That of an export is taken as it is; one that is no name of a directory has a directory of its own all the same.
+    // An export's id is used unchanged, and even an id that is not a valid directory name gets its own directory.
     let mut odd = plain("x", "in.c-b.t");
     odd["id"] = "!../Ž:".into();
     done(&daemon, "POST", "/v1/receivers/weird-id/exports", &odd);
@@ -309,7 +309,11 @@ fn a_table_with_other_columns_fails_the_task() {
     let message = "columns of the table \"in.c-bucket.table\" do not match expected [\"id\",\"ip\"], found [\"id\",\"body\"]";
     assert_eq!((&failed["status"], &failed["error"]), (&json!("error"), &json!(message)));
     assert!(failed.get("result").is_none() && failed.get("outputs").is_none(), "{failed}");
-    assert_eq!(call(&daemon, "GET", "/v1/receivers/r", &Value::Null).status, 404, "nothing was made of it");
+    assert_eq!(
+        call(&daemon, "GET", "/v1/receivers/r", &Value::Null).status,
+        404,
+        "the export must not be created"
+    );
 
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": [table(&["id", "body"])]}));
     let failed = task(&daemon, "PATCH", "/v1/receivers/r/exports/e", &table(&["ip"]));
@@ -370,12 +374,12 @@ fn a_receiver_can_be_deleted_while_events_arrive() {
                 })
             })
             .collect();
-        eventually("that events come", || (begun.load(Ordering::Relaxed) > 10).then_some(()));
+        eventually("the first accepted event", || (begun.load(Ordering::Relaxed) > 10).then_some(()));
         assert_eq!(call(&daemon, "DELETE", "/v1/receivers/r", &Value::Null).status, 200);
         assert_eq!(import(&daemon, &path, "text/plain", "x").status, 404);
         senders.into_iter().map(|sender| sender.join().unwrap()).sum()
     });
-    assert_eq!(daemon.rows("in.c-b.t").len(), stored, "what was accepted is in the table");
+    assert_eq!(daemon.rows("in.c-b.t").len(), stored, "every accepted event must be in the table");
 }
 
 #[test]
@@ -402,17 +406,22 @@ fn credentials() {
         let body = json!({"name": "r"}).to_string();
         request(daemon.ingest, "POST", RECEIVERS, &[("x-storageapi-token", token)], body.as_bytes())
     };
-    assert_eq!((post(&create).status, post(&other).status), (202, 202), "each has one in its own project");
+    assert_eq!(
+        (post(&create).status, post(&other).status),
+        (202, 202),
+        "each project must have its own receiver"
+    );
     for (token, project) in [(&create, "1000"), (&other, "77")] {
         let url = with(token).json()["receivers"][0]["url"].as_str().unwrap().to_owned();
         let (_, path) = url.split_once("/v1/").unwrap();
         assert!(path.starts_with(&format!("import/{project}/r/")), "{url}");
-        // The secret is all that an import needs.
+        // An import needs only the secret.
         assert_eq!(import(&daemon, &format!("/v1/{path}"), "text/plain", "x").status, 200);
     }
 }
 
-/// A daemon with such a bound whose files are not written by themselves, and the path of a receiver with two exports.
+/// A daemon with this buffer limit that does not write files by itself, and the import path of a receiver with two
+/// exports.
 fn with_buffer(max: &str) -> (Daemon, String) {
     let config = format!("[keboola]\nreceiver_buffer_max = \"{max}\"\n[compactor]\nmax_idle = \"off\"\n");
     let daemon = Setup::dev(&config).start();
@@ -433,7 +442,7 @@ fn a_receiver_without_a_buffer_limit_is_never_full() {
     let body = "x".repeat(600 << 10);
     let open =
         || daemon.get("/admin/v1/receivers").json()["receivers"][0]["exports"][0]["open_bytes"].as_u64();
-    eventually("that something waits for a file", || {
+    eventually("rows that wait for a file", || {
         assert_eq!(import(&daemon, &path, "text/plain", &body).status, 200);
         (open() > Some(1 << 20)).then_some(())
     });
@@ -446,7 +455,7 @@ fn a_receiver_over_its_buffer_limit_refuses_events() {
     let body = "x".repeat(600 << 10);
     let send = || import(&daemon, &path, "text/plain", &body);
     assert_eq!((send().status, send().status), (200, 200));
-    let full = eventually("that it is full", || Some(send()).filter(|answer| answer.status != 200));
+    let full = eventually("a full buffer", || Some(send()).filter(|answer| answer.status != 200));
     let said = full.json();
     assert_eq!((full.status, &said["error"]), (507, &json!("buffer.insufficientStorage")));
     let message = said["message"].as_str().unwrap();
@@ -465,9 +474,9 @@ fn a_receiver_over_its_buffer_limit_refuses_events() {
         assert_eq!((&export["id"], &export["stream"]), (&json!(name), &json!(format!("keboola.1.r.{name}"))));
         assert!(export["open_bytes"].as_u64().unwrap() > 1 << 20, "{export}");
     }
-    // Once the files are written there is room.
+    // Once the files are written, there is room again.
     assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
-    eventually("that it takes events again", || (send().status == 200).then_some(()));
+    eventually("an accepted event", || (send().status == 200).then_some(()));
 }
 
 #[test]
@@ -503,7 +512,7 @@ fn invalid_imports_are_refused() {
         "Failed to format record for export \"e\":\n- path \"col1\" not found in the body\nFailed to format record for \
          export \"f\":\n- path \"col2\" not found in the body.",
     );
-    // Nothing of a refused event is stored, also for the exports that could take it.
+    // A refused event is stored for no export, not even for those that could map it.
     assert_eq!(import(&daemon, &path, "application/json", "{\"col1\":1}").status, 400);
     assert_eq!(import(&daemon, &path, "application/json", "{\"col1\":1,\"col2\":2}").status, 200);
     assert_eq!((daemon.rows("in.c-b.t").len(), daemon.rows("in.c-b.f").len()), (1, 1));

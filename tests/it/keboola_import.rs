@@ -1,5 +1,5 @@
-//! Keboola's Buffer API: what becomes of events. Columns, templates, forms; hostile templates; conditions; a table that was
-//! changed by hand; exports made later; and what the service says of itself.
+//! Keboola's Buffer API, importing events: columns, templates and forms; hostile templates; conditions; tables changed
+//! by hand; exports created later; and the service's own documentation.
 
 use crate::keboola::{call, done, export, get, import, import_path, plain, refused, task};
 use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
@@ -93,7 +93,7 @@ fn hostile_templates_do_not_affect_others() {
         let (status, error, message) = said(&import(&daemon, &path, "application/json", "{\"a\":1}"));
         assert_eq!((status, error.as_str()), (400, "buffer.badRequest"), "{name}: {message}");
         assert!(message.starts_with("Failed to format record for export \"e\":\n- "), "{name}: {message}");
-        // On a busy machine it may miss the deadline as well, and is not stored.
+        // On a busy machine it may miss the deadline, too, and is then not stored.
         eventually("a good one", || {
             (import(&daemon, &good, "application/json", "{\"a\":1}").status == 200).then_some(())
         });
@@ -140,7 +140,7 @@ fn a_later_export_can_be_given_earlier_events() {
         });
         assert_eq!(replay["state"], "done", "{replay}");
         let rows = daemon.rows("in.c-b.t");
-        assert_eq!(of(&rows), ["1", "2", "3", "4"], "asked for twice, given once");
+        assert_eq!(of(&rows), ["1", "2", "3", "4"], "two replays must give each event once");
         assert_eq!(rows[0]["body"], "{\"n\":1}");
     }
 }
@@ -187,7 +187,7 @@ fn a_table_changed_by_hand_stops_only_its_export_until_fixed() {
     assert_eq!(values, [(&json!("1"), "first"), (&json!("2"), "second"), (&json!("3"), "third")]);
 }
 
-/// What a PATCH does not name stays as it is, also what was changed by hand behind the contract's back.
+/// A PATCH keeps everything that it does not name, including changes made without the contract.
 #[test]
 fn an_export_whose_table_was_changed_by_hand_can_still_be_updated() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
@@ -214,7 +214,7 @@ fn an_export_whose_table_was_changed_by_hand_can_still_be_updated() {
     still("conditions");
     let shown = get(&daemon, export);
     assert_eq!((&shown["name"], &shown["conditions"]["count"]), (&json!("Other"), &json!(2)));
-    // The contract knows the columns that the table was made with: others are refused, the same ones are no change.
+    // The contract compares with the table's original columns: other columns are refused, equal ones change nothing.
     let mapping = |names: [&str; 2]| {
         let columns =
             names.into_iter().zip(["id", "body"]).map(|(name, kind)| json!({"type": kind, "name": name}));
@@ -224,9 +224,9 @@ fn an_export_whose_table_was_changed_by_hand_can_still_be_updated() {
     let message = "columns of the table \"in.c-b.one\" do not match expected [\"id\",\"renamed\"], found [\"id\",\"body\"]";
     assert_eq!((&failed["status"], &failed["error"]), (&json!("error"), &json!(message)));
     done(&daemon, "PATCH", export, &mapping(["id", "body"]));
-    still("the mapping that it has");
+    still("the same mapping must change nothing");
 
-    // The condition holds, and the file is held back.
+    // The condition is met, and the file is held back.
     send("1");
     send("2");
     let held = eventually("the file that is held back", || {
@@ -234,23 +234,23 @@ fn an_export_whose_table_was_changed_by_hand_can_still_be_updated() {
         staged["held"].is_string().then_some(staged)
     });
     assert_eq!((&held["stream"], &held["rows"]), (&json!("keboola.1.r.one"), &json!(2)));
-    // Mended by a mapping for the columns of now; and by hand is decided when files are written, too.
+    // Fixed by a mapping for the current columns. The conditions are changed by hand as well.
     let mended = json!({"columns": mapping(["id", "renamed"])["mapping"]["columns"]});
     by_hand(&json!({"settings": {"mapping": mended, "conditions": {"count": 1}}}));
     assert_eq!(daemon.admin_post("/admin/v1/staged/recover").status, 200);
     done(&daemon, "PATCH", export, &json!({"name": "Another"}));
     let settings = daemon.get(stream).json()["settings"].clone();
-    assert_eq!(settings["mapping"]["columns"][1]["name"], "renamed", "the mend is not undone");
-    assert_eq!(settings["conditions"]["count"], 1, "nor is this");
+    assert_eq!(settings["mapping"]["columns"][1]["name"], "renamed", "the fixed mapping must stay");
+    assert_eq!(settings["conditions"]["count"], 1, "the conditions must stay");
     send("3");
     let rows = eventually("every row", || Some(read_table(&tables)).filter(|rows| rows.len() == 3));
     let values: Vec<_> = rows.iter().map(|row| (&row["id"], row["renamed"].as_str().unwrap())).collect();
     assert_eq!(values, [(&json!("1"), "1"), (&json!("2"), "2"), (&json!("3"), "3")]);
-    // Rows are seen a moment before the register says so.
-    eventually("that nothing is staged", || {
+    // Rows become visible slightly before they are registered as published.
+    eventually("no staged file", || {
         (daemon.get("/admin/v1/staged").json()["staged"] == json!([])).then_some(())
     });
-    // Who names the conditions gets those of the contract.
+    // A PATCH that names conditions sets them.
     done(&daemon, "PATCH", export, &json!({"conditions": {"size": "1KB"}}));
     let conditions = json!({"count": 2, "bytes": 1024, "age_seconds": 300});
     assert_eq!(daemon.get(stream).json()["settings"]["conditions"], conditions);
@@ -274,7 +274,7 @@ fn conditions_determine_when_a_file_is_written() {
     send("2");
     send("3");
     eventually("the file by its count", || (rows("in.c-b.few") == 3).then_some(()));
-    assert_eq!(rows("in.c-b.small"), 1, "what came since is too little");
+    assert_eq!(rows("in.c-b.small"), 1, "later events must not reach the condition");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_full_log_is_reported_as_no_free_space() {
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r", "exports": [plain("e", "in.c-b.t")]}));
     let path = import_path(&daemon, "r");
     let body = "x".repeat(400 << 10);
-    // Faster than the compactor makes room; most of them at once.
+    // Faster than the compactor frees space; most of them concurrently.
     let refused = eventually("a full log", || {
         std::thread::scope(|scope| {
             let calls: Vec<_> =
@@ -330,7 +330,7 @@ fn the_service_describes_itself() {
     let page = open("/v1/documentation/");
     assert!(page.header("content-type").unwrap().starts_with("text/html"));
     assert!(page.text().contains("<code>/v1/receivers/{receiverId}</code>"));
-    assert!(!page.text().contains("://"), "nothing from elsewhere");
+    assert!(!page.text().contains("://"), "the page must not load anything from elsewhere");
 
     done(&daemon, "POST", RECEIVERS, &json!({"name": "r"}));
     let url = get(&daemon, "/v1/receivers/r")["url"].as_str().unwrap().to_owned();
@@ -346,7 +346,7 @@ fn the_service_describes_itself() {
     }
     let listed = call(&daemon, "GET", RECEIVERS, &Value::Null);
     assert_eq!(listed.header("access-control-allow-origin"), Some("*"));
-    // Requests differ in their numbers.
+    // Each request has its own id.
     let number = |answer: &Response| answer.header("x-request-id").unwrap().to_owned();
     assert_ne!(number(&listed), number(&call(&daemon, "GET", RECEIVERS, &Value::Null)));
 }

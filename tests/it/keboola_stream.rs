@@ -1,4 +1,4 @@
-//! Keboola's Stream API: sources, sinks, their tasks, versions and settings; records and what becomes of them.
+//! Keboola's Stream API: sources, sinks, and their tasks, versions and settings.
 
 use crate::support::{Daemon, Response, Setup, eventually, fields, parquet_files, request};
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ pub fn is_refused(answer: &Response, status: u16, error: &str, message: &str) {
     assert_eq!(refused(answer), (status, error.to_owned(), message.to_owned()));
 }
 
-/// Does what is a task, and returns the task when it has ended.
+/// Makes a call that starts a task, and returns the finished task.
 pub fn task(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
     let begun = call(daemon, method, path, body);
     assert_eq!(begun.status, 202, "{method} {path}: {}", begun.text());
@@ -70,7 +70,7 @@ pub fn sink(daemon: &Daemon, source: &str, name: &str, table: &str, columns: Val
     ended["outputs"]["sinkId"].as_str().unwrap().to_owned()
 }
 
-/// The path of an address.
+/// The path of a URL.
 pub fn path_of(url: &Value) -> String {
     let url = url.as_str().unwrap();
     url[url.find("/stream/").or_else(|| url.find("/otlp/")).unwrap()..].to_owned()
@@ -142,7 +142,7 @@ fn sources_are_created_shown_changed_and_deleted() {
     assert!(list["sources"][0]["deleted"]["at"].is_string());
     let undeleted = "Source has been undeleted successfully.";
     succeeds(&daemon, "PUT", &format!("{path}/undelete"), &Value::Null, "api.undelete.source", undeleted);
-    assert_eq!(send(&daemon, &new, "{}").status, 200, "its secret is as it was");
+    assert_eq!(send(&daemon, &new, "{}").status, 200, "the secret must not change");
     let again = call(&daemon, "PUT", &format!("{path}/undelete"), &Value::Null);
     let message = "Deleted source \"my-source\" not found in the branch.";
     is_refused(&again, 404, "stream.api.deletedSourceNotFound", message);
@@ -181,7 +181,7 @@ fn sinks_are_created_shown_changed_and_deleted() {
     let disabled = "Sink has been disabled successfully.";
     succeeds(&daemon, "PUT", &format!("{path}/disable"), &Value::Null, "api.disable.sink", disabled);
     send(&daemon, &send_to, "{\"n\": 3}");
-    assert_eq!(daemon.rows("in.c-b.u").len(), 1, "a sink that is disabled takes nothing");
+    assert_eq!(daemon.rows("in.c-b.u").len(), 1, "a disabled sink must not take records");
     let enabled = "Sink has been enabled successfully.";
     succeeds(&daemon, "PUT", &format!("{path}/enable"), &Value::Null, "api.enable.sink", enabled);
 
@@ -206,7 +206,7 @@ fn sinks_are_created_shown_changed_and_deleted() {
     send(&daemon, &send_to, "{\"n\": 4}");
     assert_eq!(daemon.rows("in.c-b.u").len(), 2);
 
-    // A source takes its sinks with it, and brings them back.
+    // Deleting a source deletes its sinks, and undeleting it restores them.
     task(&daemon, "DELETE", &format!("{SOURCES}/s"), &Value::Null);
     is_refused(
         &call(&daemon, "GET", &path, &Value::Null),
@@ -232,7 +232,7 @@ fn a_cascade_leaves_nothing_and_frees_the_name() {
     let undelete = call(&daemon, "PUT", &format!("{SOURCES}/s/undelete"), &Value::Null);
     assert_eq!(undelete.status, 404);
     let tables = daemon.data_dir().join("tables");
-    eventually("that no file is left", || parquet_files(&tables).is_empty().then_some(()));
+    eventually("the removal of all files", || parquet_files(&tables).is_empty().then_some(()));
     let made = source(&daemon, "http", "s");
     sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
     send(&daemon, &path_of(&made["http"]["url"]), "[2]");

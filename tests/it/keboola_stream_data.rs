@@ -1,4 +1,4 @@
-//! Records for the sources of Keboola's Stream API, and what becomes of them.
+//! Sending records to the sources of Keboola's Stream API.
 
 use crate::bucket::{Bucket, Fault};
 use crate::faults::Faults;
@@ -84,7 +84,7 @@ fn verbose_answers_list_every_sink() {
     });
     assert_eq!(sent.json(), expected);
     assert_eq!(send(&daemon, &path_of(&made["http"]["url"]), "{}").text(), "OK");
-    // One sink that waits is enough for the record to be synced.
+    // If one sink waits for the sync, the whole record does.
     let settings = json!({"settings": [{"key": "storage.level.local.encoding.sync.wait", "value": true}]});
     task(&daemon, "PATCH", &format!("{SOURCES}/s/sinks/two/settings"), &settings);
     let sent = send(&daemon, &path, "{}");
@@ -99,7 +99,7 @@ fn unknown_addresses_get_different_errors() {
     let secret = path.rsplit('/').next().unwrap();
     assert_eq!((secret.len(), secret.bytes().all(|byte| byte.is_ascii_alphanumeric())), (48, true));
     let unknown = "The specified combination of projectID, sourceID and secret was not found.";
-    // Another last character than the secret has.
+    // The secret with a different last character.
     let last = if path.ends_with('x') { 'y' } else { 'x' };
     let wrong = format!("{}{last}", &path[..path.len() - 1]);
     for path in [wrong.as_str(), &path.replace("/s/", "/t/"), &path.replace("/1/", "/2/")] {
@@ -156,7 +156,7 @@ fn a_record_that_one_sink_refuses_is_stored_for_none() {
 
 #[test]
 fn a_file_is_written_when_a_trigger_fires() {
-    // Nothing else would write it.
+    // Nothing else would write the file.
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\n").start();
     let made = source(&daemon, "http", "s");
     sink(&daemon, "s", "k", "in.c-b.t", json!([{"type": "body", "name": "it"}]));
@@ -203,7 +203,7 @@ fn a_file_is_written_when_a_trigger_fires() {
     assert_eq!((cleared.status, cleared.text().as_str()), (200, ""));
 }
 
-/// As far as a change of the sink, or of its source, does not name it.
+/// Unless a change of the sink, or of its source, names the same setting.
 #[test]
 fn manual_changes_to_a_sinks_stream_are_kept() {
     let daemon = Daemon::dev();
@@ -216,7 +216,7 @@ fn manual_changes_to_a_sinks_stream_are_kept() {
     let before = changed.json();
     let settings = || {
         let shown = daemon.get(stream).json();
-        assert_eq!(shown["id"], before["id"], "it is the same stream");
+        assert_eq!(shown["id"], before["id"], "the stream must stay the same");
         shown["settings"].clone()
     };
     let mut records = 0;
@@ -241,7 +241,7 @@ fn manual_changes_to_a_sinks_stream_are_kept() {
         let key = "storage.level.staging.upload.trigger.count";
         json!({"settings": [{"key": key, "value": count}]})
     };
-    // Of the source, for all of its sinks.
+    // Settings of the source, for all of its sinks.
     for (path, count) in [(format!("{of_source}/settings"), 7), (format!("{of_sink}/settings"), 8)] {
         change(&path, &trigger(count));
         let conditions = settings()["conditions"].clone();
@@ -252,7 +252,7 @@ fn manual_changes_to_a_sinks_stream_are_kept() {
     change(&of_sink, &json!({"table": {"tableId": "in.c-b.u"}}));
     assert_eq!(send(&daemon, &path, "{}").status, 200);
     assert_eq!((daemon.rows("elsewhere").len(), daemon.rows("in.c-b.u").len()), (records, 1));
-    // Deleted by hand, it takes nothing, and says so; the next change of the sink makes it again.
+    // If the stream is deleted by hand, the sink takes no records. The next change of the sink creates it again.
     assert_eq!(daemon.administer("DELETE", stream, &Value::Null).status, 204);
     let verbose = || send(&daemon, &format!("{path}?verbose=true"), "{}").json()["message"].clone();
     assert_eq!(verbose(), "No enabled sink found.");
@@ -293,8 +293,8 @@ fn files_that_the_destination_refuses_stay_staged_with_the_reason() {
     }
     is("a staged file", &[("staging", 2)]);
     assert_eq!(send(&daemon, &path, "{\"n\":3}").status, 200);
-    is("a record in the log besides", &[("local", 1), ("staging", 2)]);
-    // The newest first; only one of them has been tried.
+    is("another record in the log", &[("local", 1), ("staging", 2)]);
+    // Newest first; only one file has been tried.
     let failed =
         eventually("a failed attempt", || Some(files("?failedFiles=true")).filter(|f| f != &json!([])));
     let [file] = &failed.as_array().unwrap()[..] else { panic!("{failed}") };
@@ -302,7 +302,7 @@ fn files_that_the_destination_refuses_stay_staged_with_the_reason() {
     assert!(file["retryAttempt"].as_u64() >= Some(1), "{file}");
     assert!(file["retryReason"].as_str().is_some_and(|reason| reason.contains("503")), "{file}");
     let time = |key: &str| file[key].as_str().unwrap_or_else(|| panic!("{key} in {file}")).to_owned();
-    // By then it is tried again at the latest.
+    // It is retried by then at the latest.
     assert!(time("retryAfter") > time("closingAt") && time("closingAt") >= time("openedAt"), "{file}");
     assert!(file.get("importedAt").is_none(), "{file}");
     let all = files("");
@@ -330,12 +330,16 @@ fn files_that_the_destination_refuses_stay_staged_with_the_reason() {
     assert_eq!((all.as_array().unwrap().len(), read_table(&bucket.dir("p/in.c-b.t")).len()), (2, 4));
 }
 
-/// A refusal that is not the client's fault: its name, and a number by which it is found in the daemon's log.
+/// Checks a server error: its name, and the exception id that the daemon's log contains.
 fn is_ours(answer: &Response, status: u16, error: &str) {
     assert_eq!((refused(answer).0, refused(answer).1.as_str()), (status, error), "{}", answer.text());
     let exception = format!("keboola-stream-{}", answer.header("x-request-id").unwrap());
     assert_eq!(answer.json()["exceptionId"], exception);
-    assert_eq!(answer.header("content-type"), Some("application/json"), "whatever was asked");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json"),
+        "errors are JSON whatever the request"
+    );
 }
 
 #[test]
@@ -361,10 +365,10 @@ fn a_full_disk_is_507_and_the_client_retries() {
     let full = eventually("a full disk", || Some(record()).filter(|answer| answer.status != 200));
     is_ours(&full, 507, "stream.in.insufficientStorage");
     assert_eq!(full.header("server"), Some("Keboola/Stream/HTTPSource"));
-    let seconds: u32 = full.header("retry-after").expect("when to come again").parse().unwrap();
+    let seconds: u32 = full.header("retry-after").expect("a refusal must say when to retry").parse().unwrap();
     assert!((1..=60).contains(&seconds));
     assert_eq!(daemon.get("/readyz").json()["reason"], "disk full");
-    // Exporters of OpenTelemetry send again after 503, and do not know 507.
+    // OpenTelemetry exporters retry after 503, but not after 507.
     let text = json!({"stringValue": "x".repeat(100_000)});
     let export = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": text}]}]}]});
     let full = send(&daemon, &logs, &export.to_string());
@@ -401,7 +405,7 @@ fn failed_writes_and_shutdown_tell_the_client_to_retry() {
     let under_way = under_way.map(|(path, body)| (begin(&path, body.len()), body));
     faults.begin("sync-fails");
     is_ours(&send(&daemon, &path, "{}"), 500, "stream.in.writeFailed");
-    eventually("the end to begin", || (daemon.get("/healthz").status == 503).then_some(()));
+    eventually("the start of the drain", || (daemon.get("/healthz").status == 503).then_some(()));
     for (mut wire, body) in under_way {
         wire.send(body);
         let ending = wire.response();

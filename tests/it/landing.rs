@@ -1,20 +1,20 @@
-//! Records that land as they came, beside a table or instead of it: what a replay makes of their files, and what becomes
-//! of records that wait when the setting changes.
+//! Raw files next to a table or instead of it: how a replay rewrites them, and what happens to waiting records when the
+//! setting changes.
 
 use crate::amperity::{bodies, landing, raw_files, xml_to};
 use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_table};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// What a plain reader finds of a stream, and what the register says of it.
+/// The files of a stream on disk and in the register.
 #[derive(Debug, PartialEq)]
 struct Found {
-    /// Files as they came, decompressed.
+    /// Raw files, decompressed.
     raw: Vec<(PathBuf, Vec<u8>)>,
     parquet: Vec<PathBuf>,
     rows: Vec<Value>,
     quarantined: Vec<Value>,
-    /// Name, kind, state and rows of each file.
+    /// Name, kind, state and rows of each registered file.
     register: Vec<[Value; 4]>,
     counts: Value,
 }
@@ -46,7 +46,7 @@ impl Found {
         }
     }
 
-    /// The records in its files as they came.
+    /// The records in its raw files.
     fn lines(&self) -> String {
         self.raw.iter().map(|(_, bytes)| String::from_utf8(bytes.clone()).unwrap()).collect()
     }
@@ -84,7 +84,7 @@ fn a_replay_keeps_raw_files_unchanged() {
     let body = |n: u64| format!("{{\"n\":{n}}}\nno record\n{{\"n\":{}}}\n", n + 1);
     for (stream, setting) in &streams {
         landing(&daemon, stream, setting);
-        // Files of two requests and of one.
+        // Two files, with two requests and with one.
         for (n, last) in [(0, false), (2, true), (4, true)] {
             assert_eq!(daemon.post(&format!("name={stream}"), body(n)).counts(), (2, 1));
             if last {
@@ -102,7 +102,7 @@ fn a_replay_keeps_raw_files_unchanged() {
         } else {
             assert_eq!(before.bodies(), [body(0), body(2), body(4)], "{stream}");
         }
-        assert_eq!(before.raw.len(), 2, "a file for each cut: {before:?}");
+        assert_eq!(before.raw.len(), 2, "each cut must have a file: {before:?}");
         let replay = daemon.replay_all(stream);
         is_done(&replay);
         assert_eq!(
@@ -139,8 +139,8 @@ fn a_replay_of_xml_keeps_raw_files_unchanged() {
     assert_eq!((only.records(), only.bodies()), (Vec::new(), [good, "<r>", good].map(str::to_owned).into()));
 }
 
-/// Records that did not fit are among those that landed as they came, and in the quarantine table. When they fit they leave
-/// that one, and the files as they came hold what they held.
+/// Records that do not fit are in the raw files and in the quarantine table. Once they fit, they leave the quarantine
+/// table, and the raw files stay the same.
 #[test]
 fn records_that_now_fit_become_rows_and_raw_files_stay() {
     let daemon = Daemon::dev();
@@ -159,7 +159,7 @@ fn records_that_now_fit_become_rows_and_raw_files_stay() {
         let before = Found::of(&daemon, stream);
         assert_eq!(before.quarantined.len(), 2, "{stream}");
         is_done(&daemon.replay_all(stream));
-        assert_eq!(Found::of(&daemon, stream), before, "nothing has changed for {stream}");
+        assert_eq!(Found::of(&daemon, stream), before, "the raw files of {stream} must not change");
 
         let schema = json!({"version": 1, "columns": column("string")});
         let path = format!("/admin/v1/streams/{stream}/schema?force=true");
@@ -180,7 +180,7 @@ fn records_that_now_fit_become_rows_and_raw_files_stay() {
     }
 }
 
-/// A replay goes by the setting of now, as by the schema of now.
+/// A replay follows the current setting, as it follows the current schema.
 #[test]
 fn a_replay_follows_the_current_landing_setting() {
     let daemon = Daemon::dev();
@@ -203,13 +203,12 @@ fn a_replay_follows_the_current_landing_setting() {
     assert_eq!(set(json!({})), only_table);
 }
 
-/// The setting may change while records are in no file yet: they land as they would have before, those behind them as it
-/// says now.
+/// If the setting changes while records wait for a file, they land under the old setting, and later ones under the new.
 #[test]
 fn changing_the_landing_setting_loses_no_waiting_record() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"\n").start();
     let set = |landing: Value| {
-        // Until the last request is read, it would be taken as the setting says by then.
+        // A request is handled under the setting at the time it is read, so the test waits until all are read.
         eventually("rows in memory", || {
             let status = daemon.get("/admin/v1/status").json();
             (status["compactor"]["memory_bytes"].as_u64() > Some(0)).then_some(())

@@ -1,4 +1,4 @@
-//! Rate limits: of tokens, streams and projects, in the headers of each contract.
+//! Rate limits of tokens, streams and projects, and each contract's headers.
 
 use crate::faults::Faults;
 use crate::identity::SMALL;
@@ -18,7 +18,7 @@ const POLARIS: [&str; 5] = [
     "x-ratelimit-remaining-minute",
 ];
 
-/// The rate-limit headers, as the whole numbers that they must be. All of them or none.
+/// The rate-limit headers, which must be whole numbers: all of them or none.
 #[track_caller]
 fn numbers<const N: usize>(response: &Response, names: [&str; N]) -> Option<[u32; N]> {
     let values = names.map(|name| response.header(name));
@@ -28,7 +28,7 @@ fn numbers<const N: usize>(response: &Response, names: [&str; N]) -> Option<[u32
     Some(values.map(|value| value.unwrap().parse().unwrap()))
 }
 
-/// An answer over the limit: `Retry-After` is a whole number of seconds, at least 1.
+/// Asserts a refusal over the limit: `Retry-After` is a whole number of seconds, at least 1.
 #[track_caller]
 fn assert_over(response: &Response) -> u32 {
     assert_eq!(response.status, 429, "{response:?}");
@@ -37,11 +37,11 @@ fn assert_over(response: &Response) -> u32 {
     seconds
 }
 
-/// No more was accepted than so many at once and so many a second, however long that took.
+/// Asserts that no more was accepted than the burst and the rate allow in the elapsed time.
 #[track_caller]
 fn assert_within(rate: u32, began: Instant, accepted: u32) {
     let most = f64::from(rate) * (began.elapsed().as_secs_f64() + 1.0) + 1.0;
-    assert!(accepted >= 1 && f64::from(accepted) <= most, "{accepted} were accepted, {most} may be");
+    assert!(accepted >= 1 && f64::from(accepted) <= most, "accepted {accepted}, the limit is {most}");
 }
 
 fn post(daemon: &Daemon, path: &str, body: &str) -> Response {
@@ -49,7 +49,7 @@ fn post(daemon: &Daemon, path: &str, body: &str) -> Response {
     request(daemon.ingest, "POST", path, &[("authorization", &authorization)], body.as_bytes())
 }
 
-/// Waits for the beginning of a second of the limits, more or less: sends until something comes in again.
+/// Waits until the limit has room again, by sending until a request is accepted.
 fn settle(daemon: &Daemon, path: &str) -> Response {
     eventually("room", || Some(post(daemon, path, EVENT)).filter(|response| response.status < 300))
 }
@@ -74,7 +74,7 @@ fn tinybird_answers_report_the_rate_limit() {
     let body = refused.json();
     assert_eq!(body["error"], "rate limit exceeded, retry in 1 s");
     assert!(body["documentation"].is_string());
-    // Refusals for other reasons have the numbers too, and no `Retry-After`.
+    // Other refusals have the headers as well, but no `Retry-After`.
     let malformed = eventually("room", || {
         Some(post(&daemon, events, "no event")).filter(|response| response.status != 429)
     });
@@ -104,7 +104,7 @@ fn the_contracts_limits_are_the_default() {
     assert_eq!((response.status, limit, remaining), (200, 83_334, 83_333));
     assert_eq!((limit_minute, remaining_minute), (limit, remaining));
     assert!((1..=60).contains(&reset));
-    // Nobody is told anything before it is known who they are.
+    // Without a valid token, the answer has no headers.
     let unknown = daemon.post("name=ev", EVENT);
     assert_eq!((unknown.status, numbers(&unknown, TINYBIRD)), (403, None));
 }
@@ -127,7 +127,7 @@ fn polaris_counts_the_minutes_of_the_clock() {
     assert_eq!(refused.text(), r#"{"message":"API rate limit exceeded"}"#);
     let [_, remaining, reset, ..] = numbers(&refused, POLARIS).unwrap();
     assert_eq!((remaining, reset), (0, assert_over(&refused)));
-    // The older path is the same contract and the same project; the other contract is not.
+    // The older path belongs to the same contract and project; the other contract does not.
     assert_over(&post(&daemon, "/v1/events/ev", EVENT));
     assert_eq!(post(&daemon, "/v0/events?name=ev", EVENT).status, 202);
     faults.set("clock", &(to_next_minute(20) + 60).to_string());
@@ -135,17 +135,17 @@ fn polaris_counts_the_minutes_of_the_clock() {
     assert_eq!((response.status, numbers(&response, POLARIS).unwrap()[1]), (200, 4));
 }
 
-/// What to add to the clock so that it stands at this second of a minute.
+/// The offset that sets the clock to this second of the next minute.
 fn to_next_minute(second: i64) -> i64 {
     60 - jiff::Timestamp::now().as_second() % 60 + second
 }
 
-/// 83,334 calls in a minute are let in, one more is not.
+/// 83,334 calls in a minute are accepted; one more is refused.
 #[test]
 fn the_83_335th_call_of_a_minute_is_refused() {
     const LIMIT: u32 = 83_334;
     let faults = Faults::none();
-    // The clock stands still, more or less, however long this takes.
+    // The test keeps the clock in the same minute, however long this takes.
     let minute = jiff::Timestamp::now().as_second() / 60 * 60 + 80;
     let hold = || faults.set("clock", &(minute - jiff::Timestamp::now().as_second()).to_string());
     hold();
@@ -155,7 +155,7 @@ fn the_83_335th_call_of_a_minute_is_refused() {
         daemon.token.as_deref().unwrap(),
         EVENT.len()
     );
-    // It is not this contract that makes tables from events.
+    // Events of this contract do not create tables.
     assert_eq!(post(&daemon, "/v0/events?name=ev", EVENT).status, 202);
     assert_eq!(post(&daemon, "/v1/events/ev", EVENT).status, 200);
     let (accepted, refused) = (AtomicU32::new(1), AtomicBool::new(false));
@@ -195,7 +195,7 @@ fn a_stream_has_its_own_limit() {
         "[limits]\nstream_requests_per_second = 3\n[limits.tinybird]\nstream_requests_per_second = 2";
     let daemon = Setup::dev(config).start();
     for (path, limit) in [("/v0/events?name=a", 2), ("/v0/events?name=b", 2)] {
-        // The request that makes the stream is of none yet.
+        // The request that creates the stream does not count for it.
         assert_eq!(post(&daemon, path, EVENT).status, 202);
         let first = settle(&daemon, path);
         assert_eq!(numbers(&first, TINYBIRD).unwrap()[0], limit);
@@ -204,7 +204,7 @@ fn a_stream_has_its_own_limit() {
     let polaris = "/v1/events/a";
     eventually("the limit", || {
         let response = post(&daemon, polaris, EVENT);
-        assert_eq!(numbers(&response, POLARIS), None, "this contract has no headers for it");
+        assert_eq!(numbers(&response, POLARIS), None, "no headers for a stream's limit");
         (response.status == 429).then(|| assert_over(&response))
     });
 }
@@ -219,16 +219,16 @@ fn bytes_count_as_sent_on_the_wire() {
         Some(post(&daemon, events, &body)).filter(|response| response.status == 429)
     });
     assert_over(&refused);
-    assert_eq!(numbers(&refused, TINYBIRD), None, "requests are not limited");
-    // Of unknown length: counted when it has come.
+    assert_eq!(numbers(&refused, TINYBIRD), None, "requests must not be limited");
+    // A body of unknown length is counted as it arrives.
     let chunked = || crate::wire::post_chunked(&daemon, "name=ev", "", &[body.as_bytes()]);
     eventually("room", || (chunked().status == 202).then_some(()));
     let refused = eventually("the limit", || Some(chunked()).filter(|response| response.status == 429));
     assert_over(&refused);
-    // Compressed it is small.
+    // The body is small once compressed.
     let gzip = crate::wire::gzip(format!("{{\"pad\":\"{}\"}}", "x".repeat(6_000_000)).as_bytes());
     let small = || daemon.post_with("name=ev", &[("content-encoding", "gzip")], &gzip);
-    // Decompressed, the first would leave room for the second after ten minutes only.
+    // If decompressed bytes counted, the second would have to wait ten minutes.
     for _ in 0..2 {
         eventually("room", || (small().status == 202).then_some(()));
     }
@@ -236,7 +236,7 @@ fn bytes_count_as_sent_on_the_wire() {
     assert!((accepted - daemon.rows("ev").len() as f64).abs() < 0.1, "what is refused is not stored");
 }
 
-/// The limit that a token says itself wins over the configured one, and what it is refused costs nobody else anything.
+/// A token's own limit overrides the configured one, and its refused requests do not count for others.
 #[test]
 fn a_noisy_token_does_not_affect_others() {
     let config = format!("{SMALL}[limits.tinybird]\nrequests_per_second = 50\n");
@@ -256,7 +256,7 @@ fn a_noisy_token_does_not_affect_others() {
         let response = daemon.send_as(&quiet, "ev");
         assert_eq!((response.status, numbers(&response, TINYBIRD).unwrap()[0]), (202, 20));
     }
-    // Another project has fifty of its own; the narrower limit is the one that is told.
+    // Another project has its own limit of fifty. The narrower limit is the one reported.
     let response = daemon.send_as(&other, "ev");
     assert_eq!((response.status, numbers(&response, TINYBIRD)), (202, Some([50, 49, 1])));
 }
@@ -288,7 +288,7 @@ fn sighup_reloads_the_limits() {
     }
 }
 
-/// What is refused because of the token, or because its body is too much, is told to calls for management as well.
+/// A token's limit applies to management calls as well.
 #[test]
 fn a_tokens_limit_applies_to_all_its_calls() {
     let daemon = Setup::with_config("[limits]\ntoken_requests_per_second = 2").start();
@@ -300,5 +300,5 @@ fn a_tokens_limit_applies_to_all_its_calls() {
     let refused = eventually("the limit", || Some(workspace()).filter(|response| response.status == 429));
     assert_over(&refused);
     let events = settle(&daemon, "/v0/events?name=ev");
-    assert_eq!(numbers(&events, TINYBIRD).unwrap()[0], 2, "the narrowest limit is told");
+    assert_eq!(numbers(&events, TINYBIRD).unwrap()[0], 2, "the narrowest limit must be reported");
 }

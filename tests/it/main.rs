@@ -1,6 +1,6 @@
-//! Black-box tests: each starts the built daemon on ports of its own, talks to it over sockets, and reads the Parquet
-//! that it wrote with the `parquet` crate's reader. One binary, so that it is linked once.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Black-box tests: each starts the built daemon on free ports, talks to it over sockets, and reads its Parquet files
+//! with the `parquet` crate. They are one binary, so that it is linked only once.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod admin;
 mod amperity;
