@@ -1,4 +1,4 @@
-//! Templates in worker processes: what they are worth, and that hostile ones harm nobody else.
+//! Templates in worker processes: their results, and hostile templates that must not affect others.
 
 use forebay::mapping::{CheckError, Evaluator, Failure, Mapping, Request, Settings};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
 
-/// Long enough for a machine with much to do.
+/// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
 fn settings() -> Settings {
@@ -140,7 +140,7 @@ fn an_endless_template_is_stopped_without_affecting_others() {
     }
     assert!(served.iter().all(|outcome| *outcome == Ok(vec!["2".to_owned()])), "{served:?}");
     assert!(evaluator.metrics().worker_starts.get() >= 2);
-    // It is under suspicion by now: the others do not wait for it.
+    // The template is a suspect by now, so others do not wait for it.
     let waiting = {
         let evaluator = Arc::clone(&evaluator);
         std::thread::spawn(move || evaluator.evaluate_blocking(&[endless], &[request("{\"a\":1}")]))
@@ -230,7 +230,7 @@ fn mappings_are_checked_when_created() {
 
 #[test]
 fn a_killed_worker_is_replaced() {
-    // A deadline that no other test has.
+    // A deadline that no other test uses, to find the worker by it.
     let deadline = LONG + Duration::from_millis(1);
     let evaluator = Evaluator::new(Settings { workers: 1, deadline, ..settings() });
     assert_eq!(evaluate(&evaluator, &["1"], "{}"), Ok(vec!["1".to_owned()]));
@@ -258,7 +258,7 @@ fn a_worker_ends_with_its_daemon() {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     let process: u32 = line.trim().parse().unwrap();
-    // A batch without work. Once that is answered, the worker has asked to end with the shell.
+    // An empty batch. Once it is answered, the worker has asked the kernel to end it with the shell.
     stdin.write_all(&[9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     stdout.read_exact(&mut [0; 5]).unwrap();
     assert!(is_running(process));
@@ -274,7 +274,7 @@ fn a_worker_ends_with_its_daemon() {
         .args(["mapping-worker", "--memory-max=67108864", "--deadline-ms=1000", "--parent=1"])
         .stdin(Stdio::piped())
         .status();
-    assert!(orphan.unwrap().success(), "one that comes too late ends at once");
+    assert!(orphan.unwrap().success(), "a worker whose daemon is already gone must end at once");
 }
 
 /// Worker processes of this process.
@@ -291,7 +291,7 @@ fn workers_with(deadline: Duration) -> Vec<u32> {
 }
 
 fn is_running(process: u32) -> bool {
-    // A zombie has ended.
+    // A zombie counts as ended.
     let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

@@ -1,4 +1,4 @@
-//! Bodies made to be larger in memory than on the wire.
+//! Bodies that are much larger in memory than on the wire.
 
 use crate::support::{Daemon, Setup, eventually};
 use crate::wire::{count, peak_bytes};
@@ -16,7 +16,7 @@ fn published(daemon: &Daemon, before: usize) -> usize {
 #[test]
 fn many_rows_of_many_columns_are_encoded_in_parts() {
     let daemon = Setup::dev("[limits]\ncolumns_max = 250\n[compactor]\nmax_idle = \"off\"").start();
-    // A row of another shape waits when they come, and one comes after them.
+    // One row with other columns waits before them, and one follows.
     daemon.post("name=e", r#"{"first":1,"k7":5}"#);
     let before = peak_bytes(&daemon);
     let n = 80_000;
@@ -24,7 +24,7 @@ fn many_rows_of_many_columns_are_encoded_in_parts() {
     assert_eq!(daemon.post("name=e", lines.concat()).counts(), (n, 0));
     daemon.post("name=e", r#"{"k1":"text","last":1}"#);
     let grown = published(&daemon, before);
-    // As arrays, the columns would have taken 160 MB at least.
+    // As arrays, the columns would have taken at least 160 MB.
     assert!(grown < 130 * MIB, "the daemon's memory grew by {} MiB", grown / MIB);
     let rows = daemon.rows("e");
     assert_eq!(rows.len() as u64, n + 2);
@@ -84,6 +84,6 @@ fn the_whole_of_a_large_body_determines_its_types() {
     let columns: Vec<&str> = columns.iter().map(|column| column["type"].as_str().unwrap()).collect();
     assert_eq!(columns, ["float64", "struct<x: int64, y: list<int64>>", "date"]);
     assert_eq!((&stream["schema"]["version"], &stream["rows"]["duplicate_keys"]), (&json!(1), &json!(2)));
-    // Of one request there is one file, whatever its size.
+    // One request becomes one file, whatever its size.
     assert_eq!(daemon.get("/admin/v1/streams/e/files").json()["files"].as_array().unwrap().len(), 2);
 }

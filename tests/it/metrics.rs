@@ -1,10 +1,10 @@
-//! `/metrics`: that it is what scrapers read, and that what happens is in it.
+//! `/metrics`: its format, and that events are counted.
 
 use crate::support::{Daemon, eventually};
 use crate::wire::{count, post_chunked, refusals};
 use std::collections::HashMap;
 
-/// The reasons for which requests are refused.
+/// The reasons for refusals.
 const REASONS: [&str; 20] = [
     "malformed",
     "unauthenticated",
@@ -39,18 +39,18 @@ struct Family {
 
 type Labels = Vec<(String, String)>;
 
-/// Reads the text format of `OpenMetrics`, strictly as far as it goes.
+/// Parses the text format of `OpenMetrics`, strictly but not completely.
 fn parse(text: &str) -> HashMap<String, Family> {
     let mut families: HashMap<String, Family> = HashMap::new();
     let mut current = String::new();
-    let lines = text.strip_suffix("# EOF\n").expect("# EOF at the end");
-    assert!(lines.ends_with('\n') && !lines.contains("\n\n"), "one line a line");
+    let lines = text.strip_suffix("# EOF\n").expect("# EOF must be at the end");
+    assert!(lines.ends_with('\n') && !lines.contains("\n\n"), "lines must not be empty");
     for line in lines.lines() {
         if let Some(about) = line.strip_prefix("# ") {
             let mut words = about.splitn(3, ' ');
             let (what, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
             if what == "HELP" {
-                assert!(families.insert(name.to_owned(), Family::default()).is_none(), "{name} comes twice");
+                assert!(families.insert(name.to_owned(), Family::default()).is_none(), "{name} occurs twice");
                 name.clone_into(&mut current);
             }
             assert_eq!(name, current, "{line}");
@@ -72,7 +72,8 @@ fn parse(text: &str) -> HashMap<String, Family> {
             (key.to_owned(), value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap().to_owned())
         });
         let labels = labels.collect();
-        let suffix = name.strip_prefix(&current).unwrap_or_else(|| panic!("{name} is not of {current}"));
+        let suffix =
+            name.strip_prefix(&current).unwrap_or_else(|| panic!("{name} does not belong to {current}"));
         families.get_mut(&current).unwrap().samples.push((suffix.to_owned(), labels, value));
     }
     families
@@ -89,7 +90,7 @@ fn check_histogram(name: &str, family: &Family) {
     let (last, all) = *buckets.last().unwrap();
     let one = |wanted: &str| family.samples.iter().find(|(suffix, ..)| suffix == wanted).unwrap().2;
     assert!(last.is_infinite() && last > 0.0, "{name}: {buckets:?}");
-    assert!((all - one("_count")).abs() < 0.5, "{name}: the last bucket has everything");
+    assert!((all - one("_count")).abs() < 0.5, "{name}: the last bucket must equal the count");
     assert!(one("_sum") >= 0.0, "{name}");
 }
 
@@ -146,7 +147,7 @@ fn the_watermarks_and_their_lags_are_gauges() {
         eventually(&format!("{name} at {receipt}"), reached);
         assert!(before < receipt as f64, "{name}");
     }
-    eventually("nothing to catch up with", || (value("compactor_lag_seconds") < 1e-9).then_some(()));
+    eventually("a lag of 0, without a backlog", || (value("compactor_lag_seconds") < 1e-9).then_some(()));
     for name in ["compactor_staged_files", "wal_unsynced_bytes", "wal_refusing", "wal_poisoned"] {
         assert!(value(name) < 0.5, "{name}");
     }

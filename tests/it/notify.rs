@@ -1,10 +1,10 @@
-//! What the daemon tells a service manager, and what signals tell the daemon.
+//! Notifications to the service manager, and signals to the daemon.
 
 use crate::support::{Daemon, PATIENCE, Setup, eventually, signal};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-/// The manager's end of `sd_notify(3)`.
+/// The service manager's end of `sd_notify(3)`.
 struct Manager {
     socket: UnixDatagram,
     heard: Vec<String>,
@@ -18,12 +18,12 @@ impl Manager {
         (Self { socket, heard: Vec::new() }, path.to_str().unwrap().to_owned())
     }
 
-    /// Reads until a message with this word in it comes.
+    /// Reads until a message with this word arrives.
     fn wait_for(&mut self, word: &str) -> String {
         loop {
             let mut buffer = [0; 4096];
             let read = self.socket.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("{error} while waiting for {word}; heard {:?}", self.heard);
+                panic!("{error} while waiting for {word}; received {:?}", self.heard);
             });
             let message = String::from_utf8(buffer[..read].to_vec()).unwrap();
             self.heard.push(message.clone());

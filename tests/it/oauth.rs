@@ -1,4 +1,4 @@
-//! OAuth clients with short-lived tokens and roles, and API keys: what Polaris' contract is called with.
+//! OAuth clients with short-lived tokens and roles, and API keys: the credentials of Polaris' contract.
 
 use crate::identity::SMALL;
 use crate::support::{Daemon, Response, Setup, eventually, request};
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 const EVENT: &[u8] = b"{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":1}\n";
 const TOKEN_ROUTE: &str = "/auth/realms/org/protocol/openid-connect/token";
 
-/// A daemon that asks for credentials, with a table `t`.
+/// A daemon that requires credentials, with a table `t`.
 fn daemon(auth: &str) -> Daemon {
     let daemon = Setup::with_config(&format!("[auth]\n{auth}\n{SMALL}")).start();
     assert_eq!(daemon.send_as(daemon.token.as_deref().unwrap(), "t").status, 202);
     daemon
 }
 
-/// Id and secret of a new client.
+/// Creates a client and returns its id and secret.
 fn client(daemon: &Daemon, about: &Value) -> (String, String) {
     let made = daemon.administer("POST", "/admin/v1/clients", about);
     assert_eq!(made.status, 201, "{}", made.text());
@@ -70,7 +70,7 @@ fn a_client_gets_a_token_for_its_id_and_secret() {
         let refused = ask(&daemon, &[], &form);
         assert_eq!((refused.status, &refused.json()["error"]), (status, &json!(error)), "{form}");
     }
-    // Neither id nor secret is a token, nor does a token get another one.
+    // Neither the id nor the secret is a token, and a token cannot be used to get another one.
     for authorization in [format!("Bearer {secret}"), format!("Bearer {id}"), "Bearer None".to_owned()] {
         let refused = push(&daemon, "/v1/events/t", &authorization);
         assert_eq!(
@@ -81,7 +81,11 @@ fn a_client_gets_a_token_for_its_id_and_secret() {
     }
     let deleted = daemon.administer("DELETE", &format!("/admin/v1/clients/{id}"), &Value::Null);
     assert_eq!(deleted.status, 204);
-    assert_eq!(push(&daemon, "/v1/events/t", &format!("Bearer {token}")).status, 401, "gone with its client");
+    assert_eq!(
+        push(&daemon, "/v1/events/t", &format!("Bearer {token}")).status,
+        401,
+        "the token must end with its client"
+    );
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn an_expired_token_is_401_and_a_new_one_works() {
     let client = client(&daemon, &json!({"name": "collector", "roles": ["ManageConnections"]}));
     let first = format!("Bearer {}", token(&daemon, &client));
     assert_eq!(push(&daemon, "/v1/events/t", &first).status, 200);
-    let refused = eventually("the end of the token", || {
+    let refused = eventually("the expiry of the token", || {
         Some(push(&daemon, "/v1/events/t", &first)).filter(|answer| answer.status != 200)
     });
     assert_eq!(refused.status, 401);

@@ -1,11 +1,11 @@
-//! Partitions and offsets: dense, unique, in the order of requests, from the request to the file.
+//! Partitions and offsets: without gaps, unique, and in the order of requests, from the request to the file.
 
 use crate::support::{Daemon, Response, Setup, parquet_files, read_parquet, request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Files that stay open until they are asked for.
+/// Files stay open until publication is requested.
 const PATIENT: &str = "[compactor]\nmax_idle = \"1h\"\n";
 
 fn make(daemon: &Daemon, name: &str, settings: &Value) -> Response {
@@ -20,7 +20,7 @@ fn numbers(rows: &[Value]) -> Vec<(u64, u64)> {
     rows.iter().map(|row| (row["_partition"].as_u64().unwrap(), row["_offset"].as_u64().unwrap())).collect()
 }
 
-/// Whether each partition has the offsets from 0 on, each once, in the order of the rows.
+/// Asserts that each partition has the offsets from 0 on, each once, in the order of the rows.
 fn assert_dense(rows: &[Value]) -> BTreeMap<u64, u64> {
     let mut next: BTreeMap<u64, u64> = BTreeMap::new();
     for (partition, offset) in numbers(rows) {
@@ -41,9 +41,9 @@ fn rows_without_a_key_are_distributed_round_robin() {
     assert_eq!(make(&daemon, "s", &json!({"partitions": 3})).status, 201);
     assert_eq!(post(daemon.ingest, "s", "{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n{\"n\":3}"), 202);
     assert_eq!(post(daemon.ingest, "s", "{\"n\":4}"), 202);
-    // One of them is no row: it takes no offset.
+    // One record is not a valid row and takes no offset.
     assert_eq!(post(daemon.ingest, "s", "{\"n\":5}\n{\"n\":\"x\"}\n{\"n\":6}"), 202);
-    // Refused, so nothing happens.
+    // Refused requests take no offsets.
     assert_eq!(post(daemon.ingest, "s", "none"), 400);
     assert_eq!(post(daemon.ingest, "s", "{\"n\":7}"), 202);
     let rows = daemon.rows("s");
@@ -63,7 +63,7 @@ fn equal_keys_go_to_one_partition() {
     };
     let body = (0..200).map(record).collect::<Vec<_>>().join("\n");
     assert_eq!(post(daemon.ingest, "s", &body), 202);
-    // A key that is not there is null.
+    // A missing key is null.
     assert_eq!(post(daemon.ingest, "s", "{\"n\":200}"), 202);
     let rows = daemon.rows("s");
     assert_eq!(assert_dense(&rows).values().sum::<u64>(), 201);
@@ -72,7 +72,7 @@ fn equal_keys_go_to_one_partition() {
         let partition = row["_partition"].as_u64().unwrap();
         assert_eq!(*partitions.entry(row["id"].to_string()).or_insert(partition), partition, "{row}");
     }
-    // These never change: docs/api/foundry.md has the hash.
+    // These partitions never change: docs/api/foundry.md documents the hash.
     let expected = [("null", 3), ("\"sensor0\"", 1), ("\"sensor1\"", 2)];
     for (key, partition) in expected {
         assert_eq!(partitions[key], partition, "{key} of {partitions:?}");
@@ -118,10 +118,10 @@ fn offsets_continue_after_a_restart_and_after_a_kill() {
     let body = "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}";
     assert_eq!(post(daemon.ingest, "s", body), 202);
     assert!(daemon.stop().status.success());
-    // What is in files.
+    // Rows that are in files.
     let daemon = start();
     assert_eq!(post(daemon.ingest, "s", body), 202);
-    // What is in the log only, and then in both.
+    // Rows that are in the log only, and then in both.
     daemon.kill();
     let daemon = start();
     assert_eq!(post(daemon.ingest, "s", body), 202);

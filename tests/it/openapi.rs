@@ -1,5 +1,4 @@
-//! The parts of the `OpenAPI` document and the daemon agree; that every answer is as described is looked at in each request
-//! of each test.
+//! The `OpenAPI` document and the daemon have the same routes. Responses are checked in every test, see `document.rs`.
 
 use crate::support::Daemon;
 use crate::support::document::DOCUMENT;
@@ -8,7 +7,7 @@ use forebay::contracts::{TABLE, openapi};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Method and path of what a document describes.
+/// The methods and paths that a document describes.
 fn described(document: &Value) -> BTreeSet<(String, String)> {
     let mut described = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -16,15 +15,15 @@ fn described(document: &Value) -> BTreeSet<(String, String)> {
             if let Some(operation) = item.get(method) {
                 described.insert((method.to_uppercase(), path.clone()));
                 let tags = operation["tags"].as_array().map_or(0, Vec::len);
-                assert_eq!(tags, 1, "{method} {path} has one tag");
-                assert!(operation["operationId"].is_string(), "{method} {path} has an operationId");
+                assert_eq!(tags, 1, "{method} {path} must have one tag");
+                assert!(operation["operationId"].is_string(), "{method} {path} must have an operationId");
             }
         }
     }
     described
 }
 
-/// Neither is a route described that is not there, nor is there one that is not described.
+/// Asserts that every route is described, and every described route exists.
 fn agree(whose: &str, document: &Value, routes: Vec<Served>) {
     let described = described(document);
     let owned = |route: Served| (route.method.to_owned(), route.template.to_owned());

@@ -1,4 +1,4 @@
-//! OpenTelemetry's exports to a source of Keboola's Stream API.
+//! OpenTelemetry exports to a source of Keboola's Stream API.
 
 use crate::keboola_stream::{call, get, path_of, refused, sink, sink_body, source, task};
 use crate::support::{Daemon, Response, Setup, connect, eventually, read_response, request};
@@ -130,9 +130,9 @@ fn a_wrong_secret_is_refused_regardless_of_the_body() {
         assert_eq!(refused(&answer).1, "stream.in.noSourceFound");
         let answer = post(&daemon, &path, PROTOBUF, b"not an export");
         assert_eq!((answer.status, answer.header("content-type")), (404, Some(PROTOBUF)));
-        assert_eq!(answer.body[..2], [0x08, 5], "a status of the code NOT_FOUND");
+        assert_eq!(answer.body[..2], [0x08, 5], "the status must have the code NOT_FOUND");
     }
-    // Neither kind of source takes what is for the other.
+    // Each kind of source refuses the requests for the other kind.
     let other = format!("/stream/1/o/{secret}");
     assert_eq!(post(&daemon, &other, JSON, b"{}").status, 404);
     let http = source(&daemon, "http", "h");
@@ -168,7 +168,7 @@ fn expect_continue_is_refused_before_the_body() {
     for (path, headers) in [(wrong.as_str(), json), (base, json), (base, &bearer)] {
         let (mut wire, answer) = ask(path, headers);
         assert_eq!(refused(&answer).1, "stream.in.noSourceFound");
-        assert!(wire.is_closed(), "nobody waits for the body");
+        assert!(wire.is_closed(), "the daemon must not wait for the body");
     }
     let (_, answer) = ask(&wrong, &protobuf);
     assert_eq!((answer.status, answer.header("content-type")), (404, Some(PROTOBUF)));
@@ -193,8 +193,8 @@ fn exports_over_the_limit_are_refused_before_they_are_sent() {
     let daemon = Setup::dev("[limits.keboola_stream]\nrequests_per_second = 1\n").start();
     let made = source(&daemon, "otlp", "o");
     let logs = format!("{}/v1/logs", path_of(&made["otlp"]["url"]));
-    // Also exports of nothing.
-    let limited = eventually("more than one a second", || {
+    // Empty exports count as well.
+    let limited = eventually("a refusal over the limit", || {
         Some(post(&daemon, &logs, PROTOBUF, b"")).filter(|answer| answer.status == 429)
     });
     assert_eq!((limited.header("retry-after"), limited.body[..2].to_vec()), (Some("1"), vec![0x08, 8]));
@@ -246,7 +246,7 @@ fn a_hundred_thousand_records_in_one_export() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&export(vec![log("x"); 100_000])).unwrap();
     let body = gzip.finish().unwrap();
-    // More than other answers are given: it is a lot of work without optimisation.
+    // A longer timeout than for other requests: without optimization, this is a lot of work.
     let mut stream = connect(daemon.ingest);
     stream.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
     let length = body.len();

@@ -1,9 +1,9 @@
-//! Imply Polaris' Events API: both paths, what 200 means, and what becomes of bodies that hold no events.
+//! Imply Polaris' Events API: both paths, the meaning of 200, and bodies without events.
 
 use crate::support::{Daemon, Response, Setup, fields, request};
 use serde_json::{Value, json};
 
-/// Events for a table or connection, by the paths of the contract's two ages.
+/// Pushes events to a table or connection, on the path of either generation of the contract.
 pub fn push(daemon: &Daemon, path: &str, body: impl AsRef<[u8]>) -> Response {
     request(daemon.ingest, "POST", path, &[("content-type", "application/json")], body.as_ref())
 }
@@ -31,7 +31,7 @@ fn both_paths_accept_events_with_an_empty_200() {
         let rows: Vec<Value> = daemon.rows(table).iter().map(|row| row["a"].clone()).collect();
         assert_eq!(rows, [1, 2], "{table}");
     }
-    // By the table's id, too.
+    // The table's id works as well.
     let id = daemon.get("/admin/v1/streams/old").json()["id"].as_str().unwrap().to_owned();
     assert_accepted(&push(&daemon, &format!("/v1/events/{id}"), events));
     assert_eq!(daemon.rows("old").len(), 4);
@@ -39,7 +39,7 @@ fn both_paths_accept_events_with_an_empty_200() {
 
 #[test]
 fn an_answered_event_is_durable_at_once() {
-    // The sync of the log is a day away: what 200 has promised, the request itself has synced.
+    // The next regular sync is a day away, so the request itself must have synced the log before the 200.
     let dir = tempfile::tempdir().unwrap();
     let daemon = Setup::dev("[wal]\nsync_interval = \"1d\"\n").start_at(dir.path());
     let response = push(&daemon, "/v1/events/t", "{\"__time\":\"2024-01-01T00:00:00Z\",\"a\":1}");
@@ -59,7 +59,7 @@ fn invalid_json_is_accepted_and_quarantined() {
     assert_eq!(quarantine.len(), 4, "{quarantine:?}");
     assert!(quarantine.iter().all(|row| row["reason"].is_string() && row["raw"].is_string()));
     assert_eq!(daemon.metric("forebay_http_quarantined_rows_total").to_string(), "4");
-    // No event at all is a mistake of the sender that nothing would keep.
+    // An empty body is an error of the sender, and there would be nothing to keep.
     for body in ["", "\n \r\n", "\u{feff}"] {
         let refused = push(&daemon, "/v1/events/t", body);
         assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("BadRequest")), "{body:?}");
@@ -98,9 +98,9 @@ fn bodies_over_the_wire_limit_are_413() {
     let refused = push(&daemon, "/v1/events/t", format!("{event} "));
     assert_eq!((refused.status, message(&refused).as_str()), (413, "Request size limit exceeded"));
     assert_eq!(refused.header("retry-after"), None);
-    // Events of another contract are not held to it.
+    // The limit does not apply to other contracts.
     assert_eq!(daemon.post("name=t", format!("{event} ")).status, 202);
-    // The wire counts, not what is within.
+    // The limit applies to the bytes on the wire, not to the decompressed body.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, format!("{event}\n{event}\n").as_bytes()).unwrap();
     let headers = [("content-encoding", "gzip")];

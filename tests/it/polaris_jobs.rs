@@ -1,4 +1,4 @@
-//! The jobs routes of Imply Polaris' contract: events of a connection into a table.
+//! The jobs routes of Imply Polaris' contract: writing a connection's events to a table.
 
 use crate::polaris::push;
 use crate::polaris_tables::{call, get, refused};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const JOBS: &str = "/v1/projects/p/jobs";
 
-/// A connection `demo`, without a job.
+/// A daemon with a connection `demo` that has no job.
 fn daemon() -> Daemon {
     let daemon = Daemon::dev();
     let connection = json!({"name": "demo", "type": "push_streaming"});
@@ -15,7 +15,7 @@ fn daemon() -> Daemon {
     daemon
 }
 
-/// As the vendor's SDK sends it.
+/// A job as the vendor's SDK sends it.
 fn spec(table: &str) -> Value {
     json!({
         "type": "streaming",
@@ -78,7 +78,7 @@ fn a_job_fills_a_table_by_its_mappings() {
     assert_eq!(
         daemon.get("/admin/v1/streams/demo").status,
         404,
-        "nothing goes to the connection's own table"
+        "no event must go to the connection's own table"
     );
     let table = get(&daemon, "/v1/projects/p/tables/t");
     assert_eq!(table["schemaMode"], "strict");
@@ -95,7 +95,7 @@ fn after_a_job_is_canceled_its_connection_uses_its_own_table() {
     let event = "{\"__time\":\"2024-01-01T00:00:00Z\",\"city\":\"Chicago\"}";
     assert_eq!(set(&daemon, &job, "suspended").json(), json!({"executionStatus": "suspended"}));
     assert_eq!(push(&daemon, "/v1/projects/p/events/demo", event).status, 200);
-    assert_eq!(daemon.rows("demo").len(), 1, "what comes meanwhile is kept");
+    assert_eq!(daemon.rows("demo").len(), 1, "events in the meantime must be kept");
     assert_eq!(set(&daemon, &job, "running").json(), json!({"executionStatus": "running"}));
     assert_eq!(push(&daemon, "/v1/projects/p/events/demo", event).status, 200);
     assert_eq!(set(&daemon, &job, "canceled").json(), json!({"executionStatus": "canceled"}));
@@ -106,7 +106,7 @@ fn after_a_job_is_canceled_its_connection_uses_its_own_table() {
     assert_eq!(get(&daemon, &format!("{}/progress", path(&job))), json!({"overallProgress": 1.0}));
     assert!(refused(&set(&daemon, &job, "running"), 400).contains("cannot be run again"));
     assert!(refused(&set(&daemon, &job, "paused"), 400).contains("paused"));
-    // The other way to say it.
+    // The other route that cancels a job.
     let put = call(&daemon, "PUT", &path(&job), &json!({"desiredExecutionStatus": "canceled"}));
     assert_eq!((put.status, &put.json()["executionStatus"]), (200, &json!("canceled")));
     let codes: Vec<Value> = get(&daemon, &format!("{}/logs", path(&job)))["logs"]
@@ -145,7 +145,7 @@ fn a_table_has_one_running_job() {
     assert_eq!(get(&daemon, &path(&first))["executionStatus"], "canceled");
     assert_eq!(get(&daemon, &path(&second))["executionStatus"], "running");
     assert_eq!(set(&daemon, &second, "canceled").status, 200);
-    // Of eight at once for a new table, one is made.
+    // Of eight concurrent creates for a new table, one succeeds.
     let mut statuses: Vec<u16> = std::thread::scope(|scope| {
         let calls: Vec<_> =
             (0..8).map(|_| scope.spawn(|| call(&daemon, "POST", JOBS, &spec("u")).status)).collect();
@@ -191,7 +191,7 @@ fn a_connections_events_go_to_every_running_job() {
     let tables = ["wide/", "strict/", "strict_quarantine/"];
     let held = |table: &str| files.iter().any(|file| file["object"].as_str().unwrap().starts_with(table));
     assert!(tables.into_iter().all(held), "{found}");
-    // One that is canceled gets nothing more; the others go on, also after a restart.
+    // A canceled job gets no more events; the others continue, also after a restart.
     assert_eq!(set(&daemon, &narrow, "canceled").status, 200);
     daemon.kill();
     let daemon = crate::support::Setup::dev("").start_at(dir.path());
@@ -256,7 +256,7 @@ fn unsupported_jobs_are_refused_with_the_reason() {
         refused(&call(&daemon, "GET", &format!("{JOBS}/none{part}"), &Value::Null), 404);
     }
     refused(&call(&daemon, "POST", &format!("{JOBS}/none/reset"), &Value::Null), 404);
-    // What came before a job is in the connection's own table.
+    // Events from before the job are in the connection's own table.
     let event = "{\"__time\":\"2024-01-01T00:00:00Z\",\"city\":\"Chicago\"}";
     create(&daemon, &with("/readFromPoint", json!("earliest")));
     assert_eq!(push(&daemon, "/v1/projects/p/events/u", event).status, 200);

@@ -1,4 +1,4 @@
-//! The tables and connections routes of Imply Polaris' contract, in their generations.
+//! The tables and connections routes of Imply Polaris' contract, in both generations.
 
 use crate::polaris::push;
 use crate::support::{Daemon, Response, Setup, fields, request};
@@ -71,7 +71,7 @@ fn a_table_is_created_and_shown() {
     let id = table["id"].as_str().unwrap();
     assert_eq!(get(&daemon, &format!("/v1/projects/p/tables/{id}")), table);
     refused(&call(&daemon, "GET", "/v1/projects/p/tables/u", &Value::Null), 404);
-    // One of another project.
+    // A table of another project.
     refused(&call(&daemon, "GET", "/v1/projects/q/tables/t", &Value::Null), 404);
     let again = refused(&call(&daemon, "POST", "/v1/projects/p/tables", &strict()), 409);
     assert!(again.contains("already exists"), "{again}");
@@ -87,7 +87,7 @@ fn totals_and_the_list_follow_the_data() {
     for table in ["t", "f"] {
         assert_eq!(push(&daemon, &format!("/v1/projects/p/events/{table}"), event).status, 200);
     }
-    // Declared columns only, in the one; all in the other.
+    // One generation shows only the declared columns, the other shows all.
     assert_eq!(
         fields(&daemon.rows("t")[0]),
         json!({"__time": "2024-01-01T00:00:00Z", "city": "Chicago", "n": 1})
@@ -135,10 +135,10 @@ fn a_change_requires_the_current_version() {
         (&json!(1), &table["description"])
     );
     assert_eq!(changed.json()["schema"][3]["name"], "price");
-    // Again, with what the client knew before.
+    // The same change again, with the old version.
     let stale = refused(&call(&daemon, "PUT", "/v1/projects/p/tables/t", &table), 409);
     assert!(stale.contains("version 1, not 0"), "{stale}");
-    // Columns are not lost by leaving them out.
+    // Leaving columns out does not remove them.
     let mut without = get(&daemon, "/v1/projects/p/tables/t");
     without["schema"].as_array_mut().unwrap().remove(2);
     let lost = refused(&call(&daemon, "PUT", "/v1/projects/p/tables/t", &without), 400);
@@ -241,7 +241,7 @@ fn tables_of_the_second_generation() {
     table["schema"].as_array_mut().unwrap().push(json!({"name": "b", "dataType": "long"}));
     assert_eq!(call(&daemon, "PUT", &path, &table).json()["version"], 1);
     refused(&call(&daemon, "PUT", &path, &table), 409);
-    // A table without a project is in all of them.
+    // A table without a project belongs to every project.
     assert_eq!(get(&daemon, "/v1/projects/p/tables/t")["version"], 1);
     let many: Vec<Value> = (0..401).map(|n| json!({"name": format!("c{n}"), "dataType": "long"})).collect();
     let message = refused(
@@ -266,7 +266,7 @@ fn concurrent_creates_have_one_winner() {
     let one = [vec![201], vec![409; 7]].concat();
     assert_eq!(statuses("/v1/projects/p/tables", &strict()), one);
     assert_eq!(statuses("/v1/projects/p/connections", &json!({"name": "c", "type": "push_streaming"})), one);
-    // Of changes that knew the same version, too.
+    // The same for changes based on the same version.
     let table = get(&daemon, "/v1/projects/p/tables/t");
     let mut changes: Vec<u16> = std::thread::scope(|scope| {
         let put = || call(&daemon, "PUT", "/v1/projects/p/tables/t", &table).status;
@@ -336,7 +336,7 @@ fn a_connection_without_jobs_writes_to_the_table_of_its_name() {
     let connection = json!({"name": "demo", "type": "push_streaming"});
     assert_eq!(call(&daemon, "POST", "/v1/projects/p/connections", &connection).status, 201);
     assert_eq!(push("/v1/projects/p/events/demo").status, 200);
-    assert_eq!(push("/v1/projects/q/events/demo").status, 404, "it is one of another project");
+    assert_eq!(push("/v1/projects/q/events/demo").status, 404, "it belongs to another project");
     let row = &daemon.rows("demo")[0];
     assert_eq!(fields(row), json!({"__time": "2024-01-01T00:00:00Z", "a": 1}));
 }

@@ -1,4 +1,4 @@
-//! `__time` in Imply Polaris' contract: its forms, and events that come too late or too early.
+//! `__time` in Imply Polaris' contract: its formats, and events that are too late or too early.
 
 use crate::polaris::push;
 use crate::polaris_tables::{call, get};
@@ -69,7 +69,7 @@ fn an_event_without_a_time_is_quarantined() {
     let mut body: String = bad.iter().zip(1..).map(|(time, n)| event(time, n)).collect();
     body.push_str("{\"n\":10}\n");
     body.push_str(&event(&json!("2024-01-01T00:00:00Z"), 0));
-    // Whether the table is made by the request or was there before.
+    // Whether the request creates the table or it existed before.
     for _ in 0..2 {
         assert_eq!(push(&daemon, "/v1/events/t", &body).status, 200);
     }
@@ -104,10 +104,10 @@ fn a_late_event_among_good_ones_is_quarantined_and_counted() {
     assert_eq!(daemon.metric("forebay_compactor_verdict_mismatches_total").to_string(), "0");
 }
 
-/// One moment is the time of receipt for all tables of a connection, also if the first of them has no use for it.
+/// All tables of a connection use the same time of receipt, even if the first one does not need it.
 #[test]
 fn events_for_several_tables_share_one_time_of_receipt() {
-    // Which of them is the first is for the daemon to say.
+    // The daemon decides which table is the first.
     for (timeless, timed) in [("a", "b"), ("b", "a")] {
         let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
         let connection = json!({"name": "demo", "type": "push_streaming"});
@@ -128,7 +128,7 @@ fn events_for_several_tables_share_one_time_of_receipt() {
         let evolving = json!({"policy": "evolve", "settings": {"time": null}});
         let changed = admin(&daemon, "PATCH", timeless, &evolving);
         assert_eq!(changed.status, 200, "{}", changed.text());
-        // They become too late one after another: by another time of receipt, another number of them is late.
+        // The events become too late one after another, so each time of receipt makes a different number of them late.
         let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
         let at = |n: i64| json!((begin + jiff::SignedDuration::from_millis(n * 2)).to_string());
         let body = (0..8_000).fold(String::new(), |text, n| text + &format!("{{\"__time\":{}}}\n", at(n)));
@@ -179,7 +179,7 @@ fn a_job_sets_how_late_and_early_events_may_be() {
     );
     assert_eq!(get(&daemon, &path)["health"], json!({"status": "warn", "code": "invalid_rows_found"}));
     assert_eq!(get(&daemon, "/v1/projects/p/jobs?healthStatus=warn")["values"][0]["id"], job["id"]);
-    // From now on only.
+    // A reset restarts the counts.
     assert_eq!(call(&daemon, "POST", &format!("{path}/reset"), &Value::Null).status, 200);
     assert_eq!(get(&daemon, &format!("{path}/metrics"))["totals"]["numRowsProcessed"], 0);
     assert_eq!(get(&daemon, &path)["health"], json!({"status": "ok"}));
@@ -215,7 +215,7 @@ fn the_errors_of_a_table_are_shown_in_detail() {
         );
         shown.json()
     };
-    crate::support::eventually("the errors are known", || {
+    crate::support::eventually("the errors in memory", || {
         let errors = daemon.get("/admin/v1/streams/t/errors").json();
         (errors["errors"].as_array()?.len() == 2).then_some(())
     });

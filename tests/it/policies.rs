@@ -1,4 +1,4 @@
-//! What becomes of records under each policy, and that the answer, the table and the counters say the same.
+//! Records under each policy, and that the answer, the table and the counters agree.
 
 use crate::schema_api::{admin, columns, put};
 use crate::support::{Daemon, Setup, eventually, fields};
@@ -161,7 +161,7 @@ fn a_bad_line_may_refuse_the_request() {
         assert_eq!(refused.status, 400);
         let error = refused.json()["error"].as_str().unwrap().to_owned();
         assert!(error.contains("Record 2") && error.contains("nothing is stored"), "{error}");
-        // A record that does not fit its columns is a record.
+        // A record that does not fit its columns is still a record.
         assert_eq!(daemon.post(&query, "{\"a\":1}\n{\"a\":\"x\"}").status, 202);
         assert_eq!(rows(&daemon, policy)[0], json!({"a": 1}));
     }
@@ -182,7 +182,7 @@ fn a_request_with_only_misfits_is_accepted_into_quarantine() {
     agrees(&daemon);
 }
 
-/// Answered under one version, written under it, whatever the version is by then.
+/// Records that were answered under one version are written under it, even if the version has changed.
 #[test]
 fn answers_stay_true_while_the_schema_changes() {
     let daemon = Setup::dev("[compactor]\nmax_idle = \"1h\"\nmax_age = \"1h\"").start();
@@ -196,7 +196,7 @@ fn answers_stay_true_while_the_schema_changes() {
         (stored, quarantined)
     };
     assert_eq!(send(0), (2, 0));
-    // Not read by the compactor yet, perhaps; stored all the same, as it was said.
+    // The compactor may not have read the record yet, but it is stored as answered.
     put(&daemon, "e", &json!({"policy": "strict", "columns": columns("a int64")}));
     assert_eq!(send(1), (1, 1));
     admin(&daemon, "PATCH", "e?force=true", &json!({"columns": columns("a string; k int8")}));
@@ -213,14 +213,14 @@ fn answers_stay_true_while_the_schema_changes() {
     agrees(&daemon);
 }
 
-/// Rows that wait have brought columns when somebody else decides what the columns are: what was decided stays, and the
-/// rows are stored.
+/// If columns are declared while waiting rows would have added others, the declared columns stay, and the rows are
+/// stored.
 #[test]
 fn waiting_rows_add_no_columns_to_a_newly_declared_schema() {
     for policy in ["strict", "propose", "raw", "evolve"] {
         let daemon = Setup::dev("[compactor]\nmax_idle = \"off\"\nmax_age = \"1h\"").start();
         assert_eq!(daemon.post("name=e", "{\"a\":1,\"k\":1}\n{\"a\":\"x\",\"k\":2}").counts(), (2, 0));
-        // Until they are read they have brought nothing.
+        // Rows that have not been read add no columns.
         eventually("rows in memory", || {
             let status = daemon.get("/admin/v1/status").json();
             (status["compactor"]["memory_bytes"].as_u64() > Some(0)).then_some(())

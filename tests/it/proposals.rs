@@ -1,4 +1,4 @@
-//! New fields in a stream that proposes: kept, offered, accepted, filled.
+//! New fields in a stream with policy `propose`: kept, proposed, accepted, filled.
 
 use crate::schema_api::{admin, columns, put};
 use crate::support::{Daemon, Setup, fields};
@@ -19,7 +19,7 @@ fn new_fields_are_proposed_with_type_count_times_and_examples() {
 {"a":"bad","n":3}"#;
     assert_eq!(daemon.post("name=e&wait=table", first).counts(), (2, 1));
     let before = proposals(&daemon);
-    // Another cut, and another life of the daemon.
+    // Another cut, after a restart.
     drop(daemon.kill());
     let daemon = Setup::dev("").start_at(dir.path());
     assert_eq!(proposals(&daemon), before);
@@ -41,7 +41,7 @@ fn new_fields_are_proposed_with_type_count_times_and_examples() {
     assert_eq!(n["examples"], json!(["1", "2", "0.5", "1.5", "2.5"]));
     assert!(n["first_at"].as_str() < n["last_at"].as_str(), "{n}");
     assert_eq!(n["first_at"], before[0]["first_at"]);
-    // Until then they are in the rows.
+    // Until then, the values are in the rows' `_rescued`.
     let rows: Vec<Value> = daemon.rows("e").iter().map(fields).collect();
     assert_eq!(rows[0], json!({"a": 1, "o": {"x": 1}, "_rescued": {"n": 1, "o": {"y": "z"}}}));
     assert_eq!(daemon.get("/admin/v1/streams/e").json()["proposals"], 4);
@@ -62,7 +62,7 @@ fn accepted_fields_are_filled_from_acceptance_on() {
         {"name": "t", "type": "timestamp", "declared": "DateTime", "epoch_digits": 0}]);
     assert_eq!((&accepted.json()["version"], &accepted.json()["columns"]), (&json!(2), &expected));
     assert_eq!(daemon.post("name=e&wait=table", record).counts(), (1, 0));
-    assert_eq!(proposals(&daemon).as_array().unwrap().len(), 2, "those that are left");
+    assert_eq!(proposals(&daemon).as_array().unwrap().len(), 2, "the remaining proposals");
     assert_eq!(accept(&json!({"accept": "all"})).json()["version"], 3);
     assert_eq!(proposals(&daemon), json!([]));
     assert_eq!(daemon.post("name=e", record).counts(), (1, 0));
@@ -102,7 +102,7 @@ fn dismissed_fields_are_not_proposed_but_can_be_accepted() {
     let (status, text) = dismiss(&daemon, "/o.y%2Fz");
     assert!(status == 404 && text.contains("no field is proposed"), "{text}");
     assert_eq!(dismiss(&daemon, "/m").0, 404);
-    // Neither more of its values nor a restart brings it back.
+    // Neither further values nor a restart propose it again.
     drop(daemon.kill());
     let daemon = Setup::dev("").start_at(dir.path());
     daemon.post("name=e&wait=table", record);
@@ -110,8 +110,8 @@ fn dismissed_fields_are_not_proposed_but_can_be_accepted() {
     assert_eq!(daemon.get("/admin/v1/streams/e").json()["proposals"], 3);
     assert_eq!(dismiss(&daemon, "").0, 204);
     assert_eq!(proposals(&daemon), json!([]));
-    assert_eq!(dismiss(&daemon, "").0, 204, "there is nothing left to dismiss");
-    // Their values are kept as before, new ones of other fields are offered, and a dismissed one can be a column.
+    assert_eq!(dismiss(&daemon, "").0, 204, "no proposal is left to dismiss");
+    // Values are kept as before, other new fields are proposed, and a dismissed field can still become a column.
     daemon.post("name=e&wait=table", r#"{"n":8,"u":1}"#);
     assert_eq!(names(&daemon), ["u"]);
     let rows: Vec<Value> = daemon.rows("e").iter().map(fields).collect();
@@ -127,7 +127,11 @@ fn invalid_acceptances_are_refused() {
     let daemon = Daemon::dev();
     put(&daemon, "e", &json!({"policy": "propose", "columns": columns("a int8; b_c int8")}));
     daemon.post("name=e&wait=table", r#"{"n":1,"b":{"c":1},"_lsn":5}"#);
-    assert_eq!(proposals(&daemon).as_array().unwrap().len(), 2, "a system column's name is not offered");
+    assert_eq!(
+        proposals(&daemon).as_array().unwrap().len(),
+        2,
+        "the name of a system column must not be proposed"
+    );
     let check = |body: &Value, status: u16, detail: &str| {
         let response = admin(&daemon, "POST", "e/schema/proposals", body);
         assert_eq!(response.status, status, "{}", response.text());

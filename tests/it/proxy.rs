@@ -1,4 +1,4 @@
-//! Proxies in front of the daemon: who is believed about where a client is, and what becomes of it in the log.
+//! Proxies in front of the daemon: which of them may state the client's address, and the address in the log.
 
 use crate::support::{Daemon, Setup, connect, eventually, read_response};
 use crate::tls::{Pki, client, run_async};
@@ -16,10 +16,10 @@ const EVENT: &str = r#"{"city":"Chicago"}"#;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// PROXY, TCP over IPv4, twelve bytes: from 192.0.2.7:4711 to 10.0.0.1:80.
 const V2: &[u8] = b"\x21\x11\x00\x0c\xc0\x00\x02\x07\x0a\x00\x00\x01\x12\x67\x00\x50";
-/// LOCAL: the proxy looks whether anybody is there.
+/// LOCAL: a health check by the proxy.
 const V2_LOCAL: &[u8] = b"\x20\x00\x00\x00";
 
-/// The clients' addresses in the log, in the order of the requests.
+/// The client addresses in the log, in the order of the requests.
 fn logged(daemon: &Daemon) -> Vec<String> {
     let mut dump = Command::new(env!("CARGO_BIN_EXE_forebay"));
     let output = dump.args(["wal", "dump", "--json"]).arg(daemon.data_dir()).output().unwrap();
@@ -29,7 +29,7 @@ fn logged(daemon: &Daemon) -> Vec<String> {
     frames.filter_map(|frame| frame["client_ip"].as_str().map(str::to_owned)).collect()
 }
 
-/// Connects from an address of this machine's own choice.
+/// Connects from this local address.
 fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
     let from = SocketAddr::new(from.parse::<IpAddr>().unwrap(), 0);
     let stream = run_async(async move {
@@ -53,11 +53,11 @@ fn x_forwarded_for_is_accepted_from_trusted_proxies_only() {
     let said = [
         ("127.0.0.2", "", "127.0.0.2"),
         ("127.0.0.2", "x-forwarded-for: 192.0.2.7\r\n", "192.0.2.7"),
-        // What the client wrote itself stands before what the proxy wrote.
+        // The proxy's entry follows those that the client sent itself.
         ("127.0.0.2", "x-forwarded-for: 8.8.8.8, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
         ("127.0.0.2", "x-forwarded-for: 8.8.8.8\r\nX-Forwarded-For: 2001:db8::7\r\n", "2001:db8::7"),
         ("127.0.0.2", "x-forwarded-for: localhost\r\n", "127.0.0.2"),
-        // Nobody else is believed.
+        // Headers from other peers are ignored.
         ("127.0.0.1", "x-forwarded-for: 192.0.2.7\r\n", "127.0.0.1"),
         ("127.0.0.3", "x-forwarded-for: 127.0.0.2\r\n", "127.0.0.3"),
     ];
@@ -66,7 +66,7 @@ fn x_forwarded_for_is_accepted_from_trusted_proxies_only() {
         stream.write_all(forwarded(header).as_bytes()).unwrap();
         assert_eq!(read_response(&mut stream).status, 202);
     }
-    // On one connection, each request for itself.
+    // On one connection, each request has its own header.
     let mut wire = connect_from("127.0.0.2", daemon.ingest);
     for client in ["192.0.2.8", "192.0.2.9"] {
         wire.write_all(forwarded(&format!("x-forwarded-for: {client}\r\n")).as_bytes()).unwrap();
@@ -111,7 +111,7 @@ fn both_versions_of_the_proxy_header_give_the_client_address() {
         (&local, "127.0.0.1"),
     ];
     for (header, _) in headers {
-        // In one piece, and byte for byte; then more than one request.
+        // The header in one piece, and byte by byte; then more than one request.
         let mut at_once = connect(daemon.ingest);
         at_once.write_all(&[header, event("name=e", EVENT).as_bytes()].concat()).unwrap();
         assert_eq!(read_response(&mut at_once).status, 202);
@@ -126,7 +126,7 @@ fn both_versions_of_the_proxy_header_give_the_client_address() {
     }
     let expected: Vec<&str> = headers.iter().flat_map(|(_, client)| [*client; 3]).collect();
     assert_eq!(logged(&daemon), expected);
-    // Those who are no proxies come without one.
+    // Peers that are not proxies send no header.
     let mut direct = connect_from("127.0.0.2", daemon.ingest);
     direct.write_all(event("name=e", EVENT).as_bytes()).unwrap();
     assert_eq!(read_response(&mut direct).status, 202);
@@ -177,10 +177,10 @@ fn a_proxy_header_comes_before_tls_and_http2() {
     assert_eq!(logged(&daemon), ["192.0.2.7", "192.0.2.7"]);
 }
 
-/// Refused with this, and the connection closed.
+/// Asserts that the connection is refused with this message and closed.
 fn is_refused(daemon: &Daemon, from: &str, bytes: &[u8], why: &str) {
     let mut stream = connect_from(from, daemon.ingest);
-    // It may be refused before it was sent.
+    // It may be refused before everything was sent.
     drop(stream.write_all(bytes));
     let refused = read_response(&mut stream);
     assert_eq!((refused.status, refused.header("connection")), (400, Some("close")), "{}", refused.text());
@@ -192,7 +192,7 @@ fn is_refused(daemon: &Daemon, from: &str, bytes: &[u8], why: &str) {
 fn proxy_headers_from_untrusted_peers_are_refused() {
     let v1 = [b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n", event("name=e", EVENT).as_bytes()].concat();
     let v2 = [V2_SIGNATURE, V2, event("name=e", EVENT).as_bytes()].concat();
-    // With and without proxies that are trusted; under TLS, too.
+    // With and without trusted proxies, and under TLS.
     let (pki, _) = Pki::new();
     let proxies = "[server]\ntrusted_proxies = [\"127.0.0.9\"]\nproxy_protocol = true\n";
     for config in [String::new(), proxies.to_owned(), format!("{proxies}{}", pki.config())] {
@@ -228,7 +228,7 @@ fn bad_proxy_headers_are_refused_and_others_are_served() {
     ] {
         is_refused(&daemon, "127.0.0.1", bytes, why);
     }
-    // Cut off: by the end of the connection, and by silence.
+    // Truncated: by the end of the connection, and by silence.
     let v2 = [V2_SIGNATURE, V2].concat();
     for header in [&b"PROXY TCP4 192.0."[..], &v2[..14], b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r"] {
         let mut cut = connect(daemon.ingest);

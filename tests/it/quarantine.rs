@@ -1,4 +1,4 @@
-//! Quarantine tables: what they say of records that are no rows.
+//! Quarantine tables: their columns and contents.
 
 use crate::schema_api::{columns, put};
 use crate::support::Daemon;
@@ -24,7 +24,7 @@ fn a_quarantine_table_has_reason_offset_and_bytes() {
     assert_eq!(of("offset"), [11, 33, 42]);
     assert_eq!(of("_record"), [1, 2, 3]);
     assert!(rows.iter().all(|row| row["_lsn"] == receipt && row["_received_at"].is_string()));
-    // As the reader shows bytes.
+    // The reader shows bytes as hexadecimal digits.
     let hex = |text: &str| text.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     assert_eq!(of("raw"), [hex("{ \"a\": \"x\", \"b\": 1 }"), hex("no JSON"), hex("{\"b\":\"y\"}")]);
 }

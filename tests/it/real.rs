@@ -1,4 +1,4 @@
-//! Real events: everything that was sent is found again, in its column or in `_rescued`.
+//! Real events: every value is found again, in its column or in `_rescued`.
 
 use crate::support::{Daemon, Setup};
 use flate2::read::GzDecoder;
@@ -15,13 +15,13 @@ fn events() -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A point in time; without an offset it is UTC.
+/// Parses a point in time, in UTC if it has no offset.
 fn instant(text: &str) -> Option<jiff::Timestamp> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| Some(civil()?.timestamp()))
 }
 
-/// Whether `sent` is what the column `stored` and `rescued` hold together.
+/// Whether the column's value `stored` and the value `rescued` together equal `sent`.
 fn is_kept(sent: &Value, stored: Option<&Value>, rescued: Option<&Value>) -> Result<(), String> {
     if sent.is_null() || rescued == Some(sent) || stored == Some(sent) {
         return Ok(());
@@ -77,7 +77,7 @@ fn load(daemon: &Daemon, rows: &str) {
 #[test]
 fn every_value_of_real_events_is_kept() {
     let events = events();
-    // All in one file, and a file for every few: then types are settled early, and more is rescued.
+    // Once all in one file, and once with ten rows per file, where types are determined early and more is rescued.
     for (rows, config) in [("500", ""), ("10", "[compactor]\nmax_rows = 10\n[limits]\ncolumns_max = 200")] {
         let daemon = Setup::dev(config).start();
         load(&daemon, rows);

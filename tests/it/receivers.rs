@@ -1,4 +1,4 @@
-//! Receivers: one request into the tables of several exports, files that are held back, events given afterwards.
+//! Receivers: one request for the tables of several exports, files that are held back, events given to later exports.
 
 use crate::support::{Daemon, Response, Setup, eventually, read_table, request};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn no_files_are_held_back_by_default() {
         (200, json!({"published": [], "replays": [], "held": []}))
     );
     assert_eq!(daemon.admin_post("/admin/v1/staged/recover?stream=none").status, 404);
-    // A mapped stream has a mapping, and takes nothing but through its receiver.
+    // A mapped stream needs a mapping, and accepts events only through its receiver.
     let put = |body: &str| {
         let body = body.as_bytes();
         crate::support::request(daemon.admin, "PUT", "/admin/v1/streams/m", &[], body)
@@ -27,12 +27,12 @@ fn no_files_are_held_back_by_default() {
     let refused = daemon.post("name=m", "{\"a\":1}");
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.text().contains("through its receiver"), "{}", refused.text());
-    // So does what would land nowhere.
+    // The same for a stream that would land its records nowhere.
     let body = br#"{"settings":{"landing":{"table":false}}}"#;
     let made = crate::support::request(daemon.admin, "PUT", "/admin/v1/streams/nowhere", &[], body);
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(daemon.post("name=nowhere", "{\"a\":1}").status, 422);
-    // Its rows would be nowhere without its table, and what it takes is not as it came.
+    // Without its table its rows would be lost, and it does not store records as received.
     for landing in [r#"{"table":false}"#, r#"{"raw":"ndjson"}"#] {
         let body = format!("{{\"settings\":{{\"landing\":{landing}}}}}");
         let refused = request(daemon.admin, "PATCH", "/admin/v1/streams/m", &[], body.as_bytes());
@@ -62,7 +62,7 @@ fn a_directory_belongs_to_one_stream() {
     }
     daemon.post("name=a&wait=table", "{\"n\":1}");
     assert_eq!(daemon.rows("in.c-b.table/export=r.e").len(), 1);
-    // Its records that are none stand beside it.
+    // Its quarantine is in a directory next to it.
     daemon.post("name=a&wait=table", "{\"n\":2}\nnone\n");
     assert_eq!(daemon.rows("in.c-b.table/export=r.e_quarantine").len(), 1);
 }
@@ -104,10 +104,10 @@ fn a_streams_own_conditions_override_the_configuration() {
     written("bytes", 2);
     daemon.post("name=age", "{\"n\":1}");
     written("age", 1);
-    assert!(files("none").is_empty(), "its own condition holds, not that of the configuration");
+    assert!(files("none").is_empty(), "the stream's own condition must apply, not that of the configuration");
 }
 
-/// All three at once: the first that holds writes the file, and nothing else does.
+/// With all three conditions, the first one that is met writes the file, and nothing else does.
 #[test]
 fn the_first_condition_met_writes_the_file() {
     let daemon = Setup::dev("[compactor]\nmax_age = \"1h\"\nmax_idle = \"1h\"\n").start();
@@ -130,7 +130,7 @@ fn the_first_condition_met_writes_the_file() {
         admin("PUT", stream, &settings);
         assert_eq!(daemon.post(&format!("name={stream}"), "{\"n\":1}").status, 202);
     }
-    // An export, whose contract has no less than half a minute.
+    // An export, for which the contract requires at least 30 s.
     let mut soon = export("soon", &[json!({"type": "body", "name": "body"})]);
     soon["conditions"] = json!({"time": "29s"});
     let refused = call(&daemon, "POST", "/v1/receivers", &json!({"name": "r", "exports": [soon]}));
@@ -143,28 +143,28 @@ fn the_first_condition_met_writes_the_file() {
     imported(&daemon, &import_path(&daemon, "r"), "{\"n\":1}");
 
     eventually("the file by its age", || (written("age") == 1).then_some(()));
-    eventually("the export's by its age", || (rows(&daemon, "soon").len() == 1).then_some(()));
-    assert_eq!(["count", "bytes", "none"].map(written), [0; 3], "theirs did not hold");
-    assert!(rows(&daemon, "late").is_empty(), "nor that of the other export");
+    eventually("the export's file by its age", || (rows(&daemon, "soon").len() == 1).then_some(()));
+    assert_eq!(["count", "bytes", "none"].map(written), [0; 3], "the conditions of the others are not met");
+    assert!(rows(&daemon, "late").is_empty(), "nor those of the other export");
     for n in 2..=3 {
         daemon.post("name=count", format!("{{\"n\":{n}}}"));
     }
     eventually("the file by its count", || (written("count") == 3).then_some(()));
     daemon.post("name=bytes", format!("{{\"n\":\"{}\"}}", "x".repeat(500)));
     eventually("the file by its bytes", || (written("bytes") == 2).then_some(()));
-    // The age is that of the first row, also of the next file.
+    // The age is that of the first row, for the next file as well.
     daemon.post("name=age", "{\"n\":2}");
     eventually("the next file by its age", || (written("age") == 2).then_some(()));
     assert_eq!(written("none"), 0);
 }
 
-/// A call of the contract by whose management calls receivers are made.
+/// A management call of Keboola's contract, which creates receivers.
 fn call(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Response {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     request(daemon.ingest, method, path, &[("x-storageapi-token", "any")], body.as_bytes())
 }
 
-/// Does what takes a task, to its end.
+/// Makes a call that starts a task, and waits for its end.
 fn done(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Value {
     let begun = call(daemon, method, path, body);
     assert!(matches!(begun.status, 200 | 202), "{}", begun.text());
@@ -180,7 +180,7 @@ fn make(daemon: &Daemon, method: &str, path: &str, body: &Value) {
     assert_eq!(ended["status"], "success", "{ended}");
 }
 
-/// An export with these columns besides its numbers.
+/// An export with these columns and the row number.
 fn export(name: &str, columns: &[Value]) -> Value {
     let id = json!({"type": "id", "name": "id"});
     let columns: Vec<Value> = std::iter::once(id).chain(columns.iter().cloned()).collect();
@@ -191,7 +191,7 @@ fn template(name: &str, content: &str) -> Value {
     json!({"type": "template", "name": name, "template": {"language": "jsonnet", "content": content}})
 }
 
-/// The path to send events to.
+/// The path that events are sent to.
 fn import_path(daemon: &Daemon, receiver: &str) -> String {
     let shown = call(daemon, "GET", &format!("/v1/receivers/{receiver}"), &Value::Null).json();
     let url = shown["url"].as_str().unwrap();
@@ -230,7 +230,7 @@ fn stream_of(daemon: &Daemon, export: &str) -> String {
         .to_owned()
 }
 
-/// The rows of an export that are published, by their numbers.
+/// The published rows of an export, ordered by number.
 fn rows(daemon: &Daemon, export: &str) -> Vec<Value> {
     let mut rows = read_table(&daemon.data_dir().join(format!("tables/in.c-b.{export}/export=r.{export}")));
     rows.sort_by_key(|row| row["id"].as_str().unwrap().parse::<u64>().unwrap());
@@ -257,8 +257,8 @@ fn one_request_is_one_frame_and_one_row_per_export() {
     let path = import_path(&daemon, "r");
     let mut receipts: Vec<u64> =
         (1..=3).map(|n| imported(&daemon, &path, &format!("{{\"a\":{n}}}"))).collect();
-    assert_eq!(receipts, [receipts[0], receipts[0] + 1, receipts[0] + 2], "one frame each");
-    // What is no row of one export is none of the others.
+    assert_eq!(receipts, [receipts[0], receipts[0] + 1, receipts[0] + 2], "each request must be one frame");
+    // An event that one export cannot map is stored for none.
     let refused = import(&daemon, &path, "{\"b\":1}");
     assert!(refused.status == 400 && refused.text().contains("path"), "{}", refused.text());
     let streams: Vec<String> = ["bodies", "sums", "heads"].map(|name| stream_of(&daemon, name)).into();
@@ -271,7 +271,7 @@ fn one_request_is_one_frame_and_one_row_per_export() {
     assert_eq!(values(&daemon, "heads", "ip"), ["127.0.0.1"; 3]);
     let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[0])).json();
     assert_eq!(found["files"].as_array().unwrap().len(), 3, "{found}");
-    // Numbers go on where they were, whatever happens to the daemon in between.
+    // Row numbers continue, whatever happens to the daemon in between.
     receipts.push(imported(&daemon, &path, "{\"a\":4}"));
     daemon.kill();
     let daemon = Setup::dev("").start_at(dir.path());
@@ -286,7 +286,7 @@ fn one_request_is_one_frame_and_one_row_per_export() {
     let recent = daemon.get(&format!("/admin/v1/streams/{}/records?limit=2", streams[1])).json();
     assert_eq!(recent["records"][1]["sum"], "6", "{recent}");
     assert!(daemon.metric("forebay_compactor_verdict_mismatches_total") < 1.0);
-    // A repeat with a key stores nothing more, in none of them.
+    // A repeat with the same key stores nothing for any export.
     let keyed = |body: &str| {
         let headers = [("content-type", "application/json"), ("idempotency-key", "k1")];
         request(daemon.ingest, "POST", &path, &headers, body.as_bytes())
@@ -296,13 +296,13 @@ fn one_request_is_one_frame_and_one_row_per_export() {
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(publish(&daemon, &streams[1]), 200);
     assert_eq!(values(&daemon, "sums", "sum").len(), 6);
-    // Made anew, rows are the same, and have the same numbers.
+    // A replay produces the same rows with the same numbers.
     let before = rows(&daemon, "sums");
     assert_eq!(replay(&daemon, &streams[1])["state"], "done");
     assert_eq!(rows(&daemon, "sums"), before);
 }
 
-/// Replays all of a stream, to the end.
+/// Replays a whole stream and waits for the end.
 fn replay(daemon: &Daemon, stream: &str) -> Value {
     let body = json!({"stream": stream, "from": "2020-01-01"}).to_string();
     let asked = request(daemon.admin, "POST", "/admin/v1/replay", &[], body.as_bytes());
@@ -323,7 +323,7 @@ fn earlier_events_can_be_given_to_an_export() {
     for n in 0..5 {
         imported(&daemon, &path, &format!("{{\"a\":{n}}}"));
     }
-    // One that the mapping will make no row of.
+    // An event that the mapping will reject.
     imported(&daemon, &path, "{\"b\":1}");
     daemon.kill();
     let daemon = Setup::dev("").start_at(dir.path());
@@ -332,14 +332,14 @@ fn earlier_events_can_be_given_to_an_export() {
     imported(&daemon, &path, "{\"a\":100}");
     let stream = stream_of(&daemon, "late");
     assert_eq!(publish(&daemon, &stream), 200);
-    assert_eq!(values(&daemon, "late", "a"), ["100"], "nothing more without being asked");
+    assert_eq!(values(&daemon, "late", "a"), ["100"], "earlier events must not be given without a replay");
     let replayed = replay(&daemon, &stream);
     assert_eq!((&replayed["state"], &replayed["error"]), (&json!("done"), &Value::Null), "{replayed}");
     assert_eq!(publish(&daemon, &stream), 200);
     assert_eq!(values(&daemon, "late", "a"), ["100", "0", "1", "2", "3", "4"]);
     assert_eq!(values(&daemon, "late", "id"), ["1", "2", "3", "4", "5", "6"]);
     assert_eq!(daemon.rows("in.c-b.late/export=r.late_quarantine").len(), 1);
-    // Given once; and what comes goes on behind.
+    // They are given once, and later events follow after them.
     assert_eq!(replay(&daemon, &stream)["state"], "done");
     imported(&daemon, &path, "{\"a\":101}");
     daemon.kill();
@@ -362,7 +362,7 @@ fn a_table_mismatch_stops_only_that_export() {
     let path = import_path(&daemon, "r");
     imported(&daemon, &path, "{\"n\":1}");
     assert_eq!((publish(&daemon, &one), publish(&daemon, &two)), (200, 200));
-    // By hand.
+    // The table is changed by hand.
     let columns = |names: &[&str]| {
         let columns: Vec<Value> = names.iter().map(|name| json!({"name": name, "type": "string"})).collect();
         let version = &daemon.get(&format!("/admin/v1/streams/{one}")).json()["schema"]["version"];
@@ -374,7 +374,11 @@ fn a_table_mismatch_stops_only_that_export() {
     columns(&["id", "body", "extra"]);
     imported(&daemon, &path, "{\"n\":2}");
     assert_eq!(publish(&daemon, &two), 200);
-    assert_eq!((rows(&daemon, "one").len(), rows(&daemon, "two").len()), (1, 2), "the other goes on");
+    assert_eq!(
+        (rows(&daemon, "one").len(), rows(&daemon, "two").len()),
+        (1, 2),
+        "the other export must continue"
+    );
     let held = || {
         let staged = daemon.get("/admin/v1/staged").json();
         let held = staged["staged"].as_array().unwrap().iter().filter(|file| file["held"].is_string());
@@ -383,18 +387,18 @@ fn a_table_mismatch_stops_only_that_export() {
     let file = eventually("the file is held back", || held().into_iter().next());
     let reason = r#"the table has the columns ["id","body","extra"], the mapping has ["id","body"]"#;
     assert_eq!((&file["stream"], &file["held"]), (&json!(one), &json!(reason)));
-    // Nothing was mended, so nothing is published.
+    // Nothing was fixed, so nothing is published.
     let recovered = forebay(&daemon, &["recover"]);
     assert!(
         recovered.0 == 1 && recovered.1.contains("0 published") && recovered.1.contains("extra"),
         "{recovered:?}"
     );
     columns(&["id", "body"]);
-    assert_eq!(rows(&daemon, "one").len(), 1, "not before it is asked for");
+    assert_eq!(rows(&daemon, "one").len(), 1, "the file must not be published before it is requested");
     let recovered = forebay(&daemon, &["recover", "--stream", &one]);
     assert!(recovered.0 == 0 && recovered.1.contains("1 published"), "{recovered:?}");
     assert_eq!(values(&daemon, "one", "body"), ["{\"n\":1}", "{\"n\":2}"]);
-    // The other way: the table is as it should be, and the mapping follows it.
+    // The other fix: the table stays, and the mapping is changed to match it.
     columns(&["id", "event"]);
     imported(&daemon, &path, "{\"n\":3}");
     eventually("the file is held back", || held().into_iter().next());
@@ -417,7 +421,7 @@ fn a_table_mismatch_stops_only_that_export() {
     assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
 }
 
-/// Runs a command against the daemon: its status and what it prints.
+/// Runs a command against the daemon and returns its status and output.
 fn forebay(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
     command.args(arguments).arg("--admin-url").arg(format!("http://{}", daemon.admin));

@@ -1,13 +1,13 @@
-//! Records: what goes to quarantine and how it can be found there, and what is done with odd values.
+//! Records: quarantined lines and how to find them, and unusual values.
 
 use crate::support::{Daemon, fields};
 use crate::wire::count;
 use serde_json::{Value, json};
 
-/// A record of the quarantine table: its number, offset, bytes and what is wrong with it.
+/// A record of the quarantine table: its index, offset, bytes and the reason.
 type Bad = (u64, u64, Vec<u8>, String);
 
-/// What binary columns look like in JSON.
+/// Decodes a binary column, which is shown as hexadecimal digits in JSON.
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
@@ -96,7 +96,7 @@ fn records_may_nest_128_levels_deep() {
         .join("\n");
     let response = daemon.post("name=e", &body);
     assert_eq!((response.status, response.counts()), (202, (2, 4)));
-    // The first levels are columns, the rest is text: what was sent is all there.
+    // The first levels are columns, the rest is text, so the whole value is stored.
     let rows = daemon.rows("e");
     let (mut value, mut levels) = (rows[0]["a"].clone(), 1);
     let text = loop {
@@ -113,7 +113,7 @@ fn records_may_nest_128_levels_deep() {
     let too_deep = "nesting deeper than 128";
     assert_eq!(reasons, [too_deep, too_deep, "expected a JSON object", too_deep]);
     assert_eq!(bad[3].2.len(), 100_005);
-    // The array around records is no part of them. One that is too deep makes no document.
+    // The array around the records does not count. With a record that is too deep, the document is invalid.
     let document = |depth| daemon.post("name=document", format!("[{}]", objects(depth)));
     assert_eq!((document(128).status, document(129).status), (202, 400));
 }
@@ -135,7 +135,7 @@ fn of_a_key_that_comes_twice_the_last_value_stands() {
         (r#"{"_lsn":1,"_lsn":2}"#, json!({"_rescued": {"_lsn": 2}}), 1),
         (r#"{"_lsn":1,"_lsn":null}"#, json!({}), 1),
         (r#"{"_lsn":1,"\u005flsn":2}"#, json!({"_rescued": {"_lsn": 2}}), 1),
-        // In the first batch of its column.
+        // The duplicate occurs in the first batch of its column.
         (r#"{"new":{"b":1,"b":2}}"#, json!({"new": {"b": 2}}), 1),
         (r#"{"new":{"b":3}}"#, json!({"new": {"b": 3}}), 0),
         (r#"{"list":[{"c":1,"c":2}]}"#, json!({"list": [{"c": 2}]}), 1),
@@ -166,7 +166,7 @@ fn a_wide_record_with_a_duplicate_key_is_fast() {
     assert_eq!((rows[0]["k7"].clone(), rows[0]["_rescued"]["k199999"].clone()), (json!(2), json!(1)));
 }
 
-/// The `_rescued` column as it is stored: numbers are compared as text.
+/// The `_rescued` column as stored, so that numbers are compared as text.
 fn rescued_text(daemon: &Daemon, table: &str) -> Vec<Option<String>> {
     use arrow::array::{Array, AsArray};
     let published = daemon.admin_post("/admin/v1/publish");
@@ -208,7 +208,7 @@ fn numbers_are_stored_exactly_or_rescued_as_written() {
         ("float", "1e309", None),
         ("float", "-1e400", None),
     ];
-    // In files of their own, and in the batch that settles the type.
+    // In separate files, and in the batch that determines the type.
     for stream in ["e", "fresh"] {
         let first = "{\"int\":2,\"float\":2.5}\n".to_owned();
         let lines = numbers.iter().map(|(column, number, _)| format!("{{\"{column}\":{number}}}\n"));
@@ -224,7 +224,7 @@ fn numbers_are_stored_exactly_or_rescued_as_written() {
         let rescued = stored.is_none().then(|| format!("{{\"{column}\":{number}}}"));
         assert_eq!(*text, rescued, "{column} {number}");
     }
-    // Where 1.5 settles it, `int` is a column of doubles too: nothing is changed there either.
+    // If 1.5 determines the type, `int` is a column of doubles as well, and its values must not change either.
     for (at, text) in rescued_text(&daemon, "fresh").iter().enumerate().skip(1) {
         let (column, number, _) = numbers[at - 1];
         let row = &daemon.rows("fresh")[at];
@@ -234,7 +234,7 @@ fn numbers_are_stored_exactly_or_rescued_as_written() {
         let rescued = *text == Some(format!("{{\"{column}\":{number}}}"));
         assert!(exact != rescued, "{column} {number}: {row}");
     }
-    // Each row is counted once, also if it was rescued when the type was settled.
+    // Each row is counted once, even if a value was rescued when the type was determined.
     let mut all = 0;
     for stream in ["e", "fresh"] {
         let rescued = rescued_text(&daemon, stream).iter().flatten().count();

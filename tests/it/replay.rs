@@ -1,4 +1,4 @@
-//! Files made anew from log and archive.
+//! Rebuilding files from log and archive.
 
 use crate::bucket::{Bucket, Fault};
 use crate::support::{Daemon, Response, Setup, eventually, parquet_files, read_parquet, read_table, request};
@@ -18,7 +18,7 @@ impl Daemon {
         self.admin_request("POST", "/admin/v1/replay", body)
     }
 
-    /// Waits for the end of a replay.
+    /// Waits for the end of a replay and returns it.
     fn replayed(&self, id: &Value) -> Value {
         eventually("the replay's end", || {
             let replay = self.get(&format!("/admin/v1/replay/{id}")).json();
@@ -26,7 +26,7 @@ impl Daemon {
         })
     }
 
-    /// Replays all of a stream, to the end.
+    /// Replays a whole stream and waits for the end.
     pub fn replay_all(&self, stream: &str) -> Value {
         let asked = self.replay(&json!({"stream": stream, "from": "2020-01-01"}));
         assert_eq!(asked.status, 202, "{}", asked.text());
@@ -48,11 +48,11 @@ impl Daemon {
     }
 }
 
-/// Two columns and no more: the third field of each record is rescued.
+/// At most two columns: the third field of each record is rescued.
 const NARROW: &str = "[limits]\ncolumns_max = 2\n";
 
-/// Sends records in `cuts` files, under a schema that has no place for all of their fields, and starts the daemon again
-/// under one that has. Returns it and the receipts.
+/// Writes `cuts` files under a schema without room for all fields, and restarts the daemon with a higher limit. Returns
+/// the daemon and the receipts.
 fn mended(home: &Path, cuts: u64, settings: &str) -> (Daemon, Vec<u64>) {
     let daemon = Setup::dev(&format!("{NARROW}{settings}")).start_at(home);
     let mut receipts = Vec::new();
@@ -80,7 +80,7 @@ fn numbers(rows: &[Value]) -> Vec<i64> {
     numbers
 }
 
-/// Every row of the table, whatever it looks like.
+/// The numbers of all rows of the table, in order.
 fn all(cuts: u64) -> Vec<i64> {
     (-1..i64::try_from(cuts * 3).unwrap()).collect()
 }
@@ -104,7 +104,7 @@ fn files_are_rebuilt_in_place_under_the_current_schema() {
     assert_eq!(replay["range"]["last_lsn"], *receipts.last().unwrap());
     assert_eq!((&replay["before"]["rescued"], &replay["after"]["rescued"]), (&json!(12), &json!(0)));
 
-    assert_eq!(parquet_files(&tables), before, "the same files");
+    assert_eq!(parquet_files(&tables), before, "the files must have the same names");
     let rows = read_table(&tables.join("t"));
     assert_eq!(numbers(&rows), all(4));
     assert!(rows.iter().all(|row| row["day"].is_string() && row.get("_rescued").is_none()), "{rows:?}");
@@ -127,7 +127,7 @@ fn files_are_rebuilt_in_place_under_the_current_schema() {
         let path = tables.join(file["object"].as_str().unwrap());
         assert_eq!(file["bytes"], json!(path.metadata().unwrap().len()), "{file}");
     }
-    // Receipts lead to the new files.
+    // Receipts refer to the new files.
     for receipt in &receipts {
         let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
         let files = found["files"].as_array().unwrap();
@@ -135,14 +135,14 @@ fn files_are_rebuilt_in_place_under_the_current_schema() {
         assert!(!files.is_empty() && found["stream"] == "t", "{found}");
     }
     assert_eq!(std::fs::read_dir(daemon.data_dir().join("staged/replay")).unwrap().count(), 0);
-    // Doing it again changes nothing.
+    // Another replay changes nothing.
     let again = daemon.replay_all("t");
     assert_eq!(again["before"], again["after"]);
     assert_eq!(daemon.counts("t"), counts);
     assert!((daemon.metric("forebay_compactor_replayed_rows_total") - 50.0).abs() < 0.5);
 }
 
-/// Only the files of the time that was asked for, and all of these.
+/// A replay rebuilds the files of the requested range only, each of them completely.
 #[test]
 fn a_time_range_is_widened_to_whole_files() {
     let daemon = Daemon::dev();
@@ -157,7 +157,7 @@ fn a_time_range_is_widened_to_whole_files() {
         daemon.publish();
     }
     let before = daemon.files("t");
-    // From the second request of the second file up to, not including, the first of the fourth.
+    // From the second request of the second file up to, but not including, the first of the fourth.
     let asked = daemon.replay(&json!({"stream": "t", "from": times[3].1, "to": times[6].1}));
     assert_eq!(asked.status, 202, "{}", asked.text());
     let asked = asked.json();
@@ -180,8 +180,8 @@ fn a_time_range_is_widened_to_whole_files() {
     assert_eq!(daemon.rows("t").len(), 8);
 }
 
-/// A reader of the directory that lists, opens and reads all the time. What it has opened stays what it was; if a listed file
-/// is gone when it is opened, it lists again. Returns how often it looked.
+/// Lists, opens and reads the files of a directory continuously. An open file never changes. If a listed file is gone
+/// when it is opened, the reader lists again. Returns the number of passes.
 fn watch(table: &Path, stop: &AtomicBool, check: impl Fn(Vec<i64>)) -> usize {
     let mut looks = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -214,7 +214,7 @@ fn a_reader_of_the_directory_always_sees_every_row_once() {
     assert!(looks.load(Ordering::Relaxed) > 3);
 }
 
-/// Rows that move to another partition are added there before they are taken from where they were.
+/// Rows that move to another partition are added there before they are removed from the old one.
 #[test]
 fn rows_that_move_between_partitions_are_never_missing() {
     let home = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ fn rows_that_move_between_partitions_are_never_missing() {
         .map(|file| daemon.data_dir().join("tables").join(file["object"].as_str().unwrap()))
         .collect();
     registered.sort();
-    assert_eq!(registered, files, "the register has the files that there are");
+    assert_eq!(registered, files, "the register must list exactly the existing files");
 }
 
 #[test]
@@ -271,19 +271,19 @@ fn what_is_asked_wrongly_is_a_problem() {
         assert_eq!(daemon.get(&format!("/admin/v1/replay/{id}")).status, 404, "{id}");
     }
     assert_eq!(daemon.get("/admin/v1/replay").json(), json!({"replays": []}));
-    // Without --dev it takes an administrator's token.
+    // Without --dev a replay requires an admin token.
     let daemon = Setup::with_config("").start();
     assert_eq!(request(daemon.admin, "POST", "/admin/v1/replay", &[], b"{}").status, 401);
 }
 
-/// Segments that are full after a few requests, and an archive that holds only the last of them.
+/// Segments fill up after a few requests, and the archive holds only the last of them.
 const FORGETFUL: &str = "[limits]\nbody_max = \"1MiB\"\ndecoded_max = \"1MiB\"\n[wal]\nsegment_bytes = \"2MiB\"\nprepared_segments = 1\narchive_bytes_max = \"1MiB\"\n";
 
 #[test]
 fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
     let daemon = Setup::dev(FORGETFUL).start();
     let mut receipts = Vec::new();
-    // Bytes that do not compress, so that the archive is full soon.
+    // Incompressible bytes, so that the archive fills up quickly.
     let mut seed = 1_u64;
     let mut pad = || -> String {
         (0..150_000)
@@ -300,7 +300,7 @@ fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
             daemon.publish();
         }
     }
-    eventually("the oldest to go", || {
+    eventually("the removal of the oldest segment", || {
         let archive = daemon.get("/admin/v1/wal").json()["archive"].clone();
         (archive["waiting"] == 0 && archive["dropped"]["over_bytes_max"].as_u64() > Some(0)).then_some(())
     });
@@ -312,7 +312,7 @@ fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
     let missing = refused["missing"].as_array().unwrap();
     assert!(refused["detail"].as_str().unwrap().contains("\"partial\": true"), "{refused}");
     assert_eq!(missing[0]["first_lsn"], receipts[0]);
-    assert_eq!(missing[0]["lost"][0]["first"], receipts[0], "exactly what is gone");
+    assert_eq!(missing[0]["lost"][0]["first"], receipts[0], "exactly the missing requests");
     let gone = missing.iter().flat_map(|cut| cut["lost"].as_array().unwrap().clone());
     let gone: Vec<(u64, u64)> =
         gone.map(|range| (range["first"].as_u64().unwrap(), range["last"].as_u64().unwrap())).collect();
@@ -320,11 +320,11 @@ fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
         let found = daemon.get(&format!("/admin/v1/receipts/{receipt}")).json();
         let kept = found["in_log"] == true || found["in_archive"] == true;
         let said = gone.iter().any(|(first, last)| (first..=last).contains(&receipt));
-        // A consumed segment that waits for its next use may still be read.
+        // A consumed segment that is kept for reuse can still be read.
         assert!(kept || said, "{found}");
         assert!(!(said && found["in_archive"] == true), "{found}");
     }
-    assert_eq!(daemon.get("/admin/v1/replay").json(), json!({"replays": []}), "nothing was begun");
+    assert_eq!(daemon.get("/admin/v1/replay").json(), json!({"replays": []}), "no replay must start");
 
     let mut partial = asked;
     partial["partial"] = json!(true);
@@ -336,7 +336,7 @@ fn a_partial_replay_names_what_is_missing_and_must_be_requested() {
     assert_eq!(done["state"], "done", "{done}");
     let cuts = done["cuts"]["done"].as_u64().unwrap();
     assert_eq!((cuts, cuts + missing.len() as u64), (done["cuts"]["total"].as_u64().unwrap(), 10), "{done}");
-    // Newest first: what is missing stays as it is.
+    // Newest first. The files with missing requests stay unchanged.
     let changed: Vec<bool> = daemon
         .files("t")
         .iter()
@@ -406,7 +406,7 @@ fn the_command_shows_progress_and_result() {
         .output()
         .unwrap();
     assert_eq!(unreachable.status.code(), Some(69));
-    // Beyond the archive: what exactly, on standard error.
+    // Beyond the archive: standard error lists what is missing.
     assert!(daemon.stop().status.success());
     let daemon = Setup::dev("[wal]\narchive_retention = \"0s\"\n").start_at(home.path());
     let refused = command(&daemon, &["--stream", "t", "--from", "2020-01-01"]);
@@ -428,7 +428,7 @@ fn objects_in_a_bucket_are_replaced_even_if_the_answer_is_lost() {
     let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"}));
     assert_eq!(asked.status, 202, "{}", asked.text());
     bucket.wait_for_puts(2);
-    eventually("a note of why it does not get on", || {
+    eventually("the reason why it stalls", || {
         let replay = daemon.get(&format!("/admin/v1/replay/{}", asked.json()["id"])).json();
         (replay["error"].is_string() || replay["state"] == "done").then_some(())
     });
@@ -438,7 +438,7 @@ fn objects_in_a_bucket_are_replaced_even_if_the_answer_is_lost() {
     assert_eq!(parquet_files(&table), before);
     let rows = read_table(&table);
     assert_eq!((numbers(&rows), rescued(&rows)), (all(3), 0));
-    // What somebody else put there is not overwritten.
+    // An object from elsewhere is not overwritten.
     std::fs::write(&before[0], b"somebody else's").unwrap();
     let asked = daemon.replay(&json!({"stream": "t", "from": "2020-01-01"})).json();
     let replay = eventually("a conflict", || {
@@ -449,7 +449,7 @@ fn objects_in_a_bucket_are_replaced_even_if_the_answer_is_lost() {
     assert_eq!(std::fs::read(&before[0]).unwrap(), b"somebody else's");
 }
 
-/// Records that broke a column's type are rows under the mended schema, and leave the quarantine table.
+/// Records that did not fit a column's type become rows under the fixed schema, and leave the quarantine table.
 #[test]
 fn quarantined_records_that_now_fit_become_rows() {
     let daemon = Daemon::dev();
@@ -462,7 +462,7 @@ fn quarantined_records_that_now_fit_become_rows() {
     assert_eq!(made.status, 201, "{}", made.text());
     let mut receipts = Vec::new();
     for cut in 0..3 {
-        // The second file has nothing but what breaks the column.
+        // The second file has only records that do not fit the column.
         let good = if cut == 1 { "" } else { "{\"n\":1,\"v\":1}\n" };
         let sent = daemon.post("name=t", format!("{good}{{\"n\":2,\"v\":\"two\"}}\nno record\n"));
         receipts.push(sent.receipt());
@@ -488,12 +488,12 @@ fn quarantined_records_that_now_fit_become_rows() {
     );
 
     let (rows, left) = (read_table(&table), read_table(&quarantine));
-    assert_eq!(rows.len() + left.len(), 8, "no record is lost");
+    assert_eq!(rows.len() + left.len(), 8, "no record must be lost");
     let strings = rows.iter().filter(|row| row["v"] == "two").count();
     assert_eq!(strings, 3, "{rows:?}");
     assert!(left.iter().all(|row| !row["reason"].as_str().unwrap().is_empty()), "{left:?}");
     assert_eq!(after["quarantined"], json!(left.len()));
-    // The file that had no rows has some now, and receipts know.
+    // The file that had no rows has some now, and receipts refer to it.
     let found = daemon.get(&format!("/admin/v1/receipts/{}", receipts[1])).json();
     let kinds: Vec<&Value> = found["files"].as_array().unwrap().iter().map(|file| &file["kind"]).collect();
     assert!(kinds.contains(&&json!("rows")), "{found}");

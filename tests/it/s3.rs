@@ -1,4 +1,4 @@
-//! Tables in a bucket: published once whatever the server does, and never in the way of accepting.
+//! Tables in a bucket: published exactly once whatever the server does, and without blocking requests.
 
 use crate::bucket::{self, BUCKET, Bucket, Fault, KEY, SECRET};
 use crate::support::{Daemon, Setup, eventually, fields, parquet_files, read_parquet, read_table, request};
@@ -6,7 +6,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
 
-/// Numbers in the rows of a table in the bucket, in their order.
+/// The numbers in the rows of a table in the bucket, in order.
 fn numbers(bucket: &Bucket, prefix: &str, table: &str) -> Vec<u64> {
     let rows = read_table(&bucket.dir(prefix).join(table));
     rows.iter().map(|row| row["n"].as_u64().unwrap()).collect()
@@ -17,7 +17,7 @@ fn publish(daemon: &Daemon) {
     assert_eq!(published.status, 200, "{}", published.text());
 }
 
-/// What must hold with every server: rows are published, can be read back, and the preview finds them.
+/// Checks that hold for every server: rows are published, can be read back, and the preview finds them.
 fn check_server(endpoint: &str, bucket: &str, key: &str, secret: &str) {
     let prefix = format!("it/{}", uuid::Uuid::new_v4().simple());
     let config = bucket::config(endpoint, bucket, key, secret, &prefix);
@@ -48,7 +48,7 @@ fn check_server(endpoint: &str, bucket: &str, key: &str, secret: &str) {
         let file = dir.path().join("object.parquet");
         std::fs::write(&file, &bytes).unwrap();
         rows.extend(read_parquet(&file));
-        // Nothing can be put over it.
+        // An existing object cannot be overwritten.
         let again = object_store::PutOptions { mode: object_store::PutMode::Create, ..Default::default() };
         let refused = runtime.block_on(store.put_opts(&path, "other".into(), again));
         assert!(matches!(refused, Err(object_store::Error::AlreadyExists { .. })), "{refused:?}");
@@ -56,7 +56,7 @@ fn check_server(endpoint: &str, bucket: &str, key: &str, secret: &str) {
     let found: Vec<Value> = rows.iter().map(fields).collect();
     let expected: Vec<Value> = (0..3).map(|n| json!({"n": n, "city": "Chicago"})).collect();
     assert_eq!(found, expected);
-    // A replay puts other objects in their places: with the column that came since.
+    // A replay replaces the objects: they now have the column that was added since.
     let response = daemon.post("name=visits&wait=table", "{\"n\":3,\"city\":\"Chicago\",\"late\":true}");
     assert_eq!(response.status, 200, "{}", response.text());
     let asked = json!({"stream": "visits", "from": "2020-01-01"}).to_string();
@@ -78,7 +78,7 @@ fn rows_are_published_to_a_bucket() {
     check_server(&format!("http://{}", bucket.address), BUCKET, KEY, SECRET);
 }
 
-/// The same with a server of somebody else's, which `.ci/s3-server` starts and names in the environment.
+/// The same with a real S3 server, which `.ci/s3-server` starts and announces in the environment.
 #[test]
 fn rows_are_published_to_a_real_server() {
     let setting = |name: &str| {
@@ -105,7 +105,7 @@ fn a_failing_server_is_retried_and_blocks_nobody() {
             assert_eq!(daemon.post("name=a&wait=true", format!("{{\"n\":{n}}}")).status, 200, "{fault:?}");
             assert_eq!(daemon.post("name=b", format!("{{\"n\":{n}}}")).status, 202);
         }
-        // They are staged, and the operator sees why they stay there.
+        // The files are staged, and the operator sees why.
         let staged = eventually("staged files", || {
             let staged = daemon.get("/admin/v1/staged").json()["staged"].as_array().unwrap().clone();
             let tried = fault == Fault::Stalled || staged.iter().any(|file| file["last_error"].is_string());
@@ -113,10 +113,10 @@ fn a_failing_server_is_retried_and_blocks_nobody() {
         });
         assert!(staged.iter().all(|file| file["state"] == "staged"), "{staged:?}");
         assert!(parquet_files(&bucket.dir("p")).is_empty());
-        assert_eq!(daemon.get("/readyz").status, 200, "accepting goes on");
+        assert_eq!(daemon.get("/readyz").status, 200, "requests must still be accepted");
         bucket.set(Fault::None);
         if fault == Fault::Stalled {
-            // A transfer is given up after minutes without an answer; a restart is quicker.
+            // A transfer without an answer is aborted only after minutes; a restart is quicker.
             daemon.kill();
             daemon = setup().start_at(home.path());
         }

@@ -1,4 +1,4 @@
-//! Streams made from a sample of their records, by the admin API and on the command line.
+//! Streams created from a sample of their records, through the admin API and the command line.
 
 use crate::support::{Daemon, Response, Setup, fields, request};
 use flate2::Compression;
@@ -36,7 +36,7 @@ fn columns_are_inferred_from_the_sample() {
     let daemon = Setup::with_config("").start();
     let dry = post(&daemon, "name=ev&dry=true", SAMPLE);
     assert_eq!((dry.status, columns(&dry.json()["schema"])), (200, COLUMNS.map(str::to_owned).to_vec()));
-    // Nothing was made by that.
+    // The dry run created nothing.
     let made = post(&daemon, "name=ev", SAMPLE);
     assert_eq!(made.status, 201, "{}", made.text());
     let made = made.json();
@@ -52,7 +52,7 @@ fn columns_are_inferred_from_the_sample() {
     );
     let document = post(&daemon, "name=document&policy=evolve", "[{\"a\":1},\n{\"a\":2.5}]");
     assert_eq!(columns(&document.json()["schema"]), ["a float64"]);
-    // The sample is not stored, and its columns hold.
+    // The sample is not stored, and its columns apply.
     let authorization = format!("Bearer {}", daemon.token.clone().unwrap());
     let body = "{\"b\":3,\"t\":\"2024-01-02\",\"new\":1}\n{\"b\":\"x\"}\n";
     let sent = daemon.post_with("name=ev", &[("authorization", &authorization)], body);

@@ -1,4 +1,4 @@
-//! Streams and schemas through the admin API and `forebay stream`: made, changed, refused, deleted.
+//! Streams and schemas through the admin API and `forebay stream`: created, changed, refused, deleted.
 
 use crate::support::{Daemon, Response, Setup, fields, request};
 use crate::wire::count;
@@ -10,14 +10,14 @@ pub fn admin(daemon: &Daemon, method: &str, path: &str, body: &Value) -> Respons
     request(daemon.admin, method, &format!("/admin/v1/streams/{path}"), &[], text.as_bytes())
 }
 
-/// Makes a stream, or changes one.
+/// Creates or changes a stream.
 pub fn put(daemon: &Daemon, name: &str, body: &Value) -> Value {
     let response = admin(daemon, "PUT", name, body);
     assert!(matches!(response.status, 200 | 201), "{}", response.text());
     response.json()
 }
 
-/// `name type`, divided by semicolons, as the API has it; `!` behind the type of a column that takes no nulls.
+/// Columns for the API from `name type` separated by semicolons; `!` after the type makes a column non-nullable.
 pub fn columns(text: &str) -> Value {
     let column = |text: &str| {
         let (name, kind) = text.trim().split_once(' ').unwrap();
@@ -37,7 +37,7 @@ fn refused(response: &Response, status: u16, detail: &str) {
     assert_eq!(response.status, status, "{}", response.text());
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
     let found = response.json()["detail"].as_str().unwrap().to_owned();
-    assert!(found.contains(detail), "{found:?} says nothing of {detail:?}");
+    assert!(found.contains(detail), "{found:?} does not contain {detail:?}");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_stream_is_created_shown_changed_and_deleted() {
     assert_eq!((again.status, &again.json()["changes"]), (200, &json!([])));
     let shown = daemon.get("/admin/v1/streams/e").json();
     assert_eq!((&shown["schema"], &shown["settings"]), (&made["schema"], &made["settings"]));
-    // Of the settings only what is given changes.
+    // Only the given settings change.
     let patched =
         admin(&daemon, "PATCH", "e", &json!({"settings": {"on_bad_line": null}, "policy": "propose"}));
     let patched = patched.json();
@@ -101,14 +101,14 @@ fn a_patch_keeps_settings_that_it_does_not_name() {
     let dropping = with(&made, "mode", &json!("drop"));
     assert_eq!(patched(json!({"mode": "drop"})), dropping);
     assert_eq!(patched(json!({})), dropping);
-    // One that is named is changed as a whole.
+    // A named setting is replaced as a whole.
     let conditions = json!({"count": null, "bytes": 1000, "age_seconds": null});
     assert_eq!(patched(json!({"conditions": {"bytes": 1000}})), with(&dropping, "conditions", &conditions));
     let before = patched(json!({"mode": null, "conditions": made["conditions"]}));
     assert_eq!(before, made);
     for name in given.as_object().unwrap().keys() {
         if matches!(name.as_str(), "partitions" | "key") {
-            assert_eq!(patch(json!({ name: null })).status, 400, "{name} stays as it was");
+            assert_eq!(patch(json!({ name: null })).status, 400, "{name} must not change");
             continue;
         }
         assert_eq!(patched(json!({ name: null })), with(&made, name, &defaults[name]), "{name}");
@@ -193,7 +193,7 @@ fn a_change_that_loses_data_is_refused_unless_forced() {
         ]
     );
     refused(&change("?dry=perhaps", 1, "a int64"), 400, "'dry' must be true or false");
-    // What loses nothing needs no force; what does is done if it is asked for.
+    // A change that loses nothing needs no `force`; any other is made if forced.
     let wider = change("", 1, "a int64; b string; c string; d date");
     assert_eq!((wider.status, &wider.json()["version"]), (200, &json!(2)), "{}", wider.text());
     refused(&change("", 1, "a int64"), 409, "the schema has version 2, not 1");
@@ -205,7 +205,7 @@ fn a_change_that_loses_data_is_refused_unless_forced() {
         rows,
         [json!({"a": 1, "b": "x", "c": "y"}), json!({"a": 5_000_000_000_i64, "d": "2020-04-05"})]
     );
-    // The record as it came is in the log.
+    // The log still has the record as received.
     let records = daemon.get("/admin/v1/streams/e/records").json()["records"].clone();
     assert_eq!(records[1]["b"], "x");
 }
@@ -272,7 +272,7 @@ fn a_stream_can_be_deleted_while_records_arrive() {
         }
         sender.join().unwrap()
     });
-    // With --dev the next event makes the stream again; whichever it was, each row is stored once.
+    // With --dev the next event creates the stream again. Whichever stream it is, each row is stored once.
     let rows = daemon.rows("e");
     let mut numbers: Vec<i64> = rows.iter().map(|row| row["a"].as_i64().unwrap()).collect();
     numbers.sort_unstable();

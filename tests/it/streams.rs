@@ -125,7 +125,7 @@ fn many_streams_share_little_memory() {
                 daemon.post(&format!("name=s{n}"), json!({"n": n, "round": round, "text": text}).to_string());
             assert_eq!((response.status, response.counts()), (202, (1, 0)));
         }
-        // A large one among the small.
+        // A large stream among the small ones.
         let large = format!("{}\n", json!({"text": "y".repeat(5_000)})).repeat(800);
         assert_eq!(daemon.post("name=large", large).counts(), (800, 0));
     }
@@ -150,7 +150,7 @@ fn many_streams_share_little_memory() {
 #[test]
 fn a_dropped_table_leaves_no_file_behind() {
     let (bucket, dir) = (Bucket::start(), tempfile::tempdir().unwrap());
-    // --dev, so that nobody needs a token after the restart.
+    // --dev, so that no token is needed after the restart.
     let start = || Setup::dev(&bucket.config("t")).start_at(dir.path());
     let daemon = start();
     for stream in ["v", "stays"] {
@@ -165,14 +165,14 @@ fn a_dropped_table_leaves_no_file_behind() {
     assert_eq!(drop("/admin/v1/streams/v?drop=maybe"), 400);
     assert_eq!(drop("/admin/v1/streams/v?drop=true"), 204);
     assert_eq!(drop("/admin/v1/streams/v?drop=true"), 404);
-    // What was in no file yet is never published, and nobody waits for it.
+    // Rows that were not in a file yet are never published, and no request waits for them.
     assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
     assert_eq!(daemon.get("/admin/v1/staged").json()["staged"], json!([]));
-    assert_eq!(files("v"), 1, "the bucket is away");
+    assert_eq!(files("v"), 1, "the bucket is down");
     daemon.kill();
     bucket.set(Fault::None);
     let daemon = start();
-    eventually("that its files are gone", || (files("v") + files("v_quarantine") == 0).then_some(()));
+    eventually("the removal of its files", || (files("v") + files("v_quarantine") == 0).then_some(()));
     assert_eq!(daemon.post("name=v", "{\"n\":3}").counts(), (1, 0));
     assert_eq!(daemon.admin_post("/admin/v1/publish").status, 200);
     let rows = read_table(&bucket.dir("t").join("v"));

@@ -1,4 +1,4 @@
-//! Tinybird's contract beyond sending events: what its command line asks for first, and how routes are refused.
+//! Tinybird's contract beyond sending events: the first requests of its command line, and refused routes.
 
 use crate::support::{Daemon, Setup, request};
 

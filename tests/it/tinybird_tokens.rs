@@ -1,4 +1,4 @@
-//! Tinybird's `/v0/tokens`: static tokens in the contract's words, and JWTs.
+//! Tinybird's `/v0/tokens`: static tokens in the contract's notation, and JWTs.
 
 use crate::faults::Faults;
 use crate::identity::{SMALL, forge};
@@ -24,13 +24,13 @@ impl World {
 
     fn call(&self, token: &str, method: &str, target: &str, body: &str) -> Response {
         let authorization = format!("Bearer {token}");
-        // As curl sends a form.
+        // A form, as curl sends it.
         let headers =
             [("authorization", &*authorization), ("content-type", "application/x-www-form-urlencoded")];
         request(self.daemon.ingest, method, target, &headers, body.as_bytes())
     }
 
-    /// A call of the administrator that must be well.
+    /// A call with the admin token that must succeed.
     fn good(&self, method: &str, target: &str, body: &str) -> Value {
         let answer = self.call(self.admin(), method, target, body);
         assert_eq!(answer.status, 200, "{method} {target}: {}", answer.text());
@@ -90,12 +90,12 @@ fn static_tokens_are_created_shown_changed_refreshed_and_deleted() {
         assert!(text(&shown["token"]).starts_with("p.…"), "{shown}");
     }
 
-    // What is not said stays as it is; scopes are replaced.
+    // Fields that are not given stay; scopes are replaced.
     let changed = world.good("PUT", "/v0/tokens/page?scope=DATASOURCES:APPEND:other", "");
     assert_eq!((&changed["name"], &changed["description"]), (&json!("page"), &json!("for pages")));
     assert_eq!((world.send(&value, "ev"), world.send(&value, "other")), (403, 404));
     world.good("PUT", &format!("/v0/tokens/{value}"), "name=renamed&scope=DATASOURCES:CREATE");
-    assert_eq!(world.send(&value, "other"), 202, "who may create may append");
+    assert_eq!(world.send(&value, "other"), 202, "the right to create includes appending");
 
     let refreshed = world.good("POST", "/v0/tokens/renamed/refresh", "");
     let new = text(&refreshed["token"]).to_owned();
@@ -132,7 +132,7 @@ fn tokens_need_the_tokens_right_but_may_see_themselves() {
     world.refused(&sender, "GET", "/v0/tokens/nobody", "", 403, hidden);
     world.refused(&broker, "GET", "/v0/tokens/nobody", "", 403, hidden);
     world.refused("wrong", "GET", "/v0/tokens/sender", "", 403, "invalid authentication token");
-    // No way up.
+    // No token can raise its own rights.
     world.refused(
         &broker,
         "POST",
@@ -209,7 +209,7 @@ fn the_daemon_signs_jwts() {
     );
     assert_eq!(claims["workspace_id"], world.good("GET", "/v0/workspace", "")["id"]);
     assert_eq!((world.send(jwt, "ev"), world.send(jwt, "other")), (202, 403));
-    // Nothing of it is kept.
+    // Nothing about the token is stored.
     assert_eq!(world.good("GET", "/v0/tokens", "")["tokens"].as_array().unwrap().len(), 1);
     faults.set("clock", "601");
     assert_eq!(world.send(jwt, "ev"), 403, "expired");
@@ -239,14 +239,14 @@ fn clients_sign_jwts_themselves() {
         403,
         "expired by a second"
     );
-    // Nobody gives by signing what they do not have.
+    // Signing cannot grant rights that the signer does not have.
     let raised = forge(&header, &claims(now() + 60, "other"), &secret);
     assert_eq!((world.send(&raised, "other"), world.send(&raised, "ev")), (403, 403));
-    // A token that does not sign does not sign.
+    // A token that is not a signing token cannot sign.
     let admins = forge(&header, &claims(now() + 60, "ev"), world.admin());
     assert_eq!(world.send(&admins, "ev"), 403);
     world.good("DELETE", "/v0/tokens/backend", "");
-    assert_eq!(world.send(&good, "ev"), 403, "its signer is revoked");
+    assert_eq!(world.send(&good, "ev"), 403, "the token must end with its signer");
 }
 
 #[test]
@@ -264,11 +264,14 @@ fn a_jwt_carries_the_rate_limit_of_its_name() {
     let send = |n: usize| world.daemon.post(&format!("name=ev&token={}", [&one, &again][n % 2]), EVENT);
     let answers: Vec<Response> = (0..40).map(send).collect();
     let good = answers.iter().filter(|answer| answer.status == 202).count() as f64;
-    // Two at once and two a second, for both tokens of the name together.
-    assert!(good >= 2.0 && good <= 2.0 + 2.0 * started.elapsed().as_secs_f64() + 1.0, "{good} of 40");
+    // A burst of two and two per second, for both tokens of the name together.
+    assert!(
+        good >= 2.0 && good <= 2.0 + 2.0 * started.elapsed().as_secs_f64() + 1.0,
+        "{good} of 40 were accepted"
+    );
     for refused in answers.iter().filter(|answer| answer.status != 202) {
         assert_eq!(refused.status, 429, "{}", refused.text());
         assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
     }
-    assert_eq!(world.send(&other, "ev"), 202, "others are not held up");
+    assert_eq!(world.send(&other, "ev"), 202, "other tokens must not be limited");
 }

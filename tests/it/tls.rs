@@ -1,4 +1,4 @@
-//! TLS: both HTTPs over it, certificates that change, and clients that do not shake hands as they should.
+//! TLS: both HTTP versions, changing certificates, and misbehaving clients.
 
 use crate::support::{
     Daemon, Response, Setup, connect, eventually, read_response, signal, try_read_response,
@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 
 const EVENT: &str = r#"{"city":"Chicago"}"#;
 
-/// A certificate for `localhost` and its key, in files that can be written again.
+/// A certificate for `localhost` and its key, in files that can be replaced.
 pub struct Pki {
     pub dir: TempDir,
 }
@@ -41,7 +41,7 @@ fn issue() -> Issued {
 }
 
 impl Pki {
-    /// Files with a certificate, and what a client has to trust.
+    /// Writes the files of a new certificate, and returns what a client must trust.
     pub fn new() -> (Self, CertificateDer<'static>) {
         let pki = Self { dir: tempfile::tempdir().unwrap() };
         let issued = issue();
@@ -58,13 +58,13 @@ impl Pki {
         self.dir.path().join("key.pem")
     }
 
-    /// The section `[tls]` of a configuration, to be added to.
+    /// The section `[tls]` of a configuration, to which settings can be appended.
     pub fn config(&self) -> String {
         format!("[tls]\ncert = \"{}\"\nkey = \"{}\"\n", self.cert().display(), self.key().display())
     }
 }
 
-/// What a client that trusts this certificate offers.
+/// The TLS settings of a client that trusts this certificate.
 pub fn client(trusted: &CertificateDer<'static>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -75,20 +75,20 @@ pub fn client(trusted: &CertificateDer<'static>, protocols: &[&str]) -> Arc<Clie
 
 pub type TlsWire = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects, without shaking hands yet.
+/// Connects, without the handshake.
 pub fn tls_connect(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsWire {
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), connect(address))
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn tls_request(address: SocketAddr, config: &Arc<ClientConfig>, request: &str) -> Response {
     let mut wire = tls_connect(address, config);
     wire.write_all(request.as_bytes()).unwrap();
     read_response(&mut wire)
 }
 
-/// The certificate that is served to somebody who trusts it.
+/// Whether the daemon serves this certificate.
 fn is_served(daemon: &Daemon, trusted: &CertificateDer<'static>) -> bool {
     let mut wire = tls_connect(daemon.ingest, &client(trusted, &[]));
     let sent = wire.write_all(event("name=e", EVENT).as_bytes());
@@ -111,7 +111,7 @@ fn both_http_versions_work_over_tls() {
         let protocol = wire.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
         assert_eq!(protocol.as_deref(), agreed);
         if agreed != Some("h2") {
-            // More than one request on a connection, and more than one record of TLS in a body.
+            // More than one request per connection, and more than one TLS record per body.
             let big = format!("{{\"text\":\"{}\"}}", "x".repeat(100_000));
             for body in [EVENT, &big] {
                 wire.write_all(event("name=e&wait=true", body).as_bytes()).unwrap();
@@ -119,7 +119,7 @@ fn both_http_versions_work_over_tls() {
             }
         }
     }
-    // What the daemon does not offer is no agreement.
+    // A protocol that the daemon does not offer cannot be negotiated.
     let mut wire = tls_connect(daemon.ingest, &client(&trusted, &["spdy/3"]));
     let refused = wire.conn.complete_io(&mut wire.sock).unwrap_err();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
@@ -142,7 +142,9 @@ fn both_http_versions_work_over_tls() {
         }
     });
     assert_eq!(daemon.rows("e").len(), 14);
-    eventually("the count of the one", || reads(&daemon, "forebay_http_handshake_errors_total", 1.0));
+    eventually("the count of the failed handshake", || {
+        reads(&daemon, "forebay_http_handshake_errors_total", 1.0)
+    });
     let end = daemon.metric("forebay_http_certificate_not_after_seconds");
     assert!(end > 1_700_000_000.0, "{end}");
 }
@@ -159,7 +161,7 @@ fn the_admin_listener_uses_tls_if_configured() {
     let plain = plain.response();
     assert_eq!(plain.status, 400);
     assert!(plain.text().contains("https://"), "{}", plain.text());
-    // The commands come in as well, if they trust the certificate.
+    // The commands work as well, if they trust the certificate.
     let url = format!("https://localhost:{}", daemon.admin.port());
     let mut status = Command::new(env!("CARGO_BIN_EXE_forebay"));
     status.args(["status", "--admin-url", &url]);
@@ -177,31 +179,31 @@ fn a_changed_certificate_is_served_without_a_restart() {
     old.write_all(event("name=e", EVENT).as_bytes()).unwrap();
     assert_eq!(read_response(&mut old).status, 202);
 
-    // The certificate first: until its key is there, the one from before is served.
+    // The certificate changes first: until its key follows, the previous certificate is served.
     let second = issue();
     std::fs::write(pki.cert(), &second.cert).unwrap();
-    eventually("the look at the new certificate", || reads(&daemon, "forebay_http_certificate_stale", 1.0));
+    eventually("the failed reload", || reads(&daemon, "forebay_http_certificate_stale", 1.0));
     assert!(is_served(&daemon, &first) && !is_served(&daemon, &second.der));
     std::fs::write(pki.key(), &second.key).unwrap();
     eventually("the new certificate", || is_served(&daemon, &second.der).then_some(()));
     assert!(!is_served(&daemon, &first));
-    eventually("the end of the alarm", || reads(&daemon, "forebay_http_certificate_stale", 0.0));
+    eventually("the successful reload", || reads(&daemon, "forebay_http_certificate_stale", 0.0));
     assert!(daemon.log().contains("is not the key of the certificate"), "{}", daemon.log());
 
-    // Who is connected stays connected.
+    // Open connections stay open.
     old.write_all(event("name=e", EVENT).as_bytes()).unwrap();
     assert_eq!(read_response(&mut old).status, 202);
 
-    // Replaced by another file, as programs that renew certificates do.
+    // Replaced by another file, as ACME clients do.
     let third = issue();
     for (path, text) in [(pki.cert(), &third.cert), (pki.key(), &third.key)] {
         std::fs::write(path.with_extension("new"), text).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "what others do need not survive power loss")]
+        #[expect(clippy::disallowed_methods, reason = "this file need not survive power loss")]
         std::fs::rename(path.with_extension("new"), path).unwrap();
     }
     eventually("the renewed certificate", || is_served(&daemon, &third.der).then_some(()));
 
-    // Rubbish is no certificate.
+    // Garbage is not accepted as a certificate.
     std::fs::write(pki.cert(), "rubbish").unwrap();
     eventually("the alarm", || reads(&daemon, "forebay_http_certificate_stale", 1.0));
     assert!(is_served(&daemon, &third.der));
@@ -310,7 +312,7 @@ fn tls_on_a_plain_port_is_refused_with_a_hint() {
     let (_, trusted) = Pki::new();
     let mut wire = tls_connect(daemon.ingest, &client(&trusted, &[]));
     let refused = wire.conn.complete_io(&mut wire.sock).unwrap_err();
-    // The answer is in clear text, which is no TLS.
+    // The answer is plain text, which the client cannot read as TLS.
     assert!(refused.to_string().contains("InvalidContentType"), "{refused}");
     assert_eq!(refusals(&daemon, "malformed"), 1);
     assert_eq!(daemon.post("name=e", EVENT).status, 202);
@@ -324,7 +326,7 @@ fn a_bad_handshake_gets_an_alert_and_is_closed() {
     let mut wire = tls_connect(daemon.ingest, &client(&stranger, &[]));
     wire.conn.complete_io(&mut wire.sock).unwrap_err();
     drop(wire);
-    // A record that promises what TLS 1.0 would send; one that is longer than records may be; one of rubbish.
+    // A record of TLS 1.0, a record beyond the maximum length, and garbage.
     let records: [&[u8]; 3] = [
         b"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
         b"\x16\x03\x01\xff\xff\x01\x00\x00",
@@ -334,7 +336,7 @@ fn a_bad_handshake_gets_an_alert_and_is_closed() {
         let mut stream = connect(daemon.ingest);
         stream.write_all(record).unwrap();
         let mut alert = Vec::new();
-        // The end is an orderly one, no reset.
+        // The connection is closed in order, not reset.
         stream.read_to_end(&mut alert).unwrap();
         assert!(alert.is_empty() || alert.starts_with(b"\x15\x03"), "{alert:?}");
     }
@@ -343,7 +345,7 @@ fn a_bad_handshake_gets_an_alert_and_is_closed() {
     });
 }
 
-/// The beginning of a handshake, and no more.
+/// The beginning of a handshake.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 #[test]
@@ -357,7 +359,7 @@ fn an_unfinished_handshake_is_closed() {
     eventually("the count of both", || {
         (count(&daemon, "forebay_http_handshake_errors_total") == 2).then_some(())
     });
-    // Once it is over, other limits hold. On a busy machine not every handshake is over in time.
+    // After the handshake, other timeouts apply. On a busy machine, not every handshake is done in time.
     eventually("a request long after its handshake", || {
         let mut done = tls_connect(daemon.ingest, &client(&trusted, &[]));
         done.conn.complete_io(&mut done.sock).ok()?;
@@ -383,13 +385,13 @@ fn ten_thousand_half_open_handshakes_do_not_block_others() {
             stream
         })
         .collect();
-    // They count as connections.
-    eventually("all of them", || reads(&daemon, "forebay_http_connections", CONNECTIONS as f64));
-    assert!(is_served(&daemon, &trusted), "one who means it");
+    // Half-open handshakes count as connections.
+    eventually("all half-open handshakes", || reads(&daemon, "forebay_http_connections", CONNECTIONS as f64));
+    assert!(is_served(&daemon, &trusted), "a complete request");
     let each = (peak_bytes(&daemon) - before) / CONNECTIONS;
     println!("{each} bytes for each handshake");
     assert!(each < 32 << 10, "{each} bytes for each handshake");
-    eventually("the end of all of them", || reads(&daemon, "forebay_http_connections", 0.0));
+    eventually("the end of all half-open handshakes", || reads(&daemon, "forebay_http_connections", 0.0));
     assert_eq!(count(&daemon, "forebay_http_handshake_errors_total"), CONNECTIONS as u64);
     drop(half_open);
 }
@@ -426,7 +428,7 @@ fn timeouts_apply_under_tls_and_end_with_close_notify() {
     let mut slow = connected();
     slow.write_all(b"POST /v0/ev").unwrap();
     assert_eq!(read_response(&mut slow).status, 408);
-    // Without a `close_notify`, reading would fail: nobody could tell the end from an attacker's.
+    // Without a `close_notify`, reading fails, since an attacker could have cut the connection.
     assert!(matches!(slow.read(&mut [0]), Ok(0)));
     let mut idle = connected();
     assert!(matches!(idle.read(&mut [0]), Ok(0)));

@@ -1,4 +1,4 @@
-//! Requests that no ordinary client sends: byte for byte, in pieces, several at once.
+//! Requests that ordinary clients do not send: byte by byte, in pieces, several at once.
 
 use crate::support::{Daemon, PATIENCE, Response};
 use flate2::Compression;
@@ -6,7 +6,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A connection on which one request may follow another.
+/// A connection for several requests.
 pub struct Wire(BufReader<TcpStream>);
 
 impl Wire {
@@ -18,12 +18,12 @@ impl Wire {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends what the daemon may no longer want; its answer counts.
+    /// Sends bytes and ignores errors, since the daemon may already have refused the request.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.0.get_mut().write_all(bytes.as_ref()).is_ok()
     }
 
-    /// The head and body of the next answer, also of an interim one (`100 Continue`).
+    /// The head and body of the next response, which may be an interim one (`100 Continue`).
     pub fn response(&mut self) -> Response {
         let head = self.head();
         let mut lines = head.lines();
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads everything up to the end of the connection.
     pub fn raw(&mut self) -> String {
         let mut text = String::new();
         self.0.read_to_string(&mut text).unwrap();
@@ -66,7 +66,7 @@ impl Wire {
         }
     }
 
-    /// Whether an answer has come, looked at for a moment only.
+    /// Whether a response arrives within a moment.
     pub fn has_answer(&mut self) -> bool {
         self.0.get_mut().set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
         let answered = self.0.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
@@ -80,12 +80,12 @@ pub fn head(query: &str, headers: &str) -> String {
     format!("POST /v0/events?{query} HTTP/1.1\r\nhost: forebay\r\n{headers}")
 }
 
-/// A whole event request.
+/// A complete event request.
 pub fn event(query: &str, body: &str) -> String {
     format!("{}content-length: {}\r\n\r\n{body}", head(query, ""), body.len())
 }
 
-/// A body in the chunked coding, one chunk a piece.
+/// A body in chunked encoding, with one chunk per piece.
 pub fn chunked(pieces: &[&[u8]]) -> Vec<u8> {
     let mut body = Vec::new();
     for piece in pieces {
@@ -135,12 +135,12 @@ pub fn count(daemon: &Daemon, name: &str) -> u64 {
     values.iter().sum()
 }
 
-/// Whether a number of `/metrics` is this one, for `eventually`.
+/// `Some` if a metric has this value, for `eventually`.
 pub fn reads(daemon: &Daemon, name: &str, value: f64) -> Option<()> {
     ((daemon.metric(name) - value).abs() < 0.5).then_some(())
 }
 
-/// How often requests were refused for this reason.
+/// How many requests were refused for this reason.
 pub fn refusals(daemon: &Daemon, reason: &str) -> u64 {
     let metrics = daemon.get("/metrics").text();
     let line = format!("forebay_http_refusals_total{{reason=\"{reason}\"}} ");
