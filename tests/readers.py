@@ -1,7 +1,7 @@
-"""Reads what Forebay wrote with DuckDB and pyarrow: python3 tests/readers.py target/debug/forebay
+"""Reads Forebay's files with DuckDB and pyarrow: python3 tests/readers.py target/debug/forebay
 
-Starts the daemon on ports of its own, loads numbered events of every type and the real events of tests/data, and
-compares what both readers see with what was sent.
+Starts the daemon on free ports, loads numbered events of every type and the real events of tests/data, and compares
+the rows that both readers return with the events that were sent.
 """
 
 import datetime
@@ -46,7 +46,7 @@ def start(binary, directory):
             addresses[words[0]] = words[1]
         if words[0] == "try":
             return daemon, addresses
-    raise SystemExit("the daemon does not start")
+    raise SystemExit("the daemon did not start")
 
 
 def load(binary, addresses, file, stream):
@@ -56,7 +56,7 @@ def load(binary, addresses, file, stream):
 
 def check(what, found, expected):
     if found != expected:
-        raise SystemExit(f"{what}: {found!r}, but {expected!r} was sent")
+        raise SystemExit(f"{what}: found {found!r}, expected {expected!r}")
     print(f"ok  {what}: {found!r}")
 
 
@@ -104,12 +104,12 @@ def real(tables):
     expected = sorted(str((e.get("sender") or {}).get("login")) for e in sent)
     check("pyarrow, senders", len(senders), len(expected))
     if sorted(map(str, senders)) != expected:
-        raise SystemExit("pyarrow sees other senders than were sent")
+        raise SystemExit("the senders that pyarrow returns differ from those sent")
     metadata = pyarrow.parquet.read_metadata(next(pathlib.Path(tables, "github").rglob("*.parquet"))).metadata
     keys = sorted(k.decode() for k in metadata if k.startswith(b"forebay."))
     print("ok  metadata:", ", ".join(keys))
     if not keys:
-        raise SystemExit("the files say nothing of where they come from")
+        raise SystemExit("the files have no metadata that names their origin")
 
 
 def main(binary):

@@ -1,4 +1,4 @@
-//! Events for the benchmarks: about 208 bytes each, eight fields, as a web shop would send them.
+//! Events for the benchmarks, as a web shop would send them: eight fields, about 208 bytes.
 
 const CITIES: [&str; 20] = [
     "Pretoria", "Lagos", "Paris", "Berlin", "Tokyo", "Osaka", "Lima", "Quito", "Nairobi", "Oslo", "Madrid",
@@ -29,12 +29,12 @@ impl Random {
     }
 }
 
-/// Where the parts of an event that differ from event to event stand in a body.
+/// Positions in a body of the parts that differ from event to event.
 #[derive(Debug, Clone, Copy)]
 pub struct Spots {
-    /// Two digits of the second, a point, and three of the millisecond.
+    /// Two digits for the second, a point, and three for the millisecond.
     pub second: usize,
-    /// Twelve hexadecimal digits that number the event.
+    /// The number of the event, as twelve hexadecimal digits.
     pub number: usize,
 }
 

@@ -1,4 +1,4 @@
-//! This build and another binary of the daemon, in turn in one run: what a change costs or gains.
+//! Compares this build with another binary of the daemon, alternating in one run: what a change costs or gains.
 
 use crate::Settings;
 use crate::call::{publish, published_rows};
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Published rows are counted over so long at least.
+/// The minimum time over which published rows are counted.
 const PUBLISH_TIME: Duration = Duration::from_secs(6);
 
-/// CPU seconds for a million rows, by what was asked and by binary.
+/// CPU seconds per million rows, by workload and binary.
 type Costs = BTreeMap<(String, usize), Vec<f64>>;
 
 pub fn run(settings: &Settings, other: &Path, scratch: &dyn Fn() -> PathBuf) {
@@ -20,7 +20,7 @@ pub fn run(settings: &Settings, other: &Path, scratch: &dyn Fn() -> PathBuf) {
     let mut costs = Costs::new();
     for round in 1..=settings.rounds {
         for workload in &settings.workloads {
-            // Who goes first has the colder machine: it changes with the rounds.
+            // The first one runs on a colder machine, so the order alternates.
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
             for (what, path) in [("202", EVENTS), ("200", EVENTS_SYNCED)] {
                 for at in order {

@@ -1,9 +1,9 @@
-//! Calls of the daemon, one at a time.
+//! Sends single requests to the daemon.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A number of `/metrics` without labels.
+/// The value of a metric without labels.
 pub fn metric(admin: SocketAddr, name: &str) -> f64 {
     let text = request(admin, "GET /metrics", "");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -14,12 +14,12 @@ pub fn request(address: SocketAddr, what: &str, body: &str) -> String {
     request_with(address, what, "", body)
 }
 
-/// The same with a token.
+/// Sends a request with a token.
 pub fn request_as(address: SocketAddr, token: &str, what: &str, body: &str) -> String {
     request_with(address, what, &format!("authorization: Bearer {token}\r\n"), body)
 }
 
-/// Makes a token with these properties.
+/// Creates a token with these properties.
 pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value) -> String {
     let answer = request_as(admin, admin_token, "POST /admin/v1/tokens", &about.to_string());
     let body = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
@@ -27,7 +27,7 @@ pub fn new_token(admin: SocketAddr, admin_token: &str, about: &serde_json::Value
     token.unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// The same with these header lines.
+/// Sends a request with these header lines.
 pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let head = format!(
@@ -45,7 +45,7 @@ pub fn request_with(address: SocketAddr, what: &str, headers: &str, body: &str) 
 
 /// Waits until everything accepted is published.
 pub fn publish(admin: SocketAddr) {
-    // It gives up after a minute of its own; a long backlog takes several.
+    // Each call gives up after a minute; a long backlog takes several.
     for _ in 0..60 {
         if request(admin, "POST /admin/v1/publish", "").starts_with("HTTP/1.1 200") {
             return;

@@ -1,5 +1,5 @@
-//! The accept path by each contract, without a compactor, beside the native one that answers at the same point: after the
-//! append, or after the sync.
+//! The accept path of each contract, without a compactor, compared with the native one that answers at the same point:
+//! after the append, or after the sync.
 
 use crate::Settings;
 use crate::call::request_with;
@@ -12,14 +12,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// How a contract is asked.
+/// How requests of a contract are sent.
 struct Subject {
     name: &'static str,
-    /// The answer comes after the sync.
+    /// Requests are answered after the sync.
     synced: bool,
-    /// Its requests have many records.
+    /// Requests have many records.
     many: bool,
-    /// Makes what it takes, and says how an event is sent.
+    /// Creates the objects that the contract needs, and returns how an event is sent.
     prepare: fn(SocketAddr) -> Head,
 }
 
@@ -107,7 +107,7 @@ pub fn run(settings: &Settings, dir: &Path) {
     }
 }
 
-/// A management call; its answer's body as JSON.
+/// Makes a management call and returns the body of the answer.
 fn call(to: SocketAddr, what: &str, body: &Value) -> Value {
     let headers =
         "content-type: application/json\r\nx-storageapi-token: any\r\nauthorization: Bearer any\r\n";
@@ -168,14 +168,14 @@ fn polaris(to: SocketAddr) -> Head {
     Head::of("/v1/projects/p/events/bench")
 }
 
-/// Where an address of ours leads.
+/// The path of a URL.
 fn path_of(url: &Value) -> String {
     let url = url.as_str().expect("an address");
     let (_, rest) = url.split_once("://").expect("an address");
     rest[rest.find('/').expect("a path")..].to_owned()
 }
 
-/// Asks until the task is done.
+/// Polls a task until it is done.
 fn finish(to: SocketAddr, task: &Value) {
     let what = format!("GET {}", path_of(&task["url"]));
     for _ in 0..500 {
@@ -186,7 +186,7 @@ fn finish(to: SocketAddr, task: &Value) {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("a task does not end: {task}");
+    panic!("a task did not end: {task}");
 }
 
 fn keboola(to: SocketAddr, column: &Value) -> Head {

@@ -1,6 +1,6 @@
-//! NDJSON to Parquet by itself, on one thread, beside DuckDB's `COPY` of the same file.
+//! The conversion of NDJSON to Parquet alone, on one thread, compared with DuckDB's `COPY` of the same file.
 //!
-//! DuckDB runs where `python3` (or `$PYTHON`) can import it: `pip install duckdb`.
+//! Runs DuckDB if `python3` (or `$PYTHON`) can import it: `pip install duckdb`.
 
 use crate::common;
 use crate::process;
@@ -14,9 +14,9 @@ use std::time::Instant;
 
 const ROWS: u64 = 1_000_000;
 const BATCH_ROWS: usize = 8192;
-/// As much as a request of workload B.
+/// As many rows as in a request of workload B.
 const REQUEST_ROWS: u64 = 60;
-/// Prints the CPU seconds of the conversion alone, without the start of Python.
+/// Prints the CPU seconds of the conversion, without the start of Python.
 const DUCKDB: &str = "
 import duckdb, sys, time
 duckdb.execute('SET threads=1')
@@ -27,7 +27,7 @@ TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)\")
 print(time.process_time() - began)
 ";
 
-/// What `--convert FROM TO` does: reads a file, writes a file, prints its CPU seconds.
+/// Implements `--convert FROM TO`: reads a file, writes a file, prints the CPU seconds.
 pub fn child(from: &Path, to: &Path) {
     let before = process::own_cpu_seconds();
     let text = std::fs::read(from).expect("the input");

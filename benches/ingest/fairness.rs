@@ -1,5 +1,5 @@
-//! Whether one noisy token raises the latency of another: a quiet client that sends a hundred requests a second, alone,
-//! beside a client of 64 connections that is refused over its limit, and beside one that is let in.
+//! Whether a noisy token raises the latency of another one: a quiet client sends a hundred requests a second, first
+//! alone, then next to a client with 64 connections that is over its limit, then next to one without a limit.
 
 use crate::Settings;
 use crate::call::{new_token, request_as};
@@ -12,24 +12,24 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Between two requests of the quiet client.
+/// The time between two requests of the quiet client.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Lets everything in but what a token itself limits.
+/// No limits except those of the tokens themselves.
 const LIMITS: [(&str, &str); 3] = [
     ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s"),
     ("FOREBAY_LIMITS__TINYBIRD__REQUESTS_PER_SECOND", "10000000"),
     ("FOREBAY_LIMITS__TINYBIRD__BYTES_PER_SECOND", "100GB"),
 ];
 
-/// What runs beside the quiet client.
+/// The load next to the quiet client.
 const CASES: [(&str, Option<u32>); 4] = [
     ("alone", None),
-    ("beside one of 1,000 requests/s, refused the rest", Some(1000)),
-    ("beside one of 10 requests/s, refused the rest", Some(10)),
-    ("beside one that is let in, as fast as it can", Some(10_000_000)),
+    ("next to one limited to 1,000 requests/s", Some(1000)),
+    ("next to one limited to 10 requests/s", Some(10)),
+    ("next to one without a limit, at full speed", Some(10_000_000)),
 ];
 
-/// Milliseconds, and requests a second of the noisy one.
+/// Latencies in milliseconds, and the requests per second of the noisy client.
 struct Figures {
     p50: f64,
     p99: f64,
@@ -49,7 +49,7 @@ pub fn run(settings: &Settings, dir: &Path) {
         .iter()
         .map(|(name, rps)| rps.map(|rps| token(&name.replace([' ', ',', '/'], "-"), rps)))
         .collect();
-    // The streams.
+    // Creates the streams.
     for (stream, token) in [("quiet", &quiet), ("noisy", &admin_token)] {
         let answer = request_as(server.ingest, token, &format!("POST /v0/events?name={stream}"), "{\"a\":1}");
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
@@ -77,7 +77,7 @@ fn measure(ingest: SocketAddr, quiet: &str, noisy: Option<&str>, time: Duration)
     std::thread::scope(|scope| {
         let noise =
             noisy.map(|noisy| scope.spawn(|| make_noise(ingest, noisy, time + Duration::from_millis(700))));
-        // The noise has begun.
+        // Waits until the noisy client has started.
         std::thread::sleep(Duration::from_millis(500));
         let mut latencies = send_quietly(ingest, quiet, time);
         let noisy = noise.map_or(0.0, |noise| noise.join().expect("the noise"));
@@ -87,7 +87,7 @@ fn measure(ingest: SocketAddr, quiet: &str, noisy: Option<&str>, time: Duration)
     })
 }
 
-/// 64 connections, each sending as soon as it is answered.
+/// 64 connections, each of which sends as soon as it is answered.
 fn make_noise(ingest: SocketAddr, token: &str, time: Duration) -> f64 {
     let workload = Workload { templates: 4, ..load::WORKLOADS[0] };
     let headers = format!("authorization: Bearer {token}\r\n");
@@ -96,7 +96,7 @@ fn make_noise(ingest: SocketAddr, token: &str, time: Duration) -> f64 {
     (answers.requests + answers.refused) as f64 / time.as_secs_f64()
 }
 
-/// Latencies in milliseconds, from when a request was due: a late one counts its wait.
+/// Latencies in milliseconds from the time at which a request was due, so that a late request includes its wait.
 fn send_quietly(ingest: SocketAddr, token: &str, time: Duration) -> Vec<f64> {
     let mut stream = TcpStream::connect(ingest).expect("a connection");
     stream.set_nodelay(true).expect("nodelay");
@@ -110,7 +110,7 @@ fn send_quietly(ingest: SocketAddr, token: &str, time: Duration) -> Vec<f64> {
     while due < until {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         stream.write_all(request.as_bytes()).expect("a request sent");
-        // The answer is small: it comes in one piece.
+        // The answer is small and arrives in one piece.
         let read = stream.read(&mut buffer).expect("an answer");
         assert!(buffer[..read].starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&buffer[..read]));
         latencies.push(due.elapsed().as_secs_f64() * 1000.0);

@@ -1,4 +1,4 @@
-//! The load generator: closed loop, keep-alive, one thread, every event numbered.
+//! The load generator: closed loop, keep-alive, one thread, numbered events.
 
 use crate::common::{Random, Spots, push_event};
 use std::net::SocketAddr;
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What is sent.
+/// A workload.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
     pub name: &'static str,
     pub what: &'static str,
     pub events: u64,
     pub connections: usize,
-    /// Different requests a connection has in turn.
+    /// The number of different requests that a connection cycles through.
     pub templates: u64,
 }
 
-/// Where events go, answered after the append,
+/// The path for events that are answered after the append.
 pub const EVENTS: &str = "/v0/events?name=bench";
-/// and after the sync.
+/// The path for events that are answered after the sync.
 pub const EVENTS_SYNCED: &str = "/v0/events?name=bench&wait=true";
 
 pub const WORKLOADS: [Workload; 3] = [
@@ -46,18 +46,18 @@ pub const WORKLOADS: [Workload; 3] = [
     },
 ];
 
-/// What stands before a body, but for its length.
+/// The request head, except for the length of the body.
 #[derive(Debug, Clone)]
 pub struct Head {
     pub path: String,
-    /// Further header lines, each with its end.
+    /// Additional header lines, each with its line end.
     pub headers: String,
     pub content_type: &'static str,
-    /// What makes one document of the events; otherwise they are lines.
+    /// How the events form one document; `None`: they are lines.
     pub around: Option<Around>,
 }
 
-/// Text before and after events that commas divide.
+/// The text before and after the events, which are separated by commas.
 #[derive(Debug, Clone, Copy)]
 pub struct Around {
     pub before: &'static str,
@@ -75,19 +75,19 @@ impl Head {
     }
 }
 
-/// In a header line: sixteen digits that are another number in each request.
+/// In a header line, a placeholder for sixteen digits that differ in each request.
 pub const NUMBER: &str = "0123456789abcdef";
 
-/// What came back.
+/// The results.
 #[derive(Debug, Default, Clone)]
 pub struct Answers {
     pub requests: u64,
     pub events: u64,
     pub bytes: u64,
-    /// Answers other than 2xx, and the first of them.
+    /// The number of answers other than 2xx, and the first of them.
     pub refused: u64,
     pub first_refusal: Option<String>,
-    /// Of answered requests, in microseconds.
+    /// Latencies of answered requests, in microseconds.
     pub latencies: Vec<u32>,
     pub elapsed: Duration,
 }
@@ -110,7 +110,7 @@ struct Template {
     request: Vec<u8>,
     body_bytes: u64,
     spots: Vec<Spots>,
-    /// Where the head has a number.
+    /// The position of the number in the head.
     number: Option<usize>,
 }
 
@@ -135,7 +135,7 @@ fn template(workload: &Workload, random: &mut Random, head: &Head) -> Template {
 }
 
 impl Template {
-    /// Gives each event a number and a time of its own.
+    /// Gives each event its own number and time.
     fn renew(&mut self, first: u64) {
         if let Some(at) = self.number {
             write_digits(&mut self.request[at..at + NUMBER.len()], first, 16);
@@ -155,8 +155,8 @@ fn write_digits(to: &mut [u8], mut value: u64, base: u64) {
     }
 }
 
-/// Sends for `warm_up`, then counts for `time`. Calls `start` and `end` around what is counted. `head` is asked for the
-/// heads of as many different requests as the workload has.
+/// Sends for `warm_up`, then counts for `time`, between calls of `start` and `end`. `head` returns the heads of the
+/// workload's different requests.
 pub fn run(
     address: SocketAddr,
     workload: &Workload,
@@ -241,7 +241,7 @@ async fn connection(
     }
 }
 
-/// Reads one answer. An error is its text, if it is no 2xx.
+/// Reads one answer. Returns its text as the error if the status is not 2xx.
 async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), String> {
     let mut filled = 0;
     loop {

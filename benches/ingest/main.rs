@@ -1,11 +1,11 @@
-//! `cargo bench --bench ingest`: the daemon against null servers, side by side, in turn, again and again.
+//! `cargo bench --bench ingest`: the daemon and null servers, measured alternately in several rounds.
 //!
-//! The fairest figure on a noisy machine is the server's CPU seconds for a million rows; ratios of it are what the
-//! table shows: 1.0 is as many rows for a CPU second as the null server. Server and generator have a core each.
+//! The most reliable figure on a noisy machine is the server's CPU seconds per million rows. The table shows ratios of
+//! it: 1.0 means as many rows per CPU second as the null server. Server and generator have a core each.
 //!
 //! Arguments: `--rounds N` (5), `--seconds N` (3), and names of sections (`accept`, `published`, `replay`, `lone`,
-//! `convert`, `many`, `contracts`, `fairness`; `streams` and `offsets` if they are named). `--beside BINARY` measures this
-//! build and another binary of the daemon in turn, and nothing else.
+//! `convert`, `many`, `contracts`, `fairness`; `streams` and `offsets` run only if named). `--beside BINARY` only
+//! compares this build with another binary of the daemon.
 
 mod beside;
 mod call;
@@ -26,14 +26,14 @@ mod streams;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the command line says.
+/// The command line arguments.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub rounds: usize,
     pub time: Duration,
     pub sections: Vec<String>,
     pub workloads: Vec<load::Workload>,
-    /// Another binary of the daemon, to be measured beside this build.
+    /// Another binary of the daemon, to compare this build with.
     pub beside: Option<PathBuf>,
 }
 
@@ -67,7 +67,7 @@ fn main() {
                 settings.workloads.retain(|workload| workload.name == name);
             }
             "--beside" => settings.beside = Some(arguments.next().expect("a binary").into()),
-            // What cargo adds by itself.
+            // Added by cargo.
             "--bench" => {}
             section => settings.sections.push(section.to_owned()),
         }

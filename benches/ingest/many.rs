@@ -1,5 +1,5 @@
-//! The accept path of a daemon with ten thousand streams and as many tokens, under limits that are asked and never
-//! reached, beside one under `--dev` with one stream and nobody to ask for; and what an idempotency key costs.
+//! The accept path of a daemon with ten thousand streams and tokens, with limits that are checked but never reached,
+//! compared with one stream under `--dev`, which checks neither; and the cost of an idempotency key.
 
 use crate::Settings;
 use crate::call::{new_token, request_as};
@@ -13,11 +13,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Streams, and tokens.
+/// The number of streams, and of tokens.
 const MANY: u64 = 10_000;
-/// Requests of different streams and tokens that each of 64 connections has in turn: all of them.
+/// The number of streams and tokens that each of 64 connections cycles through: together, all of them.
 const TEMPLATES: u64 = MANY.div_ceil(64);
-/// Limits that nothing reaches.
+/// Limits that are never reached.
 const LIMITS: [(&str, &str); 5] = [
     NO_ARCHIVE,
     ("FOREBAY_LIMITS__TOKEN_REQUESTS_PER_SECOND", "1000000"),
@@ -32,7 +32,7 @@ const NO_LIMITS: [(&str, &str); 3] = [
 ];
 const MANY_KEYS: [(&str, &str); 2] = [NO_ARCHIVE, ("FOREBAY_LIMITS__IDEMPOTENCY_KEYS_MAX", "100000000")];
 
-/// The first is what the others are compared with.
+/// The first variant is the baseline for the others.
 const SUBJECTS: [&str; 5] = [
     "--dev, one stream",
     "the same again",
@@ -67,7 +67,7 @@ pub fn run(settings: &Settings, dir: &Path) {
             let of = |value: fn(&Sample) -> f64| {
                 middle(&mut samples[&(workload.name, subject)].iter().map(value).collect::<Vec<_>>())
             };
-            // As pairs of one round, so that a slow minute slows both.
+            // Compares within each round, so that a slow minute affects both.
             let pairs = samples[&(workload.name, 0)].iter().zip(&samples[&(workload.name, subject)]);
             let more = pairs.map(|(dev, it)| it.cpu_seconds_per_million / dev.cpu_seconds_per_million - 1.0);
             println!(
@@ -120,13 +120,13 @@ fn measure(
     sample
 }
 
-/// Another number each time: the keys of one run are not those of the run before.
+/// A different number each time, so that no run reuses the keys of an earlier one.
 fn run_number() -> u64 {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     RUNS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A data directory with the streams and the tokens. Returns the tokens.
+/// Creates the streams and the tokens in a data directory. Returns the tokens.
 fn prepare(dir: &Path) -> Vec<String> {
     for name in ["dev", "many"] {
         std::fs::create_dir_all(dir.join(name)).expect("a directory");
@@ -147,7 +147,7 @@ fn prepare(dir: &Path) -> Vec<String> {
             });
         }
     });
-    eprintln!("{MANY} streams and tokens made in {:.1?}", began.elapsed());
+    eprintln!("{MANY} streams and tokens created in {:.1?}", began.elapsed());
     let mut tokens = tokens.into_inner().expect("nobody panics with it");
     tokens.sort_unstable();
     tokens.into_iter().map(|(_, token)| token).collect()
@@ -157,7 +157,7 @@ fn make(admin: SocketAddr, ingest: SocketAddr, admin_token: &str, n: u64) -> Str
     let event = format!("POST /v0/events?name=stream_{n}");
     let answer = request_as(ingest, admin_token, &event, "{\"a\":1}");
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-    // A token that may send to its stream and to a few others.
+    // Each token may send to its stream and to a few others.
     let scopes: Vec<String> = (0..4).map(|k| format!("ingest:stream_{}", (n + k) % MANY)).collect();
     new_token(admin, admin_token, &json!({"name": format!("token_{n}"), "scopes": scopes}))
 }

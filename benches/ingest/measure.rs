@@ -1,14 +1,14 @@
-//! One window of load, and what is made of several.
+//! A measurement under load, and the summary of several.
 
 use crate::load::{self, Answers, Head, Workload};
 use crate::process::{Server, Usage};
 use std::time::Duration;
 
 const WARM_UP: Duration = Duration::from_millis(700);
-/// The archive works in the background on what earlier rounds left, and would be counted for whoever runs at the time.
+/// Disables the archive, whose background work for earlier rounds would be counted in later ones.
 pub const NO_ARCHIVE: (&str, &str) = ("FOREBAY_WAL__ARCHIVE_RETENTION", "0s");
 
-/// One window of load.
+/// One measurement under load.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub cpu_seconds_per_million: f64,

@@ -1,7 +1,7 @@
-//! Null servers: what HTTP itself costs, with the daemon's HTTP library and runtime settings.
+//! Null servers: the cost of HTTP alone, with the daemon's HTTP library and runtime settings.
 //!
-//! `discard` reads and drops the body; `append` also writes it to a file with one write(2); `group-sync` hands it to
-//! one thread that writes what is queued, syncs once, and lets all be answered.
+//! `discard` reads and drops the body; `append` also writes it to a file with one write(2); `group-sync` passes it to
+//! one thread that writes all queued bodies, syncs once, and then has all of them answered.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
-/// Bytes gathered for one sync at most.
+/// The most bytes that are written for one sync.
 const GROUP_BYTES: usize = 16 << 20;
 
 type Waiting = (Vec<Bytes>, oneshot::Sender<()>);
@@ -27,7 +27,7 @@ enum Mode {
     GroupSync(SyncSender<Waiting>),
 }
 
-/// Serves until killed; prints its address.
+/// Prints its address and serves until killed.
 pub fn serve(mode: &str, file: &str) {
     let file = File::options().create(true).append(true).open(file).expect("a file to append to");
     let mode = match mode {
@@ -92,7 +92,7 @@ fn write_groups(file: &File, waiting: &Receiver<Waiting>) {
         write_all(file, &pieces);
         file.sync_data().expect("a sync");
         for done in done {
-            // Nobody waits any more when the connection is gone.
+            // If the connection is gone, nobody waits for the answer.
             done.send(()).ok();
         }
     }

@@ -1,5 +1,5 @@
-//! Reading records by offset, of ten million: out of the log, and out of the files that it becomes. One reader, random
-//! offsets, over HTTP on one connection.
+//! Reading records by offset from ten million, first from the log, then from the files. One reader, random offsets,
+//! over HTTP on one connection.
 
 use crate::Settings;
 use crate::process::Server;
@@ -66,7 +66,7 @@ fn measure(ingest: SocketAddr, stream: &str, place: &str) {
     for records in [1, 100, 1000] {
         let mut times: Vec<Duration> = Vec::with_capacity(READS);
         for _ in 0..READS {
-            // Xorshift: the same places in each run.
+            // Xorshift: the same offsets in each run.
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -98,7 +98,7 @@ impl Connection {
         Self { stream: BufReader::new(stream) }
     }
 
-    /// The body of a good answer.
+    /// The body of a successful answer.
     fn call(&mut self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         let stream = self.stream.get_mut();

@@ -1,4 +1,4 @@
-//! The server under test as a child process, and what the kernel says of it.
+//! The server under test as a child process, and its resource use as reported by the kernel.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Clock ticks of `/proc/<pid>/stat` a second, on every Linux of today.
+/// Clock ticks per second in `/proc/<pid>/stat`, the same on every current Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub struct Server {
@@ -14,7 +14,7 @@ pub struct Server {
     pub ingest: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub started_in: Duration,
-    /// The administrator's token, if the start made one.
+    /// The admin token, if the start created one.
     pub token: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Usage {
 }
 
 impl Server {
-    /// A null server: this very program, started again.
+    /// A null server, which is this program started again.
     pub fn null(mode: &str, dir: &Path) -> Self {
         let mut command =
             pinned(std::env::current_exe().expect("this program").to_str().expect("a UTF-8 path"));
@@ -52,18 +52,18 @@ impl Server {
         Self::guarded(dir, &[&["--dev"], arguments].concat(), settings)
     }
 
-    /// The daemon as it is run for others, which asks for tokens.
+    /// The daemon as in production, with tokens.
     pub fn guarded(dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::of_binary(env!("CARGO_BIN_EXE_forebay"), dir, arguments, settings)
     }
 
-    /// A daemon of any build.
+    /// A daemon from any binary.
     pub fn of_binary(binary: &str, dir: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut command = pinned(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(dir.join("data")).args(arguments);
         command.env("FOREBAY_TELEMETRY__LOG", "warn").envs(settings.iter().copied());
-        // The defaults of a server, not of a trial.
+        // The defaults of production, not those of `--dev`.
         command.env("FOREBAY_WAL__PREPARED_SEGMENTS", "3").env("FOREBAY_COMPACTOR__MAX_IDLE", "off");
         Self::start(command, true)
     }
@@ -117,7 +117,7 @@ impl Server {
     }
 }
 
-/// User and system time of this process so far.
+/// The user and system time of this process so far.
 pub fn own_cpu_seconds() -> f64 {
     cpu_seconds("self")
 }
@@ -131,13 +131,13 @@ fn cpu_seconds(pid: &str) -> f64 {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// On a core of its own, if there are two and `taskset` is there.
+/// Runs on its own core, if there are two and `taskset` is installed.
 fn pinned(program: &str) -> Command {
     let taskset = Command::new("taskset").args(["-c", "0", "true"]).stderr(Stdio::null()).status();
     if taskset.is_ok_and(|status| status.success()) {

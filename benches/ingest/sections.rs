@@ -1,4 +1,4 @@
-//! What is measured, and the tables.
+//! The sections of the benchmark and their tables.
 
 use crate::Settings;
 use crate::beside;
@@ -41,11 +41,11 @@ pub fn run(settings: &Settings) {
         many::run(settings, &scratch());
     }
     if settings.sections.iter().any(|section| section == "streams") {
-        // Not unless it is asked for: it takes minutes.
+        // Only if named, since it takes minutes.
         streams::run(settings, &scratch());
     }
     if settings.sections.iter().any(|section| section == "offsets") {
-        // The same.
+        // Only if named, as well.
         offsets::run(settings, &scratch());
     }
     if wanted("contracts") {
@@ -57,24 +57,24 @@ pub fn run(settings: &Settings) {
     if wanted("convert") {
         convert::run(&scratch(), settings.rounds);
     }
-    // Nobody looks into it.
+    // The contents are not needed any more.
     drop(std::fs::remove_dir_all(scratch()));
 }
 
-/// A directory of this run on the disk that the build is on, empty.
+/// An empty directory for this run, on the disk of the build.
 fn scratch() -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ingest-{}", std::process::id()));
-    // It may not be there.
+    // It may not exist.
     drop(std::fs::remove_dir_all(&dir));
     std::fs::create_dir_all(&dir).expect("a scratch directory");
     dir
 }
 
-/// A server and how it is asked.
+/// A server and how requests are sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Null(&'static str),
-    /// Answers 202, or 200 after the sync; with the compactor, or the log read and forgotten.
+    /// The daemon: answers 202, or 200 after the sync; with the compactor, or with a log that is read and discarded.
     Daemon {
         synced: bool,
         compacts: bool,
@@ -117,7 +117,7 @@ impl Subject {
     }
 }
 
-/// The accept path against the null servers.
+/// The accept path, compared with the null servers.
 fn accept(settings: &Settings) {
     let mut samples: BTreeMap<(usize, Subject), Vec<Sample>> = BTreeMap::new();
     for round in 1..=settings.rounds {
@@ -155,7 +155,7 @@ fn accept(settings: &Settings) {
         let of = |subject: Subject, value: fn(&Sample) -> f64| median(&samples[&(index, subject)], value);
         let cpu = |subject: Subject| of(subject, |sample| sample.cpu_seconds_per_million);
         for subject in SUBJECTS {
-            // As pairs of one round, so that a slow minute slows both.
+            // Compares within each round, so that a slow minute affects both.
             let ratio = |null: &'static str| {
                 let pairs = samples[&(index, Subject::Null(null))].iter().zip(&samples[&(index, subject)]);
                 let mut ratios: Vec<f64> = pairs
@@ -180,7 +180,7 @@ fn accept(settings: &Settings) {
     }
 }
 
-/// Rows accepted and published: everything that the process does for them.
+/// Rows accepted and published, with all the work that the process does for them.
 fn published(settings: &Settings) {
     println!(
         "\nAccepted and published as Parquet on local disk (all CPU of the process, start to last file)"
@@ -203,7 +203,7 @@ fn published(settings: &Settings) {
             let elapsed = began.elapsed();
             let used = server.usage().since(before);
             let rows = published_rows(server.admin.expect("an admin address"));
-            // Rows in flight at the end are published too, so bytes are scaled to what was published.
+            // Rows in flight at the end are published, too, so bytes are scaled to the published rows.
             let bytes = answers.bytes as f64 / answers.events as f64 * rows;
             results.push([
                 rows,
@@ -228,7 +228,7 @@ fn published(settings: &Settings) {
     }
 }
 
-/// Two gigabytes in the log that no file holds, a kill, a start.
+/// A kill and a restart with two gigabytes in the log that are in no file.
 fn replay() {
     const LOG_BYTES: u64 = 2 << 30;
     let dir = scratch();
@@ -276,7 +276,7 @@ fn replay() {
     println!("peak RSS                     {:.0} MB", used.peak_rss_bytes as f64 / 1e6);
 }
 
-/// What one small synced request costs the disk when it is alone.
+/// What a single small synced request costs the disk.
 fn lone() {
     const REQUESTS: u32 = 100;
     let dir = scratch();

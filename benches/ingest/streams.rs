@@ -1,5 +1,5 @@
-//! Ten thousand streams that each get a row a minute, under the default conditions for files: memory, and how many
-//! files that makes. `--seconds` says for how long; files come every five minutes.
+//! Ten thousand streams with a row a minute each, under the default conditions for files: memory, and the number of
+//! files. `--seconds` sets the duration; files are written every five minutes.
 
 use crate::Settings;
 use crate::call::metric;
@@ -17,9 +17,9 @@ pub fn run(settings: &Settings, dir: &Path) {
     let server = Server::daemon(dir, &[], &[]);
     let admin = server.admin.expect("an admin address");
     let began = Instant::now();
-    // Streams are made by their first rows, at the pace of the catalog.
+    // The first rows create the streams, as fast as the catalog allows.
     send_to_all(server.ingest, Duration::ZERO, 0);
-    println!("\n{STREAMS} streams made in {:.1?}; now each gets a row a minute", began.elapsed());
+    println!("\n{STREAMS} streams created in {:.1?}; now each gets a row a minute", began.elapsed());
     println!(
         "{:>6} {:>8} {:>8} {:>10} {:>10} {:>8} {:>12} {:>10}",
         "minute", "RSS MB", "peak MB", "rows MB", "open files", "files", "CPU s so far", "log MB"
@@ -44,7 +44,7 @@ pub fn run(settings: &Settings, dir: &Path) {
     }
 }
 
-/// A row to each stream, evenly over `time`.
+/// Sends a row to each stream, evenly over `time`.
 fn send_to_all(ingest: SocketAddr, time: Duration, minute: u32) {
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn send(connection: &mut TcpStream, stream: u32, minute: u32) {
     );
     connection.write_all(request.as_bytes()).expect("a request sent");
     let mut answer = [0; 4096];
-    // It is small: it comes in one piece.
+    // It is small and arrives in one piece.
     let read = connection.read(&mut answer).expect("an answer");
     assert!(answer[..read].starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..read]));
 }

@@ -1,4 +1,4 @@
-//! What a request pays for being identified, with 10,000 tokens in the catalog.
+//! The cost of authenticating a request, with 10,000 tokens in the catalog.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,5 +1,5 @@
-//! Records: what checking them costs, against `serde_json`'s fastest way to do the same, and turning them into columns,
-//! against `arrow-json` with the schema given.
+//! Records: checking them, compared with `serde_json`'s fastest way to do the same, and turning them into columns,
+//! compared with `arrow-json` with a given schema.
 
 use crate::common;
 use arrow::datatypes::{DataType, Field};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub fn check(c: &mut Criterion) {
     for rows in [1, 60, 4800] {
-        // Different bodies in turn: a branch predictor learns a body that comes again and again by heart.
+        // Alternates between bodies, because branch predictors memorize a repeated body.
         let bodies: Vec<[Bytes; 1]> =
             (0..(9600 / rows)).map(|seed| [Bytes::from(common::events(rows, seed))]).collect();
         let mut group = c.benchmark_group(format!("check/{rows}"));
@@ -79,7 +79,7 @@ pub fn columns(c: &mut Criterion) {
     });
 }
 
-/// A schema that is declared, against one that is found, and what deciding before the answer costs.
+/// A declared schema, compared with an inferred one, and the cost of judging records before the answer.
 pub fn policies(c: &mut Criterion) {
     const ROWS: u64 = 200_000;
     let body = common::events(ROWS, 1);

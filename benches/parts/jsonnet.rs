@@ -1,4 +1,4 @@
-//! Rows of mappings: paths here, templates on one core by the interpreter itself, and through the pipe of a worker.
+//! Rows of mappings: paths, templates in the interpreter itself on one core, and templates through a worker's pipe.
 
 use criterion::{Criterion, Throughput};
 use forebay::mapping::jsonnet::{Engine, natives};
@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the contract's examples do, a row of three columns.
+/// A row of three columns, as in the contract's examples.
 const TEMPLATES: [&str; 3] = [
     r#"Body("a.b")"#,
     r#"Body("col1") + ":" + Body("col2")"#,
@@ -18,7 +18,7 @@ const TEMPLATES: [&str; 3] = [
 ];
 const BODY: &str = r#"{"col1":"val1","col2":"val2","a":{"b":[1,2,{"c":"text of some length"}]},
     "list":[{"id":1,"name":"one"},{"id":2,"name":"two"}],"at":"2023-01-01T00:00:00.000Z","n":1234.5,"ok":true}"#;
-/// Requests that are there at the same time.
+/// The number of concurrent requests.
 const TOGETHER: usize = 256;
 
 fn templates() -> Arc<Mapping> {

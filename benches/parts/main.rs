@@ -1,4 +1,4 @@
-//! `cargo bench --bench parts`: the pieces by themselves, with criterion. `benches/ingest` has the whole.
+//! `cargo bench --bench parts`: the parts in isolation, with criterion. `benches/ingest` measures the whole daemon.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! Columns to a Parquet file: encoding, zstd, statistics, and the sync at the end.
+//! Writing columns to a Parquet file: encoding, zstd, statistics, and the sync at the end.
 
 use crate::common;
 use bytes::Bytes;

@@ -1,10 +1,10 @@
-//! Times from their text: by hand, and by a calendar library. Many columns of events are times, in few forms.
+//! Parsing times: our own parser, and a calendar library. Many columns of events are times, in few formats.
 
 use criterion::{Criterion, Throughput};
 use forebay::columns::time;
 use std::hint::black_box;
 
-/// Some days and hours, so that no branch is learnt by heart.
+/// Various days and hours, so that branch predictors cannot memorize them.
 fn texts(form: &str) -> Vec<String> {
     let day = |n: i64| {
         jiff::Timestamp::from_second(1_577_836_800 + n * 86_399 * 7).map(|at| at.strftime(form).to_string())

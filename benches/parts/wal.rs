@@ -1,4 +1,4 @@
-//! The log by itself: appends, group commit, and reading it all again after a restart.
+//! The log alone: appends, group commit, and rereading all of it after a restart.
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -28,7 +28,7 @@ fn open(dir: &Path) -> Wal {
     wal::open(Arc::new(RealStorage), clock::system(), config, Floor::default(), metrics).unwrap()
 }
 
-/// Fills a log with frames of these many bytes. The time it took; waiting for a segment is part of it.
+/// Fills a log with frames of this many bytes. Returns the time, including waits for segments.
 fn fill(handle: &Handle, frame_bytes: usize, bytes: u64) -> Duration {
     let body = [Bytes::from(vec![b'x'; frame_bytes])];
     let frame = NewFrame { ts: 0, ext: &[], head: &[0; 16], body: &body };
@@ -67,7 +67,7 @@ pub fn append(c: &mut Criterion) {
     }
 }
 
-/// Appends that each wait for their sync, many at a time.
+/// Concurrent appends that each wait for their sync.
 pub fn commit(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ pub fn commit(c: &mut Criterion) {
     close(log);
 }
 
-/// What stands between a start and readiness, and then reading every frame.
+/// The time from a start to readiness, and then the time to read every frame.
 pub fn replay(c: &mut Criterion) {
     const BYTES: u64 = 256 << 20;
     let dir = tempfile::tempdir().unwrap();

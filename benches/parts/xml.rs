@@ -1,4 +1,4 @@
-//! XML documents to NDJSON: MB/s of the document.
+//! Converting XML documents to NDJSON, in MB/s of the document.
 
 use criterion::{Criterion, Throughput};
 use forebay::formats::xml::{About, Known, transcribe};

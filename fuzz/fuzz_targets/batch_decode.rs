@@ -1,4 +1,4 @@
-//! The header of a batch from any bytes: no panic, and what is accepted survives a round trip.
+//! Decodes batch headers from any bytes: no panic, and every accepted header survives a round trip.
 #![no_main]
 
 use forebay::batch::Batch;
@@ -9,6 +9,6 @@ fuzz_target!(|data: &[u8]| {
     let mut again = batch.head.encode();
     again.extend_from_slice(batch.body);
     again.extend_from_slice(batch.results);
-    let decoded = Batch::decode(&again).expect("what was encoded can be decoded");
+    let decoded = Batch::decode(&again).expect("an encoded batch can be decoded");
     assert_eq!((decoded.head, decoded.body, decoded.results), (batch.head, batch.body, batch.results));
 });

@@ -1,5 +1,5 @@
-//! Requests with records of Amperity's contract: what is taken goes to an id of the vendor's form; what is kept of the
-//! head is found again, and is what the answer says; a document is read in the encoding that the head names.
+//! Requests with records in Amperity's contract: an accepted request names an id in the vendor's format; the stored
+//! headers can be read back and match the answer; documents are decoded by the encoding in the head.
 #![no_main]
 
 use forebay::auth::user_and_password;
@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 
 const PATHS: [&str; 4] = ["/stream/v0/data/", "/prof/events/", "/api/v0/admin/api-keys/", "/"];
 const IDS: [&str; 3] = ["", "is-AbCDefGH", "esm-2cnVk9ngm"];
-/// What content types begin with.
+/// The beginnings of content types.
 const TYPES: [&str; 5] =
     ["", "application/json", "application/xml", "text/xml;charset=", "text/xml;x=\"charset="];
 

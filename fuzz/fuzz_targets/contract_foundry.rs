@@ -1,4 +1,4 @@
-//! Bodies of Foundry's contract: envelopes, schemas, records. What a schema takes has a place in its columns.
+//! Bodies of Foundry's contract: envelopes, schemas, records. A record that matches a schema fits its columns.
 #![no_main]
 
 use forebay::batch::{BodyKind, StreamId};
@@ -32,7 +32,7 @@ fn check(schema: &StreamSchema, record: &[u8]) {
     if rules.check(1000).is_err() {
         return;
     }
-    // Each its own stream: what is kept between records is not what is tested.
+    // Each record gets its own stream, since state between records is not tested here.
     let judged = columns::judge(StreamId(0), &rules, record, BodyKind::Document, 0).expect("it was checked");
     assert_eq!(judged.quarantined.total(), 0, "{}", String::from_utf8_lossy(record));
 }

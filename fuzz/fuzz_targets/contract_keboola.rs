@@ -1,5 +1,5 @@
-//! Texts of Keboola's contracts: names become ids that are names of directories, durations and sizes are read as they are
-//! written.
+//! Strings of Keboola's contracts: names become ids that are valid directory names; durations and sizes survive a round
+//! trip.
 #![no_main]
 
 use forebay::contracts::keboola::go::{Size, Span, quote};

@@ -1,4 +1,4 @@
-//! Exports of OpenTelemetry: whatever the bytes are, they become records that are JSON objects, or an error.
+//! OpenTelemetry exports from any bytes: the result is records that are JSON objects, or an error.
 #![no_main]
 
 use forebay::formats::otlp::{Form, Signal, records};

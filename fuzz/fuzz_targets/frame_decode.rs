@@ -1,4 +1,4 @@
-//! Frame and segment headers from any bytes: no panic, and what is accepted is exactly what would be written.
+//! Frame and segment headers from any bytes: no panic, and an accepted header is exactly the one that would be written.
 #![no_main]
 
 use forebay::wal::format::{self, FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, Seal, SegmentHeader, SegmentStart};
@@ -7,13 +7,13 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let salt = data.first().map_or(1, |byte| u32::from(*byte) | 1);
     for at in 0..data.len() {
-        // As a frame somewhere in a segment,
+        // As a frame anywhere in a segment.
         if let Ok(frame) = format::frame_at(data, at, salt, &[7; 16]) {
             assert_eq!(frame.ext.len() + frame.payload.len(), frame.header.body_bytes as usize);
         }
     }
     if let Some(bytes) = data.first_chunk::<FRAME_HEADER_BYTES>() {
-        // as a header whose checksum was made right, so that the fields behind it are looked at too,
+        // As a header with a corrected checksum, so that its fields are tested as well.
         let mut bytes = *bytes;
         let crc = header_crc(&bytes, salt).to_le_bytes();
         bytes[4..8].copy_from_slice(&crc);
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(format::candidates(data).all(|at| at % format::ALIGN == 0 && at < data.len()));
 });
 
-/// CRC-32 with an initial value, as `docs/wal-format.md` has it, bit by bit: independent of the code under test.
+/// CRC-32 with an initial value, as defined in `docs/wal-format.md`, bit by bit: independent of the code under test.
 fn header_crc(bytes: &[u8; FRAME_HEADER_BYTES], initial: u32) -> u32 {
     let covered = bytes[..4].iter().chain(&bytes[8..]);
     let mut crc = !initial;

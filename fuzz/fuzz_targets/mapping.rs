@@ -1,4 +1,4 @@
-//! Bodies, paths into them and mappings as clients send them. Nothing may panic, and what a path finds is JSON.
+//! Bodies, paths into them, and mappings as clients send them. Nothing panics, and every value found by a path is JSON.
 #![no_main]
 
 use forebay::mapping::{Body, Mapping, Path, Request, RowId, headers, path_value, row};

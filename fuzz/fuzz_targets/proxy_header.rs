@@ -1,4 +1,4 @@
-//! What proxies say about clients, from whoever connects: nothing panics, and what is read in pieces means the same.
+//! PROXY and forwarding headers from any peer: nothing panics, and a header parsed in pieces gives the same result.
 #![no_main]
 
 use forebay::http::transport::proxies::{Header, Proxies, header};

@@ -1,5 +1,5 @@
-//! Bodies of any bytes: the check at the door agrees with `serde_json`, however the body was cut on the wire, and the
-//! compactor stores and quarantines exactly what the check said.
+//! Bodies of any bytes: the check before the answer agrees with `serde_json`, however the body is split on the wire,
+//! and the compactor stores and quarantines exactly as the check predicted.
 #![no_main]
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(whole, records::check(&pieces, kind), "cut at {cut}");
         let Ok(verdict) = whole else { continue };
         let mut rows = Rows::new(&Rules::default(), LIMITS);
-        // Twice: the second time with what the first has taught it.
+        // Twice: the second time with the state that the first has left.
         for lsn in 1..=2 {
             let counts = rows.append(body, kind, Origin { lsn, received_at: 0 });
             assert_eq!((counts.stored, counts.quarantined.total()), (verdict.good, verdict.bad));
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What `serde_json` takes for an object, line by line.
+/// Whether `serde_json` parses each line as an object.
 fn good_lines(body: &[u8]) -> u64 {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n');
@@ -44,7 +44,7 @@ fn good_lines(body: &[u8]) -> u64 {
 
 fn is_object(line: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(line) else { return false };
-    // Strings are decoded, so that escapes are checked; numbers are not, so that none is too large.
+    // Strings are decoded, so that escapes are checked. Numbers are not, so that none is out of range.
     let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else { return false };
     fields.values().all(|value| decodes(value.get()))
 }

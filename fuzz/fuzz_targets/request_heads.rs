@@ -1,5 +1,5 @@
-//! Heads of requests, of any bytes that the HTTP layer lets through: every contract understands or refuses them, and
-//! words a refusal.
+//! Request heads with any bytes that the HTTP layer accepts: every contract parses or refuses them, and can word its
+//! refusal.
 #![no_main]
 
 use forebay::auth::Auth;
@@ -20,13 +20,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 
-/// Those that contracts look at.
+/// The headers that contracts use.
 const HEADERS: [&str; 8] = [
     "authorization", "content-type", "content-length", "content-encoding", "x-storageapi-token", "x-amperity-tenant",
     "x-request-id", "origin",
 ];
 
-/// The contracts of a daemon that has just been set up, with its log on a simulated disk.
+/// The contracts of a new daemon, with its log on a simulated disk.
 static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let dir = std::env::temp_dir().join(format!("forebay-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -36,7 +36,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let disk = Arc::new(SimDisk::default());
     let log = wal::open(disk, clock::system(), config.wal(), Floor::default(), Arc::default()).unwrap();
     let wal = log.handle.clone();
-    // It is closed when it is dropped.
+    // Dropping the log would close it.
     std::mem::forget(log);
     let sink = Sink::open(&Destination::Directory(dir.join("tables"))).unwrap();
     let vocabulary = contracts::vocabulary();
@@ -74,7 +74,7 @@ fuzz_target!(|input: (u8, String, Vec<(u8, Vec<u8>)>)| {
         }
     }
     let head = RequestHead { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &headers, named: Named::default() };
-    // A contract is asked only for paths of its own.
+    // A contract gets only requests for its own paths.
     for made in CONTRACTS.all().iter().filter(|made| (made.entry.takes)(head.path)) {
         if let Err(reject) = made.contract.parse(head) {
             let status = made.contract.rejected(&head, &reject).status;

@@ -1,4 +1,4 @@
-//! Samples of any bytes: what is told of them holds for the records in them.
+//! Samples of any bytes: the inferred schema fits the records of the sample.
 #![no_main]
 
 use forebay::batch::BodyKind;

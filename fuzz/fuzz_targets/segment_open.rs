@@ -1,4 +1,4 @@
-//! A log whose files were damaged in any way opens or says why not, and shows no frame that was never written.
+//! A log with arbitrarily damaged files opens or returns an error, and never shows a frame that was not written.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -32,7 +32,7 @@ enum What {
     Remove,
 }
 
-/// The files of a good log, and every frame in it.
+/// The files of an intact log, and every frame in it.
 struct Log {
     files: BTreeMap<String, Vec<u8>>,
     frames: BTreeMap<u64, Vec<u8>>,
@@ -67,7 +67,7 @@ fn good_log() -> &'static Log {
         while frames.len() < 60 {
             let payload = vec![frames.len() as u8; 100 + frames.len() * 20];
             let frame = NewFrame { ts: 1, ext: &[], head: &[], body: &[Bytes::from(payload.clone())] };
-            // A full log has no room until the next segment is prepared.
+            // The log has no room until the next segment is prepared.
             if let Ok(lsn) = log.handle.append(&frame) {
                 frames.insert(lsn.0, payload);
             }

@@ -1,4 +1,4 @@
-//! XML of any bytes: what becomes records is JSON, one object a line; nothing panics or grows without bound.
+//! XML of any bytes: records are JSON, one object per line; nothing panics or grows without bound.
 #![no_main]
 
 use forebay::batch::BodyKind;

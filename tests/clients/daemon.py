@@ -1,4 +1,4 @@
-"""The daemon for the scripts that let vendors' clients talk to it: as in production, with credentials."""
+"""Runs the daemon for the tests with vendors' clients: as in production, with credentials."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pyarrow.dataset
 
 def check(what, found, expected):
     if found != expected:
-        raise SystemExit(f"{what}: {found!r} instead of {expected!r}")
+        raise SystemExit(f"{what}: found {found!r}, expected {expected!r}")
     print(f"ok  {what}: {found!r}")
 
 

@@ -46,12 +46,12 @@ def client(daemon, auth):
 
 
 def refusal(call, *arguments, **named):
-    """The error that a call ends in."""
+    """Returns the error that a call raises."""
     try:
         call(*arguments, **named)
     except Exception as error:
         return error
-    raise SystemExit(f"{call} is not refused")
+    raise SystemExit(f"{call} was not refused")
 
 
 def make(streams):
@@ -66,7 +66,7 @@ def make(streams):
     check("a key of doubles", (type(wrong), wrong.parameters["fieldName"]), (InvalidFieldSchema, "temperature"))
     twice = core.StreamSchema(fields=FIELDS + FIELDS, key_field_names=["none"])
     wrong = refusal(streams.create, name="x", parent_folder_rid=FOLDER, schema=twice, preview=True)
-    check("all that is wrong", (type(wrong), len(wrong.parameters["errors"])), (InvalidSchema, len(FIELDS) + 1))
+    check("all errors at once", (type(wrong), len(wrong.parameters["errors"])), (InvalidSchema, len(FIELDS) + 1))
     return dataset.rid
 
 
@@ -80,7 +80,7 @@ def publish(streams, dataset):
     published = streams.Stream.publish_records(dataset, "master", records=many, view_rid=stream.view_rid)
     check("many", published, None)
     bad = refusal(streams.Stream.publish_records, dataset, "master", records=[many[0], {"sensor_id": 1}])
-    # Of the errors of a publish the SDK has classes for few; the others keep their names.
+    # The SDK has classes for few errors of a publish; the others are identified by name.
     found = (bad.name, bad.parameters["datasetRid"], bad.parameters["recordIndex"])
     check("all or none", found, ("RecordDoesNotMatchStreamSchema", dataset, 1))
     large = refusal(streams.Stream.publish_record, dataset, "master", record={"sensor_id": "x" * 2_000_000})
@@ -137,7 +137,7 @@ def branches(streams, dataset):
 
 
 def reads(streams, dataset):
-    """The records that were published, by offset and as a subscriber, at a time when the log has them."""
+    """Reads the published records by offset and as a subscriber, while they are in the log."""
     stream, readers = streams.Stream, streams.Stream.Subscriber
     check("end offsets", stream.get_end_offsets(dataset, "master", preview=True), {"0": 3})
     records = stream.get_records(dataset, "master", partition_id="0", limit=2, start_offset=1, preview=True)
@@ -191,7 +191,7 @@ def application(daemon, dataset):
 
 
 def snippets(daemon, streams, directory):
-    """The code that the daemon makes for a stream, as it is, in each language; also for names that need care."""
+    """Runs the daemon's snippets for a stream unchanged, in each language, also for names that need escaping."""
     names = ["größe", "it's", 'a "quoted" \\u0041 $HOME ${x} `name`']
     awkward = core.StreamSchema(fields=[field(name, core.StringType()) for name in names], key_field_names=[])
     streams.create(name="awkward", parent_folder_rid=FOLDER, schema=awkward, preview=True)
@@ -202,7 +202,7 @@ def snippets(daemon, streams, directory):
         "javascript": lambda code: ["node", "--input-type=module", "--eval", code],
         "java": lambda _: ["java", java],
     }
-    # A machine without a locale: what a service or a container runs in.
+    # Without a locale, as in a service or a container.
     environment = {**os.environ, "TOKEN": daemon.token, "LC_ALL": "C"}
     for stream in ["sensors", "awkward"]:
         for language, command in commands.items():

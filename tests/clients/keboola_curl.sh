@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Receivers and exports of Keboola's Buffer API with curl, against a daemon of its own with credentials.
+# Receivers and exports of Keboola's Buffer API with curl, against a new daemon with credentials.
 #
 #   tests/clients/keboola_curl.sh FOREBAY
 set -euo pipefail
@@ -23,7 +23,7 @@ expect() {
     local what=$1 status=$2 body=$3
     shift 3
     found=$(curl -sS -o answer -w '%{http_code}' "$@")
-    # An empty answer has no line to be found.
+    # grep finds no line in an empty answer.
     if [ "$found" != "$status" ] || { [ -n "$body" ] && ! grep -qF -- "$body" answer; }; then
         printf '%s: %s %s\n' "$what" "$found" "$(cat answer)" >&2
         exit 1
@@ -31,7 +31,7 @@ expect() {
     printf 'ok  %s: %s %s\n' "$what" "$found" "$(tr -s ' \n' ' ' <answer | cut -c1-100)"
 }
 
-# Follows a task to its end.
+# Waits for the end of a task.
 finished() {
     local what=$1 result=$2 task
     task=$(sed -n 's/^ *"url": "\(.*\)",$/\1/p' answer)
@@ -95,7 +95,7 @@ api 'a change of conditions' 200 '"type": "export.update"' PATCH /v1/receivers/m
 finished 'the export is changed' 'export updated'
 api 'a condition out of bounds' 400 '\"time\" must be 30s or greater.' \
     PATCH /v1/receivers/my-receiver/exports/raw -d '{"conditions": {"time": "1s"}}'
-api 'a template that is none' 400 'Unknown variable: invalid.' PATCH /v1/receivers/my-receiver/exports/mapped \
+api 'an invalid template' 400 'Unknown variable: invalid.' PATCH /v1/receivers/my-receiver/exports/mapped \
     -d '{"mapping": {"tableId": "in.c-main.mapped", "columns": [{"type": "template", "name": "both",
         "template": {"language": "jsonnet", "content": "invalid"}}]}}'
 api 'refreshed tokens' 200 '"id": "my-receiver"' POST /v1/receivers/my-receiver/tokens/refresh

@@ -120,7 +120,7 @@ def run(daemon):
     check("spans", sorted(found), ["order", "pay"])
     check("a child's parent", found["pay"]["parent_span_id"], found["order"]["span_id"])
     check("attributes", found["order"]["attributes"], {"items": 3})
-    # What they would send at the end of the process finds a daemon.
+    # The daemon still runs, so that the exporters can send their last data at the end of the process.
     for provider in [tracing, metering, recording]:
         provider.shutdown()
 

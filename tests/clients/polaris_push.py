@@ -1,8 +1,8 @@
 """Pushes one event as the vendor's example does: python3 polaris_push.py TOKEN_HOST API_HOST TABLE_ID [form]
 
-It begins without a token, sends `Bearer None`, is told 401, asks the token route for one with client credentials and
-tries again for as long as it is told 401. Any other refusal ends it. Nothing in it knows what it talks to: only its two
-addresses are said. With `form` it hands its HTTP client a dictionary as the body, which makes a form of it.
+It starts without a token, sends `Bearer None`, gets 401, requests a token with client credentials, and retries as long as
+it gets 401. Any other refusal ends it. Only the two addresses differ from the vendor's example. With `form`, it passes a
+dictionary as the body to its HTTP client, which sends it as a form.
 """
 
 import datetime

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Calls everything that /openapi.json describes with generated input, against a daemon of its own, and holds each answer
-# against the document; then the same with the document that Keboola's contract serves. No call may answer 5xx.
+# Calls every route in /openapi.json of a new daemon with generated input, and checks each answer against the document;
+# then does the same with the document that Keboola's contract serves. No call may be answered with 5xx.
 #
 #   tests/clients/schemathesis.sh FOREBAY [SCHEMATHESIS]
 set -euo pipefail
@@ -25,7 +25,7 @@ ingest=$(sed -n 's/^ *events *//p' out)
 admin=$(sed -n 's/^ *admin *//p' out)
 printf '{"n":1}\n' | curl -sSf --data-binary @- "$ingest/v0/events?name=t&wait=true" >/dev/null
 
-# A drain would end the run, and a publication waits for what other calls left behind.
+# A drain would end the run, and a publication waits for the effects of other calls.
 admin_paths='^/(admin/v1/|healthz|readyz|metrics|openapi)'
 run() {
     printf '+ schemathesis run %s\n' "$*"

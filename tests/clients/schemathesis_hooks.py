@@ -1,4 +1,4 @@
-"""What schemathesis does not know: how a body of NDJSON is sent."""
+"""Teaches schemathesis to send NDJSON bodies."""
 import json
 
 import schemathesis

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The vendor's command lines against a daemon of its own: list, append, analyze.
+# The vendor's command lines against a new daemon: list, append, analyze.
 #
 #   tests/clients/tinybird_cli.sh FOREBAY TB TB_FORWARD
 #
-# TB is `tb` of tinybird-cli, TB_FORWARD that of tinybird, both from PyPI.
+# TB is `tb` from the PyPI package tinybird-cli, TB_FORWARD is `tb` from the package tinybird.
 set -euo pipefail
 
 forebay=$(realpath "$1")
@@ -22,7 +22,7 @@ done
 url=$(sed -n 's/^ *events *//p' out)
 token=$(sed -n 's/^ *token *//p' out)
 
-# Runs a command and looks for a text in what it says.
+# Runs a command and searches its output for a text.
 expect() {
     local text=$1
     shift

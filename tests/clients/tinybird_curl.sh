@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# curl as the vendor's guide has it, against a daemon of its own with credentials.
+# curl as in the vendor's guide, against a new daemon with credentials.
 #
 #   tests/clients/tinybird_curl.sh FOREBAY
 set -euo pipefail

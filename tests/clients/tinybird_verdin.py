@@ -57,7 +57,7 @@ def events(daemon, client):
     check("rows of events", [row["Id"] for row in found], [f"id{n}" for n in range(rows + 1)])
     check("their times", found[1]["Timestamp"].isoformat(), "2024-01-23T10:30:00.000001+00:00")
     check("their quarantine", len(daemon.rows("events_quarantine")), 2)
-    # What other clients send: no content type, plain text, a form's; and parameters of their own.
+    # As other clients send events: without a content type, as plain text, or as a form; and with unknown parameters.
     for kind in (None, "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "application/json"):
         query = "name=events&mode=append&format=ndjson&wait=false&from=python-sdk&__tb__semver=1"
         headers = {"Authorization": f"bearer {daemon.token}", "Connection": "close", "Content-Type": kind}
@@ -82,7 +82,7 @@ def datasources(daemon, client):
     lines = [json.dumps(row(4)) + "\n", "no record\n"]
     answer = api.append("source", iter([line.encode() for line in lines]), format="ndjson")
     text = "There was an error with file contents: 1 row in quarantine and 1 invalid line."
-    check("a line that is none", (answer.quarantine_rows, answer.invalid_lines, answer.error), (1, 1, text))
+    check("an invalid line", (answer.quarantine_rows, answer.invalid_lines, answer.error), (1, 1, text))
     info = api.get_information("source").info
     check("rows", info["statistics"]["row_count"], 5)
     check("schema", info["schema"]["sql_schema"].replace("`Id`", "Id").split(",")[0], "Id String `json:$.Id`")

@@ -1,12 +1,12 @@
-/* Preloaded into the daemon: makes calls fail while a file of the fault's name is in the directory FOREBAY_FAULTS.
+/* Preloaded into the daemon. Makes calls fail while a file with the fault's name exists in the directory FOREBAY_FAULTS.
  *
  *   sync-fails       fdatasync of a log segment: EIO
- *   sync-fails-once  the same, once; the file goes
- *   sync-slow        it takes that many milliseconds
+ *   sync-fails-once  the same, once; the file is then removed
+ *   sync-slow        the sync takes as many milliseconds as the file says
  *   names-fail       fsync of a directory of the tables: EIO
  *   disk-full        every write to a file of the data directory: ENOSPC
- *   almost-full      the same, until the ballast file is gone
- *   clock            seconds, added to the wall clock
+ *   almost-full      the same, until the ballast file is removed
+ *   clock            the file's number of seconds is added to the wall clock
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +26,7 @@ static int fault(const char *name, char *path, size_t size) {
     return dir && snprintf(path, size, "%s/%s", dir, name) > 0 && access(path, F_OK) == 0;
 }
 
-/* Where `dir` ends in the path of an open file, or NULL. */
+/* The end of `dir` in the path of an open file, or NULL. */
 static char *within(int fd, const char *dir, char path[PATH_MAX]) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
