@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Whether `serde_json` parses each line as an object.
+/// The number of lines that `serde_json` parses as objects.
 fn good_lines(body: &[u8]) -> u64 {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n');

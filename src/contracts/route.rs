@@ -123,7 +123,7 @@ impl<T> Route<T> {
         let template = self.template.strip_suffix('/').unwrap_or(self.template);
         let path = path.strip_suffix('/').unwrap_or(path);
         if self.head == self.template.len() {
-            // Without parameters there is nothing to divide.
+            // A template without parameters is compared as a whole.
             return (path == template).then(Vec::new);
         }
         let head = template.get(..self.head);

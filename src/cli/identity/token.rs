@@ -43,8 +43,10 @@ struct Create {
     /// Scope to grant: ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, metrics, admin.
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
+    /// Kind of token.
     #[arg(long, value_enum, default_value = "token")]
     kind: Kind,
+    /// Description of the token.
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
     /// Lifetime of the token, such as 12h or 30d.
@@ -53,7 +55,7 @@ struct Create {
     #[arg(
         long = "origin",
         value_name = "ORIGIN",
-        help = "Origin of the pages that may use the token, such as https://www.example.com; programs then cannot"
+        help = "Origin whose pages may use the token, such as https://www.example.com; other clients then may not"
     )]
     origins: Vec<String>,
     /// Requests per second; overrides the configured limit.

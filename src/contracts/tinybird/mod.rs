@@ -109,7 +109,7 @@ impl Tinybird {
 
 /// Returns whether this contract owns the path.
 fn takes(path: &str) -> bool {
-    // Nearly all requests are for this one: it is not looked for among the others.
+    // Nearly all requests are for this path, so it is checked before the table of routes.
     events::is_path(path) || route::is_known(ROUTES, path)
 }
 
