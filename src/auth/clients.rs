@@ -310,6 +310,7 @@ impl Auth {
         if maker.project.is_some() && maker.project.as_deref() != found.project.as_deref() {
             return Err(missing());
         }
+        // Of a role that cannot be read, nobody knows what it allows: only who may do everything manages the client.
         let scopes = self.words.roles(&found.roles).unwrap_or_else(|_| vec![Scope::Admin]);
         match scopes.into_iter().find(|scope| !maker.may_grant(scope)) {
             Some(scope) => Err(ManageError::NotYours(scope)),

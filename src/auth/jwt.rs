@@ -134,6 +134,7 @@ impl Unverified<'_> {
 
     /// Verifies the signature with this key, in a time that does not depend on which byte is wrong.
     pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
+        // What cannot be verified is refused like a wrong signature.
         crypto::verify(self.signature, self.message.as_bytes(), &verifier.key, ALGORITHM).unwrap_or(false)
     }
 
@@ -147,7 +148,7 @@ impl Claims {
     /// Returns the caller that these claims describe. Its id follows from the signer and the name in the token; of the
     /// scopes, only those that `allowed` accepts are kept.
     pub fn caller(&self, signer: &str, words: &Vocabulary, allowed: impl Fn(&Scope) -> bool) -> Caller {
-        let name = self.name.as_deref().unwrap_or_default();
+        let name = self.name.as_deref().unwrap_or("");
         let id = secret::first_number(&secret::hash(&format!("{signer} {name}")));
         Caller::new(Identity {
             id: CallerId::signed(id),

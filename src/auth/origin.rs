@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Box<str>, OriginError> {
     }
     let url = url::Url::parse(&format!("{scheme}://{rest}")).map_err(|_| error())?;
     let host = url.host_str().ok_or_else(error)?;
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     Ok(format!("{scheme}://{wildcard}{host}{port}").into())
 }
 

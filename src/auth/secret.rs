@@ -58,7 +58,7 @@ pub fn is_same(said: &str, secret: &str) -> bool {
 pub fn hint(secret: &str) -> String {
     let end_of_prefix = secret.bytes().take(PREFIX_CHARS_MAX).position(|byte| matches!(byte, b'_' | b'.'));
     let prefix = end_of_prefix.and_then(|at| secret.get(..=at)).unwrap_or("");
-    let end = secret.len().checked_sub(HINT_CHARS).and_then(|at| secret.get(at..)).unwrap_or_default();
+    let end = secret.len().checked_sub(HINT_CHARS).and_then(|at| secret.get(at..)).unwrap_or("");
     format!("{prefix}…{end}")
 }
 

@@ -145,7 +145,7 @@ fn everything_is_there_again_after_a_restart_and_no_value_is_stored() {
         assert_eq!(world.who(token).unwrap(), *caller);
     }
     let stored = std::fs::read(world.dir.path().join("catalog.db")).unwrap();
-    let log = std::fs::read(world.dir.path().join("catalog.db-wal")).unwrap_or_default();
+    let log = std::fs::read(world.dir.path().join("catalog.db-wal")).unwrap();
     for value in [&token, &key, &secret, &issued] {
         let found = |bytes: &[u8]| bytes.windows(value.len()).any(|window| window == value.as_bytes());
         assert!(!found(&stored) && !found(&log), "{value} is in the catalog");

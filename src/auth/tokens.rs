@@ -192,6 +192,7 @@ impl Auth {
     /// Returns a token if `maker` may change it.
     fn own(&self, maker: &Caller, id: &str) -> Result<Token, ManageError> {
         let token = self.find(id)?;
+        // Of a scope that cannot be read, nobody knows what it allows: only who may do everything manages the token.
         let scopes = scope::split(&token.new.scopes).unwrap_or_else(|_| vec![Scope::Admin]);
         may_grant(maker, &scopes).map(|()| token)
     }

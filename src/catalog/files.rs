@@ -1,9 +1,10 @@
 //! The register of files, and the checkpoints that go with them.
 
-use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put, to_json};
+use super::{Catalog, CatalogError, OffsetRange, offsets, proposals, put};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns::Proposal;
+use crate::formats::json;
 use crate::wal::{Lsn, LsnRange};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
@@ -389,7 +390,7 @@ pub(super) fn register_cut(
     add_counts(db, cut.stream, Counts::default(), cut.counts)?;
     let sql = "INSERT INTO cuts (stream, first_lsn, last_lsn, first_at, last_at, counts, first_number, given)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let (counts, number) = (to_json(&cut.counts), cut.first_number.unwrap_or(0).cast_signed());
+    let (counts, number) = (json::text(&cut.counts), cut.first_number.unwrap_or(0).cast_signed());
     let values = params![cut.stream.0, first, last, cut.first_at, cut.last_at, counts, number, cut.given];
     db.execute(sql, values)?;
     proposals::add(db, cut.stream, &cut.proposals)?;

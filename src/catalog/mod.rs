@@ -220,11 +220,10 @@ impl Catalog {
             let registered: Option<i64> =
                 db.query_row("SELECT max(last_lsn) FROM files", [], |row| row.get(0))?;
             let highest = registered.unwrap_or(0).cast_unsigned().max(consumed);
-            let uuid: Option<Vec<u8>> = get(db, "wal_uuid")?;
             Ok(wal::Floor {
                 consumed: wal::Lsn(consumed),
                 highest: wal::Lsn(highest),
-                wal_uuid: uuid.and_then(|uuid| uuid.try_into().ok()),
+                wal_uuid: get(db, "wal_uuid")?,
             })
         })
     }
@@ -232,7 +231,7 @@ impl Catalog {
     /// Binds the catalog to its log, once.
     pub fn set_wal_uuid(&self, uuid: [u8; 16]) -> Result<(), CatalogError> {
         // Writes only if the value is new, so that a start needs no free space.
-        match self.read(|db| get::<Vec<u8>>(db, "wal_uuid"))? {
+        match self.read(|db| get::<[u8; 16]>(db, "wal_uuid"))? {
             Some(known) if known == uuid => Ok(()),
             _ => self.transaction(|db| put(db, "wal_uuid", &uuid)),
         }
@@ -259,10 +258,6 @@ fn get<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Res
 fn put(db: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
     db.execute(sql, params![key, value]).map(drop)
-}
-
-fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn get_number(db: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {

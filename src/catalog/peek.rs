@@ -23,7 +23,7 @@ pub fn consumed(data_dir: &Path) -> Result<Lsn, CatalogError> {
 
 /// The identity of the log that belongs to this catalog.
 pub fn wal_uuid(data_dir: &Path) -> Result<Option<[u8; 16]>, CatalogError> {
-    peek(data_dir, |db| Ok(get::<Vec<u8>>(db, "wal_uuid")?.and_then(|uuid| uuid.try_into().ok())))
+    peek(data_dir, |db| get(db, "wal_uuid"))
 }
 
 fn peek<T>(

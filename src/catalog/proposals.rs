@@ -1,9 +1,10 @@
 //! Fields without a column, in streams that propose columns for them.
 
 use super::streams::json_at;
-use super::{Catalog, CatalogError, to_json};
+use super::{Catalog, CatalogError};
 use crate::batch::StreamId;
 use crate::columns::Proposal;
+use crate::formats::json;
 use crate::schema::{Column, ColumnType, Schema};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
@@ -52,7 +53,7 @@ impl Catalog {
         self.transaction(|db| {
             for path in &dismissed {
                 let sql = "UPDATE proposals SET dismissed = 1 WHERE stream = ?1 AND path = ?2";
-                db.execute(sql, params![id.0, to_json(path)])?;
+                db.execute(sql, params![id.0, json::text(path)])?;
             }
             Ok(())
         })
@@ -93,7 +94,7 @@ pub(super) fn find(
     path: &[String],
 ) -> rusqlite::Result<Option<Proposal>> {
     let sql = format!("SELECT {COLUMNS} FROM proposals WHERE stream = ?1 AND path = ?2");
-    db.query_row(&sql, params![stream.0, to_json(&path)], proposal_of).optional()
+    db.query_row(&sql, params![stream.0, json::text(&path)], proposal_of).optional()
 }
 
 /// Adds the fields of the current cut.
@@ -115,7 +116,8 @@ pub(super) fn add(db: &Transaction<'_>, stream: StreamId, proposals: &[Proposal]
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                    ON CONFLICT DO UPDATE SET type = excluded.type, count = excluded.count,
                    first_at = excluded.first_at, last_at = excluded.last_at, examples = excluded.examples";
-        let (path, kind, examples) = (to_json(&all.path), to_json(&all.kind), to_json(&all.examples));
+        let (path, kind, examples) =
+            (json::text(&all.path), json::text(&all.kind), json::text(&all.examples));
         let count = all.count.cast_signed();
         db.execute(sql, params![stream.0, path, kind, count, all.first_at, all.last_at, examples])?;
     }
@@ -140,7 +142,7 @@ pub(super) fn forget_columns(
     for path in proposed.iter().filter(|path| schema.columns.iter().any(|column| column.keys() == *path)) {
         db.execute(
             "DELETE FROM proposals WHERE stream = ?1 AND path = ?2",
-            params![stream.0, to_json(path)],
+            params![stream.0, json::text(path)],
         )?;
     }
     Ok(())

@@ -7,9 +7,11 @@
 use super::files::{
     Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
 };
-use super::{Catalog, CatalogError, Counts, offsets, to_json};
+use super::streams::{json_at, some_json_at};
+use super::{Catalog, CatalogError, Counts, offsets};
 use crate::batch::StreamId;
 use crate::clock::Micros;
+use crate::formats::json;
 use crate::wal::{Lsn, LsnRange};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde_json::{Value, json};
@@ -194,14 +196,14 @@ impl Catalog {
         self.transaction(|db| {
             let mut registered = Vec::new();
             register_cut(db, cut, now, &mut registered)?;
-            let sum: String =
-                db.query_row("SELECT counts_after FROM replays WHERE id = ?1", [replay], |row| row.get(0))?;
+            let sql = "SELECT counts_after FROM replays WHERE id = ?1";
+            let sum: Counts = db.query_row(sql, [replay], |row| json_at(row, 0))?;
             let sql = "UPDATE replays SET cuts = cuts + 1, cuts_done = cuts_done + 1, rows = rows + ?2,
                            rows_done = rows_done + ?2, files = files + ?3, counts_after = ?4, error = NULL
                        WHERE id = ?1";
             let rows = (cut.counts.stored + cut.counts.quarantined).cast_signed();
             let files = i64::try_from(cut.files.len()).unwrap_or(i64::MAX);
-            let sum = to_json(&parse_counts(&sum).plus(cut.counts));
+            let sum = json::text(&sum.plus(cut.counts));
             db.execute(sql, params![replay, rows, files, sum])?;
             Ok(registered)
         })
@@ -253,8 +255,8 @@ impl Catalog {
                 cuts,
                 files,
                 rows,
-                to_json(&new.missing),
-                to_json(&new.left_out),
+                json::text(&new.missing),
+                json::text(&new.left_out),
                 now
             ];
             let id: i64 = db.query_row(sql, values, |row| row.get(0))?;
@@ -338,7 +340,7 @@ impl Catalog {
         plan: &[Replacement],
     ) -> Result<(), CatalogError> {
         self.transaction(|db| {
-            db.execute("UPDATE replays SET swap = ?2 WHERE id = ?1", params![replay, to_json(swap)])?;
+            db.execute("UPDATE replays SET swap = ?2 WHERE id = ?1", params![replay, json::text(swap)])?;
             for (position, replacement) in plan.iter().enumerate() {
                 let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap, offsets)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -351,7 +353,7 @@ impl Catalog {
                 let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
                 let (kind, after) = (file_kind(file.kind), replacement.after_swap);
                 let position = i64::try_from(position).unwrap_or(i64::MAX);
-                let (object, offsets) = (&file.object, to_json(&file.offsets));
+                let (object, offsets) = (&file.object, json::text(&file.offsets));
                 let values =
                     params![replay, position, object, kind, rows, bytes, action, old_bytes, after, offsets];
                 db.execute(sql, values)?;
@@ -374,11 +376,9 @@ impl Catalog {
     /// progress of the replay, in one synced transaction. Does nothing if that has been done.
     pub fn swap(&self, replay: i64) -> Result<(), CatalogError> {
         let now = self.clock.now();
-        let noted: Option<String> = self
-            .read(|db| db.query_row("SELECT swap FROM replays WHERE id = ?1", [replay], |row| row.get(0)))?;
-        let Some(swap) = noted.and_then(|text| serde_json::from_str::<Swap>(&text).ok()) else {
-            return Ok(());
-        };
+        let sql = "SELECT swap FROM replays WHERE id = ?1";
+        let noted: Option<Swap> = self.read(|db| db.query_row(sql, [replay], |row| some_json_at(row, 0)))?;
+        let Some(swap) = noted else { return Ok(()) };
         let old = self.cut_files(swap.stream, swap.lsns)?;
         let plan = self.replacements(replay)?;
         self.transaction(|db| {
@@ -393,18 +393,18 @@ impl Catalog {
             add_counts(db, swap.stream, before, swap.counts)?;
             let (first, last) = (swap.lsns.first.0.cast_signed(), swap.lsns.last.0.cast_signed());
             let sql = "UPDATE cuts SET counts = ?3 WHERE stream = ?1 AND first_lsn = ?2";
-            db.execute(sql, params![swap.stream.0, first, to_json(&swap.counts)])?;
-            let (sum_before, sum_after): (String, String) = db.query_row(
+            db.execute(sql, params![swap.stream.0, first, json::text(&swap.counts)])?;
+            let (sum_before, sum_after): (Counts, Counts) = db.query_row(
                 "SELECT counts_before, counts_after FROM replays WHERE id = ?1",
                 [replay],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| Ok((json_at(row, 0)?, json_at(row, 1)?)),
             )?;
-            let sum = |text: &str, counts: Counts| to_json(&parse_counts(text).plus(counts));
+            let sum = |sum: Counts, counts: Counts| json::text(&sum.plus(counts));
             let sql =
                 "UPDATE replays SET done_lsn = ?2, cuts_done = cuts_done + 1, rows_done = rows_done + ?3,
                            counts_before = ?4, counts_after = ?5, swap = NULL, error = NULL WHERE id = ?1";
             let rows = (swap.counts.stored + swap.counts.quarantined).cast_signed();
-            let values = params![replay, last, rows, sum(&sum_before, before), sum(&sum_after, swap.counts)];
+            let values = params![replay, last, rows, sum(sum_before, before), sum(sum_after, swap.counts)];
             db.execute(sql, values).map(drop)
         })
     }
@@ -413,11 +413,6 @@ impl Catalog {
     pub fn replaced(&self, replay: i64) -> Result<(), CatalogError> {
         self.transaction(|db| db.execute("DELETE FROM replacements WHERE replay = ?1", [replay]).map(drop))
     }
-}
-
-/// Decodes counts. A count that did not exist when they were written is 0.
-fn parse_counts(text: &str) -> Counts {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 fn swap_file(
@@ -456,22 +451,22 @@ fn swap_file(
 fn counts_of_cut(db: &Transaction<'_>, swap: &Swap, old: &[RegisteredFile]) -> rusqlite::Result<Counts> {
     let sql = "SELECT counts FROM cuts WHERE stream = ?1 AND first_lsn = ?2";
     let values = params![swap.stream.0, swap.lsns.first.0.cast_signed()];
-    let known: Option<String> = db.query_row(sql, values, |row| row.get(0))?;
+    let known: Option<Counts> = db.query_row(sql, values, |row| some_json_at(row, 0))?;
     let rows = |kind| old.iter().filter(|file| file.kind == kind).map(|file| file.rows).sum();
-    Ok(known.map_or_else(
-        || Counts { stored: rows(FileKind::Rows), quarantined: rows(FileKind::Quarantine), ..swap.counts },
-        |text| parse_counts(&text),
-    ))
+    Ok(known.unwrap_or_else(|| Counts {
+        stored: rows(FileKind::Rows),
+        quarantined: rows(FileKind::Quarantine),
+        ..swap.counts
+    }))
 }
 
 fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
     let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    let counts: Option<String> = row.get(4)?;
     Ok(CutRecord {
         lsns: LsnRange { first: Lsn(number(0)?), last: Lsn(number(1)?) },
         first_at: row.get(2)?,
         last_at: row.get(3)?,
-        counts: counts.map(|text| parse_counts(&text)),
+        counts: some_json_at(row, 4)?,
         files: number(5)?,
         rows: number(6)?,
         first_number: number(7)?,
@@ -481,7 +476,7 @@ fn cut_of(row: &Row<'_>) -> rusqlite::Result<CutRecord> {
 
 fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
     let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    let (kind, action, offsets): (String, String, String) = (row.get(1)?, row.get(4)?, row.get(7)?);
+    let (kind, action): (String, String) = (row.get(1)?, row.get(4)?);
     let object: String = row.get(0)?;
     Ok(Replacement {
         file: NewFile {
@@ -489,7 +484,7 @@ fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
             object,
             rows: number(2)?,
             bytes: number(3)?,
-            offsets: serde_json::from_str(&offsets).unwrap_or_default(),
+            offsets: json_at(row, 7)?,
         },
         action: match action.as_str() {
             "create" => Action::Create,
@@ -502,8 +497,7 @@ fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
 
 fn replay_of(row: &Row<'_>) -> rusqlite::Result<Replay> {
     let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    let text = |at: usize| row.get::<_, String>(at);
-    let state = match text(14)?.as_str() {
+    let state = match row.get::<_, String>(14)?.as_str() {
         "waiting" => ReplayState::Waiting,
         "running" => ReplayState::Running,
         "done" => ReplayState::Done,
@@ -523,15 +517,15 @@ fn replay_of(row: &Row<'_>) -> rusqlite::Result<Replay> {
             cuts: number(9)?,
             files: number(10)?,
             rows: number(11)?,
-            missing: serde_json::from_str(&text(12)?).unwrap_or_default(),
-            left_out: serde_json::from_str(&text(13)?).unwrap_or_default(),
+            missing: json_at(row, 12)?,
+            left_out: json_at(row, 13)?,
         },
         state,
         done_lsn: Lsn(number(15)?),
         cuts_done: number(16)?,
         rows_done: number(17)?,
-        before: parse_counts(&text(18)?),
-        after: parse_counts(&text(19)?),
+        before: json_at(row, 18)?,
+        after: json_at(row, 19)?,
         error: row.get(20)?,
         created_at: row.get(21)?,
         started_at: row.get(22)?,

@@ -18,6 +18,7 @@ impl Catalog {
     /// All revoked tokens, with their expiry times.
     pub fn revoked(&self) -> Result<Vec<(Box<str>, Micros)>, CatalogError> {
         let objects = self.objects(CATALOG_NAME, "", KIND)?.into_iter();
+        // A token whose end cannot be read stays revoked.
         Ok(objects
             .map(|object| (object.name.into(), object.document.as_i64().unwrap_or(Micros::MAX)))
             .collect())

@@ -6,11 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::streams::{STREAM, json_at, mapping_at, policy_at, stream_of};
+use super::streams::{STREAM, json_at, mapping_at, policy_at, some_json_at, stream_of};
 use super::{Catalog, CatalogError, Stream, check_name, proposals};
 use crate::batch::StreamId;
 use crate::clock::Micros;
 use crate::columns;
+use crate::formats::json;
 use crate::schema::{
     Change, Column, ColumnType, Landing, Policy, RAW_COLUMN, Rules, Schema, SchemaError, StreamSettings,
     change, check_directory, mapped_columns,
@@ -253,12 +254,6 @@ impl Catalog {
         })
     }
 
-    /// The latest version of the schema of a stream.
-    pub fn schema(&self, stream: StreamId) -> Result<Schema, CatalogError> {
-        let streams = self.streams();
-        Ok(streams.get(stream).map(|stream| (*stream.schema).clone()).unwrap_or_default())
-    }
-
     /// A version of the schema of a stream. `None` if that version never existed.
     pub fn rules(&self, stream: StreamId, version: u32) -> Result<Option<Rules>, CatalogError> {
         let versions = self.versions_where("stream = ?1 AND version = ?2", &[&stream.0, &version])?;
@@ -283,7 +278,7 @@ impl Catalog {
             );
             let version = |row: &rusqlite::Row<'_>| {
                 let schema = Schema { version: row.get(1)?, columns: json_at(row, 2)? };
-                let time = row.get::<_, Option<String>>(3)?.map(|_| json_at(row, 3)).transpose()?;
+                let time = some_json_at(row, 3)?;
                 let (policy, schema, mapping) = (policy_at(row, 0)?, Arc::new(schema), mapping_at(row, 5)?);
                 let directory = row.get(6)?;
                 let rules = Rules { policy, schema, time, placement: None, mapping, directory };
@@ -378,7 +373,7 @@ fn check_directory_free(
 /// The settings as JSON, without the time rule and the mapping, which belong to the versions.
 fn settings_json(settings: &StreamSettings) -> String {
     let settings = StreamSettings { time: None, mapping: None, ..settings.clone() };
-    serde_json::to_string(&settings).unwrap_or_default()
+    json::text(&settings)
 }
 
 /// Ends a stream: it accepts no more records, and its name becomes free.
@@ -398,9 +393,9 @@ fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Refused> {
 }
 
 fn save_version(db: &Transaction<'_>, stream: StreamId, rules: &Rules, now: Micros) -> rusqlite::Result<()> {
-    let columns = serde_json::to_string(&rules.schema.columns).unwrap_or_default();
-    let time = rules.time.as_ref().map(|time| serde_json::to_string(time).unwrap_or_default());
-    let mapping = rules.mapping.as_deref().map(|mapping| serde_json::to_string(mapping).unwrap_or_default());
+    let columns = json::text(&rules.schema.columns);
+    let time = rules.time.as_ref().map(json::text);
+    let mapping = rules.mapping.as_deref().map(json::text);
     let sql =
         "INSERT INTO schemas (stream, version, policy, columns, time_rule, mapping, directory, first_lsn, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)";

@@ -222,12 +222,10 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Streams> {
 
 pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
     let mut settings: StreamSettings = json_at(row, 3)?;
-    settings.time = row.get::<_, Option<String>>(7)?.map(|_| json_at(row, 7)).transpose()?;
+    settings.time = some_json_at(row, 7)?;
     settings.mapping = mapping_at(row, 10)?;
-    let columns = match row.get::<_, Option<String>>(9)? {
-        Some(_) => json_at::<Vec<Column>>(row, 9)?,
-        None => Vec::new(),
-    };
+    // A stream without a version of its schema has no columns yet.
+    let columns: Vec<Column> = some_json_at(row, 9)?.unwrap_or_default();
     Ok(Stream {
         id: StreamId(row.get(0)?),
         uuid: row.get(1)?,
@@ -242,7 +240,7 @@ pub(super) fn stream_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stream> {
 }
 
 pub(super) fn mapping_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Arc<Mapping>>> {
-    row.get::<_, Option<String>>(at)?.map(|_| json_at(row, at).map(Arc::new)).transpose()
+    Ok(some_json_at(row, at)?.map(Arc::new))
 }
 
 /// Decodes a JSON text in a row.
@@ -252,6 +250,14 @@ pub(super) fn json_at<T: serde::de::DeserializeOwned>(
 ) -> rusqlite::Result<T> {
     let text: String = row.get(at)?;
     serde_json::from_str(&text).map_err(|error| unreadable(at, Box::new(error)))
+}
+
+/// The same for a column that may be null.
+pub(super) fn some_json_at<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(at)?.map(|_| json_at(row, at)).transpose()
 }
 
 pub(super) fn policy_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Policy> {

@@ -144,3 +144,39 @@ fn objects_change_only_as_their_version_says() {
     assert!(catalog.objects("d", "q", "k").unwrap().is_empty());
     assert!(catalog.delete_object(key("b")).unwrap() && !catalog.delete_object(key("b")).unwrap());
 }
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let stream = catalog.create_stream("visits").unwrap().id;
+    let lsns = LsnRange { first: Lsn(1), last: Lsn(2) };
+    let new = NewReplay {
+        stream,
+        from: 0,
+        to: 1,
+        partial: false,
+        lsns,
+        first_at: 0,
+        last_at: 1,
+        cuts: 1,
+        files: 1,
+        rows: 2,
+        missing: Vec::new(),
+        left_out: Vec::new(),
+    };
+    let replay = catalog.add_replay(&new).unwrap().id;
+    // Nothing is planned.
+    catalog.swap(replay).unwrap();
+    let db = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    db.execute("UPDATE replays SET swap = '{\"stream\":'", []).unwrap();
+    catalog.swap(replay).unwrap_err();
+    db.execute("UPDATE replays SET swap = NULL, left_out = ''", []).unwrap();
+    catalog.replay(replay).unwrap_err();
+    catalog.set_wal_uuid([7; 16]).unwrap();
+    assert_eq!(catalog.floor().unwrap().wal_uuid, Some([7; 16]));
+    db.execute("UPDATE meta SET value = x'0707' WHERE key = 'wal_uuid'", []).unwrap();
+    catalog.floor().unwrap_err();
+    catalog.set_wal_uuid([8; 16]).unwrap_err();
+    wal_uuid(dir.path()).unwrap_err();
+}

@@ -20,7 +20,7 @@ pub enum ParseError {
 impl<'a> Body<'a> {
     /// Parses a body: a JSON object, or a form.
     pub fn parse(body: &'a [u8], content_type: Option<&str>) -> Result<Self, ParseError> {
-        let of = content_type.unwrap_or_default();
+        let of = content_type.unwrap_or("");
         let is_json = is_json(of);
         if !is_json && !is_form(of) {
             return Err(ParseError::ContentType(of.to_owned()));
@@ -78,5 +78,5 @@ fn is_form(content_type: &str) -> bool {
 }
 
 fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    content_type.split_once(';').map_or(content_type, |(essence, _)| essence).trim().to_ascii_lowercase()
 }

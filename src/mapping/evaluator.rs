@@ -209,6 +209,7 @@ impl Evaluator {
 
     fn failure(&self, mapping: &Mapping, trouble: Trouble) -> Failure {
         let column = mapping.templates().nth(trouble.at).map(|(column, _)| column.name.clone());
+        // What failed before the first template, or had none, is told without a column.
         let column = column.unwrap_or_default();
         match trouble.cause {
             Cause::Problem(Problem::Template(message)) => Failure::Column { column, message },

@@ -3,6 +3,7 @@
 
 use crate::batch::{Batch, BatchHead, BodyKind, StreamId};
 use crate::clock::Micros;
+use crate::formats::json;
 use crate::mapping::{Evaluated, Evaluator, Failure, Mapping, Request, RowId, row};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,12 +20,26 @@ struct Kept {
 /// The headers of a request in the form that its frame stores.
 pub fn keep(headers: &[(String, String)]) -> String {
     let kept = Kept { headers: headers.iter().cloned().collect() };
-    serde_json::to_string(&kept).unwrap_or_default()
+    json::text(&kept)
+}
+
+/// The headers that a frame keeps. Only [`keep`] writes them, so what cannot be read is a fault of ours: it is logged,
+/// and the records, which were accepted, are used without headers.
+fn headers(head: &BatchHead<'_>) -> BTreeMap<String, String> {
+    match head.request.map(serde_json::from_str::<Kept>) {
+        // A frame of a stream without a receiver keeps none.
+        None => BTreeMap::new(),
+        Some(Ok(kept)) => kept.headers,
+        Some(Err(error)) => {
+            tracing::error!(stream = %head.stream, %error, "cannot read the headers that a log frame keeps, using its records without them");
+            BTreeMap::new()
+        }
+    }
 }
 
 /// A header of the request that the frame keeps.
 pub fn kept(head: &BatchHead<'_>, name: &str) -> Option<String> {
-    serde_json::from_str::<Kept>(head.request?).ok()?.headers.remove(name)
+    headers(head).remove(name)
 }
 
 /// The records of a body. A body of any bytes is itself the only record.
@@ -53,9 +68,8 @@ pub struct Origin {
 
 impl Origin {
     pub fn of(head: &BatchHead<'_>, received_at: Micros) -> Self {
-        let kept = head.request.and_then(|text| serde_json::from_str::<Kept>(text).ok()).unwrap_or_default();
         let ip = head.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Self { headers: kept.headers.into_iter().collect(), ip, received_at, kind: head.kind }
+        Self { headers: headers(head).into_iter().collect(), ip, received_at, kind: head.kind }
     }
 
     pub fn request<'a>(&'a self, body: &'a [u8]) -> Request<'a> {
@@ -73,19 +87,24 @@ impl Origin {
 pub fn write_results(results: &[Vec<Evaluated>]) -> Vec<u8> {
     let mut text = Vec::new();
     for evaluated in results.iter().flatten() {
-        text.extend(serde_json::to_vec(evaluated).unwrap_or_default());
+        text.extend(json::bytes(evaluated));
         text.push(b'\n');
     }
     text
 }
 
 /// The values evaluated for one target of a frame, one entry per record. `None` if the frame has none for it.
-fn results(batch: &Batch<'_>, stream: StreamId, records: usize) -> Option<Vec<Evaluated>> {
-    let target = batch.head.targets.iter().position(|target| target.stream == stream)?;
+fn results(
+    batch: &Batch<'_>,
+    stream: StreamId,
+    records: usize,
+) -> Result<Option<Vec<Evaluated>>, serde_json::Error> {
+    let target = batch.head.targets.iter().position(|target| target.stream == stream);
+    let Some(skipped) = target.and_then(|target| target.checked_mul(records)) else { return Ok(None) };
     let lines = batch.results.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let own = lines.skip(target.checked_mul(records)?).take(records);
-    let own: Vec<Evaluated> = own.filter_map(|line| serde_json::from_slice(line).ok()).collect();
-    (own.len() == records).then_some(own)
+    let own = lines.skip(skipped).take(records);
+    let own: Vec<Evaluated> = own.map(serde_json::from_slice).collect::<Result<_, _>>()?;
+    Ok((own.len() == records).then_some(own))
 }
 
 /// Makes rows of frames for one stream.
@@ -117,15 +136,14 @@ impl Rows<'_> {
         let records = records(batch.body, batch.head.kind);
         let origin = Origin::of(&batch.head, received_at);
         let requests: Vec<Request<'_>> = records.iter().map(|record| origin.request(record)).collect();
-        let stored = if as_stored { results(batch, self.stream, records.len()) } else { None };
+        let stored = if as_stored { self.stored(lsn, batch, records.len()) } else { None };
         let evaluated: Vec<Result<Evaluated, Failure>> = match stored {
             Some(stored) => stored.into_iter().map(Ok).collect(),
             None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
             None => {
                 let mappings = [Arc::clone(self.mapping)];
-                let outcomes =
-                    self.evaluator.map(|evaluator| evaluator.evaluate_blocking(&mappings, &requests));
-                outcomes.unwrap_or_default().into_iter().flatten().collect()
+                let evaluate = |evaluator: &Evaluator| evaluator.evaluate_blocking(&mappings, &requests);
+                self.evaluator.map(evaluate).into_iter().flatten().flatten().collect()
             }
         };
         let temporary =
@@ -145,6 +163,15 @@ impl Rows<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The values evaluated before the answer. Those that cannot be read are evaluated again, which may give others
+    /// than the answer promised, so it is logged.
+    fn stored(&self, lsn: u64, batch: &Batch<'_>, records: usize) -> Option<Vec<Evaluated>> {
+        results(batch, self.stream, records).unwrap_or_else(|error| {
+            tracing::error!(lsn, stream = %self.stream, %error, "cannot read the results that a log frame keeps, evaluating its records again");
+            None
+        })
     }
 }
 
@@ -169,10 +196,12 @@ mod tests {
         };
         let batch = Batch { head, body: b"{}\n{}\n", results: &results };
         for (stream, expected) in (1..).zip(&results_of) {
-            assert_eq!(super::results(&batch, StreamId(stream), 2).as_ref(), Some(expected));
+            assert_eq!(super::results(&batch, StreamId(stream), 2).unwrap().as_ref(), Some(expected));
         }
-        assert_eq!(super::results(&batch, StreamId(9), 2), None);
-        assert_eq!(super::results(&batch, StreamId(3), 3), None);
+        assert_eq!(super::results(&batch, StreamId(9), 2).unwrap(), None);
+        assert_eq!(super::results(&batch, StreamId(3), 3).unwrap(), None);
+        let batch = Batch { results: b"[\"a1\"]\n[\"a2\n", ..batch };
+        super::results(&batch, StreamId(1), 2).unwrap_err();
     }
 
     #[test]

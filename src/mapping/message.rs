@@ -69,7 +69,7 @@ pub(super) fn encode_evaluation(request: &Request<'_>, templates: &[(TemplateId,
     }
     out.bytes(request.body);
     out.byte(u8::from(request.content_type.is_some()));
-    out.bytes(request.content_type.unwrap_or_default().as_bytes());
+    out.bytes(request.content_type.unwrap_or("").as_bytes());
     out.number(request.headers.len());
     for (name, value) in request.headers {
         out.bytes(name.as_bytes());

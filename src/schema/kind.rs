@@ -319,7 +319,7 @@ impl ColumnType {
             | Self::Binary
             | Self::Json => {
                 let name = SIMPLE.iter().find(|(_, kind)| kind == self).map(|(name, _)| *name);
-                text.push_str(name.unwrap_or_default());
+                text.push_str(name.expect("the list has every type without parameters"));
             }
         }
     }
@@ -478,7 +478,8 @@ impl Reader<'_> {
         let mut names = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
         let name = names.next().and_then(Result::ok).ok_or("a field name is not a valid JSON string")?;
         let end = names.byte_offset();
-        self.rest = self.rest.get(end..).unwrap_or_default();
+        // The offset just after the closing quote.
+        self.rest = self.rest.get(end..).unwrap_or("");
         Ok(name)
     }
 }

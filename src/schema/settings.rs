@@ -2,6 +2,7 @@
 
 use super::{Column, ColumnType, Schema};
 use crate::batch::{BodyKind, StreamId};
+use crate::formats::json;
 use crate::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -286,7 +287,7 @@ impl Rules {
                 .iter()
                 .zip(&mapping.columns)
                 .all(|(column, mapped)| column.name == mapped.name && column.kind == ColumnType::String);
-        let names = |names: Vec<&str>| serde_json::to_string(&names).unwrap_or_default();
+        let names = |names: Vec<&str>| json::text(&names);
         (!fits).then(|| {
             let found = table.columns.iter().map(|column| column.name.as_str()).collect();
             let made = mapping.columns.iter().map(|column| column.name.as_str()).collect();

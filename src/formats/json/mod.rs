@@ -10,7 +10,9 @@ pub mod records;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use parser::{DEPTH_MAX, Kind, Number, Parser, Str, Syntax};
 pub use records::{Verdict, kind_of};
 pub use shape::{Field, Fields, Shape};
+pub use write::{bytes, indented, text, value};

@@ -103,9 +103,10 @@ impl<'a> Parser<'a> {
         self.bytes
     }
 
+    /// The bytes that are not read yet. `at` never passes the end, so the default is never taken.
     #[inline(always)]
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.bytes.get(self.at..).unwrap_or(&[])
     }
 
     #[inline(always)]
@@ -188,7 +189,8 @@ impl<'a> Parser<'a> {
             match self.bytes.get(at) {
                 Some(b'"') => {
                     self.at = at + 1;
-                    let raw = self.bytes.get(start..at).unwrap_or_default();
+                    // Both lie in the string that has just been read.
+                    let raw = self.bytes.get(start..at).unwrap_or(&[]);
                     return Ok(Str { raw, escaped });
                 }
                 Some(b'\\') => {
@@ -213,7 +215,7 @@ impl<'a> Parser<'a> {
             }
             None => self.long_number()?,
         };
-        Ok(Number { raw: self.bytes.get(start..self.at).unwrap_or_default(), integer })
+        Ok(Number { raw: self.since(start), integer })
     }
 
     #[inline(never)]
@@ -261,7 +263,13 @@ impl<'a> Parser<'a> {
             b'-' | b'0'..=b'9' => drop(self.number()?),
             _ => self.skip_other()?,
         }
-        Ok(self.bytes.get(start..self.at).unwrap_or_default())
+        Ok(self.since(start))
+    }
+
+    /// The source text from `start`, where the cursor has been, up to the cursor: within the bytes.
+    #[inline(always)]
+    fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or(&[])
     }
 
     /// Skips an object, an array or a literal. The stack has one bit per level: 1 for an object.
@@ -462,7 +470,8 @@ fn unescape(raw: &[u8]) -> Vec<u8> {
             None => break,
         };
         text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-        rest = rest.get(at + len..).unwrap_or_default();
+        // An escape is whole, as was checked.
+        rest = rest.get(at + len..).unwrap_or(&[]);
     }
     text.extend_from_slice(rest);
     text

@@ -71,6 +71,7 @@ struct Data<'a> {
 
 pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), DecodeError> {
     let export: Export<'_> = serde_json::from_slice(body)?;
+    // Protobuf has no absent messages and texts: what JSON leaves out is empty.
     for group in groups(signal, export)? {
         let resource = write::resource(&group.resource.unwrap_or_default());
         let scopes = match signal {
@@ -127,9 +128,9 @@ fn metric(out: &mut Out, context: Context<'_>, raw: &RawMetric<'_>) -> Result<()
     for (kind, data) in kinds {
         let Some(data) = data else { continue };
         let metric = Metric {
-            name: raw.name.as_deref().unwrap_or_default(),
-            description: raw.description.as_deref().unwrap_or_default(),
-            unit: raw.unit.as_deref().unwrap_or_default(),
+            name: raw.name.as_deref().unwrap_or(""),
+            description: raw.description.as_deref().unwrap_or(""),
+            unit: raw.unit.as_deref().unwrap_or(""),
             kind,
             temporality: data.aggregation_temporality,
             is_monotonic: data.is_monotonic,

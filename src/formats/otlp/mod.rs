@@ -51,7 +51,7 @@ pub enum Form {
 impl Form {
     /// By the content type, ignoring its parameters.
     pub fn of(content_type: &str) -> Option<Self> {
-        let media = content_type.split(';').next().unwrap_or_default().trim();
+        let media = content_type.split_once(';').map_or(content_type, |(media, _)| media).trim();
         match media.to_ascii_lowercase().as_str() {
             "application/x-protobuf" | "application/protobuf" => Some(Self::Protobuf),
             "application/json" => Some(Self::Json),
@@ -95,10 +95,10 @@ impl Records {
         self.ends.is_empty()
     }
 
-    /// In the order of the body.
+    /// In the order of the body. The ends lie within the bytes: each was their length when a record ended.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or(&[]))
     }
 }
 

@@ -9,7 +9,8 @@ const DECLARATION_BYTES_MAX: usize = 512;
 
 pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Cow<'a, str>, XmlError> {
     let (encoding, text) = match Encoding::for_bom(body) {
-        Some((encoding, mark)) => (encoding, body.get(mark..).unwrap_or_default()),
+        // The body begins with the mark.
+        Some((encoding, mark)) => (encoding, body.get(mark..).unwrap_or(&[])),
         None => (without_mark(body, content_type)?, body),
     };
     let decoded = encoding.decode_without_bom_handling_and_without_replacement(text);

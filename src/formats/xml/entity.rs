@@ -111,7 +111,7 @@ fn push(piece: &str, text: &mut String, depth: usize) {
 /// The part of a name that is worth showing.
 fn head(name: &str) -> &str {
     let end = name.char_indices().nth(40).map_or(name.len(), |(at, _)| at);
-    name.get(..end).unwrap_or_default()
+    name.get(..end).unwrap_or(name)
 }
 
 /// The next word and the text after it.

@@ -66,7 +66,8 @@ impl Element {
     }
 
     fn end_piece(&mut self) {
-        let piece = self.text.get(self.mark..).unwrap_or_default();
+        // The mark is an earlier end of the text, which has only grown since.
+        let piece = self.text.get(self.mark..).unwrap_or("");
         let blank = piece.len().saturating_sub(piece.trim_start().len());
         self.text.truncate(self.text.trim_end().len().max(self.mark));
         if self.text.len() > self.mark {
@@ -101,8 +102,9 @@ impl Record {
         self.elements.used().first()
     }
 
+    /// The attributes of an element of this record. They are within the list: they were added with the element.
     pub(super) fn attributes(&self, element: &Element) -> &[Attribute] {
-        self.attributes.used().get(element.attributes.clone()).unwrap_or_default()
+        self.attributes.used().get(element.attributes.clone()).unwrap_or(&[])
     }
 
     pub(super) fn children<'r>(&'r self, element: &'r Element) -> impl Iterator<Item = &'r Element> {
@@ -174,8 +176,9 @@ struct Reused<T> {
 }
 
 impl<T: Default> Reused<T> {
+    /// The entries in use: never more than there are.
     fn used(&self) -> &[T] {
-        self.list.get(..self.used).unwrap_or_default()
+        self.list.get(..self.used).unwrap_or(&[])
     }
 
     /// Adds an entry in the state in which it was last used.

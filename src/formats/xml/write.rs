@@ -135,7 +135,8 @@ impl<'k> Writer<'k> {
 
     fn scalar(&mut self, text: &str, known: Option<&Known>) {
         let trimmed = text.trim();
-        match known.map(|known| known.scalar).unwrap_or_default() {
+        // Of an unknown element, the text stays text.
+        match known.map_or(Scalar::Text, |known| known.scalar) {
             Scalar::Number if is_number(trimmed) => self.lines.extend_from_slice(trimmed.as_bytes()),
             Scalar::Bool if matches!(trimmed, "true" | "1") => self.lines.extend_from_slice(b"true"),
             Scalar::Bool if matches!(trimmed, "false" | "0") => self.lines.extend_from_slice(b"false"),

@@ -105,7 +105,7 @@ impl<'p> Engine<'p> {
             _ => {
                 let value = self.program.value_to_thunk(&value);
                 let json = self.program.eval_call(&self.minify, &[value], &[], natives)?;
-                Ok(json.to_string().unwrap_or_default())
+                Ok(json.to_string().expect("the function that writes JSON returns a text"))
             }
         });
         match json {
