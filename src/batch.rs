@@ -212,7 +212,8 @@ impl BatchHead<'_> {
         if let Some(body_bytes) = self.body_bytes {
             push_tag(&mut bytes, TAG_BODY_BYTES, &body_bytes.to_le_bytes());
         }
-        let tags_bytes = u32::try_from(bytes.len().saturating_sub(FIXED_BYTES)).unwrap_or(0);
+        let tags_bytes = u32::try_from(bytes.len().saturating_sub(FIXED_BYTES));
+        let tags_bytes = tags_bytes.expect("a few tags of at most 64 KiB each");
         if let Some(to) = bytes.get_mut(TAGS_BYTES_AT..FIXED_BYTES) {
             to.copy_from_slice(&tags_bytes.to_le_bytes());
         }
@@ -220,11 +221,12 @@ impl BatchHead<'_> {
     }
 }
 
+/// Nothing is cut: half a request or half a target in the log would be read as a whole one.
 fn push_tag(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    let len = u16::try_from(value.len()).expect("every field is held to 64 KiB before it gets here");
     bytes.push(tag);
     bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(value.get(..usize::from(len)).unwrap_or_default());
+    bytes.extend_from_slice(value);
 }
 
 impl Target {

@@ -101,7 +101,7 @@ impl Text {
     pub(super) fn get(&self, row: usize) -> &[u8] {
         let end = |row: usize| self.ends.get(row).and_then(|end| usize::try_from(*end).ok());
         let from = row.checked_sub(1).and_then(end).unwrap_or(0);
-        end(row).and_then(|to| self.bytes.get(from..to)).unwrap_or_default()
+        end(row).and_then(|to| self.bytes.get(from..to)).unwrap_or(&[])
     }
 
     #[inline(always)]
@@ -301,8 +301,9 @@ fn take<T: arrow::datatypes::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuff
 
 /// Integers of fewer than 64 bits.
 fn integers(values: &mut Vec<i64>, kind: &ColumnType, nulls: Option<NullBuffer>) -> ArrayRef {
-    fn narrow<T: TryFrom<i64> + Default>(values: &mut Vec<i64>) -> Vec<T> {
-        values.drain(..).map(|value| T::try_from(value).unwrap_or_default()).collect()
+    fn narrow<T: TryFrom<i64, Error: std::fmt::Debug>>(values: &mut Vec<i64>) -> Vec<T> {
+        let fit = |value| T::try_from(value).expect("a value out of the range of its type is not stored");
+        values.drain(..).map(fit).collect()
     }
     match kind {
         ColumnType::Int8 => Arc::new(Int8Array::new(narrow(values).into(), nulls)),

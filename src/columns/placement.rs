@@ -103,28 +103,28 @@ impl Default for KeyHash {
 }
 
 impl KeyHash {
+    /// `values`: of the column, if it has one in this row.
     fn add(&mut self, values: Option<&Data>, row: usize) {
         let Some(values) = values else { return self.bytes(0, &[]) };
         match values {
             Data::Bool(bits) => self.bytes(1, &[u8::from(bits.get_bit(row))]),
             Data::Int64(values) | Data::Int(values, ..) | Data::Timestamp(values) => {
-                self.integer(values.get(row).copied().unwrap_or_default());
+                self.integer(values[row]);
             }
             Data::UInt64(values) => {
-                self.integer(values.get(row).copied().unwrap_or_default().cast_signed());
+                self.integer(values[row].cast_signed());
             }
-            Data::Date(values) => self.integer(values.get(row).copied().unwrap_or_default().into()),
+            Data::Date(values) => self.integer(values[row].into()),
             Data::String(text) | Data::Fixed(text, _) | Data::Uuid(text) => {
                 let text = text.get(row);
                 self.bytes(3, &u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
                 self.write(text);
             }
             Data::Decimal128(values, ..) => {
-                let value = values.get(row).copied().unwrap_or_default();
-                self.bytes(4, &i256::from_i128(value).to_le_bytes());
+                self.bytes(4, &i256::from_i128(values[row]).to_le_bytes());
             }
             Data::Decimal256(values, ..) => {
-                self.bytes(4, &values.get(row).copied().unwrap_or_default().to_le_bytes());
+                self.bytes(4, &values[row].to_le_bytes());
             }
             // No other type can be a key.
             Data::Undecided(_)

@@ -33,6 +33,7 @@ pub(super) fn column(rescues: &mut Vec<Rescue>, rows: usize) -> ArrayRef {
 
 /// Writes the values, which share the first `depth` keys, as an object.
 fn write_object(object: &mut Vec<u8>, rescues: &[Rescue], depth: usize) {
+    // Where a key occurs twice, one value may lie above the other: an empty key keeps both.
     let key = |rescue: &Rescue| rescue.path.get(depth).cloned().unwrap_or_default();
     object.push(b'{');
     for (index, group) in rescues.chunk_by(|a, b| key(a) == key(b)).enumerate() {

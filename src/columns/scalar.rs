@@ -64,7 +64,8 @@ pub(crate) fn uint64(raw: &[u8]) -> Option<u64> {
     }
     let end = raw.iter().position(|byte| *byte == b'.').unwrap_or(raw.len());
     let (digits, fraction) = raw.split_at(end);
-    let whole = fraction.get(1..).unwrap_or_default().iter().all(|digit| *digit == b'0');
+    // Without a point, there is nothing after it.
+    let whole = fraction.get(1..).unwrap_or(&[]).iter().all(|digit| *digit == b'0');
     std::str::from_utf8(digits).ok().filter(|_| whole)?.parse().ok()
 }
 

@@ -37,7 +37,7 @@ pub(super) fn partition(column: &str, value: Option<&str>) -> String {
 const ESCAPED_BYTES_MAX: usize = 96;
 
 fn hex_digit(number: u8) -> char {
-    char::from_digit(u32::from(number), 16).unwrap_or_default().to_ascii_uppercase()
+    char::from_digit(u32::from(number), 16).expect("half a byte").to_ascii_uppercase()
 }
 
 fn escape(text: &str) -> String {

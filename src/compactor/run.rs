@@ -243,7 +243,8 @@ impl Running {
             let table = match self.tables.entry(id) {
                 Entry::Occupied(table) => table.into_mut(),
                 Entry::Vacant(place) => {
-                    let checkpoint = self.checkpoints.get(&id).copied().unwrap_or_default();
+                    // A stream without a checkpoint has no files yet.
+                    let checkpoint = self.checkpoints.get(&id).copied().unwrap_or(Lsn::NONE);
                     let mut table = Table::new(Arc::clone(stream), checkpoint, self.config.limits);
                     table.numbered = self.catalog.numbered(id)?;
                     place.insert(table)

@@ -275,7 +275,7 @@ fn parse(name: &str) -> Result<ObjectPath, SinkError> {
 
 /// Renames a staged file over an object in a directory. It gets a hidden name first, which readers of tables skip.
 fn exchange(staged: &Path, to: &Path) -> Result<(), SinkError> {
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let name = to.file_name().expect("an object has a name").to_string_lossy();
     let hidden = to.with_file_name(format!(".{name}.new"));
     remove_if_there(&hidden)?;
     if std::fs::hard_link(staged, &hidden).is_err() {

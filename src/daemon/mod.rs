@@ -405,6 +405,7 @@ impl Parts {
                     expired = Instant::now();
                 }
                 let look = move || {
+                    // A disk that does not tell, of which the log warns, is taken to have no room for the ballast.
                     catalog.restore_ballast(RealStorage.free_bytes(&data_dir).unwrap_or(0));
                     if let Some(ingest) = expires {
                         ingest.forget();

@@ -2,7 +2,7 @@
 //! the stream has no files of rows.
 
 use crate::batch::{Batch, BodyKind, StreamId};
-use crate::catalog::{Catalog, FileKind, FileState, Stream};
+use crate::catalog::{Catalog, CatalogError, FileKind, FileState, Stream};
 use crate::clock::Micros;
 use crate::columns;
 use crate::compactor::landing;
@@ -54,22 +54,27 @@ impl Preview {
         let from_log = tokio::task::spawn_blocking(move || {
             let mut newest_first: Vec<Value> = Vec::new();
             let mut lowest: Option<Lsn> = None;
+            let mut failure = None;
             wal.look_back(
                 |lsn, ts, payload| {
-                    let batch = Batch::decode(payload).ok()?;
+                    let batch = readable(payload)?;
                     let target = batch.head.of(id)?;
-                    Some((
-                        lsn,
-                        match mapping_of(&catalog, &of, target.version) {
-                            Some(mapping) => {
-                                mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit)
-                            }
-                            None => of_batch(lsn, ts, &batch, &of, limit),
-                        },
-                    ))
+                    let mapping = mapping_of(&catalog, &of, target.version);
+                    let records = mapping.map(|mapping| match mapping {
+                        Some(mapping) => mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit),
+                        None => of_batch(lsn, ts, &batch, &of, limit),
+                    });
+                    Some((lsn, records))
                 },
                 |frames| {
                     for (lsn, records) in frames.into_iter().rev() {
+                        let records = match records {
+                            Ok(records) => records,
+                            Err(error) => {
+                                failure = Some(chain(&error));
+                                return false;
+                            }
+                        };
                         lowest = Some(lowest.map_or(lsn, |lowest| lowest.min(lsn)));
                         newest_first.extend(records.into_iter().rev());
                         if newest_first.len() >= limit {
@@ -79,9 +84,9 @@ impl Preview {
                     true
                 },
             );
-            (newest_first, lowest)
+            failure.map_or(Ok((newest_first, lowest)), Err)
         });
-        let (mut newest_first, lowest) = from_log.await.map_err(|error| error.to_string())?;
+        let (mut newest_first, lowest) = from_log.await.map_err(|error| error.to_string())??;
         if newest_first.len() < limit {
             let missing = limit - newest_first.len();
             newest_first.extend(if stream.settings.landing.table {
@@ -132,7 +137,7 @@ impl Preview {
             let mut frames = self.wal.past().read(LsnRange { first, last });
             let (mut kept, mut bytes) = (VecDeque::new(), 0);
             while let Some(frame) = frames.next().map_err(|error| chain(&error))? {
-                let batch = Batch::decode(frame.payload).ok();
+                let batch = readable(frame.payload);
                 let Some(batch) = batch.filter(|batch| batch.head.of(stream).is_some()) else { continue };
                 let found = keep(frame.lsn, frame.ts, &batch);
                 bytes += frame.payload.len();
@@ -223,7 +228,7 @@ impl Preview {
         let (mut newest_first, mut lowest) = (Vec::new(), None);
         self.wal.look_back(
             |lsn, ts, payload| {
-                let batch = Batch::decode(payload).ok().filter(|batch| batch.head.stream == stream)?;
+                let batch = readable(payload).filter(|batch| batch.head.stream == stream)?;
                 Some((lsn, cbor(ts, &batch)))
             },
             |requests| {
@@ -313,7 +318,7 @@ fn quarantined_row(row: &Value) -> Quarantined {
         digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()
     };
     let raw = row["raw"].as_str().map(bytes);
-    let raw = raw.unwrap_or_else(|| row["c__raw"].as_str().unwrap_or_default().as_bytes().to_vec());
+    let raw = raw.unwrap_or_else(|| row["c__raw"].as_str().unwrap_or("").as_bytes().to_vec());
     Quarantined {
         lsn: number("_lsn"),
         record: number("_record"),
@@ -340,15 +345,23 @@ async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
     lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
 }
 
+/// The batch in a frame. One that cannot be decoded has nothing to show: the compactor reports it and sets it aside.
+fn readable(payload: &[u8]) -> Option<Batch<'_>> {
+    Batch::decode(payload).ok()
+}
+
 /// The mapping that was in effect when a frame was answered.
-fn mapping_of(catalog: &Catalog, stream: &Stream, version: Option<u32>) -> Option<Arc<Mapping>> {
-    let now = &stream.settings.mapping;
-    match version {
+fn mapping_of(
+    catalog: &Catalog,
+    stream: &Stream,
+    version: Option<u32>,
+) -> Result<Option<Arc<Mapping>>, CatalogError> {
+    Ok(match version {
         Some(version) if version != stream.schema.version => {
-            catalog.rules(stream.id, version).ok().flatten().and_then(|rules| rules.mapping)
+            catalog.rules(stream.id, version)?.and_then(|rules| rules.mapping)
         }
-        _ => now.clone(),
-    }
+        _ => stream.settings.mapping.clone(),
+    })
 }
 
 /// The last `limit` rows that a mapping makes of a batch. Their row numbers are assigned with their files.

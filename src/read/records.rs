@@ -237,6 +237,7 @@ impl Records {
             if found > 0 && passed > LOG_BYTES_MAX {
                 break;
             }
+            // The compactor reports a frame that cannot be decoded and sets it aside: it has no rows.
             let Some(batch) = Batch::decode(frame.payload).ok().filter(|b| b.head.stream == stream.id) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 //! milliseconds since the epoch, dates as text, decimals as text, bytes in base64, nulls as nulls.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use crate::formats::json;
 use crate::schema::{Column, ColumnType};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
@@ -40,7 +41,7 @@ fn write_object<'a>(
 }
 
 fn write_text(out: &mut String, text: &str) {
-    out.push_str(&json_text(&text));
+    out.push_str(&json::text(&text));
 }
 
 fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType) {
@@ -115,8 +116,8 @@ fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
     }
     match array.data_type() {
         // The shortest text that parses to the same number.
-        DataType::Float32 => out.push_str(&json_text(&array.as_primitive::<Float32Type>().value(row))),
-        DataType::Float64 => out.push_str(&json_text(&array.as_primitive::<Float64Type>().value(row))),
+        DataType::Float32 => out.push_str(&json::text(&array.as_primitive::<Float32Type>().value(row))),
+        DataType::Float64 => out.push_str(&json::text(&array.as_primitive::<Float64Type>().value(row))),
         DataType::Boolean => show(out, array.as_boolean().value(row)),
         DataType::Int8 => number!(Int8Type),
         DataType::Int16 => number!(Int16Type),
@@ -147,11 +148,6 @@ fn write_scalar(out: &mut String, array: &ArrayRef, row: usize) {
         // No column has another type.
         _ => out.push_str("null"),
     }
-}
-
-fn json_text(value: &impl serde::Serialize) -> String {
-    // NaN and infinity, which no column holds, are null.
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 fn show(out: &mut String, value: impl std::fmt::Display) {

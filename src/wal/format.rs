@@ -210,8 +210,10 @@ pub fn frame_bytes(body_bytes: usize) -> usize {
 
 fn header_crc(bytes: &[u8; FRAME_HEADER_BYTES], salt: u32) -> u32 {
     let mut crc = crc32fast::Hasher::new_with_initial(salt);
-    crc.update(bytes.get(..4).unwrap_or_default());
-    crc.update(bytes.get(8..).unwrap_or_default());
+    // All but the checksum itself.
+    let [a, b, c, d, _, _, _, _, rest @ ..] = bytes;
+    crc.update(&[*a, *b, *c, *d]);
+    crc.update(rest);
     crc.finalize()
 }
 
@@ -236,7 +238,7 @@ pub fn frame_at<'a>(
     salt: u32,
     wal_uuid: &[u8; 16],
 ) -> Result<Frame<'a>, FrameError> {
-    let rest = segment.get(offset..).unwrap_or_default();
+    let rest = segment.get(offset..).ok_or(FrameError::Empty)?;
     let (head, body) = rest.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(FrameError::Empty)?;
     let header = FrameHeader::decode(head, salt)?;
     let body = body.get(..header.body_bytes as usize).ok_or(FrameError::BadHeader)?;

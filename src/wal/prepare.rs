@@ -8,6 +8,7 @@ use super::format::SegmentHeader;
 use super::lsn::{Lsn, SegmentId};
 use super::segment::Segment;
 use crate::error::{IoError, chain};
+use crate::storage::Storage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,7 +201,7 @@ impl Shared {
             pool.log_bytes <= self.config.max_bytes / SPARE_PART || pool.used_at.elapsed() < SPARE_TIME
         };
         // Others need the disk, too.
-        let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
+        let free = free_bytes(self.storage.as_ref(), &self.config.dir);
         if few && free > self.config.disk_reserve.saturating_mul(2) { usize::MAX } else { 1 }
     }
 
@@ -208,7 +209,7 @@ impl Shared {
         if self.pool.lock().log_bytes + bytes > self.config.max_bytes {
             return Err(Full::Log);
         }
-        let free = self.storage.free_bytes(&self.config.dir).unwrap_or(u64::MAX);
+        let free = free_bytes(self.storage.as_ref(), &self.config.dir);
         if free < bytes.saturating_add(self.config.disk_reserve) { Err(Full::Disk) } else { Ok(()) }
     }
 
@@ -346,6 +347,14 @@ impl Shortage {
             Self::Io(error) => error.is_full(),
         }
     }
+}
+
+/// The free bytes of a disk. If it does not tell, requests are accepted until a write fails.
+pub(super) fn free_bytes(storage: &dyn Storage, dir: &Path) -> u64 {
+    storage.free_bytes(dir).unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "cannot tell how much disk is free, so wal.disk_reserve is not kept free");
+        u64::MAX
+    })
 }
 
 /// The preparing thread.

@@ -255,7 +255,8 @@ impl Reader {
         let from = self.offset;
         let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
         let rest = usize::try_from(limit - from).ok().and_then(|len| segment.file.read(from, len));
-        let candidates = format::candidates(rest.as_deref().unwrap_or_default());
+        // What lies below the end of the frames is readable; if it were not, all of it would be lost, and reported.
+        let candidates = format::candidates(rest.as_deref().unwrap_or(&[]));
         let found = candidates.map(|at| from + at as u64).find_map(|at| {
             let header = self.header_at(segment, at).ok().filter(|header| header.lsn >= self.next)?;
             Some((at, header.lsn))

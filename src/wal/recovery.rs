@@ -172,7 +172,7 @@ fn make_durable(storage: &dyn Storage, segment: &Segment) -> Result<(), IoError>
         }
         from += frame.frame_bytes() as u64;
     }
-    let len = usize::try_from(end.offset.saturating_sub(from)).unwrap_or(0);
+    let len = usize::try_from(end.offset.saturating_sub(from)).expect("a segment is mapped into memory");
     match segment.file.read(from, len) {
         Some(bytes) => storage.rewrite(segment.file.path(), from, &bytes),
         None => segment.file.sync(),
@@ -210,7 +210,7 @@ impl Evidence {
     fn known_durable(&self, lsn: Lsn) -> Lsn {
         let run = self.runs.iter().rfind(|run| run.first <= lsn);
         let within = |hint: &&Lsn| run.is_some_and(|run| (run.first..=run.last).contains(*hint));
-        self.hints.iter().filter(within).max().copied().unwrap_or_default()
+        self.hints.iter().filter(within).max().copied().unwrap_or(Lsn::NONE)
     }
 
     /// The durable mark of the latest run, by the best evidence.

@@ -217,7 +217,7 @@ impl Integers {
         if !number.integer {
             return;
         }
-        let text = std::str::from_utf8(number.raw).unwrap_or_default();
+        let text = std::str::from_utf8(number.raw).expect("a number is made of ASCII characters");
         if let Ok(value) = text.parse::<i64>() {
             self.min = self.min.min(value);
             self.max = self.max.max(value);
@@ -260,7 +260,7 @@ fn without_integers(kind: ColumnType) -> ColumnType {
 /// Number of digits after the point in `… 12:00:00.123…`, without trailing zeros.
 fn second_digits(text: &[u8]) -> u8 {
     let fraction = text.iter().rposition(|byte| *byte == b'.').and_then(|at| text.get(at + 1..));
-    let digits = fraction.unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = fraction.into_iter().flatten().take_while(|byte| byte.is_ascii_digit());
     let mut significant = 0;
     for (n, digit) in (1..=9_u8).zip(digits) {
         if *digit != b'0' {

@@ -147,8 +147,8 @@ fn name(hour: &str, first: Lsn, format: RawFormat) -> String {
 }
 
 fn hour(at: Micros) -> String {
-    let at = jiff::Timestamp::from_microsecond(at).unwrap_or_default();
-    at.strftime("%Y-%m-%d/%H").to_string()
+    jiff::Timestamp::from_microsecond(at)
+        .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d/%H").to_string())
 }
 
 impl Table {

@@ -180,7 +180,7 @@ impl AdminHandler {
             }
         };
         let body = receive(head, body).await?;
-        let query = head.uri.query().unwrap_or_default();
+        let query = head.uri.query().unwrap_or("");
         let request = AdminRequest { parameters, query, body, caller, phase: &phase, handler: self };
         answer(running, &request).await
     }

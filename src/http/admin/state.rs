@@ -154,9 +154,13 @@ impl Running {
         let place = found.as_ref().map(|(place, ..)| *place);
         let frame = found.map(|(_, ts, payload)| (ts, payload));
         let status = self.wal.status();
-        let frame = frame
-            .as_ref()
-            .and_then(|(ts, payload)| Batch::decode(payload).ok().map(|batch| (*ts, batch.head)));
+        let frame = frame.as_ref().and_then(|(ts, payload)| match Batch::decode(payload) {
+            Ok(batch) => Some((*ts, batch.head)),
+            Err(error) => {
+                tracing::error!(%lsn, %error, "cannot decode the log frame of a receipt");
+                None
+            }
+        });
         let of_stream =
             |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.of(file.stream).is_some());
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();

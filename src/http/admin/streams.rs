@@ -26,6 +26,7 @@ impl Running {
             .iter()
             .map(|stream| {
                 let progress = progress.iter().find(|progress| progress.stream == stream.id);
+                // A stream made after the progress was read has stored nothing yet.
                 let counts = progress.map(|progress| progress.counts).unwrap_or_default();
                 json!({
                     "id": stream.uuid,

@@ -241,7 +241,7 @@ impl IngestHandler {
         let known = found.as_ref().ok().and_then(|found| found.target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
         let Found { target, open } = found?;
-        let mode = target.stream().map(|stream| stream.settings.mode).unwrap_or_default();
+        let mode = target.stream().map_or(Mode::Active, |stream| stream.settings.mode);
         if mode == Mode::Reject {
             let name = target.stream().map_or("", |stream| &stream.name);
             let message = format!("Stream {name} is not accepting events");

@@ -6,6 +6,7 @@ use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::{Accepted, Durability, Reply, Wait};
+use crate::error::chain;
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
 use crate::offsets::{Division, Numbered, Numbering};
 use crate::wal::{self, AppendError, Lsn, NewFrame, SyncError};
@@ -210,7 +211,10 @@ impl IngestHandler {
     async fn numbered_before(&self, lsn: Lsn, body: &Checked) -> Option<Numbered> {
         let past = self.wal.past();
         let found = tokio::task::spawn_blocking(move || {
-            let (_, _, payload) = past.find(lsn).ok()??;
+            let found = past.find(lsn).inspect_err(|error| {
+                tracing::warn!(%lsn, error = %chain(error), "cannot read the offsets of an earlier, identical request");
+            });
+            let (_, _, payload) = found.ok()??;
             Some(Batch::decode(&payload).ok()?.head.offsets)
         });
         // Without the offsets, the response only says less.

@@ -145,7 +145,8 @@ fn header_at(segment: &Segment, offset: u64) -> Option<FrameHeader> {
 /// Offset of the first frame header after an invalid one, or `stop_at`.
 fn next_header(segment: &Segment, from: u64, stop_at: u64) -> u64 {
     let rest = usize::try_from(stop_at - from).ok().and_then(|len| segment.file.read(from, len));
-    let mut candidates = format::candidates(rest.as_deref().unwrap_or_default());
+    // What lies below `stop_at` is readable; if it were not, the copy that follows would fail and say so.
+    let mut candidates = format::candidates(rest.as_deref().unwrap_or(&[]));
     let found = candidates.find(|at| *at > 0 && header_at(segment, from + *at as u64).is_some());
     found.map_or(stop_at, |at| from + at as u64)
 }

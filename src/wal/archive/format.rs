@@ -58,6 +58,11 @@ pub enum IndexError {
     Damaged,
 }
 
+/// The length of the index of one segment: a few numbers for each of its blocks.
+fn bytes_of(body: &[u8]) -> u32 {
+    u32::try_from(body.len()).expect("a segment has far fewer blocks than would fill 4 GiB")
+}
+
 impl Index {
     pub fn encode(&self) -> Vec<u8> {
         let before =
@@ -88,12 +93,12 @@ impl Index {
             }
         }
         let crc = crc32fast::hash(&body);
-        let index_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let index_bytes = bytes_of(&body);
         body.extend_from_slice(&index_bytes.to_le_bytes());
         body.extend_from_slice(&crc.to_le_bytes());
         body.extend_from_slice(&MAGIC);
         let mut bytes = SKIPPABLE.to_vec();
-        bytes.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&bytes_of(&body).to_le_bytes());
         bytes.append(&mut body);
         bytes
     }

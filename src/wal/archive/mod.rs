@@ -13,6 +13,7 @@ pub mod format;
 
 use super::Shared;
 use super::lsn::{Lsn, LsnRange};
+use super::prepare::free_bytes;
 use super::segment::{Segment, Segments};
 use crate::clock::Micros;
 use crate::error::{IoError, chain};
@@ -361,7 +362,7 @@ impl Shared {
     }
 
     fn is_short_of_disk(&self, config: &Config, bytes: u64) -> bool {
-        let free = self.storage.free_bytes(&config.dir).unwrap_or(u64::MAX);
+        let free = free_bytes(self.storage.as_ref(), &config.dir);
         free < self.config.disk_reserve.saturating_mul(RESERVE_TIMES).saturating_add(bytes)
     }
 
@@ -390,7 +391,11 @@ impl Shared {
     fn is_too_old(&self, config: &Config, name: Name, entry: Entry) -> bool {
         let last_ts = entry.last_ts.unwrap_or_else(|| {
             // An unreadable segment cannot be reread, but it is evidence: it is removed with the ones after it.
-            let read = self.archive.read(self.storage.as_ref(), name).ok().flatten();
+            // It is read once only, so this is logged once.
+            let read = self.archive.read(self.storage.as_ref(), name).unwrap_or_else(|error| {
+                tracing::warn!(segment = name.file(), error = %chain(&error), "cannot read the age of an archived segment, keeping it as long as younger ones");
+                None
+            });
             let last_ts = read.map_or(Micros::MAX, |segment| segment.index.last_ts);
             if let Some(entry) = self.archive.state.lock().files.get_mut(&name) {
                 entry.last_ts = Some(last_ts);
