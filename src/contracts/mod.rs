@@ -63,8 +63,9 @@ impl<'a> RequestHead<'a> {
         Self {
             method: &parts.method,
             path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
+            query: parts.uri.query().unwrap_or(""),
             headers: &parts.headers,
+            // Only the requests of a contract that asks for it are named.
             named: parts.extensions.get().copied().unwrap_or_default(),
         }
     }
@@ -455,7 +456,7 @@ pub fn bearer(headers: &HeaderMap) -> Credential<'_> {
 /// The `Origin` header.
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
     // A value that is not text matches no allowed origin.
-    headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
+    headers.get(http::header::ORIGIN).map(|origin| origin.to_str().unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ impl<'a> Form<'a> {
 /// Decodes one form value.
 fn decoded(text: &str) -> String {
     let encoded = format!("v={text}");
-    let value = form_urlencoded::parse(encoded.as_bytes()).next().map(|(_, value)| value.into_owned());
-    value.unwrap_or_default()
+    let (_, value) = form_urlencoded::parse(encoded.as_bytes()).next().expect("a form with one field");
+    value.into_owned()
 }
 
 /// An answer with a token, which must not be cached.

@@ -79,7 +79,7 @@ impl Kind {
 
     /// The metric label.
     pub fn label(self) -> &'static str {
-        REFUSALS.get(self.index()).copied().unwrap_or_default()
+        REFUSALS[self.index()]
     }
 
     /// The HTTP status that most contracts use.

@@ -48,8 +48,8 @@ pub(super) fn is_id(id: &str) -> bool {
 }
 
 fn kind(headers: &HeaderMap, newer: bool) -> Result<BodyKind, Reject> {
-    let given = content_type(headers).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let given = content_type(headers).unwrap_or("");
+    let essence = given.split_once(';').map_or(given, |(essence, _)| essence).trim().to_ascii_lowercase();
     match &*essence {
         "application/json" => Ok(BodyKind::Document),
         "application/xml" | "text/xml" if !newer => Ok(BodyKind::Xml),

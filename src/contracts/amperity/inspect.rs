@@ -76,7 +76,7 @@ fn accepted(record: Value) -> Value {
     }
     let mut shown = Map::new();
     shown.insert("state".to_owned(), "accepted".into());
-    shown.insert("received_at".to_owned(), at.unwrap_or_default());
+    shown.insert("received_at".to_owned(), at.unwrap_or(Value::Null));
     shown.insert("event".to_owned(), Value::Object(event));
     Value::Object(shown)
 }

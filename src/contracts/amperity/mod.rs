@@ -191,6 +191,7 @@ impl Extras for Amperity {
 /// The route of a request and its path parameter.
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Cow<'a, str>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
+        // A route without a parameter has an empty one.
         Found::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
         Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
         Found::Nothing => Err(no_route(head.path)),

@@ -51,7 +51,8 @@ pub fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
         kind => kind.status(),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let stream = head.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let path = head.path.trim_end_matches('/');
+    let stream = path.rsplit_once('/').map_or(path, |(_, last)| last);
     let body = match reject.kind {
         Kind::NoSuchStream => {
             let tenant = super::tenant(head).unwrap_or("tenant");

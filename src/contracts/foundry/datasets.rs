@@ -188,14 +188,14 @@ fn new_view(
         on_bad_line: OnBadLine::Quarantine,
         project: Some(dataset.folder.clone()),
         partitions,
-        key: schema.map(|schema| schema.keys.clone()).unwrap_or_default(),
+        key: schema.map_or_else(Vec::new, |schema| schema.keys.clone()),
         ..StreamSettings::default()
     };
     let about = json!({"datasetRid": dataset.rid, "branchName": branch});
     settings.vendor.insert(CATALOG_NAME.to_owned(), about);
     // A stream without a schema adds columns as records arrive.
     let policy = if schema.is_some() { Policy::Strict } else { Policy::Evolve };
-    let columns = schema.map(StreamSchema::columns).unwrap_or_default();
+    let columns = schema.map_or_else(Vec::new, StreamSchema::columns);
     let new = NewStream { name: wanted.to_owned(), policy, columns, settings, if_exists: IfExists::Error };
     let stream = create_free(foundry, &new)?;
     let (kind, compressed) = (manner.stream_type.unwrap_or_default(), manner.compressed.unwrap_or_default());

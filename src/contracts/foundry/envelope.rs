@@ -174,7 +174,7 @@ pub(super) fn lines(records: &[&[u8]]) -> Vec<u8> {
     for record in records {
         let start = lines.len();
         lines.extend_from_slice(record);
-        let written = lines.get_mut(start..).unwrap_or_default();
+        let (_, written) = lines.split_at_mut(start);
         for at in memchr::memchr2_iter(b'\n', b'\r', record) {
             if let Some(byte) = written.get_mut(at) {
                 *byte = b' ';

@@ -109,14 +109,15 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
 
 /// The name and the parameters of an error: those of the refusal, or else those that the call has for its kind.
 fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, Value>) {
-    let (route, of_path) = super::find(head).ok().unzip();
-    let of_path = of_path.unwrap_or_default();
+    // A path that is no route has no parameters.
+    let found = super::find(head);
+    let (route, of_path) = found.map_or((None, Vec::new()), |(route, of_path)| (Some(route), of_path));
     if let Some(name) = reject.code {
         let nth = |nth: usize| json!(of_path.get(nth).map_or("", |parameter| &**parameter));
         let whole = || map_of([("datasetRid", nth(0)), ("branchName", nth(1))]);
         return (name, reject.parameters.as_deref().cloned().unwrap_or_else(whole));
     }
-    let about = || route.map(|route| map_of(named_in(route.template, &of_path))).unwrap_or_default();
+    let about = || route.map_or_else(Map::new, |route| map_of(named_in(route.template, &of_path)));
     match reject.kind {
         Kind::Unauthenticated => ("Default:Unauthorized", map_of([("error", json!("INVALID"))])),
         Kind::TokenExpired => ("Default:Unauthorized", map_of([("error", json!("EXPIRED"))])),

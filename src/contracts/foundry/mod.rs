@@ -106,6 +106,7 @@ impl Contract for Foundry {
             return Err(Reject::new(Kind::NoSuchRoute, "no such route"));
         };
         let mut parameters = parameters.into_iter();
+        // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
         let request = Request { foundry: self, call, dataset: next(), branch: next(), third: next() };
         answer(&request).map(Managed::Reply)

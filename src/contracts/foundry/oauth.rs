@@ -19,7 +19,7 @@ pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
         return Ok(refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", message));
     }
     let Some((id, secret)) = form.client(request.call) else { return Ok(unknown_client()) };
-    let asked = form.get("scope").unwrap_or_default();
+    let asked = form.get("scope").unwrap_or("");
     let token = match request.control().auth.client_token_for(&id, &secret, &words::known(asked)) {
         Ok(token) => token,
         Err(ClientError::Unknown) => return Ok(unknown_client()),

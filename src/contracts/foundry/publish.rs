@@ -49,6 +49,7 @@ pub(super) fn ingest<'a>(
     parameters: Vec<Cow<'a, str>>,
 ) -> Ingest<'a> {
     let mut parameters = parameters.into_iter();
+    // A route may have fewer parameters.
     let mut next = || parameters.next().unwrap_or_default();
     let (dataset, branch_or_view) = (next(), next());
     let view = match publish {
@@ -227,6 +228,7 @@ pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
     let mut reply = match proxied {
         Some((_, parameters)) => {
             let dataset = parameters.first().map_or("", |dataset| &**dataset);
+            // Of a repeated request whose frame is gone, the offsets are not known.
             let each = accepted.numbered.as_ref().map(Numbered::each).unwrap_or_default();
             let each: Vec<Value> = each
                 .into_iter()

@@ -18,7 +18,7 @@ pub(super) fn view(stream: &Stream) -> String {
 
 /// The topic of a view, for older clients.
 pub(super) fn topic(view: &str) -> String {
-    format!("ri.foundry-streaming.main.topic.{}", view.rsplit('.').next().unwrap_or_default())
+    format!("ri.foundry-streaming.main.topic.{}", view.rsplit_once('.').map_or(view, |(_, last)| last))
 }
 
 /// Returns whether a text is a well-formed resource id.

@@ -112,8 +112,8 @@ fn shown(document: &Document<Subscriber>) -> Value {
 
 /// The contract's clients store milliseconds.
 fn time(at: i64) -> String {
-    let at = jiff::Timestamp::from_microsecond(at).unwrap_or_default();
-    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    jiff::Timestamp::from_microsecond(at)
+        .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 fn by_name(positions: &Positions) -> Value {

@@ -49,6 +49,7 @@ pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
         lines.push(Line { project, table, job: job.id.clone(), tally });
     }
     for table in control.streams().all() {
+        // A table made after the progress was read has stored nothing yet, and one without jobs nothing through them.
         let tally = counts.get(&table.id).map(Tally::of).unwrap_or_default();
         let tally = tally.since(&of_jobs.get(&table.uuid).copied().unwrap_or_default());
         let project = table.settings.project.clone().unwrap_or_default();

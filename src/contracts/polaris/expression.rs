@@ -146,7 +146,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
                 let (word, behind) = split_while(rest, |c| c.is_alphanumeric() || c == '_');
                 (Token::Word(word.to_owned()), behind)
             }
-            c => (Token::Sign(c), rest.get(c.len_utf8()..).unwrap_or_default()),
+            c => (Token::Sign(c), rest.strip_prefix(c).unwrap_or("")),
         };
         tokens.push(token);
         rest = behind.trim_start();
@@ -170,7 +170,8 @@ fn quoted(text: &str, quote: char) -> Result<(String, &str), &'static str> {
         } else if name.is_empty() {
             return Err("the quotes are empty");
         } else {
-            return Ok((name, text.get(at.saturating_add(1)..).unwrap_or_default()));
+            // What follows the closing quote, which is one byte.
+            return Ok((name, text.get(at.saturating_add(1)..).unwrap_or("")));
         }
     }
     Err("a quote is not closed")

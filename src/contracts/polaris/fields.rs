@@ -21,8 +21,9 @@ pub(super) fn wrong(message: impl Into<String>) -> Reject {
 /// Parses the body of a call.
 pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
     if let Some(kind) = call.head.headers.get(header::CONTENT_TYPE) {
-        let kind = kind.to_str().unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim();
+        // A value that is not text is not the type, either.
+        let kind = kind.to_str().unwrap_or("");
+        let essence = kind.split_once(';').map_or(kind, |(essence, _)| essence).trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             let message = format!("the content type must be application/json, not {essence:?}");
             return Err(Reject::new(Kind::UnsupportedType, message));
@@ -91,7 +92,7 @@ impl<'v> Fields<'v> {
 
     /// One of the given words; the first one if absent.
     pub(super) fn word(self, key: &str, words: &'static [&'static str]) -> Result<&'static str, Reject> {
-        let Some(text) = self.text(key)? else { return Ok(words.first().copied().unwrap_or_default()) };
+        let Some(text) = self.text(key)? else { return Ok(words.first().copied().unwrap_or("")) };
         words.iter().find(|word| **word == text).copied().ok_or_else(|| {
             wrong(format!("{key:?} of {} is {text:?}; expected one of: {}", self.what, words.join(", ")))
         })

@@ -84,12 +84,12 @@ impl Job {
 
     /// A text field of the job as the client sent it. It was checked on arrival.
     fn said(&self, pointer: &str) -> &str {
-        self.kept.spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        self.kept.spec.pointer(pointer).and_then(Value::as_str).unwrap_or("")
     }
 
     /// The name of the user who created the job.
     pub(super) fn creator(&self) -> &str {
-        self.kept.created_by.get("username").and_then(Value::as_str).unwrap_or_default()
+        self.kept.created_by.get("username").and_then(Value::as_str).unwrap_or("")
     }
 
     pub(super) fn connection(&self) -> &str {
@@ -225,7 +225,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 
 /// Applies the settings of a job to an existing table.
 fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
-    let about = About::of(table);
+    let about = About::of(table)?;
     let mut known = table.schema.columns.clone();
     if !known.iter().any(|column| column.name == TIME) {
         known.insert(0, types::time());
@@ -329,6 +329,7 @@ pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let _change = request.control().change();
     let mut job = find(request, id)?;
+    // Without its table, the job counts nothing.
     job.kept.before = now_of(request, &job)?.unwrap_or_default();
     job.note(request.control().clock.now(), "reset", "the counts of the job were reset".to_owned());
     save(request, job)?;

@@ -50,7 +50,7 @@ fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("id", job.id.as_str().into());
     put("type", "streaming".into());
-    put("target", job.kept.spec.get("target").cloned().unwrap_or_default());
+    put("target", job.kept.spec.get("target").cloned().unwrap_or(Value::Null));
     put("createdBy", job.kept.created_by.clone());
     put("lastModifiedBy", job.kept.modified_by.clone());
     put("createdTimestamp", timestamp(job.created_at).into());
@@ -220,7 +220,7 @@ fn is_wanted(request: &Request<'_>, job: &Job, tally: &Tally) -> bool {
         wanted.is_empty() || wanted.iter().any(|wanted| wanted == value)
     };
     let is = |name: &str, value: &str| request.parameter(name).is_none_or(|wanted| wanted == value);
-    let text = request.parameter("searchString").unwrap_or_default().to_lowercase();
+    let text = request.parameter("searchString").map_or_else(String::new, |text| text.to_lowercase());
     let searched = [job.id.as_str(), job.connection(), job.table_name(), job.creator()];
     one_of("connectionName", job.connection())
         && one_of("executionStatus", job.status())

@@ -229,6 +229,7 @@ impl Contract for Polaris {
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         let (route, parameters) = find(&head)?;
         let mut parameters = parameters.into_iter();
+        // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
         Ok(match route.call {
             Serve::Table => Parsed::Ingest(self.events(head, None, next())),

@@ -41,7 +41,7 @@ impl Request<'_> {
         if caller.allows_project(project) {
             return Ok(());
         }
-        Err(foreign(caller.project.as_deref().unwrap_or_default()))
+        Err(foreign(caller.project.as_deref().unwrap_or("")))
     }
 
     /// The right to create tables includes the right to view them.
@@ -67,7 +67,7 @@ impl Request<'_> {
 
     /// The project in the path; empty if the path has none.
     pub(super) fn project(&self) -> &str {
-        self.project.as_deref().unwrap_or_default()
+        self.project.as_deref().unwrap_or("")
     }
 
     /// The caller in the contract's format for users.

@@ -164,7 +164,7 @@ impl Declared {
             if columns.is_empty() { &["flexible", "strict"] } else { &["strict", "flexible"] };
         let flexible = fields.word("schemaMode", modes_of(modes))? == "flexible";
         let columns = with_time(columns, generation)?;
-        let description = fields.text("description")?.unwrap_or_default();
+        let description = fields.text("description")?.unwrap_or("");
         if description.chars().count() > DESCRIPTION_CHARS_MAX {
             return Err(wrong(format!("the description has more than {DESCRIPTION_CHARS_MAX} characters")));
         }

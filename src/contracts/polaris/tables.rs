@@ -10,6 +10,7 @@ use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream};
 use crate::contracts::Reply;
 use crate::contracts::reject::{Kind, Reject};
+use crate::formats::json;
 use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -26,16 +27,22 @@ struct Totals {
 
 impl About {
     /// The fields of a table. A stream that another contract created is a table as well, with the defaults.
-    pub(super) fn of(stream: &Stream) -> Self {
-        let kept = stream.settings.vendor.get(ABOUT).cloned();
-        kept.and_then(|about| serde_json::from_value(about).ok())
-            .unwrap_or_else(|| Self { flexible: stream.policy == Policy::Evolve, ..Self::default() })
+    pub(super) fn of(stream: &Stream) -> Result<Self, CatalogError> {
+        let Some(kept) = stream.settings.vendor.get(ABOUT) else {
+            return Ok(Self { flexible: stream.policy == Policy::Evolve, ..Self::default() });
+        };
+        serde_json::from_value(kept.clone()).map_err(|source| CatalogError::Document {
+            contract: ABOUT,
+            kind: "table".into(),
+            name: stream.name.clone(),
+            source,
+        })
     }
 
     /// The settings with these fields added.
     pub(super) fn kept_in(&self, settings: &StreamSettings) -> StreamSettings {
         let mut settings = settings.clone();
-        settings.vendor.insert(ABOUT.to_owned(), serde_json::to_value(self).unwrap_or_default());
+        settings.vendor.insert(ABOUT.to_owned(), json::value(self));
         settings
     }
 }
@@ -96,7 +103,7 @@ pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Repl
     let segments = request.number("segmentCount", 0..=u64::MAX)?;
     let mut values = Vec::new();
     for stream in request.control().streams().all() {
-        let about = About::of(&stream);
+        let about = About::of(&stream)?;
         let visible = request.sees(&stream) && request.may_read(&stream);
         if !visible || granularity.as_ref().is_some_and(|wanted| *wanted != about.partitioning_granularity) {
             continue;
@@ -122,7 +129,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
     // While this is held, only data changes tables of this contract, and it only adds columns.
     let _change = request.control().change();
     let stream = find(request, id)?;
-    let before = About::of(&stream);
+    let before = About::of(&stream)?;
     if declared.name != stream.name {
         return Err(wrong(format!("the table's name is {:?} and cannot be changed", stream.name)));
     }
@@ -211,7 +218,7 @@ pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, R
 }
 
 fn whole(request: &Request<'_>, stream: &Stream) -> Result<Value, Reject> {
-    let about = About::of(stream);
+    let about = About::of(stream)?;
     let mut table = summary(stream, &about, &totals(request, stream)?);
     table.extend(schema(stream, &about));
     Ok(Value::Object(table))

@@ -6,6 +6,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::schema::{Column, ColumnType};
 use csv::{ByteRecord, ReaderBuilder};
 use std::borrow::Cow;
+use std::str::Utf8Error;
 
 /// The delimiter and the escape character.
 #[derive(Debug, Clone, Copy)]
@@ -145,9 +146,9 @@ fn write(
         if std::mem::take(&mut first) && skip_first {
             continue;
         }
-        if line.len() == targets.len() && std::str::from_utf8(line.as_slice()).is_ok() {
-            write_record(&line, targets, &mut records);
-        } else {
+        let start = records.len();
+        if line.len() != targets.len() || write_record(&line, targets, &mut records).is_err() {
+            records.truncate(start);
             write_bad(&line, notation, &mut records);
         }
         records.push(b'\n');
@@ -162,11 +163,14 @@ fn write(
 }
 
 /// Writes a line as a JSON object. Empty cells are left out, except in text columns.
-fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) {
+///
+/// # Errors
+/// If a cell is not UTF-8. The cells of a line together may be although none of them is.
+fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) -> Result<(), Utf8Error> {
     records.push(b'{');
     let mut separate = false;
     for (cell, target) in line.iter().zip(targets) {
-        let text = std::str::from_utf8(cell).unwrap_or_default();
+        let text = std::str::from_utf8(cell)?;
         if text.is_empty() && target.cell != Cell::Text || text == "\\N" {
             continue;
         }
@@ -179,9 +183,11 @@ fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) {
         records.extend_from_slice(&value.map_or_else(quoted, Cow::Borrowed));
     }
     records.push(b'}');
+    Ok(())
 }
 
-/// Writes a line with the wrong number of cells as a JSON string of its text, which is later rejected as a record.
+/// Writes a line with the wrong number of cells, or with one that is not UTF-8, as a JSON string of its text, which is
+/// later rejected as a record.
 fn write_bad(line: &ByteRecord, notation: Notation, records: &mut Vec<u8>) {
     let mut text = Vec::new();
     for (n, cell) in line.iter().enumerate() {
@@ -206,4 +212,17 @@ fn literal(cell: &[u8], kind: Cell) -> Option<&[u8]> {
     let mut parser = crate::formats::json::Parser::line(cell);
     parser.skip_value().ok()?;
     (parser.at() == cell.len()).then_some(cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_are_utf8_only_together_are_no_record() {
+        let notation = Notation { delimiter: b',', escape: None };
+        let records = guessed(b"a,b\nx,\xC3\xA9\n\xC3,\xA9\n", notation, 1000).unwrap();
+        let records = String::from_utf8(records).unwrap();
+        assert_eq!(records, "{\"a\":\"x\",\"b\":\"é\"}\n\"\u{FFFD},\u{FFFD}\"\n");
+    }
 }

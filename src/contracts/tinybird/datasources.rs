@@ -12,6 +12,7 @@ use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Accepted, Append, Bodies, Call, Destination, Managed, Reply, Wait};
+use crate::error::chain;
 use crate::schema::{Change, Column, Policy, QuarantineLayout, StreamSettings};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -59,7 +60,7 @@ fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     let records = match &upload.data {
         None => None,
         Some(data) => {
-            let known = declared.as_deref().unwrap_or_default();
+            let known = declared.as_deref().unwrap_or(&[]);
             Some(analyze::records(data, format, known, notation, call.decoded_max)?)
         }
     };
@@ -76,7 +77,7 @@ fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     vendor.insert("type".to_owned(), json!(format.name()));
     vendor.insert("engine".to_owned(), engine(upload));
     let settings = StreamSettings {
-        description: upload.get("description").unwrap_or_default().to_owned(),
+        description: upload.get("description").unwrap_or("").to_owned(),
         quarantine: QuarantineLayout::Tinybird,
         vendor: Map::from_iter([(CATALOG_NAME.to_owned(), Value::Object(vendor))]),
         ..StreamSettings::default()
@@ -257,7 +258,10 @@ fn quarantine_columns(stream: &Stream) -> Vec<(Value, String)> {
 /// The fields of a data source that every answer contains.
 fn summary(control: &Control, stream: &Stream) -> Value {
     let changed = (stream.schema.version > 1).then(|| control.schema_versions(stream.id));
-    let changed = changed.and_then(|versions| Some(versions.ok()?.last()?.created_at));
+    let told = |error: &CatalogError| {
+        tracing::warn!(stream = stream.name, error = %chain(error), "cannot read when a stream was changed");
+    };
+    let changed = changed.and_then(|versions| Some(versions.inspect_err(told).ok()?.last()?.created_at));
     let updated_at = changed.unwrap_or(stream.created_at);
     let own = vendor(stream);
     let said = |key: &str| own.and_then(|own| own.get(key)).cloned();
@@ -311,7 +315,7 @@ pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<
     let force = upload.is_true("force");
     let alter = Alter { policy: None, columns, settings: Some(settings), force };
     let changes = control.changes(stream.id, None, &alter).map_err(refused)?;
-    let new = alter.columns.as_deref().unwrap_or_default();
+    let new = alter.columns.as_deref().unwrap_or(&[]);
     let mut operations: Vec<String> = changes.iter().map(|change| operation(change, new)).collect();
     if alter.settings.as_ref().is_some_and(|new| new.description != stream.settings.description) {
         operations.push("MODIFY COMMENT".to_owned());
@@ -354,6 +358,7 @@ fn altered(
     }
     let Some(text) = upload.get("schema") else { return Ok((None, settings)) };
     let declared = schema::parse(text, control.columns_max()).map_err(Reject::malformed)?;
+    // A stream that another contract made has nothing of ours.
     let mut own = vendor(stream).cloned().unwrap_or_default();
     own.insert("columns".to_owned(), clauses(&declared));
     settings.vendor.insert(CATALOG_NAME.to_owned(), Value::Object(own));

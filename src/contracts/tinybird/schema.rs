@@ -66,7 +66,7 @@ fn declaration(text: &str) -> Result<Declaration, String> {
         epoch_digits: meaning.epoch_digits,
         ..Column::new(name, meaning.kind)
     };
-    let clauses = rest.strip_prefix(kind).unwrap_or_default();
+    let clauses = rest.strip_prefix(kind).expect("a trimmed text begins with its first word");
     Ok(Declaration { column, clauses: clauses.split_whitespace().collect::<Vec<_>>().join(" ") })
 }
 
@@ -200,7 +200,7 @@ fn default(text: &str, kind: &ColumnType) -> Result<Option<Value>, String> {
         "array()" if matches!(kind, ColumnType::List(_)) => return Ok(Some(Value::Array(Vec::new()))),
         _ => {}
     }
-    let function = lower.split('(').next().unwrap_or_default();
+    let function = lower.split_once('(').map_or(&*lower, |(function, _)| function);
     let of_time = matches!(function, "now" | "now64" | "today") && text.ends_with(')');
     if of_time && matches!(kind, ColumnType::Timestamp | ColumnType::Date) {
         return Ok(Some(Value::String(RECEIPT_TIME.to_owned())));
@@ -252,6 +252,7 @@ fn string_literal(text: &str) -> Option<String> {
 /// Splits at `separator` (a space stands for any white space) outside brackets and quotes.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
+    // `start` and the ends of parts are between characters, where `char_indices` found them.
     let (mut start, mut depth) = (0, 0_u32);
     let mut quote = None;
     let mut escaped = false;
@@ -273,11 +274,11 @@ fn split(text: &str, separator: char) -> Vec<&str> {
             _ => {}
         }
         if depth == 0 && (character == separator || separator == ' ' && character.is_whitespace()) {
-            parts.push(text.get(start..at).unwrap_or_default());
+            parts.push(text.get(start..at).unwrap_or(""));
             start = at.saturating_add(character.len_utf8());
         }
     }
-    parts.push(text.get(start..).unwrap_or_default());
+    parts.push(text.get(start..).unwrap_or(""));
     parts
 }
 
@@ -298,7 +299,7 @@ fn without_comments(text: &str) -> String {
                 _ => {}
             }
         }
-        kept.push_str(line.get(..end).unwrap_or_default());
+        kept.push_str(line.get(..end).unwrap_or(line));
         kept.push('\n');
     }
     kept

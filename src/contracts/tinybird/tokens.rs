@@ -80,7 +80,7 @@ pub(super) fn make(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject
         request.scopes.iter().find(|scope| !matches!(scope, Scope::Ingest(_) | Scope::Read(_)))
     {
         let words = words::to_words(std::slice::from_ref(scope));
-        let word = words.first().map(ToString::to_string).unwrap_or_default();
+        let word = words.first().map_or_else(String::new, ToString::to_string);
         let message =
             format!("JWTs can only have the scopes DATASOURCES:APPEND and DATASOURCES:READ, not {word}");
         return Err(Reject::malformed(message));
@@ -163,7 +163,7 @@ impl Asked {
                 AskedScope::Text(text) => words::of_text(text),
                 AskedScope::Object { kind, resource, filter } => match filter.as_deref() {
                     Some(filter) if !filter.is_empty() => Err(words::WordError::Filter(filter.to_owned())),
-                    _ => words::scopes_of(kind, resource.as_deref().unwrap_or_default()),
+                    _ => words::scopes_of(kind, resource.as_deref().unwrap_or("")),
                 },
             };
             let meant = meant.map_err(|error| Reject::malformed(crate::error::chain(&error)))?;
@@ -181,7 +181,7 @@ fn worded(error: ManageError) -> Reject {
         }
         ManageError::NotYours(scope) => {
             let words = words::to_words(&[scope]);
-            let word = words.first().map(ToString::to_string).unwrap_or_default();
+            let word = words.first().map_or_else(String::new, ToString::to_string);
             Reject::new(Kind::Forbidden, format!("only a token with {word} may grant it"))
         }
         error => error.into(),

@@ -42,12 +42,8 @@ impl Upload {
     pub(super) fn of(call: &Call<'_>) -> Result<Self, Reject> {
         let mut upload = Self { parameters: HashMap::new(), data: None };
         upload.add_pairs(call.head.query.as_bytes());
-        let kind = call
-            .head
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default();
+        let kind =
+            call.head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         if let Ok(boundary) = multer::parse_boundary(kind) {
             upload.add_parts(call, boundary)?;
         } else if is_form(kind, &call.body) {
@@ -93,7 +89,7 @@ impl Upload {
         for _ in 0..PARTS_MAX {
             let part = parts.next_field().now_or_never().ok_or_else(late)?.map_err(broken)?;
             let Some(part) = part else { return Ok(()) };
-            let name = part.name().unwrap_or_default().to_owned();
+            let name = part.name().unwrap_or("").to_owned();
             let is_file =
                 part.file_name().is_some() || matches!(name.as_str(), "csv" | "ndjson" | "parquet" | "file");
             let bytes = part.bytes().now_or_never().ok_or_else(late)?.map_err(broken)?;
@@ -122,10 +118,10 @@ impl Upload {
 }
 
 fn is_form(kind: &str, body: &[u8]) -> bool {
-    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let essence = kind.split_once(';').map_or(kind, |(essence, _)| essence).trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return false;
     }
-    let key = body.split(|byte| matches!(byte, b'=' | b'&')).next().unwrap_or_default();
+    let key = body.split(|byte| matches!(byte, b'=' | b'&')).next().unwrap_or(body);
     FORM_KEYS.iter().any(|known| known.as_bytes() == key)
 }

@@ -85,10 +85,8 @@ pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
 
 /// Parses a scope from one text: `DATASOURCES:APPEND:visits`.
 pub fn of_text(text: &str) -> Result<Vec<Scope>, WordError> {
-    let mut parts = text.splitn(3, ':');
-    let (first, second, rest) =
-        (parts.next().unwrap_or_default(), parts.next(), parts.next().unwrap_or_default());
-    let Some(second) = second else { return scopes_of(first, "") };
+    let Some((first, rest)) = text.split_once(':') else { return scopes_of(text, "") };
+    let (second, rest) = rest.split_once(':').unwrap_or((rest, ""));
     let kind = format!("{first}:{second}");
     match rest.split_once(':') {
         Some((_, filter)) if !filter.is_empty() => Err(WordError::Filter(text.to_owned())),

@@ -185,14 +185,14 @@ fn integer(raw: &[u8], min: i64, max: i64) -> Option<String> {
     }
 }
 
-fn text(raw: &[u8]) -> &str {
-    std::str::from_utf8(raw).unwrap_or_default()
+fn text(raw: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(raw)
 }
 
 /// The text of a JSON string, or a number as written.
 fn unquoted(raw: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     if raw.first() == Some(&b'"') {
-        Parser::document(raw).string().map(|string| string.text()).unwrap_or_default()
+        Parser::document(raw).string().expect("the string was read before").text()
     } else {
         raw.into()
     }

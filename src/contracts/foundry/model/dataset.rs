@@ -69,8 +69,12 @@ impl View {
 
     /// The schema that the view was created with.
     pub fn schema(&self) -> Option<Arc<StreamSchema>> {
-        // The stored schema was valid when the view was created.
-        let parse = || StreamSchema::parse(self.schema.as_ref()?).ok().map(Arc::new);
+        // The stored schema was valid when the view was created; if it no longer is, records are only checked against
+        // the columns of the stream.
+        let told = |error: &_| {
+            tracing::error!(view = self.rid, ?error, "cannot read the schema of a view in the catalog");
+        };
+        let parse = || StreamSchema::parse(self.schema.as_ref()?).inspect_err(told).ok().map(Arc::new);
         self.parsed.get_or_init(parse).clone()
     }
 }

@@ -66,7 +66,7 @@ fn html(document: &Value) -> String {
     );
     for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
         for (method, operation) in METHODS.iter().filter_map(|method| Some((method, item.get(method)?))) {
-            let text = |key: &str| escaped(operation.get(key).and_then(Value::as_str).unwrap_or_default());
+            let text = |key: &str| escaped(operation.get(key).and_then(Value::as_str).unwrap_or(""));
             let (summary, description) = (text("summary"), text("description"));
             let (method, path) = (method.to_ascii_uppercase(), escaped(path));
             let statuses = operation.get("responses").and_then(Value::as_object).into_iter().flatten();

@@ -264,7 +264,7 @@ fn no_endpoint(head: &RequestHead<'_>) -> Reject {
 
 fn credential<'a>(head: &RequestHead<'a>) -> Credential<'a> {
     let token = head.headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
-    Credential::Bearer(token.unwrap_or_default().into())
+    Credential::Bearer(token.unwrap_or("").into())
 }
 
 fn preflight() -> Reply {

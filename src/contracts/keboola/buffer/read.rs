@@ -61,7 +61,8 @@ pub(super) fn create_receiver(body: &Value) -> Result<CreateReceiver<'_>, Reject
         root.require(&["name"], findings);
         let id = root.text("id", &ID, findings);
         let name = root.text("name", &NAME, findings);
-        let description = root.text("description", &DESCRIPTION, findings).unwrap_or_default();
+        let description = root.text("description", &DESCRIPTION, findings).unwrap_or("");
+        // A receiver may be made without exports.
         let exports = root.list("exports", findings).unwrap_or_default();
         let exports = exports.iter().filter_map(|node| export(node, findings)).collect();
         Some(CreateReceiver { id, name: name?, description, exports })

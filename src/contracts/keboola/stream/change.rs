@@ -14,6 +14,7 @@ use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
 use crate::contracts::keboola::validate::{self, Findings, Node};
 use crate::contracts::reject::Reject;
+use crate::formats::json;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -48,7 +49,7 @@ pub(super) fn task(operation: &str, place: &Place) -> String {
 
 /// A new version, by the caller, as of now.
 pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
-    let digest = Sha256::digest(serde_json::to_vec(content).expect("its keys are strings"));
+    let digest = Sha256::digest(json::bytes(content));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
     let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Version { number, hash, description: description.to_owned(), at, by }

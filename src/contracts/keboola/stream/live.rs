@@ -10,6 +10,7 @@ use crate::contracts::keboola::{Common, names};
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use crate::contracts::shared::receivers::{Export, Receiver};
+use crate::formats::json;
 use crate::formats::otlp::Signal;
 use crate::mapping::{CheckError, Mapping};
 use crate::schema::{Conditions, Landing, Policy, StreamSettings};
@@ -73,7 +74,7 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         stream: source.stream,
         secret: source.secret,
         exports: sinks.iter().map(export).collect(),
-        about: serde_json::to_value(&about).expect("its keys are strings"),
+        about: json::value(&about),
     };
     store.control.receivers.set(Tag::KeboolaStream, store.project, &place.path(), receiver);
     Ok(())
@@ -101,7 +102,11 @@ pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -
 }
 
 pub(super) fn about(receiver: &Receiver) -> Option<About> {
-    serde_json::from_value(receiver.about.clone()).ok()
+    let about = serde_json::from_value(receiver.about.clone());
+    let told = |error: &serde_json::Error| {
+        tracing::error!(stream = %receiver.stream, %error, "cannot read what is known about a source, so it takes no records");
+    };
+    about.inspect_err(told).ok()
 }
 
 /// The name of the stream of a source or sink. It is unique.
@@ -154,7 +159,7 @@ fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Res
     let table = content.table.as_ref();
     let directory = table.map(|table| {
         let part = |id: &str| names::part(id);
-        let sink = place.sink.as_deref().unwrap_or_default();
+        let sink = place.sink.as_deref().unwrap_or("");
         format!("{}/sink={}.{}.{}", table.table_id, place.branch, part(&place.source), part(sink))
     });
     Ok(StreamSettings {

@@ -238,6 +238,7 @@ impl Contract for KeboolaStream {
             return otlp::export(&self.common, call);
         }
         let mut parameters = parameters.into_iter();
+        // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
         let request = Request::new(&self.common, call, &next())?;
         // A change reads the entity first, so reading and writing must not interleave with other changes.

@@ -56,7 +56,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Reject> {
-    let content_type = content_type(headers).unwrap_or_default();
+    let content_type = content_type(headers).unwrap_or("");
     Form::of(content_type).ok_or_else(|| {
         let message = format!(
             "unsupported content type \"{content_type}\", supported types: application/x-protobuf and application/json"
@@ -84,7 +84,7 @@ fn find<'a>(common: &Common, head: &RequestHead<'a>) -> Result<(Address<'a>, Arc
         Credential::Bearer(secret) => Some(secret),
         _ => None,
     };
-    let secret = address.secret.or(header.as_deref()).unwrap_or_default();
+    let secret = address.secret.or(header.as_deref()).unwrap_or("");
     let (receiver, about) = data::find(common, [address.project, address.source, secret], "otlp")?;
     Ok((address, receiver, about))
 }
@@ -216,9 +216,12 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
         return reply;
     }
-    // An answer to HEAD has no body.
-    let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let said: serde_json::Value = match &*reply.body {
+        // An answer to HEAD has no body.
+        [] => serde_json::Value::Null,
+        body => serde_json::from_slice(body).expect("the answer was just written as JSON"),
+    };
+    let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
     let status = Status { code: grpc_code(reply.status.as_u16()), message };
     self::reply(reply.status, Form::Protobuf, status.encode_to_vec().into())
 }

@@ -31,6 +31,7 @@ impl Page {
         all.sort_by_key(&id);
         let total = all.len();
         let cut: Vec<T> = all.into_iter().filter(|item| id(item) > self.after).take(self.limit).collect();
+        // An empty page has no last id.
         let last = cut.last().map(id).unwrap_or_default();
         let page = json!({"afterId": self.after, "limit": self.limit, "lastId": last, "totalCount": total});
         (cut, page)

@@ -161,7 +161,8 @@ impl Layers<'_> {
     }
 
     fn of(&self, key: &str) -> Value {
-        SETTINGS.iter().find(|setting| setting.key == key).map(|s| self.value(s)).unwrap_or_default()
+        let setting = SETTINGS.iter().find(|setting| setting.key == key);
+        self.value(setting.expect("only settings of the list are asked for"))
     }
 
     /// Returns whether the answer waits for the sync.
@@ -213,8 +214,9 @@ pub(super) struct Item {
 impl Item {
     pub(super) fn read(item: &Node<'_>, findings: &mut Findings) -> Self {
         item.require(&["key"], findings);
-        let key = item.text("key", &(1..=KEY_MAX), findings).unwrap_or_default().to_owned();
-        Self { key, value: item.value("value").cloned().unwrap_or_default() }
+        let key = item.text("key", &(1..=KEY_MAX), findings).unwrap_or("").to_owned();
+        // Null removes the override, and so does no value.
+        Self { key, value: item.value("value").cloned().unwrap_or(Value::Null) }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn create(request: &Request<'_>, source: &Place) -> Result<Reply, Rej
         body.require(&["type", "name", "table"], findings);
         let asked = body.text("sinkId", &(1..=ID_MAX), findings).map(str::to_owned);
         body.word("type", &["table"], findings);
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let text = |text: Option<&str>| text.unwrap_or("").to_owned();
         let content = Content {
             kind: "table".to_owned(),
             name: text(body.text("name", &(1..=NAME_MAX), findings)),
@@ -165,7 +165,7 @@ fn mapping(table: &Node<'_>, findings: &mut Findings) -> Option<Mapping> {
 fn column(column: &Node<'_>, findings: &mut Findings) -> Option<MappedColumn> {
     column.require(&["type", "name"], findings);
     let kind = column.word("type", &COLUMN_TYPES, findings);
-    let name = column.text("name", &(1..=NAME_BYTES_MAX), findings).unwrap_or_default().to_owned();
+    let name = column.text("name", &(1..=NAME_BYTES_MAX), findings).unwrap_or("").to_owned();
     let primary_key = column.flag("primaryKey", findings);
     let raw_string = column.flag("rawString", findings).unwrap_or(false);
     let kind = match kind? {

@@ -37,7 +37,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     let (asked, content) = change::read(request, |body, findings| {
         body.require(&["type", "name"], findings);
         let asked = body.text("sourceId", &(1..=ID_MAX), findings).map(str::to_owned);
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let text = |text: Option<&str>| text.unwrap_or("").to_owned();
         let content = Content {
             kind: text(body.word("type", &TYPES, findings)),
             name: text(body.text("name", &(1..=NAME_MAX), findings)),

@@ -88,11 +88,13 @@ fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
     }
     let mut parts = Vec::new();
     for cut in cuts.into_iter().filter(|cut| cut.first_at > since) {
+        // The files of the oldest cuts are beyond the maximum.
         let files = of_cut.remove(&(cut.lsns.first.0, cut.lsns.last.0)).unwrap_or_default();
         let Some(file) = files.iter().find(|file| file.state == FileState::Staged).or(files.first()) else {
             continue;
         };
         let level = if file.state == FileState::Staged { Level::Staging } else { Level::Target };
+        // Of the oldest cuts, the counts were not kept.
         let counts = cut.counts.unwrap_or_default();
         let sums = Sums {
             first_at: cut.first_at,

@@ -81,8 +81,7 @@ fn table(request: &Request<'_>, sink: &Kept, requests: &[mapping::Request<'_>]) 
 }
 
 fn row(mapping: &Mapping, request: &mapping::Request<'_>, evaluated: &[String], number: u64) -> Value {
-    let unique = uuid::Uuid::new_v4().into_bytes();
-    let unique: [u8; 10] = std::array::from_fn(|at| unique.get(at).copied().unwrap_or_default());
+    let [unique @ .., _, _, _, _, _, _] = uuid::Uuid::new_v4().into_bytes();
     let values = mapping::row(mapping, request, evaluated, RowId { number, unique });
     let columns = mapping.columns.iter().zip(&values);
     let columns: Vec<Value> =
