@@ -24,14 +24,16 @@ impl Check {
             Err(error) => return output::fail(&error, EX_USAGE),
         };
         let server = &config.server;
-        // `Config::load` has already validated the destination.
-        let destination = config.destination().map(|destination| destination.url());
+        let destination = match config.destination() {
+            Ok(destination) => destination.url(),
+            Err(error) => return output::fail(&error, EX_USAGE),
+        };
         output::print(&format!(
             "data directory  {}\ningest          {}\nadmin           {}\ntls             {tls}\ndestination     {}\nconfiguration is valid\n",
             server.data_dir.display(),
             server.listen,
             server.admin_listen,
-            destination.unwrap_or_default(),
+            destination,
         ));
         ExitCode::SUCCESS
     }

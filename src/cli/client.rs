@@ -134,7 +134,7 @@ impl Admin {
         if status.is_success() {
             return Ok(body);
         }
-        let detail = body["detail"].as_str().unwrap_or_default().to_owned();
+        let detail = body["detail"].as_str().unwrap_or("").to_owned();
         Err(AskError::Refused { url, status: status.as_u16(), detail, problem: Box::new(body) })
     }
 }

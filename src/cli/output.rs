@@ -1,6 +1,7 @@
 //! The output of commands: tables for people, JSON for programs.
 
 use crate::error::chain;
+use crate::formats::json::indented;
 use serde::Serialize;
 use serde_json::Value;
 use std::error::Error;
@@ -32,8 +33,7 @@ pub(super) fn try_print(text: &str) -> std::io::Result<()> {
 
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) {
-    // Callers pass only our own types, and none of them can fail to serialize.
-    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+    print(&format!("{}\n", indented(value)));
 }
 
 /// A table with aligned columns. A column whose heading starts with `>` is aligned to the right.

@@ -48,8 +48,9 @@ impl Recover {
     }
 
     async fn recover(&self, client: &reqwest::Client) -> Result<(Value, bool), AskError> {
-        let query = self.stream.as_deref().map(|name| format!("?stream={}", path_segment(name)));
-        let path = format!("/admin/v1/staged/recover{}", query.unwrap_or_default());
+        let query = |name: &str| format!("?stream={}", path_segment(name));
+        let query = self.stream.as_deref().map_or_else(String::new, query);
+        let path = format!("/admin/v1/staged/recover{query}");
         let outcome = self.admin.ask(client, Method::POST, &path, None).await?;
         let failed = !self.no_wait && !self.follow(client, &outcome).await?;
         Ok((outcome, failed))
@@ -84,6 +85,7 @@ impl Recover {
 }
 
 fn show(outcome: &Value) -> String {
+    // What the answer does not list did not happen.
     let list = |what: &str| outcome[what].as_array().cloned().unwrap_or_default();
     let (published, replays, held) = (list("published"), list("replays"), list("held"));
     let mut text = format!("{} published, {} rebuilt\n", published.len(), replays.len());

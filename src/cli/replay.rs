@@ -108,8 +108,9 @@ impl Replay {
 fn show(replay: &Value) -> String {
     let mut lines = String::new();
     let (range, cuts, rows) = (&replay["range"], &replay["cuts"], &replay["rows"]);
-    // Writing to a `String` cannot fail.
-    let mut row = |name: &str, text: String| writeln!(lines, "{name:<12} {text}").unwrap_or_default();
+    let mut row = |name: &str, text: String| {
+        writeln!(lines, "{name:<12} {text}").expect("a string takes everything");
+    };
     row("replay", format!("{} of {}: {}", replay["id"], word(&replay["stream"]), word(&replay["state"])));
     row("received", format!("{} to {}", word(&range["from"]), word(&range["to"])));
     row("receipts", format!("{} to {}", range["first_lsn"], range["last_lsn"]));

@@ -118,6 +118,7 @@ fn accepted(status: &Value, now: &Sample, before: Option<&Sample>) -> [(&'static
         let (rows, bytes) = (per_second(now.rows, before.rows), per_second(now.bytes, before.bytes));
         format!("  {rows:.0} rows/s, {:.2} MB/s", bytes / 1e6)
     });
+    // The first look has no rate.
     let (rows, bytes) = (output::number(now.rows), output::bytes(now.bytes));
     let accepted = format!("{rows} rows, {bytes} since the start{}", rate.unwrap_or_default());
     [("accepted", accepted), ("streams", count(&status["streams"]))]

@@ -99,7 +99,7 @@ impl Sender {
                 }
                 Outcome::Later(last, pause) => (last, pause),
             };
-            let pause = pause.unwrap_or_default().max(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()));
+            let pause = pause.unwrap_or(Duration::ZERO).max(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()));
             retries += 1;
             if began.elapsed() + pause > self.retry_for {
                 let (path, line) = (path.to_owned(), batch.first_line);

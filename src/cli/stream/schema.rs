@@ -100,7 +100,8 @@ impl Schema {
             }
         };
         let declared: Value = match serde_json::from_str(&text) {
-            Ok(Value::Object(mut schema)) => schema.remove("columns").unwrap_or_default(),
+            // The daemon refuses null, and says what it expects.
+            Ok(Value::Object(mut schema)) => schema.remove("columns").unwrap_or(Value::Null),
             Ok(columns) => columns,
             Err(error) => {
                 return output::fail_with(

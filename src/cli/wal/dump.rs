@@ -38,7 +38,8 @@ pub(super) struct Dump {
 impl Dump {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Without a catalog, streams are identified by number.
-        let names = self.log.data_dir().and_then(|dir| catalog::stream_names(dir).ok()).unwrap_or_default();
+        let names = self.log.data_dir().and_then(|dir| super::of_catalog(dir, catalog::stream_names));
+        let names = names.unwrap_or_default();
         let only = self.stream.as_deref().map(|text| stream_number(text, &names)).transpose()?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         let mut shown: Vec<LsnRange> = Vec::new();
@@ -93,7 +94,14 @@ impl Dump {
         }
         let named = stream.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
         if self.records {
-            let Some(Ok(batch)) = batch else { return Ok(()) };
+            let batch = match batch {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) => {
+                    eprintln!("forebay: {file}: cannot decode the frame with the LSN {lsn}: {error}");
+                    return Ok(());
+                }
+                None => return Ok(()),
+            };
             out.write_all(batch.body)?;
             return if batch.body.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") };
         }
@@ -137,9 +145,10 @@ fn line(
     write!(out, "{file} {offset:>10}  {kind:<5} {:>12}  {time}  {:>9} bytes", header.lsn, header.body_bytes)?;
     match Batch::decode(frame.payload) {
         Ok(batch) if header.kind == FrameKind::Data => {
-            let stream = stream.unwrap_or_default();
+            let stream = stream.unwrap_or("");
             writeln!(out, "  {stream}  {} records, {} bad", batch.head.good, batch.head.bad)
         }
+        Err(error) if header.kind == FrameKind::Data => writeln!(out, "  {error}"),
         _ => writeln!(out),
     }
 }

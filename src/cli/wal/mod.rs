@@ -5,6 +5,8 @@ mod repair;
 mod verify;
 
 use super::output;
+use crate::catalog::CatalogError;
+use crate::error::chain;
 use crate::wal::Lsn;
 use crate::wal::format::HeaderError;
 use crate::wal::inspect::{self, SegmentFile, Summary};
@@ -98,7 +100,18 @@ impl Log {
 
 /// The file name of a path.
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    // A segment has a name; a path without one is shown as it is.
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What the catalog says about its log, if there is a catalog. One that cannot be read is reported, and the log is
+/// looked at without it: it is when things are broken that these commands are needed.
+fn of_catalog<T>(data_dir: &Path, read: impl Fn(&Path) -> Result<T, CatalogError>) -> Option<T> {
+    if !data_dir.join(crate::catalog::FILE_NAME).is_file() {
+        return None;
+    }
+    let told = |error: &CatalogError| eprintln!("forebay: {}; going on without the catalog", chain(error));
+    read(data_dir).inspect_err(told).ok()
 }
 
 /// The state of a segment, in one word.
@@ -127,7 +140,7 @@ impl Inspect {
                 state => state,
             };
             if self.log.json {
-                all.push(json!({"file": path, "state": state, "summary": summary}));
+                all.push(json!({"file": path.display().to_string(), "state": state, "summary": summary}));
                 continue;
             }
             let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), output::time);

@@ -52,7 +52,7 @@ impl Repair {
         );
         // The daemon holds the same lock while it runs.
         let _lock = daemon::lock(&self.data_dir)?;
-        let ours = catalog::wal_uuid(&self.data_dir).ok().flatten();
+        let ours = super::of_catalog(&self.data_dir, catalog::wal_uuid).flatten();
         let mut done = Vec::new();
         let mut left = 0;
         for path in inspect::list(&wal)? {
@@ -60,7 +60,7 @@ impl Repair {
             let (what, mend) = self.judge(&segment, ours);
             let Some(what) = what else { continue };
             left += usize::from(mend.is_none());
-            done.push(json!({"file": path, "what": what, "mended": mend.is_some() && !self.dry_run}));
+            done.push(json!({"file": path.display().to_string(), "what": what, "mended": mend.is_some() && !self.dry_run}));
             if let Some(mend) = mend.filter(|_| !self.dry_run) {
                 apply(&wal, &path, mend).with_context(|| format!("cannot repair {}", path.display()))?;
             }
@@ -69,8 +69,7 @@ impl Repair {
             output::json(&json!({"files": done}));
         } else {
             for file in &done {
-                let name = file["file"].as_str().unwrap_or_default();
-                output::print(&format!("{name}: {}\n", file["what"].as_str().unwrap_or_default()));
+                output::print(&format!("{}: {}\n", output::word(&file["file"]), output::word(&file["what"])));
             }
             let mended = if self.dry_run { 0 } else { done.len() - left };
             let nothing = if self.dry_run { "; nothing was changed" } else { "" };

@@ -8,7 +8,7 @@ use crate::wal::format::{FrameKind, HeaderError, Seal, SegmentStart};
 use crate::wal::inspect::{self, Entry, SegmentFile};
 use crate::wal::{Lsn, LsnRange};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Check every frame of a log. Exits with 1 if durable data cannot be read.
@@ -21,7 +21,7 @@ pub(super) struct Verify {
 /// A defect in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    file: PathBuf,
+    file: String,
     /// Whether durable data cannot be read; otherwise the finding is a tail that no sync had covered, or a file that is
     /// not a segment.
     damage: bool,
@@ -40,7 +40,7 @@ impl Verify {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Consumed frames may already be gone from the log.
         let consumed = self.log.data_dir().filter(|_| self.log.path.is_dir());
-        let consumed = consumed.and_then(|dir| catalog::consumed(dir).ok());
+        let consumed = consumed.and_then(|dir| super::of_catalog(dir, catalog::consumed));
         let mut segments = Vec::new();
         let mut report = Report::default();
         for path in self.log.segments()? {
@@ -55,11 +55,11 @@ impl Verify {
                 Err(error) => report.findings.push(Finding {
                     damage: *error != HeaderError::NotASegment,
                     what: error.to_string(),
-                    file: path,
+                    file: path.display().to_string(),
                 }),
             }
         }
-        let durable = segments.iter().map(|segment| segment.summary().durable).max().unwrap_or_default();
+        let durable = segments.iter().map(|segment| segment.summary().durable).max().unwrap_or(Lsn::NONE);
         segments.sort_by_key(|segment| segment.summary().base);
         let mut reached = consumed;
         for segment in &segments {
@@ -104,7 +104,8 @@ fn check_archived(path: &Path, report: &mut Report) {
 /// how far this segment reaches.
 fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut Report) -> Option<Lsn> {
     let path = &segment.path;
-    let mut last = reached.unwrap_or_default();
+    // The START frame tells where the segment begins.
+    let mut last = reached.unwrap_or(Lsn::NONE);
     let mut bad: Option<(u64, u64)> = None;
     for entry in segment.entries() {
         let frame = match entry {
@@ -160,14 +161,14 @@ fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut
 
 impl Report {
     fn push(&mut self, file: &Path, damage: bool, what: String) {
-        self.findings.push(Finding { file: file.to_owned(), damage, what });
+        self.findings.push(Finding { file: file.display().to_string(), damage, what });
     }
 }
 
 fn print(report: &Report) {
     for finding in &report.findings {
         let kind = if finding.damage { "DAMAGE" } else { "note" };
-        output::print(&format!("{kind:<7} {}: {}\n", super::name(&finding.file), finding.what));
+        output::print(&format!("{kind:<7} {}: {}\n", super::name(Path::new(&finding.file)), finding.what));
     }
     let damaged = report.findings.iter().filter(|finding| finding.damage).count();
     let verdict = match damaged {
