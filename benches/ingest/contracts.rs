@@ -114,7 +114,10 @@ fn call(to: SocketAddr, what: &str, body: &Value) -> Value {
     let answer = request_with(to, what, headers, &body.to_string());
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
     assert!(head.starts_with("HTTP/1.1 2"), "{what}: {answer}");
-    serde_json::from_str(body).unwrap_or_default()
+    if body.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error}: {answer}"))
 }
 
 fn amperity(_: SocketAddr) -> Head {

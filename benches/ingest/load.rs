@@ -251,7 +251,7 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), St
         let Some(head) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else {
             continue;
         };
-        let text = std::str::from_utf8(&buffer[..head]).unwrap_or_default().to_ascii_lowercase();
+        let text = std::str::from_utf8(&buffer[..head]).expect("a head of text").to_ascii_lowercase();
         let length =
             text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let end = head + 4 + length.unwrap_or(0);

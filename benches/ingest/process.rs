@@ -97,7 +97,7 @@ impl Server {
 
     pub fn usage(&self) -> Usage {
         let pid = self.child.id().to_string();
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let read = |name: &str| read(&pid, name);
         let number = |text: String, key: &str| {
             let line =
                 text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned)).unwrap_or_default();
@@ -122,8 +122,16 @@ pub fn own_cpu_seconds() -> f64 {
     cpu_seconds("self")
 }
 
+/// What the kernel tells about a process; nothing, with a message, if it does not.
+fn read(pid: &str, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_else(|error| {
+        eprintln!("cannot read {name} of process {pid}: {error}");
+        String::new()
+    })
+}
+
 fn cpu_seconds(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = read(pid, "stat");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(11) + ticks(12)) / TICKS_PER_SECOND

@@ -291,7 +291,7 @@ fn workers_with(deadline: Duration) -> Vec<u32> {
 }
 
 fn is_running(process: u32) -> bool {
-    // A zombie counts as ended.
-    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // A process that is gone has no file, and a zombie has ended.
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
