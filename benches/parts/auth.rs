@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::Criterion;
 use forebay::auth::words::Vocabulary;
 use forebay::auth::{
-    Auth, Caller, Config, Credential, Need, Scope, ScopeClaim, Target, TokenKind, TokenRequest,
+    Auth, AuthConfig, Caller, Credential, Need, Scope, ScopeClaim, Target, TokenKind, TokenRequest,
 };
 use forebay::catalog::Catalog;
 use forebay::clock;
@@ -33,7 +33,7 @@ pub fn identify(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock::system();
     let catalog = Arc::new(Catalog::open(dir.path(), Arc::clone(&clock)).unwrap());
-    let config = Config {
+    let config = AuthConfig {
         instance: "bench".to_owned(),
         open: false,
         jwt_grace: Duration::from_hours(1),

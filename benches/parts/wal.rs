@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const SEGMENT_BYTES: u64 = 64 << 20;
 
 fn open(dir: &Path) -> Wal {
-    let config = wal::Config {
+    let config = wal::WalConfig {
         dir: dir.join("wal"),
         segment_bytes: SEGMENT_BYTES,
         first_segment_bytes: SEGMENT_BYTES,

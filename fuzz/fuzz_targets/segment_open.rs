@@ -6,7 +6,7 @@ use bytes::Bytes;
 use forebay::clock;
 use forebay::storage::Storage;
 use forebay::storage::sim::SimDisk;
-use forebay::wal::{self, Config, Floor, NewFrame, OpenError, Polled};
+use forebay::wal::{self, WalConfig, Floor, NewFrame, OpenError, Polled};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,8 @@ struct Log {
     uuid: [u8; 16],
 }
 
-fn config() -> Config {
-    Config {
+fn config() -> WalConfig {
+    WalConfig {
         dir: PathBuf::from("/wal"),
         segment_bytes: SEGMENT_BYTES,
         first_segment_bytes: SEGMENT_BYTES,

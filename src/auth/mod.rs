@@ -62,7 +62,7 @@ pub enum AuthError {
 
 /// The settings of authentication.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct AuthConfig {
     /// The id of the daemon. Signed tokens carry it, so that one daemon rejects the tokens of another.
     pub instance: String,
     /// No credential is required: every caller is an administrator.
@@ -76,7 +76,7 @@ pub struct Config {
 }
 
 pub struct Auth {
-    config: Config,
+    config: AuthConfig,
     /// The names that contracts use for scopes.
     words: Vocabulary,
     /// The caller of every request, if no credential is required.
@@ -90,7 +90,7 @@ pub struct Auth {
 
 impl Auth {
     pub fn open(
-        config: Config,
+        config: AuthConfig,
         words: Vocabulary,
         catalog: Arc<Catalog>,
         clock: Arc<dyn Clock>,

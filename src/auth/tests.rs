@@ -42,7 +42,7 @@ fn words() -> Vocabulary {
 }
 
 fn open(dir: &Path, clock: &Arc<FakeClock>) -> Auth {
-    let config = Config {
+    let config = AuthConfig {
         instance: INSTANCE.to_owned(),
         open: false,
         jwt_grace: Duration::from_hours(1),

@@ -67,7 +67,7 @@ impl Serve {
             Err(error) => return output::fail(&error, 1),
         };
         let dev = self.dev;
-        let options = daemon::Options { discard: self.discard_log, reload: Some(self.reload(filter)) };
+        let options = daemon::DaemonOptions { discard: self.discard_log, reload: Some(self.reload(filter)) };
         let ended =
             runtime.block_on(daemon::run(config, options, |addresses, token| greet(dev, addresses, token)));
         // Blocking tasks that hang on a dead destination must not keep the process alive.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct CompactorConfig {
     /// The directory of staged files; unfinished files are in a subdirectory.
     pub staged_dir: PathBuf,
     /// Part of object names: LSNs are per node.

@@ -1,6 +1,6 @@
 //! The handle that starts and stops the compactor.
 
-use super::config::{Config, Stop};
+use super::config::{CompactorConfig, Stop};
 use super::metrics::Metrics;
 use super::publish::Publisher;
 use super::replay::{Replayer, replay_dir};
@@ -59,7 +59,7 @@ impl Compactor {
     ///
     /// # Errors
     /// If the staging directory cannot be created.
-    pub fn start(config: Config, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
+    pub fn start(config: CompactorConfig, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
         let scratch_dir = scratch_dir(&config.staged_dir);
         RealStorage.create_dir(&config.staged_dir)?;
         RealStorage.create_dir(&scratch_dir)?;

@@ -22,7 +22,7 @@ mod run;
 pub mod sink;
 mod table;
 
-pub use config::Config;
+pub use config::CompactorConfig;
 pub use handle::{Compactor, Handles, StartError};
 pub use metrics::Metrics;
 pub use name::staged as staged_name;

@@ -1,6 +1,6 @@
 //! The compactor's loop.
 
-use super::config::{Config, Stop};
+use super::config::{CompactorConfig, Stop};
 use super::metrics::Metrics;
 use super::name;
 use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
@@ -69,7 +69,7 @@ enum RunError {
 }
 
 pub(super) struct Running {
-    pub(super) config: Config,
+    pub(super) config: CompactorConfig,
     pub(super) table_config: TableConfig,
     pub(super) reader: Reader,
     pub(super) catalog: Arc<Catalog>,
@@ -478,7 +478,7 @@ impl Running {
 }
 
 /// Whether one of the stream's conditions requires its file to be closed.
-fn is_due(table: &Table, config: &Config, now: Instant) -> bool {
+fn is_due(table: &Table, config: &CompactorConfig, now: Instant) -> bool {
     let (Some(opened_at), Some(last_at)) = (table.opened_at(), table.last_at()) else { return false };
     let age = now.duration_since(opened_at);
     let of_stream = table.stream.settings.conditions;

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct LimitsSection {
     pub head_max: Size,
     pub body_max: Size,
     pub decoded_max: Size,
@@ -21,13 +21,13 @@ pub struct Limits {
     pub stream_requests_per_second: u32,
     /// The profiles of the contracts, by contract name.
     #[serde(skip)]
-    pub(super) profiles: BTreeMap<&'static str, Profile>,
+    pub(super) profiles: BTreeMap<&'static str, ProfileSection>,
 }
 
 /// Limits for the paths of one contract. A missing value means no limit, or the limit for all contracts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Profile {
+pub struct ProfileSection {
     /// Overrides `limits.body_max`.
     pub body_max: Option<Size>,
     pub requests_per_second: u32,
@@ -36,7 +36,7 @@ pub struct Profile {
     pub bytes_per_second: Size,
 }
 
-static UNLIMITED: Profile = Profile {
+static UNLIMITED: ProfileSection = ProfileSection {
     body_max: None,
     requests_per_second: 0,
     requests_per_minute: None,
@@ -45,7 +45,7 @@ static UNLIMITED: Profile = Profile {
 };
 
 /// Takes the profiles of the contracts out of the section `[limits]`.
-pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, Profile>, String> {
+pub(super) fn profiles(settings: &mut Table) -> Result<BTreeMap<&'static str, ProfileSection>, String> {
     let mut found = BTreeMap::new();
     let Some(Value::Table(limits)) = settings.get_mut("limits") else { return Ok(found) };
     for contract in Tag::ALL {
@@ -78,8 +78,8 @@ pub(super) fn lift(settings: &mut Table) {
     }
 }
 
-impl Limits {
-    pub fn profile(&self, contract: Tag) -> &Profile {
+impl LimitsSection {
+    pub fn profile(&self, contract: Tag) -> &ProfileSection {
         self.profiles.get(contract.name()).unwrap_or(&UNLIMITED)
     }
 

@@ -13,13 +13,13 @@ const DEADLINE_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mapping {
+pub struct MappingSection {
     pub workers: usize,
     pub memory_max: Size,
     pub deadline: Span,
 }
 
-impl Mapping {
+impl MappingSection {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.memory_max.0 < MEMORY_MIN {
             return Err(invalid(format!("mapping.memory_max must be at least {}", Size(MEMORY_MIN))));

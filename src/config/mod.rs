@@ -8,8 +8,8 @@ mod mapping;
 mod transport;
 
 pub use crate::contracts::shared::units::{OptionalSpan, Size, Span, UnitError};
-pub use limits::Limits;
-pub use mapping::Mapping;
+pub use limits::LimitsSection;
+pub use mapping::MappingSection;
 
 use crate::batch::Tag;
 use crate::compactor::partition::PartitionBy;
@@ -71,13 +71,13 @@ pub struct Flags {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
-    pub tls: Tls,
-    pub auth: Auth,
-    pub limits: Limits,
-    pub wal: Wal,
-    pub compactor: Compactor,
+    pub tls: TlsSection,
+    pub auth: AuthSection,
+    pub limits: LimitsSection,
+    pub wal: WalSection,
+    pub compactor: CompactorSection,
     pub staging: Staging,
-    pub mapping: Mapping,
+    pub mapping: MappingSection,
     pub destination: DestinationConfig,
     pub telemetry: Telemetry,
     /// The sections that contracts are created from.
@@ -110,7 +110,7 @@ pub struct Server {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsSection {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub admin: bool,
@@ -119,7 +119,7 @@ pub struct Tls {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Auth {
+pub struct AuthSection {
     pub jwt_grace: Span,
     pub client_secret_grace: Span,
     pub client_token_lifetime: Span,
@@ -127,7 +127,7 @@ pub struct Auth {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wal {
+pub struct WalSection {
     pub segment_bytes: Size,
     pub prepared_segments: usize,
     pub sync_interval: Span,
@@ -139,7 +139,7 @@ pub struct Wal {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Compactor {
+pub struct CompactorSection {
     pub max_age: Span,
     pub max_idle: OptionalSpan,
     pub max_bytes: Size,
@@ -325,8 +325,8 @@ impl Config {
         }
     }
 
-    pub fn auth(&self, instance: String) -> auth::Config {
-        auth::Config {
+    pub fn auth(&self, instance: String) -> auth::AuthConfig {
+        auth::AuthConfig {
             instance,
             open: self.dev,
             jwt_grace: self.auth.jwt_grace.0,
@@ -335,9 +335,9 @@ impl Config {
         }
     }
 
-    pub fn wal(&self) -> wal::Config {
+    pub fn wal(&self) -> wal::WalConfig {
         let segment_bytes = self.wal.segment_bytes.0;
-        wal::Config {
+        wal::WalConfig {
             dir: self.server.data_dir.join("wal"),
             segment_bytes,
             first_segment_bytes: if self.dev {
@@ -351,7 +351,7 @@ impl Config {
             unsynced_max: UNSYNCED_MAX,
             max_bytes: self.wal.max_bytes.0,
             disk_reserve: self.wal.disk_reserve.0,
-            archive: (!self.wal.archive_retention.0.is_zero()).then(|| wal::archive::Config {
+            archive: (!self.wal.archive_retention.0.is_zero()).then(|| wal::archive::ArchiveConfig {
                 dir: self.server.data_dir.join("archive"),
                 retention: self.wal.archive_retention.0,
                 bytes_max: self.wal.archive_bytes_max.0,
@@ -359,10 +359,10 @@ impl Config {
         }
     }
 
-    pub fn compactor(&self, node: String, discard: bool) -> compactor::Config {
+    pub fn compactor(&self, node: String, discard: bool) -> compactor::CompactorConfig {
         let settings = &self.compactor;
         let has = |column: &str| settings.system_columns.iter().any(|name| name == column);
-        compactor::Config {
+        compactor::CompactorConfig {
             staged_dir: self.server.data_dir.join("staged"),
             node,
             max_age: settings.max_age.0,
@@ -472,7 +472,7 @@ fn deserialize(mut settings: Table) -> Result<Config, String> {
     contracts::check(&sections).map_err(|error| error.to_string())?;
     let profiles = limits::profiles(&mut settings)?;
     let config: Config = of_table(settings, "")?;
-    let limits = Limits { profiles, ..config.limits };
+    let limits = LimitsSection { profiles, ..config.limits };
     Ok(Config { contracts: sections, limits, ..config })
 }
 

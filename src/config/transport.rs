@@ -55,7 +55,7 @@ impl Config {
 
     /// The files of the certificate, if TLS is configured.
     pub fn certificate(&self) -> Option<CertificateFiles> {
-        let super::Tls { cert, key, .. } = &self.tls;
+        let super::TlsSection { cert, key, .. } = &self.tls;
         (!cert.as_os_str().is_empty()).then(|| CertificateFiles { cert: cert.clone(), key: key.clone() })
     }
 

@@ -78,14 +78,14 @@ pub enum DaemonError {
 
 /// Options of the daemon that are not part of its configuration.
 #[derive(Clone, Default)]
-pub struct Options {
+pub struct DaemonOptions {
     /// Reads the log and discards it, to measure the accept path alone.
     pub discard: bool,
     /// Called on SIGHUP: reloads the configuration, applies its own part, and returns the configuration if it is valid.
     pub reload: Option<Reload>,
 }
 
-/// See [`Options::reload`].
+/// See [`DaemonOptions::reload`].
 pub type Reload = Arc<dyn Fn() -> Option<Config> + Send + Sync>;
 
 /// The addresses that a daemon listens on, for callers that asked for port 0.
@@ -101,7 +101,7 @@ pub struct Addresses {
 /// Runs until told to stop. `ready` is called once, as soon as requests are accepted.
 pub async fn run(
     config: Config,
-    options: Options,
+    options: DaemonOptions,
     ready: impl FnOnce(Addresses, Option<String>),
 ) -> Result<(), DaemonError> {
     let signals = Signals::listen()?;
@@ -123,7 +123,7 @@ pub async fn run(
     let transport = config.admin_transport(tls.clone());
     let admin = Listener::start(admin_socket, Arc::clone(&admin_handler), transport)
         .map_err(listen_failed(config.server.admin_listen))?;
-    let parts = Parts::open(&config, &options, tls.clone()).await?;
+    let parts = DaemonParts::open(&config, &options, tls.clone()).await?;
     let token = parts.auth.first_token()?;
     let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
@@ -170,7 +170,7 @@ pub async fn run(
 }
 
 /// Everything behind the listeners.
-struct Parts {
+struct DaemonParts {
     wal: wal::Handle,
     log: Option<wal::Wal>,
     catalog: Arc<Catalog>,
@@ -287,11 +287,15 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-impl Parts {
-    async fn open(config: &Config, options: &Options, tls: Option<Arc<Tls>>) -> Result<Self, DaemonError> {
+impl DaemonParts {
+    async fn open(
+        config: &Config,
+        options: &DaemonOptions,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, DaemonError> {
         let (clock, started) = (clock::system(), Instant::now());
         let wal_metrics = Arc::new(wal::Metrics::default());
-        let Opened { catalog, mut log, keys, journal, offsets } = {
+        let OpenedState { catalog, mut log, keys, journal, offsets } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
@@ -419,7 +423,7 @@ impl Parts {
 }
 
 /// The state opened from disk.
-struct Opened {
+struct OpenedState {
     catalog: Arc<Catalog>,
     log: wal::Wal,
     keys: Arc<idempotency::Index>,
@@ -431,7 +435,7 @@ fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
     metrics: Arc<wal::Metrics>,
-) -> Result<Opened, DaemonError> {
+) -> Result<OpenedState, DaemonError> {
     let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
@@ -443,7 +447,7 @@ fn open_log(
     let dir = config.server.data_dir.join("keys");
     let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
     let offsets = Arc::new(Offsets::new(&catalog.end_offsets()?));
-    Ok(Opened { catalog, log, keys, journal, offsets })
+    Ok(OpenedState { catalog, log, keys, journal, offsets })
 }
 
 /// Counts and records the frames that recovery found lost. Damage inside a segment is counted when it is read.
@@ -464,17 +468,17 @@ fn record_losses(
 }
 
 /// Why the daemon ends, and the signals that may still arrive.
-struct End {
+struct Shutdown {
     result: Result<(), DaemonError>,
     signals: Signals,
 }
 
 async fn wait_for_end(
-    parts: &Parts,
+    parts: &DaemonParts,
     mut drain_asked: watch::Receiver<bool>,
     mut signals: Signals,
-    options: &Options,
-) -> End {
+    options: &DaemonOptions,
+) -> Shutdown {
     let mut durable = parts.wal.watch();
     loop {
         let result = tokio::select! {
@@ -496,7 +500,7 @@ async fn wait_for_end(
             _ = drain_asked.wait_for(|drain| *drain) => { tracing::info!("drain requested, draining"); Ok(()) }
             _ = durable.wait_for(|durable| durable.health == Health::Poisoned) => Err(DaemonError::Poisoned),
         };
-        return End { result, signals };
+        return Shutdown { result, signals };
     }
 }
 

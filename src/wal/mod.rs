@@ -65,7 +65,7 @@ const LSN_SKIP: u64 = 1 << 24;
 const LSN_SKIP_UNREAD: u64 = 1 << 40;
 
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct WalConfig {
     pub dir: PathBuf,
     /// Size of a segment file.
     pub segment_bytes: u64,
@@ -84,14 +84,14 @@ pub struct Config {
     /// Disk space kept free for staging and the catalog.
     pub disk_reserve: u64,
     /// Where consumed segments are archived; `None`: they are not.
-    pub archive: Option<archive::Config>,
+    pub archive: Option<archive::ArchiveConfig>,
 }
 
 /// The state that the handle, the reader and the threads share.
 struct Shared {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    config: Config,
+    config: WalConfig,
     wal_uuid: [u8; 16],
     tail: Mutex<Tail>,
     segments: Segments,
@@ -140,7 +140,7 @@ pub struct Wal {
 pub fn open(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    config: Config,
+    config: WalConfig,
     floor: Floor,
     metrics: Arc<Metrics>,
 ) -> Result<Wal, OpenError> {
@@ -165,7 +165,7 @@ pub fn open(
 fn open_shared(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    config: Config,
+    config: WalConfig,
     floor: Floor,
     metrics: Arc<Metrics>,
 ) -> Result<(Arc<Shared>, RecoveryReport), OpenError> {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 const SEGMENT_BYTES: u64 = 8 * 1024;
 
-fn config() -> Config {
-    Config {
+fn config() -> WalConfig {
+    WalConfig {
         dir: PathBuf::from("/wal"),
         segment_bytes: SEGMENT_BYTES,
         first_segment_bytes: 6 * 1024,
@@ -23,7 +23,7 @@ fn config() -> Config {
         unsynced_max: 1 << 20,
         max_bytes: 40 * SEGMENT_BYTES,
         disk_reserve: 0,
-        archive: Some(archive::Config {
+        archive: Some(archive::ArchiveConfig {
             dir: PathBuf::from("/archive"),
             retention: Duration::from_hours(1),
             bytes_max: u64::MAX,
@@ -470,7 +470,7 @@ fn after_a_second_failed_sync_nothing_is_taken_any_more() {
 fn many_threads_append_and_everything_is_read_in_order() {
     let storage: Arc<dyn Storage> = Arc::new(crate::storage::real::RealStorage);
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
+    let config = WalConfig {
         dir: dir.path().to_owned(),
         archive: None,
         segment_bytes: 1 << 20,
@@ -525,7 +525,7 @@ fn what_was_appended_while_the_log_closed_is_durable_and_nobody_waits_for_ever()
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for _ in 0..20 {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config {
+        let config = WalConfig {
             dir: dir.path().to_owned(),
             archive: None,
             segment_bytes: 16 << 20,

@@ -40,7 +40,7 @@ const RESERVE_TIMES: u64 = 2;
 const PRIORITY: i32 = 10;
 
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ArchiveConfig {
     pub dir: PathBuf,
     /// How long an archived segment is kept, from the receipt of its last frame.
     pub retention: Duration,
@@ -51,7 +51,7 @@ pub struct Config {
 /// The archive's configuration and state.
 pub(super) struct Archive {
     /// `None`: archiving is disabled.
-    config: Option<Config>,
+    config: Option<ArchiveConfig>,
     state: Mutex<State>,
     wanted: Condvar,
 }
@@ -129,7 +129,7 @@ pub(super) struct Extent {
 
 impl Archive {
     /// Finds the segments that earlier starts archived, and removes unfinished files.
-    pub(super) fn open(storage: &dyn Storage, config: Option<Config>) -> Result<Self, IoError> {
+    pub(super) fn open(storage: &dyn Storage, config: Option<ArchiveConfig>) -> Result<Self, IoError> {
         let mut state = State::default();
         if let Some(config) = &config {
             storage.create_dir(&config.dir)?;
@@ -315,7 +315,7 @@ impl Shared {
         }
     }
 
-    fn archive_segment(&self, config: &Config, segment: &Arc<Segment>) -> Result<(), ArchiveError> {
+    fn archive_segment(&self, config: &ArchiveConfig, segment: &Arc<Segment>) -> Result<(), ArchiveError> {
         let end = segment.end().expect("only sealed segments are consumed");
         let name = Name { base: segment.base, id: segment.id(), last: end.last };
         if self.archive.state.lock().files.contains_key(&name) {
@@ -349,7 +349,7 @@ impl Shared {
     }
 
     /// Ensures that a segment of `raw_bytes` can be archived without taking the space that accepting needs.
-    fn make_room(&self, config: &Config, raw_bytes: u64) -> Result<(), ArchiveError> {
+    fn make_room(&self, config: &ArchiveConfig, raw_bytes: u64) -> Result<(), ArchiveError> {
         while self.is_short_of_disk(config, raw_bytes) {
             if !self.drop_oldest(config, Reason::DiskFull) {
                 let full = std::io::ErrorKind::StorageFull.into();
@@ -361,13 +361,13 @@ impl Shared {
         Ok(())
     }
 
-    fn is_short_of_disk(&self, config: &Config, bytes: u64) -> bool {
+    fn is_short_of_disk(&self, config: &ArchiveConfig, bytes: u64) -> bool {
         let free = free_bytes(self.storage.as_ref(), &config.dir);
         free < self.config.disk_reserve.saturating_mul(RESERVE_TIMES).saturating_add(bytes)
     }
 
     /// Removes archived segments that are too old, exceed the size limit, or take space that the log needs.
-    fn expire(&self, config: &Config) {
+    fn expire(&self, config: &ArchiveConfig) {
         loop {
             let (bytes, oldest) = {
                 let state = self.archive.state.lock();
@@ -388,7 +388,7 @@ impl Shared {
         }
     }
 
-    fn is_too_old(&self, config: &Config, name: Name, entry: Entry) -> bool {
+    fn is_too_old(&self, config: &ArchiveConfig, name: Name, entry: Entry) -> bool {
         let last_ts = entry.last_ts.unwrap_or_else(|| {
             // An unreadable segment cannot be reread, but it is evidence: it is removed with the ones after it.
             // It is read once only, so this is logged once.
@@ -407,7 +407,7 @@ impl Shared {
     }
 
     /// Removes the oldest archived segment. False if there is none.
-    fn drop_oldest(&self, config: &Config, reason: Reason) -> bool {
+    fn drop_oldest(&self, config: &ArchiveConfig, reason: Reason) -> bool {
         let mut state = self.archive.state.lock();
         let Some((name, _)) = state.files.pop_first() else { return false };
         let dropped = &mut state.dropped;

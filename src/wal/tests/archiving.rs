@@ -115,8 +115,8 @@ fn the_oldest_goes_when_the_archive_is_over_its_size_or_too_old() {
     let storage: Arc<dyn Storage> = Arc::new(model.disk.clone());
     let clock = Arc::new(FakeClock::at(1));
     let floor = Floor { consumed: model.consumed, ..Floor::default() };
-    let reopen = |archive: archive::Config| {
-        let config = Config { archive: Some(archive), ..super::config() };
+    let reopen = |archive: archive::ArchiveConfig| {
+        let config = WalConfig { archive: Some(archive), ..super::config() };
         let clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&clock);
         let (shared, _) = open_shared(Arc::clone(&storage), clock, config, floor, Arc::default()).unwrap();
         shared.archive_once();
