@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 /// Check the configuration without starting anything.
 #[derive(Debug, clap::Args)]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-impl Check {
+impl CheckArgs {
     pub(super) fn run(self) -> ExitCode {
         let config = match Config::load(self.config.config.as_deref(), std::env::vars(), &Flags::default()) {
             Ok(config) => config,

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 /// Print shell completions: `forebay completions bash > /etc/bash_completion.d/forebay`
 #[derive(Debug, clap::Args)]
-pub(super) struct Completions {
+pub(super) struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-impl Completions {
+impl CompletionsArgs {
     pub(super) fn run(self) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "forebay", &mut script);
@@ -22,12 +22,12 @@ impl Completions {
 
 /// Write the manual pages, one for each command: `forebay man /usr/local/share/man/man1`
 #[derive(Debug, clap::Args)]
-pub(super) struct Man {
+pub(super) struct ManArgs {
     /// Directory to write to; created if it does not exist.
     directory: PathBuf,
 }
 
-impl Man {
+impl ManArgs {
     pub(super) fn run(self) -> ExitCode {
         let written = std::fs::create_dir_all(&self.directory)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), &self.directory));

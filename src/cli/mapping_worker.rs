@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Evaluate templates for the daemon.
 #[derive(Debug, clap::Args)]
-pub(super) struct MappingWorker {
+pub(super) struct MappingWorkerArgs {
     /// Memory limit in bytes, on top of what the process uses when it starts.
     #[arg(long)]
     memory_max: u64,
@@ -19,7 +19,7 @@ pub(super) struct MappingWorker {
     parent: u32,
 }
 
-impl MappingWorker {
+impl MappingWorkerArgs {
     pub(super) fn run(&self) -> ExitCode {
         let deadline = Duration::from_millis(self.deadline_ms);
         let limits = worker::Limits { memory_max: self.memory_max, deadline, parent: self.parent };

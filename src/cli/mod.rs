@@ -29,33 +29,33 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon.
-    Serve(serve::Serve),
+    Serve(serve::ServeArgs),
     /// Check the configuration without starting anything.
-    Check(check::Check),
+    Check(check::CheckArgs),
     /// Show what a running daemon is doing.
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// Show and manage streams, their schemas and their policies.
-    Stream(stream::Stream),
+    Stream(stream::StreamArgs),
     /// Create, list and revoke tokens.
-    Token(identity::Token),
+    Token(identity::TokenArgs),
     /// Create, list and delete OAuth clients.
-    Client(identity::Client),
+    Client(identity::ClientArgs),
     /// List and rotate the keys that sign tokens.
-    Key(identity::Key),
+    Key(identity::KeyArgs),
     /// Send NDJSON files to a stream.
-    Load(load::Load),
+    Load(load::LoadArgs),
     /// Rebuild the files of a stream for a time range, under its current schema.
-    Replay(replay::Replay),
+    Replay(replay::ReplayArgs),
     /// Publish files that were held back, once the cause is fixed.
-    Recover(recover::Recover),
+    Recover(recover::RecoverArgs),
     /// Inspect a write-ahead log, and repair one that is not in use.
-    Wal(wal::Wal),
+    Wal(wal::WalArgs),
     /// Print shell completions.
-    Completions(manual::Completions),
+    Completions(manual::CompletionsArgs),
     /// Write the manual pages to a directory.
-    Man(manual::Man),
+    Man(manual::ManArgs),
     #[command(hide = true)]
-    MappingWorker(mapping_worker::MappingWorker),
+    MappingWorker(mapping_worker::MappingWorkerArgs),
 }
 
 /// The source of the settings, for the commands that need them.

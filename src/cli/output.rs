@@ -37,12 +37,12 @@ pub(super) fn json(value: &impl Serialize) {
 }
 
 /// A table with aligned columns. A column whose heading starts with `>` is aligned to the right.
-pub(super) struct Table {
+pub(super) struct TextTable {
     headings: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn new(headings: &'static [&'static str]) -> Self {
         Self { headings, rows: Vec::new() }
     }
@@ -52,7 +52,7 @@ impl Table {
     }
 }
 
-impl std::fmt::Display for Table {
+impl std::fmt::Display for TextTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let title = |heading: &'static str| heading.trim_start_matches('>');
         let width = |at: usize| {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn tables_are_aligned() {
-        let mut table = Table::new(&["name", ">rows"]);
+        let mut table = TextTable::new(&["name", ">rows"]);
         table.row(["a".to_owned(), "1".to_owned()]);
         table.row(["visits".to_owned(), "12,000".to_owned()]);
         assert_eq!(table.to_string(), "name      rows\na            1\nvisits  12,000\n");

@@ -1,7 +1,7 @@
 //! `forebay recover`: publishes files that were held back, once the cause is fixed.
 
 use super::client::{Admin, AskError, path_segment};
-use super::output::{self, Table, word};
+use super::output::{self, TextTable, word};
 use reqwest::Method;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Files that fit the table now are published as they are. Where the mapping was changed to fit the table, files are
 /// rebuilt under it. Waits for completion. Exits with 1 if files are still held back, and prints why.
 #[derive(Debug, clap::Args)]
-pub(super) struct Recover {
+pub(super) struct RecoverArgs {
     #[command(flatten)]
     admin: Admin,
     /// Name or ID of the stream; all streams by default.
@@ -27,7 +27,7 @@ pub(super) struct Recover {
     no_wait: bool,
 }
 
-impl Recover {
+impl RecoverArgs {
     pub(super) async fn run(self) -> ExitCode {
         let client = match Admin::client() {
             Ok(client) => client,
@@ -90,7 +90,7 @@ fn show(outcome: &Value) -> String {
     let (published, replays, held) = (list("published"), list("replays"), list("held"));
     let mut text = format!("{} published, {} rebuilt\n", published.len(), replays.len());
     if !held.is_empty() {
-        let mut table = Table::new(&["held back", "stream", "reason"]);
+        let mut table = TextTable::new(&["held back", "stream", "reason"]);
         for file in &held {
             table.row(["object", "stream", "reason"].map(|field| word(&file[field])));
         }

@@ -1,7 +1,7 @@
 //! `forebay replay`: rebuilds the files of a stream for a time range.
 
 use super::client::{Admin, AskError};
-use super::output::{self, Table, count, word};
+use super::output::{self, TextTable, count, word};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// completion and shows the progress; the daemon continues the replay if this command is interrupted. Exits with 1 if
 /// some files could not be rebuilt.
 #[derive(Debug, clap::Args)]
-pub(super) struct Replay {
+pub(super) struct ReplayArgs {
     #[command(flatten)]
     admin: Admin,
     /// Name or ID of the stream.
@@ -39,7 +39,7 @@ pub(super) struct Replay {
     no_wait: bool,
 }
 
-impl Replay {
+impl ReplayArgs {
     pub(super) async fn run(self) -> ExitCode {
         let client = match Admin::client() {
             Ok(client) => client,
@@ -138,7 +138,7 @@ fn show(replay: &Value) -> String {
 /// A table of the ranges that cannot be rebuilt and stay as they are.
 fn missing(left: &Value) -> String {
     let Some(left) = left.as_array().filter(|left| !left.is_empty()) else { return String::new() };
-    let mut table = Table::new(&["not rebuilt", "received from", "to", ">files", ">rows", "missing"]);
+    let mut table = TextTable::new(&["not rebuilt", "received from", "to", ">files", ">rows", "missing"]);
     for left in left {
         let lost = left["lost"].as_array().map_or(&[][..], Vec::as_slice);
         let lost: Vec<String> =

@@ -18,7 +18,7 @@ const EX_SOFTWARE: u8 = 70;
 
 /// Run the daemon.
 #[derive(Debug, clap::Args)]
-pub(super) struct Serve {
+pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Development mode: loopback only, no credentials, files are written after one idle second.
@@ -43,7 +43,7 @@ pub(super) struct Serve {
 
 type Filter = reload::Handle<EnvFilter, Registry>;
 
-impl Serve {
+impl ServeArgs {
     pub(super) fn run(self) -> ExitCode {
         if self.print_default_config {
             print!("{}", config::DEFAULTS);

@@ -16,7 +16,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Show what a running daemon is doing. Exits with 0 if it accepts requests, 1 if it does not,
 /// 69 if it cannot be reached.
 #[derive(Debug, clap::Args)]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     #[command(flatten)]
     admin: Admin,
     /// Refresh every SECONDS seconds, with rates.
@@ -26,19 +26,19 @@ pub(super) struct Status {
 }
 
 /// The counts that rates are computed from.
-struct Sample {
+struct StatusSample {
     at: Instant,
     rows: u64,
     bytes: u64,
 }
 
-impl Status {
+impl StatusArgs {
     pub(super) async fn run(self) -> ExitCode {
         let client = match Admin::client() {
             Ok(client) => client,
             Err(error) => return output::fail(&error, 1),
         };
-        let mut before: Option<Sample> = None;
+        let mut before: Option<StatusSample> = None;
         loop {
             let outcome = match self.show(&client, &mut before).await {
                 ControlFlow::Continue(outcome) => outcome,
@@ -53,7 +53,7 @@ impl Status {
     async fn show(
         &self,
         client: &reqwest::Client,
-        before: &mut Option<Sample>,
+        before: &mut Option<StatusSample>,
     ) -> ControlFlow<ExitCode, ExitCode> {
         let status = match self.admin.get(client, "/admin/v1/status").await {
             Ok(status) => status,
@@ -67,7 +67,7 @@ impl Status {
             Err(error) => return ControlFlow::Continue(output::fail(&error, 1)),
         };
         let count = |what: &str| status["accepted"][what].as_u64().unwrap_or(0);
-        let now = Sample { at: Instant::now(), rows: count("rows"), bytes: count("bytes") };
+        let now = StatusSample { at: Instant::now(), rows: count("rows"), bytes: count("bytes") };
         let text = match (self.admin.json, self.watch) {
             (true, None) => format!("{status:#}\n"),
             (true, Some(_)) => format!("{status}\n"),
@@ -85,7 +85,7 @@ impl Status {
 }
 
 /// The status as text for people.
-fn text(status: &Value, now: &Sample, before: Option<&Sample>) -> String {
+fn text(status: &Value, now: &StatusSample, before: Option<&StatusSample>) -> String {
     let uptime = Duration::from_secs(status["uptime_seconds"].as_u64().unwrap_or(0));
     let state = match &status["reason"] {
         Value::String(reason) => format!("not ready: {reason}"),
@@ -111,7 +111,11 @@ fn format_line(name: &str, value: &str) -> String {
 }
 
 /// The accepted rows and bytes, with their rates, and the streams.
-fn accepted(status: &Value, now: &Sample, before: Option<&Sample>) -> [(&'static str, String); 2] {
+fn accepted(
+    status: &Value,
+    now: &StatusSample,
+    before: Option<&StatusSample>,
+) -> [(&'static str, String); 2] {
     let rate = before.map(|before| {
         let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
         let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;

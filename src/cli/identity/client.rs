@@ -1,7 +1,7 @@
 //! `forebay client`: manages OAuth clients. An API key is also a client.
 
 use super::super::client::{Admin, path_segment};
-use super::super::output::{self, Table, word};
+use super::super::output::{self, TextTable, word};
 use super::{seconds, show_once, words};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,15 +9,15 @@ use std::process::ExitCode;
 
 /// Create, list and delete OAuth clients (API keys), and manage their secrets and tokens.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Client {
+pub(in crate::cli) struct ClientArgs {
     #[command(flatten)]
     admin: Admin,
     #[command(subcommand)]
-    command: Command,
+    command: ClientCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum ClientCommand {
     /// Create a client. Its secret is printed once, alone on standard output.
     Create {
         /// Name of the client.
@@ -73,7 +73,7 @@ enum Command {
     },
 }
 
-impl Client {
+impl ClientArgs {
     pub(in crate::cli) async fn run(self) -> ExitCode {
         const CLIENTS: &str = "/admin/v1/clients";
         let admin = &self.admin;
@@ -86,14 +86,14 @@ impl Client {
             show_once(&made["client_secret"], &about);
         };
         match &self.command {
-            Command::Create { name, roles, project } => {
+            ClientCommand::Create { name, roles, project } => {
                 let body = json!({"name": name, "roles": roles, "project": project});
                 admin.run(Method::POST, CLIENTS, Some(&body), show_secret).await
             }
-            Command::List => {
+            ClientCommand::List => {
                 admin.run(Method::GET, CLIENTS, None, |body| output::print(&list(body).to_string())).await
             }
-            Command::Issue { client, days } => {
+            ClientCommand::Issue { client, days } => {
                 let show = |made: &Value| {
                     let about = format!(
                         "The token is valid until {}. It is shown only once and is not stored.",
@@ -103,19 +103,19 @@ impl Client {
                 };
                 admin.run(Method::POST, &of(client, "tokens"), Some(&json!({"days": days})), show).await
             }
-            Command::Tokens { client } => {
+            ClientCommand::Tokens { client } => {
                 let show = |body: &Value| output::print(&tokens(body).to_string());
                 admin.run(Method::GET, &of(client, "tokens"), None, show).await
             }
-            Command::Rotate { client, grace } => {
+            ClientCommand::Rotate { client, grace } => {
                 let body = json!({"grace": grace});
                 admin.run(Method::POST, &of(client, "secrets"), Some(&body), show_secret).await
             }
-            Command::Revoke { client, all } => {
+            ClientCommand::Revoke { client, all } => {
                 let path = format!("{}?all={all}", of(client, "secrets"));
                 admin.run(Method::DELETE, &path, None, |_| ()).await
             }
-            Command::Delete { client } => {
+            ClientCommand::Delete { client } => {
                 let path = format!("{CLIENTS}/{}", path_segment(client));
                 admin.run(Method::DELETE, &path, None, |_| ()).await
             }
@@ -123,8 +123,8 @@ impl Client {
     }
 }
 
-fn tokens(body: &Value) -> Table {
-    let mut table = Table::new(&["token", "secret", "created by", "created", "valid until"]);
+fn tokens(body: &Value) -> TextTable {
+    let mut table = TextTable::new(&["token", "secret", "created by", "created", "valid until"]);
     for token in body["tokens"].as_array().into_iter().flatten() {
         let columns = ["id", "secret", "made_by", "created_at", "expires_at"];
         table.row(columns.map(|column| word(&token[column])));
@@ -132,8 +132,8 @@ fn tokens(body: &Value) -> Table {
     table
 }
 
-fn list(body: &Value) -> Table {
-    let mut table = Table::new(&["name", "client id", "roles", "scopes", "project", "created"]);
+fn list(body: &Value) -> TextTable {
+    let mut table = TextTable::new(&["name", "client id", "roles", "scopes", "project", "created"]);
     for client in body["clients"].as_array().into_iter().flatten() {
         table.row([
             word(&client["name"]),

@@ -1,7 +1,7 @@
 //! `forebay key`: lists, rotates and deletes the keys that sign tokens.
 
 use super::super::client::{Admin, path_segment};
-use super::super::output::{self, Table, word};
+use super::super::output::{self, TextTable, word};
 use super::seconds;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,15 +9,15 @@ use std::process::ExitCode;
 
 /// List and rotate the keys that sign tokens.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Key {
+pub(in crate::cli) struct KeyArgs {
     #[command(flatten)]
     admin: Admin,
     #[command(subcommand)]
-    command: Command,
+    command: KeyCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum KeyCommand {
     /// List all keys, newest first.
     List,
     /// Create a new key, which signs tokens from now on.
@@ -33,28 +33,28 @@ enum Command {
     },
 }
 
-impl Key {
+impl KeyArgs {
     pub(in crate::cli) async fn run(self) -> ExitCode {
         const KEYS: &str = "/admin/v1/keys";
         let admin = &self.admin;
         match &self.command {
-            Command::List => {
+            KeyCommand::List => {
                 admin.run(Method::GET, KEYS, None, |body| output::print(&list(body).to_string())).await
             }
-            Command::Rotate { grace } => {
+            KeyCommand::Rotate { grace } => {
                 let body = json!({"grace": grace});
                 let show = |key: &Value| output::print(&format!("{}\n", word(&key["kid"])));
                 admin.run(Method::POST, &format!("{KEYS}/rotate"), Some(&body), show).await
             }
-            Command::Delete { kid } => {
+            KeyCommand::Delete { kid } => {
                 admin.run(Method::DELETE, &format!("{KEYS}/{}", path_segment(kid)), None, |_| ()).await
             }
         }
     }
 }
 
-fn list(body: &Value) -> Table {
-    let mut table = Table::new(&["key", "algorithm", "signs", "created", "valid until"]);
+fn list(body: &Value) -> TextTable {
+    let mut table = TextTable::new(&["key", "algorithm", "signs", "created", "valid until"]);
     for key in body["keys"].as_array().into_iter().flatten() {
         table.row([
             word(&key["kid"]),

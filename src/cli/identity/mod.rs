@@ -4,9 +4,9 @@ mod client;
 mod key;
 mod token;
 
-pub(super) use client::Client;
-pub(super) use key::Key;
-pub(super) use token::Token;
+pub(super) use client::ClientArgs;
+pub(super) use key::KeyArgs;
+pub(super) use token::TokenArgs;
 
 use super::output;
 use crate::config::Span;

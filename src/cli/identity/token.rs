@@ -1,7 +1,7 @@
 //! `forebay token`: creates, lists, refreshes and revokes tokens.
 
 use super::super::client::{Admin, path_segment};
-use super::super::output::{self, Table, word};
+use super::super::output::{self, TextTable, word};
 use super::{seconds, show_once, words};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,17 +9,17 @@ use std::process::ExitCode;
 
 /// Create, list and revoke tokens.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Token {
+pub(in crate::cli) struct TokenArgs {
     #[command(flatten)]
     admin: Admin,
     #[command(subcommand)]
-    command: Command,
+    command: TokenCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum TokenCommand {
     /// Create a token. It is printed once, alone on standard output.
-    Create(Create),
+    Create(CreateTokenArgs),
     /// List all tokens.
     List,
     /// Revoke a token at once.
@@ -37,7 +37,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Create {
+struct CreateTokenArgs {
     /// Name of the token.
     name: String,
     /// Scope to grant: ingest:STREAM, read:STREAM, drop:STREAM (STREAM may be *), create, tokens, metrics, admin.
@@ -45,7 +45,7 @@ struct Create {
     scopes: Vec<String>,
     /// Kind of token.
     #[arg(long, value_enum, default_value = "token")]
-    kind: Kind,
+    kind: TokenKindArg,
     /// Description of the token.
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
@@ -67,7 +67,7 @@ struct Create {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+enum TokenKindArg {
     /// Sent as is with each request; only a hash of it is stored.
     Token,
     /// Like token, for contracts that call it an API key.
@@ -78,15 +78,15 @@ enum Kind {
     Jwt,
 }
 
-impl Create {
+impl CreateTokenArgs {
     fn body(&self) -> Value {
         let mut body = json!({
             "name": self.name,
             "kind": match self.kind {
-                Kind::Token => "token",
-                Kind::ApiKey => "api_key",
-                Kind::Signing => "signing",
-                Kind::Jwt => "jwt",
+                TokenKindArg::Token => "token",
+                TokenKindArg::ApiKey => "api_key",
+                TokenKindArg::Signing => "signing",
+                TokenKindArg::Jwt => "jwt",
             },
             "description": self.description,
             "scopes": self.scopes,
@@ -107,26 +107,28 @@ impl Create {
     }
 }
 
-impl Token {
+impl TokenArgs {
     pub(in crate::cli) async fn run(self) -> ExitCode {
         const TOKENS: &str = "/admin/v1/tokens";
         let admin = &self.admin;
         let one = |id: &str| format!("{TOKENS}/{}", path_segment(id));
         match &self.command {
-            Command::Create(create) => {
+            TokenCommand::Create(create) => {
                 let body = create.body();
                 let kept = match create.kind {
-                    Kind::Signing => "Shown only once. Anyone who has it can sign tokens.",
-                    Kind::Jwt => "Shown only once: it is not stored.",
-                    Kind::Token | Kind::ApiKey => "Shown only once: Forebay stores only a hash of it.",
+                    TokenKindArg::Signing => "Shown only once. Anyone who has it can sign tokens.",
+                    TokenKindArg::Jwt => "Shown only once: it is not stored.",
+                    TokenKindArg::Token | TokenKindArg::ApiKey => {
+                        "Shown only once: Forebay stores only a hash of it."
+                    }
                 };
                 admin.run(Method::POST, TOKENS, Some(&body), |made| show_once(&made["token"], kept)).await
             }
-            Command::List => {
+            TokenCommand::List => {
                 admin.run(Method::GET, TOKENS, None, |body| output::print(&list(body).to_string())).await
             }
-            Command::Revoke { id } => admin.run(Method::DELETE, &one(id), None, |_| ()).await,
-            Command::Refresh { id } => {
+            TokenCommand::Revoke { id } => admin.run(Method::DELETE, &one(id), None, |_| ()).await,
+            TokenCommand::Refresh { id } => {
                 let about = "Shown only once. The old value is revoked.";
                 let show = |made: &Value| show_once(&made["token"], about);
                 admin.run(Method::POST, &format!("{}/refresh", one(id)), None, show).await
@@ -135,8 +137,8 @@ impl Token {
     }
 }
 
-fn list(body: &Value) -> Table {
-    let mut table = Table::new(&["name", "kind", "token", "scopes", "expires", "origins", "id"]);
+fn list(body: &Value) -> TextTable {
+    let mut table = TextTable::new(&["name", "kind", "token", "scopes", "expires", "origins", "id"]);
     for token in body["tokens"].as_array().into_iter().flatten() {
         let expired = if token["expired"] == true { " (expired)" } else { "" };
         table.row([

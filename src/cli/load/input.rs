@@ -17,7 +17,7 @@ const CHUNKS_AHEAD: usize = 8;
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct BatchLimits {
     pub(super) rows: u64,
     pub(super) bytes: usize,
     pub(super) wait: Duration,
@@ -25,7 +25,7 @@ pub(super) struct Limits {
 
 /// A batch of whole lines.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct LineBatch {
     pub(super) body: Vec<u8>,
     /// Number of the first line in the input, starting at 1.
     pub(super) first_line: u64,
@@ -34,7 +34,7 @@ pub(super) struct Batch {
 }
 
 /// An open file, decompressed if it is gzip.
-pub(super) struct Source {
+pub(super) struct InputFile {
     reader: Box<dyn Read + Send>,
     read_bytes: Arc<AtomicU64>,
 }
@@ -53,7 +53,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-impl Source {
+impl InputFile {
     /// Opens a file, or standard input for `-`.
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         if path == Path::new("-") { Self::new(std::io::stdin()) } else { Self::new(File::open(path)?) }
@@ -99,7 +99,7 @@ impl Source {
 pub(super) struct Batches {
     chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
     read_bytes: Arc<AtomicU64>,
-    limits: Limits,
+    limits: BatchLimits,
     pending: Vec<u8>,
     /// Where the next batch ends in `pending`, as far as it was searched: after a line feed.
     cut: usize,
@@ -114,7 +114,7 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    pub(super) fn new(source: Source, limits: Limits) -> Self {
+    pub(super) fn new(source: InputFile, limits: BatchLimits) -> Self {
         Self {
             read_bytes: Arc::clone(&source.read_bytes),
             chunks: source.read_on_a_thread(),
@@ -130,7 +130,7 @@ impl Batches {
     }
 
     /// The next batch: a full one, one whose wait is over, or the rest at the end of the input.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<Batch>> {
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<LineBatch>> {
         loop {
             if self.is_full() || (self.ended && self.cut > 0) {
                 return Ok(Some(self.take()));
@@ -176,13 +176,13 @@ impl Batches {
         false
     }
 
-    fn take(&mut self) -> Batch {
+    fn take(&mut self) -> LineBatch {
         let rest = self.pending.split_off(self.cut);
         let body = std::mem::replace(&mut self.pending, rest);
         let first_line = self.next_line;
         self.next_line += self.lines;
         (self.cut, self.lines, self.searched, self.due) = (0, 0, 0, None);
-        Batch { body, first_line, read_bytes: self.read_bytes.load(Ordering::Relaxed) }
+        LineBatch { body, first_line, read_bytes: self.read_bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -193,8 +193,8 @@ mod tests {
     use std::io::{Cursor, Write};
 
     async fn batches(input: impl Read + Send + 'static, rows: u64, bytes: usize) -> Vec<(u64, String)> {
-        let limits = Limits { rows, bytes, wait: Duration::from_hours(1) };
-        let mut batches = Batches::new(Source::new(input).unwrap(), limits);
+        let limits = BatchLimits { rows, bytes, wait: Duration::from_hours(1) };
+        let mut batches = Batches::new(InputFile::new(input).unwrap(), limits);
         let mut all = Vec::new();
         while let Some(batch) = batches.next().await.unwrap() {
             all.push((batch.first_line, String::from_utf8(batch.body).unwrap()));
@@ -226,8 +226,8 @@ mod tests {
         }
         assert_eq!(batches(Cursor::new(bytes.clone()), 100, 1000).await, expected(&[(1, "1\n2\n3\n")]));
         bytes.truncate(bytes.len() - 4);
-        let limits = Limits { rows: 100, bytes: 1000, wait: Duration::from_hours(1) };
-        let mut cut_short = Batches::new(Source::new(Cursor::new(bytes)).unwrap(), limits);
+        let limits = BatchLimits { rows: 100, bytes: 1000, wait: Duration::from_hours(1) };
+        let mut cut_short = Batches::new(InputFile::new(Cursor::new(bytes)).unwrap(), limits);
         assert!(cut_short.next().await.is_err());
     }
 
@@ -235,8 +235,8 @@ mod tests {
     async fn a_batch_that_is_not_full_is_sent_after_its_wait() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"1\n2").unwrap();
-        let limits = Limits { rows: 100, bytes: 1000, wait: Duration::from_millis(10) };
-        let source = tokio::task::spawn_blocking(move || Source::new(reader)).await.unwrap().unwrap();
+        let limits = BatchLimits { rows: 100, bytes: 1000, wait: Duration::from_millis(10) };
+        let source = tokio::task::spawn_blocking(move || InputFile::new(reader)).await.unwrap().unwrap();
         let mut batches = Batches::new(source, limits);
         assert_eq!(batches.next().await.unwrap().unwrap().body, b"1\n");
         drop(writer);

@@ -5,7 +5,7 @@ mod send;
 
 use super::output;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use input::{Batch, Batches, Limits, Source};
+use input::{BatchLimits, Batches, InputFile, LineBatch};
 use send::{SendError, Sender, Sent};
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -25,7 +25,7 @@ const EXIT_QUARANTINED: u8 = 3;
 /// Exits with 0 if every record was stored, 3 if some are in the quarantine table, 1 if some were
 /// not accepted.
 #[derive(Debug, clap::Args)]
-pub(super) struct Load {
+pub(super) struct LoadArgs {
     /// Files to send; "-" is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -39,8 +39,8 @@ pub(super) struct Load {
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// When a batch counts as accepted: it survives a crash of the process, survives power loss, or is published.
-    #[arg(long, value_enum, default_value_t = Wait::Sync)]
-    wait: Wait,
+    #[arg(long, value_enum, default_value_t = WaitArg::Sync)]
+    wait: WaitArg,
     /// Maximum number of records in a batch.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     batch_rows: u64,
@@ -62,7 +62,7 @@ pub(super) struct Load {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Wait {
+enum WaitArg {
     Append,
     Sync,
     Table,
@@ -70,7 +70,7 @@ enum Wait {
 
 /// The result of the command.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct LoadSummary {
     stream: String,
     stored: u64,
     quarantined: u64,
@@ -83,10 +83,10 @@ struct Summary {
     error: Option<String>,
 }
 
-impl Load {
+impl LoadArgs {
     pub(super) async fn run(self) -> ExitCode {
         let began = Instant::now();
-        let mut summary = Summary { stream: self.stream.clone(), ..Summary::default() };
+        let mut summary = LoadSummary { stream: self.stream.clone(), ..LoadSummary::default() };
         let bar = self.progress_bar();
         let outcome = self.send_all(&mut summary, &bar).await;
         bar.finish_and_clear();
@@ -104,7 +104,7 @@ impl Load {
         }
     }
 
-    async fn send_all(&self, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
+    async fn send_all(&self, summary: &mut LoadSummary, bar: &ProgressBar) -> Result<(), String> {
         let mut under_way = JoinSet::new();
         let mut outcome = self.send_files(&mut under_way, summary, bar).await;
         // Batches in flight are awaited even if a later one failed.
@@ -117,17 +117,17 @@ impl Load {
     async fn send_files(
         &self,
         under_way: &mut UnderWay,
-        summary: &mut Summary,
+        summary: &mut LoadSummary,
         bar: &ProgressBar,
     ) -> Result<(), String> {
         let sender = Sender::new(self).map_err(|error| crate::error::chain(&error))?;
-        let limits = Limits {
+        let limits = BatchLimits {
             rows: self.batch_rows,
             bytes: usize::try_from(self.batch_bytes).unwrap_or(usize::MAX),
             wait: Duration::from_millis(self.batch_wait),
         };
         for path in &self.files {
-            let source = Source::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let source = InputFile::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let mut batches = Batches::new(source, limits);
             while let Some(batch) =
                 batches.next().await.map_err(|error| format!("{}: {error}", path.display()))?
@@ -171,7 +171,11 @@ impl Load {
 type UnderWay = JoinSet<Result<Sent, SendError>>;
 
 /// Waits for one of the batches in flight.
-async fn settle(under_way: &mut UnderWay, summary: &mut Summary, bar: &ProgressBar) -> Result<(), String> {
+async fn settle(
+    under_way: &mut UnderWay,
+    summary: &mut LoadSummary,
+    bar: &ProgressBar,
+) -> Result<(), String> {
     let Some(ended) = under_way.join_next().await else { return Ok(()) };
     let sent = ended.map_err(|error| error.to_string())?.map_err(|error| crate::error::chain(&error))?;
     summary.stored += sent.stored;
@@ -183,8 +187,8 @@ async fn settle(under_way: &mut UnderWay, summary: &mut Summary, bar: &ProgressB
     Ok(())
 }
 
-fn text(summary: &Summary) -> String {
-    let Summary { stream, stored, quarantined, batches, retries, bytes, seconds, error: _ } = summary;
+fn text(summary: &LoadSummary) -> String {
+    let LoadSummary { stream, stored, quarantined, batches, retries, bytes, seconds, error: _ } = summary;
     let took = HumanDuration(Duration::from_secs_f64(*seconds));
     let took = if *seconds < 1.0 { format!("{seconds:.2} seconds") } else { took.to_string() };
     let rate = (stored + quarantined) as f64 / seconds.max(1e-6);

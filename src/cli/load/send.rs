@@ -1,6 +1,6 @@
 //! Sends one batch to the daemon, with retries until it is accepted.
 
-use super::{Batch, Load, Wait};
+use super::{LineBatch, LoadArgs, WaitArg};
 use indicatif::ProgressBar;
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
@@ -46,21 +46,21 @@ pub(super) enum SendError {
 
 /// The daemon's answer to an accepted batch.
 #[derive(Deserialize)]
-struct Counts {
+struct BatchAnswer {
     successful_rows: u64,
     quarantined_rows: u64,
 }
 
 /// The outcome of one attempt.
-enum Outcome {
-    Accepted(Counts),
+enum SendOutcome {
+    Accepted(BatchAnswer),
     Refused(StatusCode, String),
     /// Retry, after this pause if the daemon asked for one.
     Later(String, Option<Duration>),
 }
 
 impl Sender {
-    pub(super) fn new(load: &Load) -> Result<Self, SendError> {
+    pub(super) fn new(load: &LoadArgs) -> Result<Self, SendError> {
         let base = load.url.trim_end_matches('/');
         let mut url = reqwest::Url::parse(&format!("{base}/v0/events"))
             .ok()
@@ -68,9 +68,9 @@ impl Sender {
             .ok_or_else(|| SendError::Url(load.url.clone()))?;
         url.query_pairs_mut().append_pair("name", &load.stream);
         match load.wait {
-            Wait::Append => {}
-            Wait::Sync => drop(url.query_pairs_mut().append_pair("wait", "true")),
-            Wait::Table => drop(url.query_pairs_mut().append_pair("wait", "table")),
+            WaitArg::Append => {}
+            WaitArg::Sync => drop(url.query_pairs_mut().append_pair("wait", "true")),
+            WaitArg::Table => drop(url.query_pairs_mut().append_pair("wait", "table")),
         }
         let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(SendError::Client)?;
         let retry_for = Duration::from_secs(load.retry_for);
@@ -78,14 +78,19 @@ impl Sender {
     }
 
     /// Sends a batch until it is accepted or refused for good, or `retry_for` is over.
-    pub(super) async fn send(&self, batch: Batch, path: &Path, bar: &ProgressBar) -> Result<Sent, SendError> {
+    pub(super) async fn send(
+        &self,
+        batch: LineBatch,
+        path: &Path,
+        bar: &ProgressBar,
+    ) -> Result<Sent, SendError> {
         let began = Instant::now();
         let body = bytes::Bytes::from(batch.body);
         let mut retries = 0;
         let mut backoff = BACKOFF_MIN;
         loop {
             let (last, pause) = match self.try_once(body.clone()).await {
-                Outcome::Accepted(counts) => {
+                SendOutcome::Accepted(counts) => {
                     return Ok(Sent {
                         stored: counts.successful_rows,
                         quarantined: counts.quarantined_rows,
@@ -93,11 +98,11 @@ impl Sender {
                         retries,
                     });
                 }
-                Outcome::Refused(status, message) => {
+                SendOutcome::Refused(status, message) => {
                     let (path, line) = (path.to_owned(), batch.first_line);
                     return Err(SendError::Refused { path, line, status, message });
                 }
-                Outcome::Later(last, pause) => (last, pause),
+                SendOutcome::Later(last, pause) => (last, pause),
             };
             let pause = pause.unwrap_or(Duration::ZERO).max(backoff.mul_f64(0.5 + 0.5 * fastrand::f64()));
             retries += 1;
@@ -111,26 +116,26 @@ impl Sender {
         }
     }
 
-    async fn try_once(&self, body: bytes::Bytes) -> Outcome {
+    async fn try_once(&self, body: bytes::Bytes) -> SendOutcome {
         let mut request = self.client.post(self.url.clone()).body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Outcome::Later(crate::error::chain(&error), None),
+            Err(error) => return SendOutcome::Later(crate::error::chain(&error), None),
         };
         let status = response.status();
         let pause = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
         let pause = pause.map(Duration::from_secs);
         let text = match response.text().await {
             Ok(text) => text,
-            Err(error) => return Outcome::Later(crate::error::chain(&error), pause),
+            Err(error) => return SendOutcome::Later(crate::error::chain(&error), pause),
         };
         if status.is_success() {
             return match serde_json::from_str(&text) {
-                Ok(counts) => Outcome::Accepted(counts),
-                Err(_) => Outcome::Refused(
+                Ok(counts) => SendOutcome::Accepted(counts),
+                Err(_) => SendOutcome::Refused(
                     status,
                     "the answer has no row counts; check that the URL is that of a Forebay daemon".to_owned(),
                 ),
@@ -141,9 +146,9 @@ impl Sender {
             .and_then(|answer| answer["error"].as_str().map(str::to_owned))
             .unwrap_or(text);
         if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
-            Outcome::Later(format!("{status}: {message}"), pause)
+            SendOutcome::Later(format!("{status}: {message}"), pause)
         } else {
-            Outcome::Refused(status, message)
+            SendOutcome::Refused(status, message)
         }
     }
 }

@@ -18,7 +18,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Why a file cannot be used as a sample.
 #[derive(Debug, thiserror::Error)]
-enum SampleError {
+enum SampleFileError {
     #[error("cannot read {}", .path.display())]
     Io {
         path: PathBuf,
@@ -30,7 +30,7 @@ enum SampleError {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Create {
+pub(super) struct CreateStreamArgs {
     /// Name of the stream to create.
     name: String,
     /// Derive the columns from the first 8 MiB of a file of records: NDJSON, plain or gzip; `-` is standard input. The
@@ -51,7 +51,7 @@ pub(super) struct Create {
     description: Option<String>,
 }
 
-impl Create {
+impl CreateStreamArgs {
     pub(super) async fn run(self, admin: &Admin) -> ExitCode {
         let made = |answer: &Value| {
             let version = &answer["schema"];
@@ -84,9 +84,9 @@ impl Create {
 }
 
 /// Reads the records at the start of a file, decompressed. A record that the limit cuts off is left out.
-fn start_of(file: &Path) -> Result<Vec<u8>, SampleError> {
-    let sample = read(file).map_err(|source| SampleError::Io { path: file.to_owned(), source })?;
-    if sample.is_empty() { Err(SampleError::Empty { path: file.to_owned() }) } else { Ok(sample) }
+fn start_of(file: &Path) -> Result<Vec<u8>, SampleFileError> {
+    let sample = read(file).map_err(|source| SampleFileError::Io { path: file.to_owned(), source })?;
+    if sample.is_empty() { Err(SampleFileError::Empty { path: file.to_owned() }) } else { Ok(sample) }
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

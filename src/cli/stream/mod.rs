@@ -4,22 +4,22 @@ mod create;
 mod schema;
 
 use super::client::Admin;
-use super::output::{self, Table, count, size, word};
+use super::output::{self, TextTable, count, size, word};
 use reqwest::Method;
 use serde_json::Value;
 use std::process::ExitCode;
 
 /// Show and manage streams, their schemas and their policies.
 #[derive(Debug, clap::Args)]
-pub(super) struct Stream {
+pub(super) struct StreamArgs {
     #[command(flatten)]
     admin: Admin,
     #[command(subcommand)]
-    command: Command,
+    command: StreamCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum StreamCommand {
     /// List all streams with their counts.
     List,
     /// Show the schema, counts, files and misfits of a stream.
@@ -28,27 +28,27 @@ enum Command {
         stream: String,
     },
     /// Create a stream, optionally with columns derived from a file of records.
-    Create(create::Create),
+    Create(create::CreateStreamArgs),
     /// Show or change the columns of a stream.
-    Schema(schema::Schema),
+    Schema(schema::SchemaArgs),
     /// Show the fields without a column that a stream with policy `propose` has received.
     Proposals {
         /// Name or ID of the stream.
         stream: String,
     },
     /// Accept proposed fields as columns: new records fill them from now on.
-    Accept(schema::Accept),
+    Accept(schema::AcceptArgs),
     /// Stop proposing fields. Their values are still kept in `_rescued`.
-    Dismiss(schema::Dismiss),
+    Dismiss(schema::DismissArgs),
     /// Change how a stream handles records that do not fit its columns.
-    SetPolicy(schema::SetPolicy),
+    SetPolicy(schema::SetPolicyArgs),
     /// Print a code example that sends a record to a stream, with the stream's own address and fields.
     Snippet {
         /// Name or ID of the stream.
         stream: String,
         /// Language of the example.
-        #[arg(long, value_enum, default_value_t = Language::Curl)]
-        language: Language,
+        #[arg(long, value_enum, default_value_t = SnippetLanguage::Curl)]
+        language: SnippetLanguage,
     },
     /// Delete a stream. Its records in the log are still written to files; published files stay.
     Delete {
@@ -62,14 +62,14 @@ enum Command {
 
 /// The languages of code examples.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Language {
+enum SnippetLanguage {
     Curl,
     Python,
     Javascript,
     Java,
 }
 
-impl Language {
+impl SnippetLanguage {
     fn key(self) -> &'static str {
         match self {
             Self::Curl => "curl",
@@ -80,29 +80,29 @@ impl Language {
     }
 }
 
-impl Stream {
+impl StreamArgs {
     pub(super) async fn run(self) -> ExitCode {
         let admin = &self.admin;
         match self.command {
-            Command::List => {
+            StreamCommand::List => {
                 admin.run(Method::GET, "/admin/v1/streams", None, |answer| output::print(&list(answer))).await
             }
-            Command::Show { stream } => {
+            StreamCommand::Show { stream } => {
                 let path = schema::path_of(&stream);
                 admin.run(Method::GET, &path, None, |answer| output::print(&show(answer))).await
             }
-            Command::Create(create) => create.run(admin).await,
-            Command::Schema(schema) => schema.run(admin).await,
-            Command::Proposals { stream } => schema::proposals(&stream, admin).await,
-            Command::Accept(accept) => accept.run(admin).await,
-            Command::Dismiss(dismiss) => dismiss.run(admin).await,
-            Command::SetPolicy(set) => set.run(admin).await,
-            Command::Snippet { stream, language } => {
+            StreamCommand::Create(create) => create.run(admin).await,
+            StreamCommand::Schema(schema) => schema.run(admin).await,
+            StreamCommand::Proposals { stream } => schema::proposals(&stream, admin).await,
+            StreamCommand::Accept(accept) => accept.run(admin).await,
+            StreamCommand::Dismiss(dismiss) => dismiss.run(admin).await,
+            StreamCommand::SetPolicy(set) => set.run(admin).await,
+            StreamCommand::Snippet { stream, language } => {
                 let path = format!("{}/snippets", schema::path_of(&stream));
                 let print = |answer: &Value| output::print(&word(&answer[language.key()]));
                 admin.run(Method::GET, &path, None, print).await
             }
-            Command::Delete { stream, drop } => schema::delete(&stream, drop, admin).await,
+            StreamCommand::Delete { stream, drop } => schema::delete(&stream, drop, admin).await,
         }
     }
 }
@@ -112,7 +112,7 @@ fn items(value: &Value) -> &[Value] {
 }
 
 fn list(body: &Value) -> String {
-    let mut table = Table::new(&["name", "policy", ">rows", ">quarantined", ">checkpoint", "created"]);
+    let mut table = TextTable::new(&["name", "policy", ">rows", ">quarantined", ">checkpoint", "created"]);
     for stream in items(&body["streams"]) {
         let rows = &stream["rows"];
         table.row([
@@ -145,8 +145,8 @@ fn show(body: &Value) -> String {
     parts.concat()
 }
 
-fn files(totals: &Value) -> Table {
-    let mut table = Table::new(&["files", "kind", ">count", ">rows", ">size"]);
+fn files(totals: &Value) -> TextTable {
+    let mut table = TextTable::new(&["files", "kind", ">count", ">rows", ">size"]);
     for total in items(totals) {
         table.row([
             word(&total["state"]),
@@ -159,8 +159,8 @@ fn files(totals: &Value) -> Table {
     table
 }
 
-fn misfits(misfits: &Value) -> Table {
-    let mut table = Table::new(&["path", "values", ">count", "column type", "proposed type", "example"]);
+fn misfits(misfits: &Value) -> TextTable {
+    let mut table = TextTable::new(&["path", "values", ">count", "column type", "proposed type", "example"]);
     for misfit in items(misfits) {
         table.row([
             word(&misfit["path"]),

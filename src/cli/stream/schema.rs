@@ -2,7 +2,7 @@
 
 use super::items;
 use crate::cli::client::{Admin, path_segment};
-use crate::cli::output::{self, Table, count, word};
+use crate::cli::output::{self, TextTable, count, word};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 const EX_NOINPUT: u8 = 66;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Schema {
+pub(super) struct SchemaArgs {
     /// Name or ID of the stream.
     stream: String,
     /// Show all versions.
@@ -25,12 +25,12 @@ pub(super) struct Schema {
     #[arg(long, value_name = "VERSION", requires = "set")]
     expect: Option<u32>,
     #[command(flatten)]
-    how: How,
+    how: ChangeArgs,
 }
 
 /// Options of a change.
 #[derive(Debug, clap::Args)]
-struct How {
+struct ChangeArgs {
     /// Print what would change, and change nothing.
     #[arg(long)]
     dry: bool,
@@ -39,14 +39,14 @@ struct How {
     force: bool,
 }
 
-impl How {
+impl ChangeArgs {
     fn query(&self) -> String {
         format!("?dry={}&force={}", self.dry, self.force)
     }
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Accept {
+pub(super) struct AcceptArgs {
     /// Name or ID of the stream.
     stream: String,
     /// Proposed fields; `o.a` for field `a` within `o`, `FIELD=TYPE` to override the proposed type.
@@ -58,7 +58,7 @@ pub(super) struct Accept {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Dismiss {
+pub(super) struct DismissArgs {
     /// Name or ID of the stream.
     stream: String,
     /// Proposed fields; `o.a` for field `a` within `o`.
@@ -70,20 +70,20 @@ pub(super) struct Dismiss {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct SetPolicy {
+pub(super) struct SetPolicyArgs {
     /// Name or ID of the stream.
     stream: String,
     #[arg(value_parser = ["evolve", "propose", "strict", "raw"])]
     policy: String,
     #[command(flatten)]
-    how: How,
+    how: ChangeArgs,
 }
 
 pub(super) fn path_of(stream: &str) -> String {
     format!("/admin/v1/streams/{}", path_segment(stream))
 }
 
-impl Schema {
+impl SchemaArgs {
     pub(super) async fn run(self, admin: &Admin) -> ExitCode {
         let path = format!("{}/schema", path_of(&self.stream));
         if self.versions {
@@ -138,7 +138,7 @@ pub(super) async fn proposals(stream: &str, admin: &Admin) -> ExitCode {
     admin.run(Method::GET, &path, None, |answer| output::print(&proposed(answer))).await
 }
 
-impl Accept {
+impl AcceptArgs {
     pub(super) async fn run(self, admin: &Admin) -> ExitCode {
         let path = format!("{}/schema/proposals", path_of(&self.stream));
         let answer = match now(admin, &path).await {
@@ -161,7 +161,7 @@ impl Accept {
     }
 }
 
-impl Dismiss {
+impl DismissArgs {
     pub(super) async fn run(self, admin: &Admin) -> ExitCode {
         let path = format!("{}/schema/proposals", path_of(&self.stream));
         if self.all {
@@ -193,7 +193,7 @@ fn find(proposals: &[Value], field: &str) -> Option<Value> {
     Some(json!({"path": named(name)?["path"], "type": kind}))
 }
 
-impl SetPolicy {
+impl SetPolicyArgs {
     pub(super) async fn run(self, admin: &Admin) -> ExitCode {
         let path = format!("{}{}", path_of(&self.stream), self.how.query());
         let body = json!({"policy": self.policy});
@@ -210,7 +210,7 @@ pub(super) async fn delete(stream: &str, drop: bool, admin: &Admin) -> ExitCode 
 
 /// The columns of a schema.
 pub(super) fn columns(schema: &Value) -> String {
-    let mut table = Table::new(&["column", "type", "nullable", "default", "path"]);
+    let mut table = TextTable::new(&["column", "type", "nullable", "default", "path"]);
     for column in items(&schema["columns"]) {
         let keys: Vec<String> = items(&column["path"]).iter().map(word).collect();
         let nullable = if column["nullable"] == json!(false) { "no" } else { "yes" };
@@ -222,7 +222,7 @@ pub(super) fn columns(schema: &Value) -> String {
 }
 
 fn versions(answer: &Value) -> String {
-    let mut table = Table::new(&[">version", "policy", ">columns", "created"]);
+    let mut table = TextTable::new(&[">version", "policy", ">columns", "created"]);
     for version in items(&answer["versions"]) {
         let columns = items(&version["columns"]).len().to_string();
         table.row([
@@ -236,7 +236,7 @@ fn versions(answer: &Value) -> String {
 }
 
 fn proposed(answer: &Value) -> String {
-    let mut table = Table::new(&["field", "type", ">count", "first", "last", "examples"]);
+    let mut table = TextTable::new(&["field", "type", ">count", "first", "last", "examples"]);
     for proposal in items(&answer["proposals"]) {
         let keys: Vec<String> = items(&proposal["path"]).iter().map(word).collect();
         let examples: Vec<String> = items(&proposal["examples"]).iter().map(word).collect();

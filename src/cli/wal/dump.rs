@@ -1,6 +1,6 @@
 //! `forebay wal dump`: prints the log, frame by frame or record by record.
 
-use super::Log;
+use super::LogArgs;
 use crate::batch::{Batch, StreamId};
 use crate::catalog;
 use crate::cli::output;
@@ -18,9 +18,9 @@ use std::process::ExitCode;
 ///
 /// `forebay wal dump DIR --stream visits --records | forebay load - --stream visits` sends them again.
 #[derive(Debug, clap::Args)]
-pub(super) struct Dump {
+pub(super) struct DumpArgs {
     #[command(flatten)]
-    log: Log,
+    log: LogArgs,
     /// Print only frames from this number on.
     #[arg(long, value_name = "LSN", default_value_t = 0)]
     from: u64,
@@ -35,7 +35,7 @@ pub(super) struct Dump {
     records: bool,
 }
 
-impl Dump {
+impl DumpArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Without a catalog, streams are identified by number.
         let names = self.log.data_dir().and_then(|dir| super::of_catalog(dir, catalog::stream_names));

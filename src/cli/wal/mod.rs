@@ -17,23 +17,23 @@ use std::process::ExitCode;
 
 /// Inspect a write-ahead log, and repair one that is not in use.
 #[derive(Debug, clap::Args)]
-pub(super) struct Wal {
+pub(super) struct WalArgs {
     #[command(subcommand)]
-    command: Command,
+    command: WalCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum WalCommand {
     /// List the segments with their contents.
-    Inspect(Inspect),
-    Verify(verify::Verify),
-    Dump(dump::Dump),
-    Repair(repair::Repair),
+    Inspect(InspectArgs),
+    Verify(verify::VerifyArgs),
+    Dump(dump::DumpArgs),
+    Repair(repair::RepairArgs),
 }
 
 /// The log to work on.
 #[derive(Debug, Clone, clap::Args)]
-struct Log {
+struct LogArgs {
     /// Data directory, its wal/ or archive/ directory, or one segment file, archived or not.
     #[arg(value_name = "DIR", default_value = "forebay-data")]
     path: PathBuf,
@@ -43,24 +43,24 @@ struct Log {
 }
 
 #[derive(Debug, clap::Args)]
-struct Inspect {
+struct InspectArgs {
     #[command(flatten)]
-    log: Log,
+    log: LogArgs,
 }
 
-impl Wal {
+impl WalArgs {
     pub(super) fn run(self) -> ExitCode {
         let done = match self.command {
-            Command::Inspect(inspect) => inspect.run(),
-            Command::Verify(verify) => verify.run(),
-            Command::Dump(dump) => dump.run(),
-            Command::Repair(repair) => repair.run(),
+            WalCommand::Inspect(inspect) => inspect.run(),
+            WalCommand::Verify(verify) => verify.run(),
+            WalCommand::Dump(dump) => dump.run(),
+            WalCommand::Repair(repair) => repair.run(),
         };
         done.unwrap_or_else(|error| output::fail_with(&format!("{error:#}"), 1))
     }
 }
 
-impl Log {
+impl LogArgs {
     /// The data directory that the path is or lies in, if any.
     fn data_dir(&self) -> Option<&Path> {
         [Some(&*self.path), self.path.parent(), self.path.parent().and_then(Path::parent)]
@@ -126,9 +126,9 @@ fn state(header: Result<(), HeaderError>, summary: &Summary) -> &'static str {
     }
 }
 
-impl Inspect {
+impl InspectArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let mut table = output::Table::new(&[
+        let mut table = output::TextTable::new(&[
             "segment", "state", ">first", ">last", ">frames", ">payload", ">used", ">bad", "from", "to",
         ]);
         let mut all: Vec<Value> = Vec::new();

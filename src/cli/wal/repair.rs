@@ -20,7 +20,7 @@ use std::process::ExitCode;
 /// another log) are moved to wal/quarantine. Nothing is deleted. Torn tails and damaged frames need no repair: the
 /// daemon skips them.
 #[derive(Debug, clap::Args)]
-pub(super) struct Repair {
+pub(super) struct RepairArgs {
     /// Data directory.
     #[arg(value_name = "DIR", default_value = "forebay-data")]
     data_dir: PathBuf,
@@ -42,7 +42,7 @@ enum Mend {
     PutAside,
 }
 
-impl Repair {
+impl RepairArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let wal = self.data_dir.join("wal");
         anyhow::ensure!(

@@ -1,6 +1,6 @@
 //! `forebay wal verify`: checks that all durable data is still readable.
 
-use super::Log;
+use super::LogArgs;
 use crate::catalog;
 use crate::cli::output;
 use crate::error::chain;
@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 /// Check every frame of a log. Exits with 1 if durable data cannot be read.
 #[derive(Debug, clap::Args)]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     #[command(flatten)]
-    log: Log,
+    log: LogArgs,
 }
 
 /// A defect in a file.
@@ -36,7 +36,7 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Consumed frames may already be gone from the log.
         let consumed = self.log.data_dir().filter(|_| self.log.path.is_dir());
