@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::Criterion;
 use forebay::auth::words::Vocabulary;
 use forebay::auth::{
-    Auth, AuthConfig, Caller, Credential, Need, Scope, ScopeClaim, Target, TokenKind, TokenRequest,
+    Auth, AuthConfig, Caller, Credential, Need, Scope, ScopeClaim, ScopeTarget, TokenKind, TokenRequest,
 };
 use forebay::catalog::Catalog;
 use forebay::clock;
@@ -20,7 +20,7 @@ const TOKENS: usize = 10_000;
 fn request(name: String) -> TokenRequest {
     TokenRequest {
         description: String::new(),
-        scopes: vec![Scope::Ingest(Target::Stream(name.as_str().into()))],
+        scopes: vec![Scope::Ingest(ScopeTarget::Stream(name.as_str().into()))],
         name,
         origins: None,
         rps: None,

@@ -24,7 +24,7 @@ fn open(dir: &Path) -> Wal {
         disk_reserve: 0,
         archive: None,
     };
-    let metrics = Arc::new(wal::Metrics::default());
+    let metrics = Arc::new(wal::WalMetrics::default());
     wal::open(Arc::new(RealStorage), clock::system(), config, Floor::default(), metrics).unwrap()
 }
 

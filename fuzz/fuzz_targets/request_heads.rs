@@ -10,10 +10,10 @@ use forebay::config::{Config, Flags};
 use forebay::contracts::shared::control::{Control, Parts};
 use forebay::contracts::{self, Contracts, Named, RequestHead};
 use forebay::mapping::Evaluator;
-use forebay::offsets::Offsets;
+use forebay::offsets::OffsetCounters;
 use forebay::progress::Progress;
 use forebay::read::preview::Preview;
-use forebay::read::Records;
+use forebay::read::RecordReader;
 use forebay::storage::sim::SimDisk;
 use forebay::wal::{self, Floor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -43,7 +43,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let auth = Auth::open(config.auth("fuzz".into()), vocabulary, Arc::clone(&catalog), clock::system()).unwrap();
     let progress = Arc::new(Progress::default());
     let preview = Preview { wal, catalog: Arc::clone(&catalog), sink, staged_dir: dir.join("staged") };
-    let offsets = Arc::new(Offsets::new(&[]));
+    let offsets = Arc::new(OffsetCounters::new(&[]));
     let control = Control::new(Parts {
         auth: Arc::new(auth),
         clock: clock::system(),
@@ -53,7 +53,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
         newest: preview.clone().recent_records(),
         requests: preview.clone().recent_requests(),
         errors: preview.clone().recent_errors(&progress),
-        records: Records::new(offsets, preview),
+        records: RecordReader::new(offsets, preview),
         evaluator: Arc::new(Evaluator::new(config.mapping.settings())),
         progress,
         catalog,

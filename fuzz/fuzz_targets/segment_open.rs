@@ -6,7 +6,7 @@ use bytes::Bytes;
 use forebay::clock;
 use forebay::storage::Storage;
 use forebay::storage::sim::SimDisk;
-use forebay::wal::{self, WalConfig, Floor, NewFrame, OpenError, Polled};
+use forebay::wal::{self, WalConfig, Floor, NewFrame, WalOpenError, Polled};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn config() -> WalConfig {
     }
 }
 
-fn open(disk: &SimDisk, floor: Floor) -> Result<wal::Wal, OpenError> {
+fn open(disk: &SimDisk, floor: Floor) -> Result<wal::Wal, WalOpenError> {
     wal::open(Arc::new(disk.clone()), clock::system(), config(), floor, Arc::default())
 }
 
@@ -135,7 +135,7 @@ fuzz_target!(|damages: Vec<Damage>| {
     let floor = Floor { wal_uuid: Some(log.uuid), ..Floor::default() };
     let mut opened = match open(&disk, floor) {
         Ok(opened) => opened,
-        Err(OpenError::NewerFormat { .. } | OpenError::OtherLog { .. }) => return,
+        Err(WalOpenError::NewerFormat { .. } | WalOpenError::OtherLog { .. }) => return,
         Err(error) => panic!("{error}"),
     };
     let mut reader = opened.take_reader();

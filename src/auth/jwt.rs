@@ -26,7 +26,7 @@ pub struct Verifier {
 
 /// The header fields of a token that are used here.
 #[derive(Debug, Deserialize)]
-struct Header<'a> {
+struct JwtHeader<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
     #[serde(borrow)]
@@ -70,7 +70,7 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<ScopeClaim>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
+    pub limits: Option<TokenLimits>,
     /// Origins of pages that may use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origins: Option<Vec<String>>,
@@ -95,7 +95,7 @@ pub enum ScopeClaim {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct TokenLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rps: Option<u32>,
 }
@@ -107,7 +107,7 @@ pub struct Seconds(pub Micros);
 
 /// A parsed token. Nothing in it is trusted until the signature is verified.
 pub struct Unverified<'a> {
-    header: Header<'a>,
+    header: JwtHeader<'a>,
     /// The signed part: header and claims, as received.
     message: &'a str,
     claims: &'a str,
@@ -119,7 +119,7 @@ pub fn parse<'a>(token: &'a str, scratch: &'a mut Vec<u8>) -> Option<Unverified<
     let (message, signature) = token.rsplit_once('.')?;
     let (header, claims) = message.split_once('.')?;
     URL_SAFE_NO_PAD.decode_vec(header, scratch).ok()?;
-    let header: Header<'a> = serde_json::from_slice(scratch).ok()?;
+    let header: JwtHeader<'a> = serde_json::from_slice(scratch).ok()?;
     if header.crit.is_some() || header.alg != ALGORITHM_NAME || claims.contains('.') {
         return None;
     }

@@ -24,7 +24,7 @@ pub use jwt::ScopeClaim;
 pub use keys::KeyInfo;
 pub use manage::ManageError;
 pub use origin::OriginError;
-pub use scope::{Need, Scope, ScopeError, Target};
+pub use scope::{Need, Scope, ScopeError, ScopeTarget};
 pub use secret::{alphanumeric, is_same};
 pub use tokens::{TokenInfo, TokenKind, TokenRequest};
 

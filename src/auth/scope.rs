@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// The streams that a scope applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum ScopeTarget {
     /// Every stream, including streams created later.
     All,
     /// The stream with that name and its quarantine table.
@@ -17,11 +17,11 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Send events.
-    Ingest(Target),
+    Ingest(ScopeTarget),
     /// Read a stream: its schema, counts and rows.
-    Read(Target),
+    Read(ScopeTarget),
     /// Delete a stream, or all of its rows.
-    Drop(Target),
+    Drop(ScopeTarget),
     /// Create and change streams.
     Create,
     /// Create, change and revoke tokens, except admin tokens.
@@ -58,7 +58,7 @@ pub enum ScopeError {
     Stream { text: String, source: NameError },
 }
 
-impl Target {
+impl ScopeTarget {
     /// The stream with this name, or all streams for `*`.
     pub fn named(name: &str) -> Result<Self, NameError> {
         if name == "*" {
@@ -117,7 +117,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, ScopeError> {
         let target = |name: &str| {
-            Target::named(name).map_err(|source| ScopeError::Stream { text: text.to_owned(), source })
+            ScopeTarget::named(name).map_err(|source| ScopeError::Stream { text: text.to_owned(), source })
         };
         match text.split_once(':') {
             Some(("ingest", name)) => target(name).map(Self::Ingest),
@@ -135,7 +135,7 @@ impl FromStr for Scope {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ScopeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("*"),
@@ -168,9 +168,9 @@ impl Need<'_> {
     /// Returns the narrowest scope that satisfies this need.
     pub fn to_scope(self) -> Scope {
         match self {
-            Self::Ingest(stream) => Scope::Ingest(Target::Stream(stream.into())),
-            Self::Read(stream) => Scope::Read(Target::Stream(stream.into())),
-            Self::Drop(stream) => Scope::Drop(Target::Stream(stream.into())),
+            Self::Ingest(stream) => Scope::Ingest(ScopeTarget::Stream(stream.into())),
+            Self::Read(stream) => Scope::Read(ScopeTarget::Stream(stream.into())),
+            Self::Drop(stream) => Scope::Drop(ScopeTarget::Stream(stream.into())),
             Self::Create => Scope::Create,
             Self::Tokens => Scope::Tokens,
             Self::Metrics => Scope::Metrics,

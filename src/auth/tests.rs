@@ -23,15 +23,15 @@ struct World {
 fn words() -> Vocabulary {
     static WORDS: Words = Words {
         role: |role| match role {
-            "ManageStreams" | "streaming-ingest-api:write" => Some(vec![Scope::Ingest(Target::All)]),
-            "ManageConnections" => Some(vec![Scope::Create, Scope::Ingest(Target::All)]),
+            "ManageStreams" | "streaming-ingest-api:write" => Some(vec![Scope::Ingest(ScopeTarget::All)]),
+            "ManageConnections" => Some(vec![Scope::Create, Scope::Ingest(ScopeTarget::All)]),
             "AccessMetrics" => Some(vec![Scope::Metrics]),
             _ => None,
         },
         claim: |kind, resource| match kind {
-            "DATASOURCES:APPEND" => Some(vec![Scope::Ingest(Target::named(resource).ok()?)]),
-            "DATASOURCES:READ" => Some(vec![Scope::Read(Target::named(resource).ok()?)]),
-            "DATASOURCES:CREATE" => Some(vec![Scope::Create, Scope::Ingest(Target::All)]),
+            "DATASOURCES:APPEND" => Some(vec![Scope::Ingest(ScopeTarget::named(resource).ok()?)]),
+            "DATASOURCES:READ" => Some(vec![Scope::Read(ScopeTarget::named(resource).ok()?)]),
+            "DATASOURCES:CREATE" => Some(vec![Scope::Create, Scope::Ingest(ScopeTarget::All)]),
             "TOKENS" => Some(vec![Scope::Tokens]),
             "ADMIN" => Some(vec![Scope::Admin]),
             _ => None,

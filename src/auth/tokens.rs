@@ -135,7 +135,7 @@ impl Auth {
         let claims = jwt::Claims {
             name: Some(checked.name),
             scopes: claims(&request.scopes),
-            limits: request.rps.map(|rps| jwt::Limits { rps: Some(rps) }),
+            limits: request.rps.map(|rps| jwt::TokenLimits { rps: Some(rps) }),
             origins: checked.origins.map(|origins| origins.split(' ').map(str::to_owned).collect()),
             project: checked.project,
             ..jwt::Claims::default()

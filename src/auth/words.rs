@@ -71,13 +71,13 @@ impl Vocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Target;
+    use crate::auth::ScopeTarget;
     use crate::auth::scope;
 
     #[test]
     fn roles_mean_scopes_together() {
         static WORDS: Words = Words {
-            role: |word| (word == "Push").then(|| vec![Scope::Create, Scope::Ingest(Target::All)]),
+            role: |word| (word == "Push").then(|| vec![Scope::Create, Scope::Ingest(ScopeTarget::All)]),
             claim: |kind, resource| {
                 (kind == "T").then(|| resource.parse().map_or(vec![], |scope| vec![scope]))
             },

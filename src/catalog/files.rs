@@ -33,7 +33,7 @@ pub enum FileState {
 
 /// A staged file to register.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewFile {
+pub struct StagedFile {
     pub kind: FileKind,
     /// Name at the destination; the name of the staged file derives from it.
     pub object: String,
@@ -43,7 +43,7 @@ pub struct NewFile {
     pub offsets: Vec<OffsetRange>,
 }
 
-impl NewFile {
+impl StagedFile {
     /// A file with records as received.
     pub fn raw(object: String, bytes: u64) -> Self {
         Self { kind: FileKind::Raw, object, rows: 0, bytes, offsets: Vec::new() }
@@ -58,7 +58,7 @@ pub struct Cut {
     /// Earliest and latest receive time of its frames.
     pub first_at: Micros,
     pub last_at: Micros,
-    pub files: Vec<NewFile>,
+    pub files: Vec<StagedFile>,
     pub counts: Counts,
     /// The schema version with which the files were written.
     pub schema_version: u32,

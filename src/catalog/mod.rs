@@ -23,14 +23,14 @@ mod tokens;
 
 pub use clients::{Client, ClientSecret, ClientToken};
 pub use files::{
-    Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, NewFile, RegisteredFile,
+    Counts, Cut, FileKind, FileState, FileTotals, KnownMisfit, Loss, Misfit, RegisteredFile, StagedFile,
     StreamProgress,
 };
 pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use offsets::{EndOffset, OffsetRange};
 pub use peek::{consumed, stream_names, wal_uuid};
-pub use proposals::Accept;
+pub use proposals::AcceptProposal;
 pub use replays::{Action, CutRecord, NewReplay, Replacement, Replay, ReplayState, Swap};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
 pub use streams::{NameError, QUARANTINE_SUFFIX, Stream, Streams, check_name};
@@ -44,7 +44,7 @@ use arc_swap::ArcSwap;
 use ballast::Ballast;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use schemas::Refused;
+use schemas::Rollback;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -169,13 +169,13 @@ impl Catalog {
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
-        self.transaction_then(|db| work(db).map_err(Refused::from), |value| value)
+        self.transaction_then(|db| work(db).map_err(Rollback::from), |value| value)
     }
 
     /// The same for work that may refuse; calls `then` with its value before any other change to the catalog.
     fn transaction_then<T, U>(
         &self,
-        mut work: impl FnMut(&Transaction<'_>) -> Result<T, Refused>,
+        mut work: impl FnMut(&Transaction<'_>) -> Result<T, Rollback>,
         then: impl FnOnce(T) -> U,
     ) -> Result<U, CatalogError> {
         let mut connection = self.connection.lock();
@@ -186,7 +186,7 @@ impl Catalog {
             Ok(value)
         };
         let outcome = match attempt() {
-            Err(Refused::Sqlite(rusqlite::Error::SqliteFailure(failure, _)))
+            Err(Rollback::Sqlite(rusqlite::Error::SqliteFailure(failure, _)))
                 if failure.code == rusqlite::ErrorCode::DiskFull && self.ballast.give_up() =>
             {
                 attempt()
@@ -195,8 +195,8 @@ impl Catalog {
         };
         match outcome {
             Ok(value) => Ok(then(value)),
-            Err(Refused::Sqlite(source)) => Err(self.error(source)),
-            Err(Refused::Catalog(error)) => Err(error),
+            Err(Rollback::Sqlite(source)) => Err(self.error(source)),
+            Err(Rollback::Catalog(error)) => Err(error),
         }
     }
 

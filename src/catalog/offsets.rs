@@ -56,7 +56,7 @@ pub(super) fn note(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Counts, Cut, FileKind, NewFile};
+    use crate::catalog::{Counts, Cut, FileKind, StagedFile};
     use crate::clock::FakeClock;
     use crate::wal::{Lsn, LsnRange};
     use std::sync::Arc;
@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn cut(stream: StreamId, lsns: (u64, u64), files: &[(&str, &[OffsetRange])]) -> Cut {
-        let file = |(object, offsets): &(&str, &[OffsetRange])| NewFile {
+        let file = |(object, offsets): &(&str, &[OffsetRange])| StagedFile {
             kind: FileKind::Rows,
             object: (*object).to_owned(),
             rows: 1,

@@ -14,7 +14,7 @@ const PROPOSALS_MAX: u32 = 1000;
 
 /// A proposal to be turned into a column.
 #[derive(Debug, Clone, Default)]
-pub struct Accept {
+pub struct AcceptProposal {
     /// The keys of the proposed field.
     pub path: Vec<String>,
     /// The name of the column; by default the keys joined with `_`.
@@ -60,7 +60,7 @@ impl Catalog {
     }
 }
 
-impl Accept {
+impl AcceptProposal {
     pub(super) fn column(&self, proposal: Proposal) -> Column {
         let name = self.name.clone().unwrap_or_else(|| self.path.join("_"));
         let path = (self.path != [name.clone()]).then(|| self.path.clone());

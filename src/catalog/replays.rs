@@ -5,7 +5,7 @@
 //! counts change in one transaction, after the actions that add rows to files and before those that remove rows.
 
 use super::files::{
-    Cut, FileKind, FileState, NewFile, RegisteredFile, add_counts, file_kind, kind_of, register_cut,
+    Cut, FileKind, FileState, RegisteredFile, StagedFile, add_counts, file_kind, kind_of, register_cut,
 };
 use super::streams::{json_at, some_json_at};
 use super::{Catalog, CatalogError, Counts, offsets};
@@ -127,7 +127,7 @@ pub struct Replay {
 /// The action at the destination for one object of a cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    pub file: NewFile,
+    pub file: StagedFile,
     pub action: Action,
     /// Removes rows from a file, so it runs after the register has changed.
     pub after_swap: bool,
@@ -418,7 +418,7 @@ impl Catalog {
 fn swap_file(
     db: &Transaction<'_>,
     swap: &Swap,
-    file: &NewFile,
+    file: &StagedFile,
     action: Action,
     now: Micros,
 ) -> rusqlite::Result<()> {
@@ -479,7 +479,7 @@ fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
     let (kind, action): (String, String) = (row.get(1)?, row.get(4)?);
     let object: String = row.get(0)?;
     Ok(Replacement {
-        file: NewFile {
+        file: StagedFile {
             kind: kind_of(&kind, &object),
             object,
             rows: number(2)?,

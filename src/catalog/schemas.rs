@@ -225,7 +225,7 @@ impl Catalog {
         &self,
         id: StreamId,
         expected: Option<u32>,
-        accept: &[proposals::Accept],
+        accept: &[proposals::AcceptProposal],
     ) -> Result<Arc<Stream>, CatalogError> {
         let now = self.clock.now();
         self.change_stream(|db| {
@@ -298,7 +298,7 @@ impl Catalog {
     /// can start.
     pub(super) fn change_stream(
         &self,
-        work: impl FnMut(&Transaction<'_>) -> Result<Stream, Refused>,
+        work: impl FnMut(&Transaction<'_>) -> Result<Stream, Rollback>,
     ) -> Result<Arc<Stream>, CatalogError> {
         self.transaction_then(work, |stream| {
             let stream = Arc::new(stream);
@@ -315,18 +315,18 @@ struct Planned {
 }
 
 /// Why a transaction was rolled back.
-pub(super) enum Refused {
+pub(super) enum Rollback {
     Sqlite(rusqlite::Error),
     Catalog(CatalogError),
 }
 
-impl From<rusqlite::Error> for Refused {
+impl From<rusqlite::Error> for Rollback {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl From<CatalogError> for Refused {
+impl From<CatalogError> for Rollback {
     fn from(error: CatalogError) -> Self {
         Self::Catalog(error)
     }
@@ -359,7 +359,7 @@ fn check_directory_free(
     id: StreamId,
     name: &str,
     settings: &StreamSettings,
-) -> Result<(), Refused> {
+) -> Result<(), Rollback> {
     let directory = settings.directory.as_deref().unwrap_or(name);
     let sql = "SELECT count(*) FROM streams WHERE id != ?1 AND deleted_at IS NULL
                AND coalesce(json_extract(settings, '$.directory'), name) = ?2";
@@ -377,7 +377,7 @@ fn settings_json(settings: &StreamSettings) -> String {
 }
 
 /// Ends a stream: it accepts no more records, and its name becomes free.
-pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Result<Stream, Refused> {
+pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Result<Stream, Rollback> {
     // No valid stream name contains a blank.
     let sql = "UPDATE streams SET deleted_name = name, name = name || ' ' || uuid, deleted_at = ?2
                WHERE id = ?1 AND deleted_at IS NULL";
@@ -387,7 +387,7 @@ pub(super) fn end_stream(db: &Transaction<'_>, id: StreamId, now: Micros) -> Res
     stream_by_id(db, id)
 }
 
-fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Refused> {
+fn stream_by_id(db: &Transaction<'_>, id: StreamId) -> Result<Stream, Rollback> {
     let found = db.query_row(&format!("{STREAM} WHERE s.id = ?1"), [id.0], stream_of).optional()?;
     found.ok_or(CatalogError::NoSuchStream.into())
 }

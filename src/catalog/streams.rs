@@ -57,9 +57,9 @@ impl Stream {
 /// All streams. Cheap to change: an index is split into parts, and a change copies only one of them.
 #[derive(Debug, Default)]
 pub struct Streams {
-    names: Index<Arc<str>>,
-    uuids: Index<Arc<str>>,
-    ids: Index<StreamId>,
+    names: StreamIndex<Arc<str>>,
+    uuids: StreamIndex<Arc<str>>,
+    ids: StreamIndex<StreamId>,
 }
 
 /// Why a name is invalid.
@@ -145,19 +145,19 @@ const PARTS: usize = 256;
 
 /// Streams by a key. A copy shares all parts, so the cost of an insert does not depend on the number of streams.
 #[derive(Debug, Clone)]
-struct Index<K> {
+struct StreamIndex<K> {
     hasher: RandomState,
     parts: Vec<Arc<HashMap<K, Arc<Stream>>>>,
 }
 
-impl<K> Default for Index<K> {
+impl<K> Default for StreamIndex<K> {
     fn default() -> Self {
         let empty = Arc::new(HashMap::default());
         Self { hasher: RandomState::new(), parts: vec![empty; PARTS] }
     }
 }
 
-impl<K: Hash + Eq + Clone> Index<K> {
+impl<K: Hash + Eq + Clone> StreamIndex<K> {
     fn part<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         // The maps have their own hashers.
         usize::try_from(self.hasher.hash_one(key) % PARTS as u64).unwrap_or(0)

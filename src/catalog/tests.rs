@@ -15,7 +15,7 @@ fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
         first_at: 0,
         last_at: 0,
         lsns: LsnRange { first: Lsn(first), last: Lsn(last) },
-        files: vec![NewFile {
+        files: vec![StagedFile {
             kind: FileKind::Rows,
             object: format!("t/{first}-{last}.parquet"),
             rows: 2,

@@ -12,11 +12,11 @@ use crate::clock::Clock;
 use crate::error::IoError;
 use crate::idempotency::Journal;
 use crate::mapping::Evaluator;
-use crate::offsets::Offsets;
+use crate::offsets::OffsetCounters;
 use crate::progress::Progress;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
-use crate::wal::{Past, Reader};
+use crate::wal::{FrameHistory, WalReader};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,12 +31,12 @@ const PUBLISH_QUEUE: usize = 1024;
 
 /// Everything the compactor needs from the rest of the daemon.
 pub struct Handles {
-    pub reader: Reader,
-    pub past: Past,
+    pub reader: WalReader,
+    pub past: FrameHistory,
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
     pub keys: Journal,
-    pub offsets: Arc<Offsets>,
+    pub offsets: Arc<OffsetCounters>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,

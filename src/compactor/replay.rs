@@ -13,14 +13,14 @@ use super::sink::{Sink, SinkError};
 use super::table::{FinishedCut, Table, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, Target};
 use crate::catalog::{
-    Action, Catalog, CatalogError, CutRecord, FileState, NewFile, RegisteredFile, Replacement, Replay,
-    ReplayState, Stream, Swap,
+    Action, Catalog, CatalogError, CutRecord, FileState, RegisteredFile, Replacement, Replay, ReplayState,
+    StagedFile, Stream, Swap,
 };
 use crate::columns::Limits;
 use crate::error::{IoContext, IoError, chain};
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;
-use crate::wal::{LsnRange, Past};
+use crate::wal::{FrameHistory, LsnRange};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl From<ArchiveError> for ReplayError {
 
 /// The thread's state.
 pub(super) struct Replayer {
-    pub(super) past: Past,
+    pub(super) past: FrameHistory,
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<Metrics>,
@@ -380,7 +380,7 @@ pub(super) fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Optio
 
 /// The steps for each object, in order of execution: steps that add rows to files precede those that remove rows,
 /// so that a moving row is always in some file.
-fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
+fn plan(old: &[RegisteredFile], new: &[StagedFile]) -> Vec<Replacement> {
     let mut plan: Vec<(i128, Replacement)> = Vec::new();
     for file in new {
         let before = old.iter().find(|old| old.object == file.object);
@@ -396,7 +396,7 @@ fn plan(old: &[RegisteredFile], new: &[NewFile]) -> Vec<Replacement> {
     for file in old.iter().filter(|old| !new.iter().any(|new| new.object == old.object)) {
         let RegisteredFile { kind, object, rows, bytes, .. } = file;
         let (rows, bytes) = (*rows, *bytes);
-        let file = NewFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
+        let file = StagedFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
         plan.push((i128::MIN, Replacement { file, action: Action::Remove, after_swap: true }));
     }
     // Stable: steps that move no rows keep their order.
@@ -443,9 +443,9 @@ mod tests {
         }
     }
 
-    fn new(object: &str, rows: u64) -> NewFile {
+    fn new(object: &str, rows: u64) -> StagedFile {
         let (object, bytes) = (object.to_owned(), rows * 11);
-        NewFile { kind: FileKind::Rows, object, rows, bytes, offsets: Vec::new() }
+        StagedFile { kind: FileKind::Rows, object, rows, bytes, offsets: Vec::new() }
     }
 
     #[test]

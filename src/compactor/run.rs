@@ -9,9 +9,9 @@ use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::clock::Clock;
 use crate::error::{IoContext, IoError, chain};
 use crate::idempotency::Journal;
-use crate::offsets::Offsets;
+use crate::offsets::OffsetCounters;
 use crate::progress::{Numbers, Progress};
-use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, Reader};
+use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, WalReader};
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -71,10 +71,10 @@ enum RunError {
 pub(super) struct Running {
     pub(super) config: CompactorConfig,
     pub(super) table_config: TableConfig,
-    pub(super) reader: Reader,
+    pub(super) reader: WalReader,
     pub(super) catalog: Arc<Catalog>,
     pub(super) keys: Journal,
-    pub(super) offsets: Arc<Offsets>,
+    pub(super) offsets: Arc<OffsetCounters>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Arc<Metrics>,

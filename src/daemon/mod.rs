@@ -24,12 +24,12 @@ use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::mapping::Evaluator;
 use crate::metrics;
-use crate::offsets::Offsets;
+use crate::offsets::OffsetCounters;
 use crate::progress::Progress;
-use crate::read::Records;
+use crate::read::RecordReader;
 use crate::read::preview::Preview;
 use crate::storage::{Storage, real::RealStorage};
-use crate::wal::{self, Health, OpenError};
+use crate::wal::{self, Health, WalOpenError};
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ pub enum DaemonError {
     #[error("cannot create the first admin token")]
     Token(#[from] crate::auth::ManageError),
     #[error("cannot open the log")]
-    Wal(#[from] OpenError),
+    Wal(#[from] WalOpenError),
     #[error("TLS setup failed")]
     Tls(#[from] TlsError),
     #[error("cannot use the destination")]
@@ -229,7 +229,7 @@ fn open_control(
     config: &Config,
     auth: &Arc<Auth>,
     preview: &Preview,
-    offsets: Arc<Offsets>,
+    offsets: Arc<OffsetCounters>,
     progress: &Arc<Progress>,
     evaluator: Arc<Evaluator>,
 ) -> Arc<Control> {
@@ -244,7 +244,7 @@ fn open_control(
         errors: preview.clone().recent_errors(progress),
         newest: preview.clone().recent_records(),
         requests: preview.clone().recent_requests(),
-        records: Records::new(offsets, preview.clone()),
+        records: RecordReader::new(offsets, preview.clone()),
         evaluator,
     }))
 }
@@ -253,7 +253,7 @@ fn ingest_handler(
     config: &Config,
     wal: &wal::Handle,
     (control, contracts): (&Arc<Control>, Contracts),
-    (catalog, keys): (&Arc<Catalog>, &Arc<idempotency::Index>),
+    (catalog, keys): (&Arc<Catalog>, &Arc<idempotency::KeyIndex>),
 ) -> Result<Arc<IngestHandler>, ConfigError> {
     Ok(Arc::new(IngestHandler {
         wal: wal.clone(),
@@ -294,7 +294,7 @@ impl DaemonParts {
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, DaemonError> {
         let (clock, started) = (clock::system(), Instant::now());
-        let wal_metrics = Arc::new(wal::Metrics::default());
+        let wal_metrics = Arc::new(wal::WalMetrics::default());
         let OpenedState { catalog, mut log, keys, journal, offsets } = {
             let (config, clock, metrics) = (config.clone(), Arc::clone(&clock), Arc::clone(&wal_metrics));
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
@@ -426,15 +426,15 @@ impl DaemonParts {
 struct OpenedState {
     catalog: Arc<Catalog>,
     log: wal::Wal,
-    keys: Arc<idempotency::Index>,
+    keys: Arc<idempotency::KeyIndex>,
     journal: idempotency::Journal,
-    offsets: Arc<Offsets>,
+    offsets: Arc<OffsetCounters>,
 }
 
 fn open_log(
     config: &Config,
     clock: Arc<dyn Clock>,
-    metrics: Arc<wal::Metrics>,
+    metrics: Arc<wal::WalMetrics>,
 ) -> Result<OpenedState, DaemonError> {
     let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
@@ -443,10 +443,10 @@ fn open_log(
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
     let limits = &config.limits;
-    let keys = Arc::new(idempotency::Index::new(limits.idempotency_window.0, limits.idempotency_keys_max));
+    let keys = Arc::new(idempotency::KeyIndex::new(limits.idempotency_window.0, limits.idempotency_keys_max));
     let dir = config.server.data_dir.join("keys");
     let journal = idempotency::Journal::open(&dir, Arc::clone(&keys), now)?;
-    let offsets = Arc::new(Offsets::new(&catalog.end_offsets()?));
+    let offsets = Arc::new(OffsetCounters::new(&catalog.end_offsets()?));
     Ok(OpenedState { catalog, log, keys, journal, offsets })
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 const SHARDS: usize = 64;
 
 /// The keys of the window: see the module.
-pub struct Index {
+pub struct KeyIndex {
     shards: [Mutex<Shard>; SHARDS],
     /// Number of keys claimed or stored.
     keys: AtomicUsize,
@@ -69,14 +69,14 @@ pub enum Claim {
 
 /// The right to append the request of a key. Dropping it without a report frees the key.
 pub struct Ticket {
-    index: Arc<Index>,
+    index: Arc<KeyIndex>,
     key: KeyHash,
     fingerprint: Fingerprint,
     at: u32,
     done: bool,
 }
 
-impl Index {
+impl KeyIndex {
     pub fn new(window: Duration, keys_max: usize) -> Self {
         let index = Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -266,8 +266,8 @@ mod tests {
     const NOW: Micros = 1_700_000_000_000_000;
     const PATIENCE: Duration = Duration::from_millis(20);
 
-    fn index() -> Arc<Index> {
-        let index = Arc::new(Index::new(Duration::from_mins(1), 3));
+    fn index() -> Arc<KeyIndex> {
+        let index = Arc::new(KeyIndex::new(Duration::from_mins(1), 3));
         index.complete();
         index
     }
@@ -284,11 +284,11 @@ mod tests {
         Stored { lsn: Lsn(lsn), fingerprint: body(text), good: 1, bad: 0, at: seconds(at) }
     }
 
-    async fn claim(index: &Arc<Index>, name: &str, text: &str, now: Micros) -> Claim {
+    async fn claim(index: &Arc<KeyIndex>, name: &str, text: &str, now: Micros) -> Claim {
         index.claim(key(name), body(text), now, PATIENCE).await
     }
 
-    async fn first(index: &Arc<Index>, name: &str, text: &str) -> Ticket {
+    async fn first(index: &Arc<KeyIndex>, name: &str, text: &str) -> Ticket {
         match claim(index, name, text, NOW).await {
             Claim::First(ticket) => ticket,
             _ => panic!("{name} should be the first"),
@@ -370,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_answered_before_the_keys_of_earlier_starts_are_known() {
-        let index = Arc::new(Index::new(Duration::from_mins(1), 3));
+        let index = Arc::new(KeyIndex::new(Duration::from_mins(1), 3));
         assert!(matches!(claim(&index, "k", "a", NOW).await, Claim::Late));
         index.learn(key("k"), stored(1, "a", NOW), NOW);
         index.learn(key("k"), stored(2, "a", NOW), NOW);

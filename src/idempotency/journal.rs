@@ -9,7 +9,7 @@
 //! over.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::{Fingerprint, Index, KeyHash, Stored};
+use super::{Fingerprint, KeyHash, KeyIndex, Stored};
 use crate::batch::Batch;
 use crate::clock::Micros;
 use crate::error::{IoContext, IoError};
@@ -32,7 +32,7 @@ const PENDING_MAX: usize = 100_000;
 /// The key files: see the module.
 pub struct Journal {
     dir: PathBuf,
-    index: Arc<Index>,
+    index: Arc<KeyIndex>,
     /// Written files, each with the time of its last key.
     files: Vec<(PathBuf, u32)>,
     current: Option<Current>,
@@ -51,7 +51,7 @@ struct Current {
 
 impl Journal {
     /// Loads the keys that earlier starts left into the index.
-    pub fn open(dir: &Path, index: Arc<Index>, now: Micros) -> Result<Self, IoError> {
+    pub fn open(dir: &Path, index: Arc<KeyIndex>, now: Micros) -> Result<Self, IoError> {
         std::fs::create_dir_all(dir).context("create directory", dir)?;
         let mut journal = Self {
             dir: dir.to_owned(),
@@ -272,11 +272,11 @@ mod tests {
     const NOW: Micros = 1_700_000_000_000_000;
     const HOUR: Micros = 3_600_000_000;
 
-    fn index() -> Arc<Index> {
-        Arc::new(Index::new(Duration::from_hours(24), 1000))
+    fn index() -> Arc<KeyIndex> {
+        Arc::new(KeyIndex::new(Duration::from_hours(24), 1000))
     }
 
-    fn open(dir: &Path, now: Micros) -> (Journal, Arc<Index>) {
+    fn open(dir: &Path, now: Micros) -> (Journal, Arc<KeyIndex>) {
         let index = index();
         (Journal::open(dir, Arc::clone(&index), now).unwrap(), index)
     }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     /// What the index says of frame `n`'s key.
-    async fn find(index: &Arc<Index>, n: u64, now: Micros) -> Option<Stored> {
+    async fn find(index: &Arc<KeyIndex>, n: u64, now: Micros) -> Option<Stored> {
         index.complete();
         match index.claim(key(n), stored(n, now).fingerprint, now, Duration::ZERO).await {
             Claim::Repeat(stored) => Some(stored),

@@ -2,7 +2,7 @@
 //! and stores nothing.
 //!
 //! A key is stored in the frame of its request. So a key shares the fate of its records: power loss destroys both or
-//! neither. [`Index`] holds the keys of the window in memory for lookups; [`Journal`] keeps the keys of frames that are
+//! neither. [`KeyIndex`] holds the keys of the window in memory for lookups; [`Journal`] keeps the keys of frames that are
 //! about to be trimmed, and reloads all keys at a start. The accept path uses only the index, the compactor only the
 //! journal.
 
@@ -10,7 +10,7 @@ mod index;
 mod journal;
 mod metrics;
 
-pub use index::{Claim, Index, Ticket};
+pub use index::{Claim, KeyIndex, Ticket};
 pub use journal::Journal;
 pub use metrics::register;
 

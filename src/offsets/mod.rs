@@ -8,4 +8,4 @@
 mod index;
 mod numbering;
 
-pub use numbering::{Division, Numbered, Numbering, Offsets};
+pub use numbering::{Division, Numbered, Numbering, OffsetCounters};

@@ -3,7 +3,7 @@
 //! offsets.
 
 use super::index::SparseIndex;
-use crate::batch::{Offsets as Range, StreamId};
+use crate::batch::{Offsets, StreamId};
 use crate::catalog::EndOffset;
 use crate::wal::{AppendError, Lsn};
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// The counters of all streams with numbered rows.
-pub struct Offsets {
+pub struct OffsetCounters {
     streams: Mutex<HashMap<StreamId, Arc<Numbering>>>,
     /// Whether the frames that earlier starts left in the log have been scanned.
     complete: watch::Sender<bool>,
@@ -33,14 +33,14 @@ pub enum Division {
 /// The offsets assigned to the rows of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbered {
-    pub ranges: Vec<Range>,
+    pub ranges: Vec<Offsets>,
     /// The partition of each row, if the row determines it.
     partitions: Option<Vec<u32>>,
 }
 
 impl Numbered {
     /// `partitions`: the partition of each row, if the row determines it; otherwise `None`.
-    pub fn new(ranges: Vec<Range>, partitions: &[u32]) -> Self {
+    pub fn new(ranges: Vec<Offsets>, partitions: &[u32]) -> Self {
         Self { ranges, partitions: (!partitions.is_empty()).then(|| partitions.to_vec()) }
     }
 
@@ -63,10 +63,10 @@ impl Numbered {
 
 /// The counters of one stream.
 #[derive(Debug)]
-pub struct Numbering(Mutex<State>);
+pub struct Numbering(Mutex<NumberingState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct NumberingState {
     partitions: Vec<Partition>,
     /// The last frame with rows of the stream.
     last: Lsn,
@@ -81,7 +81,7 @@ struct Partition {
     index: SparseIndex,
 }
 
-impl Offsets {
+impl OffsetCounters {
     /// `registered`: the end of each partition in the registered files.
     pub fn new(registered: &[EndOffset]) -> Self {
         let offsets = Self { streams: Mutex::default(), complete: watch::Sender::new(false) };
@@ -98,8 +98,9 @@ impl Offsets {
     /// The counters of a stream with this many partitions.
     pub fn of(&self, stream: StreamId, partitions: u32) -> Arc<Numbering> {
         let mut streams = self.streams.lock();
-        let numbering =
-            streams.entry(stream).or_insert_with(|| Arc::new(Numbering(Mutex::new(State::default()))));
+        let numbering = streams
+            .entry(stream)
+            .or_insert_with(|| Arc::new(Numbering(Mutex::new(NumberingState::default()))));
         numbering.0.lock().grow(partitions);
         Arc::clone(numbering)
     }
@@ -115,7 +116,7 @@ impl Offsets {
     }
 
     /// Records a frame with these offsets that an earlier start left in the log.
-    pub fn found(&self, lsn: Lsn, stream: StreamId, ranges: &[Range]) {
+    pub fn found(&self, lsn: Lsn, stream: StreamId, ranges: &[Offsets]) {
         if let Some(partitions) = ranges.iter().map(|range| range.partition + 1).max() {
             self.of(stream, partitions).0.lock().took(lsn, ranges);
         }
@@ -143,7 +144,7 @@ impl Numbering {
     pub fn append(
         &self,
         division: &Division,
-        append: impl FnOnce(&[Range]) -> Result<Lsn, AppendError>,
+        append: impl FnOnce(&[Offsets]) -> Result<Lsn, AppendError>,
     ) -> Result<(Lsn, Numbered), AppendError> {
         let mut state = self.0.lock();
         let ranges = state.divide(division);
@@ -184,7 +185,7 @@ impl Numbering {
     }
 }
 
-impl State {
+impl NumberingState {
     fn grow(&mut self, partitions: u32) {
         if self.partitions.len() < partitions as usize {
             self.partitions.resize_with(partitions as usize, Partition::default);
@@ -196,9 +197,9 @@ impl State {
     }
 
     /// The next offsets for rows that are distributed like this.
-    fn divide(&self, division: &Division) -> Vec<Range> {
+    fn divide(&self, division: &Division) -> Vec<Offsets> {
         let end = |partition: u32| self.partitions.get(partition as usize).map_or(0, |known| known.end);
-        let range = |partition, count| Range { partition, count, first: end(partition) };
+        let range = |partition, count| Offsets { partition, count, first: end(partition) };
         let of = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX).max(1);
         match division {
             Division::Into { partition, rows } => vec![range(*partition, *rows)],
@@ -218,7 +219,7 @@ impl State {
         }
     }
 
-    fn took(&mut self, lsn: Lsn, ranges: &[Range]) {
+    fn took(&mut self, lsn: Lsn, ranges: &[Offsets]) {
         self.skip(ranges);
         self.last = self.last.max(lsn);
         for range in ranges {
@@ -228,7 +229,7 @@ impl State {
         }
     }
 
-    fn skip(&mut self, ranges: &[Range]) {
+    fn skip(&mut self, ranges: &[Offsets]) {
         for range in ranges {
             if let Some(partition) = self.partition(range.partition) {
                 partition.end = partition.end.max(range.first + u64::from(range.count));
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn rows_go_round_from_request_to_request() {
-        let offsets = Offsets::new(&[]);
+        let offsets = OffsetCounters::new(&[]);
         let numbering = offsets.of(STREAM, 3);
         assert_eq!(append(&numbering, 1, &Division::Turn(1)), [(0, 0)]);
         assert_eq!(append(&numbering, 2, &Division::Turn(4)), [(1, 0), (2, 0), (0, 1), (1, 1)]);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn keyed_rows_are_numbered_in_their_order() {
-        let offsets = Offsets::new(&[EndOffset { stream: STREAM, partition: 2, end: 10 }]);
+        let offsets = OffsetCounters::new(&[EndOffset { stream: STREAM, partition: 2, end: 10 }]);
         let numbering = offsets.of(STREAM, 4);
         let division = Division::Keyed(vec![2, 0, 2, 3]);
         assert_eq!(append(&numbering, 1, &division), [(2, 10), (0, 0), (2, 11), (3, 0)]);
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_takes_no_offsets_and_one_of_unknown_outcome_does() {
-        let offsets = Offsets::new(&[]);
+        let offsets = OffsetCounters::new(&[]);
         let numbering = offsets.of(STREAM, 2);
         let refused = numbering.append(&Division::Turn(3), |_| Err(AppendError::Closed));
         assert!(refused.is_err());
@@ -283,11 +284,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_earlier_starts_left_in_the_log_is_gone_on_from() {
-        let offsets = Offsets::new(&[EndOffset { stream: STREAM, partition: 0, end: 5 }]);
+        let offsets = OffsetCounters::new(&[EndOffset { stream: STREAM, partition: 0, end: 5 }]);
         assert!(!offsets.ready(Duration::ZERO).await);
-        offsets.found(Lsn(8), STREAM, &[Range { partition: 0, count: 2, first: 5 }]);
+        offsets.found(Lsn(8), STREAM, &[Offsets { partition: 0, count: 2, first: 5 }]);
         // In a file and still in the log.
-        offsets.found(Lsn(7), STREAM, &[Range { partition: 1, count: 1, first: 0 }]);
+        offsets.found(Lsn(7), STREAM, &[Offsets { partition: 1, count: 1, first: 0 }]);
         offsets.complete();
         assert!(offsets.ready(Duration::ZERO).await);
         let numbering = offsets.of(STREAM, 2);
@@ -299,14 +300,14 @@ mod tests {
 
     #[test]
     fn threads_get_each_offset_once_and_in_the_order_of_frames() {
-        let offsets = Arc::new(Offsets::new(&[]));
+        let offsets = Arc::new(OffsetCounters::new(&[]));
         let next = Arc::new(std::sync::atomic::AtomicU64::new(1));
         let work = || {
             let (numbering, next) = (offsets.of(STREAM, 2), Arc::clone(&next));
             std::thread::spawn(move || {
                 let one = |_| {
                     let append =
-                        |_: &[Range]| Ok(Lsn(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+                        |_: &[Offsets]| Ok(Lsn(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
                     let (lsn, numbered) = numbering.append(&Division::Turn(3), append).unwrap();
                     (lsn, numbered.each())
                 };

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 #[derive(Debug, Default)]
 pub struct Progress {
     streams: Mutex<HashMap<StreamId, StreamState>>,
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<CompactorRequests>,
     pub compactor: CompactorStatus,
     /// The latest records that were quarantined.
     pub quarantined: RecentlyQuarantined,
@@ -73,7 +73,7 @@ pub struct CompactorStatus {
 
 /// Requests of waiters to the compactor.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct CompactorRequests {
     /// Close the open file of each stream once it holds this LSN, if the request is at least one linger time old.
     pub streams: HashMap<StreamId, (Lsn, Instant)>,
     /// Close every open file, or that of one stream, once every frame up to this LSN has been read.
@@ -240,7 +240,7 @@ impl Progress {
     }
 
     /// The requests, for the compactor.
-    pub fn with_wanted<T>(&self, look: impl FnOnce(&mut Wanted) -> T) -> T {
+    pub fn with_wanted<T>(&self, look: impl FnOnce(&mut CompactorRequests) -> T) -> T {
         look(&mut self.wanted.lock())
     }
 }

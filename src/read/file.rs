@@ -1,7 +1,7 @@
 //! Reads the rows of a partition from an offset on out of one file: by the bounds of row groups and pages, then by
 //! binary search, since the offsets of a partition only increase within a file.
 
-use super::source::Source;
+use super::source::FileSource;
 use crate::schema::system;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -19,7 +19,7 @@ const PAGES_MAX: usize = 64;
 
 /// The rows to find.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct RowQuery {
     pub(super) partition: u32,
     pub(super) from: u64,
     /// Maximum number of rows.
@@ -30,7 +30,7 @@ pub(super) struct Wanted {
 
 /// A file with numbered rows.
 pub(super) struct NumberedFile {
-    source: Source,
+    source: FileSource,
     metadata: ArrowReaderMetadata,
     partition_column: usize,
     offset_column: usize,
@@ -38,19 +38,19 @@ pub(super) struct NumberedFile {
 
 /// Rows of a row group in the same page of offsets.
 #[derive(Debug, Clone)]
-struct Page {
+struct RowPage {
     rows: Range<usize>,
     /// The highest offset of any partition in it, if known.
     highest: Option<i64>,
 }
 
-pub(super) async fn load(mut source: Source) -> Result<ArrowReaderMetadata, ParquetError> {
+pub(super) async fn load(mut source: FileSource) -> Result<ArrowReaderMetadata, ParquetError> {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     ArrowReaderMetadata::load_async(&mut source, options).await
 }
 
 impl NumberedFile {
-    pub(super) fn new(source: Source, metadata: ArrowReaderMetadata) -> Result<Self, ParquetError> {
+    pub(super) fn new(source: FileSource, metadata: ArrowReaderMetadata) -> Result<Self, ParquetError> {
         let columns = metadata.metadata().file_metadata().schema_descr().columns();
         let find = |name: &str| {
             let found = columns.iter().position(|column| column.path().parts() == [name]);
@@ -61,7 +61,7 @@ impl NumberedFile {
     }
 
     /// The wanted rows in order, with their offsets, and whether the file may have more of them.
-    pub(super) async fn rows(&self, wanted: Wanted) -> Result<(Vec<RecordBatch>, bool), ParquetError> {
+    pub(super) async fn rows(&self, wanted: RowQuery) -> Result<(Vec<RecordBatch>, bool), ParquetError> {
         let mut batches = Vec::new();
         let mut left = wanted.limit;
         for group in 0..self.metadata.metadata().num_row_groups() {
@@ -85,7 +85,7 @@ impl NumberedFile {
     }
 
     /// Whether a row group may have wanted rows, according to its bounds.
-    fn may_have(&self, group: usize, wanted: Wanted) -> bool {
+    fn may_have(&self, group: usize, wanted: RowQuery) -> bool {
         let group = self.metadata.metadata().row_group(group);
         let offsets = group.column(self.offset_column).statistics();
         let partitions = group.column(self.partition_column).statistics();
@@ -115,12 +115,12 @@ impl NumberedFile {
         usize::try_from(bytes / row_bytes.max(1)).unwrap_or(usize::MAX).max(1)
     }
 
-    fn pages(&self, group: usize) -> Vec<Page> {
+    fn pages(&self, group: usize) -> Vec<RowPage> {
         let metadata = self.metadata.metadata();
         let rows = usize::try_from(metadata.row_group(group).num_rows()).unwrap_or(0);
         let index = metadata.page_index_for_row_group(group);
         let Some(locations) = index.page_locations(self.offset_column) else {
-            return vec![Page { rows: 0..rows, highest: None }];
+            return vec![RowPage { rows: 0..rows, highest: None }];
         };
         let firsts = locations.iter().map(|page| usize::try_from(page.first_row_index).unwrap_or(0));
         let ends = firsts.clone().skip(1).chain([rows]);
@@ -131,12 +131,12 @@ impl NumberedFile {
         firsts
             .zip(ends)
             .enumerate()
-            .map(|(at, (from, to))| Page { rows: from..to, highest: highest(at) })
+            .map(|(at, (from, to))| RowPage { rows: from..to, highest: highest(at) })
             .collect()
     }
 
     /// Up to `limit` wanted rows of a row group.
-    async fn find(&self, group: usize, wanted: Wanted, limit: usize) -> Result<Vec<usize>, ParquetError> {
+    async fn find(&self, group: usize, wanted: RowQuery, limit: usize) -> Result<Vec<usize>, ParquetError> {
         let pages = self.pages(group);
         let mut at = self.first_page(group, &pages, wanted).await?;
         let (mut found, mut step) = (Vec::new(), 1);
@@ -151,8 +151,14 @@ impl NumberedFile {
     }
 
     /// A page at or before the first one with a wanted row, with no row of the partition between them.
-    async fn first_page(&self, group: usize, pages: &[Page], wanted: Wanted) -> Result<usize, ParquetError> {
-        let reaches = |page: &Page| page.highest.is_none_or(|highest| highest.cast_unsigned() >= wanted.from);
+    async fn first_page(
+        &self,
+        group: usize,
+        pages: &[RowPage],
+        wanted: RowQuery,
+    ) -> Result<usize, ParquetError> {
+        let reaches =
+            |page: &RowPage| page.highest.is_none_or(|highest| highest.cast_unsigned() >= wanted.from);
         let first = pages.iter().position(reaches).unwrap_or(pages.len());
         let Some(page) = pages.get(first) else { return Ok(first) };
         // If the partitions fill evenly, it is this one.
@@ -182,7 +188,7 @@ impl NumberedFile {
         &self,
         group: usize,
         rows: Range<usize>,
-        wanted: Wanted,
+        wanted: RowQuery,
     ) -> Result<Vec<(usize, u64)>, ParquetError> {
         let columns = ProjectionMask::leaves(
             self.metadata.metadata().file_metadata().schema_descr(),
@@ -315,7 +321,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.parquet");
         let numbers = write(&path);
-        let source = Source::open(&path).unwrap();
+        let source = FileSource::open(&path).unwrap();
         let metadata = load(source.clone()).await.unwrap();
         assert_eq!(metadata.metadata().num_row_groups(), 2);
         let file = NumberedFile::new(source, metadata).unwrap();
@@ -325,7 +331,7 @@ mod tests {
             let end = of_it().count() as u64;
             for from in (0..8).map(|eighth| end * eighth / 8).chain([1, end.saturating_sub(1), end, end + 9])
             {
-                let wanted = Wanted { partition, from, limit: 20, bytes_max: 1 << 20 };
+                let wanted = RowQuery { partition, from, limit: 20, bytes_max: 1 << 20 };
                 let (batches, more) = file.rows(wanted).await.unwrap();
                 let mut found = Vec::new();
                 for batch in &batches {
@@ -344,7 +350,7 @@ mod tests {
             }
         }
         // A small byte limit returns few rows, but at least one.
-        let wanted = Wanted { partition: 0, from: 7, limit: 1000, bytes_max: 1 };
+        let wanted = RowQuery { partition: 0, from: 7, limit: 1000, bytes_max: 1 };
         let (batches, more) = file.rows(wanted).await.unwrap();
         assert_eq!((batches.iter().map(RecordBatch::num_rows).sum::<usize>(), more), (1, true));
     }

@@ -1,4 +1,4 @@
-//! Reads rows back: the newest of a stream ([`preview`]), and those of a partition by offset ([`Records`]), from files,
+//! Reads rows back: the newest of a stream ([`preview`]), and those of a partition by offset ([`RecordReader`]), from files,
 //! log and archive.
 
 mod file;
@@ -8,5 +8,5 @@ mod source;
 mod subscriber;
 mod value;
 
-pub use records::{Range, ReadError, Record, Records};
+pub use records::{Range, ReadError, Record, RecordReader};
 pub use subscriber::{PositionError, Positions, ReadPosition, Subscriber};

@@ -15,7 +15,7 @@ use crate::mapping::frames;
 use crate::mapping::{ColumnKind, Mapping};
 use crate::progress::Progress;
 use crate::progress::quarantined::{self, Quarantined, RecentlyQuarantined};
-use crate::read::source::Source;
+use crate::read::source::FileSource;
 use crate::wal::{Handle, Lsn, LsnRange};
 use arrow::json::LineDelimitedWriter;
 use futures_util::TryStreamExt;
@@ -186,13 +186,13 @@ impl Preview {
 
     async fn published_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let (store, path) = self.sink.object(object).map_err(|error| chain(&error))?;
-        let object = Source::of_object(store, path).await.map_err(|error| chain(&error))?;
+        let object = FileSource::of_object(store, path).await.map_err(|error| chain(&error))?;
         last_rows(object, limit).await
     }
 
     async fn staged_rows(&self, object: &str, limit: usize) -> Result<Vec<Value>, String> {
         let path = self.staged_dir.join(staged_name(object));
-        let file = Source::open(&path).map_err(|error| error.to_string())?;
+        let file = FileSource::open(&path).map_err(|error| error.to_string())?;
         last_rows(file, limit).await
     }
 }
@@ -330,7 +330,7 @@ fn quarantined_row(row: &Value) -> Quarantined {
 }
 
 /// The last rows of the last row group.
-async fn last_rows(reader: Source, limit: usize) -> Result<Vec<Value>, String> {
+async fn last_rows(reader: FileSource, limit: usize) -> Result<Vec<Value>, String> {
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| chain(&error))?;
     let Some(last) = builder.metadata().num_row_groups().checked_sub(1) else { return Ok(Vec::new()) };
     let rows = usize::try_from(builder.metadata().row_group(last).num_rows()).unwrap_or(0);

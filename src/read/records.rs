@@ -3,9 +3,9 @@
 //! Only records that survive power loss are returned: a reader waits for a sync if necessary. Otherwise it could read
 //! an offset that is assigned again later.
 
-use super::file::{self, NumberedFile, Wanted};
+use super::file::{self, NumberedFile, RowQuery};
 use super::preview::Preview;
-use super::source::Source;
+use super::source::FileSource;
 use super::value;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, FileState, RegisteredFile, Stream};
@@ -13,7 +13,7 @@ use crate::columns::{Limits, Origin, Rows};
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
-use crate::offsets::{Numbering, Offsets};
+use crate::offsets::{Numbering, OffsetCounters};
 use crate::schema::Column;
 use crate::wal::{self, Lsn, LsnRange};
 use arrow::array::RecordBatch;
@@ -34,9 +34,9 @@ const LOG_BYTES_MAX: usize = 16 << 20;
 const CACHE_BYTES_MAX: usize = 64 << 20;
 
 /// Reads records by their offsets.
-pub struct Records {
+pub struct RecordReader {
     /// The numbering that gives the offsets.
-    pub offsets: Arc<Offsets>,
+    pub offsets: Arc<OffsetCounters>,
     wal: wal::Handle,
     catalog: Arc<Catalog>,
     sink: Sink,
@@ -79,9 +79,9 @@ impl ReadError {
     }
 }
 
-impl Records {
+impl RecordReader {
     /// Reads what `places` reads: the log, the files of the catalog, the destination.
-    pub fn new(offsets: Arc<Offsets>, places: Preview) -> Self {
+    pub fn new(offsets: Arc<OffsetCounters>, places: Preview) -> Self {
         let Preview { wal, catalog, sink, staged_dir } = places;
         Self { offsets, wal, catalog, sink, staged_dir, cache: Cache::default() }
     }
@@ -179,7 +179,7 @@ impl Records {
         for file in files {
             let (source, metadata) = self.open(file).await?;
             let numbered = NumberedFile::new(source, metadata).map_err(|error| ReadError::failed(&error))?;
-            let wanted = Wanted { partition, from, limit, bytes_max: bytes_max as u64 };
+            let wanted = RowQuery { partition, from, limit, bytes_max: bytes_max as u64 };
             let (batches, more) = numbered.rows(wanted).await.map_err(|error| ReadError::failed(&error))?;
             for batch in &batches {
                 collect(batch, range, &stream.schema.columns, &mut records)?;
@@ -195,19 +195,19 @@ impl Records {
         Ok(records)
     }
 
-    async fn open(&self, file: &RegisteredFile) -> Result<(Source, ArrowReaderMetadata), ReadError> {
+    async fn open(&self, file: &RegisteredFile) -> Result<(FileSource, ArrowReaderMetadata), ReadError> {
         let local = if file.state == FileState::Staged {
             Some(self.staged_dir.join(staged_name(&file.object)))
         } else {
             self.sink.local_path(&file.object).map_err(|error| ReadError::failed(&error))?
         };
         let source = if let Some(path) = local {
-            Source::open(&path).map_err(|error| ReadError::failed(&error))?
+            FileSource::open(&path).map_err(|error| ReadError::failed(&error))?
         } else {
             let object = self.sink.object(&file.object);
             let (store, path) = object.map_err(|error| ReadError::failed(&error))?;
             // The register has its length, which saves a request to the bucket.
-            Source::Object { store, path, bytes: file.bytes }
+            FileSource::Object { store, path, bytes: file.bytes }
         };
         // A rebuilt file has the name of the file that it replaces.
         let key = (file.object.clone(), file.published_at.unwrap_or(0), file.bytes);

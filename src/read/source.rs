@@ -20,12 +20,12 @@ const PREFETCH_BYTES: usize = 64 * 1024;
 
 /// Clones are cheap. A local file is read on the calling thread.
 #[derive(Clone)]
-pub enum Source {
+pub enum FileSource {
     Local { file: Arc<File>, bytes: u64 },
     Object { store: Arc<dyn ObjectStore>, path: ObjectPath, bytes: u64 },
 }
 
-impl Source {
+impl FileSource {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
         Ok(Self::Local { bytes: file.metadata()?.len(), file: Arc::new(file) })
@@ -52,7 +52,7 @@ fn read(file: &File, range: &Range<u64>) -> Result<Bytes, ParquetError> {
     Ok(bytes.into())
 }
 
-impl AsyncFileReader for Source {
+impl AsyncFileReader for FileSource {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         match self {
             Self::Local { file, .. } => std::future::ready(read(file, &range)).boxed(),

@@ -17,11 +17,11 @@ pub struct LogFile {
     region: Box<dyn Region>,
     /// Readers may see `[0, readable)`. Never shrinks.
     readable: AtomicU64,
-    live: Live,
+    live: LiveReservations,
 }
 
 /// The live reservations: a bit per free slot, and the start and tag of each slot in use.
-struct Live {
+struct LiveReservations {
     free: AtomicU64,
     start: [AtomicU64; LIVE_MAX],
     tag: [AtomicU64; LIVE_MAX],
@@ -34,7 +34,7 @@ impl LogFile {
             path: path.to_owned(),
             region,
             readable: AtomicU64::new(len),
-            live: Live {
+            live: LiveReservations {
                 free: AtomicU64::new(u64::MAX),
                 start: [const { AtomicU64::new(0) }; LIVE_MAX],
                 tag: [const { AtomicU64::new(0) }; LIVE_MAX],

@@ -51,7 +51,7 @@ impl DirOp {
 }
 
 #[derive(Default)]
-struct State {
+struct SimState {
     names: BTreeMap<PathBuf, Inode>,
     durable_names: BTreeMap<PathBuf, Inode>,
     pending: Vec<DirOp>,
@@ -68,7 +68,7 @@ struct State {
 
 /// The simulated disk. Clones share it.
 #[derive(Clone, Default)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<SimState>>);
 
 impl SimDisk {
     pub fn new() -> Self {
@@ -145,7 +145,7 @@ impl SimDisk {
             drop(file);
             *inode = Arc::new(Mutex::new(survivor));
         }
-        let state = State { names: names.clone(), durable_names: names, ..State::default() };
+        let state = SimState { names: names.clone(), durable_names: names, ..SimState::default() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -172,7 +172,7 @@ impl SimDisk {
     }
 }
 
-impl State {
+impl SimState {
     /// To be called before each change.
     fn count_change(&mut self) {
         match &mut self.changes_until_copy {

@@ -6,7 +6,7 @@ use super::archive;
 use super::durable::{Durable, Health, SyncError};
 use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::lsn::{Lsn, SegmentId};
-use super::past::Past;
+use super::past::FrameHistory;
 use super::segment::Segment;
 use crate::clock::Micros;
 use crate::error::chain;
@@ -99,8 +99,8 @@ impl Handle {
     }
 
     /// Access to the frames that were read before and are kept, in the log or in the archive.
-    pub fn past(&self) -> Past {
-        Past::new(Arc::clone(&self.shared))
+    pub fn past(&self) -> FrameHistory {
+        FrameHistory::new(Arc::clone(&self.shared))
     }
 
     pub(super) fn stop_archiving(&self) {
@@ -112,7 +112,7 @@ impl Handle {
         self.shared.wal_uuid
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> WalStatus {
         let segments = self.shared.segments.all().into_iter().map(|segment| SegmentStatus {
             id: segment.id(),
             first: segment.base,
@@ -123,7 +123,7 @@ impl Handle {
         let segments = segments.collect();
         let log_bytes = self.shared.pool.lock().log_bytes;
         let tail = self.shared.tail.lock();
-        Status {
+        WalStatus {
             appended: tail.last,
             durable: self.shared.durable.borrow().lsn,
             health: self.shared.durable.borrow().health,
@@ -158,7 +158,7 @@ fn frames(segment: &Segment) -> impl Iterator<Item = (FrameHeader, u64)> + '_ {
 
 /// A snapshot for operators.
 #[derive(Debug, Clone)]
-pub struct Status {
+pub struct WalStatus {
     /// The last LSN assigned.
     pub appended: Lsn,
     pub durable: Lsn,
@@ -172,7 +172,7 @@ pub struct Status {
     pub prepared: usize,
     /// Bytes of all segment files, including unused ones.
     pub log_bytes: u64,
-    pub archive: archive::Status,
+    pub archive: archive::ArchiveStatus,
     pub backend: &'static str,
     pub segments: Vec<SegmentStatus>,
 }

@@ -25,7 +25,7 @@ pub struct SegmentFile {
 
 /// The contents of a segment, in byte order.
 #[derive(Debug)]
-pub enum Entry<'a> {
+pub enum SegmentEntry<'a> {
     Frame {
         offset: u64,
         frame: Frame<'a>,
@@ -39,7 +39,7 @@ pub enum Entry<'a> {
 
 /// The result of reading a whole segment.
 #[derive(Debug, Default, Clone, serde::Serialize)]
-pub struct Summary {
+pub struct SegmentSummary {
     /// No frame was ever written to it.
     pub prepared: bool,
     pub sealed: bool,
@@ -66,7 +66,7 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
 
 /// The archived segments in an archive's directory, by name.
 pub fn list_archived(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
-    list_named(dir, |name| archive::format::Name::parse(name).is_some())
+    list_named(dir, |name| archive::format::SegmentName::parse(name).is_some())
 }
 
 fn list_named(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, IoError> {
@@ -84,12 +84,12 @@ fn list_named(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>,
 /// The id of the segment in a file, archived or not, by the file's name.
 pub fn segment_id(path: &Path) -> Option<SegmentId> {
     let name = path.file_name()?.to_str()?;
-    format::parse_segment_name(name).or_else(|| Some(archive::format::Name::parse(name)?.id))
+    format::parse_segment_name(name).or_else(|| Some(archive::format::SegmentName::parse(name)?.id))
 }
 
 /// The LSN of the first frame of the segment in a file; `None` if it has none or is unreadable.
 pub fn base(path: &Path) -> Option<Lsn> {
-    if let Some(archived) = archive::format::Name::parse(path.file_name()?.to_str()?) {
+    if let Some(archived) = archive::format::SegmentName::parse(path.file_name()?.to_str()?) {
         return Some(archived.base);
     }
     let mut bytes = Vec::new();
@@ -101,7 +101,7 @@ pub fn base(path: &Path) -> Option<Lsn> {
     }
     // Its START frame may be lost.
     SegmentFile::read(path).ok()?.entries().find_map(|entry| match entry {
-        Entry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
+        SegmentEntry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
         _ => None,
     })
 }
@@ -112,7 +112,7 @@ pub fn is_archived(path: &Path) -> bool {
 }
 
 /// Opens the index of an archived segment.
-pub fn index(path: &Path) -> Result<archive::format::Index, archive::ArchiveError> {
+pub fn index(path: &Path) -> Result<archive::format::SegmentIndex, archive::ArchiveError> {
     archive::file::ArchivedSegment::open(&RealStorage, path).map(|segment| segment.index)
 }
 
@@ -139,9 +139,9 @@ impl SegmentFile {
     }
 
     /// Everything up to the last valid frame.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub fn entries(&self) -> impl Iterator<Item = SegmentEntry<'_>> {
         let mut offset = HEADER_BYTES;
-        let mut pending: Option<Entry<'_>> = None;
+        let mut pending: Option<SegmentEntry<'_>> = None;
         std::iter::from_fn(move || {
             if let Some(entry) = pending.take() {
                 return Some(entry);
@@ -149,9 +149,9 @@ impl SegmentFile {
             let header = self.header.as_ref().ok()?;
             let at = offset + self.next_valid(offset, header)?;
             let frame = self.frame(at, header)?;
-            let entry = Entry::Frame { offset: at as u64, frame };
+            let entry = SegmentEntry::Frame { offset: at as u64, frame };
             let bad = at - offset;
-            let bad_entry = Entry::Bad { offset: offset as u64, bytes: bad as u64 };
+            let bad_entry = SegmentEntry::Bad { offset: offset as u64, bytes: bad as u64 };
             offset = at + frame.header.frame_bytes();
             if bad == 0 {
                 return Some(entry);
@@ -170,15 +170,16 @@ impl SegmentFile {
         format::candidates(rest).find(|at| self.frame(offset + at, header).is_some())
     }
 
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary { prepared: true, end_offset: HEADER_BYTES as u64, ..Summary::default() };
+    pub fn summary(&self) -> SegmentSummary {
+        let mut summary =
+            SegmentSummary { prepared: true, end_offset: HEADER_BYTES as u64, ..SegmentSummary::default() };
         for entry in self.entries() {
             match entry {
-                Entry::Bad { bytes, .. } => {
+                SegmentEntry::Bad { bytes, .. } => {
                     summary.bad_ranges += 1;
                     summary.bad_bytes += bytes;
                 }
-                Entry::Frame { offset, frame } => {
+                SegmentEntry::Frame { offset, frame } => {
                     summary.prepared = false;
                     summary.add(&frame);
                     summary.end_offset = offset + frame.header.frame_bytes() as u64;
@@ -189,7 +190,7 @@ impl SegmentFile {
     }
 }
 
-impl Summary {
+impl SegmentSummary {
     fn add(&mut self, frame: &Frame<'_>) {
         let header = &frame.header;
         self.durable = self.durable.max(header.durable);

@@ -5,9 +5,9 @@ use crate::metrics::{Gauges, Reading, SharedLatency};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The counters that the log updates itself; the other values are in [`Status`](super::Status).
+/// The counters that the log updates itself; the other values are in [`Status`](super::WalStatus).
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct WalMetrics {
     pub sync_seconds: SharedLatency,
     pub sync_errors: Counter,
     pub segments_reused: Counter,
@@ -17,7 +17,7 @@ pub struct Metrics {
     pub archive_errors: Counter,
 }
 
-impl Metrics {
+impl WalMetrics {
     /// Registers the counters, and the gauges that are read from the log's handle at each scrape.
     pub fn register(&self, registry: &mut Registry, handle: Handle) {
         let help = "One sync of the log";
@@ -81,7 +81,7 @@ fn gauges(handle: &Handle) -> Vec<Reading> {
     readings
 }
 
-fn archive_gauges(archive: &archive::Status) -> [Reading; 4] {
+fn archive_gauges(archive: &archive::ArchiveStatus) -> [Reading; 4] {
     let reading = |name, help, value| Reading { name, help, value };
     [
         reading("wal_archive_bytes", "Size of the archive on disk", archive.bytes as f64),

@@ -3,7 +3,7 @@
 //! `docs/wal-format.md` defines the bytes; this module implements the protocol. One mutex ([`append`]) assigns LSNs
 //! and disjoint ranges; copying happens outside of it. One thread ([`sync`]) makes ranges durable for all waiters at
 //! once; another ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system; a
-//! third ([`archive`]) compresses consumed segments. A [`Reader`] follows the durable mark, and [`Past`] rereads
+//! third ([`archive`]) compresses consumed segments. A [`WalReader`] follows the durable mark, and [`FrameHistory`] rereads
 //! frames that it has already read. Payloads are opaque to this module.
 //!
 //! Invariants, cited by number elsewhere:
@@ -36,19 +36,19 @@ mod tests;
 
 pub use append::{AppendError, Full, NewFrame};
 pub use durable::{Durable, Health, SyncError};
-pub use handle::{Handle, SegmentStatus, Status};
+pub use handle::{Handle, SegmentStatus, WalStatus};
 pub use lsn::{Lsn, LsnRange, SegmentId};
-pub use metrics::Metrics;
-pub use past::{Past, PastFrame, PastFrames, Whereabouts};
-pub use reader::{Damage, Polled, Reader};
-pub use recovery::{Floor, OpenError, RecoveryReport};
+pub use metrics::WalMetrics;
+pub use past::{FrameHistory, PastFrame, PastFrames, Whereabouts};
+pub use reader::{Damage, Polled, WalReader};
+pub use recovery::{Floor, RecoveryReport, WalOpenError};
 
 use crate::clock::Clock;
 use crate::storage::Storage;
 use append::Tail;
 use archive::Archive;
 use parking_lot::{Condvar, Mutex};
-use prepare::Pool;
+use prepare::SegmentPool;
 use segment::Segments;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ struct Shared {
     wal_uuid: [u8; 16],
     tail: Mutex<Tail>,
     segments: Segments,
-    pool: Mutex<Pool>,
+    pool: Mutex<SegmentPool>,
     archive: Archive,
     prepare_wanted: Condvar,
     sync_wanted: Mutex<SyncWanted>,
@@ -107,7 +107,7 @@ struct Shared {
     rescued: AtomicBool,
     /// Notified when an append that was refused for lack of room may succeed.
     space: Notify,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WalMetrics>,
 }
 
 impl Shared {
@@ -131,7 +131,7 @@ fn quarantine_dir(dir: &Path) -> PathBuf {
 /// An open log: its handle and reader for the rest of the daemon, and the threads to join at shutdown.
 pub struct Wal {
     pub handle: Handle,
-    reader: Option<Reader>,
+    reader: Option<WalReader>,
     pub report: RecoveryReport,
     threads: Vec<JoinHandle<()>>,
 }
@@ -142,8 +142,8 @@ pub fn open(
     clock: Arc<dyn Clock>,
     config: WalConfig,
     floor: Floor,
-    metrics: Arc<Metrics>,
-) -> Result<Wal, OpenError> {
+    metrics: Arc<WalMetrics>,
+) -> Result<Wal, WalOpenError> {
     let (shared, report) = open_shared(storage, clock, config, floor, metrics)?;
     let mut threads = Vec::new();
     let jobs = [
@@ -155,9 +155,9 @@ pub fn open(
     for (name, run) in jobs.into_iter().filter(|(name, _)| archives || *name != "wal-archive") {
         let shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
-        threads.push(thread.map_err(OpenError::Thread)?);
+        threads.push(thread.map_err(WalOpenError::Thread)?);
     }
-    let reader = Some(Reader::new(Arc::clone(&shared), floor.consumed));
+    let reader = Some(WalReader::new(Arc::clone(&shared), floor.consumed));
     Ok(Wal { handle: Handle::new(shared), reader, report, threads })
 }
 
@@ -167,8 +167,8 @@ fn open_shared(
     clock: Arc<dyn Clock>,
     config: WalConfig,
     floor: Floor,
-    metrics: Arc<Metrics>,
-) -> Result<(Arc<Shared>, RecoveryReport), OpenError> {
+    metrics: Arc<WalMetrics>,
+) -> Result<(Arc<Shared>, RecoveryReport), WalOpenError> {
     storage.create_dir(&config.dir)?;
     storage.create_dir(&config.dir.join("pool"))?;
     storage.create_dir(&quarantine_dir(&config.dir))?;
@@ -186,7 +186,7 @@ fn open_shared(
         wal_uuid: recovered.wal_uuid,
         tail: Mutex::new(Tail::new(last, recovered.report.known_durable, recovered.predecessor)),
         segments: Segments::new(recovered.segments),
-        pool: Mutex::new(Pool::new(next_id, log_bytes)),
+        pool: Mutex::new(SegmentPool::new(next_id, log_bytes)),
         archive,
         prepare_wanted: Condvar::new(),
         sync_wanted: Mutex::new(SyncWanted::default()),
@@ -207,7 +207,7 @@ fn open_shared(
 
 impl Wal {
     /// The reader, positioned after the consumed frames. Only one exists, so it can be taken once.
-    pub fn take_reader(&mut self) -> Reader {
+    pub fn take_reader(&mut self) -> WalReader {
         self.reader.take().expect("the reader is taken once")
     }
 

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::archive::file::ArchivedSegment;
-use super::archive::{ArchiveError, Place};
+use super::archive::{ArchiveError, SegmentLocation};
 use super::format::{self, Frame, FrameKind};
 use super::lsn::{Lsn, LsnRange};
 use super::segment::Segment;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Read access to every frame that is kept. Clones are cheap.
 #[derive(Clone)]
-pub struct Past {
+pub struct FrameHistory {
     shared: Arc<Shared>,
 }
 
@@ -30,7 +30,7 @@ pub enum Whereabouts {
     Archive,
 }
 
-impl Past {
+impl FrameHistory {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
@@ -65,7 +65,7 @@ impl Past {
         let found = frames.next()?.map(|frame| (frame.ts, frame.payload.to_vec()));
         Ok(found.map(|(ts, payload)| {
             let place = match frames.source {
-                Some(Source::Archive { .. }) => Whereabouts::Archive,
+                Some(SegmentSource::Archive { .. }) => Whereabouts::Archive,
                 _ => Whereabouts::Log,
             };
             (place, ts, payload)
@@ -74,14 +74,14 @@ impl Past {
 }
 
 /// The segment that is being read.
-enum Source {
+enum SegmentSource {
     /// A segment of the log and the offset to continue from.
     Log { segment: Arc<Segment>, offset: u64 },
     /// An archived segment and the block to continue with.
     Archive { segment: Box<ArchivedSegment>, block: usize },
 }
 
-/// Frames in LSN order: see [`Past::read`]. Holds one block of a segment in memory, or the largest frame.
+/// Frames in LSN order: see [`FrameHistory::read`]. Holds one block of a segment in memory, or the largest frame.
 pub struct PastFrames {
     shared: Arc<Shared>,
     /// The LSN to continue from, and the last one wanted.
@@ -89,7 +89,7 @@ pub struct PastFrames {
     last: Lsn,
     /// Archived segments without frames of this time range are skipped.
     times: Option<(Micros, Micros)>,
-    source: Option<Source>,
+    source: Option<SegmentSource>,
     buffer: Vec<u8>,
     at: usize,
 }
@@ -122,8 +122,8 @@ impl PastFrames {
     /// Moves past the next unread DATA frame in the buffer and returns it.
     fn next_in_buffer(&mut self) -> Option<(usize, Lsn, Micros, usize, usize)> {
         let (salt, uuid) = match self.source.as_ref()? {
-            Source::Log { segment, .. } => (segment.salt, segment.header.wal_uuid),
-            Source::Archive { segment, .. } => (segment.header.salt(), segment.header.wal_uuid),
+            SegmentSource::Log { segment, .. } => (segment.salt, segment.header.wal_uuid),
+            SegmentSource::Archive { segment, .. } => (segment.header.salt(), segment.header.wal_uuid),
         };
         while self.at < self.buffer.len() {
             let rest = &self.buffer[self.at..];
@@ -151,9 +151,9 @@ impl PastFrames {
         }
         loop {
             match self.source.take() {
-                Some(Source::Log { segment, offset }) => {
+                Some(SegmentSource::Log { segment, offset }) => {
                     if let Some(offset) = self.fill_from_log(&segment, offset) {
-                        self.source = Some(Source::Log { segment, offset });
+                        self.source = Some(SegmentSource::Log { segment, offset });
                         return Ok(true);
                     }
                     match segment.end() {
@@ -162,10 +162,10 @@ impl PastFrames {
                         None => return Ok(false),
                     }
                 }
-                Some(Source::Archive { segment, block }) => {
+                Some(SegmentSource::Archive { segment, block }) => {
                     if let Some((raw, at)) = segment.block(block)? {
                         (self.buffer, self.at) = (raw, at);
-                        self.source = Some(Source::Archive { segment, block: block + 1 });
+                        self.source = Some(SegmentSource::Archive { segment, block: block + 1 });
                         return Ok(true);
                     }
                     self.next = self.next.max(segment.index.last.next());
@@ -184,16 +184,16 @@ impl PastFrames {
         loop {
             match self.shared.archive.holding(&self.shared.segments, self.next) {
                 None => return Ok(false),
-                Some(Place::Log(segment)) => {
+                Some(SegmentLocation::Log(segment)) => {
                     if segment.base > self.last {
                         return Ok(false);
                     }
                     let offset = segment.near(self.next);
-                    self.source = Some(Source::Log { segment, offset });
+                    self.source = Some(SegmentSource::Log { segment, offset });
                     return Ok(true);
                 }
-                Some(Place::Archive(name)) if name.base > self.last => return Ok(false),
-                Some(Place::Archive(name)) => {
+                Some(SegmentLocation::Archive(name)) if name.base > self.last => return Ok(false),
+                Some(SegmentLocation::Archive(name)) => {
                     if let Some(segment) = self.shared.archive.read(self.shared.storage.as_ref(), name)? {
                         let index = &segment.index;
                         if self.times.is_some_and(|(from, to)| index.last_ts < from || index.first_ts >= to) {
@@ -201,7 +201,7 @@ impl PastFrames {
                             continue;
                         }
                         let block = segment.block_with(self.next);
-                        self.source = Some(Source::Archive { segment: Box::new(segment), block });
+                        self.source = Some(SegmentSource::Archive { segment: Box::new(segment), block });
                         return Ok(true);
                     }
                     // It was removed between the two lookups; the next one finds what is left.

@@ -24,7 +24,7 @@ const SPARE_TIME: Duration = Duration::from_secs(10);
 const SPARE_PART: u64 = 4;
 
 /// Segment files that are not in use: consumed ones that await reuse or removal.
-pub(super) struct Pool {
+pub(super) struct SegmentPool {
     consumed: Vec<Arc<Segment>>,
     next_id: SegmentId,
     /// Bytes of all segment files, in use or not.
@@ -38,7 +38,7 @@ pub(super) struct Pool {
     reported: Option<String>,
 }
 
-impl Pool {
+impl SegmentPool {
     pub(super) fn new(next_id: SegmentId, log_bytes: u64) -> Self {
         Self {
             consumed: Vec::new(),
@@ -52,7 +52,7 @@ impl Pool {
     }
 }
 
-impl Pool {
+impl SegmentPool {
     /// Accepts a consumed segment that is no longer needed.
     pub(super) fn give_back(&mut self, segment: Arc<Segment>) {
         self.consumed.push(segment);

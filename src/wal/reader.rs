@@ -17,7 +17,7 @@ const RELEASE_BYTES: u64 = 4 << 20;
 
 /// Reads the log from one LSN on. A daemon has one; segments live until the reader has passed them and they are
 /// trimmed.
-pub struct Reader {
+pub struct WalReader {
     shared: Arc<Shared>,
     durable: watch::Receiver<Durable>,
     segment: Option<Arc<Segment>>,
@@ -28,14 +28,14 @@ pub struct Reader {
     /// The next expected LSN.
     next: Lsn,
     current: Option<(u64, FrameHeader)>,
-    /// It only looks and quarantines nothing: see [`Reader::look_ahead`].
+    /// It only looks and quarantines nothing: see [`WalReader::look_ahead`].
     looks_only: bool,
 }
 
 /// The result of polling the log.
 #[derive(Debug)]
 pub enum Polled {
-    /// A frame: see [`Reader::frame`].
+    /// A frame: see [`WalReader::frame`].
     Frame(Lsn),
     /// LSNs that are lost.
     Damage(Damage),
@@ -64,7 +64,7 @@ pub struct ReadFrame<'a> {
     pub payload: Cow<'a, [u8]>,
 }
 
-impl Reader {
+impl WalReader {
     pub(super) fn new(shared: Arc<Shared>, consumed: Lsn) -> Self {
         let durable = shared.durable.subscribe();
         Self {
@@ -134,7 +134,7 @@ impl Reader {
         }
     }
 
-    /// Copies the frame that [`Reader::poll`] has just found to a quarantine file (W8).
+    /// Copies the frame that [`WalReader::poll`] has just found to a quarantine file (W8).
     pub fn put_aside_frame(&self) {
         if let (Some((offset, header)), Some(segment)) = (self.current, &self.segment) {
             self.put_aside(segment, offset, header.frame_bytes() as u64);
@@ -191,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// The frame that [`Reader::poll`] has just found.
+    /// The frame that [`WalReader::poll`] has just found.
     pub fn frame(&self) -> Option<ReadFrame<'_>> {
         let (offset, header) = self.current?;
         let segment = self.segment.as_ref()?;

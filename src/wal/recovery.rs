@@ -34,7 +34,7 @@ pub struct Floor {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum WalOpenError {
     #[error(transparent)]
     Io(#[from] IoError),
     #[error("cannot read log segment {}: {source}; start the version of Forebay that wrote it, or move the file away", .path.display())]
@@ -80,7 +80,7 @@ pub(super) struct Recovered {
 }
 
 /// A segment file that has been in use: its header and first frame.
-struct Found {
+struct FoundSegment {
     header: SegmentHeader,
     file: Arc<LogFile>,
     start: SegmentStart,
@@ -90,7 +90,7 @@ struct Found {
     beheaded: bool,
 }
 
-pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, OpenError> {
+pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, WalOpenError> {
     let mut report = RecoveryReport {
         consumed: floor.consumed,
         known_durable: floor.consumed,
@@ -225,11 +225,11 @@ fn find_segments(
     dir: &Path,
     floor: Floor,
     report: &mut RecoveryReport,
-) -> Result<(Vec<Found>, SegmentId), OpenError> {
+) -> Result<(Vec<FoundSegment>, SegmentId), WalOpenError> {
     for name in storage.list(&dir.join("pool"))? {
         storage.remove(&dir.join("pool").join(name))?;
     }
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<FoundSegment> = Vec::new();
     let mut blank = Vec::new();
     let mut next_id = SegmentId(1);
     for name in storage.list(dir)? {
@@ -249,7 +249,7 @@ fn find_segments(
                 report.foreign.push(name);
                 continue;
             }
-            Err(source @ HeaderError::Newer(_)) => return Err(OpenError::NewerFormat { path, source }),
+            Err(source @ HeaderError::Newer(_)) => return Err(WalOpenError::NewerFormat { path, source }),
             Err(HeaderError::Damaged) => {
                 let Some(header) = salvage(&file, id, ours) else {
                     tracing::error!(segment = %id, "the header of a log segment is corrupted beyond repair; the file is moved to wal/quarantine");
@@ -264,7 +264,7 @@ fn find_segments(
             }
         };
         if ours.is_some_and(|ours| ours != header.wal_uuid) {
-            return Err(OpenError::OtherLog { path });
+            return Err(WalOpenError::OtherLog { path });
         }
         match first_frame(&file, header, PROBE_BYTES) {
             Some(segment) => found.push(segment),
@@ -304,9 +304,10 @@ fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderErr
 
 /// A segment as its START frame describes it, or `None` if it was never used. If that frame is unreadable but others
 /// follow, the first of them within `limit` bytes replaces it.
-fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option<Found> {
+fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option<FoundSegment> {
     let salt = header.salt();
-    let found = |start, durable, beheaded| Found { header, file: Arc::clone(file), start, durable, beheaded };
+    let found =
+        |start, durable, beheaded| FoundSegment { header, file: Arc::clone(file), start, durable, beheaded };
     if let Ok(frame) = read_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid)
         && frame.kind == FrameKind::Start
     {
@@ -319,13 +320,17 @@ fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option
 }
 
 /// Orders the segments and removes those whose frames were all rewritten after a failed sync.
-fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<Vec<Found>, OpenError> {
+fn chain_up(
+    storage: &dyn Storage,
+    dir: &Path,
+    mut found: Vec<FoundSegment>,
+) -> Result<Vec<FoundSegment>, WalOpenError> {
     found.sort_by_key(|found| (found.start.base, std::cmp::Reverse(found.header.id)));
     let again = written_again(&found);
     if again.is_empty() {
         return Ok(found);
     }
-    let (removed, chain): (Vec<Found>, Vec<Found>) =
+    let (removed, chain): (Vec<FoundSegment>, Vec<FoundSegment>) =
         found.into_iter().partition(|found| again.contains(&found.header.id));
     for found in removed {
         tracing::warn!(segment = %found.header.id, "removing a log segment whose frames were rewritten after a failed sync");
@@ -337,9 +342,9 @@ fn chain_up(storage: &dyn Storage, dir: &Path, mut found: Vec<Found>) -> Result<
 
 /// Of the segments, ordered by their first LSN, those that a newer segment with the same predecessor replaced. The
 /// successors of a replaced segment were replaced with it.
-fn written_again(found: &[Found]) -> HashSet<SegmentId> {
-    let before = |found: &Found| found.start.predecessor.map(|before| before.id);
-    let replaces = |new: &Found, old: &Found| {
+fn written_again(found: &[FoundSegment]) -> HashSet<SegmentId> {
+    let before = |found: &FoundSegment| found.start.predecessor.map(|before| before.id);
+    let replaces = |new: &FoundSegment, old: &FoundSegment| {
         new.header.id > old.header.id
             && new.start.base <= old.start.base
             && before(new) == before(old)
@@ -357,7 +362,7 @@ fn written_again(found: &[Found]) -> HashSet<SegmentId> {
 }
 
 /// Reads a whole segment to find where its frames end.
-fn scan(found: &Found, evidence: &mut Evidence) -> SegmentEnd {
+fn scan(found: &FoundSegment, evidence: &mut Evidence) -> SegmentEnd {
     let salt = found.header.salt();
     let uuid = &found.header.wal_uuid;
     let mut end = SegmentEnd { offset: Segment::FIRST_OFFSET, last: found.start.base.previous() };

@@ -35,7 +35,7 @@ fn config() -> WalConfig {
 struct Model {
     disk: SimDisk,
     shared: Arc<Shared>,
-    reader: Reader,
+    reader: WalReader,
     report: RecoveryReport,
     /// All frames ever appended.
     sent: BTreeMap<Lsn, Vec<u8>>,
@@ -148,7 +148,7 @@ impl Model {
     /// Acknowledged ⊆ recovered ⊆ sent, in order, each once.
     fn check_recovered(&mut self) {
         let mut seen = self.consumed;
-        let mut reader = Reader::new(Arc::clone(&self.shared), self.consumed);
+        let mut reader = WalReader::new(Arc::clone(&self.shared), self.consumed);
         loop {
             match reader.poll() {
                 Polled::Idle => break,
@@ -175,7 +175,7 @@ impl Model {
     /// Consumed frames can be reread, in order, each once, from the log or the archive.
     fn check_past(&mut self) {
         let all = LsnRange { first: Lsn(1), last: self.consumed };
-        let mut past = Past::new(Arc::clone(&self.shared)).read(all);
+        let mut past = FrameHistory::new(Arc::clone(&self.shared)).read(all);
         let mut seen = Lsn::NONE;
         while let Some(frame) = past.next().unwrap() {
             assert!(frame.lsn > seen, "each once, in order");
@@ -199,12 +199,12 @@ fn check_torn(sent: &BTreeMap<Lsn, Vec<u8>>, damage: &Damage) {
     assert_eq!(lost, None, "an acknowledged frame is reported lost");
 }
 
-fn open(disk: &SimDisk, consumed: Lsn, highest: Lsn) -> (Arc<Shared>, Reader, RecoveryReport) {
+fn open(disk: &SimDisk, consumed: Lsn, highest: Lsn) -> (Arc<Shared>, WalReader, RecoveryReport) {
     let floor = Floor { consumed, highest, wal_uuid: None };
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     let clock = Arc::new(FakeClock::at(1));
     let (shared, report) = open_shared(storage, clock, config(), floor, Arc::default()).unwrap();
-    let reader = Reader::new(Arc::clone(&shared), consumed);
+    let reader = WalReader::new(Arc::clone(&shared), consumed);
     (shared, reader, report)
 }
 
@@ -365,7 +365,7 @@ fn a_segment_of_a_newer_format_stops_the_start() {
     let storage: Arc<dyn Storage> = Arc::new(model.disk.clone());
     let clock = Arc::new(FakeClock::at(1));
     let opened = open_shared(storage, clock, config(), Floor::default(), Arc::default());
-    let Err(OpenError::NewerFormat { path: named, source }) = opened else { panic!("it must not start") };
+    let Err(WalOpenError::NewerFormat { path: named, source }) = opened else { panic!("it must not start") };
     assert_eq!(named, path);
     assert!(source.to_string().contains("65"), "{source}");
     assert!(model.disk.list(Path::new("/wal")).unwrap().contains(&"0000000000000001.wal".to_owned()));
@@ -407,7 +407,7 @@ fn foreign_files_stay_and_another_logs_segment_stops_the_start() {
     let floor = Floor { wal_uuid: Some([9; 16]), ..Floor::default() };
     let storage: Arc<dyn Storage> = Arc::new(model.disk.clone());
     let opened = open_shared(storage, Arc::new(FakeClock::at(1)), config(), floor, Arc::default());
-    assert!(matches!(opened, Err(OpenError::OtherLog { .. })));
+    assert!(matches!(opened, Err(WalOpenError::OtherLog { .. })));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! are not touched.
 
 use crate::support::{Daemon, Setup, eventually};
-use forebay::wal::inspect::{Entry, SegmentFile, list};
+use forebay::wal::inspect::{SegmentEntry, SegmentFile, list};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -118,7 +118,9 @@ impl Log {
 fn frames(path: &Path) -> Vec<Place> {
     let segment = SegmentFile::read(path).unwrap();
     let data = segment.entries().filter_map(|entry| match entry {
-        Entry::Frame { offset, frame } if frame.header.kind == forebay::wal::format::FrameKind::Data => {
+        SegmentEntry::Frame { offset, frame }
+            if frame.header.kind == forebay::wal::format::FrameKind::Data =>
+        {
             Some(Place { offset, lsn: frame.header.lsn.0, bytes: frame.header.frame_bytes() as u64 })
         }
         _ => None,

@@ -37,7 +37,14 @@ pub const ORDER: &[&str] = &[
 pub const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "crate::http",
-        &["crate::compactor", "crate::wal::reader", "crate::wal::Reader", "parquet", "arrow", "object_store"],
+        &[
+            "crate::compactor",
+            "crate::wal::reader",
+            "crate::wal::WalReader",
+            "parquet",
+            "arrow",
+            "object_store",
+        ],
     ),
     // It counts requests and must stay independent of their content.
     ("crate::http::limits", &["crate::http", "crate::catalog", "crate::wal", "crate::auth", "hyper", "http"]),

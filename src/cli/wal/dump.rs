@@ -5,7 +5,7 @@ use crate::batch::{Batch, StreamId};
 use crate::catalog;
 use crate::cli::output;
 use crate::wal::format::{Frame, FrameKind};
-use crate::wal::inspect::{Entry, SegmentFile};
+use crate::wal::inspect::{SegmentEntry, SegmentFile};
 use crate::wal::{Lsn, LsnRange};
 use anyhow::Context;
 use serde_json::json;
@@ -69,20 +69,20 @@ impl DumpArgs {
         &self,
         out: &mut impl Write,
         path: &Path,
-        entry: &Entry<'_>,
+        entry: &SegmentEntry<'_>,
         names: &HashMap<StreamId, String>,
         only: Option<StreamId>,
     ) -> io::Result<()> {
         let file = super::name(path);
         let (offset, frame) = match entry {
-            Entry::Bad { .. } if self.records => return Ok(()),
-            Entry::Bad { offset, bytes } if self.log.json => {
+            SegmentEntry::Bad { .. } if self.records => return Ok(()),
+            SegmentEntry::Bad { offset, bytes } if self.log.json => {
                 return writeln!(out, "{}", json!({"file": file, "offset": offset, "bad_bytes": bytes}));
             }
-            Entry::Bad { offset, bytes } => {
+            SegmentEntry::Bad { offset, bytes } => {
                 return writeln!(out, "{file} {offset:>10}  BAD    {bytes} bytes");
             }
-            Entry::Frame { offset, frame } => (*offset, frame),
+            SegmentEntry::Frame { offset, frame } => (*offset, frame),
         };
         let lsn = frame.header.lsn.0;
         let batch = (frame.header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload));
@@ -125,9 +125,9 @@ fn is_new(lsn: Lsn, shown: &mut Vec<LsnRange>) -> bool {
     true
 }
 
-fn data_lsn(entry: &Entry<'_>) -> Option<Lsn> {
+fn data_lsn(entry: &SegmentEntry<'_>) -> Option<Lsn> {
     match entry {
-        Entry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
+        SegmentEntry::Frame { frame, .. } if frame.header.kind == FrameKind::Data => Some(frame.header.lsn),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::catalog::CatalogError;
 use crate::error::chain;
 use crate::wal::Lsn;
 use crate::wal::format::HeaderError;
-use crate::wal::inspect::{self, SegmentFile, Summary};
+use crate::wal::inspect::{self, SegmentFile, SegmentSummary};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ fn of_catalog<T>(data_dir: &Path, read: impl Fn(&Path) -> Result<T, CatalogError
 }
 
 /// The state of a segment, in one word.
-fn state(header: Result<(), HeaderError>, summary: &Summary) -> &'static str {
+fn state(header: Result<(), HeaderError>, summary: &SegmentSummary) -> &'static str {
     match header {
         Err(HeaderError::NotASegment) => "foreign",
         Err(HeaderError::Newer(_)) => "newer",

@@ -5,7 +5,7 @@ use crate::catalog;
 use crate::cli::output;
 use crate::error::chain;
 use crate::wal::format::{FrameKind, HeaderError, Seal, SegmentStart};
-use crate::wal::inspect::{self, Entry, SegmentFile};
+use crate::wal::inspect::{self, SegmentEntry, SegmentFile};
 use crate::wal::{Lsn, LsnRange};
 use serde::Serialize;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn check_archived(path: &Path, report: &mut Report) {
         Ok(segment) => segment,
         Err(error) => return report.push(path, true, chain(&error)),
     };
-    let frames = segment.entries().filter(|entry| matches!(entry, Entry::Frame { .. })).count();
+    let frames = segment.entries().filter(|entry| matches!(entry, SegmentEntry::Frame { .. })).count();
     report.frames += frames as u64;
     let found = segment.summary().data_frames;
     let given = LsnRange { first: index.base, last: index.last }.count();
@@ -109,11 +109,11 @@ fn check(segment: &SegmentFile, durable: Lsn, reached: Option<Lsn>, report: &mut
     let mut bad: Option<(u64, u64)> = None;
     for entry in segment.entries() {
         let frame = match entry {
-            Entry::Bad { offset, bytes } => {
+            SegmentEntry::Bad { offset, bytes } => {
                 bad = Some((offset, bytes));
                 continue;
             }
-            Entry::Frame { frame, .. } => frame,
+            SegmentEntry::Frame { frame, .. } => frame,
         };
         report.frames += 1;
         let first_missing = last.next();

@@ -12,7 +12,7 @@ use super::partition::{self, PartitionBy};
 use super::quarantine;
 use super::rules::Applied;
 use crate::batch::{Batch, BodyKind, Target};
-use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, NewFile, Stream};
+use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, StagedFile, Stream};
 use crate::clock::Micros;
 use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
 use crate::formats::xml::Known;
@@ -410,7 +410,7 @@ impl Table {
             let object = format!("{}/{}", self.directory(), raw.name);
             // Records that are also in the table are counted there.
             let rows = if landing.table { 0 } else { raw.records };
-            files.push(NewFile { rows, ..NewFile::raw(object, raw.bytes) });
+            files.push(StagedFile { rows, ..StagedFile::raw(object, raw.bytes) });
             paths.push(raw.path);
         }
         for ((kind, partition), writer) in std::mem::take(&mut self.files) {
@@ -418,7 +418,7 @@ impl Table {
             let about = self.about(kind, span.lsns, config);
             let (path, bytes) = writer.finish(&about)?;
             let object = name::object(self.directory(), kind, &partition, &config.node, span.lsns);
-            files.push(NewFile { kind, object, rows, bytes, offsets });
+            files.push(StagedFile { kind, object, rows, bytes, offsets });
             paths.push(path);
         }
         let misfits = self.rows.take_misfits().into_iter();

@@ -15,7 +15,7 @@ use super::{
     Told, bearer,
 };
 use crate::auth::words::Words;
-use crate::auth::{Caller, Need, Scope, Target};
+use crate::auth::{Caller, Need, Scope, ScopeTarget};
 use crate::batch;
 use crate::catalog::{CatalogError, Stream};
 use crate::contracts::reject::{Kind, Reject};
@@ -87,7 +87,7 @@ pub fn takes(path: &str) -> bool {
 /// The rights of API keys.
 static WORDS: Words = Words {
     role: |right| match right {
-        "streaming-ingest-api:write" | "profile-events:write" => Some(vec![Scope::Ingest(Target::All)]),
+        "streaming-ingest-api:write" | "profile-events:write" => Some(vec![Scope::Ingest(ScopeTarget::All)]),
         "api-token-issuer" => Some(vec![Scope::Tokens]),
         _ => None,
     },

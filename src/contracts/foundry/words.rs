@@ -1,7 +1,7 @@
 //! The contract's names for the rights of a token or an application on streams.
 
 use crate::auth::words::Words;
-use crate::auth::{Scope, Target};
+use crate::auth::{Scope, ScopeTarget};
 
 pub static WORDS: Words = Words { role: scopes_of, claim: |_, _| None, token: None };
 
@@ -12,9 +12,9 @@ const ALL: [&str; 4] =
 fn scopes_of(word: &str) -> Option<Vec<Scope>> {
     match word {
         "api:streams-write" | "api:use-streams-write" => {
-            Some(vec![Scope::Create, Scope::Ingest(Target::All)])
+            Some(vec![Scope::Create, Scope::Ingest(ScopeTarget::All)])
         }
-        "api:streams-read" | "api:use-streams-read" => Some(vec![Scope::Read(Target::All)]),
+        "api:streams-read" | "api:use-streams-read" => Some(vec![Scope::Read(ScopeTarget::All)]),
         _ => None,
     }
 }

@@ -32,7 +32,7 @@ use super::{
     credential,
 };
 use crate::auth::words::Words;
-use crate::auth::{Caller, Need, Scope, Target};
+use crate::auth::{Caller, Need, Scope, ScopeTarget};
 use crate::batch;
 use crate::catalog::{CatalogError, NewStream};
 use crate::clock::Micros;
@@ -147,11 +147,11 @@ fn scopes_of(role: &str) -> Option<Vec<Scope>> {
     use Scope::{Create, Drop, Ingest, Metrics, Read};
     Some(match role {
         // The role of 2022: pushes events to every table.
-        "ManageStreams" => vec![Ingest(Target::All)],
+        "ManageStreams" => vec![Ingest(ScopeTarget::All)],
         // Creates connections and pushes events to them.
-        "ManageConnections" => vec![Create, Ingest(Target::All)],
-        "ManageTables" => vec![Create, Read(Target::All), Drop(Target::All)],
-        "ManageIngestionJobs" => vec![Create, Read(Target::All)],
+        "ManageConnections" => vec![Create, Ingest(ScopeTarget::All)],
+        "ManageTables" => vec![Create, Read(ScopeTarget::All), Drop(ScopeTarget::All)],
+        "ManageIngestionJobs" => vec![Create, Read(ScopeTarget::All)],
         "AccessMetrics" => vec![Metrics],
         _ => return None,
     })

@@ -14,7 +14,7 @@ use crate::columns::Proposal;
 use crate::mapping::{CheckError, Evaluator, Mapping};
 use crate::progress::Progress;
 use crate::progress::quarantined::Quarantined;
-use crate::read::{Range, ReadError, Record, Records};
+use crate::read::{Range, ReadError, Record, RecordReader};
 use crate::schema::Change;
 use crate::wal::Lsn;
 use arc_swap::Guard;
@@ -44,7 +44,7 @@ pub struct Control {
     /// The newest records of a stream that were quarantined.
     pub errors: RecentErrors,
     /// Reads records by their offsets.
-    pub records: Records,
+    pub records: RecordReader,
     /// Endpoints whose requests go to several streams.
     pub receivers: Receivers,
     pub evaluator: Arc<Evaluator>,
@@ -63,7 +63,7 @@ pub struct Parts {
     pub newest: RecentRecords,
     pub requests: RecentRequests,
     pub errors: RecentErrors,
-    pub records: Records,
+    pub records: RecordReader,
     pub evaluator: Arc<Evaluator>,
 }
 
@@ -250,7 +250,7 @@ impl Control {
         tokio::runtime::Handle::current().block_on(self.records.end_offsets(stream))
     }
 
-    /// The records of a partition, see [`Records::read`]. Blocks.
+    /// The records of a partition, see [`RecordReader::read`]. Blocks.
     pub fn read_records(&self, stream: &Arc<Stream>, range: Range) -> Result<Vec<Record>, ReadError> {
         tokio::runtime::Handle::current().block_on(self.records.read(stream, range))
     }

@@ -1,7 +1,7 @@
 //! Maps the contract's names for rights to scopes and back.
 
 use crate::auth::words::{TokenForm, Words};
-use crate::auth::{Scope, ScopeClaim, ScopeError, Target};
+use crate::auth::{Scope, ScopeClaim, ScopeError, ScopeTarget};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::fmt;
@@ -63,7 +63,7 @@ impl fmt::Display for WordedScope {
 pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
     let target = || match resource {
         "" => Err(WordError::NoResource(kind.to_owned())),
-        name => Target::named(name)
+        name => ScopeTarget::named(name)
             .map_err(|source| ScopeError::Stream { text: format!("{kind}:{name}"), source }.into()),
     };
     let scopes = match kind {
@@ -71,8 +71,8 @@ pub fn scopes_of(kind: &str, resource: &str) -> Result<Vec<Scope>, WordError> {
         "DATASOURCES:READ" => return target().map(|target| vec![Scope::Read(target)]),
         "DATASOURCES:DROP" => return target().map(|target| vec![Scope::Drop(target)]),
         // The right to create includes the right to append.
-        "DATASOURCES:CREATE" => vec![Scope::Create, Scope::Ingest(Target::All)],
-        "WORKSPACE:READ_ALL" => vec![Scope::Read(Target::All)],
+        "DATASOURCES:CREATE" => vec![Scope::Create, Scope::Ingest(ScopeTarget::All)],
+        "WORKSPACE:READ_ALL" => vec![Scope::Read(ScopeTarget::All)],
         "TOKENS" => vec![Scope::Tokens],
         "ADMIN" => vec![Scope::Admin],
         "PIPES:CREATE" | "PIPES:DROP" | "PIPES:READ" | "ORG_DATASOURCES:READ" => {
@@ -101,9 +101,9 @@ pub fn to_words(scopes: &[Scope]) -> Vec<WordedScope> {
     let word = |scope: &Scope| {
         let (kind, resource) = match scope {
             // Included in DATASOURCES:CREATE.
-            Scope::Ingest(Target::All) if creates => return None,
+            Scope::Ingest(ScopeTarget::All) if creates => return None,
             Scope::Ingest(target) => ("DATASOURCES:APPEND", Some(target)),
-            Scope::Read(Target::All) => ("WORKSPACE:READ_ALL", None),
+            Scope::Read(ScopeTarget::All) => ("WORKSPACE:READ_ALL", None),
             Scope::Read(target) => ("DATASOURCES:READ", Some(target)),
             Scope::Drop(target) => ("DATASOURCES:DROP", Some(target)),
             Scope::Create => ("DATASOURCES:CREATE", None),

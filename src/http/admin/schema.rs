@@ -4,7 +4,9 @@
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
 use super::{AdminRequest, Answer, Running};
-use crate::catalog::{Accept, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream};
+use crate::catalog::{
+    AcceptProposal, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream,
+};
 use crate::columns::Proposal;
 use crate::schema::{Change, Policy, StreamSettings};
 use http::StatusCode;
@@ -50,8 +52,8 @@ struct AcceptOne {
 }
 
 impl AcceptOne {
-    fn accept(self) -> Result<Accept, Problem> {
-        Ok(Accept {
+    fn accept(self) -> Result<AcceptProposal, Problem> {
+        Ok(AcceptProposal {
             path: self.path,
             name: self.name,
             kind: self.kind.as_deref().map(columns::column_type).transpose()?,
@@ -219,9 +221,9 @@ impl Running {
     }
 }
 
-fn all_of(catalog: &Catalog, id: crate::batch::StreamId) -> Result<Vec<Accept>, CatalogError> {
+fn all_of(catalog: &Catalog, id: crate::batch::StreamId) -> Result<Vec<AcceptProposal>, CatalogError> {
     let all = catalog.proposals(id)?.into_iter();
-    Ok(all.map(|proposal| Accept { path: proposal.path, ..Accept::default() }).collect())
+    Ok(all.map(|proposal| AcceptProposal { path: proposal.path, ..AcceptProposal::default() }).collect())
 }
 
 fn proposal_json(proposal: &Proposal) -> Value {

@@ -57,7 +57,7 @@ pub struct IngestHandler {
     pub auth: Arc<Auth>,
     pub control: Arc<Control>,
     pub contracts: Contracts,
-    pub keys: Arc<idempotency::Index>,
+    pub keys: Arc<idempotency::KeyIndex>,
     pub metrics: Arc<Metrics>,
     pub settings: ArcSwap<Settings>,
     pub limits: ArcSwap<limits::Limits>,

@@ -1,6 +1,6 @@
 //! One archived segment: written from a consumed segment, and read block by block.
 
-use super::format::{Block, Index, IndexError, Name, TAIL_BYTES};
+use super::format::{Block, IndexError, SegmentIndex, SegmentName, TAIL_BYTES};
 use crate::error::IoError;
 use crate::storage::{Storage, StoredFile};
 use crate::wal::format::{
@@ -59,12 +59,12 @@ pub(super) fn write(
     end: SegmentEnd,
     scratch: &Path,
     stop: impl Fn() -> bool,
-) -> Result<Index, ArchiveError> {
+) -> Result<SegmentIndex, ArchiveError> {
     let compress = |source| ArchiveError::Compress { path: segment.file.path().to_owned(), source };
     let mut compressor = Compressor::new(LEVEL).map_err(compress)?;
     compressor.include_checksum(true).map_err(compress)?;
     let mut file = storage.create(scratch)?;
-    let mut index = Index {
+    let mut index = SegmentIndex {
         wal_uuid: segment.header.wal_uuid,
         id: segment.id(),
         generation: segment.header.generation,
@@ -115,7 +115,7 @@ pub(super) fn write(
     Ok(index)
 }
 
-impl Index {
+impl SegmentIndex {
     fn note(&mut self, header: &FrameHeader) {
         if header.kind != FrameKind::Data {
             return;
@@ -155,7 +155,7 @@ fn next_header(segment: &Segment, from: u64, stop_at: u64) -> u64 {
 pub struct ArchivedSegment {
     path: PathBuf,
     file: Box<dyn StoredFile>,
-    pub index: Index,
+    pub index: SegmentIndex,
     /// The identity of the segment, for checking frames; the first block holds the full header.
     pub header: SegmentHeader,
 }
@@ -167,9 +167,9 @@ impl ArchivedSegment {
         let error = |source| ArchiveError::Index { path: path.to_owned(), source };
         let bytes = file.bytes()?;
         let tail_at = bytes.checked_sub(TAIL_BYTES as u64).ok_or(error(IndexError::NotAnArchive))?;
-        let index_bytes = Index::bytes(&file.read(tail_at, TAIL_BYTES)?).map_err(error)?;
+        let index_bytes = SegmentIndex::bytes(&file.read(tail_at, TAIL_BYTES)?).map_err(error)?;
         let index_at = bytes.checked_sub(index_bytes as u64).ok_or(error(IndexError::Damaged))?;
-        let index = Index::decode(&file.read(index_at, index_bytes)?).map_err(error)?;
+        let index = SegmentIndex::decode(&file.read(index_at, index_bytes)?).map_err(error)?;
         if index.file_bytes() != bytes {
             return Err(ArchiveError::Length {
                 path: path.to_owned(),
@@ -177,7 +177,7 @@ impl ArchivedSegment {
                 expected: index.file_bytes(),
             });
         }
-        let name = path.file_name().and_then(|name| Name::parse(name.to_str()?));
+        let name = path.file_name().and_then(|name| SegmentName::parse(name.to_str()?));
         if name != Some(index.name()) {
             return Err(error(IndexError::Damaged));
         }
@@ -215,8 +215,8 @@ impl ArchivedSegment {
     }
 }
 
-impl Index {
-    pub(super) fn name(&self) -> Name {
-        Name { base: self.base, id: self.id, last: self.last }
+impl SegmentIndex {
+    pub(super) fn name(&self) -> SegmentName {
+        SegmentName { base: self.base, id: self.id, last: self.last }
     }
 }

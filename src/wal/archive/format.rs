@@ -22,7 +22,7 @@ const INDEX_BYTES_MAX: usize = 8 << 20;
 
 /// The contents of an archived segment, from the end of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
+pub struct SegmentIndex {
     pub wal_uuid: [u8; 16],
     pub id: SegmentId,
     pub generation: u64,
@@ -63,7 +63,7 @@ fn bytes_of(body: &[u8]) -> u32 {
     u32::try_from(body.len()).expect("a segment has far fewer blocks than would fill 4 GiB")
 }
 
-impl Index {
+impl SegmentIndex {
     pub fn encode(&self) -> Vec<u8> {
         let before =
             self.predecessor.unwrap_or(Predecessor { id: SegmentId(0), end_offset: 0, last: Lsn::NONE });
@@ -103,7 +103,7 @@ impl Index {
         bytes
     }
 
-    /// How many bytes from the end of the file [`Index::decode`] needs, according to its last [`TAIL_BYTES`].
+    /// How many bytes from the end of the file [`SegmentIndex::decode`] needs, according to its last [`TAIL_BYTES`].
     pub fn bytes(tail: &[u8]) -> Result<usize, IndexError> {
         let magic = tail.get(8..TAIL_BYTES).ok_or(IndexError::NotAnArchive)?;
         if magic != MAGIC {
@@ -114,7 +114,7 @@ impl Index {
         bytes.and_then(|bytes| bytes.checked_add(TAIL_BYTES)).ok_or(IndexError::Damaged)
     }
 
-    /// Decodes the index from the last bytes of a file, as many as [`Index::bytes`] returned.
+    /// Decodes the index from the last bytes of a file, as many as [`SegmentIndex::bytes`] returned.
     pub fn decode(end: &[u8]) -> Result<Self, IndexError> {
         let split = end.len().checked_sub(TAIL_BYTES).and_then(|at| end.split_at_checked(at));
         let (body, tail) = split.ok_or(IndexError::NotAnArchive)?;
@@ -174,19 +174,19 @@ impl Index {
 
 /// The fields in the file name of an archived segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct SegmentName {
     pub base: Lsn,
     pub id: SegmentId,
     pub last: Lsn,
 }
 
-impl Name {
+impl SegmentName {
     /// `<id>-<first number>-<last number>.wal.zst`
     pub fn file(&self) -> String {
         format!("{}-{:020}-{:020}.wal.zst", self.id, self.base.0, self.last.0)
     }
 
-    /// The inverse of [`Name::file`].
+    /// The inverse of [`SegmentName::file`].
     pub fn parse(file: &str) -> Option<Self> {
         let mut parts = file.strip_suffix(".wal.zst")?.split('-');
         let mut number = || parts.next()?.parse::<u64>().ok();
@@ -200,9 +200,9 @@ impl Name {
 mod tests {
     use super::*;
 
-    fn index(blocks: u64) -> Index {
+    fn index(blocks: u64) -> SegmentIndex {
         let block = |n| Block { first: Lsn(10 + n), compressed_bytes: 100 + n, raw_bytes: 1000 + n };
-        Index {
+        SegmentIndex {
             wal_uuid: [7; 16],
             id: SegmentId(42),
             generation: 99,
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn an_index_survives_the_round_trip_and_no_flipped_bit_does() {
-        for expected in [index(0), index(3), Index { predecessor: None, ..index(1) }] {
+        for expected in [index(0), index(3), SegmentIndex { predecessor: None, ..index(1) }] {
             let bytes = expected.encode();
             let around = expected.blocks.iter().map(|block| block.compressed_bytes).sum::<u64>();
             assert_eq!(bytes.len() as u64 + around, expected.file_bytes());
             let read = |bytes: &[u8]| {
-                let need = Index::bytes(&bytes[bytes.len() - TAIL_BYTES..])?;
-                Index::decode(&bytes[bytes.len().checked_sub(need).ok_or(IndexError::Damaged)?..])
+                let need = SegmentIndex::bytes(&bytes[bytes.len() - TAIL_BYTES..])?;
+                SegmentIndex::decode(&bytes[bytes.len().checked_sub(need).ok_or(IndexError::Damaged)?..])
             };
             assert_eq!(read(&bytes), Ok(expected));
             for bit in SKIPPABLE_HEAD_BYTES * 8..bytes.len() * 8 {
@@ -233,16 +233,16 @@ mod tests {
                 assert!(read(&bad).is_err(), "bit {bit}");
             }
         }
-        assert_eq!(Index::bytes(b"short"), Err(IndexError::NotAnArchive));
+        assert_eq!(SegmentIndex::bytes(b"short"), Err(IndexError::NotAnArchive));
     }
 
     #[test]
     fn names_are_strict() {
-        let name = Name { id: SegmentId(42), base: Lsn(10), last: Lsn(16_777_217) };
+        let name = SegmentName { id: SegmentId(42), base: Lsn(10), last: Lsn(16_777_217) };
         assert_eq!(name.file(), "0000000000000042-00000000000000000010-00000000000016777217.wal.zst");
-        assert_eq!(Name::parse(&name.file()), Some(name));
+        assert_eq!(SegmentName::parse(&name.file()), Some(name));
         for file in ["42-10-50.wal.zst", "0000000000000042.wal", "notes.txt", &(name.file() + ".tmp")] {
-            assert_eq!(Name::parse(file), None, "{file}");
+            assert_eq!(SegmentName::parse(file), None, "{file}");
         }
     }
 }

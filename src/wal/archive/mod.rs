@@ -20,7 +20,7 @@ use crate::error::{IoError, chain};
 use crate::storage::Storage;
 pub use file::ArchiveError;
 use file::ArchivedSegment;
-use format::Name;
+use format::SegmentName;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -52,15 +52,15 @@ pub struct ArchiveConfig {
 pub(super) struct Archive {
     /// `None`: archiving is disabled.
     config: Option<ArchiveConfig>,
-    state: Mutex<State>,
+    state: Mutex<ArchiveState>,
     wanted: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ArchiveState {
     /// Consumed segments, oldest first. The thread may be working on the front one.
     waiting: VecDeque<Arc<Segment>>,
-    files: BTreeMap<Name, Entry>,
+    files: BTreeMap<SegmentName, ArchiveEntry>,
     /// The log is closing; the next start archives segments that are not archived by this deadline.
     closing: Option<Instant>,
     dropped: Dropped,
@@ -68,7 +68,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct ArchiveEntry {
     bytes: u64,
     /// Receive time of its last frame, once known.
     last_ts: Option<Micros>,
@@ -96,7 +96,7 @@ impl Dropped {
 
 /// A snapshot for operators.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Status {
+pub struct ArchiveStatus {
     pub enabled: bool,
     pub segments: usize,
     pub bytes: u64,
@@ -110,9 +110,9 @@ pub struct Status {
 }
 
 /// Where rereadable frames are stored: see [`Archive::holding`].
-pub(super) enum Place {
+pub(super) enum SegmentLocation {
     Log(Arc<Segment>),
-    Archive(Name),
+    Archive(SegmentName),
 }
 
 /// The LSN range of a segment in the log or in the archive.
@@ -122,7 +122,7 @@ pub(super) struct Extent {
     /// Its last LSN so far.
     pub(super) last: Lsn,
     /// The name of an archived segment, to read the rest from its index.
-    pub(super) archived: Option<Name>,
+    pub(super) archived: Option<SegmentName>,
     /// The last LSN before it, if recorded.
     pub(super) before: Option<Lsn>,
 }
@@ -130,15 +130,15 @@ pub(super) struct Extent {
 impl Archive {
     /// Finds the segments that earlier starts archived, and removes unfinished files.
     pub(super) fn open(storage: &dyn Storage, config: Option<ArchiveConfig>) -> Result<Self, IoError> {
-        let mut state = State::default();
+        let mut state = ArchiveState::default();
         if let Some(config) = &config {
             storage.create_dir(&config.dir)?;
             for file in storage.list(&config.dir)? {
                 let path = config.dir.join(&file);
-                if let Some(name) = Name::parse(&file) {
+                if let Some(name) = SegmentName::parse(&file) {
                     let bytes = storage.open(&path)?.bytes()?;
-                    state.files.insert(name, Entry { bytes, last_ts: None });
-                } else if file.strip_suffix(".tmp").and_then(Name::parse).is_some() {
+                    state.files.insert(name, ArchiveEntry { bytes, last_ts: None });
+                } else if file.strip_suffix(".tmp").and_then(SegmentName::parse).is_some() {
                     storage.remove(&path)?;
                 }
             }
@@ -147,7 +147,7 @@ impl Archive {
     }
 
     /// The newest archived segment.
-    pub(super) fn newest(&self) -> Option<Name> {
+    pub(super) fn newest(&self) -> Option<SegmentName> {
         self.state.lock().files.keys().next_back().copied()
     }
 
@@ -187,9 +187,9 @@ impl Archive {
         self.wanted.notify_one();
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> ArchiveStatus {
         let state = self.state.lock();
-        Status {
+        ArchiveStatus {
             enabled: self.config.is_some(),
             segments: state.files.len(),
             bytes: state.files.values().map(|entry| entry.bytes).sum(),
@@ -202,10 +202,10 @@ impl Archive {
     }
 
     /// The place that holds `lsn`, or the first LSN above it. Prefers the log to the archive.
-    pub(super) fn holding(&self, segments: &Segments, lsn: Lsn) -> Option<Place> {
+    pub(super) fn holding(&self, segments: &Segments, lsn: Lsn) -> Option<SegmentLocation> {
         let state = self.state.lock();
-        let mut nearest: Option<(Lsn, Place)> = None;
-        let mut offer = |base: Lsn, last: Lsn, place: Place| {
+        let mut nearest: Option<(Lsn, SegmentLocation)> = None;
+        let mut offer = |base: Lsn, last: Lsn, place: SegmentLocation| {
             let at = base.max(lsn);
             if last >= at && nearest.as_ref().is_none_or(|(best, _)| at < *best) {
                 nearest = Some((at, place));
@@ -213,10 +213,10 @@ impl Archive {
         };
         for segment in segments.all().into_iter().chain(state.waiting.iter().cloned()) {
             let last = segment.end().map_or(Lsn(u64::MAX), |end| end.last);
-            offer(segment.base, last, Place::Log(segment));
+            offer(segment.base, last, SegmentLocation::Log(segment));
         }
         for name in state.files.keys() {
-            offer(name.base, name.last, Place::Archive(*name));
+            offer(name.base, name.last, SegmentLocation::Archive(*name));
         }
         nearest.map(|(_, place)| place)
     }
@@ -245,7 +245,7 @@ impl Archive {
     pub(super) fn read(
         &self,
         storage: &dyn Storage,
-        name: Name,
+        name: SegmentName,
     ) -> Result<Option<ArchivedSegment>, ArchiveError> {
         let Some(config) = &self.config else { return Ok(None) };
         match ArchivedSegment::open(storage, &config.dir.join(name.file())) {
@@ -256,7 +256,7 @@ impl Archive {
     }
 }
 
-impl State {
+impl ArchiveState {
     fn is_over(&self) -> bool {
         self.closing.is_some_and(|until| Instant::now() >= until)
     }
@@ -274,7 +274,7 @@ impl State {
 
 /// Why an archived segment is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
+enum RemovalReason {
     Age,
     BytesMax,
     DiskFull,
@@ -317,7 +317,7 @@ impl Shared {
 
     fn archive_segment(&self, config: &ArchiveConfig, segment: &Arc<Segment>) -> Result<(), ArchiveError> {
         let end = segment.end().expect("only sealed segments are consumed");
-        let name = Name { base: segment.base, id: segment.id(), last: end.last };
+        let name = SegmentName { base: segment.base, id: segment.id(), last: end.last };
         if self.archive.state.lock().files.contains_key(&name) {
             // The process died or failed after archiving it and before releasing it.
             return Ok(());
@@ -341,7 +341,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        let entry = Entry { bytes: index.file_bytes(), last_ts: Some(index.last_ts) };
+        let entry = ArchiveEntry { bytes: index.file_bytes(), last_ts: Some(index.last_ts) };
         self.metrics.archived_segments.inc();
         self.metrics.archived_bytes.inc_by(entry.bytes);
         self.archive.state.lock().files.insert(name, entry);
@@ -351,7 +351,7 @@ impl Shared {
     /// Ensures that a segment of `raw_bytes` can be archived without taking the space that accepting needs.
     fn make_room(&self, config: &ArchiveConfig, raw_bytes: u64) -> Result<(), ArchiveError> {
         while self.is_short_of_disk(config, raw_bytes) {
-            if !self.drop_oldest(config, Reason::DiskFull) {
+            if !self.drop_oldest(config, RemovalReason::DiskFull) {
                 let full = std::io::ErrorKind::StorageFull.into();
                 return Err(
                     IoError::new("keep wal.disk_reserve free while writing to", &config.dir, full).into()
@@ -376,11 +376,11 @@ impl Shared {
             };
             let Some((name, entry)) = oldest else { return };
             let reason = if bytes > config.bytes_max {
-                Reason::BytesMax
+                RemovalReason::BytesMax
             } else if self.is_short_of_disk(config, 0) {
-                Reason::DiskFull
+                RemovalReason::DiskFull
             } else if self.is_too_old(config, name, entry) {
-                Reason::Age
+                RemovalReason::Age
             } else {
                 return;
             };
@@ -388,7 +388,7 @@ impl Shared {
         }
     }
 
-    fn is_too_old(&self, config: &ArchiveConfig, name: Name, entry: Entry) -> bool {
+    fn is_too_old(&self, config: &ArchiveConfig, name: SegmentName, entry: ArchiveEntry) -> bool {
         let last_ts = entry.last_ts.unwrap_or_else(|| {
             // An unreadable segment cannot be reread, but it is evidence: it is removed with the ones after it.
             // It is read once only, so this is logged once.
@@ -407,14 +407,14 @@ impl Shared {
     }
 
     /// Removes the oldest archived segment. False if there is none.
-    fn drop_oldest(&self, config: &ArchiveConfig, reason: Reason) -> bool {
+    fn drop_oldest(&self, config: &ArchiveConfig, reason: RemovalReason) -> bool {
         let mut state = self.archive.state.lock();
         let Some((name, _)) = state.files.pop_first() else { return false };
         let dropped = &mut state.dropped;
         match reason {
-            Reason::Age => drop(self.metrics.archive_expired_segments.inc()),
-            Reason::BytesMax | Reason::DiskFull => {
-                let count = if reason == Reason::BytesMax {
+            RemovalReason::Age => drop(self.metrics.archive_expired_segments.inc()),
+            RemovalReason::BytesMax | RemovalReason::DiskFull => {
+                let count = if reason == RemovalReason::BytesMax {
                     &mut dropped.over_bytes_max
                 } else {
                     &mut dropped.disk_full

@@ -19,7 +19,7 @@ fn archived(model: &Model) -> Vec<String> {
 
 fn past(model: &Model) -> (Vec<Lsn>, Option<ArchiveError>) {
     let all = LsnRange { first: Lsn(1), last: model.consumed };
-    let mut frames = Past::new(Arc::clone(&model.shared)).read(all);
+    let mut frames = FrameHistory::new(Arc::clone(&model.shared)).read(all);
     let mut seen = Vec::new();
     loop {
         match frames.next() {
@@ -40,7 +40,7 @@ fn consumed_segments_are_archived_before_they_are_used_again() {
     assert_eq!(past(&model).0, sent);
     // This includes frames looked up by LSN.
     for lsn in sent.iter().step_by(7) {
-        let (_, ts, payload) = Past::new(Arc::clone(&model.shared)).find(*lsn).unwrap().unwrap();
+        let (_, ts, payload) = FrameHistory::new(Arc::clone(&model.shared)).find(*lsn).unwrap().unwrap();
         assert_eq!((ts, &payload), (7, &model.sent[lsn]));
     }
     let disk = model.disk.clone();
