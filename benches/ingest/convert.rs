@@ -5,7 +5,7 @@
 use crate::common;
 use crate::process;
 use forebay::batch::BodyKind;
-use forebay::columns::{Limits, Origin, Rows};
+use forebay::columns::{BodyOrigin, RowLimits, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::schema::Rules;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub fn child(from: &Path, to: &Path) {
     let before = process::own_cpu_seconds();
     let text = std::fs::read(from).expect("the input");
     let limits =
-        Limits { columns_max: 1000, received_at_column: false, lsn_column: false, record_column: false };
+        RowLimits { columns_max: 1000, received_at_column: false, lsn_column: false, record_column: false };
     let mut rows = Rows::new(&Rules::default(), limits);
     let mut file = None;
     let mut at = 0;
@@ -43,7 +43,7 @@ pub fn child(from: &Path, to: &Path) {
             .take(usize::try_from(REQUEST_ROWS).expect("a small number"))
             .map(<[u8]>::len)
             .sum();
-        rows.append(&text[at..at + bytes], BodyKind::Lines, Origin { lsn, received_at: 0 });
+        rows.append(&text[at..at + bytes], BodyKind::Lines, BodyOrigin { lsn, received_at: 0 });
         at += bytes;
         lsn += 1;
         if rows.len() >= BATCH_ROWS || at == text.len() {

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::batch::{BodyKind, StreamId};
-use forebay::columns::{Limits, Origin, Rows, judge};
+use forebay::columns::{BodyOrigin, RowLimits, Rows, judge};
 use forebay::formats::json::records;
 use forebay::schema::{Policy, Rules, Schema};
 use serde::de::IgnoredAny;
@@ -41,7 +41,7 @@ pub fn columns(c: &mut Criterion) {
     const ROWS: u64 = 200_000;
     let body = common::events(ROWS, 1);
     let limits =
-        Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
+        RowLimits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
     let mut group = c.benchmark_group("columns");
     group.sample_size(10).throughput(Throughput::Elements(ROWS));
     let chunks: Vec<&[u8]> = body.as_bytes().split_inclusive(|byte| *byte == b'\n').collect();
@@ -51,7 +51,7 @@ pub fn columns(c: &mut Criterion) {
             let mut rows = Rows::new(&Rules::default(), limits);
             let mut stored = 0;
             for (lsn, chunk) in chunks.iter().enumerate() {
-                let origin = Origin { lsn: lsn as u64, received_at: 0 };
+                let origin = BodyOrigin { lsn: lsn as u64, received_at: 0 };
                 rows.append(chunk, BodyKind::Lines, origin);
                 if rows.len() >= 8192 {
                     stored += rows.finish(1).map_or(0, |batch| batch.batch.num_rows());
@@ -84,12 +84,12 @@ pub fn policies(c: &mut Criterion) {
     const ROWS: u64 = 200_000;
     let body = common::events(ROWS, 1);
     let limits =
-        Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
+        RowLimits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
     let chunks: Vec<&[u8]> = body.as_bytes().split_inclusive(|byte| *byte == b'\n').collect();
     let chunks: Vec<Vec<u8>> = chunks.chunks(60).map(<[&[u8]]>::concat).collect();
     let schema = {
         let mut rows = Rows::new(&Rules::default(), limits);
-        rows.append(&chunks[0], BodyKind::Lines, Origin { lsn: 0, received_at: 0 });
+        rows.append(&chunks[0], BodyKind::Lines, BodyOrigin { lsn: 0, received_at: 0 });
         Arc::new(Schema { version: 1, ..rows.finish(1).unwrap().schema })
     };
     let mut group = c.benchmark_group("policies");
@@ -102,7 +102,7 @@ pub fn policies(c: &mut Criterion) {
                 let mut rows = Rows::new(&rules, limits);
                 let mut stored = 0;
                 for (lsn, chunk) in chunks.iter().enumerate() {
-                    let origin = Origin { lsn: lsn as u64, received_at: 0 };
+                    let origin = BodyOrigin { lsn: lsn as u64, received_at: 0 };
                     rows.append(chunk, BodyKind::Lines, origin);
                     if rows.len() >= 8192 {
                         stored += rows.finish(1).map_or(0, |batch| batch.batch.num_rows());

@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput};
 use forebay::mapping::jsonnet::{Engine, natives};
-use forebay::mapping::{Evaluator, Mapping, Request, Settings, headers};
+use forebay::mapping::{Evaluator, EvaluatorSettings, Mapping, MappingRequest, headers};
 use rsjsonnet_lang::arena::Arena;
 use serde_json::json;
 use std::hint::black_box;
@@ -40,7 +40,7 @@ pub fn rows(criterion: &mut Criterion) {
     let all: [(&str, &[u8]); 3] =
         [("user-agent", b"bench/1"), ("accept", b"*/*"), ("content-type", b"application/json")];
     let headers = headers(all);
-    let request = Request {
+    let request = MappingRequest {
         body: BODY.as_bytes(),
         content_type: Some("application/json"),
         headers: &headers,
@@ -84,7 +84,7 @@ pub fn rows(criterion: &mut Criterion) {
         });
     });
 
-    let evaluator = Evaluator::new(Settings {
+    let evaluator = Evaluator::new(EvaluatorSettings {
         program: env!("CARGO_BIN_EXE_forebay").into(),
         workers: 1,
         memory_max: 128 << 20,

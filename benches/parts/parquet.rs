@@ -4,7 +4,7 @@ use crate::common;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::batch::BodyKind;
-use forebay::columns::{Limits, Origin, Rows};
+use forebay::columns::{BodyOrigin, RowLimits, Rows};
 use forebay::compactor::parquet::FileWriter;
 use forebay::schema::Rules;
 
@@ -12,12 +12,12 @@ pub fn write(c: &mut Criterion) {
     const ROWS: u64 = 200_000;
     const BATCH: u64 = 8192;
     let limits =
-        Limits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
+        RowLimits { columns_max: 1000, received_at_column: true, lsn_column: true, record_column: true };
     let mut rows = Rows::new(&Rules::default(), limits);
     let mut batches = Vec::new();
     for seed in 0..ROWS / BATCH {
         let body = Bytes::from(common::events(BATCH, seed));
-        rows.append(&body, BodyKind::Lines, Origin { lsn: seed, received_at: 0 });
+        rows.append(&body, BodyKind::Lines, BodyOrigin { lsn: seed, received_at: 0 });
         batches.push(rows.finish(1).unwrap().batch);
     }
     let dir = tempfile::tempdir().unwrap();

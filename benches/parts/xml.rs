@@ -1,7 +1,7 @@
 //! Converting XML documents to NDJSON, in MB/s of the document.
 
 use criterion::{Criterion, Throughput};
-use forebay::formats::xml::{About, Known, transcribe};
+use forebay::formats::xml::{Known, XmlOptions, transcribe};
 use std::fmt::Write;
 
 /// A document of orders, with attributes, nested and repeated elements.
@@ -28,7 +28,8 @@ pub fn records(criterion: &mut Criterion) {
         let document = document(records);
         group.throughput(Throughput::Bytes(document.len() as u64));
         group.bench_function(format!("{records} records"), |bencher| {
-            bencher.iter(|| transcribe(document.as_bytes(), About::default(), &Known::default()).unwrap());
+            bencher
+                .iter(|| transcribe(document.as_bytes(), XmlOptions::default(), &Known::default()).unwrap());
         });
     }
     group.finish();

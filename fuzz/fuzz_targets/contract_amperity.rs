@@ -11,7 +11,7 @@ use forebay::contracts::request_id::RequestId;
 use forebay::batch::BodyKind;
 use forebay::formats::json::records;
 use forebay::mapping::frames::{keep, kept};
-use forebay::formats::xml::{About, Known, transcribe};
+use forebay::formats::xml::{XmlOptions, Known, transcribe};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
 
@@ -37,7 +37,7 @@ fn check(head: &RequestHead<'_>, ingest: &Asked<'_>, body: &[u8]) {
     }
 
     if ingest.kind == BodyKind::Xml {
-        let about = About { content_type: Some(&content_type), row_tag: None };
+        let about = XmlOptions { content_type: Some(&content_type), row_tag: None };
         let Ok(lines) = transcribe(body, about, &Known::default()) else { return };
         let verdict =
             records::check(&[lines.into()], BodyKind::Lines).expect("lines are never refused as a whole");

@@ -1,7 +1,7 @@
 //! Bodies, paths into them, and mappings as clients send them. Nothing panics, and every value found by a path is JSON.
 #![no_main]
 
-use forebay::mapping::{Body, Mapping, Path, Request, RowId, headers, path_value, row};
+use forebay::mapping::{Body, Mapping, Path, MappingRequest, RowId, headers, path_value, row};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let headers = headers([(&*text, body)]);
     if let Ok(mapping) = serde_json::from_slice::<Mapping>(body) {
-        let request = Request {
+        let request = MappingRequest {
             body,
             content_type: Some(&text),
             headers: &headers,

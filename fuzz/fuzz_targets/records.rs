@@ -4,14 +4,14 @@
 
 use bytes::Bytes;
 use forebay::batch::BodyKind;
-use forebay::columns::{Limits, Origin, Rows};
+use forebay::columns::{RowLimits, BodyOrigin, Rows};
 use forebay::formats::json::records;
 use forebay::schema::Rules;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-const LIMITS: Limits = Limits { columns_max: 50, received_at_column: true, lsn_column: true, record_column: true };
+const LIMITS: RowLimits = RowLimits { columns_max: 50, received_at_column: true, lsn_column: true, record_column: true };
 
 fuzz_target!(|data: &[u8]| {
     let Some((cut, body)) = data.split_first() else { return };
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let mut rows = Rows::new(&Rules::default(), LIMITS);
         // Twice: the second time with the state that the first has left.
         for lsn in 1..=2 {
-            let counts = rows.append(body, kind, Origin { lsn, received_at: 0 });
+            let counts = rows.append(body, kind, BodyOrigin { lsn, received_at: 0 });
             assert_eq!((counts.stored, counts.quarantined.total()), (verdict.good, verdict.bad));
         }
         let batch = rows.finish(1);

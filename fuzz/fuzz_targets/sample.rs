@@ -3,11 +3,11 @@
 
 use forebay::batch::BodyKind;
 use forebay::formats::json::records;
-use forebay::columns::sample::{Limits, Sample};
+use forebay::columns::sample::{SampleLimits, Sample};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let limits = Limits { records: 1000, fields: 100 };
+    let limits = SampleLimits { records: 1000, fields: 100 };
     for kind in [BodyKind::Lines, BodyKind::Document] {
         let Ok(sample) = Sample::of(data, kind, limits) else { continue };
         assert!(sample.records > 0 && sample.first.len() as u64 <= sample.records);

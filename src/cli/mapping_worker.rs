@@ -22,7 +22,7 @@ pub(super) struct MappingWorkerArgs {
 impl MappingWorkerArgs {
     pub(super) fn run(&self) -> ExitCode {
         let deadline = Duration::from_millis(self.deadline_ms);
-        let limits = worker::Limits { memory_max: self.memory_max, deadline, parent: self.parent };
+        let limits = worker::WorkerLimits { memory_max: self.memory_max, deadline, parent: self.parent };
         match worker::run(limits) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => output::fail(&error, 1),

@@ -8,8 +8,8 @@
 use super::data::{Data, Text, Validity};
 use super::infer::Inferred;
 use super::{dedupe, scalar, time};
-use crate::formats::json::{Kind, Number, Parser, Str, Syntax};
-use crate::schema::{Column as Definition, ColumnType};
+use crate::formats::json::{JsonKind, Number, Parser, Str, Syntax};
+use crate::schema::{Column, ColumnType};
 use arrow::array::ArrayRef;
 use arrow::datatypes::i256;
 use arrow::error::ArrowError;
@@ -23,14 +23,14 @@ pub(super) struct Row<'a> {
     /// A key occurred twice: the row must be read again so that the last value wins.
     pub(super) duplicate_key: bool,
     /// Values that have no column, or do not fit theirs.
-    pub(super) misfits: Vec<Misfit<'a>>,
+    pub(super) misfits: Vec<MisfitValue<'a>>,
     /// If set, values without a column are counted in `ignored` and not kept as misfits.
     pub(super) ignore_extras: bool,
     pub(super) ignored: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Misfit<'a> {
+pub(super) struct MisfitValue<'a> {
     /// Keys from the record down to the value, as their source text between the quotes.
     pub(super) path: Vec<Vec<u8>>,
     pub(super) raw: &'a [u8],
@@ -52,9 +52,9 @@ impl<'a> Row<'a> {
         if self.ignore_extras {
             self.ignored += u64::from(raw != b"null");
         } else if raw != b"null" {
-            self.misfits.push(Misfit { path: Vec::new(), raw, extra: true });
+            self.misfits.push(MisfitValue { path: Vec::new(), raw, extra: true });
         } else if !self.misfits.is_empty() {
-            let came = |misfit: &Misfit<'_>| {
+            let came = |misfit: &MisfitValue<'_>| {
                 misfit.path.first().is_some_and(|first| first == key.raw || first.contains(&b'\\'))
             };
             // If that is uncertain, the row is read again, which decides it.
@@ -68,9 +68,9 @@ impl<'a> Row<'a> {
     pub(super) fn misfit(&mut self, fit: Fit<'a>) {
         match fit {
             Fit::Stored => {}
-            Fit::Misfit(raw) => self.misfits.push(Misfit { path: Vec::new(), raw, extra: false }),
+            Fit::Misfit(raw) => self.misfits.push(MisfitValue { path: Vec::new(), raw, extra: false }),
             Fit::Extra(_) if self.ignore_extras => self.ignored += 1,
-            Fit::Extra(raw) => self.misfits.push(Misfit { path: Vec::new(), raw, extra: true }),
+            Fit::Extra(raw) => self.misfits.push(MisfitValue { path: Vec::new(), raw, extra: true }),
         }
     }
 }
@@ -86,7 +86,7 @@ pub(super) enum Fit<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Column {
+pub(super) struct ColumnBuilder {
     data: Data,
     kind: Option<ColumnType>,
     valid: Validity,
@@ -98,7 +98,7 @@ pub(super) struct Column {
 /// What a column's definition specifies besides its type.
 #[derive(Debug, Default)]
 struct Terms {
-    /// See [`Column::new`].
+    /// See [`ColumnBuilder::new`].
     declared: bool,
     /// Null is not a valid value.
     required: bool,
@@ -107,14 +107,14 @@ struct Terms {
     fill: Option<Box<[u8]>>,
 }
 
-impl Column {
+impl ColumnBuilder {
     /// `declared`: values are converted as the contracts with declared schemas require. A discovered column, in
     /// contrast, only accepts values that it can reproduce.
     pub(super) fn new(kind: &ColumnType, declared: bool) -> Self {
         Self::typed(kind, declared, None)
     }
 
-    /// Like [`Column::new`], but integers may be timestamps.
+    /// Like [`ColumnBuilder::new`], but integers may be timestamps.
     pub(super) fn typed(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
         let terms = Terms { declared, epoch_digits, ..Terms::default() };
         Self {
@@ -127,7 +127,7 @@ impl Column {
     }
 
     /// `strict`: every row must satisfy the definition.
-    pub(super) fn defined(definition: &Definition, declared: bool, strict: bool) -> Self {
+    pub(super) fn defined(definition: &Column, declared: bool, strict: bool) -> Self {
         // The time of receipt differs from row to row and is filled in once all rows are there.
         let constant = definition.default.as_ref().filter(|_| !definition.is_receipt_time());
         let fill = constant.map(|value| value.to_string().into_bytes().into_boxed_slice());
@@ -293,15 +293,15 @@ impl Column {
     ) -> Result<Fit<'a>, Syntax> {
         let kind = parser.kind()?;
         let start = parser.at();
-        if kind == Kind::Null {
+        if kind == JsonKind::Null {
             parser.literal(kind);
             self.push_missing(1);
             let raw = &parser.bytes()[start..parser.at()];
             return Ok(if self.terms.required { Fit::Misfit(raw) } else { Fit::Stored });
         }
         let stored = match kind {
-            Kind::Object | Kind::Array => self.take_nested(row, kind, parser, seen)?,
-            Kind::String | Kind::Number | Kind::True | Kind::False | Kind::Null => {
+            JsonKind::Object | JsonKind::Array => self.take_nested(row, kind, parser, seen)?,
+            JsonKind::String | JsonKind::Number | JsonKind::True | JsonKind::False | JsonKind::Null => {
                 self.take_scalar(row, kind, parser)?
             }
         };
@@ -319,7 +319,7 @@ impl Column {
     fn take_nested<'a>(
         &mut self,
         row: usize,
-        kind: Kind,
+        kind: JsonKind,
         parser: &mut Parser<'a>,
         seen: &mut Row<'a>,
     ) -> Result<bool, Syntax> {
@@ -340,13 +340,13 @@ impl Column {
                 text.push(&scalar::compact(parser.skip_value()?));
                 Ok(true)
             }
-            Data::List(ends, items) if kind == Kind::Array => {
+            Data::List(ends, items) if kind == JsonKind::Array => {
                 push_list(ends, items, self.terms.declared, parser, seen)
             }
-            Data::Map(ends, keys, values) if kind == Kind::Object => {
+            Data::Map(ends, keys, values) if kind == JsonKind::Object => {
                 push_map(ends, keys, values, parser, seen)
             }
-            Data::Struct(set) | Data::Branch(set) if kind == Kind::Object => {
+            Data::Struct(set) | Data::Branch(set) if kind == JsonKind::Object => {
                 set.object(row, parser, seen)?;
                 Ok(true)
             }
@@ -376,8 +376,8 @@ impl Column {
     }
 
     /// Takes a string, a number or a boolean. Returns whether it fitted; in either case the parser is past it.
-    fn take_scalar(&mut self, row: usize, kind: Kind, parser: &mut Parser<'_>) -> Result<bool, Syntax> {
-        let is_truth = matches!(kind, Kind::True | Kind::False);
+    fn take_scalar(&mut self, row: usize, kind: JsonKind, parser: &mut Parser<'_>) -> Result<bool, Syntax> {
+        let is_truth = matches!(kind, JsonKind::True | JsonKind::False);
         match &mut self.data {
             Data::Undecided(values) => {
                 values.push((row, parser.skip_value()?.to_owned()));
@@ -388,13 +388,13 @@ impl Column {
                 text.push(parser.skip_value()?);
                 return Ok(true);
             }
-            Data::String(text) if is_truth || kind == Kind::Number => {
+            Data::String(text) if is_truth || kind == JsonKind::Number => {
                 text.push(parser.skip_value()?);
                 return Ok(true);
             }
             Data::Bool(bits) if is_truth => {
                 parser.literal(kind);
-                bits.append(kind == Kind::True);
+                bits.append(kind == JsonKind::True);
                 return Ok(true);
             }
             Data::Bool(_)
@@ -417,15 +417,15 @@ impl Column {
             | Data::Branch(_) => {}
         }
         Ok(match kind {
-            Kind::Number => {
+            JsonKind::Number => {
                 let number = parser.number()?;
                 self.take_number(number).is_some()
             }
-            Kind::String => {
+            JsonKind::String => {
                 let text = parser.string()?.text();
                 self.take_text(&text).is_some()
             }
-            Kind::True | Kind::False | Kind::Null | Kind::Object | Kind::Array => {
+            JsonKind::True | JsonKind::False | JsonKind::Null | JsonKind::Object | JsonKind::Array => {
                 parser.skip_value()?;
                 false
             }
@@ -561,7 +561,7 @@ impl Column {
     pub(super) fn finish_branch(
         &mut self,
         rows: usize,
-        into: &mut Vec<super::set::Finished>,
+        into: &mut Vec<super::set::FinishedArray>,
     ) -> Result<(), ArrowError> {
         self.len = 0;
         self.valid.finish();
@@ -572,7 +572,7 @@ impl Column {
 /// Stores a list completely or not at all. Returns whether it was stored.
 fn push_list<'a>(
     ends: &mut Vec<i32>,
-    items: &mut Column,
+    items: &mut ColumnBuilder,
     declared: bool,
     parser: &mut Parser<'a>,
     seen: &mut Row<'a>,
@@ -609,7 +609,7 @@ const KEYS_SEARCHED_MAX: usize = 16;
 fn push_map<'a>(
     ends: &mut Vec<i32>,
     keys: &mut Text,
-    values: &mut Column,
+    values: &mut ColumnBuilder,
     parser: &mut Parser<'a>,
     seen: &mut Row<'a>,
 ) -> Result<bool, Syntax> {

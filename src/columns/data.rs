@@ -1,7 +1,7 @@
 //! The values of a column under construction: how they are stored, truncated, and converted to an Arrow array.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::Column;
+use super::ColumnBuilder;
 use super::set::ColumnSet;
 use crate::schema::ColumnType;
 use arrow::array::{
@@ -39,9 +39,9 @@ pub(super) enum Data {
     Uuid(Text),
     Binary(Text),
     Json(Text),
-    List(Vec<i32>, Box<Column>),
+    List(Vec<i32>, Box<ColumnBuilder>),
     /// Ends of the rows, keys, values.
-    Map(Vec<i32>, Text, Box<Column>),
+    Map(Vec<i32>, Text, Box<ColumnBuilder>),
     Struct(Box<ColumnSet>),
     /// Not a column itself: an object with columns somewhere inside.
     Branch(Box<ColumnSet>),
@@ -146,7 +146,7 @@ fn item_count(ends: &[i32]) -> usize {
 }
 
 impl Data {
-    /// `declared`: see [`Column::new`]. `epoch_digits` applies to the times inside.
+    /// `declared`: see [`ColumnBuilder::new`]. `epoch_digits` applies to the times inside.
     pub(super) fn new(kind: &ColumnType, declared: bool, epoch_digits: Option<u8>) -> Self {
         match kind {
             ColumnType::Int8 => Self::Int(Vec::new(), i8::MIN.into(), i8::MAX.into()),
@@ -171,11 +171,13 @@ impl Data {
             ColumnType::Binary => Self::Binary(Text::default()),
             ColumnType::Json => Self::Json(Text::default()),
             ColumnType::List(item) => {
-                Self::List(Vec::new(), Box::new(Column::typed(item, declared, epoch_digits)))
+                Self::List(Vec::new(), Box::new(ColumnBuilder::typed(item, declared, epoch_digits)))
             }
-            ColumnType::Map(value) => {
-                Self::Map(Vec::new(), Text::default(), Box::new(Column::typed(value, declared, epoch_digits)))
-            }
+            ColumnType::Map(value) => Self::Map(
+                Vec::new(),
+                Text::default(),
+                Box::new(ColumnBuilder::typed(value, declared, epoch_digits)),
+            ),
             ColumnType::Struct(fields) => Self::Struct(Box::new(ColumnSet::of_struct(fields, declared))),
             ColumnType::String => Self::String(Text::default()),
         }

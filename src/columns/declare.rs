@@ -1,6 +1,6 @@
 //! Columns that were declared rather than discovered.
 
-use super::column::{Column, Fit, Row};
+use super::column::{ColumnBuilder, Fit, Row};
 use crate::formats::json::Parser;
 use crate::schema::{self, SchemaError};
 
@@ -15,7 +15,8 @@ pub fn check_defaults(columns: &[schema::Column]) -> Result<(), SchemaError> {
             continue;
         }
         let text = default.to_string();
-        let mut value = Column::defined(&schema::Column { default: None, ..column.clone() }, true, true);
+        let mut value =
+            ColumnBuilder::defined(&schema::Column { default: None, ..column.clone() }, true, true);
         let fits = value.push(0, &mut Parser::document(text.as_bytes()), &mut Row::default());
         if fits != Ok(Fit::Stored) {
             let reason = format!("its default {text:.100} is not a valid {}", column.type_name());

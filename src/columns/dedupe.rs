@@ -1,6 +1,6 @@
 //! Rewrites a record in which a key occurs twice so that the last value wins.
 
-use crate::formats::json::{Kind, Parser, Syntax};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
     let mut found = false;
     match parser.kind()? {
-        Kind::Object => {
+        JsonKind::Object => {
             let mut keys = HashSet::new();
             parser.enter()?;
             let mut key = parser.first_key()?;
@@ -19,7 +19,7 @@ pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
             }
             parser.leave();
         }
-        Kind::Array => {
+        JsonKind::Array => {
             parser.enter()?;
             let mut more = parser.first_element();
             while more {
@@ -37,8 +37,8 @@ pub(super) fn has_duplicate(parser: &mut Parser<'_>) -> Result<bool, Syntax> {
 /// Recurses as deep as a record may be nested ([`crate::formats::json::DEPTH_MAX`]).
 pub(super) fn last_wins(parser: &mut Parser<'_>, dropped: &mut u64) -> Result<Vec<u8>, Syntax> {
     match parser.kind()? {
-        Kind::Object => object(parser, dropped),
-        Kind::Array => array(parser, dropped),
+        JsonKind::Object => object(parser, dropped),
+        JsonKind::Array => array(parser, dropped),
         _ => parser.skip_value().map(<[u8]>::to_vec),
     }
 }

@@ -2,7 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::time;
-use crate::formats::json::{Kind, Parser, Syntax};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 
 /// The maximum nesting depth of objects and lists; deeper values become JSON text.
@@ -24,12 +24,12 @@ pub(crate) enum Inferred {
     Timestamp,
     String,
     List(Box<Inferred>),
-    Struct(Fields),
+    Struct(InferredFields),
     Json,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Fields {
+pub(crate) struct InferredFields {
     objects: u64,
     fields: Vec<(String, u64, Inferred)>,
 }
@@ -39,18 +39,20 @@ impl Inferred {
     pub(crate) fn value(parser: &mut Parser<'_>, depth: usize) -> Result<Self, Syntax> {
         let kind = parser.kind()?;
         match kind {
-            Kind::Null => {
+            JsonKind::Null => {
                 parser.literal(kind);
                 Ok(Self::Nothing)
             }
-            Kind::True | Kind::False => {
+            JsonKind::True | JsonKind::False => {
                 parser.literal(kind);
                 Ok(Self::Bool)
             }
-            Kind::Number => Ok(if parser.number()?.integer { Self::Int64 } else { Self::Float64 }),
-            Kind::String => Ok(Self::text(&parser.string()?.text())),
-            Kind::Object | Kind::Array if depth == TYPE_DEPTH_MAX => parser.skip_value().map(|_| Self::Json),
-            Kind::Array => {
+            JsonKind::Number => Ok(if parser.number()?.integer { Self::Int64 } else { Self::Float64 }),
+            JsonKind::String => Ok(Self::text(&parser.string()?.text())),
+            JsonKind::Object | JsonKind::Array if depth == TYPE_DEPTH_MAX => {
+                parser.skip_value().map(|_| Self::Json)
+            }
+            JsonKind::Array => {
                 let mut item = Self::Nothing;
                 let mut more = parser.first_element();
                 while more {
@@ -59,8 +61,8 @@ impl Inferred {
                 }
                 Ok(Self::List(Box::new(item)))
             }
-            Kind::Object => {
-                let mut fields = Fields { objects: 1, fields: Vec::new() };
+            JsonKind::Object => {
+                let mut fields = InferredFields { objects: 1, fields: Vec::new() };
                 let mut key = parser.first_key()?;
                 while let Some(name) = key {
                     let name = String::from_utf8_lossy(&name.text()).into_owned();
@@ -84,7 +86,7 @@ impl Inferred {
             ColumnType::List(item) => Self::List(Box::new(Self::of(item))),
             ColumnType::Struct(fields) => {
                 let fields = fields.iter().map(|field| (field.name.clone(), 1, Self::of(&field.kind)));
-                Self::Struct(Fields { objects: 1, fields: fields.collect() })
+                Self::Struct(InferredFields { objects: 1, fields: fields.collect() })
             }
             ColumnType::Int8
             | ColumnType::Int16
@@ -150,7 +152,7 @@ impl Inferred {
     }
 }
 
-impl Fields {
+impl InferredFields {
     fn add(&mut self, name: String, count: u64, value: Inferred) {
         if let Some((_, seen, known)) = self.fields.iter_mut().find(|(known, ..)| *known == name) {
             *seen += count;

@@ -1,7 +1,7 @@
 //! Determines the outcome of records before they are in the log, with the same code that will turn them into rows.
 
 use super::reason::ReasonCounts;
-use super::rows::{Limits, Rows};
+use super::rows::{RowLimits, Rows};
 use crate::batch::{BodyKind, StreamId};
 use crate::clock::Micros;
 use crate::formats::json::Syntax;
@@ -28,7 +28,7 @@ pub struct Judged {
     pub partitions: Vec<u32>,
 }
 
-struct Kept {
+struct CachedRows {
     stream: StreamId,
     version: u32,
     rows: Rows,
@@ -36,7 +36,7 @@ struct Kept {
 
 thread_local! {
     /// The most recently used entry is last.
-    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<CachedRows>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Judges a body under a version of a stream's rules, as if it were received at that time.
@@ -55,7 +55,7 @@ pub fn judge(
         let known = kept.iter().position(|kept| kept.stream == stream && kept.version == version);
         let mut judge = match known {
             Some(at) => kept.remove(at),
-            None => Kept { stream, version, rows: rows(rules) },
+            None => CachedRows { stream, version, rows: rows(rules) },
         };
         let (counts, first_bad) = judge.rows.judge(body, kind, received_at, ROWS_MAX)?;
         let partitions = judge.rows.take_partitions();
@@ -71,7 +71,7 @@ pub fn judge(
 
 fn rows(rules: &Rules) -> Rows {
     let limits =
-        Limits { columns_max: 0, received_at_column: false, lsn_column: false, record_column: false };
+        RowLimits { columns_max: 0, received_at_column: false, lsn_column: false, record_column: false };
     // Whether a new field becomes a column does not affect the outcome.
     Rows::new(rules, limits).frozen()
 }

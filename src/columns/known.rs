@@ -49,7 +49,7 @@ fn of_type(kind: &ColumnType) -> Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::xml::{About, transcribe};
+    use crate::formats::xml::{XmlOptions, transcribe};
 
     #[test]
     fn columns_say_what_text_is() {
@@ -66,7 +66,7 @@ mod tests {
         let document = format!("<r><a>{inside}</a><a><n>12kg</n><b>yes</b></a></r>");
         let expected = "{\"n\":12,\"f\":-1.5e3,\"b\":true,\"s\":\"007\",\"l\":[7],\"o\":{\"_VALUE\":8},\"m\":{\"k\":true}}\n\
                         {\"n\":\"12kg\",\"b\":\"yes\"}";
-        let lines = transcribe(document.as_bytes(), About::default(), &known(&columns)).unwrap();
+        let lines = transcribe(document.as_bytes(), XmlOptions::default(), &known(&columns)).unwrap();
         assert_eq!(String::from_utf8(lines).unwrap().trim_end(), expected);
     }
 }

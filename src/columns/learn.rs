@@ -6,7 +6,7 @@ use super::infer::Inferred;
 use super::set::ColumnSet;
 use crate::batch::BodyKind;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{Field, Fields, Parser, Shape, Str, Syntax};
+use crate::formats::json::{FieldKey, FieldVisitor, Parser, Shape, Str, Syntax};
 
 /// The columns that a body would add, at most `room`, in the order of first occurrence.
 pub(super) fn new_columns(
@@ -17,7 +17,13 @@ pub(super) fn new_columns(
 ) -> Vec<(String, Inferred)> {
     let mut learner = Learner {
         shape: Shape::default(),
-        seen: Seen { known, room, new: Vec::new(), slots: hashbrown::HashMap::new(), pending: Vec::new() },
+        seen: LearnedFields {
+            known,
+            room,
+            new: Vec::new(),
+            slots: hashbrown::HashMap::new(),
+            pending: Vec::new(),
+        },
         kept: 0,
     };
     match walk(body, kind, 0, &mut learner) {
@@ -28,12 +34,12 @@ pub(super) fn new_columns(
 
 struct Learner<'c> {
     shape: Shape,
-    seen: Seen<'c>,
+    seen: LearnedFields<'c>,
     /// Number of new columns that come from valid records.
     kept: usize,
 }
 
-struct Seen<'c> {
+struct LearnedFields<'c> {
     known: &'c ColumnSet,
     room: usize,
     new: Vec<(String, Inferred)>,
@@ -51,7 +57,7 @@ impl<'a> RecordSink<'a> for Learner<'_> {
 
     #[inline(always)]
     fn accept(&mut self, _index: u64) {
-        let Seen { new, pending, .. } = &mut self.seen;
+        let LearnedFields { new, pending, .. } = &mut self.seen;
         for (place, value) in pending.drain(..) {
             let known = &mut new[place].1;
             *known = std::mem::replace(known, Inferred::Nothing).or(value);
@@ -71,7 +77,7 @@ impl<'a> RecordSink<'a> for Learner<'_> {
     }
 }
 
-impl<'a> Fields<'a> for Seen<'_> {
+impl<'a> FieldVisitor<'a> for LearnedFields<'_> {
     /// Known columns first, then the new ones.
     fn slot(&mut self, key: Str<'a>) -> Option<usize> {
         let text = key.text();
@@ -93,9 +99,9 @@ impl<'a> Fields<'a> for Seen<'_> {
     }
 
     #[inline(always)]
-    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+    fn value(&mut self, field: FieldKey<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let raw = parser.skip_value()?;
-        if let Field::Slot(slot) = field
+        if let FieldKey::Slot(slot) = field
             && let Some(place) = slot.checked_sub(self.known.len())
         {
             let value = Inferred::value(&mut Parser::document(raw), 0);

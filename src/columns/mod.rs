@@ -33,8 +33,8 @@ pub(crate) use infer::{Inferred, STRUCT_FIELDS_MAX, is_map};
 pub use judge::{Judged, judge};
 pub use known::known;
 pub use proposal::{EXAMPLES_MAX, Proposal};
-pub use reason::{Failure, Reason, ReasonCounts, ReasonKind};
-pub use rows::{BadRow, Batch, Limits, MisfitSummary, Origin, RowCounts, Rows};
+pub use reason::{ColumnFailure, Reason, ReasonCounts, ReasonKind};
+pub use rows::{BadRow, BodyOrigin, MisfitSummary, RowBatch, RowCounts, RowLimits, Rows};
 pub(crate) use scalar::{decimal, int64};
 
-use column::Column;
+use column::ColumnBuilder;

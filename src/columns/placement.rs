@@ -72,7 +72,7 @@ impl Placing {
 
     /// The partition of a row according to its key.
     pub(super) fn partition_of(&self, set: &ColumnSet, row: usize) -> u32 {
-        let mut hash = KeyHash::default();
+        let mut hash = PartitionKeyHash::default();
         for location in &self.key {
             hash.add(set.at(location).and_then(|column| column.value_at(row)), row);
         }
@@ -94,15 +94,15 @@ impl Placing {
 
 /// FNV-1a over the values of a key, each preceded by a byte that identifies its kind.
 #[derive(Debug)]
-struct KeyHash(u64);
+struct PartitionKeyHash(u64);
 
-impl Default for KeyHash {
+impl Default for PartitionKeyHash {
     fn default() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 }
 
-impl KeyHash {
+impl PartitionKeyHash {
     /// `values`: of the column, if it has one in this row.
     fn add(&mut self, values: Option<&Data>, row: usize) {
         let Some(values) = values else { return self.bytes(0, &[]) };
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn hash(sorts: &[(u8, &[u8])]) -> u64 {
-        let mut hash = KeyHash::default();
+        let mut hash = PartitionKeyHash::default();
         for (sort, bytes) in sorts {
             hash.bytes(*sort, bytes);
         }
@@ -183,7 +183,7 @@ mod tests {
     fn keys_are_spread_evenly() {
         let mut counts = [0_u32; 16];
         for n in 0..16_000_i64 {
-            let mut hash = KeyHash::default();
+            let mut hash = PartitionKeyHash::default();
             hash.integer(n);
             counts[hash.partition(16) as usize] += 1;
         }

@@ -54,10 +54,10 @@ fn add_example(examples: &mut Vec<String>, example: String) {
 
 /// Everything received since the last take.
 #[derive(Debug, Default)]
-pub(super) struct Proposals(hashbrown::HashMap<Vec<Vec<u8>>, Gathered>);
+pub(super) struct Proposals(hashbrown::HashMap<Vec<Vec<u8>>, ProposedField>);
 
 #[derive(Debug)]
-struct Gathered {
+struct ProposedField {
     inferred: Inferred,
     count: u64,
     first_at: Micros,
@@ -85,12 +85,15 @@ impl Proposals {
             add_example(&mut known.examples, example);
         } else if self.0.len() < FIELDS_MAX {
             let (first_at, last_at, examples) = (received_at, received_at, vec![example]);
-            self.0.insert(path.to_vec(), Gathered { inferred: value, count: 1, first_at, last_at, examples });
+            self.0.insert(
+                path.to_vec(),
+                ProposedField { inferred: value, count: 1, first_at, last_at, examples },
+            );
         }
     }
 
     pub(super) fn take(&mut self) -> Vec<Proposal> {
-        let proposal = |(path, field): (Vec<Vec<u8>>, Gathered)| Proposal {
+        let proposal = |(path, field): (Vec<Vec<u8>>, ProposedField)| Proposal {
             path: path.iter().map(|key| unquote(key)).collect(),
             // Empty lists and objects alone determine no type.
             kind: field.inferred.into_type(usize::MAX).unwrap_or(ColumnType::Json),

@@ -13,7 +13,7 @@ pub enum Reason {
     /// It is not a JSON object.
     Record(Syntax),
     /// At least one value does not fit its column.
-    Columns(Vec<Failure>),
+    Columns(Vec<ColumnFailure>),
     /// Its time is too far before its arrival.
     Late { column: String, at: Micros, by_max: u64 },
     /// Its time is too far after its arrival.
@@ -28,14 +28,14 @@ pub enum Reason {
 
 /// A column that a record does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ColumnFailure {
     pub column: String,
     pub message: String,
     /// The value is missing, as opposed to having another type.
     pub missing: bool,
 }
 
-impl Failure {
+impl ColumnFailure {
     /// A value that is not valid for its column's type.
     pub(super) fn misfit(column: &str, type_name: &str, raw: &[u8]) -> Self {
         if raw == b"null" {
@@ -129,15 +129,15 @@ impl Reason {
     }
 
     /// One column and message per failure; a failure of the whole record has an empty column.
-    pub fn failures(&self) -> Vec<Failure> {
+    pub fn failures(&self) -> Vec<ColumnFailure> {
         match self {
             Self::Columns(failures) => failures.clone(),
             Self::Late { column, .. } | Self::Early { column, .. } | Self::NoTime { column } => {
                 let missing = matches!(self, Self::NoTime { .. });
-                vec![Failure { column: column.clone(), message: self.to_string(), missing }]
+                vec![ColumnFailure { column: column.clone(), message: self.to_string(), missing }]
             }
             Self::Record(_) | Self::Document(_) | Self::Unmapped(_) => {
-                vec![Failure { column: String::new(), message: self.to_string(), missing: false }]
+                vec![ColumnFailure { column: String::new(), message: self.to_string(), missing: false }]
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The rows of one stream that wait to be written: takes bodies, produces batches.
 
-use super::column::{Column, Misfit};
+use super::column::{ColumnBuilder, MisfitValue};
 use super::learn;
 use super::placement::Placing;
 use super::proposal::{Proposal, Proposals};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Limits and options that apply to every stream.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RowLimits {
     /// The maximum number of Parquet columns of a table; further fields go to `_rescued`.
     pub columns_max: usize,
     pub received_at_column: bool,
@@ -28,7 +28,7 @@ pub struct Limits {
 
 /// Where a body comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
+pub struct BodyOrigin {
     pub lsn: u64,
     pub received_at: Micros,
 }
@@ -62,7 +62,7 @@ impl RowCounts {
 /// A record that is not stored as a row, on its way to the quarantine table.
 #[derive(Debug, Clone)]
 pub struct BadRow {
-    pub origin: Origin,
+    pub origin: BodyOrigin,
     pub record: u64,
     pub offset: u64,
     pub reason: Reason,
@@ -70,7 +70,7 @@ pub struct BadRow {
 }
 
 pub struct Rows {
-    pub(super) limits: Limits,
+    pub(super) limits: RowLimits,
     pub(super) set: ColumnSet,
     pub(super) leaves: usize,
     pub(super) ways: Ways,
@@ -150,7 +150,7 @@ const MISFIT_KINDS_MAX: usize = 1000;
 const EXAMPLE_CHARS_MAX: usize = 200;
 
 /// Finished rows.
-pub struct Batch {
+pub struct RowBatch {
     pub batch: RecordBatch,
     /// When each row was received.
     pub received_at: Vec<Micros>,
@@ -161,7 +161,7 @@ pub struct Batch {
 }
 
 impl Rows {
-    pub fn new(rules: &Rules, limits: Limits) -> Self {
+    pub fn new(rules: &Rules, limits: RowLimits) -> Self {
         let set = ColumnSet::of_record(rules);
         Self {
             limits,
@@ -241,7 +241,7 @@ impl Rows {
             let leaves_max = self.limits.columns_max.saturating_sub(self.leaves) + 1;
             if let Some(kind) = inferred.into_type(leaves_max) {
                 self.leaves += kind.leaves() - 1;
-                self.set.add(&name, Column::new(&kind, false));
+                self.set.add(&name, ColumnBuilder::new(&kind, false));
                 learnt.push(crate::schema::Column::new(name, kind));
             } else {
                 untyped += 1;
@@ -300,7 +300,7 @@ impl Rows {
     }
 
     /// Settles the types of new columns, returns all rows so far, and resets.
-    pub fn finish(&mut self, version: u32) -> Result<Batch, ArrowError> {
+    pub fn finish(&mut self, version: u32) -> Result<RowBatch, ArrowError> {
         let late_rescued = self.settle_types();
         let rows = self.count;
         let columns = self.set.definitions();
@@ -338,7 +338,7 @@ impl Rows {
         self.count = 0;
         self.bytes = 0;
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), arrays)?;
-        Ok(Batch { batch, received_at, schema: Schema { version, columns }, late_rescued })
+        Ok(RowBatch { batch, received_at, schema: Schema { version, columns }, late_rescued })
     }
 
     /// The columns that rows introduced since the last call of [`Rows::finish`], with the types it will settle on.
@@ -399,7 +399,7 @@ impl Rows {
         rows.difference(&counted).count() as u64
     }
 
-    pub(super) fn push_row(&mut self, origin: Origin, index: u64, misfits: &mut Vec<Misfit<'_>>) {
+    pub(super) fn push_row(&mut self, origin: BodyOrigin, index: u64, misfits: &mut Vec<MisfitValue<'_>>) {
         if !misfits.is_empty() {
             self.counts.rescued += 1;
             for misfit in misfits.drain(..) {
@@ -426,7 +426,12 @@ impl Rows {
     }
 
     /// Takes a row of a table with only text columns: one value for each, in order.
-    pub fn append_texts<T: AsRef<str>>(&mut self, origin: Origin, record: u64, values: &[T]) -> RowCounts {
+    pub fn append_texts<T: AsRef<str>>(
+        &mut self,
+        origin: BodyOrigin,
+        record: u64,
+        values: &[T],
+    ) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         for (slot, value) in (0..self.set.len()).zip(values) {
             self.bytes += value.as_ref().len();
@@ -437,12 +442,18 @@ impl Rows {
     }
 
     /// Quarantines a record that the mapping cannot turn into a row.
-    pub fn append_unmapped(&mut self, origin: Origin, record: u64, raw: &[u8], reason: String) -> RowCounts {
+    pub fn append_unmapped(
+        &mut self,
+        origin: BodyOrigin,
+        record: u64,
+        raw: &[u8],
+        reason: String,
+    ) -> RowCounts {
         self.append_bad(origin, record, raw, Reason::Unmapped(reason))
     }
 
     /// Quarantines an input that is not a valid record.
-    pub fn append_bad(&mut self, origin: Origin, record: u64, raw: &[u8], reason: Reason) -> RowCounts {
+    pub fn append_bad(&mut self, origin: BodyOrigin, record: u64, raw: &[u8], reason: Reason) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.counts.quarantined.add(reason.kind());
         self.bad.push(BadRow { origin, record, offset: 0, reason, raw: raw.to_owned() });

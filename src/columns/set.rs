@@ -1,9 +1,9 @@
 //! The columns of an object: the record itself, a struct in it, or an object that leads to columns further down.
 
-use super::column::{Column, Fit, Row};
+use super::column::{ColumnBuilder, Fit, Row};
 use super::data::{Data, arrow_field};
-use crate::formats::json::{Field, Fields, Parser, Shape, Str, Syntax};
-use crate::schema::{Column as Definition, Rules, system};
+use crate::formats::json::{FieldKey, FieldVisitor, Parser, Shape, Str, Syntax};
+use crate::schema::{Column, Rules, system};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};
 use arrow::error::ArrowError;
@@ -28,15 +28,15 @@ struct NamedColumn {
     name: String,
     /// The same key as JSON writes it, without quotes.
     key: Vec<u8>,
-    column: Column,
+    column: ColumnBuilder,
     /// Set if it was declared.
-    definition: Option<Box<Definition>>,
+    definition: Option<Box<Column>>,
     /// Its position among the columns of the table.
     place: usize,
 }
 
 /// A finished array with its position.
-pub(super) struct Finished {
+pub(super) struct FinishedArray {
     place: usize,
     field: ArrowField,
     array: ArrayRef,
@@ -57,7 +57,7 @@ impl ColumnSet {
             set.define(
                 definition.keys(),
                 place,
-                &|| Column::defined(definition, declared, strict),
+                &|| ColumnBuilder::defined(definition, declared, strict),
                 definition,
             );
         }
@@ -72,10 +72,10 @@ impl ColumnSet {
     }
 
     /// The fields of a struct.
-    pub(super) fn of_struct(fields: &[Definition], declared: bool) -> Self {
+    pub(super) fn of_struct(fields: &[Column], declared: bool) -> Self {
         let mut set = Self::default();
         for field in fields {
-            set.add(&field.name, Column::typed(&field.kind, declared, field.epoch_digits));
+            set.add(&field.name, ColumnBuilder::typed(&field.kind, declared, field.epoch_digits));
         }
         set
     }
@@ -84,8 +84,8 @@ impl ColumnSet {
         &mut self,
         keys: &[String],
         place: usize,
-        column: &dyn Fn() -> Column,
-        definition: &Definition,
+        column: &dyn Fn() -> ColumnBuilder,
+        definition: &Column,
     ) {
         let Some((first, rest)) = keys.split_first() else { return };
         let slot = if rest.is_empty() {
@@ -95,8 +95,8 @@ impl ColumnSet {
             slot
         } else {
             let known = self.find(first.as_bytes());
-            let slot =
-                known.unwrap_or_else(|| self.add(first, Column::untyped(Data::Branch(Box::default()))));
+            let slot = known
+                .unwrap_or_else(|| self.add(first, ColumnBuilder::untyped(Data::Branch(Box::default()))));
             if let Some(branch) = self.columns[slot].column.branch_mut() {
                 branch.define(rest, place, column, definition);
             }
@@ -107,7 +107,7 @@ impl ColumnSet {
         }
     }
 
-    pub(super) fn add(&mut self, name: &str, column: Column) -> usize {
+    pub(super) fn add(&mut self, name: &str, column: ColumnBuilder) -> usize {
         let slot = self.columns.len();
         self.slots.insert(name.as_bytes().to_owned(), slot);
         let quoted = serde_json::Value::from(name).to_string();
@@ -127,12 +127,12 @@ impl ColumnSet {
     }
 
     /// A column with the last key on the path to its values.
-    pub(super) fn named(&self, slot: usize) -> (&str, &Column) {
+    pub(super) fn named(&self, slot: usize) -> (&str, &ColumnBuilder) {
         let named = &self.columns[slot];
         (&named.name, &named.column)
     }
 
-    pub(super) fn column(&mut self, slot: usize) -> &mut Column {
+    pub(super) fn column(&mut self, slot: usize) -> &mut ColumnBuilder {
         &mut self.columns[slot].column
     }
 
@@ -150,21 +150,21 @@ impl ColumnSet {
     }
 
     /// The columns that have a type, in table order.
-    pub(super) fn definitions(&self) -> Vec<Definition> {
+    pub(super) fn definitions(&self) -> Vec<Column> {
         let mut definitions = Vec::with_capacity(self.columns.len());
         self.collect(&mut definitions);
         definitions.sort_by_key(|(place, _)| *place);
         definitions.into_iter().map(|(_, definition)| definition).collect()
     }
 
-    fn collect(&self, into: &mut Vec<(usize, Definition)>) {
+    fn collect(&self, into: &mut Vec<(usize, Column)>) {
         for named in &self.columns {
             if let Some(branch) = named.column.branch() {
                 branch.collect(into);
             } else if let Some(definition) = &named.definition {
-                into.push((named.place, Definition::clone(definition)));
+                into.push((named.place, Column::clone(definition)));
             } else if let Some(kind) = named.column.kind() {
-                into.push((named.place, Definition::new(named.name.clone(), kind.clone())));
+                into.push((named.place, Column::new(named.name.clone(), kind.clone())));
             }
         }
     }
@@ -183,14 +183,14 @@ impl ColumnSet {
         None
     }
 
-    pub(super) fn at(&self, location: &[usize]) -> Option<&Column> {
+    pub(super) fn at(&self, location: &[usize]) -> Option<&ColumnBuilder> {
         let (slot, rest) = location.split_first()?;
         let column = &self.columns.get(*slot)?.column;
         if rest.is_empty() { Some(column) } else { column.branch()?.at(rest) }
     }
 
     /// The declared column on the path to a value.
-    pub(super) fn declared_at(&self, path: &[Vec<u8>]) -> Option<&Definition> {
+    pub(super) fn declared_at(&self, path: &[Vec<u8>]) -> Option<&Column> {
         let (first, rest) = path.split_first()?;
         let named = self.columns.iter().find(|named| named.key == *first)?;
         named.column.branch().map_or(named.definition.as_deref(), |branch| branch.declared_at(rest))
@@ -211,7 +211,7 @@ impl ColumnSet {
     }
 
     /// Collects the non-nullable columns that lack a value for this row.
-    pub(super) fn missing<'s>(&'s self, row: usize, into: &mut Vec<&'s Definition>) {
+    pub(super) fn missing<'s>(&'s self, row: usize, into: &mut Vec<&'s Column>) {
         for slot in &self.required {
             let named = &self.columns[*slot];
             match (named.column.branch(), &named.definition) {
@@ -277,7 +277,11 @@ impl ColumnSet {
         Ok((fields.into(), arrays))
     }
 
-    pub(super) fn finish_into(&mut self, rows: usize, into: &mut Vec<Finished>) -> Result<(), ArrowError> {
+    pub(super) fn finish_into(
+        &mut self,
+        rows: usize,
+        into: &mut Vec<FinishedArray>,
+    ) -> Result<(), ArrowError> {
         for named in &mut self.columns {
             let Some(kind) = named.column.kind() else {
                 named.column.finish_branch(rows, into)?;
@@ -285,7 +289,7 @@ impl ColumnSet {
             };
             let name = named.definition.as_ref().map_or(&named.name, |definition| &definition.name);
             let field = arrow_field(name, kind);
-            into.push(Finished { place: named.place, field, array: named.column.finish(rows)? });
+            into.push(FinishedArray { place: named.place, field, array: named.column.finish(rows)? });
         }
         Ok(())
     }
@@ -297,22 +301,22 @@ struct ObjectFields<'s, 'a> {
     seen: &'s mut Row<'a>,
 }
 
-impl<'a> Fields<'a> for ObjectFields<'_, 'a> {
+impl<'a> FieldVisitor<'a> for ObjectFields<'_, 'a> {
     fn slot(&mut self, key: Str<'a>) -> Option<usize> {
         self.set.find(&key.text())
     }
 
-    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+    fn value(&mut self, field: FieldKey<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let before = self.seen.misfits.len();
         let key = match field {
-            Field::Slot(slot) => {
+            FieldKey::Slot(slot) => {
                 let fit = self.set.columns[slot].column.push(self.row, parser, self.seen)?;
                 if fit != Fit::Stored {
                     self.seen.misfit(fit);
                 }
                 &self.set.columns[slot].key
             }
-            Field::Other(key) => {
+            FieldKey::Other(key) => {
                 // A struct's fields are fixed with its type; nulls of other fields need no storage.
                 self.seen.other(key, parser.skip_value()?);
                 &key.raw.to_owned()

@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 
 mod declared;
 
-const LIMITS: Limits =
-    Limits { columns_max: 100, received_at_column: false, lsn_column: false, record_column: false };
+const LIMITS: RowLimits =
+    RowLimits { columns_max: 100, received_at_column: false, lsn_column: false, record_column: false };
 
 fn rows() -> Rows {
     Rows::new(&Rules::default(), LIMITS)
 }
 
 fn append(rows: &mut Rows, body: &str) -> RowCounts {
-    rows.append(body.as_bytes(), BodyKind::Lines, Origin { lsn: 7, received_at: 1_000 })
+    rows.append(body.as_bytes(), BodyKind::Lines, BodyOrigin { lsn: 7, received_at: 1_000 })
 }
 
 /// A batch as JSON rows, with nulls left out and `_rescued` parsed.
@@ -198,9 +198,9 @@ fn columns_beyond_the_limit_are_rescued() {
 
 #[test]
 fn system_columns_say_where_a_row_comes_from() {
-    let limits = Limits { received_at_column: true, lsn_column: true, record_column: true, ..LIMITS };
+    let limits = RowLimits { received_at_column: true, lsn_column: true, record_column: true, ..LIMITS };
     let mut rows = Rows::new(&Rules::default(), limits);
-    let origin = |lsn| Origin { lsn, received_at: 1_586_045_138_000_000 };
+    let origin = |lsn| BodyOrigin { lsn, received_at: 1_586_045_138_000_000 };
     rows.append(b"{\"a\":1}\nbad\n{\"a\":2}\n", BodyKind::Lines, origin(5));
     rows.append(b"[{\"a\":3}]", BodyKind::Document, origin(6));
     let batch = rows.finish(1).unwrap();
@@ -293,7 +293,7 @@ proptest! {
 
     #[test]
     fn every_value_is_in_its_column_or_rescued(batches in prop::collection::vec(prop::collection::vec(record(), 1..6), 1..4)) {
-        let mut rows = Rows::new(&Rules::default(), Limits { columns_max: 6, ..LIMITS });
+        let mut rows = Rows::new(&Rules::default(), RowLimits { columns_max: 6, ..LIMITS });
         for records in &batches {
             let body: Vec<String> = records.iter().map(Value::to_string).collect();
             append(&mut rows, &body.join("\n"));
@@ -320,7 +320,7 @@ proptest! {
 
     #[test]
     fn a_body_in_parts_is_stored_as_it_is_in_one(bodies in prop::collection::vec(lines(), 1..4), rows_max in 1_usize..5) {
-        let limits = Limits { columns_max: 6, record_column: true, ..LIMITS };
+        let limits = RowLimits { columns_max: 6, record_column: true, ..LIMITS };
         let (mut whole, mut parts) = (Rows::new(&Rules::default(), limits), Rows::new(&Rules::default(), limits));
         for body in &bodies {
             let body = body.join("\n");
@@ -334,7 +334,7 @@ proptest! {
                 stored.extend(as_json(&rows.finish(1).unwrap().batch));
                 bad.extend(rows.take_bad().into_iter().map(|bad| (bad.record, bad.offset, bad.raw)));
             };
-            let origin = Origin { lsn: 7, received_at: 1_000 };
+            let origin = BodyOrigin { lsn: 7, received_at: 1_000 };
             let in_parts = parts.append_in_parts(body.as_bytes(), BodyKind::Lines, origin, rows_max, &mut take);
             take(&mut parts);
             prop_assert_eq!(stored, as_json(&expected.batch));

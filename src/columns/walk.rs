@@ -1,19 +1,19 @@
 //! Moves one body into the rows: each record is read, judged, and stored or quarantined.
 
-use super::column::{Fit, Misfit, Row};
+use super::column::{Fit, MisfitValue, Row};
 use super::dedupe;
-use super::reason::{Failure, Reason};
-use super::rows::{BadRow, Origin, RowCounts, Rows};
+use super::reason::{ColumnFailure, Reason};
+use super::rows::{BadRow, BodyOrigin, RowCounts, Rows};
 use crate::batch::BodyKind;
 use crate::clock::Micros;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{Field, Fields, Parser, Str, Syntax};
+use crate::formats::json::{FieldKey, FieldVisitor, Parser, Str, Syntax};
 use crate::schema::Policy;
 
-struct Sink<'r, 'a> {
+struct RowSink<'r, 'a> {
     rows: &'r mut Rows,
     body: &'a [u8],
-    origin: Origin,
+    origin: BodyOrigin,
     seen: Row<'a>,
     raw: &'a [u8],
     /// Number of columns that come from valid records.
@@ -24,12 +24,12 @@ struct Sink<'r, 'a> {
     first_bad: Option<(u64, Syntax)>,
 }
 
-impl<'r, 'a> Sink<'r, 'a> {
+impl<'r, 'a> RowSink<'r, 'a> {
     /// `full` is called whenever `rows_max` rows or bad records are ready to be taken.
     fn new(
         rows: &'r mut Rows,
         body: &'a [u8],
-        origin: Origin,
+        origin: BodyOrigin,
         rows_max: usize,
         full: &'r mut dyn FnMut(&mut Rows),
     ) -> Self {
@@ -38,7 +38,7 @@ impl<'r, 'a> Sink<'r, 'a> {
     }
 }
 
-impl<'a> RecordSink<'a> for Sink<'_, 'a> {
+impl<'a> RecordSink<'a> for RowSink<'_, 'a> {
     #[inline(always)]
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let start = parser.at();
@@ -74,7 +74,7 @@ impl<'a> RecordSink<'a> for Sink<'_, 'a> {
     }
 }
 
-impl Sink<'_, '_> {
+impl RowSink<'_, '_> {
     fn forget_row(&mut self) {
         self.rows.leaves -= self.rows.set.remove_added(self.columns);
         self.rows.set.truncate(self.rows.count);
@@ -126,16 +126,16 @@ impl Sink<'_, '_> {
 
 /// Whether a key without a column occurred twice, or may have.
 #[cold]
-fn has_duplicate(misfits: &[Misfit<'_>]) -> bool {
+fn has_duplicate(misfits: &[MisfitValue<'_>]) -> bool {
     let mut seen = hashbrown::HashSet::new();
     // Keys are compared as written: an escape may hide that two are equal.
-    let escaped = |misfit: &Misfit<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
+    let escaped = |misfit: &MisfitValue<'_>| misfit.path.iter().any(|key| key.contains(&b'\\'));
     misfits.iter().any(|misfit| escaped(misfit) || !seen.insert(&misfit.path))
 }
 
 impl Rows {
     /// Takes the records of one body. Returns their outcome.
-    pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: Origin) -> RowCounts {
+    pub fn append(&mut self, body: &[u8], kind: BodyKind, origin: BodyOrigin) -> RowCounts {
         self.walk(body, kind, origin, usize::MAX, &mut |_| {})
     }
 
@@ -145,7 +145,7 @@ impl Rows {
         &mut self,
         body: &[u8],
         kind: BodyKind,
-        origin: Origin,
+        origin: BodyOrigin,
         rows_max: usize,
         full: &mut dyn FnMut(&mut Self),
     ) -> RowCounts {
@@ -159,13 +159,13 @@ impl Rows {
         &mut self,
         body: &[u8],
         kind: BodyKind,
-        origin: Origin,
+        origin: BodyOrigin,
         rows_max: usize,
         full: &mut dyn FnMut(&mut Self),
     ) -> RowCounts {
         let before = std::mem::take(&mut self.counts);
         self.bytes += body.len();
-        let mut sink = Sink::new(self, body, origin, rows_max, full);
+        let mut sink = RowSink::new(self, body, origin, rows_max, full);
         // A document that is not valid JSON was rejected before it reached the log.
         if let Err(reason) = walk(body, kind, 0, &mut sink) {
             sink.reject(BadRecord { index: 0, offset: 0, raw: body, reason });
@@ -187,7 +187,7 @@ impl Rows {
         self.ways.forgets_bad = true;
         self.partitions.clear();
         let mut forget = Self::clear;
-        let mut sink = Sink::new(self, body, Origin { lsn: 0, received_at }, rows_max, &mut forget);
+        let mut sink = RowSink::new(self, body, BodyOrigin { lsn: 0, received_at }, rows_max, &mut forget);
         let walked = walk(body, kind, 0, &mut sink);
         let first_bad = sink.first_bad;
         self.clear();
@@ -217,7 +217,7 @@ impl Rows {
 
     /// Why the row just read is rejected, if it is.
     #[inline(always)]
-    fn verdict(&self, seen: &Row<'_>, origin: Origin) -> Option<Reason> {
+    fn verdict(&self, seen: &Row<'_>, origin: BodyOrigin) -> Option<Reason> {
         if self.ways.policy.is_declared()
             && (!seen.misfits.is_empty() || self.set.lacks_required(self.count))
             && let Some(reason) = self.failures(seen)
@@ -232,16 +232,16 @@ impl Rows {
         let mut failures = Vec::new();
         for misfit in seen.misfits.iter().filter(|misfit| !misfit.extra) {
             if let Some(column) = self.set.declared_at(&misfit.path) {
-                failures.push(Failure::misfit(&column.name, &column.type_name(), misfit.raw));
+                failures.push(ColumnFailure::misfit(&column.name, &column.type_name(), misfit.raw));
             }
         }
         let mut missing = Vec::new();
         self.set.missing(self.count, &mut missing);
-        failures.extend(missing.into_iter().map(|column| Failure::missing(&column.name, "no value")));
+        failures.extend(missing.into_iter().map(|column| ColumnFailure::missing(&column.name, "no value")));
         (!failures.is_empty()).then_some(Reason::Columns(failures))
     }
 
-    fn out_of_time(&self, origin: Origin) -> Option<Reason> {
+    fn out_of_time(&self, origin: BodyOrigin) -> Option<Reason> {
         let time = self.ways.time.as_ref()?;
         let column = || time.column.clone();
         let Some(at) = self.set.at(&time.at).and_then(|column| column.timestamp_at(self.count)) else {
@@ -266,7 +266,7 @@ struct RecordFields<'r, 'a> {
     seen: &'r mut Row<'a>,
 }
 
-impl<'a> Fields<'a> for RecordFields<'_, 'a> {
+impl<'a> FieldVisitor<'a> for RecordFields<'_, 'a> {
     fn slot(&mut self, key: Str<'a>) -> Option<usize> {
         let text = key.text();
         if let Some(slot) = self.rows.set.find(&text) {
@@ -278,14 +278,14 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
             return None;
         }
         self.rows.leaves += 1;
-        Some(self.rows.set.add(name, super::column::Column::undecided()))
+        Some(self.rows.set.add(name, super::column::ColumnBuilder::undecided()))
     }
 
     #[inline(always)]
-    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+    fn value(&mut self, field: FieldKey<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         let before = self.seen.misfits.len();
         let key = match field {
-            Field::Slot(slot) => {
+            FieldKey::Slot(slot) => {
                 let fit = self.rows.set.column(slot).push(self.rows.count, parser, self.seen)?;
                 if fit != Fit::Stored {
                     self.seen.misfit(fit);
@@ -295,7 +295,7 @@ impl<'a> Fields<'a> for RecordFields<'_, 'a> {
                 }
                 self.rows.set.key(slot).to_owned()
             }
-            Field::Other(key) => {
+            FieldKey::Other(key) => {
                 self.seen.other(key, parser.skip_value()?);
                 if self.seen.misfits.len() == before {
                     return Ok(());

@@ -1,7 +1,7 @@
 //! The compactor's settings and its stop signal.
 
 use super::partition::PartitionBy;
-use crate::columns::Limits;
+use crate::columns::RowLimits;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct CompactorConfig {
     pub max_rows: u64,
     /// The memory limit for rows and unfinished row groups of all streams.
     pub memory_max: usize,
-    pub limits: Limits,
+    pub limits: RowLimits,
     pub partition_by: PartitionBy,
     /// How long a request that waits for its file lets others join.
     pub linger: Duration,

@@ -108,8 +108,12 @@ impl Replayer {
             return Err(ReplayError::Incomplete("the stream has no mapping".to_owned()));
         };
         let (config, mut rows) = (&self.table_config, 0);
-        let mapped =
-            frames::Rows { stream: stream.id, mapping, log: config.log, evaluator: Some(&config.evaluator) };
+        let mapped = frames::FrameMapper {
+            stream: stream.id,
+            mapping,
+            log: config.log,
+            evaluator: Some(&config.evaluator),
+        };
         let made = mapped.each(lsn.0, ts, batch, false, 0, |_, _, made| rows += u64::from(made.is_ok()));
         made.map_err(TableError::from)?;
         Ok(rows)

@@ -1,10 +1,10 @@
 //! The handle that starts and stops the compactor.
 
 use super::config::{CompactorConfig, Stop};
-use super::metrics::Metrics;
+use super::metrics::CompactorMetrics;
 use super::publish::Publisher;
 use super::replay::{Replayer, replay_dir};
-use super::run::{Running, scratch_dir};
+use super::run::{CompactorLoop, scratch_dir};
 use super::sink::Sink;
 use super::table::TableConfig;
 use crate::catalog::Catalog;
@@ -39,7 +39,7 @@ pub struct Handles {
     pub offsets: Arc<OffsetCounters>,
     pub progress: Arc<Progress>,
     pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<CompactorMetrics>,
     pub evaluator: Arc<Evaluator>,
     /// The log's identity.
     pub log: [u8; 16],
@@ -108,7 +108,7 @@ impl Compactor {
             limits: config.limits,
             memory_max: config.memory_max / REPLAY_MEMORY_PART,
         };
-        let mut running = Running {
+        let mut running = CompactorLoop {
             table_config,
             reader: handles.reader,
             catalog: handles.catalog,

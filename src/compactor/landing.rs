@@ -16,7 +16,7 @@ use crate::mapping::frames;
 pub fn xml_lines(batch: &Batch<'_>, stream: &Stream, known: &xml::Known) -> Result<Vec<u8>, XmlError> {
     let content_type = frames::kept(&batch.head, "Content-Type");
     let row_tag = stream.settings.row_tag.as_deref();
-    xml::transcribe(batch.body, xml::About { content_type: content_type.as_deref(), row_tag }, known)
+    xml::transcribe(batch.body, xml::XmlOptions { content_type: content_type.as_deref(), row_tag }, known)
 }
 
 /// Appends the records of a batch that are JSON objects, one per line.

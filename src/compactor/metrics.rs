@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 /// The counters of the compactor and the publisher.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct CompactorMetrics {
     pub stored_rows: Counter,
     quarantined_rows: Family<[(&'static str, &'static str); 1], Counter>,
     pub ignored_fields: Counter,
@@ -40,7 +40,7 @@ pub struct Metrics {
     pub replayed_rows: Counter,
 }
 
-impl Metrics {
+impl CompactorMetrics {
     /// Counts the outcome of a frame's records in one stream.
     pub fn took(&self, counts: &RowCounts) {
         self.stored_rows.inc_by(counts.stored);
@@ -163,7 +163,7 @@ struct IngestCollector {
 }
 
 impl IngestCollector {
-    fn of(metrics: &Metrics) -> Self {
+    fn of(metrics: &CompactorMetrics) -> Self {
         Self {
             stored: metrics.stored_rows.clone(),
             rescued: metrics.rescued_rows.clone(),

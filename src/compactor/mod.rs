@@ -24,5 +24,5 @@ mod table;
 
 pub use config::CompactorConfig;
 pub use handle::{Compactor, Handles, StartError};
-pub use metrics::Metrics;
+pub use metrics::CompactorMetrics;
 pub use name::staged as staged_name;

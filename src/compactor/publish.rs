@@ -3,7 +3,7 @@
 //! A staged file is registered in the catalog before it gets here, so no failure here loses data. Every error is
 //! retried with backoff until `staging.retention` has passed.
 
-use super::metrics::Metrics;
+use super::metrics::CompactorMetrics;
 use super::name;
 use super::sink::{Sink, SinkError};
 use crate::catalog::{Catalog, CatalogError, FileKind, FileState, RegisteredFile};
@@ -33,7 +33,7 @@ pub(super) struct Publisher {
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<CompactorMetrics>,
     pub(super) staged_dir: PathBuf,
     pub(super) retention: Duration,
 }

@@ -3,8 +3,8 @@
 use super::parquet::WriteError;
 use super::partition::{self, PartitionBy};
 use crate::clock::Micros;
-use crate::columns::{BadRow, Failure};
-use crate::formats::json::{Kind, Parser, Syntax};
+use crate::columns::{BadRow, ColumnFailure};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use crate::schema::{Column, QuarantineLayout, system};
 use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
@@ -75,7 +75,7 @@ fn tinybird(bad: &[BadRow], columns: &[Column], received_at: &[Micros], offset: 
     let (mut names, mut messages) =
         (ListBuilder::new(StringBuilder::new()), ListBuilder::new(StringBuilder::new()));
     for row in bad {
-        for Failure { column, message, .. } in row.reason.failures() {
+        for ColumnFailure { column, message, .. } in row.reason.failures() {
             names.values().append_value(column);
             messages.values().append_value(message);
         }
@@ -100,7 +100,7 @@ fn values(record: &[u8]) -> Result<HashMap<String, &[u8]>, Syntax> {
     std::str::from_utf8(record).map_err(|_| Syntax::InvalidUtf8)?;
     let mut values = HashMap::new();
     let mut parser = Parser::document(record);
-    if parser.kind()? != Kind::Object {
+    if parser.kind()? != JsonKind::Object {
         return Err(Syntax::ExpectedObject);
     }
     parser.enter()?;

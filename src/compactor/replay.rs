@@ -7,16 +7,16 @@
 //! repeated, so the next start resumes after a crash at any point.
 
 use super::config::Stop;
-use super::metrics::Metrics;
+use super::metrics::CompactorMetrics;
 use super::name;
 use super::sink::{Sink, SinkError};
-use super::table::{FinishedCut, Table, TableConfig, TableError};
+use super::table::{FinishedCut, StreamTable, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, Target};
 use crate::catalog::{
     Action, Catalog, CatalogError, CutRecord, FileState, RegisteredFile, Replacement, Replay, ReplayState,
     StagedFile, Stream, Swap,
 };
-use crate::columns::Limits;
+use crate::columns::RowLimits;
 use crate::error::{IoContext, IoError, chain};
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;
@@ -74,7 +74,7 @@ pub(super) struct Replayer {
     pub(super) past: FrameHistory,
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<CompactorMetrics>,
     pub(super) sink: Sink,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
     pub(super) staged_dir: PathBuf,
@@ -84,7 +84,7 @@ pub(super) struct Replayer {
     pub(super) stopped: watch::Receiver<Stop>,
     /// Its scratch directory is the replay directory.
     pub(super) table_config: TableConfig,
-    pub(super) limits: Limits,
+    pub(super) limits: RowLimits,
     /// The memory limit for rows and unfinished row groups.
     pub(super) memory_max: usize,
 }
@@ -220,7 +220,7 @@ impl Replayer {
 
     /// Rewrites the files of a cut.
     pub(super) fn make(&self, stream: &Arc<Stream>, cut: &CutRecord) -> Result<FinishedCut, ReplayError> {
-        let mut table = Table::again(Arc::clone(stream), self.limits);
+        let mut table = StreamTable::again(Arc::clone(stream), self.limits);
         table.numbered = cut.first_number.saturating_sub(1);
         let made = self.fill(&mut table, stream, cut);
         if made.is_err() {
@@ -231,7 +231,7 @@ impl Replayer {
 
     pub(super) fn fill(
         &self,
-        table: &mut Table,
+        table: &mut StreamTable,
         stream: &Arc<Stream>,
         cut: &CutRecord,
     ) -> Result<FinishedCut, ReplayError> {

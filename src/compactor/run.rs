@@ -1,9 +1,9 @@
 //! The compactor's loop.
 
 use super::config::{CompactorConfig, Stop};
-use super::metrics::Metrics;
+use super::metrics::CompactorMetrics;
 use super::name;
-use super::table::{FinishedCut, Memory, Table, TableConfig, TableError};
+use super::table::{FinishedCut, Memory, StreamTable, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, StreamId};
 use crate::catalog::{Catalog, CatalogError, Cut, RegisteredFile};
 use crate::clock::Clock;
@@ -68,7 +68,7 @@ enum RunError {
     Io(#[from] IoError),
 }
 
-pub(super) struct Running {
+pub(super) struct CompactorLoop {
     pub(super) config: CompactorConfig,
     pub(super) table_config: TableConfig,
     pub(super) reader: WalReader,
@@ -77,18 +77,18 @@ pub(super) struct Running {
     pub(super) offsets: Arc<OffsetCounters>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<CompactorMetrics>,
     pub(super) runtime: Runtime,
     pub(super) stopped: watch::Receiver<Stop>,
     pub(super) to_publish: mpsc::Sender<RegisteredFile>,
-    pub(super) tables: HashMap<StreamId, Table>,
+    pub(super) tables: HashMap<StreamId, StreamTable>,
     /// Held while files are staged but not yet registered, by this thread or by the replayer.
     pub(super) staging: Arc<Mutex<()>>,
     /// Checkpoints of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
 }
 
-impl Running {
+impl CompactorLoop {
     pub(super) fn run(&mut self) {
         let mut backoff = Duration::from_millis(100);
         let mut queued = false;
@@ -245,7 +245,7 @@ impl Running {
                 Entry::Vacant(place) => {
                     // A stream without a checkpoint has no files yet.
                     let checkpoint = self.checkpoints.get(&id).copied().unwrap_or(Lsn::NONE);
-                    let mut table = Table::new(Arc::clone(stream), checkpoint, self.config.limits);
+                    let mut table = StreamTable::new(Arc::clone(stream), checkpoint, self.config.limits);
                     table.numbered = self.catalog.numbered(id)?;
                     place.insert(table)
                 }
@@ -299,8 +299,11 @@ impl Running {
             let due: Vec<StreamId> = wanted
                 .streams
                 .extract_if(|stream, (lsn, asked)| {
-                    let taken =
-                        self.tables.get(stream).and_then(Table::last_open).is_some_and(|last| last >= *lsn);
+                    let taken = self
+                        .tables
+                        .get(stream)
+                        .and_then(StreamTable::last_open)
+                        .is_some_and(|last| last >= *lsn);
                     (taken && now.duration_since(*asked) >= linger)
                         || self.progress.checkpoint(*stream) >= *lsn
                 })
@@ -311,7 +314,7 @@ impl Running {
         let config = self.config.clone();
         // A full log accepts no requests: small files are better than none.
         let pressed = self.reader.pressed();
-        let in_the_way = |table: &Table| table.first_open().is_some_and(|first| pressed >= Some(first));
+        let in_the_way = |table: &StreamTable| table.first_open().is_some_and(|first| pressed >= Some(first));
         let asked = |id| close.contains(&None) || close.contains(&Some(id)) || wanted.contains(&id);
         self.cut(|id, table| asked(id) || in_the_way(table) || is_due(table, &config, now))?;
         self.progress.has_closed(&close);
@@ -335,7 +338,7 @@ impl Running {
     }
 
     /// Finishes the files of the streams that `which` selects, and registers them.
-    fn cut(&mut self, which: impl Fn(StreamId, &Table) -> bool) -> Result<(), RunError> {
+    fn cut(&mut self, which: impl Fn(StreamId, &StreamTable) -> bool) -> Result<(), RunError> {
         let mut finished = Vec::new();
         let due: Vec<StreamId> =
             self.tables.iter().filter(|(id, table)| which(**id, table)).map(|(id, _)| *id).collect();
@@ -366,7 +369,7 @@ impl Running {
         }
         sync_dir(&self.config.staged_dir)?;
         let read = self.reader.position();
-        let first_open = self.tables.values().filter_map(Table::first_open).min();
+        let first_open = self.tables.values().filter_map(StreamTable::first_open).min();
         let consumed = first_open.map_or(read, Lsn::previous);
         self.keys.sync(self.clock.now())?;
         let files = self.catalog.register(&cuts, consumed)?;
@@ -429,7 +432,7 @@ impl Running {
     }
 
     fn open_files(&self) -> usize {
-        self.tables.values().map(Table::open_files).sum()
+        self.tables.values().map(StreamTable::open_files).sum()
     }
 
     fn show_status(&self, idle: bool) {
@@ -439,7 +442,7 @@ impl Running {
         status.open_files.store(self.open_files() as u64, Ordering::Relaxed);
         status.read_lsn.store(self.reader.position().0, Ordering::Relaxed);
         let unread = if idle { None } else { self.reader.frame().map(|frame| frame.ts) };
-        let oldest = self.tables.values().filter_map(Table::first_received_at).chain(unread).min();
+        let oldest = self.tables.values().filter_map(StreamTable::first_received_at).chain(unread).min();
         status.oldest_open.store(oldest.unwrap_or(0), Ordering::Relaxed);
         // Clients of receivers ask where each record is.
         for (id, table) in self.tables.iter().filter(|(_, table)| table.stream.settings.receiver.is_some()) {
@@ -478,7 +481,7 @@ impl Running {
 }
 
 /// Whether one of the stream's conditions requires its file to be closed.
-fn is_due(table: &Table, config: &CompactorConfig, now: Instant) -> bool {
+fn is_due(table: &StreamTable, config: &CompactorConfig, now: Instant) -> bool {
     let (Some(opened_at), Some(last_at)) = (table.opened_at(), table.last_at()) else { return false };
     let age = now.duration_since(opened_at);
     let of_stream = table.stream.settings.conditions;

@@ -31,8 +31,8 @@ impl MappingSection {
     }
 
     /// The settings of the evaluator. It runs this very program, even if its file has been replaced since the start.
-    pub fn settings(&self) -> mapping::Settings {
-        mapping::Settings {
+    pub fn settings(&self) -> mapping::EvaluatorSettings {
+        mapping::EvaluatorSettings {
             program: "/proc/self/exe".into(),
             workers: self.workers,
             memory_max: self.memory_max.0,

@@ -370,7 +370,7 @@ impl Config {
             max_bytes: settings.max_bytes.0,
             max_rows: settings.max_rows,
             memory_max: usize::try_from(settings.memory_max.0).unwrap_or(usize::MAX),
-            limits: crate::columns::Limits {
+            limits: crate::columns::RowLimits {
                 columns_max: self.limits.columns_max,
                 received_at_column: has(system::RECEIVED_AT),
                 lsn_column: has(system::LSN),

@@ -22,7 +22,7 @@ use crate::auth::{Caller, Credential};
 use crate::batch;
 use crate::batch::BodyKind;
 use crate::catalog::{CatalogError, NewStream, Stream};
-use crate::mapping::Failure;
+use crate::mapping::MappingFailure;
 use crate::offsets::Numbered;
 use crate::schema::Column;
 use bytes::Bytes;
@@ -145,7 +145,7 @@ pub struct Receive {
     pub hides: &'static [&'static str],
     /// Builds the refusal of a record that cannot be mapped for every export, from the labels of the failed exports and
     /// the reasons.
-    pub unmapped: fn(&[(String, Failure)]) -> Reject,
+    pub unmapped: fn(&[(String, MappingFailure)]) -> Reject,
 }
 
 /// The result of parsing a request's head.

@@ -300,7 +300,7 @@ impl DaemonParts {
             tokio::task::spawn_blocking(move || open_log(&config, clock, metrics)).await??
         };
         say_open(&log, started);
-        let compactor_metrics = Arc::new(compactor::Metrics::default());
+        let compactor_metrics = Arc::new(compactor::CompactorMetrics::default());
         record_losses(&log.report, &catalog, &compactor_metrics)?;
         let (node, destination) = (node_name(config, log.handle.uuid()), config.destination()?);
         let sink = Sink::open(&destination)?;
@@ -454,7 +454,7 @@ fn open_log(
 fn record_losses(
     report: &wal::RecoveryReport,
     catalog: &Catalog,
-    metrics: &compactor::Metrics,
+    metrics: &compactor::CompactorMetrics,
 ) -> Result<(), CatalogError> {
     for range in &report.missing {
         metrics.corrupt_frames.inc_by(range.count());

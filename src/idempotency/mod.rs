@@ -2,9 +2,9 @@
 //! and stores nothing.
 //!
 //! A key is stored in the frame of its request. So a key shares the fate of its records: power loss destroys both or
-//! neither. [`KeyIndex`] holds the keys of the window in memory for lookups; [`Journal`] keeps the keys of frames that are
-//! about to be trimmed, and reloads all keys at a start. The accept path uses only the index, the compactor only the
-//! journal.
+//! neither. [`KeyIndex`] holds the keys of the window in memory for lookups; [`Journal`] keeps the keys of frames that
+//! are about to be trimmed, and reloads all keys at a start. The accept path uses only the index, the compactor only
+//! the journal.
 
 mod index;
 mod journal;

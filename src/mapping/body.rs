@@ -1,7 +1,7 @@
 //! Parses the body of a request for mappings that use its content.
 
 use super::{Path, form};
-use crate::formats::json::{Kind, Parser};
+use crate::formats::json::{JsonKind, Parser};
 use std::borrow::Cow;
 
 /// A body that is an object: JSON as received, or a form converted to equivalent JSON.
@@ -32,7 +32,7 @@ impl<'a> Body<'a> {
         }
         let mut parser = Parser::document(body);
         parser.skip_space();
-        if parser.kind() != Ok(Kind::Object) {
+        if parser.kind() != Ok(JsonKind::Object) {
             let what = if parser.at() == body.len() { "it is empty" } else { "expected a JSON object" };
             return Err(invalid(what));
         }

@@ -1,12 +1,12 @@
 //! Evaluates mappings for requests: paths in this process, templates in worker processes.
 
 use super::message::{encode_check, encode_evaluation};
-use super::metrics::Metrics;
-use super::pool::{Answer, Cause, Pool, Settings, Task, Trouble};
+use super::metrics::MappingMetrics;
+use super::pool::{Answer, Cause, EvaluatorSettings, EvaluatorTask, Trouble, WorkerPool};
 use super::process::Ending;
 use super::{
-    Body, CheckError, ColumnKind, Evaluated, Failure, MappedColumn, Mapping, Problem, ROW_MAX, Request,
-    go_json, path_value,
+    Body, CheckError, ColumnKind, Evaluated, MappedColumn, Mapping, MappingFailure, MappingRequest, ROW_MAX,
+    TemplateError, go_json, path_value,
 };
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ const UNDER_WAY_MAX: usize = 256;
 
 /// Evaluates mappings for requests before they are answered. Its worker processes end with it.
 pub struct Evaluator {
-    pool: Arc<Pool>,
-    metrics: Arc<Metrics>,
+    pool: Arc<WorkerPool>,
+    metrics: Arc<MappingMetrics>,
 }
 
 /// The outcome for each request.
-pub type Outcomes = Vec<Result<Evaluated, Failure>>;
+pub type Outcomes = Vec<Result<Evaluated, MappingFailure>>;
 
 /// The progress of one request under one mapping.
-enum State {
-    Done(Result<Evaluated, Failure>),
+enum RequestState {
+    Done(Result<Evaluated, MappingFailure>),
     Waiting { paths: Vec<String>, bytes: usize, answer: oneshot::Receiver<Answer> },
 }
 
@@ -40,13 +40,13 @@ impl Drop for Evaluator {
 }
 
 impl Evaluator {
-    pub fn new(settings: Settings) -> Self {
-        let metrics = Arc::<Metrics>::default();
-        Self { pool: Pool::new(settings, Arc::clone(&metrics)), metrics }
+    pub fn new(settings: EvaluatorSettings) -> Self {
+        let metrics = Arc::<MappingMetrics>::default();
+        Self { pool: WorkerPool::new(settings, Arc::clone(&metrics)), metrics }
     }
 
     /// The evaluator's metrics.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &MappingMetrics {
         &self.metrics
     }
 
@@ -69,7 +69,7 @@ impl Evaluator {
     fn check_error(&self, column: &MappedColumn, cause: Cause) -> CheckError {
         let message = match cause {
             Cause::Unavailable(why) => return CheckError::Unavailable(why.to_owned()),
-            Cause::Problem(Problem::Template(message)) => message,
+            Cause::Problem(TemplateError::Template(message)) => message,
             Cause::Problem(_) => String::new(),
             Cause::Stopped(ending) => self.stopped(ending),
         };
@@ -78,7 +78,11 @@ impl Evaluator {
 
     /// Evaluates all `path` and `template` columns, for each mapping and each request. A mapping without templates
     /// does not use a worker. Returns when all are done, so the slowest one determines the time.
-    pub async fn evaluate(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
+    pub async fn evaluate(
+        &self,
+        mappings: &[Arc<Mapping>],
+        requests: &[MappingRequest<'_>],
+    ) -> Vec<Outcomes> {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
         for requests in requests.chunks(UNDER_WAY_MAX) {
@@ -86,8 +90,8 @@ impl Evaluator {
             for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
                 for state in states {
                     outcomes.push(match state {
-                        State::Done(outcome) => outcome,
-                        State::Waiting { paths, bytes, answer } => {
+                        RequestState::Done(outcome) => outcome,
+                        RequestState::Waiting { paths, bytes, answer } => {
                             self.finish(mapping, paths, bytes, received(answer.await))
                         }
                     });
@@ -99,15 +103,19 @@ impl Evaluator {
     }
 
     /// Like [`Evaluator::evaluate`], for a thread that may block: it waits however busy the workers are.
-    pub fn evaluate_blocking(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>]) -> Vec<Outcomes> {
+    pub fn evaluate_blocking(
+        &self,
+        mappings: &[Arc<Mapping>],
+        requests: &[MappingRequest<'_>],
+    ) -> Vec<Outcomes> {
         let since = Instant::now();
         let mut all: Vec<_> = mappings.iter().map(|_| Outcomes::with_capacity(requests.len())).collect();
         for requests in requests.chunks(UNDER_WAY_MAX) {
             let begun = self.begin(mappings, requests, true);
             for ((mapping, outcomes), states) in mappings.iter().zip(&mut all).zip(begun) {
                 outcomes.extend(states.into_iter().map(|state| match state {
-                    State::Done(outcome) => outcome,
-                    State::Waiting { paths, bytes, answer } => {
+                    RequestState::Done(outcome) => outcome,
+                    RequestState::Waiting { paths, bytes, answer } => {
                         self.finish(mapping, paths, bytes, received(answer.blocking_recv()))
                     }
                 }));
@@ -118,13 +126,18 @@ impl Evaluator {
     }
 
     /// Evaluates what needs no worker, and submits the rest to the workers.
-    fn begin(&self, mappings: &[Arc<Mapping>], requests: &[Request<'_>], patient: bool) -> Vec<Vec<State>> {
+    fn begin(
+        &self,
+        mappings: &[Arc<Mapping>],
+        requests: &[MappingRequest<'_>],
+        patient: bool,
+    ) -> Vec<Vec<RequestState>> {
         let mut all: Vec<_> = mappings.iter().map(|_| Vec::with_capacity(requests.len())).collect();
         for request in requests {
             let body = OnceCell::new();
             for (mapping, states) in mappings.iter().zip(&mut all) {
                 let state = self.begin_one(mapping, request, &body, patient);
-                states.push(state.unwrap_or_else(|failure| State::Done(Err(failure))));
+                states.push(state.unwrap_or_else(|failure| RequestState::Done(Err(failure))));
             }
         }
         all
@@ -133,15 +146,16 @@ impl Evaluator {
     fn begin_one<'a>(
         &self,
         mapping: &Mapping,
-        request: &Request<'a>,
-        body: &OnceCell<Result<Body<'a>, Failure>>,
+        request: &MappingRequest<'a>,
+        body: &OnceCell<Result<Body<'a>, MappingFailure>>,
         patient: bool,
-    ) -> Result<State, Failure> {
+    ) -> Result<RequestState, MappingFailure> {
         let (mut paths, mut bytes) = (Vec::new(), 0);
         for column in &mapping.columns {
             bytes += match &column.kind {
                 ColumnKind::Path { path, default_value, raw_string } => {
-                    let parse = || Body::parse(request.body, request.content_type).map_err(Failure::from);
+                    let parse =
+                        || Body::parse(request.body, request.content_type).map_err(MappingFailure::from);
                     let body = body.get_or_init(parse).as_ref().map_err(Clone::clone)?;
                     let value =
                         path_value(&column.name, (path, default_value.as_deref(), *raw_string), body)?;
@@ -156,10 +170,10 @@ impl Evaluator {
             };
         }
         if bytes > ROW_MAX {
-            return Err(Failure::TooLarge);
+            return Err(MappingFailure::TooLarge);
         }
         if !mapping.has_templates() {
-            return Ok(State::Done(Ok(paths)));
+            return Ok(RequestState::Done(Ok(paths)));
         }
         let (mut named, mut wanted) = (Vec::new(), Vec::new());
         for column in &mapping.columns {
@@ -171,7 +185,7 @@ impl Evaluator {
         }
         let values = wanted.len();
         let answer = self.submit(encode_evaluation(request, &wanted), named, values, patient);
-        Ok(State::Waiting { paths, bytes, answer })
+        Ok(RequestState::Waiting { paths, bytes, answer })
     }
 
     fn submit(
@@ -182,7 +196,7 @@ impl Evaluator {
         patient: bool,
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        self.pool.submit(Task { job, templates, values, since: Instant::now(), patient, answer });
+        self.pool.submit(EvaluatorTask { job, templates, values, since: Instant::now(), patient, answer });
         receiver
     }
 
@@ -193,10 +207,10 @@ impl Evaluator {
         paths: Vec<String>,
         bytes: usize,
         answer: Answer,
-    ) -> Result<Evaluated, Failure> {
+    ) -> Result<Evaluated, MappingFailure> {
         let values = answer.map_err(|trouble| self.failure(mapping, trouble))?;
         if bytes + values.iter().map(String::len).sum::<usize>() > ROW_MAX {
-            return Err(Failure::TooLarge);
+            return Err(MappingFailure::TooLarge);
         }
         let (mut paths, mut values) = (paths.into_iter(), values.into_iter());
         let in_order = mapping.columns.iter().filter_map(|column| match &column.kind {
@@ -207,17 +221,17 @@ impl Evaluator {
         Ok(in_order.collect())
     }
 
-    fn failure(&self, mapping: &Mapping, trouble: Trouble) -> Failure {
+    fn failure(&self, mapping: &Mapping, trouble: Trouble) -> MappingFailure {
         let column = mapping.templates().nth(trouble.at).map(|(column, _)| column.name.clone());
         // What failed before the first template, or had none, is told without a column.
         let column = column.unwrap_or_default();
         match trouble.cause {
-            Cause::Problem(Problem::Template(message)) => Failure::Column { column, message },
-            Cause::Problem(Problem::ContentType(of)) => Failure::ContentType(of),
-            Cause::Problem(Problem::Body(message)) => Failure::Body(message),
-            Cause::Problem(Problem::TooLarge) => Failure::TooLarge,
-            Cause::Stopped(ending) => Failure::Stopped { column, message: self.stopped(ending) },
-            Cause::Unavailable(why) => Failure::Unavailable(why.to_owned()),
+            Cause::Problem(TemplateError::Template(message)) => MappingFailure::Column { column, message },
+            Cause::Problem(TemplateError::ContentType(of)) => MappingFailure::ContentType(of),
+            Cause::Problem(TemplateError::Body(message)) => MappingFailure::Body(message),
+            Cause::Problem(TemplateError::TooLarge) => MappingFailure::TooLarge,
+            Cause::Stopped(ending) => MappingFailure::Stopped { column, message: self.stopped(ending) },
+            Cause::Unavailable(why) => MappingFailure::Unavailable(why.to_owned()),
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::batch::{Batch, BatchHead, BodyKind, StreamId};
 use crate::clock::Micros;
 use crate::formats::json;
-use crate::mapping::{Evaluated, Evaluator, Failure, Mapping, Request, RowId, row};
+use crate::mapping::{Evaluated, Evaluator, Mapping, MappingFailure, MappingRequest, RowId, row};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,20 +13,20 @@ use std::sync::Arc;
 /// The parts of a request that a frame keeps, as JSON.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
-struct Kept {
+struct StoredRequest {
     headers: BTreeMap<String, String>,
 }
 
 /// The headers of a request in the form that its frame stores.
 pub fn keep(headers: &[(String, String)]) -> String {
-    let kept = Kept { headers: headers.iter().cloned().collect() };
+    let kept = StoredRequest { headers: headers.iter().cloned().collect() };
     json::text(&kept)
 }
 
 /// The headers that a frame keeps. Only [`keep`] writes them, so what cannot be read is a fault of ours: it is logged,
 /// and the records, which were accepted, are used without headers.
 fn headers(head: &BatchHead<'_>) -> BTreeMap<String, String> {
-    match head.request.map(serde_json::from_str::<Kept>) {
+    match head.request.map(serde_json::from_str::<StoredRequest>) {
         // A frame of a stream without a receiver keeps none.
         None => BTreeMap::new(),
         Some(Ok(kept)) => kept.headers,
@@ -58,7 +58,7 @@ pub fn records(body: &[u8], kind: BodyKind) -> Vec<&[u8]> {
 
 /// What a mapping may use of a frame, for all its records alike.
 #[derive(Debug)]
-pub struct Origin {
+pub struct FrameContext {
     pub headers: Vec<(String, String)>,
     pub ip: IpAddr,
     pub received_at: Micros,
@@ -66,20 +66,20 @@ pub struct Origin {
     pub kind: BodyKind,
 }
 
-impl Origin {
+impl FrameContext {
     pub fn of(head: &BatchHead<'_>, received_at: Micros) -> Self {
         let ip = head.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self { headers: headers(head).into_iter().collect(), ip, received_at, kind: head.kind }
     }
 
-    pub fn request<'a>(&'a self, body: &'a [u8]) -> Request<'a> {
+    pub fn request<'a>(&'a self, body: &'a [u8]) -> MappingRequest<'a> {
         let named = self.headers.iter().find(|(name, _)| name == "Content-Type");
         let content_type = match self.kind {
             BodyKind::Lines | BodyKind::Document => Some("application/json"),
             BodyKind::Xml | BodyKind::Opaque => named.map(|(_, value)| value.as_str()),
         };
         let (ip, received_at) = (self.ip, self.received_at);
-        Request { body, content_type, headers: &self.headers, ip, received_at }
+        MappingRequest { body, content_type, headers: &self.headers, ip, received_at }
     }
 }
 
@@ -108,7 +108,7 @@ fn results(
 }
 
 /// Makes rows of frames for one stream.
-pub struct Rows<'a> {
+pub struct FrameMapper<'a> {
     pub stream: StreamId,
     pub mapping: &'a Arc<Mapping>,
     /// The log's identity, which keeps the rows of several daemons distinct.
@@ -118,7 +118,7 @@ pub struct Rows<'a> {
     pub evaluator: Option<&'a Evaluator>,
 }
 
-impl Rows<'_> {
+impl FrameMapper<'_> {
     /// Passes every record on with the values of its columns, or the reason why it has none. `as_stored`: the
     /// values evaluated before the answer apply. `number`: the number of the first row.
     ///
@@ -132,12 +132,12 @@ impl Rows<'_> {
         as_stored: bool,
         mut number: u64,
         mut take: impl FnMut(u64, &[u8], Result<&[Cow<'_, str>], String>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), MappingFailure> {
         let records = records(batch.body, batch.head.kind);
-        let origin = Origin::of(&batch.head, received_at);
-        let requests: Vec<Request<'_>> = records.iter().map(|record| origin.request(record)).collect();
+        let origin = FrameContext::of(&batch.head, received_at);
+        let requests: Vec<MappingRequest<'_>> = records.iter().map(|record| origin.request(record)).collect();
         let stored = if as_stored { self.stored(lsn, batch, records.len()) } else { None };
-        let evaluated: Vec<Result<Evaluated, Failure>> = match stored {
+        let evaluated: Vec<Result<Evaluated, MappingFailure>> = match stored {
             Some(stored) => stored.into_iter().map(Ok).collect(),
             None if !self.mapping.is_evaluated() => records.iter().map(|_| Ok(Vec::new())).collect(),
             None => {
@@ -213,7 +213,7 @@ mod tests {
             client_ip: Some("10.1.2.3".parse().unwrap()),
             ..BatchHead::new(StreamId(9), Tag::Keboola, BodyKind::Opaque)
         };
-        let origin = Origin::of(&head, 7);
+        let origin = FrameContext::of(&head, 7);
         assert_eq!((&origin.headers[..], origin.ip.to_string()), (&headers[..], "10.1.2.3".to_owned()));
         assert_eq!(records(b"a\n\nb\r\n", BodyKind::Lines), [b"a", b"b"]);
         assert_eq!(records(b"", BodyKind::Opaque), [b""]);

@@ -1,9 +1,9 @@
 //! The messages in the pipes between the daemon and a worker process, each preceded by its length in little-endian.
 //!
-//! The worker receives a [`Batch`]. It replies to each job with the values of its templates, in order, up to the
-//! first that fails, and at the end with [`Reply::Done`].
+//! The worker receives a [`WorkerBatch`]. It replies to each job with the values of its templates, in order, up to the
+//! first that fails, and at the end with [`WorkerReply::Done`].
 
-use super::{Problem, Request};
+use super::{MappingRequest, TemplateError};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The maximum size of a message to the worker, in bytes: the largest body, and the same again for everything else.
@@ -16,16 +16,16 @@ pub(super) type TemplateId = u32;
 
 /// Work for a worker.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Batch<'a> {
+pub(super) struct WorkerBatch<'a> {
     /// Whether every answer is flushed at once, so that the daemon knows which template killed a worker.
     pub(super) hasty: bool,
     /// Templates that the worker does not have yet.
     pub(super) new: Vec<(TemplateId, &'a str)>,
-    pub(super) jobs: Vec<Job<'a>>,
+    pub(super) jobs: Vec<WorkerJob<'a>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Job<'a> {
+pub(super) enum WorkerJob<'a> {
     /// Checks whether a template compiles.
     Check(&'a str),
     Evaluate(Evaluation<'a>),
@@ -44,9 +44,9 @@ pub(super) struct Evaluation<'a> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum WorkerReply {
     Value(String),
-    Failed(Problem),
+    Failed(TemplateError),
     /// All jobs are answered. If `retiring`, the worker asks to be replaced.
     Done {
         retiring: bool,
@@ -59,8 +59,8 @@ pub(super) enum Reply {
 pub(super) struct Unreadable;
 
 /// One encoded job: batches are composed of these.
-pub(super) fn encode_evaluation(request: &Request<'_>, templates: &[(TemplateId, bool)]) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(request.body.len() + 512));
+pub(super) fn encode_evaluation(request: &MappingRequest<'_>, templates: &[(TemplateId, bool)]) -> Vec<u8> {
+    let mut out = MessageWriter(Vec::with_capacity(request.body.len() + 512));
     out.byte(1);
     out.number(templates.len());
     for (id, raw) in templates {
@@ -85,7 +85,7 @@ pub(super) fn encode_evaluation(request: &Request<'_>, templates: &[(TemplateId,
 }
 
 pub(super) fn encode_check(text: &str) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(text.len() + 8));
+    let mut out = MessageWriter(Vec::with_capacity(text.len() + 8));
     out.byte(0);
     out.bytes(text.as_bytes());
     out.0
@@ -97,7 +97,7 @@ pub(super) fn encode_batch<'a>(
     new: &[(TemplateId, &str)],
     jobs: impl ExactSizeIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
-    let mut out = Writer(vec![0; 4]);
+    let mut out = MessageWriter(vec![0; 4]);
     out.byte(u8::from(hasty));
     out.number(new.len());
     for (id, text) in new {
@@ -109,17 +109,17 @@ pub(super) fn encode_batch<'a>(
     out.finish()
 }
 
-pub(super) fn decode_batch(message: &[u8]) -> Result<Batch<'_>, Unreadable> {
-    let mut from = Reader(message);
+pub(super) fn decode_batch(message: &[u8]) -> Result<WorkerBatch<'_>, Unreadable> {
+    let mut from = MessageReader(message);
     let hasty = from.byte()? == 1;
     let new = (0..from.number()?).map(|_| Ok((from.number()?, from.text()?))).collect::<Result<_, _>>()?;
     let jobs = (0..from.number()?).map(|_| decode_job(&mut from)).collect::<Result<_, _>>()?;
-    if from.0.is_empty() { Ok(Batch { hasty, new, jobs }) } else { Err(Unreadable) }
+    if from.0.is_empty() { Ok(WorkerBatch { hasty, new, jobs }) } else { Err(Unreadable) }
 }
 
-fn decode_job<'a>(from: &mut Reader<'a>) -> Result<Job<'a>, Unreadable> {
+fn decode_job<'a>(from: &mut MessageReader<'a>) -> Result<WorkerJob<'a>, Unreadable> {
     if from.byte()? == 0 {
-        return Ok(Job::Check(from.text()?));
+        return Ok(WorkerJob::Check(from.text()?));
     }
     let templates =
         (0..from.number()?).map(|_| Ok((from.number()?, from.byte()? == 1))).collect::<Result<_, _>>()?;
@@ -131,44 +131,44 @@ fn decode_job<'a>(from: &mut Reader<'a>) -> Result<Job<'a>, Unreadable> {
         .collect::<Result<_, _>>()?;
     let ip = IpAddr::V6(Ipv6Addr::from(from.array::<16>()?)).to_canonical();
     let received_at = i64::from_le_bytes(from.array()?);
-    Ok(Job::Evaluate(Evaluation { templates, body, content_type, headers, ip, received_at }))
+    Ok(WorkerJob::Evaluate(Evaluation { templates, body, content_type, headers, ip, received_at }))
 }
 
 /// A reply, preceded by its length.
-pub(super) fn encode_reply(reply: &Reply) -> Vec<u8> {
+pub(super) fn encode_reply(reply: &WorkerReply) -> Vec<u8> {
     let (tag, text) = match reply {
-        Reply::Value(text) => (0, text.as_str()),
-        Reply::Failed(Problem::Template(text)) => (1, text.as_str()),
-        Reply::Failed(Problem::ContentType(text)) => (2, text.as_str()),
-        Reply::Failed(Problem::Body(text)) => (3, text.as_str()),
-        Reply::Failed(Problem::TooLarge) => (4, ""),
-        Reply::Done { retiring: false } => (5, ""),
-        Reply::Done { retiring: true } => (6, ""),
+        WorkerReply::Value(text) => (0, text.as_str()),
+        WorkerReply::Failed(TemplateError::Template(text)) => (1, text.as_str()),
+        WorkerReply::Failed(TemplateError::ContentType(text)) => (2, text.as_str()),
+        WorkerReply::Failed(TemplateError::Body(text)) => (3, text.as_str()),
+        WorkerReply::Failed(TemplateError::TooLarge) => (4, ""),
+        WorkerReply::Done { retiring: false } => (5, ""),
+        WorkerReply::Done { retiring: true } => (6, ""),
     };
-    let mut out = Writer(vec![0; 4]);
+    let mut out = MessageWriter(vec![0; 4]);
     out.byte(tag);
     out.0.extend_from_slice(text.as_bytes());
     out.finish()
 }
 
-pub(super) fn decode_reply(message: &[u8]) -> Result<Reply, Unreadable> {
+pub(super) fn decode_reply(message: &[u8]) -> Result<WorkerReply, Unreadable> {
     let (tag, text) = message.split_first().ok_or(Unreadable)?;
     let text = || std::str::from_utf8(text).map(str::to_owned).map_err(|_| Unreadable);
     Ok(match tag {
-        0 => Reply::Value(text()?),
-        1 => Reply::Failed(Problem::Template(text()?)),
-        2 => Reply::Failed(Problem::ContentType(text()?)),
-        3 => Reply::Failed(Problem::Body(text()?)),
-        4 => Reply::Failed(Problem::TooLarge),
-        5 => Reply::Done { retiring: false },
-        6 => Reply::Done { retiring: true },
+        0 => WorkerReply::Value(text()?),
+        1 => WorkerReply::Failed(TemplateError::Template(text()?)),
+        2 => WorkerReply::Failed(TemplateError::ContentType(text()?)),
+        3 => WorkerReply::Failed(TemplateError::Body(text()?)),
+        4 => WorkerReply::Failed(TemplateError::TooLarge),
+        5 => WorkerReply::Done { retiring: false },
+        6 => WorkerReply::Done { retiring: true },
         _ => return Err(Unreadable),
     })
 }
 
-struct Writer(Vec<u8>);
+struct MessageWriter(Vec<u8>);
 
-impl Writer {
+impl MessageWriter {
     fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
@@ -191,9 +191,9 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct MessageReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> MessageReader<'a> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         let (array, rest) = self.0.split_first_chunk().ok_or(Unreadable)?;
         self.0 = rest;

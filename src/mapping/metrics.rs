@@ -7,7 +7,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The counters of the evaluator.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct MappingMetrics {
     pub evaluations: Counter,
     failures: Family<[(&'static str, &'static str); 1], Counter>,
     pub seconds: SharedLatency,
@@ -15,7 +15,7 @@ pub struct Metrics {
     worker_ends: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
-impl Metrics {
+impl MappingMetrics {
     pub fn failed(&self, reason: &'static str) {
         self.failures.get_or_create(&[("reason", reason)]).inc();
     }

@@ -26,12 +26,12 @@ pub mod worker;
 pub use body::{Body, ParseError};
 pub use evaluator::{Evaluator, Outcomes};
 pub use headers::{canonical_name, go_json, headers};
-pub use metrics::Metrics;
+pub use metrics::MappingMetrics;
 pub use path::Path;
-pub use pool::Settings;
+pub use pool::EvaluatorSettings;
 
 use crate::clock::Micros;
-use jsonnet::Problem;
+use jsonnet::TemplateError;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -99,19 +99,19 @@ pub enum ColumnKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Template {
-    pub language: Language,
+    pub language: MappingLanguage,
     pub content: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Language {
+pub enum MappingLanguage {
     Jsonnet,
 }
 
 /// The parts of a request that a mapping may use.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct MappingRequest<'a> {
     pub body: &'a [u8],
     /// The `Content-Type` header; `None` if absent.
     pub content_type: Option<&'a str>,
@@ -147,7 +147,7 @@ pub enum CheckError {
 
 /// Why a request does not become a row. The messages are for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum MappingFailure {
     /// A column refers to the content of a body whose type has no fields. 415 in Keboola's contract.
     #[error(
         "unsupported content type \"{0}\", supported types: application/json and application/x-www-form-urlencoded"
@@ -170,7 +170,7 @@ pub enum Failure {
     Unavailable(String),
 }
 
-impl Failure {
+impl MappingFailure {
     /// Whether a retry may succeed.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -242,7 +242,7 @@ impl RowId {
 /// missing value becomes the empty text.
 pub fn row<'a>(
     mapping: &'a Mapping,
-    request: &Request<'a>,
+    request: &MappingRequest<'a>,
     evaluated: &'a [String],
     id: RowId,
 ) -> Vec<Cow<'a, str>> {
@@ -280,7 +280,7 @@ pub fn path_value(
     column: &str,
     (path, default, raw): (&str, Option<&str>, bool),
     body: &Body<'_>,
-) -> Result<String, Failure> {
+) -> Result<String, MappingFailure> {
     let found = body.at(&Path::parse(path));
     let json = match (found, default) {
         (Some(json), _) => json,
@@ -288,7 +288,7 @@ pub fn path_value(
         (None, Some(default)) => return Ok(serde_json::Value::from(default).to_string()),
         (None, None) => {
             let message = not_found(path);
-            return Err(Failure::Column { column: column.to_owned(), message });
+            return Err(MappingFailure::Column { column: column.to_owned(), message });
         }
     };
     match json.as_bytes() {
@@ -302,7 +302,7 @@ pub(crate) fn not_found(path: &str) -> String {
     format!("path \"{path}\" not found in the body")
 }
 
-impl From<ParseError> for Failure {
+impl From<ParseError> for MappingFailure {
     fn from(error: ParseError) -> Self {
         match error {
             ParseError::ContentType(of) => Self::ContentType(of),

@@ -1,6 +1,6 @@
 //! Paths into a body: `foo1.foo2[1][2].xyz`.
 
-use crate::formats::json::{Kind, Parser};
+use crate::formats::json::{JsonKind, Parser};
 
 /// A path into a JSON document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl<'a> Step<'a> {
     fn find<'j>(&self, json: &'j str) -> Option<&'j str> {
         let mut parser = Parser::document(json.as_bytes());
         match (self, parser.kind().ok()?) {
-            (Self::Key(wanted), Kind::Object) => {
+            (Self::Key(wanted), JsonKind::Object) => {
                 let mut found = None;
                 let mut next = parser.first_key().ok()?;
                 while let Some(key) = next {
@@ -57,7 +57,7 @@ impl<'a> Step<'a> {
                 }
                 found
             }
-            (Self::Index(wanted), Kind::Array) => {
+            (Self::Index(wanted), JsonKind::Array) => {
                 let mut more = parser.first_element();
                 for _ in 0..*wanted {
                     if !more {

@@ -5,9 +5,9 @@
 //! retried alone, so that only the task that killed it fails. The template of that task becomes a suspect: it never
 //! again shares a batch with other tasks, and if there are at least two processes, one is kept free of suspects.
 
-use super::Problem;
-use super::message::{Reply, TemplateId, encode_batch};
-use super::metrics::Metrics;
+use super::TemplateError;
+use super::message::{TemplateId, WorkerReply, encode_batch};
+use super::metrics::MappingMetrics;
 use super::process::{Ending, Process};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -31,7 +31,7 @@ const NAMES_MAX: usize = 10_000;
 
 /// How templates are evaluated.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EvaluatorSettings {
     /// The program that is started with `mapping-worker` as its first argument.
     pub program: PathBuf,
     /// The number of processes; 0: one per core, at least two.
@@ -51,7 +51,7 @@ pub(super) struct Trouble {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
-    Problem(Problem),
+    Problem(TemplateError),
     Stopped(Ending),
     Unavailable(&'static str),
 }
@@ -59,7 +59,7 @@ pub(super) enum Cause {
 pub(super) type Answer = Result<Vec<String>, Trouble>;
 
 /// Templates to be evaluated for one request, or one template to be checked.
-pub(super) struct Task {
+pub(super) struct EvaluatorTask {
     /// The job as encoded for the worker.
     pub(super) job: Vec<u8>,
     /// The templates that it refers to.
@@ -73,9 +73,9 @@ pub(super) struct Task {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-pub(super) struct Pool {
-    pub(super) settings: Settings,
-    metrics: Arc<Metrics>,
+pub(super) struct WorkerPool {
+    pub(super) settings: EvaluatorSettings,
+    metrics: Arc<MappingMetrics>,
     queue: Mutex<Queue>,
     /// Signals a task, or the end.
     ready: Condvar,
@@ -84,8 +84,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Queue {
-    tasks: VecDeque<Task>,
-    suspects: VecDeque<Task>,
+    tasks: VecDeque<EvaluatorTask>,
+    suspects: VecDeque<EvaluatorTask>,
     bytes: usize,
     threads: usize,
     idle: usize,
@@ -101,13 +101,13 @@ struct Names {
 }
 
 /// The tasks that a thread takes from the queue.
-struct Batch {
-    tasks: Vec<Task>,
+struct TaskBatch {
+    tasks: Vec<EvaluatorTask>,
     suspect: bool,
 }
 
-impl Pool {
-    pub(super) fn new(mut settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+impl WorkerPool {
+    pub(super) fn new(mut settings: EvaluatorSettings, metrics: Arc<MappingMetrics>) -> Arc<Self> {
         if settings.workers == 0 {
             settings.workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
         }
@@ -133,7 +133,7 @@ impl Pool {
     }
 
     /// Submits a task. Either its answer arrives, or the answer's sender is dropped.
-    pub(super) fn submit(self: &Arc<Self>, task: Task) {
+    pub(super) fn submit(self: &Arc<Self>, task: EvaluatorTask) {
         let suspect = {
             let names = self.names.lock();
             task.templates.iter().any(|(id, _)| names.suspects.contains(id))
@@ -187,7 +187,7 @@ impl Pool {
     }
 
     /// Waits for tasks. `None` at the end.
-    fn next(&self) -> Option<Batch> {
+    fn next(&self) -> Option<TaskBatch> {
         let mut queue = self.queue.lock();
         queue.idle += 1;
         while !queue.closed {
@@ -205,11 +205,11 @@ impl Pool {
     fn attempt(
         &self,
         process: &mut Option<Process>,
-        tasks: Vec<Task>,
+        tasks: Vec<EvaluatorTask>,
         hasty: bool,
     ) -> Result<(), Unanswered> {
-        let Settings { program, memory_max, deadline, .. } = &self.settings;
-        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !task.answer.is_closed()).collect();
+        let EvaluatorSettings { program, memory_max, deadline, .. } = &self.settings;
+        let tasks: Vec<EvaluatorTask> = tasks.into_iter().filter(|task| !task.answer.is_closed()).collect();
         let worker = match process {
             Some(worker) => worker,
             None => match Process::start(program, *memory_max, *deadline) {
@@ -239,7 +239,7 @@ impl Pool {
     }
 
     /// Retries each task that a process left unanswered, one at a time.
-    fn try_again(&self, process: &mut Option<Process>, tasks: Vec<Task>) {
+    fn try_again(&self, process: &mut Option<Process>, tasks: Vec<EvaluatorTask>) {
         for task in tasks {
             if let Err(unanswered) = self.attempt(process, vec![task], true) {
                 self.condemn(unanswered);
@@ -261,7 +261,7 @@ impl Pool {
 
 impl Queue {
     /// Selects the next tasks that a thread may execute.
-    fn take(&mut self, workers: usize) -> Option<Batch> {
+    fn take(&mut self, workers: usize) -> Option<TaskBatch> {
         let suspect_is_older = match (self.tasks.front(), self.suspects.front()) {
             (Some(task), Some(suspect)) => suspect.since < task.since,
             (task, _) => task.is_none(),
@@ -270,7 +270,7 @@ impl Queue {
             let task = self.suspects.pop_front()?;
             self.bytes -= task.job.len();
             self.suspects_running += 1;
-            return Batch::of(vec![task], true);
+            return TaskBatch::of(vec![task], true);
         }
         // Leaves a share of the tasks for idle threads.
         let tasks_max = self.tasks.len().div_ceil(self.idle.max(1)).min(BATCH_TASKS);
@@ -284,13 +284,13 @@ impl Queue {
             tasks.extend(self.tasks.pop_front());
         }
         self.bytes -= bytes;
-        Batch::of(tasks, false)
+        TaskBatch::of(tasks, false)
     }
 }
 
-impl Batch {
+impl TaskBatch {
     /// Fails tasks that have waited too long, and keeps the others.
-    fn of(tasks: Vec<Task>, suspect: bool) -> Option<Self> {
+    fn of(tasks: Vec<EvaluatorTask>, suspect: bool) -> Option<Self> {
         if tasks.is_empty() {
             return None;
         }
@@ -303,7 +303,7 @@ impl Batch {
     }
 }
 
-impl Task {
+impl EvaluatorTask {
     fn unavailable(self, why: &'static str) {
         self.answer(Err(Trouble { at: 0, cause: Cause::Unavailable(why) }));
     }
@@ -316,7 +316,7 @@ impl Task {
 
 /// The tasks that a process did not answer before it ended.
 struct Unanswered {
-    tasks: Vec<Task>,
+    tasks: Vec<EvaluatorTask>,
     /// The number of values that it returned for the first of them.
     at: usize,
     ending: Ending,
@@ -325,7 +325,7 @@ struct Unanswered {
 /// Sends tasks to a process and passes its answers on. Returns whether it wants to retire.
 fn converse(
     process: &mut Process,
-    tasks: Vec<Task>,
+    tasks: Vec<EvaluatorTask>,
     hasty: bool,
     deadline: Duration,
 ) -> Result<bool, Unanswered> {
@@ -345,8 +345,8 @@ fn converse(
         let mut problem = None;
         while values.len() < task.values && problem.is_none() {
             match process.receive(deadline) {
-                Ok(Reply::Value(value)) => values.push(value),
-                Ok(Reply::Failed(why)) => problem = Some(why),
+                Ok(WorkerReply::Value(value)) => values.push(value),
+                Ok(WorkerReply::Failed(why)) => problem = Some(why),
                 other => {
                     let ending = other.err().unwrap_or(Ending::Gone);
                     let tasks = std::iter::once(task).chain(tasks).collect();
@@ -361,7 +361,7 @@ fn converse(
         });
     }
     match process.receive(deadline) {
-        Ok(Reply::Done { retiring }) => Ok(retiring),
+        Ok(WorkerReply::Done { retiring }) => Ok(retiring),
         // Everything is answered; the next tasks get another process.
         _ => Ok(true),
     }
@@ -376,7 +376,10 @@ mod tests {
         let task = |patient| {
             let (answer, answered) = oneshot::channel();
             let since = Instant::now().checked_sub(2 * WAIT_MAX).unwrap();
-            (Task { job: vec![1], templates: Vec::new(), values: 1, since, patient, answer }, answered)
+            (
+                EvaluatorTask { job: vec![1], templates: Vec::new(), values: 1, since, patient, answer },
+                answered,
+            )
         };
         let ((patient, mut waits), (hasty, mut refused)) = (task(true), task(false));
         let mut queue = Queue { tasks: [patient, hasty].into(), bytes: 2, ..Queue::default() };

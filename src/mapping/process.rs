@@ -1,6 +1,6 @@
 //! A worker process from the daemon's side: pipes with deadlines, and a process that can be killed.
 
-use super::message::{BATCH_MAX, REPLY_MAX, Reply, TemplateId, decode_reply};
+use super::message::{BATCH_MAX, REPLY_MAX, TemplateId, WorkerReply, decode_reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -114,7 +114,7 @@ impl Process {
     }
 
     /// The next reply, which must arrive within `deadline`.
-    pub(super) fn receive(&mut self, deadline: Duration) -> Result<Reply, Ending> {
+    pub(super) fn receive(&mut self, deadline: Duration) -> Result<WorkerReply, Ending> {
         let until = self.until(deadline);
         loop {
             if let Some(reply) = self.take_reply()? {
@@ -136,7 +136,7 @@ impl Process {
         }
     }
 
-    fn take_reply(&mut self) -> Result<Option<Reply>, Ending> {
+    fn take_reply(&mut self) -> Result<Option<WorkerReply>, Ending> {
         let rest = &self.read[self.taken..];
         let Some((len, rest)) = rest.split_first_chunk() else { return Ok(self.compact()) };
         let len = u32::from_le_bytes(*len) as usize;
@@ -150,7 +150,7 @@ impl Process {
     }
 
     /// Discards the bytes that were decoded.
-    fn compact(&mut self) -> Option<Reply> {
+    fn compact(&mut self) -> Option<WorkerReply> {
         self.read.drain(..self.taken);
         self.taken = 0;
         None

@@ -4,8 +4,8 @@ use super::*;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-fn request<'a>(body: &'a str, content_type: &'a str, headers: &'a [(String, String)]) -> Request<'a> {
-    Request {
+fn request<'a>(body: &'a str, content_type: &'a str, headers: &'a [(String, String)]) -> MappingRequest<'a> {
+    MappingRequest {
         body: body.as_bytes(),
         content_type: Some(content_type),
         headers,
@@ -19,9 +19,9 @@ fn body(text: &str) -> Body<'_> {
 }
 
 /// The settings for mappings without templates.
-fn no_workers() -> Settings {
+fn no_workers() -> EvaluatorSettings {
     let program = "/nonexistent".into();
-    Settings { program, workers: 1, memory_max: 0, deadline: std::time::Duration::ZERO }
+    EvaluatorSettings { program, workers: 1, memory_max: 0, deadline: std::time::Duration::ZERO }
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_path_finds_values_as_they_stand_in_the_source() {
 #[test]
 fn a_body_is_an_object_of_json_or_a_form() {
     let parse = |text: &str, of: Option<&str>| {
-        Body::parse(text.as_bytes(), of).map(|body| body.json().to_owned()).map_err(Failure::from)
+        Body::parse(text.as_bytes(), of).map(|body| body.json().to_owned()).map_err(MappingFailure::from)
     };
     for of in [
         "application/json",
@@ -64,10 +64,10 @@ fn a_body_is_an_object_of_json_or_a_form() {
     for of in
         ["", "text/plain", "application/+json", "application/a_b+json", "application/jsonp", "text/json"]
     {
-        assert_eq!(parse("{}", Some(of)), Err(Failure::ContentType(of.to_owned())), "{of}");
+        assert_eq!(parse("{}", Some(of)), Err(MappingFailure::ContentType(of.to_owned())), "{of}");
     }
     assert_eq!(
-        Failure::ContentType("text/plain".to_owned()).to_string(),
+        MappingFailure::ContentType("text/plain".to_owned()).to_string(),
         "unsupported content type \"text/plain\", supported types: application/json and \
          application/x-www-form-urlencoded"
     );
@@ -79,11 +79,11 @@ fn a_body_is_an_object_of_json_or_a_form() {
         ("{\"a\":1}x", "trailing characters after the object"),
         ("{\"a\":NaN}", "expected a value"),
     ] {
-        let expected = Failure::Body(format!("cannot parse request body: {why}"));
+        let expected = MappingFailure::Body(format!("cannot parse request body: {why}"));
         assert_eq!(parse(text, json), Err(expected), "{text}");
     }
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-    assert!(matches!(parse(&deep, json), Err(Failure::Body(_))));
+    assert!(matches!(parse(&deep, json), Err(MappingFailure::Body(_))));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_form_repeats_names_as_arrays() {
     let parse = |text: &str| {
         Body::parse(text.as_bytes(), Some("application/x-www-form-urlencoded; charset=UTF-8"))
             .map(|body| body.json().to_owned())
-            .map_err(|error| Failure::from(error).to_string())
+            .map_err(|error| MappingFailure::from(error).to_string())
     };
     assert_eq!(parse("a=1&b=x+y%21&a=2&a=3&c").as_deref(), Ok(r#"{"a":["1","2","3"],"b":"x y!","c":""}"#));
     assert_eq!(parse("").as_deref(), Ok("{}"));
@@ -195,22 +195,22 @@ fn a_row_over_one_mebibyte_is_refused() {
             .map_err(Clone::clone)
     };
     assert_eq!(evaluate(500_000), Ok(2));
-    assert_eq!(evaluate(600_000), Err(Failure::TooLarge));
+    assert_eq!(evaluate(600_000), Err(MappingFailure::TooLarge));
 }
 
 #[test]
 fn messages_between_daemon_and_worker_are_read_as_they_were_written() {
-    use message::{Batch, Evaluation, Job, Reply};
+    use message::{Evaluation, WorkerBatch, WorkerJob, WorkerReply};
     let headers = [("A".to_owned(), "ü".to_owned())];
     let request = request("body", "text/plain", &headers);
     let jobs =
         [message::encode_evaluation(&request, &[(7, true), (8, false)]), message::encode_check("1 + 1")];
     let encoded = message::encode_batch(true, &[(7, "seven"), (8, "eight")], jobs.iter().map(Vec::as_slice));
-    let expected = Batch {
+    let expected = WorkerBatch {
         hasty: true,
         new: vec![(7, "seven"), (8, "eight")],
         jobs: vec![
-            Job::Evaluate(Evaluation {
+            WorkerJob::Evaluate(Evaluation {
                 templates: vec![(7, true), (8, false)],
                 body: b"body",
                 content_type: Some("text/plain"),
@@ -218,7 +218,7 @@ fn messages_between_daemon_and_worker_are_read_as_they_were_written() {
                 ip: request.ip,
                 received_at: request.received_at,
             }),
-            Job::Check("1 + 1"),
+            WorkerJob::Check("1 + 1"),
         ],
     };
     assert_eq!(encoded[..4], u32::try_from(encoded.len() - 4).unwrap().to_le_bytes());
@@ -227,13 +227,13 @@ fn messages_between_daemon_and_worker_are_read_as_they_were_written() {
         assert!(message::decode_batch(&encoded[4..len]).is_err(), "cut at {len}");
     }
     for reply in [
-        Reply::Value("é".to_owned()),
-        Reply::Failed(Problem::Template("x".to_owned())),
-        Reply::Failed(Problem::ContentType("x".to_owned())),
-        Reply::Failed(Problem::Body("x".to_owned())),
-        Reply::Failed(Problem::TooLarge),
-        Reply::Done { retiring: false },
-        Reply::Done { retiring: true },
+        WorkerReply::Value("é".to_owned()),
+        WorkerReply::Failed(TemplateError::Template("x".to_owned())),
+        WorkerReply::Failed(TemplateError::ContentType("x".to_owned())),
+        WorkerReply::Failed(TemplateError::Body("x".to_owned())),
+        WorkerReply::Failed(TemplateError::TooLarge),
+        WorkerReply::Done { retiring: false },
+        WorkerReply::Done { retiring: true },
     ] {
         assert_eq!(message::decode_reply(&message::encode_reply(&reply)[4..]), Ok(reply));
     }
@@ -251,5 +251,8 @@ fn without_workers_templates_are_not_available() {
     let evaluator = Evaluator::new(no_workers());
     let request = request("{}", "application/json", &[]);
     let outcomes = evaluator.evaluate_blocking(&[Arc::new(mapping)], &[request]);
-    assert_eq!(outcomes, [[Err(Failure::Unavailable("the template worker cannot be started".to_owned()))]]);
+    assert_eq!(
+        outcomes,
+        [[Err(MappingFailure::Unavailable("the template worker cannot be started".to_owned()))]]
+    );
 }

@@ -2,8 +2,10 @@
 //! opens nothing, and dies with the daemon.
 
 use super::jsonnet::{Compiled, Engine, natives};
-use super::message::{BATCH_MAX, Batch, Evaluation, Job, Reply, TemplateId, decode_batch, encode_reply};
-use super::{Problem, Request};
+use super::message::{
+    BATCH_MAX, Evaluation, TemplateId, WorkerBatch, WorkerJob, WorkerReply, decode_batch, encode_reply,
+};
+use super::{MappingRequest, TemplateError};
 use rsjsonnet_lang::arena::Arena;
 use rustix::process::{Resource, Rlimit, Signal, getppid, setrlimit};
 use std::collections::HashMap;
@@ -21,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The arguments with which a worker starts.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Memory beyond what the process has when it starts, in bytes.
     pub memory_max: u64,
     /// The time limit of one template. The daemon kills a worker that exceeds it; the limit of processor time
@@ -32,7 +34,7 @@ pub struct Limits {
 }
 
 /// Takes work from `input` until it ends.
-pub fn run(limits: Limits) -> io::Result<()> {
+pub fn run(limits: WorkerLimits) -> io::Result<()> {
     if !die_with(limits.parent)? {
         return Ok(());
     }
@@ -71,7 +73,7 @@ fn mapped_bytes() -> io::Result<u64> {
 }
 
 /// The main loop of a worker, over any pipes.
-pub(super) fn serve(limits: Limits, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
+pub(super) fn serve(limits: WorkerLimits, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     let arena = Arena::new();
     let mut worker = Worker {
         engine: Engine::new(&arena),
@@ -110,11 +112,11 @@ struct Worker<'p> {
     sent: Instant,
     looked: Option<Instant>,
     mapped_at_start: u64,
-    limits: Limits,
+    limits: WorkerLimits,
 }
 
 impl Worker<'_> {
-    fn work(&mut self, batch: &Batch<'_>, output: &mut impl Write) -> io::Result<()> {
+    fn work(&mut self, batch: &WorkerBatch<'_>, output: &mut impl Write) -> io::Result<()> {
         self.sent = Instant::now();
         for (id, text) in &batch.new {
             let compiled = self.engine.compile(text);
@@ -122,23 +124,23 @@ impl Worker<'_> {
         }
         for job in &batch.jobs {
             match job {
-                Job::Check(text) => {
+                WorkerJob::Check(text) => {
                     let reply = match self.engine.compile(text) {
-                        Ok(_) => Reply::Value(String::new()),
-                        Err(message) => Reply::Failed(Problem::Template(message)),
+                        Ok(_) => WorkerReply::Value(String::new()),
+                        Err(message) => WorkerReply::Failed(TemplateError::Template(message)),
                     };
                     self.answer(&reply, batch.hasty, output)?;
                 }
-                Job::Evaluate(evaluation) => self.evaluate(evaluation, batch.hasty, output)?,
+                WorkerJob::Evaluate(evaluation) => self.evaluate(evaluation, batch.hasty, output)?,
             }
         }
         let retiring = self.is_retiring()?;
-        self.answer(&Reply::Done { retiring }, true, output)
+        self.answer(&WorkerReply::Done { retiring }, true, output)
     }
 
     /// The values up to the first template that fails.
     fn evaluate(&mut self, job: &Evaluation<'_>, hasty: bool, output: &mut impl Write) -> io::Result<()> {
-        let request = Request {
+        let request = MappingRequest {
             body: job.body,
             content_type: job.content_type,
             headers: &job.headers,
@@ -150,11 +152,11 @@ impl Worker<'_> {
             self.watch_time()?;
             let value = match self.templates.get(id) {
                 Some(Ok(template)) => self.engine.evaluate(template, &mut natives, *raw),
-                Some(Err(message)) => Err(Problem::Template(message.clone())),
+                Some(Err(message)) => Err(TemplateError::Template(message.clone())),
                 None => return Err(io::Error::other("the daemon did not send a template of this job")),
             };
             let failed = value.is_err();
-            let reply = value.map_or_else(Reply::Failed, Reply::Value);
+            let reply = value.map_or_else(WorkerReply::Failed, WorkerReply::Value);
             self.answer(&reply, hasty, output)?;
             if failed {
                 break;
@@ -163,7 +165,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, reply: &Reply, now: bool, output: &mut impl Write) -> io::Result<()> {
+    fn answer(&mut self, reply: &WorkerReply, now: bool, output: &mut impl Write) -> io::Result<()> {
         self.out.extend_from_slice(&encode_reply(reply));
         if now || self.sent.elapsed() >= HELD_BACK {
             output.write_all(&self.out)?;

@@ -1,5 +1,5 @@
-//! Reads rows back: the newest of a stream ([`preview`]), and those of a partition by offset ([`RecordReader`]), from files,
-//! log and archive.
+//! Reads rows back: the newest of a stream ([`preview`]), and those of a partition by offset ([`RecordReader`]), from
+//! files, log and archive.
 
 mod file;
 pub mod preview;

@@ -10,7 +10,7 @@ use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
-use crate::formats::json::{Kind, Parser, Syntax};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use crate::mapping::frames;
 use crate::mapping::{ColumnKind, Mapping};
 use crate::progress::Progress;
@@ -374,7 +374,7 @@ fn mapped_records(
 ) -> Vec<Value> {
     let received_at = jiff::Timestamp::from_microsecond(ts).map(|at| at.to_string()).ok();
     let mut rows = Vec::new();
-    let mapped = frames::Rows { stream, mapping, log, evaluator: None };
+    let mapped = frames::FrameMapper { stream, mapping, log, evaluator: None };
     let made = mapped.each(lsn.0, ts, batch, true, 0, |record, _, made| {
         let Ok(values) = made else { return };
         let named = mapping.columns.iter().zip(values).map(|(column, value)| {
@@ -450,8 +450,8 @@ fn holds_large_integer(raw: &[u8]) -> bool {
     while parser.at() < raw.len() {
         let number = match parser.kind() {
             // This includes keys.
-            Ok(Kind::String) => parser.string().map(|_| None),
-            Ok(Kind::Number) => parser.number().map(Some),
+            Ok(JsonKind::String) => parser.string().map(|_| None),
+            Ok(JsonKind::Number) => parser.number().map(Some),
             _ => {
                 parser.set_at(parser.at() + 1);
                 continue;

@@ -9,7 +9,7 @@ use super::source::FileSource;
 use super::value;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, FileState, RegisteredFile, Stream};
-use crate::columns::{Limits, Origin, Rows};
+use crate::columns::{BodyOrigin, RowLimits, Rows};
 use crate::compactor::sink::Sink;
 use crate::compactor::staged_name;
 use crate::error::chain;
@@ -224,7 +224,7 @@ impl RecordReader {
         let past = self.wal.past();
         let last = self.wal.watch().borrow().lsn;
         let mut frames = past.read(LsnRange { first: start, last });
-        let limits = Limits {
+        let limits = RowLimits {
             columns_max: self.catalog.columns_max(),
             received_at_column: false,
             lsn_column: false,
@@ -248,7 +248,7 @@ impl RecordReader {
                 continue;
             }
             rows.begin(&batch.head.offsets);
-            rows.append(batch.body, batch.head.kind, Origin { lsn: frame.lsn.0, received_at: frame.ts });
+            rows.append(batch.body, batch.head.kind, BodyOrigin { lsn: frame.lsn.0, received_at: frame.ts });
             drop(rows.take_bad());
             found += end - offsets.first.max(range.from);
             bytes += batch.body.len();

@@ -158,7 +158,7 @@ fn show(out: &mut String, value: impl std::fmt::Display) {
 mod tests {
     use super::*;
     use crate::batch::BodyKind;
-    use crate::columns::{Limits, Origin, Rows};
+    use crate::columns::{BodyOrigin, RowLimits, Rows};
     use crate::schema::{Policy, Rules, Schema};
     use std::sync::Arc;
 
@@ -188,14 +188,14 @@ mod tests {
         let schema = Arc::new(Schema { version: 1, columns: definitions.clone() });
         let rules = Rules { policy: Policy::Strict, schema, ..Rules::default() };
         let limits =
-            Limits { columns_max: 100, received_at_column: true, lsn_column: true, record_column: true };
+            RowLimits { columns_max: 100, received_at_column: true, lsn_column: true, record_column: true };
         let mut rows = Rows::new(&rules, limits);
         let fields: Vec<String> =
             columns.iter().map(|(name, _, sent, _)| format!("\"{name}\":{sent}")).collect();
         let counts = rows.append(
             format!("{{{}}}", fields.join(",")).as_bytes(),
             BodyKind::Lines,
-            Origin { lsn: 1, received_at: 0 },
+            BodyOrigin { lsn: 1, received_at: 0 },
         );
         assert_eq!(counts.stored, 1, "{:?}", rows.take_bad());
         let mut out = String::new();

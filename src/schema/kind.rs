@@ -372,7 +372,7 @@ impl FromStr for ColumnType {
     type Err = TypeError;
 
     fn from_str(text: &str) -> Result<Self, TypeError> {
-        let mut reader = Reader { rest: text };
+        let mut reader = TypeReader { rest: text };
         let kind = reader.kind(0).and_then(|kind| {
             reader.skip_space();
             if reader.rest.is_empty() { Ok(kind) } else { Err("unexpected text after the type") }
@@ -381,11 +381,11 @@ impl FromStr for ColumnType {
     }
 }
 
-struct Reader<'a> {
+struct TypeReader<'a> {
     rest: &'a str,
 }
 
-impl Reader<'_> {
+impl TypeReader<'_> {
     fn skip_space(&mut self) {
         self.rest = self.rest.trim_start();
     }

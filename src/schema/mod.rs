@@ -12,7 +12,7 @@ pub use change::{Change, change};
 pub use check::{SchemaError, check_directory};
 pub use kind::{ColumnType, DECIMAL_DIGITS_MAX, TypeError};
 pub use settings::{
-    Conditions, Landing, Mode, OnBadLine, PARTITIONS_MAX, Payload, Placement, Policy, QuarantineLayout,
+    FileConditions, Landing, Mode, OnBadLine, PARTITIONS_MAX, Payload, Placement, Policy, QuarantineLayout,
     RAW_COLUMN, RawFormat, Rules, StreamSettings, TimeRule, mapped_columns,
 };
 

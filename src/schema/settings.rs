@@ -165,7 +165,7 @@ impl Payload {
 /// `max_rows`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Conditions {
+pub struct FileConditions {
     /// Rows.
     pub count: Option<u64>,
     /// Bytes of their source: of the records, or of the values that a mapping produced.
@@ -195,7 +195,7 @@ pub struct StreamSettings {
     pub payload: Option<Payload>,
     /// For XML: the name of the elements that are records. `None`: the children of the root element.
     pub row_tag: Option<String>,
-    pub conditions: Option<Conditions>,
+    pub conditions: Option<FileConditions>,
     /// The table's directory at the destination, if it differs from the stream's name. Unique among streams.
     pub directory: Option<String>,
     /// For a `mapped` stream: how its columns are produced. Part of the versions of its schema.

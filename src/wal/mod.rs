@@ -3,8 +3,8 @@
 //! `docs/wal-format.md` defines the bytes; this module implements the protocol. One mutex ([`append`]) assigns LSNs
 //! and disjoint ranges; copying happens outside of it. One thread ([`sync`]) makes ranges durable for all waiters at
 //! once; another ([`prepare`]) keeps allocated segments ready, so that an append never waits for the file system; a
-//! third ([`archive`]) compresses consumed segments. A [`WalReader`] follows the durable mark, and [`FrameHistory`] rereads
-//! frames that it has already read. Payloads are opaque to this module.
+//! third ([`archive`]) compresses consumed segments. A [`WalReader`] follows the durable mark, and [`FrameHistory`]
+//! rereads frames that it has already read. Payloads are opaque to this module.
 //!
 //! Invariants, cited by number elsewhere:
 //! - **W1** 202 is answered only if `lsn <= appended`, 200 only if `lsn <= durable`; readers see `lsn <= durable`.

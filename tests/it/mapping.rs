@@ -1,6 +1,6 @@
 //! Templates in worker processes: their results, and hostile templates that must not affect others.
 
-use forebay::mapping::{CheckError, Evaluator, Failure, Mapping, Request, Settings};
+use forebay::mapping::{CheckError, Evaluator, EvaluatorSettings, Mapping, MappingFailure, MappingRequest};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
@@ -12,8 +12,8 @@ const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-fn settings() -> Settings {
-    Settings { program: FOREBAY.into(), workers: 2, memory_max: 64 << 20, deadline: LONG }
+fn settings() -> EvaluatorSettings {
+    EvaluatorSettings { program: FOREBAY.into(), workers: 2, memory_max: 64 << 20, deadline: LONG }
 }
 
 /// A mapping with a column for each template.
@@ -26,8 +26,8 @@ fn mapping(templates: &[&str]) -> Arc<Mapping> {
     Arc::new(serde_json::from_value(serde_json::json!({ "columns": columns })).unwrap())
 }
 
-fn request(body: &str) -> Request<'_> {
-    Request {
+fn request(body: &str) -> MappingRequest<'_> {
+    MappingRequest {
         body: body.as_bytes(),
         content_type: Some("application/json"),
         headers: &[],
@@ -36,13 +36,13 @@ fn request(body: &str) -> Request<'_> {
     }
 }
 
-fn evaluate(evaluator: &Evaluator, templates: &[&str], body: &str) -> Result<Vec<String>, Failure> {
+fn evaluate(evaluator: &Evaluator, templates: &[&str], body: &str) -> Result<Vec<String>, MappingFailure> {
     let mut outcomes = evaluator.evaluate_blocking(&[mapping(templates)], &[request(body)]);
     outcomes.remove(0).remove(0)
 }
 
-fn stopped(column: &str, message: &str) -> Result<Vec<String>, Failure> {
-    Err(Failure::Stopped { column: column.to_owned(), message: message.to_owned() })
+fn stopped(column: &str, message: &str) -> Result<Vec<String>, MappingFailure> {
+    Err(MappingFailure::Stopped { column: column.to_owned(), message: message.to_owned() })
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn many_requests_under_several_mappings_are_evaluated_together() {
     assert_eq!(all.len(), 200);
     for (n, outcomes) in all {
         let missing = || {
-            Err(Failure::Column {
+            Err(MappingFailure::Column {
                 column: "c0".to_owned(),
                 message: "path \"a\" not found in the body".to_owned(),
             })
@@ -116,7 +116,7 @@ fn a_template_over_its_memory_limit_is_stopped() {
 
 #[test]
 fn an_endless_template_is_stopped_without_affecting_others() {
-    let evaluator = Evaluator::new(Settings { deadline: Duration::from_millis(700), ..settings() });
+    let evaluator = Evaluator::new(EvaluatorSettings { deadline: Duration::from_millis(700), ..settings() });
     let evaluator = Arc::new(evaluator);
     let endless = mapping(&["Body('a')", "local f(x) = f(x + 1) tailstrict; f(0)"]);
     let good = mapping(&["Body('a') + 1"]);
@@ -177,7 +177,7 @@ fn deeply_nested_templates_get_an_answer() {
         ("[[", "", ""),
     ] {
         let outcome = evaluate(&evaluator, &[&nested(open, middle, close)], "{}");
-        assert!(!matches!(outcome, Err(Failure::Unavailable(_))), "{open}: {outcome:?}");
+        assert!(!matches!(outcome, Err(MappingFailure::Unavailable(_))), "{open}: {outcome:?}");
         assert_eq!(evaluate(&evaluator, &["1"], "{}"), Ok(vec!["1".to_owned()]), "after {open}");
     }
 }
@@ -187,16 +187,20 @@ fn deeply_nested_and_growing_bodies_get_an_answer() {
     let evaluator = Evaluator::new(settings());
     let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(evaluate(&evaluator, &["std.length(Body('a'))"], &deep(127)), Ok(vec!["1".to_owned()]));
-    assert!(matches!(evaluate(&evaluator, &["Body()"], &deep(100_000)), Err(Failure::Body(_))));
+    assert!(matches!(evaluate(&evaluator, &["Body()"], &deep(100_000)), Err(MappingFailure::Body(_))));
     let large = format!("{{\"a\":\"{}\"}}", "é".repeat(500_000));
     assert_eq!(evaluate(&evaluator, &["std.length(Body('a'))"], &large), Ok(vec!["500000".to_owned()]));
-    assert_eq!(evaluate(&evaluator, &["Body('a')"; 2], &large), Err(Failure::TooLarge), "of the whole row");
-    assert_eq!(evaluate(&evaluator, &["std.repeat('x', 2e6)"], "{}"), Err(Failure::TooLarge));
+    assert_eq!(
+        evaluate(&evaluator, &["Body('a')"; 2], &large),
+        Err(MappingFailure::TooLarge),
+        "of the whole row"
+    );
+    assert_eq!(evaluate(&evaluator, &["std.repeat('x', 2e6)"], "{}"), Err(MappingFailure::TooLarge));
 }
 
 #[test]
 fn a_worker_that_accumulated_memory_is_replaced() {
-    let evaluator = Evaluator::new(Settings { workers: 1, memory_max: 16 << 20, ..settings() });
+    let evaluator = Evaluator::new(EvaluatorSettings { workers: 1, memory_max: 16 << 20, ..settings() });
     for n in 0..12 {
         let fields = (0..20_000).map(|at| format!("\"key {n} {at} of a body\":{at}"));
         let body = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
@@ -232,7 +236,7 @@ fn mappings_are_checked_when_created() {
 fn a_killed_worker_is_replaced() {
     // A deadline that no other test uses, to find the worker by it.
     let deadline = LONG + Duration::from_millis(1);
-    let evaluator = Evaluator::new(Settings { workers: 1, deadline, ..settings() });
+    let evaluator = Evaluator::new(EvaluatorSettings { workers: 1, deadline, ..settings() });
     assert_eq!(evaluate(&evaluator, &["1"], "{}"), Ok(vec!["1".to_owned()]));
     let workers = workers_with(deadline);
     assert_eq!(workers.len(), 1);

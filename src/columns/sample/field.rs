@@ -2,7 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use crate::columns::{Inferred, STRUCT_FIELDS_MAX, is_map};
-use crate::formats::json::{Kind, Number, Parser, Syntax};
+use crate::formats::json::{JsonKind, Number, Parser, Syntax};
 use crate::schema::{Column, ColumnType};
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ const DEPTH_MAX: usize = 12;
 
 /// A field of a sample and what its values have in common.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct SampleField {
     /// Keys from the record down.
     pub path: Vec<String>,
     pub kind: ColumnType,
@@ -52,12 +52,12 @@ impl Room {
 
 /// A key and what was seen under it.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct SampleNode {
     name: String,
     present: u64,
     /// How often it was an object.
     objects: u64,
-    children: Vec<Node>,
+    children: Vec<SampleNode>,
     /// Indexes of the children.
     places: HashMap<Vec<u8>, usize>,
     /// Its values that are not objects.
@@ -66,7 +66,7 @@ pub(super) struct Node {
     second_digits: u8,
 }
 
-impl Node {
+impl SampleNode {
     pub(super) fn root() -> Self {
         Self::named(String::new())
     }
@@ -92,8 +92,8 @@ impl Node {
         room: &mut Room,
     ) -> Result<(), Syntax> {
         let kind = parser.kind()?;
-        self.present += u64::from(kind != Kind::Null);
-        if kind == Kind::Object && depth < DEPTH_MAX {
+        self.present += u64::from(kind != JsonKind::Null);
+        if kind == JsonKind::Object && depth < DEPTH_MAX {
             self.objects += 1;
             return self.observe_fields(parser, depth, room);
         }
@@ -138,19 +138,21 @@ impl Node {
     /// Notes the range of numbers and the precision of times in a value that is not an object.
     fn measure(&mut self, parser: &mut Parser<'_>) -> Result<(), Syntax> {
         match parser.kind()? {
-            Kind::Number => self.integers.add(parser.number()?),
-            Kind::String => {
+            JsonKind::Number => self.integers.add(parser.number()?),
+            JsonKind::String => {
                 let text = parser.string()?.text();
                 self.second_digits = self.second_digits.max(second_digits(&text));
             }
-            Kind::Array => {
+            JsonKind::Array => {
                 let mut more = parser.first_element();
                 while more {
                     self.measure(parser)?;
                     more = parser.next_element()?;
                 }
             }
-            Kind::Object | Kind::True | Kind::False | Kind::Null => drop(parser.skip_value()?),
+            JsonKind::Object | JsonKind::True | JsonKind::False | JsonKind::Null => {
+                parser.skip_value()?;
+            }
         }
         Ok(())
     }
@@ -181,17 +183,17 @@ impl Node {
         Some(if self.integers.huge { without_integers(kind) } else { kind })
     }
 
-    fn field(&self, path: Vec<String>) -> Option<Field> {
+    fn field(&self, path: Vec<String>) -> Option<SampleField> {
         let kind = self.kind()?;
         let (present, integers, second_digits) = (self.present, self.integers, self.second_digits);
-        Some(Field { path, kind, present, integers, second_digits })
+        Some(SampleField { path, kind, present, integers, second_digits })
     }
 
-    pub(super) fn nested(&self) -> Vec<Field> {
+    pub(super) fn nested(&self) -> Vec<SampleField> {
         self.children.iter().filter_map(|child| child.field(vec![child.name.clone()])).collect()
     }
 
-    pub(super) fn flat(&self) -> Vec<Field> {
+    pub(super) fn flat(&self) -> Vec<SampleField> {
         let mut fields = Vec::new();
         for child in &self.children {
             child.collect_flat(&mut vec![], &mut fields);
@@ -199,7 +201,7 @@ impl Node {
         fields
     }
 
-    fn collect_flat(&self, above: &mut Vec<String>, fields: &mut Vec<Field>) {
+    fn collect_flat(&self, above: &mut Vec<String>, fields: &mut Vec<SampleField>) {
         above.push(self.name.clone());
         if self.is_struct() {
             for child in &self.children {

@@ -9,16 +9,16 @@ mod field;
 #[cfg(test)]
 mod tests;
 
-pub use field::{Field, Integers};
+pub use field::{Integers, SampleField};
 
 use crate::batch::BodyKind;
 use crate::formats::json::records::{BadRecord, RecordSink, walk};
 use crate::formats::json::{Parser, Syntax};
-use field::{Node, Room};
+use field::{Room, SampleNode};
 
 /// How much of a sample is read.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SampleLimits {
     pub records: u64,
     /// Number of fields, at all levels together.
     pub fields: usize,
@@ -31,7 +31,7 @@ pub struct Sample<'a> {
     pub records: u64,
     /// Number of those that are not valid records.
     pub bad: u64,
-    root: Node,
+    root: SampleNode,
     /// The first records, as received.
     pub first: Vec<&'a [u8]>,
 }
@@ -59,18 +59,18 @@ impl<'a> Sample<'a> {
     ///
     /// The sample may end in the middle of its last line: the line counts if it is a valid record, and is not
     /// counted as bad otherwise.
-    pub fn of(body: &'a [u8], kind: BodyKind, limits: Limits) -> Result<Self, SampleError> {
-        let mut reader = Reader {
+    pub fn of(body: &'a [u8], kind: BodyKind, limits: SampleLimits) -> Result<Self, SampleError> {
+        let mut reader = SampleReader {
             limits,
             looked: 0,
             room: Room { left: limits.fields, exceeded: false },
             record: &[],
             first_bad: None,
             last_bad_end: 0,
-            sample: Self { records: 0, bad: 0, root: Node::root(), first: Vec::new() },
+            sample: Self { records: 0, bad: 0, root: SampleNode::root(), first: Vec::new() },
         };
         walk(body, kind, 0, &mut reader).map_err(SampleError::Document)?;
-        let Reader { room, first_bad, last_bad_end, mut sample, .. } = reader;
+        let SampleReader { room, first_bad, last_bad_end, mut sample, .. } = reader;
         if sample.records == 0 {
             let none = |(line, reason): (u64, Syntax)| SampleError::NoRecord {
                 line: line.saturating_add(1),
@@ -88,22 +88,22 @@ impl<'a> Sample<'a> {
     }
 
     /// The top-level fields of the records, with objects as structures.
-    pub fn nested(&self) -> Result<Vec<Field>, SampleError> {
+    pub fn nested(&self) -> Result<Vec<SampleField>, SampleError> {
         some(self.root.nested())
     }
 
     /// The leaf fields of all objects, with their paths.
-    pub fn flat(&self) -> Result<Vec<Field>, SampleError> {
+    pub fn flat(&self) -> Result<Vec<SampleField>, SampleError> {
         some(self.root.flat())
     }
 }
 
-fn some(fields: Vec<Field>) -> Result<Vec<Field>, SampleError> {
+fn some(fields: Vec<SampleField>) -> Result<Vec<SampleField>, SampleError> {
     if fields.is_empty() { Err(SampleError::NoFields) } else { Ok(fields) }
 }
 
-struct Reader<'a> {
-    limits: Limits,
+struct SampleReader<'a> {
+    limits: SampleLimits,
     /// Number of records read, good and bad.
     looked: u64,
     room: Room,
@@ -115,7 +115,7 @@ struct Reader<'a> {
     sample: Sample<'a>,
 }
 
-impl<'a> RecordSink<'a> for Reader<'a> {
+impl<'a> RecordSink<'a> for SampleReader<'a> {
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         if parser.peek() != b'{' {
             return Err(Syntax::ExpectedObject);

@@ -2,11 +2,12 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { records: 1_000_000, fields: 1_000 };
+const LIMITS: SampleLimits = SampleLimits { records: 1_000_000, fields: 1_000 };
 
 fn nested(body: &str) -> Vec<String> {
     let sample = Sample::of(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
-    let shown = |field: Field| format!("{} {} {}", field.path.join("."), field.kind.name(), field.present);
+    let shown =
+        |field: SampleField| format!("{} {} {}", field.path.join("."), field.kind.name(), field.present);
     sample.nested().unwrap().into_iter().map(shown).collect()
 }
 
@@ -20,7 +21,7 @@ fn flat(body: &str) -> Vec<String> {
         .collect()
 }
 
-fn refused(body: &[u8], limits: Limits) -> String {
+fn refused(body: &[u8], limits: SampleLimits) -> String {
     Sample::of(body, BodyKind::Lines, limits).and_then(|sample| sample.nested()).unwrap_err().to_string()
 }
 
@@ -97,14 +98,14 @@ fn what_says_nothing_is_refused_with_the_reason() {
     let wide: Vec<String> = (0..10_000).map(|n| format!("\"c{n}\":1")).collect();
     let wide = format!("{{{}}}", wide.join(","));
     assert_eq!(refused(wide.as_bytes(), LIMITS), "the sample has more than 1000 fields");
-    let exact = Limits { fields: 2, ..LIMITS };
+    let exact = SampleLimits { fields: 2, ..LIMITS };
     assert!(Sample::of(b"{\"a\":1,\"b\":2}", BodyKind::Lines, exact).is_ok());
     assert_eq!(refused(b"{\"a\":1,\"b\":2,\"c\":3}", exact), "the sample has more than 2 fields");
 }
 
 #[test]
 fn only_so_many_records_are_looked_at() {
-    let limits = Limits { records: 2, ..LIMITS };
+    let limits = SampleLimits { records: 2, ..LIMITS };
     let sample = Sample::of(b"{\"a\":1}\n{\"a\":2}\n{\"b\":1}\nbad\n", BodyKind::Lines, limits).unwrap();
     assert_eq!((sample.records, sample.bad, sample.nested().unwrap().len()), (2, 0, 1));
 }

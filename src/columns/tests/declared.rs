@@ -28,7 +28,7 @@ fn rules(policy: Policy, columns: Vec<Column>) -> Rules {
 /// The outcome of a body: rows as JSON and the reasons of the rejected records. Checks that the judge agrees.
 fn take(rules: &Rules, body: &str) -> (Vec<Value>, Vec<String>, RowCounts) {
     let mut rows = Rows::new(rules, LIMITS);
-    let origin = Origin { lsn: 7, received_at: NOW };
+    let origin = BodyOrigin { lsn: 7, received_at: NOW };
     let counts = rows.append(body.as_bytes(), BodyKind::Lines, origin);
     let reasons = rows.take_bad().into_iter().map(|bad| {
         assert_eq!(&body.as_bytes()[usize::try_from(bad.offset).unwrap()..][..bad.raw.len()], bad.raw);
@@ -293,7 +293,7 @@ fn new_fields_are_proposed_with_what_came() {
             "{\"n\":2.5,\"e\":{}}\n{\"n\":1,\"l\":[]}\n{\"n\":null}\n{\"n\":3}\n{\"n\":4}\n{\"n\":5,\"a\":\"bad\"}\n{\"n\":6}\n{\"n\":7}",
         ),
     ] {
-        rows.append(body.as_bytes(), BodyKind::Lines, Origin { lsn: 1, received_at: at });
+        rows.append(body.as_bytes(), BodyKind::Lines, BodyOrigin { lsn: 1, received_at: at });
     }
     let mut proposals = rows.take_proposals();
     proposals.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,13 +1,13 @@
 //! Frames of receivers in a table: the mapping turns their records into rows.
 
-use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
+use super::{FinishedCut, StreamTable, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, Target};
-use crate::columns::{Origin, RowCounts};
+use crate::columns::{BodyOrigin, RowCounts};
 use crate::mapping::Mapping;
 use crate::mapping::frames;
 use std::sync::Arc;
 
-impl Table {
+impl StreamTable {
     /// Whether a frame was answered under this mapping.
     fn is_as_answered(
         &mut self,
@@ -31,13 +31,13 @@ impl Table {
     /// Takes the rows that the mapping produces from the records of a frame.
     pub(super) fn append_mapped(
         &mut self,
-        origin: Origin,
+        origin: BodyOrigin,
         (batch, target): (&Batch<'_>, &Target),
         mapping: &Arc<Mapping>,
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
         let as_stored = self.is_as_answered(target, mapping, config)?;
-        let mapped = frames::Rows {
+        let mapped = frames::FrameMapper {
             stream: self.stream.id,
             mapping,
             log: config.log,

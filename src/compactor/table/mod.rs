@@ -14,7 +14,7 @@ use super::rules::Applied;
 use crate::batch::{Batch, BodyKind, Target};
 use crate::catalog::{Catalog, CatalogError, Counts, Cut, FileKind, Misfit, StagedFile, Stream};
 use crate::clock::Micros;
-use crate::columns::{BadRow, Limits, Origin, ReasonKind, RowCounts, Rows};
+use crate::columns::{BadRow, BodyOrigin, ReasonKind, RowCounts, RowLimits, Rows};
 use crate::formats::xml::Known;
 use crate::mapping::{self, Evaluator};
 use crate::progress::quarantined::{self, Quarantined};
@@ -47,7 +47,7 @@ pub(super) enum TableError {
     Catalog(#[from] CatalogError),
     /// Templates cannot be evaluated at the moment.
     #[error(transparent)]
-    Mapping(#[from] mapping::Failure),
+    Mapping(#[from] mapping::MappingFailure),
 }
 
 impl From<ArrowError> for TableError {
@@ -72,7 +72,7 @@ pub(super) struct TableConfig {
     pub(super) log: [u8; 16],
 }
 
-pub(super) struct Table {
+pub(super) struct StreamTable {
     pub(super) stream: Arc<Stream>,
     /// The schema version noted in the last frame.
     version: Option<u32>,
@@ -81,9 +81,9 @@ pub(super) struct Table {
     pub(super) checkpoint: Lsn,
     rows: Rows,
     /// The frames that the open files cover.
-    written: Option<Span>,
+    written: Option<FrameSpan>,
     /// The frames that the waiting rows cover, which follow those of `written`.
-    waiting: Option<Span>,
+    waiting: Option<FrameSpan>,
     files: BTreeMap<(FileKind, String), FileWriter>,
     raw: raw::RawFiles,
     bad: Vec<BadRow>,
@@ -100,7 +100,7 @@ pub(super) struct Table {
 
 /// Consecutive frames of one stream.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct FrameSpan {
     lsns: LsnRange,
     first_received_at: Micros,
     last_received_at: Micros,
@@ -122,14 +122,14 @@ pub(super) struct FinishedCut {
     pub(super) cut: Cut,
     /// In the order of the cut's files.
     pub(super) paths: Vec<PathBuf>,
-    /// The part of the cut's counts that [`Table::append`] did not know yet.
+    /// The part of the cut's counts that [`StreamTable::append`] did not know yet.
     pub(super) late_rescued: u64,
     /// When the oldest of its frames was received.
     pub(super) first_received_at: Micros,
 }
 
-impl Table {
-    pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, limits: Limits) -> Self {
+impl StreamTable {
+    pub(super) fn new(stream: Arc<Stream>, checkpoint: Lsn, limits: RowLimits) -> Self {
         let applied = Applied::now(&stream);
         Self {
             rows: Rows::new(&applied.rules, limits),
@@ -151,7 +151,7 @@ impl Table {
     }
 
     /// A table for past frames: everything under the current rules, and no new columns.
-    pub(super) fn again(stream: Arc<Stream>, limits: Limits) -> Self {
+    pub(super) fn again(stream: Arc<Stream>, limits: RowLimits) -> Self {
         let mut table = Self::new(stream, Lsn::NONE, limits);
         table.applied.frozen = true;
         table.rows = table.rows.take().frozen();
@@ -166,7 +166,7 @@ impl Table {
         (batch, target): (&Batch<'_>, &Target),
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
-        let origin = Origin { lsn: lsn.0, received_at };
+        let origin = BodyOrigin { lsn: lsn.0, received_at };
         if let Some(mapping) = self.applied.rules.mapping.clone() {
             return self.append_mapped(origin, (batch, target), &mapping, config);
         }
@@ -187,7 +187,7 @@ impl Table {
     /// Accounts for a frame whose rows were added to the waiting ones.
     fn took(
         &mut self,
-        origin: Origin,
+        origin: BodyOrigin,
         counts: RowCounts,
         of_cut: Counts,
         config: &TableConfig,
@@ -197,7 +197,7 @@ impl Table {
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
         self.raw.took(counts.stored);
-        let new = Span::of(origin, of_cut);
+        let new = FrameSpan::of(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
         if full || self.rows.bytes() + self.bad_bytes + self.raw.waiting_bytes() >= BATCH_BYTES {
@@ -210,7 +210,7 @@ impl Table {
     /// then writes batch after batch.
     fn append_in_parts(
         &mut self,
-        origin: Origin,
+        origin: BodyOrigin,
         batch: &Batch<'_>,
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {
@@ -233,7 +233,7 @@ impl Table {
         written.and(last)?;
         self.raw.took(counts.stored);
         self.raw.write(config)?;
-        let new = Span::of(origin, counts_of(counts, batch.body.len()));
+        let new = FrameSpan::of(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
     }
@@ -268,7 +268,7 @@ impl Table {
         stream: &Arc<Stream>,
         version: Option<u32>,
         config: &TableConfig,
-        limits: Limits,
+        limits: RowLimits,
     ) -> Result<Vec<FinishedCut>, TableError> {
         if Arc::ptr_eq(&self.stream, stream) && self.version == version {
             return Ok(Vec::new());
@@ -486,13 +486,13 @@ impl Table {
     }
 
     pub(super) fn open_rows(&self) -> u64 {
-        let stored = |span: Option<Span>| span.map_or(0, |span| span.counts.stored);
+        let stored = |span: Option<FrameSpan>| span.map_or(0, |span| span.counts.stored);
         stored(self.written) + stored(self.waiting)
     }
 
     /// Source bytes of the open rows.
     pub(super) fn source_bytes(&self) -> u64 {
-        let bytes = |span: Option<Span>| span.map_or(0, |span| span.counts.source_bytes);
+        let bytes = |span: Option<FrameSpan>| span.map_or(0, |span| span.counts.source_bytes);
         bytes(self.written) + bytes(self.waiting)
     }
 
@@ -554,9 +554,9 @@ impl Memory {
     }
 }
 
-impl Span {
+impl FrameSpan {
     /// The span of one frame, taken now.
-    fn of(origin: Origin, counts: Counts) -> Self {
+    fn of(origin: BodyOrigin, counts: Counts) -> Self {
         let (lsn, now) = (Lsn(origin.lsn), Instant::now());
         let lsns = LsnRange { first: lsn, last: lsn };
         let at = origin.received_at;

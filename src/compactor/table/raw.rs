@@ -3,7 +3,7 @@
 //!
 //! A frame's chunk waits with its rows and is written when they are: a cut ends both at the same frame.
 
-use super::{Table, TableConfig, scratch_path};
+use super::{StreamTable, TableConfig, scratch_path};
 use crate::batch::{Batch, BodyKind};
 use crate::clock::Micros;
 use crate::compactor::landing;
@@ -41,17 +41,17 @@ pub(super) struct RawFiles {
 struct RawFile {
     path: PathBuf,
     first: Lsn,
-    to: Sink,
+    to: RawEncoder,
     records: u64,
 }
 
-enum Sink {
+enum RawEncoder {
     Plain(BufWriter<File>),
     Zstd(zstd::Encoder<'static, BufWriter<File>>),
 }
 
 /// A finished file.
-pub(super) struct Finished {
+pub(super) struct FinishedFile {
     /// Its name below the stream's directory.
     pub(super) name: String,
     pub(super) path: PathBuf,
@@ -93,8 +93,8 @@ impl RawFiles {
             };
             file.records += chunk.records;
             let written = match &mut file.to {
-                Sink::Plain(to) => write(to, &chunk.bytes),
-                Sink::Zstd(to) => write(to, &chunk.bytes),
+                RawEncoder::Plain(to) => write(to, &chunk.bytes),
+                RawEncoder::Zstd(to) => write(to, &chunk.bytes),
             };
             written.map_err(|source| WriteError::Raw { path: file.path.clone(), source })?;
         }
@@ -102,20 +102,20 @@ impl RawFiles {
     }
 
     /// Finishes and syncs the open files.
-    pub(super) fn finish(&mut self) -> Result<Vec<Finished>, WriteError> {
+    pub(super) fn finish(&mut self) -> Result<Vec<FinishedFile>, WriteError> {
         let finish = |((hour, format), file): ((String, RawFormat), RawFile)| {
             let RawFile { path, first, to, records } = file;
             let synced = (|| {
                 let to = match to {
-                    Sink::Plain(to) => to,
-                    Sink::Zstd(to) => to.finish()?,
+                    RawEncoder::Plain(to) => to,
+                    RawEncoder::Zstd(to) => to.finish()?,
                 };
                 let file = to.into_inner().map_err(std::io::IntoInnerError::into_error)?;
                 file.sync_all()?;
                 Ok(file.metadata()?.len())
             })();
             let bytes = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?;
-            Ok(Finished { name: name(&hour, first, format), path, records, bytes })
+            Ok(FinishedFile { name: name(&hour, first, format), path, records, bytes })
         };
         std::mem::take(&mut self.open).into_iter().map(finish).collect()
     }
@@ -126,8 +126,10 @@ impl RawFile {
         let create_error = |source| WriteError::Create { path: path.clone(), source };
         let file = BufWriter::new(File::create(&path).map_err(create_error)?);
         let to = match format {
-            RawFormat::Cbor => Sink::Plain(file),
-            RawFormat::Ndjson => Sink::Zstd(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(create_error)?),
+            RawFormat::Cbor => RawEncoder::Plain(file),
+            RawFormat::Ndjson => {
+                RawEncoder::Zstd(zstd::Encoder::new(file, ZSTD_LEVEL).map_err(create_error)?)
+            }
         };
         Ok(Self { path, first, to, records: 0 })
     }
@@ -151,7 +153,7 @@ fn hour(at: Micros) -> String {
         .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d/%H").to_string())
 }
 
-impl Table {
+impl StreamTable {
     /// Keeps the current frame's records as received; `lines` are its records if it is XML that can be parsed.
     pub(super) fn keep_raw(
         &mut self,

@@ -4,19 +4,19 @@ use super::*;
 use crate::batch::{BatchHead, StreamId, Tag};
 use crate::catalog::Alter;
 use crate::clock::FakeClock;
-use crate::mapping::{Mapping, Settings};
+use crate::mapping::{EvaluatorSettings, Mapping};
 use crate::schema::{ColumnType, Policy, StreamSettings};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const LIMITS: Limits =
-    Limits { columns_max: 100, received_at_column: true, lsn_column: true, record_column: true };
+const LIMITS: RowLimits =
+    RowLimits { columns_max: 100, received_at_column: true, lsn_column: true, record_column: true };
 
 /// A stream that evolves, and its table.
 struct Fixture {
     config: TableConfig,
     stream: StreamId,
-    table: Table,
+    table: StreamTable,
     lsn: u64,
     _dir: TempDir,
 }
@@ -26,7 +26,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Arc::new(Catalog::open(dir.path(), Arc::new(FakeClock::at(1_000))).unwrap());
         let stream = catalog.create_stream("s").unwrap();
-        let evaluator = Evaluator::new(Settings {
+        let evaluator = Evaluator::new(EvaluatorSettings {
             program: PathBuf::new(),
             workers: 1,
             memory_max: 0,
@@ -41,7 +41,7 @@ impl Fixture {
             evaluator: Arc::new(evaluator),
             log: [0; 16],
         };
-        let (id, table) = (stream.id, Table::new(stream, Lsn::NONE, LIMITS));
+        let (id, table) = (stream.id, StreamTable::new(stream, Lsn::NONE, LIMITS));
         Self { config, stream: id, table, lsn: 0, _dir: dir }
     }
 

@@ -1,15 +1,15 @@
 //! A frame with an XML document: its records are treated as if they were JSON. It has not been parsed before.
 
-use super::{FinishedCut, Table, TableConfig, TableError, counts_of};
+use super::{FinishedCut, StreamTable, TableConfig, TableError, counts_of};
 use crate::batch::{Batch, BodyKind};
-use crate::columns::{self, Origin, Reason, RowCounts};
+use crate::columns::{self, BodyOrigin, Reason, RowCounts};
 use crate::compactor::landing::xml_lines;
 use crate::wal::Lsn;
 
-impl Table {
+impl StreamTable {
     pub(super) fn append_xml(
         &mut self,
-        origin: Origin,
+        origin: BodyOrigin,
         batch: &Batch<'_>,
         config: &TableConfig,
     ) -> Result<(RowCounts, Vec<FinishedCut>), TableError> {

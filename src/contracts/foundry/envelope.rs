@@ -3,7 +3,7 @@
 
 use super::errors::{error, too_large, wrong};
 use crate::contracts::reject::{Kind, Reject};
-use crate::formats::json::{Kind as Json, Parser, Syntax};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -91,7 +91,7 @@ impl Refused {
 
 /// Reads the record at the parser.
 fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], Refused> {
-    if parser.kind()? == Json::Object {
+    if parser.kind()? == JsonKind::Object {
         return Ok(parser.skip_value()?);
     }
     parser.skip_value()?;
@@ -100,7 +100,7 @@ fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], Refused> {
 
 fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
     let mut records = Vec::new();
-    if parser.kind()? != Json::Array {
+    if parser.kind()? != JsonKind::Array {
         return Err(Refused::Form("\"records\" must be a list of JSON objects.".to_owned()));
     }
     let mut more = parser.first_element();
@@ -114,7 +114,7 @@ fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
 /// Reads an object with the wanted field and an optional view. Other fields are ignored.
 fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<Envelope<'a>, Refused> {
     let missing = || Refused::Form(format!("The body must be a JSON object with {wanted:?}."));
-    if parser.kind()? != Json::Object {
+    if parser.kind()? != JsonKind::Object {
         return Err(missing());
     }
     let (mut found, mut view) = (None, None);
@@ -125,8 +125,8 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
                 found = Some(if many { records(parser)? } else { vec![record(parser)?] });
             }
             b"viewRid" => match parser.kind()? {
-                Json::Null => drop(parser.skip_value()?),
-                Json::String => {
+                JsonKind::Null => drop(parser.skip_value()?),
+                JsonKind::String => {
                     view = Some(String::from_utf8_lossy(&parser.string()?.text()).into_owned());
                 }
                 _ => return Err(Refused::Form("\"viewRid\" must be a string.".to_owned())),
@@ -142,13 +142,13 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
 fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
     let malformed =
         || Refused::Form("The body must be a JSON list of objects, each with a \"value\".".to_owned());
-    if parser.kind()? != Json::Array {
+    if parser.kind()? != JsonKind::Array {
         return Err(malformed());
     }
     let mut records = Vec::new();
     let mut more = parser.first_element();
     while more {
-        if parser.kind()? != Json::Object {
+        if parser.kind()? != JsonKind::Object {
             return Err(malformed());
         }
         let mut found = None;

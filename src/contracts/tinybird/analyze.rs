@@ -5,7 +5,7 @@
 use super::upload::Upload;
 use super::{Tinybird, csv, put, schema, types};
 use crate::batch::BodyKind;
-use crate::columns::sample::{Field, Integers, Limits, Sample};
+use crate::columns::sample::{Integers, Sample, SampleField, SampleLimits};
 use crate::contracts::Call;
 use crate::contracts::reject::{Kind, Reject};
 use crate::formats::json::kind_of;
@@ -129,13 +129,14 @@ pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Rej
 }
 
 pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -> Result<Sample<'_>, Reject> {
-    Sample::of(body, kind, Limits { records, fields }).map_err(|error| Reject::malformed(error.to_string()))
+    Sample::of(body, kind, SampleLimits { records, fields })
+        .map_err(|error| Reject::malformed(error.to_string()))
 }
 
 /// The fields with their column names: `a_b` for `$.a.b`.
-fn named(fields: &[Field]) -> Vec<(String, &Field)> {
+fn named(fields: &[SampleField]) -> Vec<(String, &SampleField)> {
     let mut taken: HashSet<String> = HashSet::new();
-    let name = |field: &Field| {
+    let name = |field: &SampleField| {
         let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
         let mut name: String = field.path.join("_").chars().map(plain).take(200).collect();
         if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
@@ -155,7 +156,7 @@ fn named(fields: &[Field]) -> Vec<(String, &Field)> {
     fields.iter().map(name).zip(fields).collect()
 }
 
-fn column(name: &str, field: &Field, records: u64) -> Value {
+fn column(name: &str, field: &SampleField, records: u64) -> Value {
     let list = matches!(field.kind, ColumnType::List(_));
     let path = schema::path_text(&field.path);
     json!({
@@ -167,7 +168,7 @@ fn column(name: &str, field: &Field, records: u64) -> Value {
 }
 
 /// The narrowest type that holds the sample, as in the contract's analysis.
-fn recommended(field: &Field) -> String {
+fn recommended(field: &SampleField) -> String {
     let kind = integers(&field.kind, || match field.integers {
         Integers { unsigned: true, .. } => ColumnType::UInt64,
         Integers { min, max, .. } if i16::try_from(min).is_ok() && i16::try_from(max).is_ok() => {
@@ -202,7 +203,7 @@ fn integers(kind: &ColumnType, of: impl Fn() -> ColumnType + Copy) -> ColumnType
     if *kind == ColumnType::Int64 { of() } else { kind.clone() }
 }
 
-fn declaration(name: &str, field: &Field, records: u64) -> String {
+fn declaration(name: &str, field: &SampleField, records: u64) -> String {
     let list = matches!(field.kind, ColumnType::List(_));
     let path = schema::path_text(&field.path);
     let kind = recommended(field);
@@ -235,10 +236,11 @@ pub(super) fn columns(sample: &Sample<'_>) -> Result<Vec<Column>, Reject> {
 }
 
 /// A record as a row of the columns.
-fn preview(record: &[u8], columns: &[(String, &Field)]) -> Value {
+fn preview(record: &[u8], columns: &[(String, &SampleField)]) -> Value {
     // A record may have a number out of this parser's range. It is then shown as empty.
     let record: Value = serde_json::from_slice(record).unwrap_or(Value::Null);
-    let value = |field: &Field| field.path.iter().try_fold(&record, |value, key| value.get(key)).cloned();
+    let value =
+        |field: &SampleField| field.path.iter().try_fold(&record, |value, key| value.get(key)).cloned();
     let row: Map<String, Value> =
         columns.iter().map(|(name, field)| (name.clone(), value(field).unwrap_or(Value::Null))).collect();
     Value::Object(row)

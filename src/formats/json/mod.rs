@@ -12,7 +12,7 @@ mod shape;
 mod tests;
 mod write;
 
-pub use parser::{DEPTH_MAX, Kind, Number, Parser, Str, Syntax};
-pub use records::{Verdict, kind_of};
-pub use shape::{Field, Fields, Shape};
+pub use parser::{DEPTH_MAX, JsonKind, Number, Parser, Str, Syntax};
+pub use records::{RecordsVerdict, kind_of};
+pub use shape::{FieldKey, FieldVisitor, Shape};
 pub use write::{bytes, indented, text, value};

@@ -44,7 +44,7 @@ pub enum Syntax {
 
 /// The kind of a value, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonKind {
     String,
     Number,
     True,
@@ -149,23 +149,23 @@ impl<'a> Parser<'a> {
 
     /// The kind of the next value. Does not advance.
     #[inline(always)]
-    pub fn kind(&self) -> Result<Kind, Syntax> {
+    pub fn kind(&self) -> Result<JsonKind, Syntax> {
         match self.peek() {
-            b'"' => Ok(Kind::String),
-            b'-' | b'0'..=b'9' => Ok(Kind::Number),
-            b'{' => Ok(Kind::Object),
-            b'[' => Ok(Kind::Array),
-            b't' if self.rest().starts_with(b"true") => Ok(Kind::True),
-            b'f' if self.rest().starts_with(b"false") => Ok(Kind::False),
-            b'n' if self.rest().starts_with(b"null") => Ok(Kind::Null),
+            b'"' => Ok(JsonKind::String),
+            b'-' | b'0'..=b'9' => Ok(JsonKind::Number),
+            b'{' => Ok(JsonKind::Object),
+            b'[' => Ok(JsonKind::Array),
+            b't' if self.rest().starts_with(b"true") => Ok(JsonKind::True),
+            b'f' if self.rest().starts_with(b"false") => Ok(JsonKind::False),
+            b'n' if self.rest().starts_with(b"null") => Ok(JsonKind::Null),
             _ => Err(Syntax::ExpectedValue),
         }
     }
 
     /// Skips a literal that [`Parser::kind`] has recognized.
     #[inline(always)]
-    pub fn literal(&mut self, kind: Kind) {
-        self.at += if kind == Kind::False { 5 } else { 4 };
+    pub fn literal(&mut self, kind: JsonKind) {
+        self.at += if kind == JsonKind::False { 5 } else { 4 };
     }
 
     /// Parses a string, from its opening quote.

@@ -1,7 +1,7 @@
 //! The walk over a body's records: NDJSON, or one JSON document.
 
 use super::parser::{Parser, Str, Syntax};
-use super::shape::{Field, Fields, Shape};
+use super::shape::{FieldKey, FieldVisitor, Shape};
 use crate::batch::BodyKind;
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -163,7 +163,7 @@ fn element<'a, S: RecordSink<'a>>(parser: &mut Parser<'a>, index: u64, sink: &mu
 
 /// What a body contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RecordsVerdict {
     pub good: u64,
     pub bad: u64,
     /// The first bad record: its index and what is wrong with it.
@@ -172,16 +172,16 @@ pub struct Verdict {
 
 thread_local! {
     /// Each thread keeps what it learnt about keys: consecutive bodies often belong to the same stream.
-    static CHECKER: RefCell<Checker> = RefCell::default();
+    static CHECKER: RefCell<RecordChecker> = RefCell::default();
 }
 
 /// Checks every record of a body as received, in pieces, and copies only the records that straddle two pieces.
 ///
 /// # Errors
 /// See [`walk`].
-pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
+pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<RecordsVerdict, Syntax> {
     CHECKER.with_borrow_mut(|checker| {
-        checker.verdict = Verdict::default();
+        checker.verdict = RecordsVerdict::default();
         checker.learning = true;
         match (pieces, kind) {
             ([whole], _) => walk(whole, kind, 0, checker).map(drop)?,
@@ -194,14 +194,14 @@ pub fn check(pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
 
 /// Checks records and discards them.
 #[derive(Default)]
-struct Checker {
+struct RecordChecker {
     shape: Shape,
     keys: Vec<u64>,
     learning: bool,
-    verdict: Verdict,
+    verdict: RecordsVerdict,
 }
 
-impl Checker {
+impl RecordChecker {
     fn lines(&mut self, pieces: &[Bytes]) {
         let mut straddling: Vec<u8> = Vec::new();
         let mut index = 0;
@@ -234,7 +234,7 @@ impl Checker {
     }
 }
 
-impl<'a> RecordSink<'a> for Checker {
+impl<'a> RecordSink<'a> for RecordChecker {
     #[inline(always)]
     fn record(&mut self, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         if self.learning {
@@ -268,7 +268,7 @@ struct SkipFields<'k> {
     full: bool,
 }
 
-impl<'a> Fields<'a> for SkipFields<'_> {
+impl<'a> FieldVisitor<'a> for SkipFields<'_> {
     #[cold]
     fn slot(&mut self, key: Str<'a>) -> Option<usize> {
         let hash =
@@ -283,7 +283,7 @@ impl<'a> Fields<'a> for SkipFields<'_> {
     }
 
     #[inline(always)]
-    fn value(&mut self, _field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
+    fn value(&mut self, _field: FieldKey<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax> {
         parser.skip_value().map(drop)
     }
 }

@@ -12,17 +12,17 @@ const GLUE_BYTES_MAX: usize = 32;
 const NONE: u32 = u32::MAX;
 
 /// What to do with the fields of an object.
-pub trait Fields<'a> {
+pub trait FieldVisitor<'a> {
     /// The slot of a key, or `None` if it has none. Slots are small numbers chosen by the implementer.
     fn slot(&mut self, key: Str<'a>) -> Option<usize>;
 
     /// Takes the field's value; the parser is at its first byte.
-    fn value(&mut self, field: Field<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax>;
+    fn value(&mut self, field: FieldKey<'a>, parser: &mut Parser<'a>) -> Result<(), Syntax>;
 }
 
 /// The field that a value belongs to.
 #[derive(Debug, Clone, Copy)]
-pub enum Field<'a> {
+pub enum FieldKey<'a> {
     Slot(usize),
     /// A key without a slot.
     Other(Str<'a>),
@@ -32,7 +32,7 @@ pub enum Field<'a> {
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// By slot.
-    nodes: Vec<Node>,
+    nodes: Vec<ShapeNode>,
     /// The first slot of the previous object.
     first: u32,
 }
@@ -44,7 +44,7 @@ impl Default for Shape {
 }
 
 #[derive(Debug, Clone)]
-struct Node {
+struct ShapeNode {
     glue: [u8; GLUE_BYTES_MAX],
     /// 0: not seen yet, or not to be remembered.
     glue_bytes: u8,
@@ -52,7 +52,7 @@ struct Node {
     next: u32,
 }
 
-impl Node {
+impl ShapeNode {
     const UNSEEN: Self = Self { glue: [0; GLUE_BYTES_MAX], glue_bytes: 0, next: NONE };
 
     /// Whether the bytes at the parser are this node's glue.
@@ -80,7 +80,7 @@ fn equal_bytes(ours: Option<&[u8; 16]>, theirs: Option<&[u8; 16]>) -> usize {
 impl Shape {
     /// Parses an object, from its `{` to after its `}`.
     #[inline(always)]
-    pub fn object<'a, F: Fields<'a>>(
+    pub fn object<'a, F: FieldVisitor<'a>>(
         &mut self,
         parser: &mut Parser<'a>,
         fields: &mut F,
@@ -101,7 +101,7 @@ impl Shape {
                 // There may be more white space than in the previous object.
                 parser.skip_space();
                 let next = node.next;
-                fields.value(Field::Slot(expected as usize), parser)?;
+                fields.value(FieldKey::Slot(expected as usize), parser)?;
                 if parser.peek() == b'}' {
                     parser.advance(1);
                     parser.leave();
@@ -121,7 +121,7 @@ impl Shape {
 
     /// Parses one field on the slow path and remembers it. Returns whether there was one.
     #[inline(never)]
-    fn step<'a, F: Fields<'a>>(
+    fn step<'a, F: FieldVisitor<'a>>(
         &mut self,
         parser: &mut Parser<'a>,
         fields: &mut F,
@@ -134,9 +134,9 @@ impl Shape {
         let field = match fields.slot(key) {
             Some(slot) => {
                 self.learn(previous, slot, &parser.bytes()[from..parser.at()]);
-                Field::Slot(slot)
+                FieldKey::Slot(slot)
             }
-            None => Field::Other(key),
+            None => FieldKey::Other(key),
         };
         fields.value(field, parser)?;
         Ok(true)
@@ -146,7 +146,7 @@ impl Shape {
     fn learn(&mut self, previous: &mut u32, slot: usize, glue: &[u8]) {
         let Ok(index) = u32::try_from(slot) else { return };
         if self.nodes.len() <= slot {
-            self.nodes.resize(slot + 1, Node::UNSEEN);
+            self.nodes.resize(slot + 1, ShapeNode::UNSEEN);
         }
         let node = &mut self.nodes[slot];
         // A line feed is white space in a document but ends the record in NDJSON, so it is checked each time.

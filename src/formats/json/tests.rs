@@ -90,9 +90,9 @@ fn depth_is_limited_to_128_and_never_recursive() {
 fn blank_lines_marks_and_carriage_returns_are_no_records() {
     let body = "\u{feff}\r\n\n  \t\n{\"a\":1}\r\n\r\n{\"a\":2}\n\n";
     let verdict = check(&[Bytes::from(body)], BodyKind::Lines).unwrap();
-    assert_eq!(verdict, Verdict { good: 2, bad: 0, first_bad: None });
-    assert_eq!(check(&[Bytes::new()], BodyKind::Lines).unwrap(), Verdict::default());
-    assert_eq!(check(&[], BodyKind::Lines).unwrap(), Verdict::default());
+    assert_eq!(verdict, RecordsVerdict { good: 2, bad: 0, first_bad: None });
+    assert_eq!(check(&[Bytes::new()], BodyKind::Lines).unwrap(), RecordsVerdict::default());
+    assert_eq!(check(&[], BodyKind::Lines).unwrap(), RecordsVerdict::default());
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_document_is_an_object_or_an_array_of_them() {
     let verdict = document("\u{feff} [ {\"a\":1},\n 7, {\"b\":{}} , [] ] ").unwrap();
     assert_eq!((verdict.good, verdict.bad), (2, 2));
     assert_eq!(verdict.first_bad, Some((1, Syntax::ExpectedObject)));
-    assert_eq!(document("[]").unwrap(), Verdict::default());
-    assert_eq!(document("  ").unwrap(), Verdict::default());
+    assert_eq!(document("[]").unwrap(), RecordsVerdict::default());
+    assert_eq!(document("  ").unwrap(), RecordsVerdict::default());
     for (text, reason) in [
         ("[{\"a\":1}", Syntax::ExpectedCommaOrBracket),
         ("[{\"a\":1}] 2", Syntax::TrailingCharacters),
@@ -195,7 +195,7 @@ proptest! {
     fn every_json_object_is_a_record(lines in prop::collection::vec(json_line(), 1..6)) {
         let body = lines.join("\n");
         let verdict = check(&[Bytes::from(body)], BodyKind::Lines).unwrap();
-        prop_assert_eq!(verdict, Verdict { good: lines.len() as u64, bad: 0, first_bad: None });
+        prop_assert_eq!(verdict, RecordsVerdict { good: lines.len() as u64, bad: 0, first_bad: None });
     }
 
     #[test]

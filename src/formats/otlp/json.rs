@@ -1,8 +1,8 @@
 //! Decodes an export in JSON, by OpenTelemetry's variant of the protobuf mapping: ids as hexadecimal digits,
 //! enumerations as numbers, keys in `lowerCamelCase`, unknown keys ignored, null for absent values.
 
-use super::metrics::{Kind, Metric, Point};
-use super::{Context, DecodeError, Out, Signal, logs, metrics, traces, write};
+use super::metrics::{Metric, MetricKind, Point};
+use super::{Context, DecodeError, OtlpSignal, Out, logs, metrics, traces, write};
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 type List<T> = Option<Vec<T>>;
 
 #[derive(Deserialize)]
-struct Export<'a> {
+struct OtlpExport<'a> {
     #[serde(borrow, rename = "resourceLogs")]
     logs: List<Group<'a>>,
     #[serde(rename = "resourceMetrics")]
@@ -51,16 +51,16 @@ struct RawMetric<'a> {
     description: Option<Cow<'a, str>>,
     #[serde(default)]
     unit: Option<Cow<'a, str>>,
-    gauge: Option<Data<'a>>,
-    sum: Option<Data<'a>>,
-    histogram: Option<Data<'a>>,
-    exponential_histogram: Option<Data<'a>>,
-    summary: Option<Data<'a>>,
+    gauge: Option<MetricData<'a>>,
+    sum: Option<MetricData<'a>>,
+    histogram: Option<MetricData<'a>>,
+    exponential_histogram: Option<MetricData<'a>>,
+    summary: Option<MetricData<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Data<'a> {
+struct MetricData<'a> {
     #[serde(borrow, rename = "dataPoints")]
     points: List<&'a RawValue>,
     #[serde(default)]
@@ -69,29 +69,29 @@ struct Data<'a> {
     is_monotonic: bool,
 }
 
-pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), DecodeError> {
-    let export: Export<'_> = serde_json::from_slice(body)?;
+pub(super) fn walk(signal: OtlpSignal, body: &[u8], out: &mut Out) -> Result<(), DecodeError> {
+    let export: OtlpExport<'_> = serde_json::from_slice(body)?;
     // Protobuf has no absent messages and texts: what JSON leaves out is empty.
     for group in groups(signal, export)? {
         let resource = write::resource(&group.resource.unwrap_or_default());
         let scopes = match signal {
-            Signal::Logs => group.scope_logs,
-            Signal::Metrics => group.scope_metrics,
-            Signal::Traces => group.scope_spans,
+            OtlpSignal::Logs => group.scope_logs,
+            OtlpSignal::Metrics => group.scope_metrics,
+            OtlpSignal::Traces => group.scope_spans,
         };
         for scoped in scopes.into_iter().flatten() {
             let scope = write::scope(&scoped.scope.unwrap_or_default());
             let context = Context { resource: &resource, scope: &scope };
             let records = match signal {
-                Signal::Logs => scoped.log_records,
-                Signal::Metrics => scoped.metrics,
-                Signal::Traces => scoped.spans,
+                OtlpSignal::Logs => scoped.log_records,
+                OtlpSignal::Metrics => scoped.metrics,
+                OtlpSignal::Traces => scoped.spans,
             };
             for record in records.into_iter().flatten() {
                 match signal {
-                    Signal::Logs => logs::write(out, context, &serde_json::from_str(record.get())?)?,
-                    Signal::Traces => traces::write(out, context, &serde_json::from_str(record.get())?)?,
-                    Signal::Metrics => metric(out, context, &serde_json::from_str(record.get())?)?,
+                    OtlpSignal::Logs => logs::write(out, context, &serde_json::from_str(record.get())?)?,
+                    OtlpSignal::Traces => traces::write(out, context, &serde_json::from_str(record.get())?)?,
+                    OtlpSignal::Metrics => metric(out, context, &serde_json::from_str(record.get())?)?,
                 }
             }
         }
@@ -100,9 +100,9 @@ pub(super) fn walk(signal: Signal, body: &[u8], out: &mut Out) -> Result<(), Dec
 }
 
 /// The groups of the requested signal. An export of another signal is an error, not an empty export.
-fn groups(signal: Signal, export: Export<'_>) -> Result<Vec<Group<'_>>, DecodeError> {
-    let Export { logs, metrics, spans } = export;
-    let found = [(Signal::Logs, logs), (Signal::Metrics, metrics), (Signal::Traces, spans)];
+fn groups(signal: OtlpSignal, export: OtlpExport<'_>) -> Result<Vec<Group<'_>>, DecodeError> {
+    let OtlpExport { logs, metrics, spans } = export;
+    let found = [(OtlpSignal::Logs, logs), (OtlpSignal::Metrics, metrics), (OtlpSignal::Traces, spans)];
     let mut other = None;
     for (is, groups) in found {
         match groups {
@@ -119,11 +119,11 @@ fn groups(signal: Signal, export: Export<'_>) -> Result<Vec<Group<'_>>, DecodeEr
 
 fn metric(out: &mut Out, context: Context<'_>, raw: &RawMetric<'_>) -> Result<(), DecodeError> {
     let kinds = [
-        (Kind::Gauge, &raw.gauge),
-        (Kind::Sum, &raw.sum),
-        (Kind::Histogram, &raw.histogram),
-        (Kind::ExponentialHistogram, &raw.exponential_histogram),
-        (Kind::Summary, &raw.summary),
+        (MetricKind::Gauge, &raw.gauge),
+        (MetricKind::Sum, &raw.sum),
+        (MetricKind::Histogram, &raw.histogram),
+        (MetricKind::ExponentialHistogram, &raw.exponential_histogram),
+        (MetricKind::Summary, &raw.summary),
     ];
     for (kind, data) in kinds {
         let Some(data) = data else { continue };

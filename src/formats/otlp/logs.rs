@@ -1,12 +1,12 @@
 //! Log records.
 
-use super::write::{Object, any};
+use super::write::{ObjectWriter, any};
 use super::{Context, DecodeError, Out};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 pub(super) fn write(out: &mut Out, context: Context<'_>, log: &LogRecord) -> Result<(), DecodeError> {
     out.push(|out| {
-        let mut record = Object::begin(out);
+        let mut record = ObjectWriter::begin(out);
         record.time("timestamp", log.time_unix_nano);
         record.time("observed_timestamp", log.observed_time_unix_nano);
         record.number("severity_number", log.severity_number);

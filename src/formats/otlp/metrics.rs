@@ -1,7 +1,7 @@
 //! Data points of metrics. Every record has every field, null where the kind of metric does not have it, so that a
 //! mapping may refer to any of them.
 
-use super::write::{Object, attributes, double, list};
+use super::write::{ObjectWriter, attributes, double, list};
 use super::{Context, DecodeError, Out};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
@@ -14,7 +14,7 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricKind {
     Gauge,
     Sum,
     Histogram,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Summary,
 }
 
-impl Kind {
+impl MetricKind {
     /// Selects the kind by the number of the metric's field that holds its data.
     pub(super) fn of_field(number: u32) -> Option<Self> {
         match number {
@@ -52,7 +52,7 @@ pub(super) struct Metric<'a> {
     pub(super) name: &'a str,
     pub(super) description: &'a str,
     pub(super) unit: &'a str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     pub(super) temporality: i32,
     pub(super) is_monotonic: bool,
 }
@@ -65,7 +65,7 @@ pub(super) enum Point {
 }
 
 impl Point {
-    pub(super) fn of_protobuf(kind: Kind, bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+    pub(super) fn of_protobuf(kind: MetricKind, bytes: &[u8]) -> Result<Self, prost::DecodeError> {
         struct Protobuf<'a>(&'a [u8]);
         impl Decode for Protobuf<'_> {
             type Error = prost::DecodeError;
@@ -76,7 +76,7 @@ impl Point {
         Self::decode(kind, &Protobuf(bytes))
     }
 
-    pub(super) fn of_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+    pub(super) fn of_json(kind: MetricKind, text: &str) -> Result<Self, serde_json::Error> {
         struct Json<'a>(&'a str);
         impl Decode for Json<'_> {
             type Error = serde_json::Error;
@@ -87,19 +87,19 @@ impl Point {
         Self::decode(kind, &Json(text))
     }
 
-    fn decode<D: Decode>(kind: Kind, from: &D) -> Result<Self, D::Error> {
+    fn decode<D: Decode>(kind: MetricKind, from: &D) -> Result<Self, D::Error> {
         Ok(match kind {
-            Kind::Gauge | Kind::Sum => Self::Number(from.decode()?),
-            Kind::Histogram => Self::Histogram(from.decode()?),
-            Kind::ExponentialHistogram => Self::Exponential(from.decode()?),
-            Kind::Summary => Self::Summary(from.decode()?),
+            MetricKind::Gauge | MetricKind::Sum => Self::Number(from.decode()?),
+            MetricKind::Histogram => Self::Histogram(from.decode()?),
+            MetricKind::ExponentialHistogram => Self::Exponential(from.decode()?),
+            MetricKind::Summary => Self::Summary(from.decode()?),
         })
     }
 
-    fn common(&self) -> Common<'_> {
+    fn common(&self) -> PointFields<'_> {
         macro_rules! common {
             ($point:expr, $exemplars:expr) => {
-                Common {
+                PointFields {
                     start: $point.start_time_unix_nano,
                     at: $point.time_unix_nano,
                     flags: $point.flags,
@@ -133,7 +133,7 @@ trait Decode {
     fn decode<T: Message + Default + DeserializeOwned>(&self) -> Result<T, Self::Error>;
 }
 
-struct Common<'a> {
+struct PointFields<'a> {
     start: u64,
     at: u64,
     flags: u32,
@@ -149,7 +149,7 @@ pub(super) fn write(
 ) -> Result<(), DecodeError> {
     out.push(|out| {
         let common = point.common();
-        let mut record = Object::begin(out);
+        let mut record = ObjectWriter::begin(out);
         record.text("name", metric.name);
         record.text("description", metric.description);
         record.text("unit", metric.unit);
@@ -176,9 +176,9 @@ pub(super) fn write(
     })
 }
 
-fn aggregation(record: &mut Object<'_>, metric: &Metric<'_>) {
+fn aggregation(record: &mut ObjectWriter<'_>, metric: &Metric<'_>) {
     match (metric.kind, AggregationTemporality::try_from(metric.temporality)) {
-        (Kind::Gauge | Kind::Summary, _) => record.null("aggregation_temporality"),
+        (MetricKind::Gauge | MetricKind::Summary, _) => record.null("aggregation_temporality"),
         (_, Ok(AggregationTemporality::Delta)) => record.text("aggregation_temporality", "delta"),
         (_, Ok(AggregationTemporality::Cumulative)) => record.text("aggregation_temporality", "cumulative"),
         (_, Ok(AggregationTemporality::Unspecified) | Err(_)) => {
@@ -186,12 +186,12 @@ fn aggregation(record: &mut Object<'_>, metric: &Metric<'_>) {
         }
     }
     match metric.kind {
-        Kind::Sum => record.raw("is_monotonic", if metric.is_monotonic { b"true" } else { b"false" }),
+        MetricKind::Sum => record.raw("is_monotonic", if metric.is_monotonic { b"true" } else { b"false" }),
         _ => record.null("is_monotonic"),
     }
 }
 
-fn value(record: &mut Object<'_>, point: &Point) {
+fn value(record: &mut ObjectWriter<'_>, point: &Point) {
     let value = match point {
         Point::Number(point) => point.value,
         _ => None,
@@ -203,15 +203,15 @@ fn value(record: &mut Object<'_>, point: &Point) {
     }
 }
 
-fn optional(record: &mut Object<'_>, key: &str, value: Option<f64>) {
+fn optional(record: &mut ObjectWriter<'_>, key: &str, value: Option<f64>) {
     match value {
         Some(value) => record.double(key, value),
         None => record.null(key),
     }
 }
 
-fn buckets(record: &mut Object<'_>, point: &Point) {
-    let nothing = |record: &mut Object<'_>, keys: &[&str]| {
+fn buckets(record: &mut ObjectWriter<'_>, point: &Point) {
+    let nothing = |record: &mut ObjectWriter<'_>, keys: &[&str]| {
         for key in keys {
             record.null(key);
         }
@@ -246,21 +246,21 @@ fn counts(out: &mut Vec<u8>, counts: &[u64]) {
 
 fn exponential(out: &mut Vec<u8>, buckets: Option<&Buckets>) {
     let Some(buckets) = buckets else { return out.extend_from_slice(b"null") };
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     object.number("offset", buckets.offset);
     object.put("bucket_counts", |out| counts(out, &buckets.bucket_counts));
     object.end();
 }
 
 fn quantile(out: &mut Vec<u8>, quantile: &ValueAtQuantile) {
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     object.double("quantile", quantile.quantile);
     object.double("value", quantile.value);
     object.end();
 }
 
 fn exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     object.time("timestamp", exemplar.time_unix_nano);
     match exemplar.value {
         Some(exemplar::Value::AsInt(value)) => object.number("value", value),

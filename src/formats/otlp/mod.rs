@@ -18,13 +18,13 @@ mod write;
 /// The signal that an export carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Signal {
+pub enum OtlpSignal {
     Logs,
     Metrics,
     Traces,
 }
 
-impl Signal {
+impl OtlpSignal {
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 
     /// The name in URLs: `logs`.
@@ -43,12 +43,12 @@ impl Signal {
 
 /// The encoding of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum OtlpEncoding {
     Protobuf,
     Json,
 }
 
-impl Form {
+impl OtlpEncoding {
     /// By the content type, ignoring its parameters.
     pub fn of(content_type: &str) -> Option<Self> {
         let media = content_type.split_once(';').map_or(content_type, |(media, _)| media).trim();
@@ -81,12 +81,12 @@ pub enum DecodeError {
 
 /// Records, each a JSON object on one line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Records {
+pub struct OtlpRecords {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Records {
+impl OtlpRecords {
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -103,18 +103,23 @@ impl Records {
 }
 
 /// The records of an export. Their total size is at most `bytes_max` bytes.
-pub fn records(signal: Signal, form: Form, body: &[u8], bytes_max: usize) -> Result<Records, DecodeError> {
-    let mut out = Out { records: Records::default(), bytes_max };
+pub fn records(
+    signal: OtlpSignal,
+    form: OtlpEncoding,
+    body: &[u8],
+    bytes_max: usize,
+) -> Result<OtlpRecords, DecodeError> {
+    let mut out = Out { records: OtlpRecords::default(), bytes_max };
     match form {
-        Form::Protobuf => protobuf::walk(signal, body, &mut out)?,
-        Form::Json => json::walk(signal, body, &mut out)?,
+        OtlpEncoding::Protobuf => protobuf::walk(signal, body, &mut out)?,
+        OtlpEncoding::Json => json::walk(signal, body, &mut out)?,
     }
     Ok(out.records)
 }
 
 /// Collects the records.
 struct Out {
-    records: Records,
+    records: OtlpRecords,
     bytes_max: usize,
 }
 

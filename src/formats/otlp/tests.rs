@@ -1,6 +1,6 @@
 //! Both encodings yield the same records; anything else is an error.
 
-use super::{DecodeError, Form, Records, Signal, records};
+use super::{DecodeError, OtlpEncoding, OtlpRecords, OtlpSignal, records};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -10,15 +10,18 @@ use serde_json::{Value, json};
 
 const BYTES_MAX: usize = 1 << 20;
 
-fn parsed(records: &Records) -> Vec<Value> {
+fn parsed(records: &OtlpRecords) -> Vec<Value> {
     records.iter().map(|record| serde_json::from_slice(record).unwrap()).collect()
 }
 
 /// The records of an export in JSON; checks that its protobuf encoding yields the same.
-fn both<T: Message + Default + serde::de::DeserializeOwned>(signal: Signal, export: &Value) -> Vec<Value> {
+fn both<T: Message + Default + serde::de::DeserializeOwned>(
+    signal: OtlpSignal,
+    export: &Value,
+) -> Vec<Value> {
     let message: T = serde_json::from_value(export.clone()).unwrap();
-    let protobuf = records(signal, Form::Protobuf, &message.encode_to_vec(), BYTES_MAX).unwrap();
-    let json = records(signal, Form::Json, export.to_string().as_bytes(), BYTES_MAX).unwrap();
+    let protobuf = records(signal, OtlpEncoding::Protobuf, &message.encode_to_vec(), BYTES_MAX).unwrap();
+    let json = records(signal, OtlpEncoding::Json, export.to_string().as_bytes(), BYTES_MAX).unwrap();
     assert_eq!(parsed(&protobuf), parsed(&json));
     parsed(&json)
 }
@@ -62,7 +65,7 @@ fn a_log_record() {
         "resource": resource(),
         "scopeLogs": [{"scope": scope(), "logRecords": [log, {}]}],
     }]});
-    let found = both::<ExportLogsServiceRequest>(Signal::Logs, &export);
+    let found = both::<ExportLogsServiceRequest>(OtlpSignal::Logs, &export);
     let expected = with_context(json!({
         "timestamp": "2024-01-01T00:00:00.000000001Z",
         "observed_timestamp": "2024-01-01T00:00:00.500000000Z",
@@ -101,7 +104,7 @@ fn data_points_of_every_kind_of_metric() {
             "timeUnixNano": at, "count": "3", "sum": 6.0, "quantileValues": [{"quantile": 0.5, "value": 2.0}],
         }]}},
     ]}]}]});
-    let found = both::<ExportMetricsServiceRequest>(Signal::Metrics, &export);
+    let found = both::<ExportMetricsServiceRequest>(OtlpSignal::Metrics, &export);
     let shown = |n: usize, keys: &[&str]| -> Vec<Value> {
         keys.iter()
             .map(|key| found[n].get(key).unwrap_or_else(|| panic!("{key} is missing")).clone())
@@ -145,7 +148,7 @@ fn a_span() {
         "resource": resource(),
         "scopeSpans": [{"scope": scope(), "spans": [span]}],
     }]});
-    let found = both::<ExportTraceServiceRequest>(Signal::Traces, &export);
+    let found = both::<ExportTraceServiceRequest>(OtlpSignal::Traces, &export);
     let expected = with_context(json!({
         "trace_id": "5b8efff798038103d269b633813fc60c",
         "span_id": "eee19b7ec3c1b174",
@@ -176,12 +179,12 @@ fn numbers_that_json_has_not_are_texts() {
     let export = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"summary": {"dataPoints": [{
         "sum": 1.0, "quantileValues": [{"quantile": 1.0, "value": "NaN"}, {"quantile": 1.0, "value": "-Infinity"}],
     }]}}]}]}]});
-    let found = both::<ExportMetricsServiceRequest>(Signal::Metrics, &export);
+    let found = both::<ExportMetricsServiceRequest>(OtlpSignal::Metrics, &export);
     assert_eq!(found[0]["quantile_values"][0]["value"], "NaN");
     assert_eq!(found[0]["quantile_values"][1]["value"], "-Infinity");
 }
 
-fn error(signal: Signal, form: Form, body: &[u8]) -> String {
+fn error(signal: OtlpSignal, form: OtlpEncoding, body: &[u8]) -> String {
     records(signal, form, body, BYTES_MAX).unwrap_err().to_string()
 }
 
@@ -191,11 +194,11 @@ fn what_is_no_export_is_an_error() {
     let scoped = ScopeLogs { log_records: vec![log], ..ScopeLogs::default() };
     let group = ResourceLogs { scope_logs: vec![scoped], ..ResourceLogs::default() };
     let export = ExportLogsServiceRequest { resource_logs: vec![group] }.encode_to_vec();
-    assert_eq!(records(Signal::Logs, Form::Protobuf, &export, BYTES_MAX).unwrap().len(), 1);
+    assert_eq!(records(OtlpSignal::Logs, OtlpEncoding::Protobuf, &export, BYTES_MAX).unwrap().len(), 1);
     for len in 1..export.len() {
-        error(Signal::Logs, Form::Protobuf, &export[..len]);
+        error(OtlpSignal::Logs, OtlpEncoding::Protobuf, &export[..len]);
     }
-    error(Signal::Logs, Form::Protobuf, b"{\"resourceLogs\":[]}");
+    error(OtlpSignal::Logs, OtlpEncoding::Protobuf, b"{\"resourceLogs\":[]}");
     for bad in [
         "",
         "[1]",
@@ -203,13 +206,13 @@ fn what_is_no_export_is_an_error() {
         "{\"resourceLogs\":1}",
         "{\"resourceLogs\":[{\"scopeLogs\":[{\"logRecords\":[1]}]}]}",
     ] {
-        assert!(error(Signal::Logs, Form::Json, bad.as_bytes()).contains("JSON"), "{bad}");
+        assert!(error(OtlpSignal::Logs, OtlpEncoding::Json, bad.as_bytes()).contains("JSON"), "{bad}");
     }
-    let other = error(Signal::Metrics, Form::Json, br#"{"resourceLogs":[{}]}"#);
+    let other = error(OtlpSignal::Metrics, OtlpEncoding::Json, br#"{"resourceLogs":[{}]}"#);
     assert_eq!(other, "the body is an export of logs, expected metrics");
-    for signal in Signal::ALL {
-        assert!(records(signal, Form::Protobuf, b"", BYTES_MAX).unwrap().is_empty());
-        assert!(records(signal, Form::Json, b"{}", BYTES_MAX).unwrap().is_empty());
+    for signal in OtlpSignal::ALL {
+        assert!(records(signal, OtlpEncoding::Protobuf, b"", BYTES_MAX).unwrap().is_empty());
+        assert!(records(signal, OtlpEncoding::Json, b"{}", BYTES_MAX).unwrap().is_empty());
     }
 }
 
@@ -234,10 +237,10 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
         outer.extend_from_slice(&deep);
         deep = outer;
     }
-    assert!(error(Signal::Logs, Form::Protobuf, &deep).contains("recursion limit"));
+    assert!(error(OtlpSignal::Logs, OtlpEncoding::Protobuf, &deep).contains("recursion limit"));
     let deep = ["{\"arrayValue\":{\"values\":[".repeat(10_000), "]}}".repeat(10_000)].concat();
     let json = format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{deep}}}]}}]}}]}}");
-    let error = error(Signal::Logs, Form::Json, json.as_bytes());
+    let error = error(OtlpSignal::Logs, OtlpEncoding::Json, json.as_bytes());
     assert!(error.contains("recursion limit"), "{error}");
 }
 
@@ -248,7 +251,7 @@ fn a_resource_in_each_of_many_records_does_not_fill_the_memory() {
     ]}, "scopeLogs": [{"logRecords": []}]}]});
     let records_of = |n: usize, export: &mut Value| {
         export["resourceLogs"][0]["scopeLogs"][0]["logRecords"] = vec![json!({}); n].into();
-        records(Signal::Logs, Form::Json, export.to_string().as_bytes(), BYTES_MAX)
+        records(OtlpSignal::Logs, OtlpEncoding::Json, export.to_string().as_bytes(), BYTES_MAX)
     };
     assert_eq!(records_of(100, &mut export).unwrap().len(), 100);
     let error = records_of(10_000, &mut export).unwrap_err();
@@ -258,12 +261,12 @@ fn a_resource_in_each_of_many_records_does_not_fill_the_memory() {
 #[test]
 fn the_form_follows_from_the_content_type() {
     for (content_type, form) in [
-        ("application/x-protobuf", Some(Form::Protobuf)),
-        ("Application/Protobuf", Some(Form::Protobuf)),
-        ("application/json; charset=utf-8", Some(Form::Json)),
+        ("application/x-protobuf", Some(OtlpEncoding::Protobuf)),
+        ("Application/Protobuf", Some(OtlpEncoding::Protobuf)),
+        ("application/json; charset=utf-8", Some(OtlpEncoding::Json)),
         ("text/plain", None),
         ("", None),
     ] {
-        assert_eq!(Form::of(content_type), form, "{content_type}");
+        assert_eq!(OtlpEncoding::of(content_type), form, "{content_type}");
     }
 }

@@ -1,6 +1,6 @@
 //! Spans.
 
-use super::write::{Object, list};
+use super::write::{ObjectWriter, list};
 use super::{Context, DecodeError, Out};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 pub(super) fn write(out: &mut Out, context: Context<'_>, span: &Span) -> Result<(), DecodeError> {
     out.push(|out| {
-        let mut record = Object::begin(out);
+        let mut record = ObjectWriter::begin(out);
         record.id("trace_id", &span.trace_id);
         record.id("span_id", &span.span_id);
         record.id("parent_span_id", &span.parent_span_id);
@@ -51,7 +51,7 @@ fn status_code(status: Option<&Status>) -> &'static str {
 }
 
 fn event(out: &mut Vec<u8>, event: &Event) {
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     object.time("timestamp", event.time_unix_nano);
     object.text("name", &event.name);
     object.attributes("attributes", &event.attributes);
@@ -59,7 +59,7 @@ fn event(out: &mut Vec<u8>, event: &Event) {
 }
 
 fn link(out: &mut Vec<u8>, link: &Link) {
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     object.id("trace_id", &link.trace_id);
     object.id("span_id", &link.span_id);
     object.text("trace_state", &link.trace_state);

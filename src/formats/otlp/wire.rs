@@ -4,7 +4,7 @@ use super::DecodeError;
 
 /// A field's value, decoded only as far as needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum WireValue<'a> {
     Varint(u64),
     /// A number of four or eight bytes.
     Fixed,
@@ -14,9 +14,9 @@ pub(super) enum Value<'a> {
 
 /// The fields of a message, as (number, value).
 #[derive(Debug, Clone)]
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(super) struct WireFields<'a>(pub(super) &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> WireFields<'a> {
     fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -37,22 +37,22 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
-    fn field(&mut self) -> Result<(u32, Value<'a>), DecodeError> {
+    fn field(&mut self) -> Result<(u32, WireValue<'a>), DecodeError> {
         let key = self.varint()?;
         let number = u32::try_from(key >> 3).map_err(|_| DecodeError::Truncated)?;
         let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
+            0 => WireValue::Varint(self.varint()?),
             1 => {
                 self.take(8)?;
-                Value::Fixed
+                WireValue::Fixed
             }
             2 => {
                 let len = self.varint()?;
-                Value::Bytes(self.take(len)?)
+                WireValue::Bytes(self.take(len)?)
             }
             5 => {
                 self.take(4)?;
-                Value::Fixed
+                WireValue::Fixed
             }
             _ => return Err(DecodeError::WireType(number)),
         };
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
     /// The values of a field that holds messages or strings.
     pub(super) fn all(self, number: u32) -> impl Iterator<Item = Result<&'a [u8], DecodeError>> {
         self.filter_map(move |field| match field {
-            Ok((found, Value::Bytes(bytes))) if found == number => Some(Ok(bytes)),
+            Ok((found, WireValue::Bytes(bytes))) if found == number => Some(Ok(bytes)),
             Ok((found, _)) if found == number => Some(Err(DecodeError::WireType(number))),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -70,8 +70,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Value<'a>), DecodeError>;
+impl<'a> Iterator for WireFields<'a> {
+    type Item = Result<(u32, WireValue<'a>), DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -97,20 +97,24 @@ mod tests {
             0x1d, 1, 2, 3, 4, // 3: four bytes
             0x21, 1, 2, 3, 4, 5, 6, 7, 8, // 4: eight bytes
         ];
-        let fields: Vec<_> = Fields(&message).map(Result::unwrap).collect();
-        let expected =
-            [(1, Value::Varint(150)), (2, Value::Bytes(b"hi")), (3, Value::Fixed), (4, Value::Fixed)];
+        let fields: Vec<_> = WireFields(&message).map(Result::unwrap).collect();
+        let expected = [
+            (1, WireValue::Varint(150)),
+            (2, WireValue::Bytes(b"hi")),
+            (3, WireValue::Fixed),
+            (4, WireValue::Fixed),
+        ];
         assert_eq!(fields, expected);
         // Truncated anywhere except between two fields.
         for len in (0..message.len()).filter(|len| ![0, 3, 7, 12].contains(len)) {
-            assert!(Fields(&message[..len]).any(|field| field.is_err()), "{len}");
+            assert!(WireFields(&message[..len]).any(|field| field.is_err()), "{len}");
         }
     }
 
     #[test]
     fn what_is_no_message_is_an_error() {
         for bad in [&[0x0b][..], &[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 11], &[0x12, 0x05, 0]] {
-            assert!(Fields(bad).any(|field| field.is_err()), "{bad:?}");
+            assert!(WireFields(bad).any(|field| field.is_err()), "{bad:?}");
         }
     }
 }

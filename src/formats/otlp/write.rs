@@ -8,12 +8,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde_json::value::Number;
 
 /// An object that is being written.
-pub(super) struct Object<'a> {
+pub(super) struct ObjectWriter<'a> {
     out: &'a mut Vec<u8>,
     is_empty: bool,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ObjectWriter<'a> {
     pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, is_empty: true }
@@ -102,7 +102,7 @@ pub(super) fn list<T>(out: &mut Vec<u8>, values: &[T], mut write: impl FnMut(&mu
 
 /// Attributes as an object. Duplicate keys are not allowed; if one occurs, the last value wins for readers.
 pub(super) fn attributes(out: &mut Vec<u8>, values: &[KeyValue]) {
-    let mut object = Object::begin(out);
+    let mut object = ObjectWriter::begin(out);
     for pair in values {
         object.put(&pair.key, |out| any(out, pair.value.as_ref()));
     }
@@ -133,7 +133,7 @@ pub(super) fn resource(resource: &Resource) -> Vec<u8> {
 
 pub(super) fn scope(scope: &InstrumentationScope) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut object = Object::begin(&mut out);
+    let mut object = ObjectWriter::begin(&mut out);
     object.text("name", &scope.name);
     object.text("version", &scope.version);
     object.attributes("attributes", &scope.attributes);

@@ -1,7 +1,7 @@
 //! The fields of an element: attributes, elements and text by name.
 
 use super::local;
-use super::record::{Element, Record};
+use super::record::{Element, XmlRecord};
 use hashbrown::HashMap;
 
 /// The field for text that occurs together with attributes or elements.
@@ -11,26 +11,26 @@ pub(super) const VALUE: &str = "_VALUE";
 const COMPARED_MAX: usize = 16;
 
 /// Fields in order of first occurrence.
-pub(super) struct Fields<'r> {
-    names: Vec<Name<'r>>,
+pub(super) struct XmlFields<'r> {
+    names: Vec<FieldName<'r>>,
     /// Each with the index of its name, by which they are sorted. Every name has at least one.
-    values: Vec<(usize, Value<'r>)>,
+    values: Vec<(usize, XmlValue<'r>)>,
     index: HashMap<&'r str, usize>,
 }
 
-struct Name<'r> {
+struct FieldName<'r> {
     key: &'r str,
     /// The name in the document, with its prefix.
     full: &'r str,
 }
 
-pub(super) enum Value<'r> {
+pub(super) enum XmlValue<'r> {
     Text(&'r str),
     Element(&'r Element),
 }
 
-impl<'r> Fields<'r> {
-    pub(super) fn of(record: &'r Record, element: &'r Element) -> Self {
+impl<'r> XmlFields<'r> {
+    pub(super) fn of(record: &'r XmlRecord, element: &'r Element) -> Self {
         let parts = element.parts();
         let mut fields = Self {
             names: Vec::with_capacity(parts.min(COMPARED_MAX)),
@@ -38,13 +38,13 @@ impl<'r> Fields<'r> {
             index: HashMap::new(),
         };
         for attribute in record.attributes(element).iter().filter(|attribute| !attribute.is_nil()) {
-            fields.add(&attribute.key, &attribute.name, Value::Text(&attribute.value));
+            fields.add(&attribute.key, &attribute.name, XmlValue::Text(&attribute.value));
         }
         for child in record.children(element) {
-            fields.add(local(&child.name), &child.name, Value::Element(child));
+            fields.add(local(&child.name), &child.name, XmlValue::Element(child));
         }
         if let Some(text) = element.text() {
-            fields.add(VALUE, VALUE, Value::Text(text));
+            fields.add(VALUE, VALUE, XmlValue::Text(text));
         }
         // The sort is stable: values of the same field keep their order.
         fields.values.sort_by_key(|(at, _)| *at);
@@ -52,13 +52,13 @@ impl<'r> Fields<'r> {
     }
 
     /// Each field with its values, at least one.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'r str, &[(usize, Value<'r>)])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'r str, &[(usize, XmlValue<'r>)])> {
         let values = self.values.chunk_by(|(one, _), (next, _)| one == next);
         self.names.iter().map(|name| name.key).zip(values)
     }
 
     /// Names that differ only in their namespace prefix are kept apart by it.
-    fn add(&mut self, key: &'r str, full: &'r str, value: Value<'r>) {
+    fn add(&mut self, key: &'r str, full: &'r str, value: XmlValue<'r>) {
         let is_same = |at: usize| key == full || self.names.get(at).is_some_and(|name| name.full == full);
         let at = match self.find(key) {
             None => self.insert(key, full),
@@ -77,7 +77,7 @@ impl<'r> Fields<'r> {
 
     fn insert(&mut self, key: &'r str, full: &'r str) -> usize {
         let at = self.names.len();
-        self.names.push(Name { key, full });
+        self.names.push(FieldName { key, full });
         if at == COMPARED_MAX {
             self.index.extend(self.names.iter().enumerate().map(|(at, name)| (name.key, at)));
         } else if at > COMPARED_MAX {

@@ -22,8 +22,8 @@ pub use known::{Known, Scalar};
 use entity::Entities;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
-use record::Record;
-use write::Writer;
+use record::XmlRecord;
+use write::RecordWriter;
 
 /// The maximum nesting depth of elements: as JSON, with an array around each, they stay within the depth limit of
 /// JSON.
@@ -72,7 +72,7 @@ pub enum XmlError {
 
 /// What is known of a document besides its bytes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct About<'a> {
+pub struct XmlOptions<'a> {
     /// The request's content type: its `charset` takes precedence over the document's own declaration.
     pub content_type: Option<&'a str>,
     /// The local name of the elements that are records, at any depth. `None`: the children of the root.
@@ -84,9 +84,9 @@ pub struct About<'a> {
 ///
 /// # Errors
 /// For a document that is not well-formed: it fails as a whole.
-pub fn transcribe(body: &[u8], about: About<'_>, known: &Known) -> Result<Vec<u8>, XmlError> {
+pub fn transcribe(body: &[u8], about: XmlOptions<'_>, known: &Known) -> Result<Vec<u8>, XmlError> {
     let text = encoding::decode(body, about.content_type)?;
-    let mut writer = Writer::new(known, text.len());
+    let mut writer = RecordWriter::new(known, text.len());
     walk(&text, about.row_tag, &mut writer)?;
     if writer.learned_late() {
         // A field that was single in an earlier record is repeated in a later one: all records get an array.
@@ -97,11 +97,11 @@ pub fn transcribe(body: &[u8], about: About<'_>, known: &Known) -> Result<Vec<u8
 }
 
 /// Passes every record of a document to the writer.
-fn walk(text: &str, row_tag: Option<&str>, writer: &mut Writer<'_>) -> Result<(), XmlError> {
+fn walk(text: &str, row_tag: Option<&str>, writer: &mut RecordWriter<'_>) -> Result<(), XmlError> {
     let mut walk = Walk {
         reader: Reader::from_str(text),
         entities: Entities::default(),
-        record: Record::default(),
+        record: XmlRecord::default(),
         open: Vec::new(),
         expanded: String::new(),
         has_root: false,
@@ -114,7 +114,7 @@ struct Walk<'a, 'r> {
     reader: Reader<&'a [u8]>,
     entities: Entities,
     /// The current record, if it has an element.
-    record: Record,
+    record: XmlRecord,
     /// The open elements around records.
     open: Vec<String>,
     /// A buffer for the expansion of an entity.
@@ -124,7 +124,7 @@ struct Walk<'a, 'r> {
 }
 
 impl<'a> Walk<'a, '_> {
-    fn run(&mut self, writer: &mut Writer<'_>) -> Result<(), XmlError> {
+    fn run(&mut self, writer: &mut RecordWriter<'_>) -> Result<(), XmlError> {
         loop {
             let event = self.reader.read_event().map_err(|error| self.syntax(&error.to_string()))?;
             match event {
@@ -164,7 +164,7 @@ impl<'a> Walk<'a, '_> {
     fn start(
         &mut self,
         start: &BytesStart<'a>,
-        writer: &mut Writer<'_>,
+        writer: &mut RecordWriter<'_>,
         is_empty: bool,
     ) -> Result<(), XmlError> {
         let name = std::str::from_utf8(start.name().into_inner()).map_err(|_| XmlError::Encoding("UTF-8"))?;
@@ -215,7 +215,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// The reader has checked that names match.
-    fn end(&mut self, writer: &mut Writer<'_>) {
+    fn end(&mut self, writer: &mut RecordWriter<'_>) {
         if self.record.close() {
             writer.record(&self.record);
             self.record.clear();

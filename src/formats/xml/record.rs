@@ -6,7 +6,7 @@ use super::{is_space, local};
 use std::ops::Range;
 
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct XmlRecord {
     elements: Reused<Element>,
     /// The attributes of all elements; those of one element are adjacent.
     attributes: Reused<Attribute>,
@@ -85,7 +85,7 @@ impl Attribute {
     }
 }
 
-impl Record {
+impl XmlRecord {
     pub(super) fn is_empty(&self) -> bool {
         self.elements.used == 0
     }

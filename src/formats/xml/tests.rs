@@ -3,10 +3,10 @@
 use super::*;
 
 fn lines(document: impl AsRef<[u8]>) -> Result<String, XmlError> {
-    with(document, About::default())
+    with(document, XmlOptions::default())
 }
 
-fn with(document: impl AsRef<[u8]>, about: About<'_>) -> Result<String, XmlError> {
+fn with(document: impl AsRef<[u8]>, about: XmlOptions<'_>) -> Result<String, XmlError> {
     let lines = transcribe(document.as_ref(), about, &Known::default())?;
     Ok(String::from_utf8(lines).unwrap().trim_end().to_owned())
 }
@@ -91,7 +91,7 @@ fn all_records_of_a_document_agree_on_what_is_an_array_and_an_object() {
 
 #[test]
 fn a_row_tag_names_the_records_wherever_they_are() {
-    let about = About { row_tag: Some("row"), ..About::default() };
+    let about = XmlOptions { row_tag: Some("row"), ..XmlOptions::default() };
     let document = "<x>t<y><row><id>1</id></row></y><row><row>2</row></row></x>";
     assert_eq!(with(document, about).as_deref(), Ok("{\"id\":\"1\"}\n{\"row\":\"2\"}"));
     assert_eq!(with("<row><id>1</id></row>", about).as_deref(), Ok("{\"id\":\"1\"}"));
@@ -211,7 +211,8 @@ fn encodings_are_those_that_the_document_or_the_request_says() {
     }
     let latin = |text: &str| encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
     assert_eq!(lines(latin(&document("ISO-8859-1"))).as_deref(), good);
-    let about = About { content_type: Some("text/xml; charset=\"iso-8859-1\""), ..About::default() };
+    let about =
+        XmlOptions { content_type: Some("text/xml; charset=\"iso-8859-1\""), ..XmlOptions::default() };
     assert_eq!(with(latin(plain), about).as_deref(), good);
     let undeclared = [
         (latin(plain), XmlError::Encoding("UTF-8")),

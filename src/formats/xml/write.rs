@@ -1,13 +1,13 @@
 //! Writes a record's tree as one line of JSON.
 
-use super::fields::{Fields, VALUE, Value};
+use super::fields::{VALUE, XmlFields, XmlValue};
 use super::known::{Known, Scalar};
-use super::record::{Element, Record};
-use crate::formats::json::{Kind, Parser};
+use super::record::{Element, XmlRecord};
+use crate::formats::json::{JsonKind, Parser};
 use hashbrown::{DefaultHashBuilder, HashSet};
 use std::hash::BuildHasher;
 
-pub(super) struct Writer<'k> {
+pub(super) struct RecordWriter<'k> {
     known: &'k Known,
     lines: Vec<u8>,
     records: u64,
@@ -25,12 +25,12 @@ pub(super) struct Writer<'k> {
 
 /// The place of a field: the hash of the keys down to it, and what its table knows of it.
 #[derive(Clone, Copy)]
-struct Place<'k> {
+struct FieldPlace<'k> {
     hash: u64,
     known: Option<&'k Known>,
 }
 
-impl<'k> Writer<'k> {
+impl<'k> RecordWriter<'k> {
     pub(super) fn new(known: &'k Known, document_bytes: usize) -> Self {
         Self {
             known,
@@ -66,24 +66,24 @@ impl<'k> Writer<'k> {
         self.lines
     }
 
-    pub(super) fn record(&mut self, record: &Record) {
+    pub(super) fn record(&mut self, record: &XmlRecord) {
         if let Some(root) = record.root() {
-            self.object(record, root, Place { hash: 0, known: Some(self.known) });
+            self.object(record, root, FieldPlace { hash: 0, known: Some(self.known) });
             self.lines.push(b'\n');
             self.records = self.records.saturating_add(1);
         }
     }
 
-    fn object(&mut self, record: &Record, element: &Element, place: Place<'k>) {
+    fn object(&mut self, record: &XmlRecord, element: &Element, place: FieldPlace<'k>) {
         self.lines.push(b'{');
-        for (at, (key, values)) in Fields::of(record, element).iter().enumerate() {
+        for (at, (key, values)) in XmlFields::of(record, element).iter().enumerate() {
             if at > 0 {
                 self.lines.push(b',');
             }
             self.string(key);
             self.lines.push(b':');
             let hash = self.hasher.hash_one((place.hash, key));
-            let place = Place { hash, known: place.known.and_then(|known| known.field(key)) };
+            let place = FieldPlace { hash, known: place.known.and_then(|known| known.field(key)) };
             let is_new = self.seen.insert(hash);
             if values.len() > 1 && self.lists.insert(hash) {
                 self.late |= !is_new;
@@ -106,10 +106,10 @@ impl<'k> Writer<'k> {
         self.lines.push(b'}');
     }
 
-    fn value(&mut self, record: &Record, value: &Value<'_>, place: Place<'k>) {
+    fn value(&mut self, record: &XmlRecord, value: &XmlValue<'_>, place: FieldPlace<'k>) {
         let element = match value {
-            Value::Text(text) => return self.scalar(text, place.known),
-            Value::Element(element) => element,
+            XmlValue::Text(text) => return self.scalar(text, place.known),
+            XmlValue::Element(element) => element,
         };
         if is_nil(record, element) {
             return self.lines.extend_from_slice(b"null");
@@ -150,12 +150,12 @@ impl<'k> Writer<'k> {
 }
 
 /// Whether the element has `xsi:nil="true"`.
-fn is_nil(record: &Record, element: &Element) -> bool {
+fn is_nil(record: &XmlRecord, element: &Element) -> bool {
     let mut nils = record.attributes(element).iter().filter(|attribute| attribute.is_nil());
     nils.any(|nil| matches!(nil.value.trim(), "true" | "1"))
 }
 
 fn is_number(text: &str) -> bool {
     let mut parser = Parser::document(text.as_bytes());
-    matches!(parser.kind(), Ok(Kind::Number)) && parser.number().is_ok() && parser.at() == text.len()
+    matches!(parser.kind(), Ok(JsonKind::Number)) && parser.number().is_ok() && parser.at() == text.len()
 }

@@ -6,7 +6,7 @@ use super::schema::flag;
 use super::{AdminRequest, Answer, BODY_MAX, Running};
 use crate::batch::BodyKind;
 use crate::catalog::{IfExists, NewStream};
-use crate::columns::sample::{Field, Limits, Sample};
+use crate::columns::sample::{Sample, SampleField, SampleLimits};
 use crate::formats::json::kind_of;
 use crate::http::body::{self, Encoding};
 use crate::schema::{Column, ColumnType, Policy, StreamSettings, system};
@@ -74,14 +74,14 @@ fn columns(body: Bytes, fields_max: usize) -> Result<Vec<Column>, Problem> {
         body
     };
     let kind = kind_of(body.iter(), BodyKind::Lines);
-    let limits = Limits { records: RECORDS_MAX, fields: fields_max };
+    let limits = SampleLimits { records: RECORDS_MAX, fields: fields_max };
     let fields = Sample::of(&body, kind, limits).and_then(|sample| sample.nested());
     let fields = fields.map_err(|error| bad(error.to_string()))?;
     Ok(fields.into_iter().filter_map(column).collect())
 }
 
 /// Returns `None` for a field named like a system column: its values are rescued, as in every stream.
-fn column(field: Field) -> Option<Column> {
+fn column(field: SampleField) -> Option<Column> {
     let name = field.path.into_iter().next().filter(|name| !system::is_reserved(name))?;
     let unsigned = field.kind == ColumnType::Int64 && field.integers.unsigned;
     let kind = if unsigned { ColumnType::UInt64 } else { field.kind };

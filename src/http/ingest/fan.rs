@@ -14,7 +14,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Made, Receive, Reply, Standing};
 use crate::mapping::frames;
-use crate::mapping::{self, Evaluated, Failure, Mapping, Request};
+use crate::mapping::{self, Evaluated, Mapping, MappingFailure, MappingRequest};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
@@ -98,12 +98,13 @@ impl IngestHandler {
             [one] => one.clone(),
             pieces => Bytes::from(pieces.concat()),
         };
-        let from = frames::Origin { headers, ip: come.ip, received_at: come.received_at, kind: records.kind };
+        let from =
+            frames::FrameContext { headers, ip: come.ip, received_at: come.received_at, kind: records.kind };
         let found = frames::records(&whole, records.kind);
-        let requests: Vec<Request<'_>> = found.iter().map(|record| from.request(record)).collect();
+        let requests: Vec<MappingRequest<'_>> = found.iter().map(|record| from.request(record)).collect();
         let mappings: Vec<Arc<Mapping>> = exports.iter().map(|export| Arc::clone(&export.mapping)).collect();
         let outcomes = self.control.evaluator.evaluate(&mappings, &requests).await;
-        let failures: Vec<Vec<(String, Failure)>> =
+        let failures: Vec<Vec<(String, MappingFailure)>> =
             (0..found.len()).map(|record| failures(&exports, &outcomes, record)).collect();
         let bad = failures.iter().filter(|failures| !failures.is_empty()).count();
         let mut refused = Vec::new();
@@ -177,11 +178,11 @@ pub(super) fn keep(headers: &[(String, String)]) -> Result<String, Reject> {
 
 /// The failures of the record that most deserves a retry: one that failed because the mapping was unavailable, before
 /// one whose mapping was stopped, before any other. Of several, the first.
-fn worst(failures: &[Vec<(String, Failure)>]) -> &[(String, Failure)] {
-    let severity = |failures: &&Vec<(String, Failure)>| {
-        let of = |failure: &Failure| match failure {
-            Failure::Unavailable(_) => 3,
-            Failure::Stopped { .. } => 2,
+fn worst(failures: &[Vec<(String, MappingFailure)>]) -> &[(String, MappingFailure)] {
+    let severity = |failures: &&Vec<(String, MappingFailure)>| {
+        let of = |failure: &MappingFailure| match failure {
+            MappingFailure::Unavailable(_) => 3,
+            MappingFailure::Stopped { .. } => 2,
             _ => 1,
         };
         failures.iter().map(|(_, failure)| of(failure)).max().unwrap_or(0)
@@ -190,7 +191,11 @@ fn worst(failures: &[Vec<(String, Failure)>]) -> &[(String, Failure)] {
 }
 
 /// The exports for which a record failed to map, with the reasons.
-fn failures(exports: &[Live], outcomes: &[mapping::Outcomes], record: usize) -> Vec<(String, Failure)> {
+fn failures(
+    exports: &[Live],
+    outcomes: &[mapping::Outcomes],
+    record: usize,
+) -> Vec<(String, MappingFailure)> {
     let of_exports = exports.iter().zip(outcomes);
     let failed = of_exports.filter_map(|(export, outcomes)| {
         let failure = outcomes.get(record)?.as_ref().err()?;

@@ -197,7 +197,7 @@ impl Manner {
             });
         }
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
-            let json::Verdict { good, bad, first_bad } = records::check(pieces, kind)?;
+            let json::RecordsVerdict { good, bad, first_bad } = records::check(pieces, kind)?;
             return Ok(Verdict { good, bad, objects: good, first_bad, version, partitions: Vec::new() });
         };
         let whole;

@@ -7,9 +7,9 @@
 mod natives;
 mod problem;
 
-use super::{ROW_MAX, Request};
+use super::{MappingRequest, ROW_MAX};
 pub use natives::Natives;
-use problem::Source;
+use problem::TemplateSource;
 use rsjsonnet_lang::arena::Arena;
 use rsjsonnet_lang::interner::StrInterner;
 use rsjsonnet_lang::lexer::Lexer;
@@ -40,7 +40,7 @@ const STACK_MAX: usize = 500;
 
 /// Why a template yields no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum TemplateError {
     /// The template failed, or does not compile. The message has no full stop.
     Template(String),
     /// The body's type has no fields.
@@ -87,7 +87,7 @@ impl<'p> Engine<'p> {
         let source = [PRELUDE, text].concat();
         let (context, _) = self.program.span_manager_mut().insert_source_context(source.len());
         let loaded = self.program.load_source(context, source.as_bytes(), true, "");
-        let at = Source { spans: self.program.span_manager(), context, prelude: PRELUDE.len(), text };
+        let at = TemplateSource { spans: self.program.span_manager(), context, prelude: PRELUDE.len(), text };
         let function = loaded.map_err(|error| problem::of_load(&error, &at))?;
         Ok(Compiled { function, context, text: text.to_owned() })
     }
@@ -98,7 +98,7 @@ impl<'p> Engine<'p> {
         template: &Compiled<'p>,
         natives: &mut Natives<'_, 'p>,
         raw: bool,
-    ) -> Result<String, Problem> {
+    ) -> Result<String, TemplateError> {
         let value = self.program.eval_call(&template.function, &[], &[], natives);
         let json = value.and_then(|value| match value.to_string() {
             Some(text) if raw => Ok(text),
@@ -109,23 +109,23 @@ impl<'p> Engine<'p> {
             }
         });
         match json {
-            Ok(json) if json.len() > ROW_MAX => Err(Problem::TooLarge),
+            Ok(json) if json.len() > ROW_MAX => Err(TemplateError::TooLarge),
             Ok(json) => Ok(json),
             Err(error) => Err(natives.take_problem().unwrap_or_else(|| {
-                let at = Source {
+                let at = TemplateSource {
                     spans: self.program.span_manager(),
                     context: template.context,
                     prelude: PRELUDE.len(),
                     text: &template.text,
                 };
-                Problem::Template(problem::of_evaluation(&error, &at))
+                TemplateError::Template(problem::of_evaluation(&error, &at))
             })),
         }
     }
 }
 
 /// The functions that let templates access a request.
-pub fn natives<'a, 'p>(request: &'a Request<'a>) -> Natives<'a, 'p> {
+pub fn natives<'a, 'p>(request: &'a MappingRequest<'a>) -> Natives<'a, 'p> {
     Natives::new(request)
 }
 
@@ -141,7 +141,7 @@ fn refuse_imports(text: &str) -> Result<(), String> {
         matches!(token.kind, TokenKind::Simple(Import | Importstr | Importbin))
     });
     let Some(import) = import else { return Ok(()) };
-    let at = Source { spans: &spans, context, prelude: 0, text };
+    let at = TemplateSource { spans: &spans, context, prelude: 0, text };
     Err(at.said(Some(import.span), "Imports are not allowed"))
 }
 

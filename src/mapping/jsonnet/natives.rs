@@ -1,8 +1,8 @@
 //! The contract's functions, through which a template accesses its request.
 
-use super::Problem;
-use crate::formats::json::{Kind, Parser};
-use crate::mapping::{Body, ParseError, Path, Request, canonical_name, not_found};
+use super::TemplateError;
+use crate::formats::json::{JsonKind, Parser};
+use crate::mapping::{Body, MappingRequest, ParseError, Path, canonical_name, not_found};
 use jiff::tz::TimeZone;
 use rsjsonnet_lang::interner::InternedStr;
 use rsjsonnet_lang::program::{
@@ -12,21 +12,21 @@ use rsjsonnet_lang::span::SpanId;
 
 /// Serves the native calls for one request.
 pub struct Natives<'a, 'p> {
-    request: &'a Request<'a>,
+    request: &'a MappingRequest<'a>,
     body: Option<Body<'a>>,
     /// The value of `Body()`, once it was requested.
     whole: Option<Value<'p>>,
     /// Why the last call failed.
-    problem: Option<Problem>,
+    problem: Option<TemplateError>,
 }
 
 impl<'a, 'p> Natives<'a, 'p> {
-    pub(super) fn new(request: &'a Request<'a>) -> Self {
+    pub(super) fn new(request: &'a MappingRequest<'a>) -> Self {
         Self { request, body: None, whole: None, problem: None }
     }
 
     /// The reason, if a native call failed.
-    pub(super) fn take_problem(&mut self) -> Option<Problem> {
+    pub(super) fn take_problem(&mut self) -> Option<TemplateError> {
         self.problem.take()
     }
 
@@ -35,7 +35,7 @@ impl<'a, 'p> Natives<'a, 'p> {
         program: &mut Program<'p>,
         name: &str,
         args: &[Value<'p>],
-    ) -> Result<Value<'p>, Problem> {
+    ) -> Result<Value<'p>, TemplateError> {
         match (name, args) {
             ("Ip", []) => Ok(Value::string(&self.request.ip.to_canonical().to_string())),
             ("Now", [format]) => self.now(&text(format, "format")?),
@@ -46,12 +46,12 @@ impl<'a, 'p> Natives<'a, 'p> {
                 let lines = self.request.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
                 Ok(Value::string(&lines.collect::<String>()))
             }
-            _ => Err(Problem::Template(format!("unknown function \"{name}\""))),
+            _ => Err(TemplateError::Template(format!("unknown function \"{name}\""))),
         }
     }
 
-    fn now(&self, format: &str) -> Result<Value<'p>, Problem> {
-        let fail = |error: jiff::Error| Problem::Template(format!("time format {format:?}: {error}"));
+    fn now(&self, format: &str) -> Result<Value<'p>, TemplateError> {
+        let fail = |error: jiff::Error| TemplateError::Template(format!("time format {format:?}: {error}"));
         let at = jiff::Timestamp::from_microsecond(self.request.received_at).map_err(fail)?;
         let time = jiff::fmt::strtime::BrokenDownTime::from(&at.to_zoned(TimeZone::UTC));
         let text = time.to_string(milliseconds(format)).map_err(fail)?;
@@ -63,7 +63,7 @@ impl<'a, 'p> Natives<'a, 'p> {
         program: &mut Program<'p>,
         path: &str,
         default: &Value<'p>,
-    ) -> Result<Value<'p>, Problem> {
+    ) -> Result<Value<'p>, TemplateError> {
         let parsed = Path::parse(path);
         if parsed.is_empty()
             && let Some(whole) = &self.whole
@@ -89,7 +89,7 @@ impl<'a, 'p> Natives<'a, 'p> {
         program: &mut Program<'p>,
         name: &str,
         default: &Value<'p>,
-    ) -> Result<Value<'p>, Problem> {
+    ) -> Result<Value<'p>, TemplateError> {
         let headers = self.request.headers;
         if name.is_empty() {
             let fields = headers.iter().map(|(name, value)| (program.intern_str(name), Value::string(value)));
@@ -104,12 +104,12 @@ impl<'a, 'p> Natives<'a, 'p> {
     }
 }
 
-fn text(value: &Value<'_>, what: &str) -> Result<String, Problem> {
-    value.to_string().ok_or_else(|| Problem::Template(format!("\"{what}\" must be a string")))
+fn text(value: &Value<'_>, what: &str) -> Result<String, TemplateError> {
+    value.to_string().ok_or_else(|| TemplateError::Template(format!("\"{what}\" must be a string")))
 }
 
-fn default_or<'p>(default: &Value<'p>, message: impl FnOnce() -> String) -> Result<Value<'p>, Problem> {
-    if default.is_function() { Err(Problem::Template(message())) } else { Ok(default.clone()) }
+fn default_or<'p>(default: &Value<'p>, message: impl FnOnce() -> String) -> Result<Value<'p>, TemplateError> {
+    if default.is_function() { Err(TemplateError::Template(message())) } else { Ok(default.clone()) }
 }
 
 /// The contract's `%f` means milliseconds.
@@ -129,27 +129,28 @@ fn milliseconds(format: &str) -> String {
 }
 
 /// Converts a JSON document to a value. The document was checked, so its depth is bounded.
-fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, Problem> {
-    let invalid =
-        |error: crate::formats::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
+fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, TemplateError> {
+    let invalid = |error: crate::formats::json::Syntax| {
+        TemplateError::Body(format!("cannot parse request body: {error}"))
+    };
     let kind = parser.kind().map_err(invalid)?;
     match kind {
-        Kind::Null | Kind::True | Kind::False => {
+        JsonKind::Null | JsonKind::True | JsonKind::False => {
             parser.literal(kind);
-            Ok(if kind == Kind::Null { Value::null() } else { Value::bool(kind == Kind::True) })
+            Ok(if kind == JsonKind::Null { Value::null() } else { Value::bool(kind == JsonKind::True) })
         }
-        Kind::Number => {
+        JsonKind::Number => {
             let raw = String::from_utf8_lossy(parser.number().map_err(invalid)?.raw);
             let number: Option<f64> = raw.parse().ok().filter(|number: &f64| number.is_finite());
-            number
-                .map(Value::number)
-                .ok_or_else(|| Problem::Body(format!("cannot parse request body: number {raw} is too large")))
+            number.map(Value::number).ok_or_else(|| {
+                TemplateError::Body(format!("cannot parse request body: number {raw} is too large"))
+            })
         }
-        Kind::String => {
+        JsonKind::String => {
             let text = parser.string().map_err(invalid)?;
             Ok(Value::string(&String::from_utf8_lossy(&text.text())))
         }
-        Kind::Array => {
+        JsonKind::Array => {
             let mut items = Vec::new();
             let mut more = parser.first_element();
             while more {
@@ -158,13 +159,14 @@ fn value<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value
             }
             Ok(program.make_array(&items))
         }
-        Kind::Object => object(program, parser),
+        JsonKind::Object => object(program, parser),
     }
 }
 
-fn object<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, Problem> {
-    let invalid =
-        |error: crate::formats::json::Syntax| Problem::Body(format!("cannot parse request body: {error}"));
+fn object<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Value<'p>, TemplateError> {
+    let invalid = |error: crate::formats::json::Syntax| {
+        TemplateError::Body(format!("cannot parse request body: {error}"))
+    };
     let mut fields: Vec<(InternedStr<'p>, Value<'p>)> = Vec::new();
     let mut places = std::collections::HashMap::new();
     let mut next = parser.first_key().map_err(invalid)?;
@@ -188,7 +190,7 @@ fn object<'p>(program: &mut Program<'p>, parser: &mut Parser<'_>) -> Result<Valu
     Ok(program.make_object(&fields))
 }
 
-impl From<ParseError> for Problem {
+impl From<ParseError> for TemplateError {
     fn from(error: ParseError) -> Self {
         match error {
             ParseError::ContentType(of) => Self::ContentType(of),

@@ -10,7 +10,7 @@ use rsjsonnet_lang::span::{SpanContextId, SpanId, SpanManager};
 const SHOWN_MAX: usize = 200;
 
 /// A template and its position in the compiled source.
-pub(super) struct Source<'a> {
+pub(super) struct TemplateSource<'a> {
     pub(super) spans: &'a SpanManager,
     pub(super) context: SpanContextId,
     /// The number of bytes before the template's text.
@@ -18,7 +18,7 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
 }
 
-impl Source<'_> {
+impl TemplateSource<'_> {
     /// A message, preceded by its position if that is in the template.
     pub(super) fn said(&self, span: Option<SpanId>, message: &str) -> String {
         match span.and_then(|span| self.position(span)) {
@@ -60,7 +60,7 @@ impl Source<'_> {
 }
 
 /// Why a template does not compile.
-pub(super) fn of_load(error: &LoadError, source: &Source<'_>) -> String {
+pub(super) fn of_load(error: &LoadError, source: &TemplateSource<'_>) -> String {
     let (span, message) = match error {
         LoadError::Lex(error) => of_lexer(error),
         LoadError::Parse(ParseError::Expected { span, .. }) => {
@@ -124,7 +124,7 @@ fn of_analyzer(error: &AnalyzeError) -> (SpanId, String) {
 }
 
 /// Why a template yields no value.
-pub(super) fn of_evaluation(error: &EvalError, source: &Source<'_>) -> String {
+pub(super) fn of_evaluation(error: &EvalError, source: &TemplateSource<'_>) -> String {
     let (own, message) = of_kind(&error.kind);
     // Includes a position, unless the message is the template's own or has no single position.
     let span = match error.kind {
@@ -137,7 +137,7 @@ pub(super) fn of_evaluation(error: &EvalError, source: &Source<'_>) -> String {
 }
 
 /// The innermost position in the template that was being evaluated.
-fn innermost(error: &EvalError, source: &Source<'_>) -> Option<SpanId> {
+fn innermost(error: &EvalError, source: &TemplateSource<'_>) -> Option<SpanId> {
     let spans = error.stack_trace.iter().rev().filter_map(|item| match item {
         EvalStackTraceItem::Expr { span }
         | EvalStackTraceItem::Variable { span, .. }

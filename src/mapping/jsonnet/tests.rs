@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 const JSON: &str = "application/json";
 
 /// Evaluates a template for a request.
-fn evaluate_as(template: &str, body: &str, content_type: &str, raw: bool) -> Result<String, Problem> {
+fn evaluate_as(template: &str, body: &str, content_type: &str, raw: bool) -> Result<String, TemplateError> {
     let arena = Arena::new();
     let mut engine = Engine::new(&arena);
-    let template = engine.compile(template).map_err(Problem::Template)?;
+    let template = engine.compile(template).map_err(TemplateError::Template)?;
     let headers = [("Accept", "a/b"), ("User-Agent", "test"), ("X-É", "ü")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let request = Request {
+    let request = MappingRequest {
         body: body.as_bytes(),
         content_type: Some(content_type).filter(|content_type| !content_type.is_empty()),
         headers: &headers,
@@ -22,14 +22,14 @@ fn evaluate_as(template: &str, body: &str, content_type: &str, raw: bool) -> Res
     engine.evaluate(&template, &mut natives(&request), raw)
 }
 
-fn evaluate(template: &str) -> Result<String, Problem> {
+fn evaluate(template: &str) -> Result<String, TemplateError> {
     let body =
         r#"{"a":{"b":[10,{"c":"x y"}]},"n":null,"t":true,"num":1.50,"big":12345678901234567890,"é":"ü"}"#;
     evaluate_as(template, body, JSON, false)
 }
 
 fn fails(template: &str, expected: &str) {
-    assert_eq!(evaluate(template), Err(Problem::Template(expected.to_owned())), "{template}");
+    assert_eq!(evaluate(template), Err(TemplateError::Template(expected.to_owned())), "{template}");
 }
 
 #[test]
@@ -77,15 +77,18 @@ fn failing_functions_say_what_is_missing() {
     fails("Header('X-Header-3')", "header \"X-Header-3\" not found");
     fails("Body(1)", "\"path\" must be a string");
     assert!(
-        matches!(evaluate("Now('%!')"), Err(Problem::Template(message)) if message.starts_with("time format"))
+        matches!(evaluate("Now('%!')"), Err(TemplateError::Template(message)) if message.starts_with("time format"))
     );
     let text = |template| evaluate_as(template, "{}", "text/plain", false);
-    assert_eq!(text("Body('a', 1)"), Err(Problem::ContentType("text/plain".to_owned())));
+    assert_eq!(text("Body('a', 1)"), Err(TemplateError::ContentType("text/plain".to_owned())));
     assert_eq!(text("BodyStr()"), Ok("\"{}\"".to_owned()), "needs nothing parsed");
     let broken = evaluate_as("Body()", "{\"a\":", JSON, false);
-    assert_eq!(broken, Err(Problem::Body("cannot parse request body: expected a value".to_owned())));
+    assert_eq!(broken, Err(TemplateError::Body("cannot parse request body: expected a value".to_owned())));
     let huge = evaluate_as("Body('a')", "{\"a\":1e999}", JSON, false);
-    assert_eq!(huge, Err(Problem::Body("cannot parse request body: number 1e999 is too large".to_owned())));
+    assert_eq!(
+        huge,
+        Err(TemplateError::Body("cannot parse request body: number 1e999 is too large".to_owned()))
+    );
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn recursion_without_end_is_stopped() {
 
 #[test]
 fn values_over_one_mebibyte_are_refused() {
-    assert_eq!(evaluate("std.repeat('x', 2000000)"), Err(Problem::TooLarge));
+    assert_eq!(evaluate("std.repeat('x', 2000000)"), Err(TemplateError::TooLarge));
     assert_eq!(evaluate("std.repeat('x', 1000000)").map(|json| json.len()), Ok(1_000_002));
 }
 
@@ -170,7 +173,7 @@ fn one_engine_compiles_and_evaluates_many_times() {
     let failing = engine.compile("Body('b')").unwrap();
     for n in 0..1000 {
         let body = format!("{{\"a\":{n}}}");
-        let request = Request {
+        let request = MappingRequest {
             body: body.as_bytes(),
             content_type: Some(JSON),
             headers: &[],

@@ -5,7 +5,7 @@
 
 use super::schema::{Field, FieldType, Item, StreamSchema};
 use crate::columns::{decimal, int64, time};
-use crate::formats::json::{Kind, Parser, Syntax};
+use crate::formats::json::{JsonKind, Parser, Syntax};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
@@ -99,15 +99,15 @@ impl<'s> Checker<'s> {
 
     fn value(&mut self, item: &'s Item, parser: &mut Parser<'_>) -> Result<(), Syntax> {
         match (&item.kind, parser.kind()?) {
-            (_, Kind::Null) => {
-                parser.literal(Kind::Null);
+            (_, JsonKind::Null) => {
+                parser.literal(JsonKind::Null);
                 if !item.nullable {
                     self.refuse("the value is null, but its type is not nullable");
                 }
                 Ok(())
             }
-            (FieldType::Struct(fields), Kind::Object) => self.object(fields, parser),
-            (FieldType::Array(items), Kind::Array) => {
+            (FieldType::Struct(fields), JsonKind::Object) => self.object(fields, parser),
+            (FieldType::Array(items), JsonKind::Array) => {
                 let mut more = parser.first_element();
                 while more {
                     self.value(items, parser)?;
@@ -115,7 +115,7 @@ impl<'s> Checker<'s> {
                 }
                 Ok(())
             }
-            (FieldType::Map(values), Kind::Object) => {
+            (FieldType::Map(values), JsonKind::Object) => {
                 let mut key = parser.first_key()?;
                 while key.is_some() {
                     self.value(values, parser)?;
@@ -127,28 +127,29 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn scalar(&mut self, kind: &FieldType, found: Kind, parser: &mut Parser<'_>) -> Result<(), Syntax> {
+    fn scalar(&mut self, kind: &FieldType, found: JsonKind, parser: &mut Parser<'_>) -> Result<(), Syntax> {
         let raw = parser.skip_value()?;
         let reason = match (kind, found) {
-            (FieldType::String, Kind::String) | (FieldType::Boolean, Kind::True | Kind::False) => {
+            (FieldType::String, JsonKind::String)
+            | (FieldType::Boolean, JsonKind::True | JsonKind::False) => {
                 return Ok(());
             }
-            (FieldType::Byte, Kind::Number) => integer(raw, i8::MIN.into(), i8::MAX.into()),
-            (FieldType::Short, Kind::Number) => integer(raw, i16::MIN.into(), i16::MAX.into()),
-            (FieldType::Integer, Kind::Number) => integer(raw, i32::MIN.into(), i32::MAX.into()),
-            (FieldType::Long, Kind::Number) => integer(raw, i64::MIN, i64::MAX),
-            (FieldType::Float, Kind::Number) => {
+            (FieldType::Byte, JsonKind::Number) => integer(raw, i8::MIN.into(), i8::MAX.into()),
+            (FieldType::Short, JsonKind::Number) => integer(raw, i16::MIN.into(), i16::MAX.into()),
+            (FieldType::Integer, JsonKind::Number) => integer(raw, i32::MIN.into(), i32::MAX.into()),
+            (FieldType::Long, JsonKind::Number) => integer(raw, i64::MIN, i64::MAX),
+            (FieldType::Float, JsonKind::Number) => {
                 let number = text(raw).parse::<f32>().ok().filter(|number| number.is_finite());
                 number.is_none().then(|| "is out of range for".to_owned())
             }
-            (FieldType::Double, Kind::Number) => {
+            (FieldType::Double, JsonKind::Number) => {
                 let number = text(raw).parse::<f64>().ok().filter(|number| number.is_finite());
                 number.is_none().then(|| "is out of range for".to_owned())
             }
-            (FieldType::Decimal { precision, scale }, Kind::Number | Kind::String) => {
+            (FieldType::Decimal { precision, scale }, JsonKind::Number | JsonKind::String) => {
                 decimal(&unquoted(raw), *precision, *scale).is_none().then(|| "does not fit".to_owned())
             }
-            (FieldType::Timestamp, Kind::Number) => {
+            (FieldType::Timestamp, JsonKind::Number) => {
                 let millis = int64(raw);
                 let known = millis.and_then(|millis| time::epoch(millis, 3));
                 known.is_none().then(|| match millis {
@@ -156,13 +157,13 @@ impl<'s> Checker<'s> {
                     None => "is not an integer number of milliseconds since 1970, as required by".to_owned(),
                 })
             }
-            (FieldType::Timestamp, Kind::String) => time::declared_timestamp(&unquoted(raw))
+            (FieldType::Timestamp, JsonKind::String) => time::declared_timestamp(&unquoted(raw))
                 .is_none()
                 .then(|| format!("is not an RFC 3339 time within {YEARS}, as required by")),
-            (FieldType::Date, Kind::String) => time::date(&unquoted(raw))
+            (FieldType::Date, JsonKind::String) => time::date(&unquoted(raw))
                 .is_none()
                 .then(|| "is not a date such as 2026-01-31, as required by".to_owned()),
-            (FieldType::Binary, Kind::String) => BASE64_STANDARD
+            (FieldType::Binary, JsonKind::String) => BASE64_STANDARD
                 .decode(&*unquoted(raw))
                 .is_err()
                 .then(|| "is not valid Base64, as required by".to_owned()),

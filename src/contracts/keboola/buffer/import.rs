@@ -7,7 +7,7 @@ use crate::contracts::keboola::{Common, go, names, secrets};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
-use crate::mapping::Failure;
+use crate::mapping::MappingFailure;
 use http::{HeaderName, HeaderValue, header};
 use std::borrow::Cow;
 
@@ -66,16 +66,16 @@ pub(super) fn accepted(accepted: &Accepted) -> Reply {
 }
 
 /// Refuses an event that does not become a row of every export. Nothing of it is stored.
-pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
-    let message = |(label, failure): &(String, Failure)| {
+pub(super) fn unmapped(failures: &[(String, MappingFailure)]) -> Reject {
+    let message = |(label, failure): &(String, MappingFailure)| {
         reply::lines(&format!("Failed to format record for export \"{label}\""), &[failure_sentence(failure)])
     };
     match failures {
         // One export cannot use a body of this type.
-        [(_, failure @ Failure::ContentType(_)), ..] => {
+        [(_, failure @ MappingFailure::ContentType(_)), ..] => {
             Reject::new(Kind::UnsupportedType, failure.to_string()).code("unsupportedMediaType")
         }
-        [(_, failure @ Failure::Unavailable(_)), ..] => {
+        [(_, failure @ MappingFailure::Unavailable(_)), ..] => {
             Reject::new(Kind::Unavailable, failure.to_string()).code("serviceUnavailable").retry_after(1)
         }
         [one] => Reject::malformed(message(one)).code("badRequest"),
@@ -86,9 +86,9 @@ pub(super) fn unmapped(failures: &[(String, Failure)]) -> Reject {
     }
 }
 
-fn failure_sentence(failure: &Failure) -> String {
+fn failure_sentence(failure: &MappingFailure) -> String {
     match failure {
-        Failure::Stopped { column, message } => format!("column \"{column}\": {message}"),
+        MappingFailure::Stopped { column, message } => format!("column \"{column}\": {message}"),
         failure => failure.to_string(),
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     fn failures_are_told_for_each_export() {
         let of = |label: &str, path: &str| {
             let (column, message) = ("c".to_owned(), format!("path \"{path}\" not found in the body"));
-            (label.to_owned(), Failure::Column { column, message })
+            (label.to_owned(), MappingFailure::Column { column, message })
         };
         let one = unmapped(&[of("export-1", "col1")]);
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
             "Failed to format record for export \"export-1\":\n- path \"a\" not found in the body\nFailed to format record \
              for export \"export-2\":\n- path \"b\" not found in the body"
         );
-        let unsupported = unmapped(&[("e".to_owned(), Failure::ContentType("text/plain".to_owned()))]);
+        let unsupported = unmapped(&[("e".to_owned(), MappingFailure::ContentType("text/plain".to_owned()))]);
         assert_eq!(
             unsupported.external,
             "unsupported content type \"text/plain\", supported types: application/json and \

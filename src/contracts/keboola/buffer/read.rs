@@ -5,7 +5,7 @@ use super::model::Table;
 use crate::contracts::keboola::names;
 use crate::contracts::keboola::validate::{Findings, Node};
 use crate::contracts::reject::Reject;
-use crate::mapping::{COLUMNS_MAX, ColumnKind, Language, MappedColumn, TEMPLATE_MAX, Template};
+use crate::mapping::{COLUMNS_MAX, ColumnKind, MappedColumn, MappingLanguage, TEMPLATE_MAX, Template};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
@@ -146,7 +146,7 @@ fn read_template(node: &Node<'_>, findings: &mut Findings) -> Option<Template> {
     let language = node.word("language", &["jsonnet"], findings);
     let content = node.text("content", &CONTENT, findings);
     language?;
-    Some(Template { language: Language::Jsonnet, content: content?.to_owned() })
+    Some(Template { language: MappingLanguage::Jsonnet, content: content?.to_owned() })
 }
 
 #[cfg(test)]

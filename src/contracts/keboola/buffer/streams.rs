@@ -9,7 +9,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::control::Control;
 use crate::contracts::shared::receivers;
 use crate::mapping::Mapping;
-use crate::schema::{Conditions, Landing, Policy, StreamSettings};
+use crate::schema::{FileConditions, Landing, Policy, StreamSettings};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -81,9 +81,9 @@ pub(super) fn update_export(
     control.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
 }
 
-fn conditions(export: &Export) -> Conditions {
+fn conditions(export: &Export) -> FileConditions {
     let conditions = &export.conditions;
-    Conditions {
+    FileConditions {
         count: Some(conditions.count),
         bytes: Some(conditions.size),
         age_seconds: Some(conditions.seconds()),

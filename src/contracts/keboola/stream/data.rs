@@ -9,7 +9,7 @@ use crate::contracts::keboola::{Common, reply};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
-use crate::mapping::Failure;
+use crate::mapping::MappingFailure;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -142,10 +142,10 @@ fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Valu
 }
 
 /// Refuses a record that some sinks cannot map. Nothing is stored for any sink. The message names each failed sink.
-fn unmapped(failures: &[(String, Failure)]) -> Reject {
+fn unmapped(failures: &[(String, MappingFailure)]) -> Reject {
     let kind = match failures {
-        [(_, Failure::Unavailable(_)), ..] => Kind::Unavailable,
-        [(_, Failure::TooLarge), ..] => Kind::TooLarge,
+        [(_, MappingFailure::Unavailable(_)), ..] => Kind::Unavailable,
+        [(_, MappingFailure::TooLarge), ..] => Kind::TooLarge,
         _ => Kind::Unprocessable,
     };
     let message: Vec<String> =

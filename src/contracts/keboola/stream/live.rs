@@ -11,9 +11,9 @@ use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use crate::contracts::shared::receivers::{Export, Receiver};
 use crate::formats::json;
-use crate::formats::otlp::Signal;
+use crate::formats::otlp::OtlpSignal;
 use crate::mapping::{CheckError, Mapping};
-use crate::schema::{Conditions, Landing, Policy, StreamSettings};
+use crate::schema::{FileConditions, Landing, Policy, StreamSettings};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(super) struct About {
     /// Whether the answer waits for the sync.
     pub(super) waits: bool,
     /// The signals that each export takes, in the order of the exports. `None`: all.
-    pub(super) signals: Vec<Option<Vec<Signal>>>,
+    pub(super) signals: Vec<Option<Vec<OtlpSignal>>>,
 }
 
 /// Publishes every stored source to requests.
@@ -165,7 +165,11 @@ fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Res
     Ok(StreamSettings {
         project: Some(request.project.to_owned()),
         description: content.description.clone(),
-        conditions: Some(Conditions { count: Some(count), bytes: Some(bytes), age_seconds: Some(seconds) }),
+        conditions: Some(FileConditions {
+            count: Some(count),
+            bytes: Some(bytes),
+            age_seconds: Some(seconds),
+        }),
         directory,
         mapping: table.map(|table| Arc::new(table.mapping.clone())),
         receiver: Some(source.stream),

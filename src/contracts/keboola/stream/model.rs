@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::collection::Collection;
 use crate::contracts::shared::control::Control;
-use crate::formats::otlp::Signal;
+use crate::formats::otlp::OtlpSignal;
 use crate::mapping::Mapping;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub(super) struct Content {
     pub(super) description: String,
     /// Sinks of an OTLP source only: the signals that it takes. `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) signals: Option<Vec<Signal>>,
+    pub(super) signals: Option<Vec<OtlpSignal>>,
     /// Sinks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) table: Option<Table>,

@@ -12,7 +12,7 @@ use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{
     Accepted, Append, Bodies, Call, Destination, Durability, Managed, Reply, RequestHead,
 };
-use crate::formats::otlp::{DecodeError, Form, Signal, records};
+use crate::formats::otlp::{DecodeError, OtlpEncoding, OtlpSignal, records};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use prost::Message;
@@ -31,7 +31,7 @@ pub(super) struct Address<'a> {
     source: &'a str,
     /// `None`: the secret is in the `Authorization` header.
     secret: Option<&'a str>,
-    signal: Signal,
+    signal: OtlpSignal,
 }
 
 impl<'a> Address<'a> {
@@ -42,7 +42,7 @@ impl<'a> Address<'a> {
             [project, source, secret, "v1", signal] => (project, source, Some(*secret), signal),
             _ => return None,
         };
-        Some(Self { project, source, secret, signal: Signal::named(signal)? })
+        Some(Self { project, source, secret, signal: OtlpSignal::named(signal)? })
     }
 }
 
@@ -55,9 +55,9 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, Reject> {
+fn form(headers: &HeaderMap) -> Result<OtlpEncoding, Reject> {
     let content_type = content_type(headers).unwrap_or("");
-    Form::of(content_type).ok_or_else(|| {
+    OtlpEncoding::of(content_type).ok_or_else(|| {
         let message = format!(
             "unsupported content type \"{content_type}\", supported types: application/x-protobuf and application/json"
         );
@@ -126,7 +126,7 @@ pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject
 }
 
 /// The receiver with only those sinks that take a signal.
-fn of_signal(receiver: &Receiver, about: &About, signal: Signal) -> Receiver {
+fn of_signal(receiver: &Receiver, about: &About, signal: OtlpSignal) -> Receiver {
     let mut signals = about.signals.iter();
     let mut takes = || signals.next().is_none_or(|own| own.as_ref().is_none_or(|own| own.contains(&signal)));
     let mut of_signal = receiver.clone();
@@ -142,24 +142,24 @@ fn undecoded(error: &DecodeError) -> Reject {
 }
 
 /// 200, with the rejected records if there are any.
-fn success(signal: Signal, form: Form, refused: &[String]) -> Reply {
+fn success(signal: OtlpSignal, form: OtlpEncoding, refused: &[String]) -> Reply {
     let message = match refused {
         [] => String::new(),
         [first] => first.clone(),
         [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
     };
     let body = match form {
-        Form::Protobuf => {
+        OtlpEncoding::Protobuf => {
             let partial = (!refused.is_empty())
                 .then(|| Partial { rejected: i64::try_from(refused.len()).unwrap_or(i64::MAX), message });
             Response { partial }.encode_to_vec()
         }
-        Form::Json if refused.is_empty() => b"{}".to_vec(),
-        Form::Json => {
+        OtlpEncoding::Json if refused.is_empty() => b"{}".to_vec(),
+        OtlpEncoding::Json => {
             let rejected = match signal {
-                Signal::Logs => "rejectedLogRecords",
-                Signal::Metrics => "rejectedDataPoints",
-                Signal::Traces => "rejectedSpans",
+                OtlpSignal::Logs => "rejectedLogRecords",
+                OtlpSignal::Metrics => "rejectedDataPoints",
+                OtlpSignal::Traces => "rejectedSpans",
             };
             // Protobuf's JSON writes 64-bit integers as strings.
             let partial = json!({rejected: refused.len().to_string(), "errorMessage": message});
@@ -169,10 +169,10 @@ fn success(signal: Signal, form: Form, refused: &[String]) -> Reply {
     reply(StatusCode::OK, form, body.into())
 }
 
-fn reply(status: StatusCode, form: Form, body: Bytes) -> Reply {
+fn reply(status: StatusCode, form: OtlpEncoding, body: Bytes) -> Reply {
     let content_type = match form {
-        Form::Protobuf => PROTOBUF.clone(),
-        Form::Json => JSON.clone(),
+        OtlpEncoding::Protobuf => PROTOBUF.clone(),
+        OtlpEncoding::Json => JSON.clone(),
     };
     Reply { status, headers: vec![(header::CONTENT_TYPE, content_type)], body }
 }
@@ -213,7 +213,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
     let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
-    if content_type(head.headers).and_then(Form::of) != Some(Form::Protobuf) {
+    if content_type(head.headers).and_then(OtlpEncoding::of) != Some(OtlpEncoding::Protobuf) {
         return reply;
     }
     let said: serde_json::Value = match &*reply.body {
@@ -223,7 +223,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     };
     let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
     let status = Status { code: grpc_code(reply.status.as_u16()), message };
-    self::reply(reply.status, Form::Protobuf, status.encode_to_vec().into())
+    self::reply(reply.status, OtlpEncoding::Protobuf, status.encode_to_vec().into())
 }
 
 /// The `google.rpc.Code` for an HTTP status.
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let address = |secret| Address { project: "1", source: "s", secret, signal: Signal::Logs };
+        let address = |secret| Address { project: "1", source: "s", secret, signal: OtlpSignal::Logs };
         assert_eq!(Address::of("/otlp/1/s/v1/logs"), Some(address(None)));
         assert_eq!(Address::of("/otlp/1/s/x/v1/logs"), Some(address(Some("x"))));
         for path in
@@ -263,13 +263,13 @@ mod tests {
     #[test]
     fn partial_success_is_told_in_the_form_that_was_asked_in() {
         let refused = ["a".to_owned(), "b".to_owned()];
-        let json = success(Signal::Traces, Form::Json, &refused);
+        let json = success(OtlpSignal::Traces, OtlpEncoding::Json, &refused);
         let said: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
         assert_eq!(said, json!({"partialSuccess": {"rejectedSpans": "2", "errorMessage": "a (and 1 more)"}}));
-        assert_eq!(&success(Signal::Logs, Form::Json, &[]).body[..], b"{}");
-        let protobuf = success(Signal::Logs, Form::Protobuf, &refused);
+        assert_eq!(&success(OtlpSignal::Logs, OtlpEncoding::Json, &[]).body[..], b"{}");
+        let protobuf = success(OtlpSignal::Logs, OtlpEncoding::Protobuf, &refused);
         let partial = ExportLogsServiceResponse::decode(&protobuf.body[..]).unwrap().partial_success.unwrap();
         assert_eq!((partial.rejected_log_records, &*partial.error_message), (2, "a (and 1 more)"));
-        assert!(success(Signal::Logs, Form::Protobuf, &[]).body.is_empty());
+        assert!(success(OtlpSignal::Logs, OtlpEncoding::Protobuf, &[]).body.is_empty());
     }
 }

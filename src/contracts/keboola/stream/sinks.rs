@@ -14,8 +14,10 @@ use crate::contracts::keboola::reply::ok;
 use crate::contracts::keboola::tables;
 use crate::contracts::keboola::validate::{Findings, Node};
 use crate::contracts::reject::Reject;
-use crate::formats::otlp::Signal;
-use crate::mapping::{COLUMNS_MAX, ColumnKind, Language, MappedColumn, Mapping, TEMPLATE_MAX, Template};
+use crate::formats::otlp::OtlpSignal;
+use crate::mapping::{
+    COLUMNS_MAX, ColumnKind, MappedColumn, Mapping, MappingLanguage, TEMPLATE_MAX, Template,
+};
 use serde_json::{Value, json};
 
 /// Limit of sinks per source.
@@ -124,16 +126,16 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("delete", place), Ok(DELETED))
 }
 
-fn signals(body: &Node<'_>, findings: &mut Findings) -> Option<Vec<Signal>> {
+fn signals(body: &Node<'_>, findings: &mut Findings) -> Option<Vec<OtlpSignal>> {
     let names = body.texts("allowedSignals", findings)?;
     let mut signals = Vec::new();
     for (n, name) in names.into_iter().enumerate() {
         findings.one_of(
             &format!("{}[{n}]", body.path("allowedSignals")),
-            &Signal::ALL.map(Signal::name),
+            &OtlpSignal::ALL.map(OtlpSignal::name),
             name,
         );
-        signals.extend(Signal::named(name).filter(|signal| !signals.contains(signal)));
+        signals.extend(OtlpSignal::named(name).filter(|signal| !signals.contains(signal)));
     }
     Some(signals)
 }
@@ -194,7 +196,7 @@ fn template(column: &Node<'_>, findings: &mut Findings) -> Option<Template> {
     template.require(&["language", "content"], findings);
     template.word("language", &["jsonnet"], findings);
     let content = template.text("content", &(1..=TEMPLATE_MAX), findings)?.to_owned();
-    Some(Template { language: Language::Jsonnet, content })
+    Some(Template { language: MappingLanguage::Jsonnet, content })
 }
 
 /// Checks that need the complete content: the table's id, and whether the mapping can be evaluated.

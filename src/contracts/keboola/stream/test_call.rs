@@ -8,8 +8,8 @@ use super::words::{bad, unprocessable};
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
 use crate::contracts::reject::{Kind, Reject};
-use crate::formats::otlp::{Form, Signal, records};
-use crate::mapping::{self, Failure, Mapping, RowId};
+use crate::formats::otlp::{OtlpEncoding, OtlpSignal, records};
+use crate::mapping::{self, Mapping, MappingFailure, RowId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,7 +25,9 @@ pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
         let takes =
             |sink: &Kept| sink.entity.content.signals.as_ref().is_none_or(|own| own.contains(&signal));
         sinks.retain(takes);
-        let form = otlp::content_type(request.call.head.headers).and_then(Form::of).unwrap_or(Form::Json);
+        let form = otlp::content_type(request.call.head.headers)
+            .and_then(OtlpEncoding::of)
+            .unwrap_or(OtlpEncoding::Json);
         let bytes_max = usize::try_from(request.call.decoded_max).unwrap_or(usize::MAX);
         let found = records(signal, form, body, bytes_max).map_err(|error| bad(error.to_string()))?;
         found.iter().take(RECORDS_MAX).map(<[u8]>::to_vec).collect()
@@ -37,9 +39,9 @@ pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
     let content_type = if is_json { Some("application/json") } else { otlp::content_type(headers) };
     let kept = headers.iter().filter(|(name, _)| *name != "x-storageapi-token" && *name != "authorization");
     let headers = mapping::headers(kept.map(|(name, value)| (name.as_str(), value.as_bytes())));
-    let requests: Vec<mapping::Request<'_>> = bodies
+    let requests: Vec<mapping::MappingRequest<'_>> = bodies
         .iter()
-        .map(|body| mapping::Request {
+        .map(|body| mapping::MappingRequest {
             body,
             content_type,
             headers: &headers,
@@ -56,9 +58,9 @@ pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
     })))
 }
 
-fn signal(request: &Request<'_>) -> Result<Signal, Reject> {
-    let Some(name) = request.parameter("signal") else { return Ok(Signal::Logs) };
-    Signal::named(&name).ok_or_else(|| {
+fn signal(request: &Request<'_>) -> Result<OtlpSignal, Reject> {
+    let Some(name) = request.parameter("signal") else { return Ok(OtlpSignal::Logs) };
+    OtlpSignal::named(&name).ok_or_else(|| {
         let message = format!(
             "value of signal must be one of \"logs\", \"metrics\", \"traces\" but got value {}",
             Value::from(name)
@@ -68,7 +70,11 @@ fn signal(request: &Request<'_>) -> Result<Signal, Reject> {
 }
 
 /// The rows of one sink.
-fn table(request: &Request<'_>, sink: &Kept, requests: &[mapping::Request<'_>]) -> Result<Value, Reject> {
+fn table(
+    request: &Request<'_>,
+    sink: &Kept,
+    requests: &[mapping::MappingRequest<'_>],
+) -> Result<Value, Reject> {
     let Some(table) = &sink.entity.content.table else { return Ok(Value::Null) };
     let mappings = [Arc::new(table.mapping.clone())];
     let outcomes = request.control().evaluator.evaluate_blocking(&mappings, requests);
@@ -80,7 +86,7 @@ fn table(request: &Request<'_>, sink: &Kept, requests: &[mapping::Request<'_>]) 
     Ok(json!({"sinkId": sink.place.id(), "tableId": table.table_id, "rows": rows}))
 }
 
-fn row(mapping: &Mapping, request: &mapping::Request<'_>, evaluated: &[String], number: u64) -> Value {
+fn row(mapping: &Mapping, request: &mapping::MappingRequest<'_>, evaluated: &[String], number: u64) -> Value {
     let [unique @ .., _, _, _, _, _, _] = uuid::Uuid::new_v4().into_bytes();
     let values = mapping::row(mapping, request, evaluated, RowId { number, unique });
     let columns = mapping.columns.iter().zip(&values);
@@ -89,17 +95,17 @@ fn row(mapping: &Mapping, request: &mapping::Request<'_>, evaluated: &[String], 
     json!({"columns": columns})
 }
 
-fn refused(failure: &Failure) -> Reject {
+fn refused(failure: &MappingFailure) -> Reject {
     match failure {
-        Failure::Unavailable(_) => Reject::new(Kind::Unavailable, failure.to_string()).retry_after(1),
+        MappingFailure::Unavailable(_) => Reject::new(Kind::Unavailable, failure.to_string()).retry_after(1),
         _ => unprocessable(said(failure)),
     }
 }
 
 /// The error of a record, with the column that failed.
-pub(super) fn said(failure: &Failure) -> String {
+pub(super) fn said(failure: &MappingFailure) -> String {
     match failure {
-        Failure::Column { column, message } | Failure::Stopped { column, message } => {
+        MappingFailure::Column { column, message } | MappingFailure::Stopped { column, message } => {
             format!("invalid value for column \"{column}\": {message}")
         }
         other => other.to_string(),
