@@ -4,9 +4,9 @@
 
 use forebay::auth::user_and_password;
 use forebay::batch::{BatchHead, Tag, StreamId};
-use forebay::contracts::amperity::events::{Asked, kept as kept_headers};
+use forebay::contracts::amperity::events::{EventsRequest, kept as kept_headers};
 use forebay::contracts::amperity::{asked, reply, takes};
-use forebay::contracts::{Named, Reply, RequestHead};
+use forebay::contracts::{AnswerContext, Reply, RequestHead};
 use forebay::contracts::request_id::RequestId;
 use forebay::batch::BodyKind;
 use forebay::formats::json::records;
@@ -21,7 +21,7 @@ const IDS: [&str; 3] = ["", "is-AbCDefGH", "esm-2cnVk9ngm"];
 const TYPES: [&str; 5] =
     ["", "application/json", "application/xml", "text/xml;charset=", "text/xml;x=\"charset="];
 
-fn check(head: &RequestHead<'_>, ingest: &Asked<'_>, body: &[u8]) {
+fn check(head: &RequestHead<'_>, ingest: &EventsRequest<'_>, body: &[u8]) {
     let id = ingest.stream.strip_prefix("is-").or_else(|| ingest.stream.strip_prefix("esm-"));
     assert!(id.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric())), "{:?}", ingest.stream);
     assert!(!ingest.tenant.trim().is_empty());
@@ -71,7 +71,7 @@ fuzz_target!(|input: ([u8; 3], &str, [&[u8]; 3], &[u8])| {
         path: uri.path(),
         query: uri.query().unwrap_or_default(),
         headers: &headers,
-        named: Named { id: RequestId::next(), body_max: 1 },
+        named: AnswerContext { id: RequestId::next(), body_max: 1 },
     };
     match asked(&head) {
         Ok(Some(ingest)) => check(&head, &ingest, body),

@@ -4,7 +4,7 @@
 use forebay::batch::{BodyKind, StreamId};
 use forebay::columns;
 use forebay::contracts::foundry::model::StreamSchema;
-use forebay::contracts::foundry::envelope::{Form, open};
+use forebay::contracts::foundry::envelope::{EnvelopeForm, open};
 use forebay::schema::{Policy, Rules, Schema};
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn check(schema: &StreamSchema, record: &[u8]) {
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (form, body) = input;
-    let form = [Form::Record, Form::Records, Form::Bare, Form::Values][usize::from(form % 4)];
+    let form = [EnvelopeForm::Record, EnvelopeForm::Records, EnvelopeForm::Bare, EnvelopeForm::Values][usize::from(form % 4)];
     let schema = StreamSchema::parse(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
     if let Ok(envelope) = open(form, body) {
         for record in &envelope.records {

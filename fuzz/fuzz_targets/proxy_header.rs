@@ -1,19 +1,19 @@
 //! PROXY and forwarding headers from any peer: nothing panics, and a header parsed in pieces gives the same result.
 #![no_main]
 
-use forebay::http::transport::proxies::{Header, Proxies, header};
+use forebay::http::transport::proxies::{ProxyHeader, Proxies, header};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (Vec<u8>, Vec<Vec<u8>>)| {
     let (bytes, fields) = input;
     let whole = header(&bytes);
-    if let Header::Whole(len, _) = whole {
+    if let ProxyHeader::Whole(len, _) = whole {
         assert!(len <= bytes.len());
     }
     for len in 0..bytes.len().min(5000) {
         match header(&bytes[..len]) {
-            Header::Partial => {}
+            ProxyHeader::Partial => {}
             decided => assert_eq!(decided, whole, "after {len} bytes"),
         }
     }

@@ -7,8 +7,8 @@ use forebay::catalog::Catalog;
 use forebay::clock;
 use forebay::compactor::sink::{Destination, Sink};
 use forebay::config::{Config, Flags};
-use forebay::contracts::shared::control::{Control, Parts};
-use forebay::contracts::{self, Contracts, Named, RequestHead};
+use forebay::contracts::shared::control::{Control, ControlParts};
+use forebay::contracts::{self, Contracts, AnswerContext, RequestHead};
 use forebay::mapping::Evaluator;
 use forebay::offsets::OffsetCounters;
 use forebay::progress::Progress;
@@ -44,7 +44,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let progress = Arc::new(Progress::default());
     let preview = Preview { wal, catalog: Arc::clone(&catalog), sink, staged_dir: dir.join("staged") };
     let offsets = Arc::new(OffsetCounters::new(&[]));
-    let control = Control::new(Parts {
+    let control = Control::new(ControlParts {
         auth: Arc::new(auth),
         clock: clock::system(),
         instance: "fuzz".into(),
@@ -73,7 +73,7 @@ fuzz_target!(|input: (u8, String, Vec<(u8, Vec<u8>)>)| {
             headers.append(name, value);
         }
     }
-    let head = RequestHead { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &headers, named: Named::default() };
+    let head = RequestHead { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &headers, named: AnswerContext::default() };
     // A contract gets only requests for its own paths.
     for made in CONTRACTS.all().iter().filter(|made| (made.entry.takes)(head.path)) {
         if let Err(reject) = made.contract.parse(head) {

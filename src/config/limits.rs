@@ -1,8 +1,8 @@
 //! The section `[limits]`: the limits of requests.
 
-use super::{Size, Span, of_table};
+use super::{ByteSize, TimeSpan, of_table};
 use crate::batch::Tag;
-use crate::http::limits::{self, Profiles, Settings};
+use crate::http::limits::{self, Profiles, RateLimitSettings};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -10,12 +10,12 @@ use toml::{Table, Value};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsSection {
-    pub head_max: Size,
-    pub body_max: Size,
-    pub decoded_max: Size,
-    pub in_flight_max: Size,
+    pub head_max: ByteSize,
+    pub body_max: ByteSize,
+    pub decoded_max: ByteSize,
+    pub in_flight_max: ByteSize,
     pub columns_max: usize,
-    pub idempotency_window: Span,
+    pub idempotency_window: TimeSpan,
     pub idempotency_keys_max: usize,
     pub token_requests_per_second: u32,
     pub stream_requests_per_second: u32,
@@ -29,11 +29,11 @@ pub struct LimitsSection {
 #[serde(default, deny_unknown_fields)]
 pub struct ProfileSection {
     /// Overrides `limits.body_max`.
-    pub body_max: Option<Size>,
+    pub body_max: Option<ByteSize>,
     pub requests_per_second: u32,
     pub requests_per_minute: Option<u32>,
     pub stream_requests_per_second: u32,
-    pub bytes_per_second: Size,
+    pub bytes_per_second: ByteSize,
 }
 
 static UNLIMITED: ProfileSection = ProfileSection {
@@ -41,7 +41,7 @@ static UNLIMITED: ProfileSection = ProfileSection {
     requests_per_second: 0,
     requests_per_minute: None,
     stream_requests_per_second: 0,
-    bytes_per_second: Size(0),
+    bytes_per_second: ByteSize(0),
 };
 
 /// Takes the profiles of the contracts out of the section `[limits]`.
@@ -89,13 +89,13 @@ impl LimitsSection {
     }
 
     /// The rate limits of tokens, streams and contracts.
-    pub fn rates(&self) -> Settings {
-        Settings {
+    pub fn rates(&self) -> RateLimitSettings {
+        RateLimitSettings {
             token_per_second: self.token_requests_per_second,
             stream_per_second: self.stream_requests_per_second,
             profiles: Profiles::new(|contract| {
                 let profile = self.profile(contract);
-                limits::Profile {
+                limits::RateProfile {
                     stream_per_second: profile.stream_requests_per_second,
                     per_second: profile.requests_per_second,
                     per_minute: profile.requests_per_minute,

@@ -1,7 +1,7 @@
 //! The section `[mapping]`: the resources that templates of mappings may use.
 
+use super::{ByteSize, TimeSpan};
 use super::{ConfigError, invalid};
-use super::{Size, Span};
 use crate::mapping;
 use serde::Deserialize;
 use std::time::Duration;
@@ -15,14 +15,14 @@ const DEADLINE_MAX: Duration = Duration::from_mins(1);
 #[serde(deny_unknown_fields)]
 pub struct MappingSection {
     pub workers: usize,
-    pub memory_max: Size,
-    pub deadline: Span,
+    pub memory_max: ByteSize,
+    pub deadline: TimeSpan,
 }
 
 impl MappingSection {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.memory_max.0 < MEMORY_MIN {
-            return Err(invalid(format!("mapping.memory_max must be at least {}", Size(MEMORY_MIN))));
+            return Err(invalid(format!("mapping.memory_max must be at least {}", ByteSize(MEMORY_MIN))));
         }
         if self.deadline.0.is_zero() || self.deadline.0 > DEADLINE_MAX {
             return Err(invalid("mapping.deadline must be greater than zero, at most 1m".to_owned()));

@@ -7,7 +7,7 @@ mod limits;
 mod mapping;
 mod transport;
 
-pub use crate::contracts::shared::units::{OptionalSpan, Size, Span, UnitError};
+pub use crate::contracts::shared::units::{ByteSize, OptionalSpan, TimeSpan, UnitError};
 pub use limits::LimitsSection;
 pub use mapping::MappingSection;
 
@@ -98,10 +98,10 @@ pub struct Server {
     pub node: String,
     pub workers: usize,
     pub connections_max: usize,
-    pub header_timeout: Span,
-    pub body_timeout: Span,
-    pub idle_timeout: Span,
-    pub drain_timeout: Span,
+    pub header_timeout: TimeSpan,
+    pub body_timeout: TimeSpan,
+    pub idle_timeout: TimeSpan,
+    pub drain_timeout: TimeSpan,
     pub streams_max: u32,
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
@@ -114,37 +114,37 @@ pub struct TlsSection {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub admin: bool,
-    pub handshake_timeout: Span,
+    pub handshake_timeout: TimeSpan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthSection {
-    pub jwt_grace: Span,
-    pub client_secret_grace: Span,
-    pub client_token_lifetime: Span,
+    pub jwt_grace: TimeSpan,
+    pub client_secret_grace: TimeSpan,
+    pub client_token_lifetime: TimeSpan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WalSection {
-    pub segment_bytes: Size,
+    pub segment_bytes: ByteSize,
     pub prepared_segments: usize,
-    pub sync_interval: Span,
-    pub max_bytes: Size,
-    pub disk_reserve: Size,
-    pub archive_retention: Span,
-    pub archive_bytes_max: Size,
+    pub sync_interval: TimeSpan,
+    pub max_bytes: ByteSize,
+    pub disk_reserve: ByteSize,
+    pub archive_retention: TimeSpan,
+    pub archive_bytes_max: ByteSize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompactorSection {
-    pub max_age: Span,
+    pub max_age: TimeSpan,
     pub max_idle: OptionalSpan,
-    pub max_bytes: Size,
+    pub max_bytes: ByteSize,
     pub max_rows: u64,
-    pub memory_max: Size,
+    pub memory_max: ByteSize,
     pub partition_by: String,
     pub system_columns: Vec<String>,
 }
@@ -152,7 +152,7 @@ pub struct CompactorSection {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staging {
-    pub retention: Span,
+    pub retention: TimeSpan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -233,10 +233,10 @@ impl Config {
             if value >= least {
                 Ok(())
             } else {
-                Err(invalid(format!("{key} must be at least {}", Size(least))))
+                Err(invalid(format!("{key} must be at least {}", ByteSize(least))))
             }
         };
-        let positive = |key: &str, span: Span| {
+        let positive = |key: &str, span: TimeSpan| {
             if span.0.is_zero() { Err(invalid(format!("{key} must be greater than zero"))) } else { Ok(()) }
         };
         at_least("wal.segment_bytes", self.wal.segment_bytes.0, 1 << 20)?;

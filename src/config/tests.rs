@@ -37,7 +37,7 @@ fn later_sources_win() {
     assert_eq!(config.limits.columns_max, 7);
     assert!(config.destination.s3.allow_http);
     assert_eq!(config.compactor.system_columns, ["_lsn"]);
-    assert_eq!(config.wal.max_bytes, Size(1 << 30));
+    assert_eq!(config.wal.max_bytes, ByteSize(1 << 30));
 }
 
 #[test]

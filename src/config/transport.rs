@@ -3,7 +3,7 @@
 use super::{Config, ConfigError, invalid};
 use crate::http::cors::Cors;
 use crate::http::transport::proxies::Proxies;
-use crate::http::{CertificateFiles, Options, Tls};
+use crate::http::{CertificateFiles, ConnectionOptions, Tls};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,10 @@ impl Config {
             return Err(invalid("server.streams_max must be at least 1".to_owned()));
         }
         if self.limits.head_max.0 < HEAD_MAX_LEAST {
-            return Err(invalid(format!("limits.head_max must be at least {}", super::Size(HEAD_MAX_LEAST))));
+            return Err(invalid(format!(
+                "limits.head_max must be at least {}",
+                super::ByteSize(HEAD_MAX_LEAST)
+            )));
         }
         if tls.cert.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
             return Err(invalid(
@@ -72,17 +75,17 @@ impl Config {
     }
 
     /// Transport options of the ingest listener.
-    pub fn ingest_transport(&self, tls: Option<Arc<Tls>>) -> Result<Options, ConfigError> {
-        Ok(Options { proxies: self.proxies()?, ..self.transport(tls) })
+    pub fn ingest_transport(&self, tls: Option<Arc<Tls>>) -> Result<ConnectionOptions, ConfigError> {
+        Ok(ConnectionOptions { proxies: self.proxies()?, ..self.transport(tls) })
     }
 
     /// Transport options of the admin listener, which has no proxy in front of it.
-    pub fn admin_transport(&self, tls: Option<Arc<Tls>>) -> Options {
+    pub fn admin_transport(&self, tls: Option<Arc<Tls>>) -> ConnectionOptions {
         self.transport(tls.filter(|_| self.tls.admin))
     }
 
-    fn transport(&self, tls: Option<Arc<Tls>>) -> Options {
-        Options {
+    fn transport(&self, tls: Option<Arc<Tls>>) -> ConnectionOptions {
+        ConnectionOptions {
             connections_max: self.server.connections_max,
             streams_max: self.server.streams_max,
             head_max: usize::try_from(self.limits.head_max.0).unwrap_or(usize::MAX),

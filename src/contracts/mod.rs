@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reject::Reject;
 use request_id::RequestId;
-use route::{Access, Served};
+use route::{Access, RouteInfo};
 use serde_json::{Map, Value};
 use shared::control::Control;
 use shared::receivers::Receiver;
@@ -46,13 +46,13 @@ pub struct RequestHead<'a> {
     /// The part after the `?`, as received.
     pub query: &'a str,
     pub headers: &'a HeaderMap,
-    /// For contracts that [name their requests](Entry::names_requests).
-    pub named: Named,
+    /// For contracts that [name their requests](ContractEntry::names_requests).
+    pub named: AnswerContext,
 }
 
 /// What an answer may say about a request in addition to its outcome.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Named {
+pub struct AnswerContext {
     pub id: RequestId,
     /// The limit for its body, in bytes.
     pub body_max: u64,
@@ -84,7 +84,7 @@ pub enum Wait {
 
 /// Finds the target of an ingest request once the caller is known, and checks that the caller may send there. Must work
 /// in memory, because requests wait for it.
-pub type FindTarget<'a> = Box<dyn Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a>;
+pub type FindTarget<'a> = Box<dyn Fn(&Caller) -> Result<FoundTarget, Reject> + Send + Sync + 'a>;
 
 /// What an ingest request asks for.
 pub struct Ingest<'a> {
@@ -107,7 +107,7 @@ impl<'a> Ingest<'a> {
     /// NDJSON, answered after the append, and the defaults for everything else.
     pub fn new(
         credential: Credential<'a>,
-        find: impl Fn(&Caller) -> Result<Found, Reject> + Send + Sync + 'a,
+        find: impl Fn(&Caller) -> Result<FoundTarget, Reject> + Send + Sync + 'a,
     ) -> Self {
         Self {
             find: Box::new(find),
@@ -124,7 +124,7 @@ impl<'a> Ingest<'a> {
 }
 
 /// Where records go.
-pub enum Target {
+pub enum IngestTarget {
     /// A stream, and further streams that receive the same records.
     Streams(Arc<Stream>, Vec<Arc<Stream>>),
     /// A stream to create once it has a record.
@@ -132,8 +132,8 @@ pub enum Target {
 }
 
 /// Where the records of a request go, and how to unwrap them from its body, if they are wrapped.
-pub struct Found {
-    pub target: Target,
+pub struct FoundTarget {
+    pub target: IngestTarget,
     pub open: Option<Open>,
 }
 
@@ -195,7 +195,7 @@ pub enum Managed {
 pub type Answer = Box<dyn FnOnce(&Accepted) -> Reply + Send>;
 
 /// Where the records of a management call go.
-pub enum Destination {
+pub enum CallDestination {
     Stream(Arc<Stream>),
     /// Every export of a receiver. A record that cannot be mapped for all of them is skipped and reported in
     /// [`Accepted::refused`]; if no record is left, the call is refused.
@@ -204,7 +204,7 @@ pub enum Destination {
 
 /// Records found in the body of a management call.
 pub struct Append {
-    pub to: Destination,
+    pub to: CallDestination,
     pub body: Bytes,
     pub kind: BodyKind,
     pub bodies: Bodies,
@@ -285,7 +285,7 @@ pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
 pub type Make = fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>;
 
 /// A contract's entry in the [`TABLE`]: what is known before the contract is created.
-pub struct Entry {
+pub struct ContractEntry {
     /// Its name in frames, limits and metrics.
     pub tag: batch::Tag,
     /// Its answers carry a request id, see [`RequestHead::named`].
@@ -300,7 +300,7 @@ pub struct Entry {
     /// Returns whether this contract owns the path.
     pub takes: fn(&str) -> bool,
     /// The routes it serves, from the table that also dispatches its calls.
-    pub served: fn() -> Vec<Served>,
+    pub served: fn() -> Vec<RouteInfo>,
     /// The `OpenAPI` description of its routes, see [`openapi`].
     pub openapi: &'static str,
     pub open: Make,
@@ -308,7 +308,7 @@ pub struct Entry {
 
 /// Every contract, in the order in which they are asked whether they own a path. The first one words the refusal of a
 /// path that no contract owns.
-pub static TABLE: &[&Entry] = &[
+pub static TABLE: &[&ContractEntry] = &[
     &tinybird::ENTRY,
     &polaris::ENTRY,
     &amperity::ENTRY,
@@ -320,7 +320,7 @@ pub static TABLE: &[&Entry] = &[
 /// What [`Contract::finish`] may add to an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Told {
-    pub named: Named,
+    pub named: AnswerContext,
     /// The state of the client's request limit, if the request carried records and a limit is set.
     pub standing: Option<Standing>,
 }
@@ -384,7 +384,7 @@ pub fn vocabulary() -> Vocabulary {
 }
 
 /// The routes of every contract.
-pub fn routes() -> Vec<Served> {
+pub fn routes() -> Vec<RouteInfo> {
     TABLE.iter().flat_map(|entry| (entry.served)()).collect()
 }
 
@@ -394,13 +394,13 @@ pub struct Contracts(Arc<[Made]>);
 
 /// A contract and its entry.
 pub struct Made {
-    pub entry: &'static Entry,
+    pub entry: &'static ContractEntry,
     pub contract: Arc<dyn Contract>,
 }
 
 /// Why the contracts could not be created.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ContractOpenError {
     #[error(transparent)]
     Section(#[from] SectionError),
     #[error(transparent)]
@@ -409,13 +409,13 @@ pub enum OpenError {
 
 impl Contracts {
     /// Creates the contracts and loads their state from the catalog.
-    pub fn open(sections: &Sections, control: &Arc<Control>) -> Result<Self, OpenError> {
-        let make = |entry: &&'static Entry| {
+    pub fn open(sections: &Sections, control: &Arc<Control>) -> Result<Self, ContractOpenError> {
+        let make = |entry: &&'static ContractEntry| {
             let contract = (entry.open)(sections, Arc::clone(control))?;
             contract.begin()?;
             Ok(Made { entry, contract })
         };
-        TABLE.iter().map(make).collect::<Result<Vec<_>, OpenError>>().map(|all| Self(all.into()))
+        TABLE.iter().map(make).collect::<Result<Vec<_>, ContractOpenError>>().map(|all| Self(all.into()))
     }
 
     /// The contract that owns a path.
@@ -467,7 +467,7 @@ mod tests {
     /// `POST /`, for tests in which the request does not matter.
     pub(super) fn head() -> RequestHead<'static> {
         static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-        let named = Named::default();
+        let named = AnswerContext::default();
         RequestHead { method: &Method::POST, path: "/", query: "", headers: &HEADERS, named }
     }
 }

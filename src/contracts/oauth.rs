@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The form fields of a request.
-pub(super) struct Form<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
+pub(super) struct OAuthForm<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
 
-impl<'a> Form<'a> {
+impl<'a> OAuthForm<'a> {
     /// # Errors
     /// The answer to a form that repeats a field.
     pub(super) fn of(call: &'a Call<'_>) -> Result<Self, Reply> {

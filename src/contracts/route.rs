@@ -19,16 +19,16 @@ pub enum Access {
 
 /// The public description of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served {
+pub struct RouteInfo {
     pub method: &'static str,
     pub template: &'static str,
     pub access: Access,
 }
 
 /// The public description of a table of routes.
-pub fn served<T>(routes: &[Route<T>]) -> Vec<Served> {
+pub fn served<T>(routes: &[Route<T>]) -> Vec<RouteInfo> {
     let served =
-        |route: &Route<T>| Served { method: route.method, template: route.template, access: route.access };
+        |route: &Route<T>| RouteInfo { method: route.method, template: route.template, access: route.access };
     routes.iter().map(served).collect()
 }
 
@@ -86,7 +86,7 @@ impl<T> Route<T> {
 
 /// The result of matching a method and a path.
 #[derive(Debug)]
-pub enum Found<'a, T: 'static> {
+pub enum RouteMatch<'a, T: 'static> {
     /// The route and its parameters in template order, percent-decoded.
     Route(&'static Route<T>, Vec<Cow<'a, str>>),
     /// The path exists, but only for these methods, in the format of the `Allow` header.
@@ -95,11 +95,11 @@ pub enum Found<'a, T: 'static> {
 }
 
 /// Finds the route of a request. A trailing slash makes no difference; HEAD is treated as GET.
-pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) -> Found<'a, T> {
+pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) -> RouteMatch<'a, T> {
     let wanted = if *method == Method::HEAD { Method::GET } else { method.clone() };
     for route in routes.iter().filter(|route| route.method == wanted.as_str()) {
         if let Some(parameters) = route.matches(path) {
-            return Found::Route(route, parameters);
+            return RouteMatch::Route(route, parameters);
         }
     }
     let mut others: Vec<&str> = Vec::new();
@@ -109,7 +109,7 @@ pub fn find<'a, T>(routes: &'static [Route<T>], method: &Method, path: &'a str) 
             others.push("HEAD");
         }
     }
-    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+    if others.is_empty() { RouteMatch::Nothing } else { RouteMatch::OtherMethods(others.join(", ")) }
 }
 
 /// Returns whether any route has this path.
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn the_first_that_matches_is_found() {
         let find = |method: Method, path: &str| match find(&ROUTES, &method, path) {
-            Found::Route(route, parameters) => format!("{} {}", route.call, parameters.join(",")),
-            Found::OtherMethods(methods) => methods,
-            Found::Nothing => "nothing".to_owned(),
+            RouteMatch::Route(route, parameters) => format!("{} {}", route.call, parameters.join(",")),
+            RouteMatch::OtherMethods(methods) => methods,
+            RouteMatch::Nothing => "nothing".to_owned(),
         };
         assert_eq!(find(Method::GET, "/a/"), "1 ");
         assert_eq!(find(Method::HEAD, "/a/special"), "2 ");

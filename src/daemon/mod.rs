@@ -17,9 +17,9 @@ use crate::config::{Config, ConfigError};
 use crate::contracts::shared::control::{self, Control};
 use crate::contracts::{self, Contracts};
 use crate::error::IoError;
-use crate::http::admin::{AdminHandler, Phase, Running};
-use crate::http::ingest::{IngestHandler, SYNC_DEADLINE, Settings};
-use crate::http::limits::Limits;
+use crate::http::admin::{AdminHandler, DaemonPhase, RunningDaemon};
+use crate::http::ingest::{IngestHandler, IngestSettings, SYNC_DEADLINE};
+use crate::http::limits::RateLimits;
 use crate::http::{Listener, Tls, TlsError};
 use crate::idempotency;
 use crate::mapping::Evaluator;
@@ -54,7 +54,7 @@ pub enum DaemonError {
     #[error("cannot open the catalog")]
     Catalog(#[from] CatalogError),
     #[error("cannot set up a contract")]
-    Contract(#[from] crate::contracts::OpenError),
+    Contract(#[from] crate::contracts::ContractOpenError),
     #[error("cannot create the first admin token")]
     Token(#[from] crate::auth::ManageError),
     #[error("cannot open the log")]
@@ -128,7 +128,7 @@ pub async fn run(
     let transport = config.ingest_transport(tls.clone())?;
     let ingest = Listener::start(ingest_socket, Arc::clone(&parts.ingest), transport)
         .map_err(listen_failed(config.server.listen))?;
-    admin_handler.phase.store(Arc::new(Phase::Running(Arc::clone(&parts.running))));
+    admin_handler.phase.store(Arc::new(DaemonPhase::Running(Arc::clone(&parts.running))));
     let addresses = Addresses {
         ingest: ingest.address,
         admin: admin.address,
@@ -146,7 +146,7 @@ pub async fn run(
         certificate.abort();
     }
     notify(&[NotifyState::Stopping]);
-    admin_handler.phase.store(Arc::new(Phase::Draining(Arc::clone(&parts.running))));
+    admin_handler.phase.store(Arc::new(DaemonPhase::Draining(Arc::clone(&parts.running))));
     let deadline = Instant::now() + config.server.drain_timeout.0;
     let wal = parts.wal.clone();
     tokio::select! {
@@ -177,7 +177,7 @@ struct DaemonParts {
     progress: Arc<Progress>,
     auth: Arc<Auth>,
     ingest: Arc<IngestHandler>,
-    running: Arc<Running>,
+    running: Arc<RunningDaemon>,
     compactor: Option<Compactor>,
     tls: Option<Arc<Tls>>,
 }
@@ -233,7 +233,7 @@ fn open_control(
     progress: &Arc<Progress>,
     evaluator: Arc<Evaluator>,
 ) -> Arc<Control> {
-    Arc::new(Control::new(control::Parts {
+    Arc::new(Control::new(control::ControlParts {
         catalog: Arc::clone(&preview.catalog),
         auth: Arc::clone(auth),
         progress: Arc::clone(progress),
@@ -266,7 +266,7 @@ fn ingest_handler(
         keys: Arc::clone(keys),
         metrics: Arc::default(),
         settings: ArcSwap::from_pointee(settings(config)),
-        limits: ArcSwap::from_pointee(Limits::new(config.limits.rates())),
+        limits: ArcSwap::from_pointee(RateLimits::new(config.limits.rates())),
         cors: ArcSwap::from_pointee(config.cors()?),
         in_flight: Arc::default(),
     }))
@@ -278,8 +278,8 @@ fn public_url(config: &Config) -> Option<String> {
 }
 
 /// The limits of requests, which may change while the daemon runs.
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn settings(config: &Config) -> IngestSettings {
+    IngestSettings {
         body_max: Tag::ALL.map(|contract| config.limits.body_max(contract)),
         decoded_max: config.limits.decoded_max.0,
         body_timeout: config.server.body_timeout.0,
@@ -333,7 +333,7 @@ impl DaemonParts {
         wal_metrics.register(&mut registry, log.handle.clone());
         compactor_metrics.register(&mut registry, Arc::clone(&progress), Arc::clone(&clock));
         evaluator.metrics().register(&mut registry);
-        let running = Arc::new(Running {
+        let running = Arc::new(RunningDaemon {
             wal: log.handle.clone(),
             recovery: log.report.clone(),
             catalog: Arc::clone(&catalog),
@@ -358,7 +358,7 @@ impl DaemonParts {
         let rates = config.limits.rates();
         // New counters would forgive a client that is over an unchanged limit.
         if *self.ingest.limits.load().settings() != rates {
-            self.ingest.limits.store(Arc::new(Limits::new(rates)));
+            self.ingest.limits.store(Arc::new(RateLimits::new(rates)));
         }
         let limits = &config.limits;
         self.ingest.keys.configure(limits.idempotency_window.0, limits.idempotency_keys_max);

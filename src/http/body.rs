@@ -26,7 +26,7 @@ pub(super) enum Encoding {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct BodyLimits {
     /// Bytes on the wire.
     pub(super) body_max: u64,
     pub(super) body_timeout: Duration,
@@ -63,12 +63,12 @@ impl Encoding {
 /// Collects the pieces of a body: large ones as they are, runs of small ones merged, so that a body in one-byte chunks
 /// takes no more memory than any other.
 #[derive(Default)]
-struct Gathered {
+struct BodyBuffer {
     pieces: Vec<Bytes>,
     small: Vec<u8>,
 }
 
-impl Gathered {
+impl BodyBuffer {
     fn push(&mut self, piece: Bytes) {
         if piece.len() >= SMALL_BYTES_MAX || (self.pieces.is_empty() && self.small.is_empty()) {
             self.close_run();
@@ -97,7 +97,7 @@ impl Gathered {
 /// rest.
 pub(super) async fn read(
     mut body: Incoming,
-    limits: &Limits,
+    limits: &BodyLimits,
     mut arrived: impl FnMut(u64) -> Result<(), Reject>,
 ) -> Result<Vec<Bytes>, Reject> {
     let too_large = || too_large(limits.body_max, "").close();
@@ -106,7 +106,7 @@ pub(super) async fn read(
         return Err(too_large());
     }
     let mut deadline = None;
-    let mut gathered = Gathered::default();
+    let mut gathered = BodyBuffer::default();
     let mut bytes = 0_u64;
     loop {
         let mut next = std::pin::pin!(body.frame());

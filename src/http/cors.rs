@@ -43,17 +43,17 @@ impl Cors {
     }
 
     /// Classifies the page that a request comes from.
-    pub fn page(&self, headers: &HeaderMap) -> Page {
-        let Self::List(allowed) = self else { return Page::Any };
-        let Some(origin) = headers.get(ORIGIN) else { return Page::Unnamed };
+    pub fn page(&self, headers: &HeaderMap) -> PageOrigin {
+        let Self::List(allowed) = self else { return PageOrigin::Any };
+        let Some(origin) = headers.get(ORIGIN) else { return PageOrigin::Unnamed };
         let listed = |origin: &str| allowed.iter().any(|pattern| origin::matches(pattern, origin));
-        if origin.to_str().is_ok_and(listed) { Page::Of(origin.clone()) } else { Page::Forbidden }
+        if origin.to_str().is_ok_and(listed) { PageOrigin::Of(origin.clone()) } else { PageOrigin::Forbidden }
     }
 }
 
 /// The page that a request comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Page {
+pub enum PageOrigin {
     /// Any page: all origins are allowed.
     Any,
     /// A page of this origin, which is allowed where others are not.
@@ -66,7 +66,7 @@ pub enum Page {
     Ignored,
 }
 
-impl Page {
+impl PageOrigin {
     /// Records that the credential is bound to origins, and that the page's origin is one of them.
     pub fn is_bound(&mut self, headers: &HeaderMap) {
         if *self == Self::Any {
@@ -105,7 +105,7 @@ pub fn preflight(methods: &str) -> Reply {
 mod tests {
     use super::*;
 
-    fn decorated(page: Page) -> HeaderMap {
+    fn decorated(page: PageOrigin) -> HeaderMap {
         let mut headers = HeaderMap::new();
         page.decorate(&mut headers);
         headers
@@ -128,11 +128,14 @@ mod tests {
             ["https://example.com", "http://localhost:3001", "null", "", "https://www.example.com.evil"]
         {
             let page = list.page(&with_origin(origin));
-            assert_eq!(page, Page::Forbidden, "{origin}");
+            assert_eq!(page, PageOrigin::Forbidden, "{origin}");
             assert!(!decorated(page).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
         }
-        assert_eq!(list.page(&HeaderMap::new()), Page::Unnamed);
-        assert_eq!(Cors::new(&[]).unwrap().page(&with_origin("https://www.example.com")), Page::Forbidden);
+        assert_eq!(list.page(&HeaderMap::new()), PageOrigin::Unnamed);
+        assert_eq!(
+            Cors::new(&[]).unwrap().page(&with_origin("https://www.example.com")),
+            PageOrigin::Forbidden
+        );
     }
 
     #[test]

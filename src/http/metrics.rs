@@ -20,7 +20,7 @@ const STATUSES: [u16; 20] =
 
 /// The counters of the ingest listener.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct HttpMetrics {
     answers: [Spread; STATUSES.len()],
     refusals: [Spread; REFUSALS.len()],
     accepted_rows: Spread,
@@ -33,7 +33,7 @@ pub struct Metrics {
     request_seconds: SharedLatency,
 }
 
-impl Metrics {
+impl HttpMetrics {
     pub fn answered(&self, status: u16, took: Duration) {
         self.count_answer(status);
         self.request_seconds.observe(took);
@@ -100,9 +100,9 @@ impl Metrics {
     }
 }
 
-/// Encodes [`Metrics`], which does not use the registry's own types.
+/// Encodes [`HttpMetrics`], which does not use the registry's own types.
 #[derive(Debug)]
-struct HttpCollector(Arc<Metrics>);
+struct HttpCollector(Arc<HttpMetrics>);
 
 impl Collector for HttpCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {

@@ -13,13 +13,13 @@ mod metrics;
 pub mod openapi;
 pub mod transport;
 
-pub use metrics::Metrics;
-pub use transport::{CertificateFiles, Handler, Listener, Options, Tls, TlsError};
+pub use metrics::HttpMetrics;
+pub use transport::{CertificateFiles, ConnectionOptions, Handler, Listener, Tls, TlsError};
 
 use crate::contracts;
-use crate::contracts::route::Served;
+use crate::contracts::route::RouteInfo;
 
 /// All routes of both listeners, for tests that compare them with the `OpenAPI` document.
-pub fn routes() -> Vec<Served> {
+pub fn routes() -> Vec<RouteInfo> {
     [admin::served(), contracts::routes()].concat()
 }

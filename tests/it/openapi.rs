@@ -2,7 +2,7 @@
 
 use crate::support::Daemon;
 use crate::support::document::DOCUMENT;
-use forebay::contracts::route::Served;
+use forebay::contracts::route::RouteInfo;
 use forebay::contracts::{TABLE, openapi};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -24,9 +24,9 @@ fn described(document: &Value) -> BTreeSet<(String, String)> {
 }
 
 /// Asserts that every route is described, and every described route exists.
-fn agree(whose: &str, document: &Value, routes: Vec<Served>) {
+fn agree(whose: &str, document: &Value, routes: Vec<RouteInfo>) {
     let described = described(document);
-    let owned = |route: Served| (route.method.to_owned(), route.template.to_owned());
+    let owned = |route: RouteInfo| (route.method.to_owned(), route.template.to_owned());
     let served: BTreeSet<(String, String)> = routes.into_iter().map(owned).collect();
     let missing: Vec<_> = served.difference(&described).collect();
     let untrue: Vec<_> = described.difference(&served).collect();

@@ -9,7 +9,7 @@ pub(super) use key::KeyArgs;
 pub(super) use token::TokenArgs;
 
 use super::output;
-use crate::config::Span;
+use crate::config::TimeSpan;
 use serde_json::Value;
 
 /// Prints a secret alone on standard output, for scripts, and a note for people on standard error.
@@ -26,5 +26,5 @@ fn words(list: &Value) -> String {
 
 /// Parses a time such as `30d` into seconds.
 fn seconds(text: &str) -> Result<u64, String> {
-    text.parse::<Span>().map(|span| span.0.as_secs()).map_err(|error| error.to_string())
+    text.parse::<TimeSpan>().map(|span| span.0.as_secs()).map_err(|error| error.to_string())
 }

@@ -22,13 +22,13 @@ pub(super) fn is_newer(path: &str) -> bool {
 
 /// What a request with records asks for.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct EventsRequest<'a> {
     pub stream: Cow<'a, str>,
     pub tenant: &'a str,
     pub kind: BodyKind,
 }
 
-pub(super) fn asked<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<Asked<'a>, Reject> {
+pub(super) fn asked<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<EventsRequest<'a>, Reject> {
     let newer = is_newer(head.path);
     if !is_id(&stream) {
         return Err(Reject::malformed(format!("Malformed stream id: {stream}")).close());
@@ -38,7 +38,7 @@ pub(super) fn asked<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<
     if !head.headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Reject::new(Kind::LengthRequired, "Missing content-length header").close());
     }
-    Ok(Asked { stream, tenant, kind })
+    Ok(EventsRequest { stream, tenant, kind })
 }
 
 /// `is-AbCDefGH`, or the `esm-…` of event streams.
@@ -88,7 +88,7 @@ pub fn kept(head: &RequestHead<'_>) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contracts::Named;
+    use crate::contracts::AnswerContext;
     use http::{HeaderName, HeaderValue, Method};
 
     fn headers(text: &str) -> HeaderMap {
@@ -107,7 +107,7 @@ mod tests {
             path,
             query: "",
             headers: &headers,
-            named: Named::default(),
+            named: AnswerContext::default(),
         };
         let asked = asked(&head, id.to_owned().into()).map_err(|reject| reject.kind)?;
         Ok((asked.kind, asked.tenant.to_owned()))

@@ -7,12 +7,12 @@ mod inspect;
 pub mod reply;
 mod token;
 
-use super::route::{self, Access, Found, Route};
+use super::route::{self, Access, Route, RouteMatch};
 use super::shared::control::Control;
-use super::shared::target::{Named, evolving};
+use super::shared::target::{StreamRef, evolving};
 use super::{
-    Accepted, Bodies, Call, Contract, Entry, Extras, Ingest, Manage, Managed, Parsed, Reply, RequestHead,
-    Told, bearer,
+    Accepted, Bodies, Call, Contract, ContractEntry, Extras, Ingest, Manage, Managed, Parsed, Reply,
+    RequestHead, Told, bearer,
 };
 use crate::auth::words::Words;
 use crate::auth::{Caller, Need, Scope, ScopeTarget};
@@ -20,9 +20,9 @@ use crate::batch;
 use crate::catalog::{CatalogError, Stream};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::request_id::RequestId;
-use crate::contracts::shared::units::Size;
+use crate::contracts::shared::units::ByteSize;
 use crate::schema::Column;
-use events::Asked;
+use events::EventsRequest;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -31,12 +31,12 @@ use std::sync::Arc;
 /// The section `[amperity]`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct AmperitySection {
     unknown_stream: UnknownStream,
     /// Requests with the same `X-Request-Id` are stored once.
     deduplicate: bool,
     /// The largest event that the newer routes accept.
-    event_max: Size,
+    event_max: ByteSize,
 }
 
 /// How to handle records for a stream that does not exist.
@@ -50,12 +50,12 @@ enum UnknownStream {
 
 pub struct Amperity {
     control: Arc<Control>,
-    settings: Settings,
+    settings: AmperitySection,
 }
 
 /// The handler of a route. The last argument is the path parameter.
 #[derive(Clone, Copy)]
-enum Serve {
+enum AmperityRoute {
     /// Records of the Streaming Ingest API, or an event of the newer API.
     Records,
     Call(fn(&Control, &Call<'_>, &str) -> Result<Reply, Reject>),
@@ -64,16 +64,20 @@ enum Serve {
 /// Reading needs a right for the stream, which is checked once the stream is known.
 const ANY_TOKEN: Access = Access::Token(Need::Any);
 
-static ROUTES: &[Route<Serve>] = &[
-    Route::post("/stream/v0/data/{stream}", Access::Ingest, Serve::Records),
-    Route::post("/prof/events/{stream}", Access::Ingest, Serve::Records),
-    Route::get("/events/{stream}/recent", ANY_TOKEN, Serve::Call(inspect::recent)),
-    Route::get("/streams/{stream}/sample-events", ANY_TOKEN, Serve::Call(inspect::samples)),
-    Route::post("/api/v0/admin/api-keys/{key}/tokens", Access::Token(Need::Tokens), Serve::Call(token::make)),
+static ROUTES: &[Route<AmperityRoute>] = &[
+    Route::post("/stream/v0/data/{stream}", Access::Ingest, AmperityRoute::Records),
+    Route::post("/prof/events/{stream}", Access::Ingest, AmperityRoute::Records),
+    Route::get("/events/{stream}/recent", ANY_TOKEN, AmperityRoute::Call(inspect::recent)),
+    Route::get("/streams/{stream}/sample-events", ANY_TOKEN, AmperityRoute::Call(inspect::samples)),
+    Route::post(
+        "/api/v0/admin/api-keys/{key}/tokens",
+        Access::Token(Need::Tokens),
+        AmperityRoute::Call(token::make),
+    ),
     Route::post(
         "/api/v0/oauth2/token",
         Access::Public,
-        Serve::Call(|control, call, _| token::issue(control, call)),
+        AmperityRoute::Call(|control, call, _| token::issue(control, call)),
     ),
 ];
 
@@ -97,12 +101,12 @@ static WORDS: Words = Words {
 
 const SECTION: &str = "amperity";
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::Amperity,
     names_requests: true,
     is_for_pages: false,
     section: Some(SECTION),
-    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    check: |sections| sections.get::<AmperitySection>(SECTION).map(drop),
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
@@ -112,12 +116,12 @@ pub static ENTRY: Entry = Entry {
 
 impl Amperity {
     /// Records for a stream. The Streaming Ingest API can create a missing stream; the newer API requires it to exist.
-    fn records<'a>(&'a self, head: &RequestHead<'a>, asked: Asked<'a>) -> Ingest<'a> {
-        let Asked { stream, tenant, kind } = asked;
+    fn records<'a>(&'a self, head: &RequestHead<'a>, asked: EventsRequest<'a>) -> Ingest<'a> {
+        let EventsRequest { stream, tenant, kind } = asked;
         let newer = events::is_newer(head.path);
         let makes = self.settings.unknown_stream == UnknownStream::Accept && !newer;
         let find = move |caller: &Caller| {
-            let named = Named { noun: "The stream", name: &stream, project: Some(tenant) };
+            let named = StreamRef { noun: "The stream", name: &stream, project: Some(tenant) };
             named.find(&self.control, caller, |name, project| makes.then(|| evolving(name, project)))
         };
         Ingest {
@@ -140,8 +144,10 @@ impl Contract for Amperity {
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         let (route, parameter) = find(&head)?;
         match route.call {
-            Serve::Records => Ok(Parsed::Ingest(self.records(&head, events::asked(&head, parameter)?))),
-            Serve::Call(_) => {
+            AmperityRoute::Records => {
+                Ok(Parsed::Ingest(self.records(&head, events::asked(&head, parameter)?)))
+            }
+            AmperityRoute::Call(_) => {
                 Ok(Parsed::Manage(Manage { access: route.access, credential: bearer(head.headers) }))
             }
         }
@@ -150,9 +156,9 @@ impl Contract for Amperity {
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
         let (route, parameter) = find(&call.head)?;
         match route.call {
-            Serve::Call(answer) => answer(&self.control, call, &parameter).map(Managed::Reply),
+            AmperityRoute::Call(answer) => answer(&self.control, call, &parameter).map(Managed::Reply),
             // Records are not management calls.
-            Serve::Records => Err(no_route(call.head.path)),
+            AmperityRoute::Records => Err(no_route(call.head.path)),
         }
     }
 
@@ -189,20 +195,20 @@ impl Extras for Amperity {
 }
 
 /// The route of a request and its path parameter.
-fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Cow<'a, str>), Reject> {
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<AmperityRoute>, Cow<'a, str>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         // A route without a parameter has an empty one.
-        Found::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        Found::Nothing => Err(no_route(head.path)),
+        RouteMatch::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
+        RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        RouteMatch::Nothing => Err(no_route(head.path)),
     }
 }
 
 /// What a request with records asks for; `None` for other calls. For callers without a running daemon.
-pub fn asked<'a>(head: &RequestHead<'a>) -> Result<Option<Asked<'a>>, Reject> {
+pub fn asked<'a>(head: &RequestHead<'a>) -> Result<Option<EventsRequest<'a>>, Reject> {
     match find(head)? {
-        (Route { call: Serve::Records, .. }, parameter) => events::asked(head, parameter).map(Some),
-        (Route { call: Serve::Call(_), .. }, _) => Ok(None),
+        (Route { call: AmperityRoute::Records, .. }, parameter) => events::asked(head, parameter).map(Some),
+        (Route { call: AmperityRoute::Call(_), .. }, _) => Ok(None),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{reply, tenant};
 use crate::auth::ClientError;
 use crate::clock::Micros;
-use crate::contracts::oauth::{self, Form, refused};
+use crate::contracts::oauth::{self, OAuthForm, refused};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
@@ -46,7 +46,7 @@ pub(super) fn of_tenant(call: &Call<'_>, tenant: &str) -> Result<(), Reject> {
 /// A short-lived token for the id and a secret of an API key.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let tenant = tenant(&call.head)?;
-    let form = match Form::of(call) {
+    let form = match OAuthForm::of(call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

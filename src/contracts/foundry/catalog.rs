@@ -2,9 +2,9 @@
 
 use super::datasets;
 use super::errors::wrong;
-use super::fields::{Fields, Manner, stream_type};
+use super::fields::{BodyFields, StreamOptions, stream_type};
 use super::model::{DEFAULT_BRANCH, Dataset, View};
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{ok, rid};
 use crate::auth::Need;
 use crate::contracts::Reply;
@@ -13,9 +13,9 @@ use crate::schema::PARTITIONS_MAX;
 use serde_json::{Value, json};
 
 /// Creates a dataset whose stream has no schema yet. Its columns follow from its records.
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = Fields::of(request.call, false)?;
+    let body = BodyFields::of(request.call, false)?;
     let (name, folder) = (body.required("name")?, body.required("parentRid")?);
     let branch = body.text("branch")?.unwrap_or(DEFAULT_BRANCH);
     let settings = body.get("settings");
@@ -29,7 +29,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
             Some(fits.ok_or_else(|| wrong("\"partitions\" must be an integer from 1 to 1024."))?)
         }
     };
-    let manner = Manner { partitions_count: partitions, stream_type: first, compressed: None };
+    let manner = StreamOptions { partitions_count: partitions, stream_type: first, compressed: None };
     let dataset = datasets::make(request, name, folder, branch, None, manner)?;
     let view = dataset.branch(branch).and_then(|branch| branch.current());
     let raw = matches!(body.get("isRaw"), Some(Value::Bool(true)));
@@ -38,7 +38,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// The current view of a branch, or `null`.
-pub(super) fn latest(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn latest(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let Some(dataset) = request.known() else { return Ok(ok(&Value::Null)) };
     let Some(branch) = dataset.branch(&request.branch) else { return Ok(ok(&Value::Null)) };
     request.require_any(&branch.handle)?;

@@ -1,9 +1,9 @@
 //! Creates and shows datasets and the streams on their branches, and resets branches.
 
 use super::errors::{self, error, wrong};
-use super::fields::{Fields, Manner};
+use super::fields::{BodyFields, StreamOptions};
 use super::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, StreamType, View, schema_of};
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{CATALOG_NAME, Foundry, ok, rid};
 use crate::auth::Need;
 use crate::catalog::{CatalogError, IfExists, NewStream, Stream};
@@ -41,9 +41,9 @@ pub(super) fn keep(foundry: &Foundry, dataset: Dataset, is_new: bool) -> Result<
     Ok(foundry.datasets.put(dataset))
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = Fields::of(request.call, false)?;
+    let body = BodyFields::of(request.call, false)?;
     let (name, folder) = (body.required("name")?, body.required("parentFolderRid")?);
     let schema = body.get("schema").ok_or_else(|| wrong("\"schema\" is missing."))?;
     let manner = body.manner()?;
@@ -55,12 +55,12 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 
 /// Creates a dataset with its first stream.
 pub(super) fn make(
-    request: &Request<'_>,
+    request: &FoundryRequest<'_>,
     name: &str,
     folder: &str,
     branch: &str,
     schema: Option<&StreamSchema>,
-    manner: Manner,
+    manner: StreamOptions,
 ) -> Result<Arc<Dataset>, Reject> {
     check_name(name)?;
     check_branch("", branch)?;
@@ -97,9 +97,9 @@ pub(super) fn make(
     keep(foundry, dataset, true)
 }
 
-pub(super) fn create_stream(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create_stream(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = Fields::of(request.call, false)?;
+    let body = BodyFields::of(request.call, false)?;
     let branch = body.required("branchName")?;
     check_branch(&request.dataset, branch)?;
     let schema = body.get("schema").ok_or_else(|| wrong("\"schema\" is missing."))?;
@@ -139,7 +139,7 @@ fn put_view(
     Ok(ok(&shown))
 }
 
-pub(super) fn get(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn get(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let (foundry, rid, branch) = (request.foundry, &*request.dataset, &*request.branch);
     let missing = || errors::stream_not_found(rid, branch);
     let Some(known) = foundry.datasets.find(rid) else {
@@ -154,10 +154,10 @@ pub(super) fn get(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&stream_json(branch, view, &stream)?))
 }
 
-pub(super) fn reset(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn reset(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let (foundry, branch) = (request.foundry, &*request.branch);
     request.require(Need::Create)?;
-    let body = Fields::of(request.call, true)?;
+    let body = BodyFields::of(request.call, true)?;
     let manner = body.manner()?;
     let schema = body.get("schema").map(StreamSchema::parse).transpose();
     let schema = schema.map_err(|wrong| errors::invalid_schema(&wrong))?;
@@ -181,7 +181,7 @@ fn new_view(
     branch: &str,
     wanted: &str,
     schema: Option<&StreamSchema>,
-    manner: Manner,
+    manner: StreamOptions,
 ) -> Result<(Arc<Stream>, View), Reject> {
     let partitions = manner.partitions_count.unwrap_or(1);
     let mut settings = StreamSettings {

@@ -21,7 +21,7 @@ pub struct Envelope<'a> {
 
 /// The format of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum EnvelopeForm {
     /// `{"record": {…}, "viewRid"?: …}`
     Record,
     /// `{"records": [{…}, …], "viewRid"?: …}`
@@ -36,7 +36,7 @@ pub enum Form {
 ///
 /// # Errors
 /// A refusal with the reason why the body is invalid.
-pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
+pub fn open(form: EnvelopeForm, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     if body.trim_ascii().is_empty() {
         let message = "The request has no body.";
         return Err(error(Kind::Malformed, "MissingPostBody", message, []));
@@ -47,12 +47,14 @@ pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     let mut parser = Parser::document(body);
     parser.skip_space();
     let read = match form {
-        Form::Record => read_object(&mut parser, "record", false),
-        Form::Records => read_object(&mut parser, "records", true),
-        Form::Bare => record(&mut parser).map(|record| Envelope { records: vec![record], view: None }),
-        Form::Values => read_values(&mut parser).map(|records| Envelope { records, view: None }),
+        EnvelopeForm::Record => read_object(&mut parser, "record", false),
+        EnvelopeForm::Records => read_object(&mut parser, "records", true),
+        EnvelopeForm::Bare => {
+            record(&mut parser).map(|record| Envelope { records: vec![record], view: None })
+        }
+        EnvelopeForm::Values => read_values(&mut parser).map(|records| Envelope { records, view: None }),
     };
-    let envelope = read.map_err(Refused::into_reject)?;
+    let envelope = read.map_err(EnvelopeError::into_reject)?;
     parser.skip_space();
     if parser.at() < body.len() {
         return Err(wrong("The body is not valid JSON: there is data after its end."));
@@ -69,18 +71,18 @@ pub fn open(form: Form, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     Ok(envelope)
 }
 
-enum Refused {
+enum EnvelopeError {
     Syntax(Syntax),
     Form(String),
 }
 
-impl From<Syntax> for Refused {
+impl From<Syntax> for EnvelopeError {
     fn from(syntax: Syntax) -> Self {
         Self::Syntax(syntax)
     }
 }
 
-impl Refused {
+impl EnvelopeError {
     fn into_reject(self) -> Reject {
         match self {
             Self::Syntax(syntax) => wrong(format!("The body is not valid JSON: {syntax}.")),
@@ -90,18 +92,18 @@ impl Refused {
 }
 
 /// Reads the record at the parser.
-fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], Refused> {
+fn record<'a>(parser: &mut Parser<'a>) -> Result<&'a [u8], EnvelopeError> {
     if parser.kind()? == JsonKind::Object {
         return Ok(parser.skip_value()?);
     }
     parser.skip_value()?;
-    Err(Refused::Form("A record must be a JSON object.".to_owned()))
+    Err(EnvelopeError::Form("A record must be a JSON object.".to_owned()))
 }
 
-fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
+fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, EnvelopeError> {
     let mut records = Vec::new();
     if parser.kind()? != JsonKind::Array {
-        return Err(Refused::Form("\"records\" must be a list of JSON objects.".to_owned()));
+        return Err(EnvelopeError::Form("\"records\" must be a list of JSON objects.".to_owned()));
     }
     let mut more = parser.first_element();
     while more {
@@ -112,8 +114,8 @@ fn records<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
 }
 
 /// Reads an object with the wanted field and an optional view. Other fields are ignored.
-fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<Envelope<'a>, Refused> {
-    let missing = || Refused::Form(format!("The body must be a JSON object with {wanted:?}."));
+fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<Envelope<'a>, EnvelopeError> {
+    let missing = || EnvelopeError::Form(format!("The body must be a JSON object with {wanted:?}."));
     if parser.kind()? != JsonKind::Object {
         return Err(missing());
     }
@@ -129,7 +131,7 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
                 JsonKind::String => {
                     view = Some(String::from_utf8_lossy(&parser.string()?.text()).into_owned());
                 }
-                _ => return Err(Refused::Form("\"viewRid\" must be a string.".to_owned())),
+                _ => return Err(EnvelopeError::Form("\"viewRid\" must be a string.".to_owned())),
             },
             _ => drop(parser.skip_value()?),
         }
@@ -139,9 +141,9 @@ fn read_object<'a>(parser: &mut Parser<'a>, wanted: &str, many: bool) -> Result<
 }
 
 /// Reads a list of objects, each with a `value`.
-fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, Refused> {
+fn read_values<'a>(parser: &mut Parser<'a>) -> Result<Vec<&'a [u8]>, EnvelopeError> {
     let malformed =
-        || Refused::Form("The body must be a JSON list of objects, each with a \"value\".".to_owned());
+        || EnvelopeError::Form("The body must be a JSON list of objects, each with a \"value\".".to_owned());
     if parser.kind()? != JsonKind::Array {
         return Err(malformed());
     }
@@ -194,7 +196,7 @@ pub(super) fn binary(field: &str, bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn records(form: Form, body: &str) -> Result<(Vec<String>, Option<String>), String> {
+    fn records(form: EnvelopeForm, body: &str) -> Result<(Vec<String>, Option<String>), String> {
         let envelope = open(form, body.as_bytes()).map_err(|reject| reject.external.into_owned())?;
         let text = |record: &&[u8]| String::from_utf8(record.to_vec()).unwrap();
         Ok((envelope.records.iter().map(text).collect(), envelope.view))
@@ -207,17 +209,22 @@ mod tests {
             let expected = expected.iter().map(ToString::to_string).collect();
             assert_eq!(records(form, &body), Ok((expected, view.map(str::to_owned))), "{body}");
         };
-        check(Form::Record, format!("{{\"record\":{record}}}"), &[record], None);
-        check(Form::Record, format!("{{\"viewRid\":null,\"x\":[1],\"record\":{record}}} "), &[record], None);
+        check(EnvelopeForm::Record, format!("{{\"record\":{record}}}"), &[record], None);
         check(
-            Form::Records,
+            EnvelopeForm::Record,
+            format!("{{\"viewRid\":null,\"x\":[1],\"record\":{record}}} "),
+            &[record],
+            None,
+        );
+        check(
+            EnvelopeForm::Records,
             format!("{{\"records\":[{record} , {{}}],\"viewRid\":\"v\"}}"),
             &[record, "{}"],
             Some("v"),
         );
-        check(Form::Bare, format!(" {record}\n"), &[record], None);
+        check(EnvelopeForm::Bare, format!(" {record}\n"), &[record], None);
         check(
-            Form::Values,
+            EnvelopeForm::Values,
             format!("[{{\"value\":{record}}},{{\"x\":1,\"value\":{{}}}}]"),
             &[record, "{}"],
             None,
@@ -227,27 +234,27 @@ mod tests {
     #[test]
     fn what_is_no_envelope_is_refused() {
         for (form, body) in [
-            (Form::Record, ""),
-            (Form::Record, "[]"),
-            (Form::Record, "{}"),
-            (Form::Record, "{\"record\":1}"),
-            (Form::Record, "{\"record\":{}"),
-            (Form::Record, "{\"record\":{}} x"),
-            (Form::Record, "{\"record\":{},\"viewRid\":1}"),
-            (Form::Records, "{\"records\":{}}"),
-            (Form::Records, "{\"records\":[]}"),
-            (Form::Records, "{\"records\":[1]}"),
-            (Form::Bare, "[{}]"),
-            (Form::Values, "{}"),
-            (Form::Values, "[{\"n\":1}]"),
-            (Form::Values, "[]"),
-            (Form::Values, "[1]"),
+            (EnvelopeForm::Record, ""),
+            (EnvelopeForm::Record, "[]"),
+            (EnvelopeForm::Record, "{}"),
+            (EnvelopeForm::Record, "{\"record\":1}"),
+            (EnvelopeForm::Record, "{\"record\":{}"),
+            (EnvelopeForm::Record, "{\"record\":{}} x"),
+            (EnvelopeForm::Record, "{\"record\":{},\"viewRid\":1}"),
+            (EnvelopeForm::Records, "{\"records\":{}}"),
+            (EnvelopeForm::Records, "{\"records\":[]}"),
+            (EnvelopeForm::Records, "{\"records\":[1]}"),
+            (EnvelopeForm::Bare, "[{}]"),
+            (EnvelopeForm::Values, "{}"),
+            (EnvelopeForm::Values, "[{\"n\":1}]"),
+            (EnvelopeForm::Values, "[]"),
+            (EnvelopeForm::Values, "[1]"),
         ] {
             assert!(records(form, body).is_err(), "{form:?} {body}");
         }
-        assert!(open(Form::Bare, b"{\"a\":\"\xff\"}").is_err());
+        assert!(open(EnvelopeForm::Bare, b"{\"a\":\"\xff\"}").is_err());
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX));
-        assert_eq!(open(Form::Bare, large.as_bytes()).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(open(EnvelopeForm::Bare, large.as_bytes()).unwrap_err().kind, Kind::TooLarge);
     }
 
     #[test]

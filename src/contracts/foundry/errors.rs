@@ -1,6 +1,6 @@
 //! Errors in the contract's format and under the contract's names.
 
-use super::model::{Place, Wrong};
+use super::model::{SchemaPlace, Wrong};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::route::Access;
 use crate::contracts::{Reply, RequestHead};
@@ -68,20 +68,20 @@ pub(super) fn invalid_schema(wrong: &[Wrong]) -> Reject {
     let description = all.join("; ");
     let errors: Vec<Value> =
         wrong.iter().map(|one| json!({"fieldName": one.field, "message": one.message})).collect();
-    let only = |place: Place| wrong.iter().all(|one| one.place == place);
-    if only(Place::ChangeDataCapture) {
+    let only = |place: SchemaPlace| wrong.iter().all(|one| one.place == place);
+    if only(SchemaPlace::ChangeDataCapture) {
         let parameters = [("message", json!(description)), ("errors", json!(errors))];
         let name = "InvalidChangeDataCaptureConfiguration";
         return error(Kind::Malformed, name, description.clone(), parameters);
     }
     match wrong {
-        [one] if one.place == Place::Field => {
+        [one] if one.place == SchemaPlace::Field => {
             let parameters =
                 [("fieldName", json!(one.field)), ("message", json!(one.message)), ("errors", json!(errors))];
             error(Kind::Malformed, "InvalidFieldSchema", description, parameters)
         }
         _ => {
-            let kind = if only(Place::Field) { "InvalidFieldSchemas" } else { "InvalidSchema" };
+            let kind = if only(SchemaPlace::Field) { "InvalidFieldSchemas" } else { "InvalidSchema" };
             let parameters =
                 [("errorType", json!(kind)), ("message", json!(description)), ("errors", json!(errors))];
             error(Kind::Malformed, "InvalidSchema", description.clone(), parameters)

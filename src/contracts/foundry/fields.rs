@@ -9,17 +9,17 @@ use serde_json::{Map, Value, json};
 
 /// The JSON object of a request body.
 #[derive(Debug)]
-pub(super) struct Fields(Map<String, Value>);
+pub(super) struct BodyFields(Map<String, Value>);
 
 /// Options of a stream. Options that are not given keep their values, or have the default.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct StreamOptions {
     pub(super) partitions_count: Option<u32>,
     pub(super) stream_type: Option<StreamType>,
     pub(super) compressed: Option<bool>,
 }
 
-impl Manner {
+impl StreamOptions {
     /// Takes options that are not given from the view before.
     pub(super) fn or(self, before: &View) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Manner {
     }
 }
 
-impl Fields {
+impl BodyFields {
     /// Reads the body of a call. `may_be_empty`: every field is optional.
     pub(super) fn of(call: &Call<'_>, may_be_empty: bool) -> Result<Self, Reject> {
         if call.body.trim_ascii().is_empty() {
@@ -60,7 +60,7 @@ impl Fields {
         self.text(key)?.ok_or_else(|| wrong(format!("{key:?} is missing.")))
     }
 
-    pub(super) fn manner(&self) -> Result<Manner, Reject> {
+    pub(super) fn manner(&self) -> Result<StreamOptions, Reject> {
         let partitions_count = match self.get("partitionsCount") {
             None => None,
             Some(value) => {
@@ -80,7 +80,7 @@ impl Fields {
             Some(Value::Bool(compressed)) => Some(*compressed),
             Some(_) => return Err(wrong("\"compressed\" must be true or false.")),
         };
-        Ok(Manner { partitions_count, stream_type, compressed })
+        Ok(StreamOptions { partitions_count, stream_type, compressed })
     }
 }
 

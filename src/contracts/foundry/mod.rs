@@ -22,7 +22,8 @@ mod words;
 use super::shared::collection::Collection;
 use super::shared::control::Control;
 use super::{
-    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told, credential,
+    Accepted, Call, Contract, ContractEntry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+    credential,
 };
 use crate::batch;
 use crate::catalog::CatalogError;
@@ -30,7 +31,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::read::Subscriber;
 use http::{HeaderValue, StatusCode, header};
 use model::{Dataset, Datasets};
-use request::Request;
+use request::FoundryRequest;
 use routes::{Answer, find};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -54,7 +55,7 @@ pub struct Foundry {
 /// Path prefixes of this contract.
 const PREFIXES: [&str; 5] = ["/api/v2", "/multipass", "/stream-proxy", "/stream-catalog", "/stream/api"];
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::Foundry,
     names_requests: false,
     is_for_pages: false,
@@ -108,7 +109,7 @@ impl Contract for Foundry {
         let mut parameters = parameters.into_iter();
         // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
-        let request = Request { foundry: self, call, dataset: next(), branch: next(), third: next() };
+        let request = FoundryRequest { foundry: self, call, dataset: next(), branch: next(), third: next() };
         answer(&request).map(Managed::Reply)
     }
 

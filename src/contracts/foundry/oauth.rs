@@ -1,16 +1,16 @@
 //! Tokens for OAuth clients (RFC 6749, client credentials), and their revocation (RFC 7009).
 
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::words;
 use crate::auth::ClientError;
 use crate::contracts::Reply;
-use crate::contracts::oauth::{Form, issued, refused};
+use crate::contracts::oauth::{OAuthForm, issued, refused};
 use crate::contracts::reject::Reject;
 use http::StatusCode;
 use serde_json::json;
 
-pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
-    let form = match Form::of(request.call) {
+pub(super) fn issue(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let form = match OAuthForm::of(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };
@@ -35,8 +35,8 @@ pub(super) fn issue(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// Revokes one of the client's own tokens. Any other token is answered with 200 as well (RFC 7009, 2.2).
-pub(super) fn revoke(request: &Request<'_>) -> Result<Reply, Reject> {
-    let form = match Form::of(request.call) {
+pub(super) fn revoke(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let form = match OAuthForm::of(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

@@ -3,7 +3,7 @@
 //! The vendor's answer to a publish has no content, so a client forgets its records once it has the answer. Here, the
 //! answer means that the records survive power loss.
 
-use super::envelope::{self, Form};
+use super::envelope::{self, EnvelopeForm};
 use super::errors::{self, error};
 use super::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, schema_of};
 use super::routes::Answer;
@@ -13,7 +13,7 @@ use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::target::evolving;
 use crate::contracts::{
-    Accepted, Bodies, Durability, Found, Ingest, Reply, RequestHead, Target, Wait, credential,
+    Accepted, Bodies, Durability, FoundTarget, Ingest, IngestTarget, Reply, RequestHead, Wait, credential,
 };
 use crate::offsets::Numbered;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ static DURABLE: HeaderName = HeaderName::from_static("forebay-durable");
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Publish {
     /// The envelope. `None`: the body is the value of the record's only field.
-    pub(super) form: Option<Form>,
+    pub(super) form: Option<EnvelopeForm>,
     /// The second parameter of the path is a view, not a branch.
     pub(super) to_view: bool,
 }
@@ -37,7 +37,7 @@ pub(super) struct Publish {
 impl Publish {
     /// Returns whether the call is one of the older proxy.
     fn is_proxied(self) -> bool {
-        matches!(self.form, Some(Form::Bare | Form::Values))
+        matches!(self.form, Some(EnvelopeForm::Bare | EnvelopeForm::Values))
     }
 }
 
@@ -57,14 +57,14 @@ pub(super) fn ingest<'a>(
         Publish { form: None, .. } => parameter(&head, "viewRid").filter(|view| !view.is_empty()),
         _ => None,
     };
-    let asked = Asked { foundry, publish, dataset, branch_or_view, view };
+    let asked = PublishTarget { foundry, publish, dataset, branch_or_view, view };
     let find = move |caller: &Caller| asked.find(caller).map_err(Reject::close);
     let bodies = Bodies { misfit: Some(errors::MISMATCH), ..Bodies::default() };
     Ingest { wait: Wait::Sync, bodies, ..Ingest::new(credential(head.headers), find) }
 }
 
 /// The target of a request with records.
-struct Asked<'a> {
+struct PublishTarget<'a> {
     foundry: &'a Foundry,
     publish: Publish,
     dataset: Cow<'a, str>,
@@ -72,9 +72,9 @@ struct Asked<'a> {
     view: Option<Cow<'a, str>>,
 }
 
-impl Asked<'_> {
+impl PublishTarget<'_> {
     /// Finds the stream of the records, and how to open a body for it.
-    fn find(&self, caller: &Caller) -> Result<Found, Reject> {
+    fn find(&self, caller: &Caller) -> Result<FoundTarget, Reject> {
         let Some(known) = self.foundry.datasets.find(&self.dataset) else { return self.find_unknown(caller) };
         let branch = self.branch_of(&known)?;
         caller.require(Need::Ingest(&branch.handle))?;
@@ -84,7 +84,7 @@ impl Asked<'_> {
         let live = self.foundry.live_stream(branch).filter(|_| !known.trashed);
         let (stream, view) = live.ok_or_else(|| errors::trashed(&self.dataset))?;
         self.check_view(&view.rid)?;
-        Ok(self.found(Target::Streams(stream, Vec::new()), &branch.name, &view.rid, view.schema()))
+        Ok(self.found(IngestTarget::Streams(stream, Vec::new()), &branch.name, &view.rid, view.schema()))
     }
 
     fn branch_of<'d>(&self, dataset: &'d Dataset) -> Result<&'d Branch, Reject> {
@@ -111,7 +111,7 @@ impl Asked<'_> {
 
     /// Finds a dataset that no management call of this contract created: a stream of another contract, by its id, or
     /// one that the first record creates, if that is allowed.
-    fn find_unknown(&self, caller: &Caller) -> Result<Found, Reject> {
+    fn find_unknown(&self, caller: &Caller) -> Result<FoundTarget, Reject> {
         let (dataset, is_binary) = (&*self.dataset, self.publish.form.is_none());
         let branch = if self.publish.to_view { DEFAULT_BRANCH } else { &*self.branch_or_view };
         if let Some(stream) = self.foundry.foreign(dataset, branch) {
@@ -124,13 +124,13 @@ impl Asked<'_> {
             // The stream's own rules decide which records it takes. Binary records need a schema to find their field.
             let nothing = StreamSchema { fields: Vec::new(), keys: Vec::new(), capture: None };
             let schema = is_binary.then(|| schema_of(&stream.schema.columns).unwrap_or(nothing));
-            let target = Target::Streams(stream, Vec::new());
+            let target = IngestTarget::Streams(stream, Vec::new());
             return Ok(self.found(target, branch, &view, schema.map(Arc::new)));
         }
         let may_be_made = rid::is_rid(dataset) && self.view.is_none() && !is_binary;
         if may_be_made && self.foundry.control.auth.is_open() {
             let new = evolving(&rid::name_of(dataset, branch), None);
-            return Ok(self.found(Target::New(Box::new(new)), branch, "", None));
+            return Ok(self.found(IngestTarget::New(Box::new(new)), branch, "", None));
         }
         Err(if self.publish.is_proxied() {
             errors::dataset_not_found(dataset)
@@ -139,10 +139,16 @@ impl Asked<'_> {
         })
     }
 
-    fn found(&self, target: Target, branch: &str, view: &str, schema: Option<Arc<StreamSchema>>) -> Found {
+    fn found(
+        &self,
+        target: IngestTarget,
+        branch: &str,
+        view: &str,
+        schema: Option<Arc<StreamSchema>>,
+    ) -> FoundTarget {
         let (form, dataset) = (self.publish.form, (*self.dataset).into());
         let opener = Opener { form, dataset, branch: branch.into(), view: view.into(), schema };
-        Found { target, open: Some(Arc::new(move |body| opener.open(&body))) }
+        FoundTarget { target, open: Some(Arc::new(move |body| opener.open(&body))) }
     }
 }
 
@@ -163,7 +169,7 @@ impl Foundry {
 
 /// Opens bodies, with the context for errors.
 struct Opener {
-    form: Option<Form>,
+    form: Option<EnvelopeForm>,
     dataset: Box<str>,
     branch: Box<str>,
     /// Empty if there is no view yet.

@@ -2,7 +2,7 @@
 
 use super::errors::{self, wrong};
 use super::model::DEFAULT_BRANCH;
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{ok, rid, text};
 use crate::auth::Need;
 use crate::catalog::Stream;
@@ -33,11 +33,11 @@ pub(super) struct Readable {
 
 impl Readable {
     /// The view that a call names, or else the current view of its branch.
-    pub(super) fn find(request: &Request<'_>, asked: Option<&str>) -> Result<Self, Reject> {
+    pub(super) fn find(request: &FoundryRequest<'_>, asked: Option<&str>) -> Result<Self, Reject> {
         Self::of_branch(request, &request.branch, asked)
     }
 
-    fn of_branch(request: &Request<'_>, branch: &str, asked: Option<&str>) -> Result<Self, Reject> {
+    fn of_branch(request: &FoundryRequest<'_>, branch: &str, asked: Option<&str>) -> Result<Self, Reject> {
         let (foundry, rid) = (request.foundry, &*request.dataset);
         let missing = || errors::stream_not_found(rid, branch);
         let Some(known) = foundry.datasets.find(rid) else {
@@ -60,7 +60,7 @@ impl Readable {
     }
 
     /// The view of an older-proxy call whose path names a view only.
-    pub(super) fn of_view(request: &Request<'_>) -> Result<Self, Reject> {
+    pub(super) fn of_view(request: &FoundryRequest<'_>) -> Result<Self, Reject> {
         let (foundry, view) = (request.foundry, &*request.branch);
         let missing = || errors::view_not_found(view);
         let Some(known) = foundry.datasets.find(&request.dataset) else {
@@ -96,7 +96,7 @@ fn unread(error: &ReadError) -> Reject {
 }
 
 /// An integer parameter of the query.
-fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Option<T>, Reject> {
+fn number<T: std::str::FromStr>(request: &FoundryRequest<'_>, name: &str) -> Result<Option<T>, Reject> {
     let Some(value) = request.parameter(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -106,11 +106,11 @@ fn number<T: std::str::FromStr>(request: &Request<'_>, name: &str) -> Result<Opt
 }
 
 /// The `viewRid` of the query.
-pub(super) fn asked_view<'r>(request: &'r Request<'_>) -> Option<Cow<'r, str>> {
+pub(super) fn asked_view<'r>(request: &'r FoundryRequest<'_>) -> Option<Cow<'r, str>> {
     request.parameter("viewRid").filter(|view| !view.is_empty())
 }
 
-pub(super) fn get_records(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn get_records(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, asked_view(request).as_deref())?;
     request.require(Need::Read(&readable.handle))?;
     let missing = |name: &str| wrong(format!("The query parameter {name:?} is missing."));
@@ -143,7 +143,7 @@ pub(super) fn check_partition(partition: u32, partitions: usize) -> Result<(), R
     Err(wrong(format!("Partition {partition} does not exist: the stream has {partitions}, counted from 0.")))
 }
 
-pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn end_offsets(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, asked_view(request).as_deref())?;
     request.require(Need::Read(&readable.handle))?;
     let ends = readable.ends(request.control())?;
@@ -153,7 +153,7 @@ pub(super) fn end_offsets(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// Older proxy: records of one partition of a view.
-pub(super) fn records_v2(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn records_v2(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let readable = Readable::of_view(request)?;
     request.require(Need::Read(&readable.handle))?;
     let partition = &*request.third;
@@ -166,7 +166,7 @@ pub(super) fn records_v2(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// Older proxy: the newest records of all partitions, without offsets.
-pub(super) fn newest(request: &Request<'_>, readable: &Readable) -> Result<Reply, Reject> {
+pub(super) fn newest(request: &FoundryRequest<'_>, readable: &Readable) -> Result<Reply, Reject> {
     request.require(Need::Read(&readable.handle))?;
     let limit = number(request, "limit")?.unwrap_or(PROXY_RECORDS).clamp(1, RECORDS_MAX);
     let ends = readable.ends(request.control())?;

@@ -9,7 +9,7 @@ use crate::contracts::shared::control::Control;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub(super) struct Request<'a> {
+pub(super) struct FoundryRequest<'a> {
     pub(super) foundry: &'a Foundry,
     pub(super) call: &'a Call<'a>,
     /// From the path: the RID of a dataset.
@@ -20,7 +20,7 @@ pub(super) struct Request<'a> {
     pub(super) third: Cow<'a, str>,
 }
 
-impl Request<'_> {
+impl FoundryRequest<'_> {
     pub(super) fn control(&self) -> &Control {
         &self.foundry.control
     }

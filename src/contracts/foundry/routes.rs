@@ -1,18 +1,18 @@
 //! The routes, with the contract's error name for each call that is denied.
 
-use super::envelope::Form;
+use super::envelope::EnvelopeForm;
 use super::publish::Publish;
 use super::read::{self, Readable};
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{catalog, datasets, oauth, subscribers, trash};
 use crate::auth::Need;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Access, Found, Route, Served};
+use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
 use crate::contracts::{Reply, RequestHead};
 use std::borrow::Cow;
 
 #[derive(Clone, Copy)]
-pub(super) struct Serve {
+pub(super) struct FoundryRoute {
     pub(super) answer: Answer,
     /// The contract's error name if the caller lacks the right, if the contract has one.
     pub(super) denied: Option<&'static str>,
@@ -27,22 +27,22 @@ pub(super) enum Answer {
 }
 
 /// The handler of a management call.
-type Handler = fn(&Request<'_>) -> Result<Reply, Reject>;
+type Handler = fn(&FoundryRequest<'_>) -> Result<Reply, Reject>;
 
-const fn call(handler: Handler) -> Serve {
-    Serve { answer: Answer::Call(handler), denied: None }
+const fn call(handler: Handler) -> FoundryRoute {
+    FoundryRoute { answer: Answer::Call(handler), denied: None }
 }
 
-const fn publish(form: Option<Form>, to_view: bool) -> Serve {
+const fn publish(form: Option<EnvelopeForm>, to_view: bool) -> FoundryRoute {
     let denied = match form {
-        Some(Form::Record | Form::Bare) => "PublishRecordToStreamPermissionDenied",
-        Some(Form::Records | Form::Values) => "PublishRecordsToStreamPermissionDenied",
+        Some(EnvelopeForm::Record | EnvelopeForm::Bare) => "PublishRecordToStreamPermissionDenied",
+        Some(EnvelopeForm::Records | EnvelopeForm::Values) => "PublishRecordsToStreamPermissionDenied",
         None => "PublishBinaryRecordToStreamPermissionDenied",
     };
-    Serve { answer: Answer::Publish(Publish { form, to_view }), denied: Some(denied) }
+    FoundryRoute { answer: Answer::Publish(Publish { form, to_view }), denied: Some(denied) }
 }
 
-impl Serve {
+impl FoundryRoute {
     const fn denied(self, name: &'static str) -> Self {
         Self { denied: Some(name), ..self }
     }
@@ -52,29 +52,29 @@ impl Serve {
 const TOKEN: Access = Access::Token(Need::Any);
 const CREATE: Access = Access::Token(Need::Create);
 
-const RECORD: Serve = publish(Some(Form::Record), false);
-const RECORDS: Serve = publish(Some(Form::Records), false);
-const BINARY: Serve = publish(None, false);
+const RECORD: FoundryRoute = publish(Some(EnvelopeForm::Record), false);
+const RECORDS: FoundryRoute = publish(Some(EnvelopeForm::Records), false);
+const BINARY: FoundryRoute = publish(None, false);
 /// Older proxy: one bare record for a branch.
-const BARE: Serve = publish(Some(Form::Bare), false);
+const BARE: FoundryRoute = publish(Some(EnvelopeForm::Bare), false);
 /// Older proxy: many records for a branch, each in its own envelope.
-const VALUES: Serve = publish(Some(Form::Values), false);
+const VALUES: FoundryRoute = publish(Some(EnvelopeForm::Values), false);
 /// Older proxy: one bare record for a view.
-const VIEW_BARE: Serve = publish(Some(Form::Bare), true);
+const VIEW_BARE: FoundryRoute = publish(Some(EnvelopeForm::Bare), true);
 /// Older proxy: many records for a view, each in its own envelope.
-const VIEW_VALUES: Serve = publish(Some(Form::Values), true);
+const VIEW_VALUES: FoundryRoute = publish(Some(EnvelopeForm::Values), true);
 
 const GET_RECORDS_DENIED: &str = "GetRecordsFromStreamPermissionDenied";
 /// Older proxy: the newest records of a branch.
-const NEWEST: Serve =
+const NEWEST: FoundryRoute =
     call(|request| read::newest(request, &Readable::find(request, None)?)).denied(GET_RECORDS_DENIED);
 /// Older proxy: the newest records of a view.
-const VIEW_NEWEST: Serve =
+const VIEW_NEWEST: FoundryRoute =
     call(|request| read::newest(request, &Readable::of_view(request)?)).denied(GET_RECORDS_DENIED);
 /// Older proxy: the records of a partition of a view.
-const RECORDS_V2: Serve = call(read::records_v2).denied(GET_RECORDS_DENIED);
+const RECORDS_V2: FoundryRoute = call(read::records_v2).denied(GET_RECORDS_DENIED);
 
-pub(super) static ROUTES: &[Route<Serve>] = &[
+pub(super) static ROUTES: &[Route<FoundryRoute>] = &[
     Route::post(
         "/api/v2/streams/datasets/create",
         CREATE,
@@ -188,14 +188,16 @@ pub(super) static ROUTES: &[Route<Serve>] = &[
 ];
 
 /// The routes of this contract.
-pub fn served() -> Vec<Served> {
+pub fn served() -> Vec<RouteInfo> {
     route::served(ROUTES)
 }
 
-pub(super) fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+pub(super) fn find<'a>(
+    head: &RequestHead<'a>,
+) -> Result<(&'static Route<FoundryRoute>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(route, parameters) => Ok((route, parameters)),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+        RouteMatch::Route(route, parameters) => Ok((route, parameters)),
+        RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        RouteMatch::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
     }
 }

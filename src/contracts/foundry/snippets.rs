@@ -1,6 +1,6 @@
 //! Sample code that publishes a record to a stream, with the stream's own address and fields.
 
-use super::model::{DEFAULT_BRANCH, Field, FieldType, StreamSchema, View, schema_of};
+use super::model::{DEFAULT_BRANCH, FieldType, SchemaField, StreamSchema, View, schema_of};
 use super::{CATALOG_NAME, Foundry, rid};
 use crate::catalog::Stream;
 use crate::contracts::Extras;
@@ -125,7 +125,7 @@ fn python_value(value: &Value) -> String {
 }
 
 /// A record that is valid for the stream.
-fn example(fields: &[Field]) -> Value {
+fn example(fields: &[SchemaField]) -> Value {
     let pairs = fields.iter().map(|field| (field.name.clone(), value(&field.item.kind)));
     Value::Object(pairs.collect::<Map<_, _>>())
 }

@@ -1,9 +1,9 @@
 //! Subscribers: registered readers of a stream. The daemon stores their positions.
 
 use super::errors::{error, wrong};
-use super::fields::Fields;
+use super::fields::BodyFields;
 use super::read::{self, BYTES_MAX, Readable};
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{no_content, ok, text};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
@@ -22,24 +22,24 @@ const LIMIT_MAX: u64 = 1000;
 const ATTEMPTS: usize = 16;
 
 /// Returns whether a subscriber belongs to this stream.
-fn is_of(subscriber: &Subscriber, request: &Request<'_>, readable: &Readable) -> bool {
+fn is_of(subscriber: &Subscriber, request: &FoundryRequest<'_>, readable: &Readable) -> bool {
     *subscriber.dataset == *request.dataset && subscriber.branch == readable.branch
 }
 
-fn missing(request: &Request<'_>) -> Reject {
+fn missing(request: &FoundryRequest<'_>) -> Reject {
     let parameters = [("subscriberId", json!(request.third))];
     error(Kind::NotFound, "SubscriberNotFound", "The subscriber was not found on this stream.", parameters)
 }
 
 /// Loads the subscriber that the path names, if it belongs to this stream.
-fn load(request: &Request<'_>, readable: &Readable) -> Result<Document<Subscriber>, Reject> {
+fn load(request: &FoundryRequest<'_>, readable: &Readable) -> Result<Document<Subscriber>, Reject> {
     let found = request.foundry.subscribers.get("", &request.third)?;
     found.filter(|found| is_of(&found.value, request, readable)).ok_or_else(|| missing(request))
 }
 
 /// Changes the current version of a subscriber. Retries if another change comes first.
 fn change(
-    request: &Request<'_>,
+    request: &FoundryRequest<'_>,
     readable: &Readable,
     change: impl Fn(&mut Subscriber) -> Result<(), PositionError>,
 ) -> Result<Subscriber, Reject> {
@@ -56,8 +56,8 @@ fn change(
     Err(Reject::new(Kind::Conflict, "The subscriber is being changed by other requests; try again."))
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
-    let body = Fields::of(request.call, false)?;
+pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let body = BodyFields::of(request.call, false)?;
     let id = body.required("subscriberId")?;
     if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
         return Err(wrong(format!(
@@ -78,7 +78,7 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// Registering again returns the existing subscriber. An id that belongs to another stream's subscriber is refused.
-fn existing(request: &Request<'_>, readable: &Readable, id: &str) -> Result<Reply, Reject> {
+fn existing(request: &FoundryRequest<'_>, readable: &Readable, id: &str) -> Result<Reply, Reject> {
     let found = request.foundry.subscribers.get("", id)?;
     if let Some(known) = found.as_ref().filter(|found| is_of(&found.value, request, readable)) {
         return Ok(ok(&shown(known)));
@@ -143,7 +143,7 @@ fn offsets(value: Option<&Value>) -> Result<Positions, Reject> {
     object.iter().map(entry).collect::<Option<Positions>>().ok_or_else(refused)
 }
 
-pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, None)?;
     request.require(Need::Ingest(&readable.handle))?;
     load(request, &readable)?;
@@ -154,8 +154,8 @@ pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
     }
 }
 
-pub(super) fn read_records(request: &Request<'_>) -> Result<Reply, Reject> {
-    let body = Fields::of(request.call, true)?;
+pub(super) fn read_records(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let body = BodyFields::of(request.call, true)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Read(&readable.handle))?;
     let subscriber = load(request, &readable)?.value;
@@ -187,7 +187,7 @@ pub(super) fn read_records(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// The requested partitions: strings, as the contract's clients send them, or numbers.
-fn partitions(body: &Fields, of: usize) -> Result<Vec<u32>, Reject> {
+fn partitions(body: &BodyFields, of: usize) -> Result<Vec<u32>, Reject> {
     let all = || (0..u32::try_from(of).unwrap_or(u32::MAX)).collect();
     let Some(value) = body.get("partitionIds") else { return Ok(all()) };
     let refused = || wrong("\"partitionIds\" must be a list of partitions.");
@@ -205,7 +205,7 @@ fn partitions(body: &Fields, of: usize) -> Result<Vec<u32>, Reject> {
 /// Reads records of several partitions: a share of each, then more from the partitions that have more.
 fn gather(
     readable: &Readable,
-    request: &Request<'_>,
+    request: &FoundryRequest<'_>,
     mut next: Positions,
     limit: usize,
 ) -> Result<BTreeMap<u32, Vec<Record>>, Reject> {
@@ -231,8 +231,8 @@ fn gather(
     Ok(records)
 }
 
-pub(super) fn commit(request: &Request<'_>) -> Result<Reply, Reject> {
-    let body = Fields::of(request.call, false)?;
+pub(super) fn commit(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let body = BodyFields::of(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let last = offsets(body.get("offsets"))?;
@@ -241,7 +241,7 @@ pub(super) fn commit(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&by_name(&now.position(&readable.view, ends.len()))))
 }
 
-pub(super) fn position(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn position(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let readable = Readable::find(request, read::asked_view(request).as_deref())?;
     if !request.call.caller.may(Need::Ingest(&readable.handle)) {
         request.require(Need::Read(&readable.handle))?;
@@ -251,8 +251,8 @@ pub(super) fn position(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&by_name(&subscriber.position(&readable.view, partitions))))
 }
 
-pub(super) fn reset(request: &Request<'_>) -> Result<Reply, Reject> {
-    let body = Fields::of(request.call, false)?;
+pub(super) fn reset(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
+    let body = BodyFields::of(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let to = body.get("position").ok_or_else(|| wrong("\"position\" is missing."))?;

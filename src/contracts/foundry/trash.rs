@@ -1,7 +1,7 @@
 //! Moves datasets to the trash.
 
 use super::model::Dataset;
-use super::request::Request;
+use super::request::FoundryRequest;
 use super::{datasets, errors, ok, rid};
 use crate::auth::Need;
 use crate::catalog::CatalogError;
@@ -10,7 +10,7 @@ use crate::contracts::reject::Reject;
 use serde_json::{Value, json};
 
 /// Deletes the streams of a dataset. It takes no more records; stored records are kept.
-pub(super) fn delete(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let control = request.control();
     let _change = control.change();
     let known = request.known().ok_or_else(|| errors::dataset_not_found(&request.dataset))?;

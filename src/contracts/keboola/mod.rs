@@ -17,7 +17,7 @@ use crate::auth::words::Words;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::collection::Collection;
 use crate::contracts::shared::control::Control;
-use crate::contracts::shared::units::Size;
+use crate::contracts::shared::units::ByteSize;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct Settings {
     /// The ids of its branches. The first is the default branch.
     branches: Vec<u64>,
     /// A receiver refuses events while more than this much of its data is not yet in a file. 0: no limit.
-    receiver_buffer_max: Size,
+    receiver_buffer_max: ByteSize,
 }
 
 /// Project ids are numbers in the configuration and strings everywhere else.

@@ -1,7 +1,7 @@
 //! Answers in the format and wording of the vendor's services, for all of its contracts.
 
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::{Named, Reply, RequestHead};
+use crate::contracts::{AnswerContext, Reply, RequestHead};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -62,14 +62,14 @@ impl Service {
     }
 
     /// The message of an error that the client can do nothing about.
-    pub fn application_error(self, named: &Named) -> String {
+    pub fn application_error(self, named: &AnswerContext) -> String {
         let exception = self.exception(named);
         format!(
             "Application error. Please contact our support support@keboola.com with exception id ({exception}) attached."
         )
     }
 
-    fn exception(self, named: &Named) -> String {
+    fn exception(self, named: &AnswerContext) -> String {
         format!("{}{}", self.exceptions, request_id(named))
     }
 }
@@ -80,12 +80,12 @@ pub fn not_found(name: &'static str, message: String) -> Reject {
 }
 
 /// The request id that answers contain.
-fn request_id(named: &Named) -> String {
+fn request_id(named: &AnswerContext) -> String {
     named.id.letters(REQUEST_ID_CHARS)
 }
 
 /// Adds the request id to an answer.
-pub fn name_request(reply: &mut Reply, named: &Named) {
+pub fn name_request(reply: &mut Reply, named: &AnswerContext) {
     static NAME: HeaderName = HeaderName::from_static("x-request-id");
     if let Ok(id) = HeaderValue::from_str(&request_id(named)) {
         reply.headers.push((NAME.clone(), id));

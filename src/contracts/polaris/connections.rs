@@ -1,7 +1,7 @@
 //! The connections routes. A connection is a name to which events are pushed; jobs route them to tables.
 
-use super::fields::{self, Fields, wrong};
-use super::request::Request;
+use super::fields::{self, RequestFields, wrong};
+use super::request::PolarisRequest;
 use super::{CATALOG_NAME, jobs, reply};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 /// The stored part of a connection.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredConnection {
     description: Option<String>,
     created_by: Value,
     modified_by: Value,
 }
 
 /// The connections by project and name.
-pub(super) type Store = Collection<Kept>;
+pub(super) type Store = Collection<StoredConnection>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
     Collection::new(Arc::clone(control), CATALOG_NAME, "connection")
@@ -30,24 +30,24 @@ pub(super) fn store(control: &Arc<Control>) -> Store {
 
 const NAME_BYTES_MAX: usize = 64;
 
-pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn list(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
     let found = request.polaris.connections.all(request.project())?;
     let values: Vec<Value> = found.iter().map(|connection| shown(request, connection)).collect();
     Ok(reply::ok(&json!({ "values": values })))
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = Fields::of(&body, "the connection")?;
+    let fields = RequestFields::of(&body, "the connection")?;
     // Checked first, because with another type every field would be unknown.
     check_type(fields)?;
     let fields = fields.only(&["name", "type", "description", "endpointUrl"])?;
     let name = fields.required("name")?;
     check_name(name)?;
     let user = request.user();
-    let kept = Kept {
+    let kept = StoredConnection {
         description: fields.text("description")?.map(str::to_owned),
         created_by: user.clone(),
         modified_by: user,
@@ -60,15 +60,15 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(reply::created(&location, &shown(request, &made)))
 }
 
-pub(super) fn get(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+pub(super) fn get(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
     Ok(reply::ok(&shown(request, &find(request, name)?)))
 }
 
-pub(super) fn update(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+pub(super) fn update(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = Fields::of(&body, "the change")?;
+    let fields = RequestFields::of(&body, "the change")?;
     check_type(fields)?;
     let fields = fields.only(&["type", "description"])?;
     let _change = request.control().change();
@@ -81,7 +81,7 @@ pub(super) fn update(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
     Ok(reply::ok(&shown(request, &changed.map_err(|error| refused(error, name))?)))
 }
 
-pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let _change = request.control().change();
     find(request, name)?;
@@ -97,18 +97,18 @@ pub(super) fn delete(request: &Request<'_>, name: &str) -> Result<Reply, Reject>
 }
 
 /// A push connection has no remote end to reach, so the test succeeds if the connection exists.
-pub(super) fn test(request: &Request<'_>, name: &str) -> Result<Reply, Reject> {
+pub(super) fn test(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
     find(request, name)?;
     Ok(reply::empty())
 }
 
-pub(super) fn find(request: &Request<'_>, name: &str) -> Result<Document<Kept>, Reject> {
+pub(super) fn find(request: &PolarisRequest<'_>, name: &str) -> Result<Document<StoredConnection>, Reject> {
     let found = request.polaris.connections.get(request.project(), name)?;
     found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist")))
 }
 
-fn check_type(fields: Fields<'_>) -> Result<(), Reject> {
+fn check_type(fields: RequestFields<'_>) -> Result<(), Reject> {
     match fields.required("type")? {
         "push_streaming" => Ok(()),
         other => Err(wrong(format!(
@@ -142,7 +142,7 @@ fn refused(error: ObjectError, name: &str) -> Reject {
     }
 }
 
-fn shown(request: &Request<'_>, connection: &Document<Kept>) -> Value {
+fn shown(request: &PolarisRequest<'_>, connection: &Document<StoredConnection>) -> Value {
     let base = request.control().base_url(request.call.head.headers);
     let kept = connection.value.clone();
     let mut shown = Map::new();

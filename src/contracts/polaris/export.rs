@@ -1,7 +1,7 @@
 //! `GET /v1/metrics/export`: the counts of jobs and tables as `OpenMetrics`, with the vendor's names.
 
 use super::jobs;
-use super::request::Request;
+use super::request::PolarisRequest;
 use super::tally::Tally;
 use crate::auth::Need;
 use crate::contracts::Reply;
@@ -27,7 +27,7 @@ struct Line {
     tally: Tally,
 }
 
-pub(super) fn export(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn export(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Metrics)?;
     let control = request.control();
     let progress = control.all_stream_progress()?;

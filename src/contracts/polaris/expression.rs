@@ -13,15 +13,15 @@
 
 /// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct ColumnSource {
     /// The keys from the event down.
     pub(super) path: Vec<String>,
-    pub(super) reading: Reading,
+    pub(super) reading: Conversion,
 }
 
 /// How to read a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum Conversion {
     AsItIs,
     /// A time as text.
     Iso,
@@ -41,7 +41,7 @@ pub(super) enum Reading {
 pub(super) struct Unsupported(String, &'static str);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+enum ExpressionToken {
     /// A name without quotes: a function, a keyword or a field.
     Word(String),
     /// A name in double quotes: a field.
@@ -52,7 +52,7 @@ enum Token {
     Sign(char),
 }
 
-impl Source {
+impl ColumnSource {
     pub(super) fn parse(expression: &str) -> Result<Self, Unsupported> {
         let wrong = |why| Unsupported(expression.to_owned(), why);
         let tokens = tokens(expression).map_err(wrong)?;
@@ -65,34 +65,34 @@ impl Source {
     }
 }
 
-fn source(tokens: &[Token]) -> Result<Source, &'static str> {
-    use Token::{Name, Number, Sign, Text, Word};
-    let plain = |field: &String, reading| Ok(Source { path: vec![field.clone()], reading });
+fn source(tokens: &[ExpressionToken]) -> Result<ColumnSource, &'static str> {
+    use ExpressionToken::{Name, Number, Sign, Text, Word};
+    let plain = |field: &String, reading| Ok(ColumnSource { path: vec![field.clone()], reading });
     match tokens {
         [] => Err("it is empty"),
-        [Name(field) | Word(field)] => plain(field, Reading::AsItIs),
+        [Name(field) | Word(field)] => plain(field, Conversion::AsItIs),
         [Word(function), Sign('('), Name(field) | Word(field), rest @ .., Sign(')')] => {
             match (function.to_ascii_uppercase().as_str(), rest) {
-                ("TIME_PARSE", []) => plain(field, Reading::Iso),
+                ("TIME_PARSE", []) => plain(field, Conversion::Iso),
                 ("TIME_PARSE", _) => Err("TIME_PARSE only takes the field, whose text must be ISO 8601"),
-                ("MILLIS_TO_TIMESTAMP", []) => plain(field, Reading::Epoch(3)),
+                ("MILLIS_TO_TIMESTAMP", []) => plain(field, Conversion::Epoch(3)),
                 ("MILLIS_TO_TIMESTAMP", [Sign('*'), Number(factor)]) if factor == "1000" => {
-                    plain(field, Reading::Epoch(0))
+                    plain(field, Conversion::Epoch(0))
                 }
                 ("CAST", [Word(keyword), Word(sql_type)]) if keyword.eq_ignore_ascii_case("as") => {
-                    plain(field, Reading::Cast(sql_type.to_ascii_lowercase()))
+                    plain(field, Conversion::Cast(sql_type.to_ascii_lowercase()))
                 }
                 ("JSON_VALUE", [Sign(','), Text(path), returning @ ..]) => {
                     let reading = match returning {
-                        [] => Reading::AsItIs,
+                        [] => Conversion::AsItIs,
                         [Word(keyword), Word(sql_type)] if keyword.eq_ignore_ascii_case("returning") => {
-                            Reading::Cast(sql_type.to_ascii_lowercase())
+                            Conversion::Cast(sql_type.to_ascii_lowercase())
                         }
                         _ => return Err("after the path, JSON_VALUE only takes RETURNING and a type"),
                     };
                     let mut keys = vec![field.clone()];
                     keys.extend(json_path(path)?);
-                    Ok(Source { path: keys, reading })
+                    Ok(ColumnSource { path: keys, reading })
                 }
                 (
                     "SUM" | "COUNT" | "MIN" | "MAX" | "AVG" | "EARLIEST" | "LATEST" | "EARLIEST_BY"
@@ -129,24 +129,24 @@ fn json_path(path: &str) -> Result<Vec<String>, &'static str> {
     if keys.is_empty() { Err(WRONG) } else { Ok(keys) }
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, &'static str> {
+fn tokens(text: &str) -> Result<Vec<ExpressionToken>, &'static str> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         let (token, behind) = match first {
             '"' | '\'' => {
                 let (name, behind) = quoted(rest, first)?;
-                (if first == '"' { Token::Name(name) } else { Token::Text(name) }, behind)
+                (if first == '"' { ExpressionToken::Name(name) } else { ExpressionToken::Text(name) }, behind)
             }
             c if c.is_ascii_digit() => {
                 let (number, behind) = split_while(rest, |c| c.is_ascii_digit() || c == '.');
-                (Token::Number(number.to_owned()), behind)
+                (ExpressionToken::Number(number.to_owned()), behind)
             }
             c if c.is_alphabetic() || c == '_' => {
                 let (word, behind) = split_while(rest, |c| c.is_alphanumeric() || c == '_');
-                (Token::Word(word.to_owned()), behind)
+                (ExpressionToken::Word(word.to_owned()), behind)
             }
-            c => (Token::Sign(c), rest.strip_prefix(c).unwrap_or("")),
+            c => (ExpressionToken::Sign(c), rest.strip_prefix(c).unwrap_or("")),
         };
         tokens.push(token);
         rest = behind.trim_start();
@@ -183,21 +183,21 @@ mod tests {
 
     #[test]
     fn where_values_stand_is_understood() {
-        let check = |text: &str, path: &[&str], reading: Reading| {
+        let check = |text: &str, path: &[&str], reading: Conversion| {
             let path = path.iter().map(|key| (*key).to_owned()).collect();
-            assert_eq!(Source::parse(text), Ok(Source { path, reading }), "{text}");
+            assert_eq!(ColumnSource::parse(text), Ok(ColumnSource { path, reading }), "{text}");
         };
-        check("\"unitsSold\"", &["unitsSold"], Reading::AsItIs);
-        check(" unitsSold ", &["unitsSold"], Reading::AsItIs);
-        check("\"a \"\"quoted\"\" name\"", &["a \"quoted\" name"], Reading::AsItIs);
-        check("TIME_PARSE(\"__time\")", &["__time"], Reading::Iso);
-        check("time_parse( ts )", &["ts"], Reading::Iso);
-        check("MILLIS_TO_TIMESTAMP(\"at\")", &["at"], Reading::Epoch(3));
-        check("MILLIS_TO_TIMESTAMP(\"at\" * 1000)", &["at"], Reading::Epoch(0));
-        check("CAST(\"n\" AS BIGINT)", &["n"], Reading::Cast("bigint".to_owned()));
-        check("JSON_VALUE(\"o\", '$.a.b')", &["o", "a", "b"], Reading::AsItIs);
-        check("JSON_VALUE(\"o\", '$[''a b''].c')", &["o", "a b", "c"], Reading::AsItIs);
-        check("JSON_VALUE(o, '$.a' RETURNING DOUBLE)", &["o", "a"], Reading::Cast("double".to_owned()));
+        check("\"unitsSold\"", &["unitsSold"], Conversion::AsItIs);
+        check(" unitsSold ", &["unitsSold"], Conversion::AsItIs);
+        check("\"a \"\"quoted\"\" name\"", &["a \"quoted\" name"], Conversion::AsItIs);
+        check("TIME_PARSE(\"__time\")", &["__time"], Conversion::Iso);
+        check("time_parse( ts )", &["ts"], Conversion::Iso);
+        check("MILLIS_TO_TIMESTAMP(\"at\")", &["at"], Conversion::Epoch(3));
+        check("MILLIS_TO_TIMESTAMP(\"at\" * 1000)", &["at"], Conversion::Epoch(0));
+        check("CAST(\"n\" AS BIGINT)", &["n"], Conversion::Cast("bigint".to_owned()));
+        check("JSON_VALUE(\"o\", '$.a.b')", &["o", "a", "b"], Conversion::AsItIs);
+        check("JSON_VALUE(\"o\", '$[''a b''].c')", &["o", "a b", "c"], Conversion::AsItIs);
+        check("JSON_VALUE(o, '$.a' RETURNING DOUBLE)", &["o", "a"], Conversion::Cast("double".to_owned()));
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
             "JSON_VALUE(\"o\", \"a\")",
             "CASE WHEN \"a\" THEN 1 END",
         ] {
-            let refused = Source::parse(text).unwrap_err().to_string();
+            let refused = ColumnSource::parse(text).unwrap_err().to_string();
             assert!(refused.contains("is not supported: "), "{refused}");
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// An object of a request's body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'v> {
+pub(super) struct RequestFields<'v> {
     object: &'v Map<String, Value>,
     /// The name of the object in messages.
     what: &'static str,
@@ -32,7 +32,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
     serde_json::from_slice(&call.body).map_err(|error| wrong(format!("the body is not JSON: {error}")))
 }
 
-impl<'v> Fields<'v> {
+impl<'v> RequestFields<'v> {
     pub(super) fn of(value: &'v Value, what: &'static str) -> Result<Self, Reject> {
         let object = value.as_object().ok_or_else(|| wrong(format!("{what} is not a JSON object")))?;
         Ok(Self { object, what })

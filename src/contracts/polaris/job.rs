@@ -1,7 +1,7 @@
 //! Parses and checks a job as a client sends it. Plain data, without I/O.
 
-use super::expression::{Reading, Source};
-use super::fields::{Fields, wrong};
+use super::expression::{ColumnSource, Conversion};
+use super::fields::{RequestFields, wrong};
 use super::{TIME, period, table, types};
 use crate::contracts::reject::Reject;
 use crate::schema::{Column, ColumnType};
@@ -51,14 +51,14 @@ pub(super) struct Spec {
     pub(super) late: u64,
     pub(super) early: u64,
     /// Columns and the sources of their values.
-    mappings: Vec<(String, Source)>,
+    mappings: Vec<(String, ColumnSource)>,
     /// Fields and their data types.
     input: Vec<(String, String)>,
 }
 
 impl Spec {
     pub(super) fn parse(body: &Value) -> Result<Self, Reject> {
-        let fields = Fields::of(body, "the job")?;
+        let fields = RequestFields::of(body, "the job")?;
         match fields.required("type")? {
             "streaming" => {}
             other => {
@@ -69,13 +69,13 @@ impl Spec {
         let fields = fields.only(&known)?;
         refuse_unsupported(fields)?;
         let source = fields.get("source").ok_or_else(|| wrong("the job has no \"source\""))?;
-        let source = Fields::of(source, "the job's source")?;
+        let source = RequestFields::of(source, "the job's source")?;
         let source = source.only(&["type", "connectionName", "formatSettings", "inputSchema"])?;
         if source.required("type")? != "connection" {
             return Err(wrong("the source of a streaming job must be a \"connection\""));
         }
         if let Some(format) = source.get("formatSettings") {
-            let format = Fields::of(format, "the source's formatSettings")?;
+            let format = RequestFields::of(format, "the source's formatSettings")?;
             match format.required("format")? {
                 "nd-json" if format.get("flattenSpec").is_none() => {}
                 "nd-json" => {
@@ -87,7 +87,8 @@ impl Spec {
             }
         }
         let target = fields.get("target").ok_or_else(|| wrong("the job has no \"target\""))?;
-        let target = Fields::of(target, "the job's target")?.only(&["type", "tableName", "intervals"])?;
+        let target =
+            RequestFields::of(target, "the job's target")?.only(&["type", "tableName", "intervals"])?;
         if target.required("type")? != "table" || !target.list("intervals")?.is_empty() {
             return Err(wrong("the target of a streaming job must be a \"table\" without intervals"));
         }
@@ -129,17 +130,17 @@ impl Spec {
         Ok(columns)
     }
 
-    fn new_column(&self, name: &str, source: &Source) -> Result<Column, Reject> {
+    fn new_column(&self, name: &str, source: &ColumnSource) -> Result<Column, Reject> {
         let said =
             self.input.iter().find(|(field, _)| field == source.field()).map(|(_, kind)| kind.as_str());
         let data_type = match &source.reading {
-            Reading::Iso | Reading::Epoch(_) => "timestamp",
-            Reading::AsItIs if name == TIME => "timestamp",
-            Reading::AsItIs if source.path.len() > 1 => "string",
-            Reading::AsItIs => said.ok_or_else(|| {
+            Conversion::Iso | Conversion::Epoch(_) => "timestamp",
+            Conversion::AsItIs if name == TIME => "timestamp",
+            Conversion::AsItIs if source.path.len() > 1 => "string",
+            Conversion::AsItIs => said.ok_or_else(|| {
                 wrong(format!("inputSchema has no type for {:?}, the source of {name:?}", source.field()))
             })?,
-            Reading::Cast(sql_type) => types::of_sql(sql_type).ok_or_else(|| {
+            Conversion::Cast(sql_type) => types::of_sql(sql_type).ok_or_else(|| {
                 wrong(format!("mapping of {name:?}: cannot cast to the unknown type {sql_type:?}"))
             })?,
         };
@@ -148,7 +149,7 @@ impl Spec {
 }
 
 /// Refuses unsupported fields that would change what is stored. They must not be ignored silently.
-fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
+fn refuse_unsupported(fields: RequestFields<'_>) -> Result<(), Reject> {
     let given =
         |key| fields.get(key).is_some_and(|value| !matches!(value, Value::Bool(false)) && *value != "");
     for (key, instead) in [
@@ -177,14 +178,14 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
-fn mappings(fields: Fields<'_>) -> Result<Vec<(String, Source)>, Reject> {
-    let mut mappings: Vec<(String, Source)> = Vec::new();
+fn mappings(fields: RequestFields<'_>) -> Result<Vec<(String, ColumnSource)>, Reject> {
+    let mut mappings: Vec<(String, ColumnSource)> = Vec::new();
     for mapping in fields.list("mappings")? {
         let mapping =
-            Fields::of(mapping, "a mapping")?.only(&["columnName", "expression", "isAggregation"])?;
+            RequestFields::of(mapping, "a mapping")?.only(&["columnName", "expression", "isAggregation"])?;
         let name = mapping.required("columnName")?;
         table::check_column_name(name)?;
-        let source = Source::parse(mapping.required("expression")?);
+        let source = ColumnSource::parse(mapping.required("expression")?);
         let source = source.map_err(|error| wrong(format!("mapping of {name:?}: {error}")))?;
         if mapping.flag("isAggregation")? {
             return Err(wrong(format!("mapping of {name:?}: events are stored as received, not aggregated")));
@@ -200,21 +201,21 @@ fn mappings(fields: Fields<'_>) -> Result<Vec<(String, Source)>, Reject> {
     Ok(mappings)
 }
 
-fn input_schema(source: Fields<'_>) -> Result<Vec<(String, String)>, Reject> {
+fn input_schema(source: RequestFields<'_>) -> Result<Vec<(String, String)>, Reject> {
     let field = |field: &Value| {
-        let field = Fields::of(field, "a field of inputSchema")?.only(&["name", "dataType"])?;
+        let field = RequestFields::of(field, "a field of inputSchema")?.only(&["name", "dataType"])?;
         Ok((field.required("name")?.to_owned(), field.required("dataType")?.to_owned()))
     };
     source.list("inputSchema")?.iter().map(field).collect()
 }
 
 /// Sets the source of a column's values to that of its mapping.
-fn place(column: &mut Column, source: &Source) -> Result<(), Reject> {
+fn place(column: &mut Column, source: &ColumnSource) -> Result<(), Reject> {
     let is_time = column.kind == ColumnType::Timestamp;
     let fits = match &source.reading {
-        Reading::AsItIs => true,
-        Reading::Iso | Reading::Epoch(_) => is_time,
-        Reading::Cast(sql_type) => types::is_cast_to(sql_type, &column.kind),
+        Conversion::AsItIs => true,
+        Conversion::Iso | Conversion::Epoch(_) => is_time,
+        Conversion::Cast(sql_type) => types::is_cast_to(sql_type, &column.kind),
     };
     if !fits {
         let (name, data_type) = (&column.name, types::data_type(column));
@@ -224,7 +225,7 @@ fn place(column: &mut Column, source: &Source) -> Result<(), Reject> {
     }
     let own = source.path.as_slice() == std::slice::from_ref(&column.name);
     column.path = (!own).then(|| source.path.clone());
-    if let Reading::Epoch(digits) = source.reading {
+    if let Conversion::Epoch(digits) = source.reading {
         column.epoch_digits = Some(digits);
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! The jobs routes. A job routes the events of a connection to a table. Its settings for columns and times are applied
 //! to the table, which has at most one running job; the routing itself is in [`Feeds`](super::feeds::Feeds).
 
-use super::fields::{self, Fields, wrong};
+use super::fields::{self, RequestFields, wrong};
 use super::job::Spec;
-use super::request::Request;
-use super::table::{About, check_name};
+use super::request::PolarisRequest;
+use super::table::{TableMetadata, check_name};
 use super::tally::Tally;
 use super::{CATALOG_NAME, Polaris, TIME, connections, reply, tables, types};
 use crate::auth::Need;
@@ -43,7 +43,7 @@ impl Desired {
 
 /// One log entry of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct JobLogEntry {
     pub(super) at: Micros,
     pub(super) code: String,
     pub(super) message: String,
@@ -51,7 +51,7 @@ pub(super) struct Entry {
 
 /// The stored part of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredJob {
     /// The job as the client sent it.
     pub(super) spec: Value,
     /// The table's id, because a later table of the same name is a different one.
@@ -64,20 +64,20 @@ pub(super) struct Kept {
     pub(super) before: Tally,
     /// The table's counts when the job ended.
     pub(super) after: Option<Tally>,
-    pub(super) log: Vec<Entry>,
+    pub(super) log: Vec<JobLogEntry>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct PolarisJob {
     pub(super) id: String,
     pub(super) project: String,
-    pub(super) kept: Kept,
+    pub(super) kept: StoredJob,
     pub(super) created_at: Micros,
     pub(super) updated_at: Micros,
 }
 
-impl Job {
-    fn of(project: &str, document: Document<Kept>) -> Self {
+impl PolarisJob {
+    fn of(project: &str, document: Document<StoredJob>) -> Self {
         let Document { name, value, created_at, updated_at, .. } = document;
         Self { id: name, project: project.to_owned(), kept: value, created_at, updated_at }
     }
@@ -113,36 +113,36 @@ impl Job {
     fn note(&mut self, at: Micros, code: &str, message: String) {
         let excess = self.kept.log.len().saturating_add(1).saturating_sub(LOG_ENTRIES_MAX);
         self.kept.log.drain(..excess);
-        self.kept.log.push(Entry { at, code: code.to_owned(), message });
+        self.kept.log.push(JobLogEntry { at, code: code.to_owned(), message });
     }
 }
 
 /// The jobs by project and id.
-pub(super) type Store = Collection<Kept>;
+pub(super) type Store = Collection<StoredJob>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
     Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 
 /// All jobs of the project, the oldest first.
-pub(super) fn all(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
+pub(super) fn all(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, Reject> {
     let found = request.polaris.jobs.all(request.project())?;
-    Ok(found.into_iter().map(|document| Job::of(request.project(), document)).collect())
+    Ok(found.into_iter().map(|document| PolarisJob::of(request.project(), document)).collect())
 }
 
 /// Every job of every project.
-pub(super) fn everywhere(polaris: &Polaris) -> Result<Vec<Job>, CatalogError> {
+pub(super) fn everywhere(polaris: &Polaris) -> Result<Vec<PolarisJob>, CatalogError> {
     let found = polaris.jobs.everywhere()?;
-    Ok(found.into_iter().map(|(project, document)| Job::of(&project, document)).collect())
+    Ok(found.into_iter().map(|(project, document)| PolarisJob::of(&project, document)).collect())
 }
 
-pub(super) fn running(request: &Request<'_>) -> Result<Vec<Job>, Reject> {
-    Ok(all(request)?.into_iter().filter(Job::is_running).collect())
+pub(super) fn running(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, Reject> {
+    Ok(all(request)?.into_iter().filter(PolarisJob::is_running).collect())
 }
 
-pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
+pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     let found = request.polaris.jobs.get(request.project(), id)?;
-    let job = found.map(|document| Job::of(request.project(), document));
+    let job = found.map(|document| PolarisJob::of(request.project(), document));
     job.ok_or_else(|| Reject::new(Kind::NotFound, format!("The job {id:?} does not exist")))
 }
 
@@ -150,11 +150,12 @@ pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
 pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
     let connections = polaris.connections.readable()?;
     let jobs = polaris.jobs.readable()?.into_iter();
-    let jobs: Vec<Job> = jobs.map(|(project, document)| Job::of(&project, document)).collect();
+    let jobs: Vec<PolarisJob> = jobs.map(|(project, document)| PolarisJob::of(&project, document)).collect();
     let streams = polaris.control.streams();
     polaris.feeds.replace(connections.into_iter().map(|(project, connection)| {
-        let of_it =
-            |job: &&Job| job.is_running() && job.project == project && job.connection() == connection.name;
+        let of_it = |job: &&PolarisJob| {
+            job.is_running() && job.project == project && job.connection() == connection.name
+        };
         let tables = jobs.iter().filter(of_it).filter_map(|job| streams.find(&job.kept.table));
         let tables = tables.map(|stream| stream.id).collect();
         (project, connection.name, tables)
@@ -162,7 +163,7 @@ pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
     Ok(())
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let spec = Spec::parse(&body)?;
@@ -197,10 +198,10 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     }
     let user = request.user();
     let now = request.control().clock.now();
-    let mut job = Job {
+    let mut job = PolarisJob {
         id: request.control().new_id(),
         project: request.project().to_owned(),
-        kept: Kept {
+        kept: StoredJob {
             spec: body,
             table: table.uuid.clone(),
             desired: Desired::Running,
@@ -224,8 +225,8 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 }
 
 /// Applies the settings of a job to an existing table.
-fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
-    let about = About::of(table)?;
+fn prepare(request: &PolarisRequest<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
+    let about = TableMetadata::of(table)?;
     let mut known = table.schema.columns.clone();
     if !known.iter().any(|column| column.name == TIME) {
         known.insert(0, types::time());
@@ -252,11 +253,12 @@ fn prepare(request: &Request<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Str
     control.alter_stream(table.id, None, &alter).map_err(tables::refused)
 }
 
-fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>, Reject> {
+fn make(request: &PolarisRequest<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>, Reject> {
     check_name(&spec.table)?;
-    let job = Fields::of(body, "the job")?;
+    let job = RequestFields::of(body, "the job")?;
     let user = request.user();
-    let mut about = About { flexible: spec.discover, created_by: Some(user.clone()), ..About::default() };
+    let mut about =
+        TableMetadata { flexible: spec.discover, created_by: Some(user.clone()), ..TableMetadata::default() };
     about.modified_by = Some(user);
     if let Some(granularity) = job.text("partitionedBy")? {
         granularity.clone_into(&mut about.partitioning_granularity);
@@ -275,10 +277,10 @@ fn make(request: &Request<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>,
 }
 
 /// Changes the desired state of a job.
-pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
+pub(super) fn update(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = Fields::of(&body, "the change")?.only(&["desiredExecutionStatus"])?;
+    let fields = RequestFields::of(&body, "the change")?.only(&["desiredExecutionStatus"])?;
     let wanted = fields.required("desiredExecutionStatus")?;
     let _change = request.control().change();
     let mut job = find(request, id)?;
@@ -315,7 +317,7 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
 }
 
 /// Ends a job permanently.
-fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject> {
+fn end(request: &PolarisRequest<'_>, mut job: PolarisJob, message: &str) -> Result<PolarisJob, Reject> {
     let now = request.control().clock.now();
     job.kept.desired = Desired::Canceled;
     job.kept.completed_at = Some(now);
@@ -325,7 +327,7 @@ fn end(request: &Request<'_>, mut job: Job, message: &str) -> Result<Job, Reject
 }
 
 /// Resets the counts of a job.
-pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn reset(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let _change = request.control().change();
     let mut job = find(request, id)?;
@@ -337,12 +339,12 @@ pub(super) fn reset(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
 }
 
 /// The current counts of the job's table; `None` if the table was deleted.
-pub(super) fn now_of(request: &Request<'_>, job: &Job) -> Result<Option<Tally>, Reject> {
+pub(super) fn now_of(request: &PolarisRequest<'_>, job: &PolarisJob) -> Result<Option<Tally>, Reject> {
     let table = request.control().streams().find(&job.kept.table).cloned();
     table.map(|table| Ok(Tally::of(&tables::counts(request, &table)?))).transpose()
 }
 
-fn save(request: &Request<'_>, mut job: Job) -> Result<Job, Reject> {
+fn save(request: &PolarisRequest<'_>, mut job: PolarisJob) -> Result<PolarisJob, Reject> {
     job.kept.modified_by = request.user();
     let stored = request.polaris.jobs.replace(&job.project, &job.id, None, &job.kept);
     job.updated_at = stored.map_err(|error| Reject::internal(&error))?.updated_at;

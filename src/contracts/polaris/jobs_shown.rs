@@ -1,8 +1,8 @@
 //! The answers about jobs: whole, in lists, and part by part.
 
 use super::fields::wrong;
-use super::jobs::{self, Desired, Job};
-use super::request::Request;
+use super::jobs::{self, Desired, PolarisJob};
+use super::request::PolarisRequest;
 use super::tally::Tally;
 use super::{reply, timestamp};
 use crate::auth::Need;
@@ -33,7 +33,7 @@ const COLUMNS: [&str; 10] = [
     "type",
 ];
 
-impl Job {
+impl PolarisJob {
     /// The execution status.
     fn status(&self) -> &'static str {
         self.kept.desired.name()
@@ -45,7 +45,7 @@ impl Job {
 }
 
 /// The fields that every answer about a job contains.
-fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
+fn head(job: &PolarisJob, tally: &Tally) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("id", job.id.as_str().into());
@@ -63,7 +63,7 @@ fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     put("executionStatus", job.status().into());
     put(
         "health",
-        match Job::health(tally) {
+        match PolarisJob::health(tally) {
             "ok" => json!({"status": "ok"}),
             status => json!({"status": status, "code": INVALID_ROWS}),
         },
@@ -71,7 +71,7 @@ fn head(job: &Job, tally: &Tally) -> Map<String, Value> {
     shown
 }
 
-pub(super) fn whole(request: &Request<'_>, job: &Job) -> Result<Value, Reject> {
+pub(super) fn whole(request: &PolarisRequest<'_>, job: &PolarisJob) -> Result<Value, Reject> {
     let tally = job.tally(jobs::now_of(request, job)?.as_ref());
     let mut shown = head(job, &tally);
     for (key, default) in [
@@ -90,34 +90,34 @@ pub(super) fn whole(request: &Request<'_>, job: &Job) -> Result<Value, Reject> {
     Ok(Value::Object(shown))
 }
 
-pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn get(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     Ok(reply::ok(&whole(request, &job)?))
 }
 
-pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn update(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = jobs::update(request, id)?;
     Ok(reply::ok(&whole(request, &job)?))
 }
 
-pub(super) fn status(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn status(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     Ok(reply::ok(&json!({"executionStatus": job.status()})))
 }
 
-pub(super) fn update_status(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn update_status(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = jobs::update(request, id)?;
     Ok(reply::ok(&json!({"executionStatus": job.status()})))
 }
 
 /// A streaming job has no end, so its progress is 1 only after it was canceled.
-pub(super) fn progress(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn progress(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let progress = if job.kept.desired == Desired::Canceled { 1.0 } else { 0.0 };
     Ok(reply::ok(&json!({"overallProgress": progress})))
 }
 
-pub(super) fn metrics(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn metrics(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let tally = job.tally(jobs::now_of(request, &job)?.as_ref());
     Ok(reply::ok(&json!({
@@ -132,7 +132,7 @@ pub(super) fn metrics(request: &Request<'_>, id: &str) -> Result<Reply, Reject> 
 }
 
 /// The log of the job, and the newest events of its table that were quarantined.
-pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn logs(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let job = readable(request, id)?;
     let entries =
         job.kept.log.iter().map(|entry| (entry.at, "ok", entry.code.clone(), entry.message.clone()));
@@ -160,7 +160,7 @@ pub(super) fn logs(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
     Ok(reply::ok(&json!({ "logs": entries })))
 }
 
-fn readable(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
+fn readable(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     request.require(Need::Any)?;
     let job = jobs::find(request, id)?;
     if !may_read(request, &job) {
@@ -169,11 +169,11 @@ fn readable(request: &Request<'_>, id: &str) -> Result<Job, Reject> {
     Ok(job)
 }
 
-fn may_read(request: &Request<'_>, job: &Job) -> bool {
+fn may_read(request: &PolarisRequest<'_>, job: &PolarisJob) -> bool {
     request.call.caller.may(Need::Read(job.table_name())) || request.call.caller.may(Need::Create)
 }
 
-pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn list(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Any)?;
     let limit = request.number("paginationLimit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT);
     let offset = request.number("paginationOffset", 0..=u64::MAX)?.unwrap_or(0);
@@ -214,7 +214,7 @@ pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(reply::ok(&json!({"values": values, "moreResultsAvailable": more})))
 }
 
-fn is_wanted(request: &Request<'_>, job: &Job, tally: &Tally) -> bool {
+fn is_wanted(request: &PolarisRequest<'_>, job: &PolarisJob, tally: &Tally) -> bool {
     let one_of = |name: &str, value: &str| {
         let wanted = request.parameters(name);
         wanted.is_empty() || wanted.iter().any(|wanted| wanted == value)
@@ -224,14 +224,14 @@ fn is_wanted(request: &Request<'_>, job: &Job, tally: &Tally) -> bool {
     let searched = [job.id.as_str(), job.connection(), job.table_name(), job.creator()];
     one_of("connectionName", job.connection())
         && one_of("executionStatus", job.status())
-        && one_of("healthStatus", Job::health(tally))
+        && one_of("healthStatus", PolarisJob::health(tally))
         && one_of("type", "streaming")
         && is("targetTableName", job.table_name())
         && is("targetTableId", &job.kept.table)
         && searched.iter().any(|value| value.to_lowercase().contains(&text))
 }
 
-fn compare(a: &Job, b: &Job, column: &str) -> Ordering {
+fn compare(a: &PolarisJob, b: &PolarisJob, column: &str) -> Ordering {
     match column {
         "created_date_time" => a.created_at.cmp(&b.created_at),
         "created_by_user_name" => a.creator().cmp(b.creator()),

@@ -24,12 +24,12 @@ mod tally;
 mod token;
 mod types;
 
-use super::route::{self, Access, Found, Route};
+use super::route::{self, Access, Route, RouteMatch};
 use super::shared::control::Control;
-use super::shared::target::{self, Named, evolving};
+use super::shared::target::{self, StreamRef, evolving};
 use super::{
-    Accepted, Call, Contract, Entry, Extras, Ingest, Manage, Managed, Parsed, Reply, RequestHead, Told,
-    credential,
+    Accepted, Call, Contract, ContractEntry, Extras, Ingest, Manage, Managed, Parsed, Reply, RequestHead,
+    Told, credential,
 };
 use crate::auth::words::Words;
 use crate::auth::{Caller, Need, Scope, ScopeTarget};
@@ -40,7 +40,7 @@ use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::units::OptionalSpan;
 use crate::schema::{StreamSettings, TimeRule};
 use feeds::Feeds;
-use request::Request;
+use request::PolarisRequest;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,12 +57,12 @@ const NO_ROUTE: &str = "no Route matched with those values";
 /// The section `[polaris]`: how late or early an event may be in tables without a job.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct PolarisSection {
     late_reject: OptionalSpan,
     early_reject: OptionalSpan,
 }
 
-impl Settings {
+impl PolarisSection {
     fn time_rule(self) -> TimeRule {
         let seconds = |span: OptionalSpan| span.0.map(|span| span.as_secs());
         tables::time_rule(seconds(self.late_reject), seconds(self.early_reject))
@@ -71,7 +71,7 @@ impl Settings {
 
 pub struct Polaris {
     control: Arc<Control>,
-    settings: Settings,
+    settings: PolarisSection,
     connections: connections::Store,
     jobs: jobs::Store,
     /// Where the events of connections go.
@@ -81,16 +81,16 @@ pub struct Polaris {
 /// The handler of a route. A handler's last argument is a path parameter: the second one in paths with a project,
 /// otherwise the first one.
 #[derive(Clone, Copy)]
-enum Serve {
+enum PolarisRoute {
     /// Events for a table, addressed by its id or name.
     Table,
     /// Events for a connection of a project.
     Connection,
     Token,
     /// A call about the project that the path begins with.
-    Project(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+    Project(fn(&PolarisRequest<'_>, &str) -> Result<Reply, Reject>),
     /// A call about all projects.
-    All(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+    All(fn(&PolarisRequest<'_>, &str) -> Result<Reply, Reject>),
 }
 
 /// A valid credential; the rights that a call needs depend on the request.
@@ -99,12 +99,12 @@ const CREATE: Access = Access::Token(Need::Create);
 const METRICS: Access = Access::Token(Need::Metrics);
 
 use Generation::{Middle, Project as New};
-use Serve::{All, Project};
+use PolarisRoute::{All, Project};
 
-static ROUTES: &[Route<Serve>] = &[
-    Route::post("/v1/events/{table}", Access::Ingest, Serve::Table),
-    Route::post("/v1/projects/{project}/events/{connection}", Access::Ingest, Serve::Connection),
-    Route::post("/auth/realms/{org}/protocol/openid-connect/token", Access::Public, Serve::Token),
+static ROUTES: &[Route<PolarisRoute>] = &[
+    Route::post("/v1/events/{table}", Access::Ingest, PolarisRoute::Table),
+    Route::post("/v1/projects/{project}/events/{connection}", Access::Ingest, PolarisRoute::Connection),
+    Route::post("/auth/realms/{org}/protocol/openid-connect/token", Access::Public, PolarisRoute::Token),
     Route::get("/v1/projects/{project}/connections", TOKEN, Project(|call, _| connections::list(call))),
     Route::post("/v1/projects/{project}/connections", CREATE, Project(|call, _| connections::create(call))),
     Route::get("/v1/projects/{project}/connections/{connection}", TOKEN, Project(connections::get)),
@@ -159,12 +159,12 @@ fn scopes_of(role: &str) -> Option<Vec<Scope>> {
 
 const SECTION: &str = "polaris";
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::Polaris,
     names_requests: false,
     is_for_pages: false,
     section: Some(SECTION),
-    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    check: |sections| sections.get::<PolarisSection>(SECTION).map(drop),
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
@@ -173,7 +173,7 @@ pub static ENTRY: Entry = Entry {
 };
 
 impl Polaris {
-    fn new(settings: Settings, control: Arc<Control>) -> Self {
+    fn new(settings: PolarisSection, control: Arc<Control>) -> Self {
         Self {
             connections: connections::store(&control),
             jobs: jobs::store(&control),
@@ -191,7 +191,8 @@ impl Polaris {
         name: Cow<'a, str>,
     ) -> Ingest<'a> {
         let find = move |caller: &Caller| {
-            let named = Named { noun: "The table or connection", name: &name, project: project.as_deref() };
+            let named =
+                StreamRef { noun: "The table or connection", name: &name, project: project.as_deref() };
             let fed = self.feeds.find(project.as_deref(), &name);
             if let Some(streams) = fed.as_deref().filter(|streams| !streams.is_empty()) {
                 // A foreign project is refused before the answer can reveal anything about it.
@@ -232,12 +233,12 @@ impl Contract for Polaris {
         // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
         Ok(match route.call {
-            Serve::Table => Parsed::Ingest(self.events(head, None, next())),
-            Serve::Connection => {
+            PolarisRoute::Table => Parsed::Ingest(self.events(head, None, next())),
+            PolarisRoute::Connection => {
                 let project = next();
                 Parsed::Ingest(self.events(head, Some(project), next()))
             }
-            Serve::Token | Serve::Project(_) | Serve::All(_) => {
+            PolarisRoute::Token | PolarisRoute::Project(_) | PolarisRoute::All(_) => {
                 Parsed::Manage(Manage { access: route.access, credential: credential(head.headers) })
             }
         })
@@ -247,13 +248,13 @@ impl Contract for Polaris {
         let (route, parameters) = find(&call.head)?;
         let mut parameters = parameters.into_iter();
         let first = parameters.next();
-        let request = |project| Request { polaris: self, call, project };
+        let request = |project| PolarisRequest { polaris: self, call, project };
         let reply = match route.call {
-            Serve::Token => token::issue(&self.control, call),
-            Serve::Project(answer) => answer(&request(first), &parameters.next().unwrap_or_default()),
-            Serve::All(answer) => answer(&request(None), &first.unwrap_or_default()),
+            PolarisRoute::Token => token::issue(&self.control, call),
+            PolarisRoute::Project(answer) => answer(&request(first), &parameters.next().unwrap_or_default()),
+            PolarisRoute::All(answer) => answer(&request(None), &first.unwrap_or_default()),
             // Events are not management calls.
-            Serve::Table | Serve::Connection => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+            PolarisRoute::Table | PolarisRoute::Connection => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
         };
         reply.map(Managed::Reply)
     }
@@ -301,11 +302,11 @@ fn rejected(reject: &Reject) -> Reply {
     reply::error(status, code, message)
 }
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<PolarisRoute>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(route, parameters) => Ok((route, parameters)),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        Found::Nothing => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+        RouteMatch::Route(route, parameters) => Ok((route, parameters)),
+        RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        RouteMatch::Nothing => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
     }
 }
 

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-pub(super) struct Request<'a> {
+pub(super) struct PolarisRequest<'a> {
     pub(super) polaris: &'a Polaris,
     pub(super) call: &'a Call<'a>,
     /// The project in the path, if the path has one.
     pub(super) project: Option<Cow<'a, str>>,
 }
 
-impl Request<'_> {
+impl PolarisRequest<'_> {
     pub(super) fn control(&self) -> &Control {
         &self.polaris.control
     }

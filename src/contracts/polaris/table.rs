@@ -1,7 +1,7 @@
 //! Parses and checks table declarations in the formats of two generations of the contract. Plain data, without I/O.
 
 use super::TIME;
-use super::fields::{Fields, wrong};
+use super::fields::{RequestFields, wrong};
 use super::types;
 use crate::contracts::reject::Reject;
 use crate::schema::{Column, ColumnType, system};
@@ -76,7 +76,7 @@ impl Generation {
 /// The fields of a table that a stream does not have; stored in the stream's vendor settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct About {
+pub(super) struct TableMetadata {
     /// The number of changes made through the contract. Not the schema version, which data changes too.
     pub(super) version: u64,
     /// `detail` or `aggregate`.
@@ -97,7 +97,7 @@ pub(super) struct About {
     pub(super) modified_at: Option<i64>,
 }
 
-impl Default for About {
+impl Default for TableMetadata {
     fn default() -> Self {
         Self {
             version: 0,
@@ -125,12 +125,12 @@ pub(super) struct Declared {
     /// The columns. `__time` is added in front if it was not declared.
     pub(super) columns: Vec<Column>,
     pub(super) description: String,
-    pub(super) about: About,
+    pub(super) about: TableMetadata,
 }
 
 impl Declared {
     pub(super) fn parse(body: &Value, generation: Generation) -> Result<Self, Reject> {
-        let fields = Fields::of(body, "the table")?.only(&FIELDS)?;
+        let fields = RequestFields::of(body, "the table")?.only(&FIELDS)?;
         let name = fields.required("name")?;
         check_name(name)?;
         let kind = fields.required("type")?;
@@ -140,7 +140,8 @@ impl Declared {
         let mut columns = Vec::new();
         let mut measures = Vec::new();
         for column in fields.list("schema")? {
-            let column = Fields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
+            let column =
+                RequestFields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
             let name = column.required("name")?;
             check_column_name(name)?;
             match (kind, column.text("type")?) {
@@ -175,7 +176,7 @@ impl Declared {
                 "clusteringColumns refers to {unknown:?}, which is not in the schema"
             )));
         }
-        let about = About {
+        let about = TableMetadata {
             kind: kind.to_owned(),
             flexible,
             partitioning_granularity: fields.word("partitioningGranularity", &GRANULARITIES)?.to_owned(),
@@ -184,7 +185,7 @@ impl Declared {
             time_resolution: fields.get("timeResolution").cloned(),
             query_granularity: fields.get("queryGranularity").cloned(),
             measures,
-            ..About::default()
+            ..TableMetadata::default()
         };
         let version = fields.number("version")?;
         Ok(Declared { name: name.to_owned(), version, columns, description: description.to_owned(), about })

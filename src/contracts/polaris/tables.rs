@@ -3,8 +3,8 @@
 
 use super::fields::{self, wrong};
 use super::reply;
-use super::request::Request;
-use super::table::{About, Declared, Generation};
+use super::request::PolarisRequest;
+use super::table::{Declared, Generation, TableMetadata};
 use super::{TIME, types};
 use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream};
@@ -15,7 +15,7 @@ use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// The key of [`About`] in a stream's settings.
+/// The key of [`TableMetadata`] in a stream's settings.
 const ABOUT: &str = "polaris";
 
 /// The size of a table.
@@ -25,7 +25,7 @@ struct Totals {
     rows: u64,
 }
 
-impl About {
+impl TableMetadata {
     /// The fields of a table. A stream that another contract created is a table as well, with the defaults.
     pub(super) fn of(stream: &Stream) -> Result<Self, CatalogError> {
         let Some(kept) = stream.settings.vendor.get(ABOUT) else {
@@ -58,7 +58,11 @@ pub(super) fn time_rule(late: Option<u64>, early: Option<u64>) -> TimeRule {
 }
 
 /// The settings of a table that is created through the contract.
-pub(super) fn settings(request: &Request<'_>, description: &str, about: &About) -> StreamSettings {
+pub(super) fn settings(
+    request: &PolarisRequest<'_>,
+    description: &str,
+    about: &TableMetadata,
+) -> StreamSettings {
     about.kept_in(&StreamSettings {
         description: description.to_owned(),
         on_bad_line: OnBadLine::Quarantine,
@@ -68,7 +72,7 @@ pub(super) fn settings(request: &Request<'_>, description: &str, about: &About) 
     })
 }
 
-pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Reply, Reject> {
+pub(super) fn create(request: &PolarisRequest<'_>, generation: Generation) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let declared = Declared::parse(&body, generation)?;
@@ -76,7 +80,7 @@ pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Re
         return Err(wrong("a new table must have version 0"));
     }
     let user = request.user();
-    let about = About { created_by: Some(user.clone()), modified_by: Some(user), ..declared.about };
+    let about = TableMetadata { created_by: Some(user.clone()), modified_by: Some(user), ..declared.about };
     let made = request.control().create_stream(NewStream {
         name: declared.name,
         policy: policy(about.flexible),
@@ -92,18 +96,18 @@ pub(super) fn create(request: &Request<'_>, generation: Generation) -> Result<Re
     Ok(reply::created(&location, &whole(request, &stream)?))
 }
 
-pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn get(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let stream = find(request, id)?;
     request.require_read(&stream)?;
     Ok(reply::ok(&whole(request, &stream)?))
 }
 
-pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Reply, Reject> {
+pub(super) fn list(request: &PolarisRequest<'_>, generation: Generation) -> Result<Reply, Reject> {
     let granularity = request.parameter("partitioningGranularity");
     let segments = request.number("segmentCount", 0..=u64::MAX)?;
     let mut values = Vec::new();
     for stream in request.control().streams().all() {
-        let about = About::of(&stream)?;
+        let about = TableMetadata::of(&stream)?;
         let visible = request.sees(&stream) && request.may_read(&stream);
         if !visible || granularity.as_ref().is_some_and(|wanted| *wanted != about.partitioning_granularity) {
             continue;
@@ -122,14 +126,18 @@ pub(super) fn list(request: &Request<'_>, generation: Generation) -> Result<Repl
 }
 
 /// Replaces a table's declaration if the client knows its current version.
-pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) -> Result<Reply, Reject> {
+pub(super) fn update(
+    request: &PolarisRequest<'_>,
+    id: &str,
+    generation: Generation,
+) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
     let declared = Declared::parse(&body, generation)?;
     // While this is held, only data changes tables of this contract, and it only adds columns.
     let _change = request.control().change();
     let stream = find(request, id)?;
-    let before = About::of(&stream)?;
+    let before = TableMetadata::of(&stream)?;
     if declared.name != stream.name {
         return Err(wrong(format!("the table's name is {:?} and cannot be changed", stream.name)));
     }
@@ -142,7 +150,7 @@ pub(super) fn update(request: &Request<'_>, id: &str, generation: Generation) ->
         let message = format!("the table has version {}, not {version}", before.version);
         return Err(Reject::new(Kind::Conflict, message));
     }
-    let about = About {
+    let about = TableMetadata {
         version: before.version.saturating_add(1),
         created_by: before.created_by,
         modified_by: Some(request.user()),
@@ -178,7 +186,7 @@ fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
 }
 
 /// Finds a table by its name or id, if it is visible to the project.
-pub(super) fn find(request: &Request<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
+pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
     let found = request.control().streams().find(id).cloned().filter(|stream| request.sees(stream));
     found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The table {id:?} does not exist")))
 }
@@ -200,7 +208,7 @@ pub(super) fn refused(error: CatalogError) -> Reject {
     }
 }
 
-fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
+fn totals(request: &PolarisRequest<'_>, stream: &Stream) -> Result<Totals, Reject> {
     let files = request.control().file_totals(stream.id)?;
     let rows = files.iter().filter(|files| files.kind == "rows" && files.state != "expired");
     let sum = |of: fn(&FileTotals) -> u64| rows.clone().map(of).sum();
@@ -212,20 +220,20 @@ fn totals(request: &Request<'_>, stream: &Stream) -> Result<Totals, Reject> {
 }
 
 /// The counts of a stream since it was created.
-pub(super) fn counts(request: &Request<'_>, stream: &Stream) -> Result<Counts, Reject> {
+pub(super) fn counts(request: &PolarisRequest<'_>, stream: &Stream) -> Result<Counts, Reject> {
     let progress = request.control().stream_progress(stream.id);
     progress.map(|progress| progress.counts).map_err(|error| Reject::internal(&error))
 }
 
-fn whole(request: &Request<'_>, stream: &Stream) -> Result<Value, Reject> {
-    let about = About::of(stream)?;
+fn whole(request: &PolarisRequest<'_>, stream: &Stream) -> Result<Value, Reject> {
+    let about = TableMetadata::of(stream)?;
     let mut table = summary(stream, &about, &totals(request, stream)?);
     table.extend(schema(stream, &about));
     Ok(Value::Object(table))
 }
 
 /// The fields of a table in the list.
-fn summary(stream: &Stream, about: &About, totals: &Totals) -> Map<String, Value> {
+fn summary(stream: &Stream, about: &TableMetadata, totals: &Totals) -> Map<String, Value> {
     let nobody = || json!({"username": "forebay", "userId": "forebay"});
     let mut table = Map::new();
     let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
@@ -252,7 +260,7 @@ fn summary(stream: &Stream, about: &About, totals: &Totals) -> Map<String, Value
 }
 
 /// The columns in the format of the current contract.
-fn schema(stream: &Stream, about: &About) -> Map<String, Value> {
+fn schema(stream: &Stream, about: &TableMetadata) -> Map<String, Value> {
     let declared = stream.schema.columns.iter().filter(|column| types::is_declared(column));
     let declared: Vec<Value> = declared
         .map(|column| {

@@ -1,7 +1,7 @@
 //! The token route: OAuth 2 client credentials (RFC 6749, 4.4), with answers like Keycloak's.
 
 use crate::auth::ClientError;
-use crate::contracts::oauth::{self, Form, refused};
+use crate::contracts::oauth::{self, OAuthForm, refused};
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Issues a token. A requested scope is ignored, because a client's roles determine its rights.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
-    let form = match Form::of(call) {
+    let form = match OAuthForm::of(call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

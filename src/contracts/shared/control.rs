@@ -52,7 +52,7 @@ pub struct Control {
 }
 
 /// The parts of a [`Control`].
-pub struct Parts {
+pub struct ControlParts {
     pub catalog: Arc<Catalog>,
     pub auth: Arc<Auth>,
     pub progress: Arc<Progress>,
@@ -89,7 +89,7 @@ pub type RecentErrors = Arc<
 >;
 
 impl Control {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: ControlParts) -> Self {
         Self {
             catalog: parts.catalog,
             auth: parts.auth,

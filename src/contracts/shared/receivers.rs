@@ -18,14 +18,14 @@ pub struct Receiver {
     pub secret: String,
     /// The destinations of its requests, in the order in which answers list them. Their mappings are in the settings of
     /// their streams.
-    pub exports: Vec<Export>,
+    pub exports: Vec<ReceiverExport>,
     /// Data that the contract needs when it handles a request.
     pub about: Value,
 }
 
 /// One destination of a receiver's requests: a stream of the policy `mapped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Export {
+pub struct ReceiverExport {
     pub stream: StreamId,
     /// Its name in the contract's answers.
     pub label: String,

@@ -6,13 +6,13 @@ use crate::auth::{AuthError, Caller, Need};
 use crate::batch::StreamId;
 use crate::catalog::{IfExists, NewStream, Stream, check_name};
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::{Found, Target};
+use crate::contracts::{FoundTarget, IngestTarget};
 use crate::schema::{Policy, StreamSettings};
 use std::sync::Arc;
 
 /// The stream that a request names.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct StreamRef<'a> {
     /// The contract's noun for a stream, for the message that it does not exist.
     pub noun: &'static str,
     /// Name or id.
@@ -32,7 +32,7 @@ pub fn evolving(name: &str, project: Option<&str>) -> NewStream {
     }
 }
 
-impl Named<'_> {
+impl StreamRef<'_> {
     /// The project to search: the requested one, otherwise the caller's.
     ///
     /// # Errors
@@ -51,12 +51,15 @@ impl Named<'_> {
         control: &Control,
         caller: &Caller,
         make: impl FnOnce(&str, Option<&str>) -> Option<NewStream>,
-    ) -> Result<Found, Reject> {
+    ) -> Result<FoundTarget, Reject> {
         let project = self.project(caller)?;
         let streams = control.streams();
         if let Some(stream) = streams.find(self.name).filter(|stream| is_in(stream, project)) {
             check_may_send(caller, stream)?;
-            return Ok(Found { target: Target::Streams(Arc::clone(stream), Vec::new()), open: None });
+            return Ok(FoundTarget {
+                target: IngestTarget::Streams(Arc::clone(stream), Vec::new()),
+                open: None,
+            });
         }
         caller.require(Need::Ingest(self.name)).map_err(unread)?;
         // A stream of another project is not visible, but its name is taken.
@@ -66,12 +69,12 @@ impl Named<'_> {
             return Err(Reject::new(Kind::NoSuchStream, message).close());
         };
         check_name(self.name).map_err(|error| Reject::malformed(error.to_string()))?;
-        Ok(Found { target: Target::New(Box::new(new)), open: None })
+        Ok(FoundTarget { target: IngestTarget::New(Box::new(new)), open: None })
     }
 }
 
 /// The streams that still exist, for a caller that may send to all of them; `None` if none exists.
-pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<Option<Found>, Reject> {
+pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<Option<FoundTarget>, Reject> {
     let streams = control.streams();
     let left = ids.iter().filter_map(|id| streams.get(*id)).filter(|stream| stream.deleted_at.is_none());
     let mut left: Vec<Arc<Stream>> = left.cloned().collect();
@@ -79,7 +82,7 @@ pub fn those_of(control: &Control, caller: &Caller, ids: &[StreamId]) -> Result<
     if left.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Found { target: Target::Streams(left.remove(0), left), open: None }))
+    Ok(Some(FoundTarget { target: IngestTarget::Streams(left.remove(0), left), open: None }))
 }
 
 /// Refuses a caller without the right, and a stream that accepts no records.

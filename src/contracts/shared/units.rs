@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct ByteSize(pub u64);
 
 /// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct TimeSpan(pub Duration);
 
 /// A duration, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim()))
 }
 
-impl FromStr for Size {
+impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
@@ -55,7 +55,7 @@ impl FromStr for Size {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for TimeSpan {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
@@ -77,11 +77,11 @@ impl FromStr for OptionalSpan {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        if text == "off" { Ok(Self(None)) } else { text.parse().map(|Span(span)| Self(Some(span))) }
+        if text == "off" { Ok(Self(None)) } else { text.parse().map(|TimeSpan(span)| Self(Some(span))) }
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
         let unit = units.iter().find(|(_, bits)| self.0 >= 1 << bits && self.0.trailing_zeros() >= *bits);
@@ -107,13 +107,13 @@ impl<T: FromStr<Err = UnitError>> Visitor<'_> for FromText<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(FromText(std::marker::PhantomData))
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for TimeSpan {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(FromText(std::marker::PhantomData))
     }
@@ -134,18 +134,18 @@ mod tests {
         for (text, bytes) in
             [("0", 0), ("17", 17), ("64MiB", 64 << 20), ("10 MB", 10_000_000), ("1GiB", 1 << 30)]
         {
-            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for (text, millis) in
             [("50ms", 50), ("10s", 10_000), ("5m", 300_000), ("2h", 7_200_000), ("7d", 604_800_000)]
         {
-            assert_eq!(text.parse(), Ok(Span(Duration::from_millis(millis))), "{text}");
+            assert_eq!(text.parse(), Ok(TimeSpan(Duration::from_millis(millis))), "{text}");
         }
         for bad in ["", "MiB", "1.5MiB", "64mib", "-1", "99999999999TiB", "ten"] {
-            assert!(bad.parse::<Size>().is_err(), "{bad}");
+            assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
         for bad in ["", "5", "5 minutes", "1w", "-1s"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
+            assert!(bad.parse::<TimeSpan>().is_err(), "{bad}");
         }
         assert_eq!("off".parse(), Ok(OptionalSpan(None)));
     }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn sizes_are_shown_in_the_largest_unit_that_is_exact() {
         for text in ["0B", "1023B", "1KiB", "64MiB", "1500MiB", "2GiB"] {
-            assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
     }
 }

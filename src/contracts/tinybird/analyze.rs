@@ -18,7 +18,7 @@ use std::collections::HashSet;
 const RECORDS_MAX: u64 = 1_000_000;
 
 /// Records, no matter in which format they were sent.
-pub(super) struct Records {
+pub(super) struct SampleRecords {
     pub(super) body: Bytes,
     pub(super) kind: BodyKind,
 }
@@ -253,7 +253,7 @@ pub(super) fn records(
     columns: &[Column],
     notation: csv::Notation,
     bytes_max: u64,
-) -> Result<Records, Reject> {
+) -> Result<SampleRecords, Reject> {
     let body: Bytes = match format {
         Format::Ndjson => data.clone(),
         Format::Csv if columns.is_empty() => csv::guessed(data, notation, bytes_max)?.into(),
@@ -263,5 +263,5 @@ pub(super) fn records(
         return Err(Reject::new(Kind::Malformed, "The data has no records"));
     }
     let kind = kind_of(body.iter(), BodyKind::Lines);
-    Ok(Records { body, kind })
+    Ok(SampleRecords { body, kind })
 }

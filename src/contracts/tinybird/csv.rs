@@ -28,7 +28,7 @@ enum Cell {
     Guess,
 }
 
-struct Target {
+struct CsvField {
     /// The JSON key, with quotes and colon.
     key: String,
     cell: Cell,
@@ -63,16 +63,16 @@ pub(super) fn guessed(text: &[u8], notation: Notation, bytes_max: u64) -> Result
     let header = first.iter().all(is_name) && unique.len() == first.len();
     let name =
         |(place, cell): (usize, &String)| if header { cell.clone() } else { format!("column_{place:02}") };
-    let targets: Vec<Target> = first
+    let targets: Vec<CsvField> = first
         .iter()
         .enumerate()
         .map(name)
-        .map(|name| Target { key: key(&name), cell: Cell::Guess })
+        .map(|name| CsvField { key: key(&name), cell: Cell::Guess })
         .collect();
     write(text, &targets, header, notation, bytes_max)
 }
 
-fn target(column: &Column) -> Result<Target, Reject> {
+fn target(column: &Column) -> Result<CsvField, Reject> {
     let cell = match column.kind {
         ColumnType::String | ColumnType::FixedString(_) | ColumnType::Uuid | ColumnType::Binary => Cell::Text,
         ColumnType::Int8
@@ -95,7 +95,7 @@ fn target(column: &Column) -> Result<Target, Reject> {
         | ColumnType::Json => Cell::Literal,
     };
     match column.keys() {
-        [name] => Ok(Target { key: key(name), cell }),
+        [name] => Ok(CsvField { key: key(name), cell }),
         _ => Err(Reject::malformed(format!(
             "CSV cannot hold column '{}', because its JSON path leads into an object; send ndjson",
             column.name
@@ -133,7 +133,7 @@ fn broken(error: &csv::Error) -> Reject {
 
 fn write(
     text: &[u8],
-    targets: &[Target],
+    targets: &[CsvField],
     skip_first: bool,
     notation: Notation,
     bytes_max: u64,
@@ -166,7 +166,7 @@ fn write(
 ///
 /// # Errors
 /// If a cell is not UTF-8. The cells of a line together may be although none of them is.
-fn write_record(line: &ByteRecord, targets: &[Target], records: &mut Vec<u8>) -> Result<(), Utf8Error> {
+fn write_record(line: &ByteRecord, targets: &[CsvField], records: &mut Vec<u8>) -> Result<(), Utf8Error> {
     records.push(b'{');
     let mut separate = false;
     for (cell, target) in line.iter().zip(targets) {

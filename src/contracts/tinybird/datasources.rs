@@ -1,8 +1,8 @@
 //! Data sources, Tinybird's name for streams: creates them from a schema or from their first records, lists, shows and
 //! alters them, appends to them and drops them. Truncating and replacing are refused.
 
-use super::analyze::{self, Format, Records};
-use super::jobs::{self, Job};
+use super::analyze::{self, Format, SampleRecords};
+use super::jobs::{self, ImportJob};
 use super::schema::{self, Shown};
 use super::upload::Upload;
 use super::{CATALOG_NAME, Tinybird, put, reply};
@@ -11,7 +11,7 @@ use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::clock::Micros;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::control::Control;
-use crate::contracts::{Accepted, Append, Bodies, Call, Destination, Managed, Reply, Wait};
+use crate::contracts::{Accepted, Append, Bodies, Call, CallDestination, Managed, Reply, Wait};
 use crate::error::chain;
 use crate::schema::{Change, Column, Policy, QuarantineLayout, StreamSettings};
 use http::StatusCode;
@@ -91,7 +91,7 @@ fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
     };
     let stream = control.create_stream(new).map_err(refused)?;
     let Some(records) = records else {
-        let answer = imported(control, &stream, &Job::new(control, &stream, 0), false);
+        let answer = imported(control, &stream, &ImportJob::new(control, &stream, 0), false);
         return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));
     };
     Ok(import(tinybird, stream, records, upload))
@@ -105,7 +105,7 @@ fn append(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> 
 }
 
 /// The records of an upload for an existing stream.
-fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records, Reject> {
+fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<SampleRecords, Reject> {
     let data = upload
         .data
         .as_ref()
@@ -115,9 +115,10 @@ fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<Records
 }
 
 /// Appends and, like an import, answers once the rows can be read.
-fn import(tinybird: &Tinybird, stream: Arc<Stream>, records: Records, upload: &Upload) -> Managed {
+fn import(tinybird: &Tinybird, stream: Arc<Stream>, records: SampleRecords, upload: &Upload) -> Managed {
     let blocks = upload.get("debug").is_some_and(|debug| debug.contains("block"));
-    let answer = move |control: &Control, stream: &Stream, job: &Job| imported(control, stream, job, blocks);
+    let answer =
+        move |control: &Control, stream: &Stream, job: &ImportJob| imported(control, stream, job, blocks);
     appended(tinybird, stream, records, Wait::Table, answer)
 }
 
@@ -129,7 +130,7 @@ pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Re
     call.caller.require(Need::Ingest(&stream.name))?;
     let records = uploaded(call, &upload, &stream)?;
     let url = tinybird.control.base_url(call.head.headers);
-    let answer = move |control: &Control, _: &Stream, job: &Job| jobs::json(control, job, &url);
+    let answer = move |control: &Control, _: &Stream, job: &ImportJob| jobs::json(control, job, &url);
     Ok(appended(tinybird, stream, records, Wait::Sync, answer))
 }
 
@@ -137,14 +138,14 @@ pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Re
 fn appended(
     tinybird: &Tinybird,
     stream: Arc<Stream>,
-    Records { body, kind }: Records,
+    SampleRecords { body, kind }: SampleRecords,
     wait: Wait,
-    answer: impl FnOnce(&Control, &Stream, &Job) -> Value + Send + 'static,
+    answer: impl FnOnce(&Control, &Stream, &ImportJob) -> Value + Send + 'static,
 ) -> Managed {
     let (tinybird, of, bytes) = (tinybird.clone(), Arc::clone(&stream), body.len() as u64);
     let reply = move |accepted: &Accepted| {
         let Tinybird { control, jobs } = &tinybird;
-        let job = Job::of(control, &of, accepted, bytes);
+        let job = ImportJob::of(control, &of, accepted, bytes);
         // With `Wait::Table`, publication has already been requested.
         if wait != Wait::Table {
             control.publish_soon(&of, accepted.lsn);
@@ -152,12 +153,12 @@ fn appended(
         job.save(jobs);
         reply(StatusCode::OK, &answer(control, &of, &job))
     };
-    let (to, reply, bodies) = (Destination::Stream(stream), Box::new(reply), Bodies::default());
+    let (to, reply, bodies) = (CallDestination::Stream(stream), Box::new(reply), Bodies::default());
     Managed::Append(Append { to, body, kind, bodies, wait, reply })
 }
 
 /// The answer to an import.
-fn imported(control: &Control, stream: &Stream, job: &Job, blocks: bool) -> Value {
+fn imported(control: &Control, stream: &Stream, job: &ImportJob, blocks: bool) -> Value {
     let mut answer = json!({
         "datasource": summary(control, stream),
         "import_id": job.id,
@@ -196,20 +197,22 @@ pub(super) fn get(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Va
 }
 
 /// The full description of a data source or of its quarantine.
-fn detail(control: &Control, stream: &Stream, table: Table) -> Result<Value, Reject> {
+fn detail(control: &Control, stream: &Stream, table: DatasourceTable) -> Result<Value, Reject> {
     let mut shown = summary(control, stream);
     let proposed = !control.proposals(stream.id).map_err(refused)?.is_empty();
     let columns = match table {
-        Table::Rows => stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect(),
-        Table::Quarantine => quarantine_columns(stream),
+        DatasourceTable::Rows => {
+            stream.schema.columns.iter().map(|column| shown_column(stream, column)).collect()
+        }
+        DatasourceTable::Quarantine => quarantine_columns(stream),
     };
     let columns: Vec<(Value, String)> = columns;
     let text: Vec<&str> = columns.iter().map(|(_, text)| text.as_str()).collect();
     let text = text.join(", ");
-    if table == Table::Quarantine {
+    if table == DatasourceTable::Quarantine {
         put(&mut shown, "name", json!(format!("{}{QUARANTINE}", stream.name)));
     }
-    let kind = if table == Table::Rows { "rows" } else { "quarantine" };
+    let kind = if table == DatasourceTable::Rows { "rows" } else { "quarantine" };
     put(&mut shown, "statistics", statistics(control, stream, kind)?);
     let columns: Vec<Value> = columns.into_iter().map(|(column, _)| column).collect();
     put(&mut shown, "schema", json!({"columns": columns, "sql_schema": text}));
@@ -342,7 +345,7 @@ pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<
         "dry": dry,
         "operations": operations,
         "dependencies": [],
-        "datasource": detail(control, &stream, Table::Rows)?,
+        "datasource": detail(control, &stream, DatasourceTable::Rows)?,
     }))
 }
 
@@ -417,7 +420,7 @@ pub(super) fn delete_rows() -> Reject {
 
 /// Which of a stream's two tables a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
+pub(super) enum DatasourceTable {
     Rows,
     Quarantine,
 }
@@ -428,11 +431,13 @@ pub(super) fn find(control: &Control, name: &str) -> Result<Arc<Stream>, Reject>
 }
 
 /// Finds a stream by its name or id, or by the name of its quarantine, which exists from its first row on.
-pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, Table), Reject> {
-    let Some(source) = name.strip_suffix(QUARANTINE) else { return Ok((find(control, name)?, Table::Rows)) };
+pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, DatasourceTable), Reject> {
+    let Some(source) = name.strip_suffix(QUARANTINE) else {
+        return Ok((find(control, name)?, DatasourceTable::Rows));
+    };
     let stream = find(control, source).map_err(|_| missing(name))?;
     let counts = control.stream_progress(stream.id).map_err(refused)?.counts;
-    if counts.quarantined == 0 { Err(missing(name)) } else { Ok((stream, Table::Quarantine)) }
+    if counts.quarantined == 0 { Err(missing(name)) } else { Ok((stream, DatasourceTable::Quarantine)) }
 }
 
 fn missing(name: &str) -> Reject {

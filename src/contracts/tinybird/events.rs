@@ -5,7 +5,7 @@ use super::{JSON, Tinybird, credential};
 use crate::auth::{Caller, Credential, Need};
 use crate::batch::BodyKind;
 use crate::contracts::reject::Reject;
-use crate::contracts::shared::target::{Named, evolving};
+use crate::contracts::shared::target::{StreamRef, evolving};
 use crate::contracts::{Accepted, Durability, Ingest, Reply, RequestHead, Wait};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ pub(super) fn is_path(path: &str) -> bool {
 
 /// What the head of a request asks for.
 #[derive(Debug)]
-struct Asked<'a> {
+struct EventsQuery<'a> {
     /// Name or id.
     stream: Cow<'a, str>,
     wait: Wait,
@@ -32,10 +32,10 @@ struct Asked<'a> {
 }
 
 pub(super) fn ingest<'a>(tinybird: &'a Tinybird, head: &RequestHead<'a>) -> Result<Ingest<'a>, Reject> {
-    let Asked { stream, wait, kind, credential } = asked(head)?;
+    let EventsQuery { stream, wait, kind, credential } = asked(head)?;
     let control = &*tinybird.control;
     let find = move |caller: &Caller| {
-        let named = Named { noun: "Data Source", name: &stream, project: None };
+        let named = StreamRef { noun: "Data Source", name: &stream, project: None };
         let may_make = || control.auth.is_open() || caller.may(Need::Create);
         // The contract has no projects: everyone sees the new stream, no matter who created it.
         named.find(control, caller, |name, _| may_make().then(|| evolving(name, None)))
@@ -43,7 +43,7 @@ pub(super) fn ingest<'a>(tinybird: &'a Tinybird, head: &RequestHead<'a>) -> Resu
     Ok(Ingest { wait, kind, ..Ingest::new(credential, find) })
 }
 
-fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
+fn asked<'a>(head: &RequestHead<'a>) -> Result<EventsQuery<'a>, Reject> {
     let mut name: Option<Cow<'a, str>> = None;
     let mut wait = Wait::Append;
     let mut kind = BodyKind::Lines;
@@ -73,7 +73,7 @@ fn asked<'a>(head: &RequestHead<'a>) -> Result<Asked<'a>, Reject> {
     }
     let stream = name.filter(|name| !name.is_empty());
     let stream = stream.ok_or_else(|| Reject::malformed("The 'name' query parameter is required"))?;
-    Ok(Asked { stream, wait, kind, credential: credential(head, token) })
+    Ok(EventsQuery { stream, wait, kind, credential: credential(head, token) })
 }
 
 /// The answer of the contract to accepted records.

@@ -19,7 +19,7 @@ const KEPT: u32 = 1_000;
 
 /// An import, as stored in the catalog.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Job {
+pub(super) struct ImportJob {
     #[serde(skip)]
     pub(super) id: String,
     #[serde(skip)]
@@ -36,13 +36,13 @@ pub(super) struct Job {
 }
 
 /// The jobs by id, without a project.
-pub(super) type Store = Collection<Job>;
+pub(super) type Store = Collection<ImportJob>;
 
 pub(super) fn store(control: &Arc<Control>) -> Store {
     Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 
-impl Job {
+impl ImportJob {
     /// A job without records.
     pub(super) fn new(control: &Control, stream: &Stream, receipt: u64) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Job {
 }
 
 /// A job as the client sees it.
-pub(super) fn json(control: &Control, job: &Job, url: &str) -> Value {
+pub(super) fn json(control: &Control, job: &ImportJob, url: &str) -> Value {
     let stream = control.streams().find(&job.stream_id).cloned();
     // A dropped stream has nothing left to wait for.
     let done = stream.is_none_or(|stream| control.is_published(&stream, job.receipt));
@@ -144,9 +144,10 @@ pub(super) fn list(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject
     let mut jobs = tinybird.jobs.all("")?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_at));
     let url = tinybird.control.base_url(call.head.headers);
-    let seen =
-        |job: &Job| call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream));
-    let jobs = jobs.into_iter().map(Job::read).filter(seen);
+    let seen = |job: &ImportJob| {
+        call.caller.may(Need::Read(&job.stream)) || call.caller.may(Need::Ingest(&job.stream))
+    };
+    let jobs = jobs.into_iter().map(ImportJob::read).filter(seen);
     let jobs: Vec<Value> = jobs.map(|job| json(&tinybird.control, &job, &url)).collect();
     Ok(json!({ "jobs": jobs }))
 }
@@ -163,9 +164,9 @@ pub(super) fn cancel(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<V
     Err(Reject::malformed("The job cannot be cancelled: its rows are already accepted"))
 }
 
-fn find(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<Job, Reject> {
+fn find(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<ImportJob, Reject> {
     let missing = || Reject::new(Kind::NotFound, format!("Job \"{id}\" does not exist"));
-    let job = tinybird.jobs.get("", id)?.map(Job::read).ok_or_else(missing)?;
+    let job = tinybird.jobs.get("", id)?.map(ImportJob::read).ok_or_else(missing)?;
     if !call.caller.may(Need::Ingest(&job.stream)) {
         call.caller.require(Need::Read(&job.stream))?;
     }

@@ -14,10 +14,11 @@ mod upload;
 pub mod words;
 mod workspace;
 
-use super::route::{self, Access, Found, Route};
+use super::route::{self, Access, Route, RouteMatch};
 use super::shared::control::Control;
 use super::{
-    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told, bearer,
+    Accepted, Call, Contract, ContractEntry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+    bearer,
 };
 use crate::auth::{Credential, Need};
 use crate::batch;
@@ -42,7 +43,7 @@ pub struct Tinybird {
 
 /// The handler of a route. A handler's last argument is the path parameter.
 #[derive(Clone, Copy)]
-enum Serve {
+enum TinybirdRoute {
     /// Records for a data source.
     Events,
     /// A CORS preflight for the Events API.
@@ -58,11 +59,11 @@ const ANY: Access = Access::Token(Need::Any);
 const CREATE: Access = Access::Token(Need::Create);
 const TOKENS: Access = Access::Token(Need::Tokens);
 
-use Serve::{Json, Other};
+use TinybirdRoute::{Json, Other};
 
-static ROUTES: &[Route<Serve>] = &[
-    Route::post(events::PATH, Access::Ingest, Serve::Events),
-    Route::options(events::PATH, Access::Public, Serve::Preflight),
+static ROUTES: &[Route<TinybirdRoute>] = &[
+    Route::post(events::PATH, Access::Ingest, TinybirdRoute::Events),
+    Route::options(events::PATH, Access::Public, TinybirdRoute::Preflight),
     Route::get("/v0/workspace", ANY, Json(|tinybird, _, _| Ok(workspace::workspace(tinybird)))),
     Route::get("/v1/workspace", ANY, Json(|tinybird, _, _| Ok(workspace::workspace(tinybird)))),
     Route::get("/v0/regions", ANY, Json(|tinybird, call, _| Ok(workspace::regions(tinybird, call)))),
@@ -88,7 +89,7 @@ static ROUTES: &[Route<Serve>] = &[
     Route::delete("/v0/tokens/{id}", TOKENS, Json(tokens::delete)),
 ];
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::Tinybird,
     names_requests: false,
     is_for_pages: true,
@@ -129,9 +130,9 @@ impl Contract for Tinybird {
             found => found?,
         };
         match route.call {
-            Serve::Events => events::ingest(self, &head).map(Parsed::Ingest),
-            Serve::Preflight => Ok(Parsed::Preflight("POST, OPTIONS".into())),
-            Serve::Json(_) | Serve::Other(_) => {
+            TinybirdRoute::Events => events::ingest(self, &head).map(Parsed::Ingest),
+            TinybirdRoute::Preflight => Ok(Parsed::Preflight("POST, OPTIONS".into())),
+            TinybirdRoute::Json(_) | TinybirdRoute::Other(_) => {
                 let credential = credential(&head, parameter(head.query, "token"));
                 Ok(Parsed::Manage(Manage { access: route.access, credential }))
             }
@@ -142,12 +143,12 @@ impl Contract for Tinybird {
         let (route, parameters) = find(&call.head)?;
         let name = parameters.first().map_or("", |name| name);
         match route.call {
-            Serve::Json(answer) => {
+            TinybirdRoute::Json(answer) => {
                 answer(self, call, name).map(|body| Managed::Reply(reply(StatusCode::OK, &body)))
             }
-            Serve::Other(answer) => answer(self, call, name),
+            TinybirdRoute::Other(answer) => answer(self, call, name),
             // These are not management calls.
-            Serve::Events | Serve::Preflight => Err(no_route(&call.head)),
+            TinybirdRoute::Events | TinybirdRoute::Preflight => Err(no_route(&call.head)),
         }
     }
 
@@ -181,15 +182,15 @@ fn rejected(reject: &Reject) -> Reply {
 }
 
 /// The route of a request and its path parameters. Every path also answers OPTIONS, for CORS preflights.
-fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<TinybirdRoute>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(route, parameters) => Ok((route, parameters)),
-        Found::OtherMethods(methods) => {
+        RouteMatch::Route(route, parameters) => Ok((route, parameters)),
+        RouteMatch::OtherMethods(methods) => {
             // The Events API has OPTIONS in the table, and also answers HEAD.
             let further = if events::is_path(head.path) { "HEAD" } else { "OPTIONS" };
             Err(Reject::method_not_allowed(head.method, format!("{methods}, {further}")))
         }
-        Found::Nothing => Err(no_route(head)),
+        RouteMatch::Nothing => Err(no_route(head)),
     }
 }
 

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 /// The token fields of a request, from its query, form or JSON. Fields that are left out keep their values.
 #[derive(Debug, Default, Deserialize)]
-struct Asked {
+struct TokenFields {
     name: Option<String>,
     description: Option<String>,
     scopes: Option<Vec<AskedScope>>,
-    limits: Option<Limits>,
+    limits: Option<TokenRateLimit>,
     /// Seconds since the epoch. If set, the token is a JWT.
     expiration_time: Option<i64>,
 }
@@ -35,7 +35,7 @@ enum AskedScope {
 }
 
 #[derive(Debug, Deserialize)]
-struct Limits {
+struct TokenRateLimit {
     rps: Option<u32>,
 }
 
@@ -123,13 +123,13 @@ fn visible(auth: &Auth, call: &Call<'_>, id: &str) -> Result<TokenInfo, Reject> 
 }
 
 /// The parameters of the query and the body combined.
-fn asked(call: &Call<'_>) -> Result<Asked, Reject> {
+fn asked(call: &Call<'_>) -> Result<TokenFields, Reject> {
     let body = call.body.trim_ascii();
-    let mut asked: Asked = if body.first() == Some(&b'{') {
+    let mut asked: TokenFields = if body.first() == Some(&b'{') {
         serde_json::from_slice(body)
             .map_err(|error| Reject::malformed(format!("The body is invalid: {error}")))?
     } else {
-        Asked::default()
+        TokenFields::default()
     };
     let form = if asked.is_empty() { body } else { b"" };
     let pairs = form_urlencoded::parse(call.head.query.as_bytes()).chain(form_urlencoded::parse(form));
@@ -149,7 +149,7 @@ fn asked(call: &Call<'_>) -> Result<Asked, Reject> {
     Ok(asked)
 }
 
-impl Asked {
+impl TokenFields {
     fn is_empty(&self) -> bool {
         self.name.is_none() && self.description.is_none() && self.scopes.is_none() && self.limits.is_none()
     }

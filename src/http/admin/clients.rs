@@ -3,7 +3,7 @@
 use super::problem::{created, ok, timestamp};
 use super::schema::flag;
 use super::tokens::nothing;
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::auth::{Auth, ClientInfo, ClientRequest, MadeToken, SecretInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ struct NewClient {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rotation {
+struct SecretRotation {
     /// Seconds for which the previous secret stays valid. Default: `auth.client_secret_grace`.
     grace: Option<u64>,
 }
@@ -34,7 +34,7 @@ struct NewClientToken {
 /// One day in microseconds.
 const DAY: i64 = 86_400_000_000;
 
-impl Running {
+impl RunningDaemon {
     pub(super) async fn clients(&self) -> Answer {
         let clients = self.managed(Auth::clients).await?;
         let clients: Vec<Value> = clients.iter().map(shown).collect();
@@ -57,7 +57,7 @@ impl Running {
     }
 
     pub(super) async fn rotate_client(&self, request: &AdminRequest<'_>) -> Answer {
-        let Rotation { grace } = request.json()?;
+        let SecretRotation { grace } = request.json()?;
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let grace = grace.map(Duration::from_secs);
         let (client, secret) =

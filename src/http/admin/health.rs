@@ -1,6 +1,6 @@
 //! Health and readiness: whether the process works, and whether it accepts events.
 
-use super::Phase;
+use super::DaemonPhase;
 use super::problem::respond;
 use crate::wal::{Full, Health};
 use bytes::Bytes;
@@ -9,13 +9,13 @@ use http_body_util::Full as FullBody;
 use serde_json::json;
 
 /// The reason why no requests are accepted, if there is one.
-pub(super) fn not_ready(phase: &Phase) -> Option<&'static str> {
+pub(super) fn not_ready(phase: &DaemonPhase) -> Option<&'static str> {
     match phase {
-        Phase::Recovering => Some("recovering"),
+        DaemonPhase::Recovering => Some("recovering"),
         // The poisoned log is why it drains.
-        Phase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
-        Phase::Draining(_) => Some("draining"),
-        Phase::Running(running) => {
+        DaemonPhase::Draining(running) if running.wal.status().health == Health::Poisoned => Some("poisoned"),
+        DaemonPhase::Draining(_) => Some("draining"),
+        DaemonPhase::Running(running) => {
             let status = running.wal.status();
             match (status.health, status.refusing) {
                 (Health::Poisoned, _) => Some("poisoned"),
@@ -28,7 +28,7 @@ pub(super) fn not_ready(phase: &Phase) -> Option<&'static str> {
     }
 }
 
-pub(super) fn healthz(phase: &Phase) -> Response<FullBody<Bytes>> {
+pub(super) fn healthz(phase: &DaemonPhase) -> Response<FullBody<Bytes>> {
     // A process that can no longer acknowledge must be restarted; one that waits for disk space must not.
     match not_ready(phase) {
         Some(reason @ "poisoned") => respond(
@@ -40,7 +40,7 @@ pub(super) fn healthz(phase: &Phase) -> Response<FullBody<Bytes>> {
     }
 }
 
-pub(super) fn readyz(phase: &Phase) -> Response<FullBody<Bytes>> {
+pub(super) fn readyz(phase: &DaemonPhase) -> Response<FullBody<Bytes>> {
     let reason = not_ready(phase);
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({"ready": reason.is_none(), "reason": reason});

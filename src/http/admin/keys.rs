@@ -2,7 +2,7 @@
 
 use super::problem::{created, ok, timestamp};
 use super::tokens::nothing;
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::auth::KeyInfo;
 use bytes::Bytes;
 use http::Response;
@@ -13,19 +13,19 @@ use std::time::Duration;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rotation {
+struct KeyRotation {
     /// Seconds for which previous keys stay valid. Default: `auth.jwt_grace`.
     grace: Option<u64>,
 }
 
-impl Running {
+impl RunningDaemon {
     pub(super) fn keys(&self) -> Response<Full<Bytes>> {
         let keys: Vec<Value> = self.auth.keys().iter().map(shown).collect();
         ok(&json!({"keys": keys}))
     }
 
     pub(super) async fn rotate_key(&self, request: &AdminRequest<'_>) -> Answer {
-        let Rotation { grace } = request.json()?;
+        let KeyRotation { grace } = request.json()?;
         let key = self.managed(move |auth| auth.rotate_key(grace.map(Duration::from_secs))).await?;
         Ok(created(&shown(&key)))
     }

@@ -18,15 +18,15 @@ mod state;
 mod streams;
 mod tokens;
 
-use super::body::{self, Encoding, Limits};
-use super::metrics::Metrics;
+use super::body::{self, BodyLimits, Encoding};
+use super::metrics::HttpMetrics;
 use super::openapi;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Need};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::contracts::reject::Reject;
-use crate::contracts::route::{self, Access, Found, Route, Served};
+use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Contracts, bearer, origin};
 use crate::http::console;
@@ -39,7 +39,7 @@ use http_body_util::Full as FullBody;
 use hyper::body::Incoming;
 use problem::{Problem, respond};
 use prometheus_client::registry::Registry;
-use routes::{Call, ROUTES};
+use routes::{ROUTES, RouteHandler};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// The routes of the admin listener.
-pub fn served() -> Vec<Served> {
+pub fn served() -> Vec<RouteInfo> {
     route::served(ROUTES)
 }
 
@@ -64,16 +64,16 @@ type Answer = Result<Reply, Problem>;
 
 /// The phase that the daemon is in.
 #[derive(Clone)]
-pub enum Phase {
+pub enum DaemonPhase {
     /// Reading the log; nothing is accepted yet.
     Recovering,
-    Running(Arc<Running>),
+    Running(Arc<RunningDaemon>),
     /// Finishing running requests.
-    Draining(Arc<Running>),
+    Draining(Arc<RunningDaemon>),
 }
 
 /// The parts of a running daemon that the admin API reads and changes.
-pub struct Running {
+pub struct RunningDaemon {
     pub wal: wal::Handle,
     pub recovery: wal::RecoveryReport,
     pub catalog: Arc<Catalog>,
@@ -82,7 +82,7 @@ pub struct Running {
     pub control: Arc<Control>,
     pub contracts: Contracts,
     pub clock: Arc<dyn Clock>,
-    pub http_metrics: Arc<Metrics>,
+    pub http_metrics: Arc<HttpMetrics>,
     pub registry: Registry,
     pub node: String,
     pub destination: String,
@@ -90,7 +90,7 @@ pub struct Running {
 }
 
 pub struct AdminHandler {
-    pub phase: ArcSwap<Phase>,
+    pub phase: ArcSwap<DaemonPhase>,
     /// The URL of the ingest listener.
     ingest_url: String,
     /// The serialized `OpenAPI` document of both listeners.
@@ -107,7 +107,7 @@ pub struct AdminRequest<'a> {
     /// Decompressed.
     pub body: Bytes,
     pub caller: Caller,
-    phase: &'a Phase,
+    phase: &'a DaemonPhase,
     handler: &'a AdminHandler,
 }
 
@@ -147,19 +147,19 @@ impl Handler for AdminHandler {
 
 impl AdminHandler {
     async fn route(&self, head: &http::request::Parts, body: Incoming) -> Answer {
-        let phase = Phase::clone(&self.phase.load());
+        let phase = DaemonPhase::clone(&self.phase.load());
         if let Some(asset) = console::find(head.uri.path()) {
             return page::page(head, asset, &self.ingest_url);
         }
         let found = route::find(ROUTES, &head.method, head.uri.path());
-        if let Found::Route(Route { call: Call::Always(answer), .. }, _) = found {
+        if let RouteMatch::Route(Route { call: RouteHandler::Always(answer), .. }, _) = found {
             return answer(self, &phase);
         }
-        let (Phase::Running(running) | Phase::Draining(running)) = &phase else {
+        let (DaemonPhase::Running(running) | DaemonPhase::Draining(running)) = &phase else {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "recovering"));
         };
         let need = match found {
-            Found::Route(Route { access: Access::Token(need), .. }, _) => *need,
+            RouteMatch::Route(Route { access: Access::Token(need), .. }, _) => *need,
             _ => Need::Admin,
         };
         let caller = running.auth.check(&bearer(&head.headers), need).map_err(Reject::from)?;
@@ -167,14 +167,16 @@ impl AdminHandler {
             return Err(Reject::from(AuthError::Origin).into());
         }
         let (answer, parameters) = match found {
-            Found::Route(Route { call: Call::Running(answer), .. }, parameters) => (answer, parameters),
-            Found::OtherMethods(methods) => {
+            RouteMatch::Route(Route { call: RouteHandler::Running(answer), .. }, parameters) => {
+                (answer, parameters)
+            }
+            RouteMatch::OtherMethods(methods) => {
                 let detail = format!("method {} not allowed", head.method);
                 return Err(
                     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, methods)
                 );
             }
-            Found::Route(..) | Found::Nothing => {
+            RouteMatch::Route(..) | RouteMatch::Nothing => {
                 let detail = format!("no such route: {} {}", head.method, head.uri.path());
                 return Err(Problem::new(StatusCode::NOT_FOUND, detail));
             }
@@ -187,7 +189,7 @@ impl AdminHandler {
 
     pub fn new(ingest_url: String, drain: watch::Sender<bool>) -> Self {
         let openapi = openapi::document(&ingest_url).to_string().into();
-        Self { phase: ArcSwap::from_pointee(Phase::Recovering), ingest_url, openapi, drain }
+        Self { phase: ArcSwap::from_pointee(DaemonPhase::Recovering), ingest_url, openapi, drain }
     }
 
     fn openapi(&self) -> Reply {
@@ -198,7 +200,7 @@ impl AdminHandler {
 /// Reads the body and decodes its content encoding.
 async fn receive(head: &http::request::Parts, body: Incoming) -> Result<Bytes, Problem> {
     let encoding = Encoding::of(&head.headers)?;
-    let limits = Limits { body_max: BODY_MAX, body_timeout: BODY_TIMEOUT };
+    let limits = BodyLimits { body_max: BODY_MAX, body_timeout: BODY_TIMEOUT };
     let pieces = body::read(body, &limits, |_| Ok(())).await?;
     if encoding == Encoding::Identity {
         return Ok(Bytes::from(pieces.concat()));

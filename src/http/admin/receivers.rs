@@ -1,10 +1,10 @@
 //! `/admin/v1/receivers`: endpoints whose requests go to several streams, and the backlog of each export.
 
-use super::Running;
+use super::RunningDaemon;
 use crate::batch::StreamId;
 use serde_json::{Value, json};
 
-impl Running {
+impl RunningDaemon {
     pub(super) fn receivers(&self) -> Value {
         let streams = self.catalog.streams();
         let name = |id: StreamId| streams.get(id).map(|stream| stream.name.clone());

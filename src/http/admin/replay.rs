@@ -2,7 +2,7 @@
 //! here; the compactor runs them.
 
 use super::problem::{Problem, blocking, limit, ok, respond, timestamp};
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::catalog::{CutRecord, NewReplay, Replay, ReplayState, Stream};
 use crate::clock::Micros;
 use crate::error::chain;
@@ -24,7 +24,7 @@ const REPLAYS_MAX: usize = 1000;
 /// The body of a replay request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct ReplayBody {
     stream: String,
     from: String,
     #[serde(default)]
@@ -33,11 +33,11 @@ struct Asked {
     partial: bool,
 }
 
-impl Running {
+impl RunningDaemon {
     /// Queues a replay of the files with rows received in a time range.
     pub(super) async fn replay(&self, request: &AdminRequest<'_>) -> Answer {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-        let asked: Asked = serde_json::from_slice(&request.body)
+        let asked: ReplayBody = serde_json::from_slice(&request.body)
             .map_err(|error| bad(format!("invalid replay request: {error}")))?;
         let time = |name: &str, text: &str| {
             let what =

@@ -1,7 +1,7 @@
 //! The table of routes: method and path, the required scope, and the handler.
 
 use super::problem::{ok, respond};
-use super::{AdminHandler, AdminRequest, Answer, Phase, Running, health};
+use super::{AdminHandler, AdminRequest, Answer, DaemonPhase, RunningDaemon, health};
 use crate::auth::Need;
 use crate::contracts::route::{Access, Route};
 use futures_util::future::BoxFuture;
@@ -9,15 +9,15 @@ use http::StatusCode;
 
 /// The handler of a route.
 #[derive(Clone, Copy)]
-pub(super) enum Call {
+pub(super) enum RouteHandler {
     /// Available in every phase of the daemon.
-    Always(fn(&AdminHandler, &Phase) -> Answer),
+    Always(fn(&AdminHandler, &DaemonPhase) -> Answer),
     /// Available once the log is recovered.
-    Running(for<'a> fn(&'a Running, &'a AdminRequest<'a>) -> BoxFuture<'a, Answer>),
+    Running(for<'a> fn(&'a RunningDaemon, &'a AdminRequest<'a>) -> BoxFuture<'a, Answer>),
 }
 
 use Access::Public;
-use Call::{Always, Running as Run};
+use RouteHandler::{Always, Running as Run};
 
 /// Requires an admin token.
 const ADMIN: Access = Access::Token(Need::Admin);
@@ -25,7 +25,7 @@ const ADMIN: Access = Access::Token(Need::Admin);
 const TOKENS: Access = Access::Token(Need::Tokens);
 const METRICS: Access = Access::Token(Need::Metrics);
 
-pub(super) static ROUTES: &[Route<Call>] = &[
+pub(super) static ROUTES: &[Route<RouteHandler>] = &[
     Route::get("/healthz", Public, Always(|_, phase| Ok(health::healthz(phase)))),
     Route::get("/readyz", Public, Always(|_, phase| Ok(health::readyz(phase)))),
     Route::get("/metrics", METRICS, Run(|running, _| Box::pin(async { running.metrics() }))),

@@ -3,7 +3,7 @@
 use super::columns::{bad, column_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter};
 use super::schema::flag;
-use super::{AdminRequest, Answer, BODY_MAX, Running};
+use super::{AdminRequest, Answer, BODY_MAX, RunningDaemon};
 use crate::batch::BodyKind;
 use crate::catalog::{IfExists, NewStream};
 use crate::columns::sample::{Sample, SampleField, SampleLimits};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 const RECORDS_MAX: u64 = 1_000_000;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-impl Running {
+impl RunningDaemon {
     /// Creates a stream, from a sample if the body has one: NDJSON, a JSON document, or gzip of either. The sample is
     /// not stored. With `dry`, only returns the inferred columns.
     pub(super) async fn sample_stream(&self, request: &AdminRequest<'_>) -> Answer {

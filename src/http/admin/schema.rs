@@ -3,7 +3,7 @@
 
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::catalog::{
     AcceptProposal, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream,
 };
@@ -64,7 +64,7 @@ impl AcceptOne {
     }
 }
 
-impl Running {
+impl RunningDaemon {
     /// Creates a stream with this name, or changes the existing one.
     pub(super) async fn put_stream(&self, request: &AdminRequest<'_>) -> Answer {
         let Some(stream) = self.catalog.streams().find(request.id()).cloned() else {

@@ -3,7 +3,7 @@
 
 use super::problem::{blocking, ok, parameter};
 use super::state::file;
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::batch::StreamId;
 use crate::catalog::{Catalog, CatalogError, NewReplay, RegisteredFile, Stream};
 use crate::wal::{Lsn, LsnRange};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 const REPLAYS_LOOKED_AT: u32 = 1000;
 
-impl Running {
+impl RunningDaemon {
     pub(super) async fn staged(&self) -> Answer {
         let catalog = Arc::clone(&self.catalog);
         let files = blocking(move || catalog.staged()).await?;

@@ -2,7 +2,7 @@
 
 use super::health::not_ready;
 use super::problem::{Problem, blocking, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Answer, Phase, Running};
+use super::{AdminRequest, Answer, DaemonPhase, RunningDaemon};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{FileState, Loss, RegisteredFile};
 use crate::error::chain;
@@ -19,7 +19,7 @@ const PUBLISH_DEADLINE: Duration = Duration::from_mins(1);
 const LOSSES_MAX: u32 = 100;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-impl Running {
+impl RunningDaemon {
     pub(super) fn metrics(&self) -> Answer {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
@@ -27,7 +27,7 @@ impl Running {
         Ok(respond(StatusCode::OK, METRICS_TYPE, text))
     }
 
-    pub(super) async fn status(&self, phase: &Phase) -> Result<Value, Problem> {
+    pub(super) async fn status(&self, phase: &DaemonPhase) -> Result<Value, Problem> {
         let status = self.wal.status();
         let compactor = &self.progress.compactor;
         let checkpoint = Lsn(compactor.checkpoint_lsn.load(Ordering::Relaxed));

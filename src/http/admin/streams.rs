@@ -3,7 +3,7 @@
 use super::columns::stream_json;
 use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::catalog::{KnownMisfit, Stream};
 use crate::schema::{Schema, system};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ const RECORDS_DEFAULT: usize = 20;
 const RECORDS_MAX: usize = 1000;
 const FILES_MAX: u32 = 1000;
 
-impl Running {
+impl RunningDaemon {
     pub(super) async fn streams(&self) -> Answer {
         let catalog = Arc::clone(&self.catalog);
         let progress = blocking(move || catalog.progress()).await?;

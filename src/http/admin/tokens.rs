@@ -1,7 +1,7 @@
 //! `/admin/v1/tokens`: creates, lists, refreshes and revokes tokens.
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
-use super::{AdminRequest, Answer, Running};
+use super::{AdminRequest, Answer, RunningDaemon};
 use crate::auth::{Auth, ManageError, Scope, ScopeClaim, TokenInfo, TokenKind, TokenRequest};
 use crate::clock::Micros;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The kinds of tokens: those in the catalog, and signed tokens, of which nothing is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum NewTokenKind {
     Token,
     ApiKey,
     Signing,
@@ -23,9 +23,9 @@ enum Kind {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewToken {
+struct NewTokenBody {
     name: String,
-    kind: Option<Kind>,
+    kind: Option<NewTokenKind>,
     #[serde(default)]
     description: String,
     scopes: Vec<String>,
@@ -38,7 +38,7 @@ struct NewToken {
     expires_at: Option<String>,
 }
 
-impl NewToken {
+impl NewTokenBody {
     fn into_request(self, now: Micros) -> Result<TokenRequest, ManageError> {
         let expires_at = match (self.expires_in, self.expires_at) {
             (Some(_), Some(_)) => {
@@ -69,7 +69,7 @@ impl NewToken {
     }
 }
 
-impl Running {
+impl RunningDaemon {
     pub(super) async fn tokens(&self) -> Answer {
         let tokens = self.managed(Auth::tokens).await?;
         let now = self.clock.now();
@@ -84,12 +84,12 @@ impl Running {
     }
 
     pub(super) async fn make_token(&self, request: &AdminRequest<'_>) -> Answer {
-        let new: NewToken = request.json()?;
+        let new: NewTokenBody = request.json()?;
         let kind = match new.kind {
-            None | Some(Kind::Token) => TokenKind::Token,
-            Some(Kind::ApiKey) => TokenKind::ApiKey,
-            Some(Kind::Signing) => TokenKind::Signing,
-            Some(Kind::Jwt) => return self.issue_token(request, new).await,
+            None | Some(NewTokenKind::Token) => TokenKind::Token,
+            Some(NewTokenKind::ApiKey) => TokenKind::ApiKey,
+            Some(NewTokenKind::Signing) => TokenKind::Signing,
+            Some(NewTokenKind::Jwt) => return self.issue_token(request, new).await,
         };
         let now = self.clock.now();
         let (maker, new) = (request.caller.clone(), new.into_request(now)?);
@@ -97,7 +97,7 @@ impl Running {
         Ok(created(&with_value(&made, now)))
     }
 
-    async fn issue_token(&self, request: &AdminRequest<'_>, new: NewToken) -> Answer {
+    async fn issue_token(&self, request: &AdminRequest<'_>, new: NewTokenBody) -> Answer {
         let (maker, new) = (request.caller.clone(), new.into_request(self.clock.now())?);
         let about = json!({
             "kind": "jwt",

@@ -5,8 +5,8 @@ use crate::auth::Caller;
 use crate::batch;
 use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::{Entry, Standing};
-use crate::http::limits::{Asking, Refused};
+use crate::contracts::{ContractEntry, Standing};
+use crate::http::limits::{Asking, LimitExceeded};
 use std::time::Instant;
 
 /// The longest body of a refused request that is read and dropped, so that its connection can be reused.
@@ -23,7 +23,12 @@ pub(super) struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn new(entry: &Entry, caller: &'a Caller, arrival: &Arrival, body_max: Option<u64>) -> Self {
+    pub(super) fn new(
+        entry: &ContractEntry,
+        caller: &'a Caller,
+        arrival: &Arrival,
+        body_max: Option<u64>,
+    ) -> Self {
         let asking = Asking {
             contract: entry.tag,
             token: caller.id.0,
@@ -39,7 +44,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Builds the refusal. Also sets `standing`, which is sent to the client.
-    fn refuse(&self, refused: Refused, standing: &mut Option<Standing>) -> Reject {
+    fn refuse(&self, refused: LimitExceeded, standing: &mut Option<Standing>) -> Reject {
         *standing = refused.standing.or(*standing);
         let seconds = refused.retry_seconds;
         let message = format!("rate limit exceeded, retry in {seconds} s");

@@ -2,8 +2,8 @@
 //! The request is one frame, however many exports it has.
 
 use super::admit::Admission;
-use super::received::{Checked, Fan, Received, Verdict};
-use super::store::{self, Origin};
+use super::received::{BodyVerdict, Checked, Fan, Received};
+use super::store::{self, BatchOrigin};
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::batch::BodyKind;
@@ -29,14 +29,14 @@ pub(super) struct Come<'a> {
 }
 
 /// The kind of records in a body for a receiver.
-pub(super) struct Records {
+pub(super) struct ReceiverRecords {
     pub(super) kind: BodyKind,
     /// If set, records that fail to map are left out. Otherwise the first of them refuses the request.
     pub(super) partly: bool,
 }
 
 /// The current state of an export.
-struct Live {
+struct LiveExport {
     label: String,
     stream: Arc<Stream>,
     mapping: Arc<Mapping>,
@@ -64,9 +64,9 @@ impl IngestHandler {
             body = decoded.unwrap_or_else(|error| Err(Reject::internal(&error)))?;
         }
         let come = Come { headers: &head.headers, ip, received_at: self.clock.now() };
-        let records = Records { kind: BodyKind::Opaque, partly: false };
+        let records = ReceiverRecords { kind: BodyKind::Opaque, partly: false };
         let (stream, body) = self.fan_out(&receive, body, records, &come).await?;
-        let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: come.ip, key };
+        let origin = BatchOrigin { stream: &stream, contract: made.entry.tag, client_ip: come.ip, key };
         let outcome = self.store(&origin, &body, receive.wait).await?;
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
@@ -87,7 +87,7 @@ impl IngestHandler {
         &self,
         receive: &Receive,
         body: Received,
-        records: Records,
+        records: ReceiverRecords,
         come: &Come<'_>,
     ) -> Result<(Arc<Stream>, Checked), Reject> {
         let (stream, exports) = self.live(&receive.receiver)?;
@@ -130,7 +130,7 @@ impl IngestHandler {
         let is_evaluated = exports.iter().any(|export| export.mapping.is_evaluated());
         let results = if is_evaluated { frames::write_results(&results) } else { Vec::new() };
         let count = u32::try_from(good).unwrap_or(u32::MAX);
-        let target = |export: &Live| Target {
+        let target = |export: &LiveExport| Target {
             stream: export.stream.id,
             version: Some(export.stream.schema.version),
             good: count,
@@ -145,14 +145,14 @@ impl IngestHandler {
             refused,
         };
         let (version, partitions) = (Some(stream.schema.version), Vec::new());
-        let verdict = Verdict { good, bad: 0, objects: good, first_bad: None, version, partitions };
+        let verdict = BodyVerdict { good, bad: 0, objects: good, first_bad: None, version, partitions };
         let (pieces, kind, received_at) = (vec![whole], records.kind, come.received_at);
         let checked = Checked { pieces, kind, verdict, received_at, fan, _in_flight: body.in_flight };
         Ok((stream, checked))
     }
 
     /// The receiver's own stream and its exports in their current state.
-    fn live(&self, receiver: &Receiver) -> Result<(Arc<Stream>, Vec<Live>), Reject> {
+    fn live(&self, receiver: &Receiver) -> Result<(Arc<Stream>, Vec<LiveExport>), Reject> {
         let streams = self.catalog.streams();
         let find = |id| streams.get(id).filter(|stream| stream.deleted_at.is_none()).cloned();
         // The receiver was deleted after the request was routed.
@@ -161,7 +161,7 @@ impl IngestHandler {
         let exports = receiver.exports.iter().filter_map(|export| {
             let stream = find(export.stream)?;
             let mapping = stream.settings.mapping.clone()?;
-            Some(Live { label: export.label.clone(), stream, mapping })
+            Some(LiveExport { label: export.label.clone(), stream, mapping })
         });
         Ok((own, exports.collect()))
     }
@@ -192,7 +192,7 @@ fn worst(failures: &[Vec<(String, MappingFailure)>]) -> &[(String, MappingFailur
 
 /// The exports for which a record failed to map, with the reasons.
 fn failures(
-    exports: &[Live],
+    exports: &[LiveExport],
     outcomes: &[mapping::Outcomes],
     record: usize,
 ) -> Vec<(String, MappingFailure)> {

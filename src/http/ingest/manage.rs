@@ -2,14 +2,14 @@
 
 use super::super::body::{self, Encoding};
 use super::admit::Admission;
-use super::fan::{Come, Records};
-use super::received::{self, Manner, Received};
-use super::store::{self, Origin};
+use super::fan::{Come, ReceiverRecords};
+use super::received::{self, CheckOptions, Received};
+use super::store::{self, BatchOrigin};
 use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::target::check_takes_requests;
-use crate::contracts::{Call, Destination, Made, Managed, Reply, RequestHead};
+use crate::contracts::{Call, CallDestination, Made, Managed, Reply, RequestHead};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::cell::RefCell;
@@ -61,12 +61,12 @@ impl IngestHandler {
                 let body = Received { pieces: vec![append.body], ..body };
                 let received_at = self.clock.now();
                 let (stream, body) = match &append.to {
-                    Destination::Stream(stream) => {
+                    CallDestination::Stream(stream) => {
                         let (kind, bodies) = (append.kind, append.bodies);
                         check_takes_requests(stream)?;
                         let stream = Arc::clone(stream);
                         let known = Some(Arc::clone(&stream));
-                        let manner = Manner {
+                        let manner = CheckOptions {
                             kind,
                             bodies,
                             stream: known,
@@ -76,13 +76,14 @@ impl IngestHandler {
                         };
                         (stream, received::check(body, manner).await?)
                     }
-                    Destination::Receiver(receive) => {
+                    CallDestination::Receiver(receive) => {
                         let come = Come { headers: &head.headers, ip: peer.ip(), received_at };
-                        let records = Records { kind: append.kind, partly: true };
+                        let records = ReceiverRecords { kind: append.kind, partly: true };
                         self.fan_out(receive, body, records, &come).await?
                     }
                 };
-                let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: peer.ip(), key };
+                let origin =
+                    BatchOrigin { stream: &stream, contract: made.entry.tag, client_ip: peer.ip(), key };
                 let outcome = self.store(&origin, &body, append.wait).await?;
                 let accepted = outcome.accepted.clone();
                 let reply = tokio::task::spawn_blocking(move || (append.reply)(&accepted));

@@ -8,9 +8,9 @@ mod received;
 mod store;
 mod target;
 
-use super::body::{self, Encoding, Limits};
-use super::cors::{self, Cors, Page};
-use super::metrics::Metrics;
+use super::body::{self, BodyLimits, Encoding};
+use super::cors::{self, Cors, PageOrigin};
+use super::metrics::HttpMetrics;
 use super::transport::Handler;
 use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
@@ -21,7 +21,7 @@ use crate::contracts::request_id::RequestId;
 use crate::contracts::route::Access;
 use crate::contracts::shared::control::Control;
 use crate::contracts::{
-    Contracts, Found, Ingest, Made, Named, Parsed, Reply, RequestHead, Standing, Told, origin,
+    AnswerContext, Contracts, FoundTarget, Ingest, Made, Parsed, Reply, RequestHead, Standing, Told, origin,
 };
 use crate::http::limits;
 use crate::idempotency;
@@ -34,12 +34,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use received::{InFlight, Manner, Received};
+use received::{CheckOptions, InFlight, Received};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use store::Origin;
+use store::BatchOrigin;
 
 /// After this, a request that waits for its sync is answered as accepted but not yet synced.
 pub const SYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -58,16 +58,16 @@ pub struct IngestHandler {
     pub control: Arc<Control>,
     pub contracts: Contracts,
     pub keys: Arc<idempotency::KeyIndex>,
-    pub metrics: Arc<Metrics>,
-    pub settings: ArcSwap<Settings>,
-    pub limits: ArcSwap<limits::Limits>,
+    pub metrics: Arc<HttpMetrics>,
+    pub settings: ArcSwap<IngestSettings>,
+    pub limits: ArcSwap<limits::RateLimits>,
     pub cors: ArcSwap<Cors>,
     /// Bytes of the bodies that are being read.
     pub in_flight: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct IngestSettings {
     /// The largest body on the wire, in bytes, in the order of [`batch::Tag::ALL`].
     pub body_max: [u64; batch::Tag::ALL.len()],
     pub decoded_max: u64,
@@ -76,7 +76,7 @@ pub struct Settings {
     pub in_flight_max: u64,
 }
 
-impl Settings {
+impl IngestSettings {
     /// The largest body on the wire, in bytes, for a contract.
     fn body_max(&self, contract: batch::Tag) -> u64 {
         let contracts = batch::Tag::ALL.into_iter().zip(self.body_max);
@@ -97,13 +97,17 @@ impl Handler for IngestHandler {
             return response(reply, None);
         };
         let Made { entry, contract } = made;
-        let named = Named { id: RequestId::next(), body_max: self.settings.load().body_max(entry.tag) };
+        let named =
+            AnswerContext { id: RequestId::next(), body_max: self.settings.load().body_max(entry.tag) };
         if entry.names_requests {
             arrival.head.extensions.insert(named);
         }
         let mut told = Told { named, standing: None };
-        let mut page =
-            if entry.is_for_pages { self.cors.load().page(&arrival.head.headers) } else { Page::Ignored };
+        let mut page = if entry.is_for_pages {
+            self.cors.load().page(&arrival.head.headers)
+        } else {
+            PageOrigin::Ignored
+        };
         let answer = self.answer(made, &arrival, incoming, &mut told.standing, &mut page).await;
         let (mut reply, reject) = match answer {
             Ok(reply) => (reply, None),
@@ -190,9 +194,9 @@ impl IngestHandler {
         arrival: &Arrival,
         incoming: Incoming,
         standing: &mut Option<Standing>,
-        page: &mut Page,
+        page: &mut PageOrigin,
     ) -> Result<Reply, Reject> {
-        if *page == Page::Forbidden {
+        if *page == PageOrigin::Forbidden {
             return Err(Reject::new(Kind::Forbidden, "requests from this origin are not allowed").close());
         }
         let head = &arrival.head;
@@ -232,7 +236,7 @@ impl IngestHandler {
         arrival: &Arrival,
         incoming: Incoming,
         ingest: Ingest<'_>,
-        (standing, page): (&mut Option<Standing>, &mut Page),
+        (standing, page): (&mut Option<Standing>, &mut PageOrigin),
     ) -> Result<Reply, Reject> {
         let head = &arrival.head;
         let caller = self.identify(head, &ingest.credential, Need::Any, page)?;
@@ -240,7 +244,7 @@ impl IngestHandler {
         let found = (ingest.find)(&caller);
         let known = found.as_ref().ok().and_then(|found| found.target.stream());
         self.admit(&admission, known.map(|stream| &**stream), standing)?;
-        let Found { target, open } = found?;
+        let FoundTarget { target, open } = found?;
         let mode = target.stream().map_or(Mode::Active, |stream| stream.settings.mode);
         if mode == Mode::Reject {
             let name = target.stream().map_or("", |stream| &stream.name);
@@ -249,7 +253,7 @@ impl IngestHandler {
         }
         let key = store::key_of(&head.headers)?.or(ingest.key);
         let body = self.receive(head, incoming, &admission).await?;
-        let manner = Manner {
+        let manner = CheckOptions {
             kind: ingest.kind,
             bodies: ingest.bodies,
             stream: target.stream().cloned(),
@@ -266,11 +270,12 @@ impl IngestHandler {
         if manner.bodies.one_payload {
             stream = self.of_payload(stream, Payload::of(ingest.kind)).await?;
         }
-        let mut body = body.under(Manner { stream: Some(Arc::clone(&stream)), ..manner }).await?;
+        let mut body = body.under(CheckOptions { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         if !ingest.keeps.is_empty() {
             body.fan.request = Some(fan::keep(&ingest.keeps)?);
         }
-        let origin = Origin { stream: &stream, contract: made.entry.tag, client_ip: arrival.peer.ip(), key };
+        let origin =
+            BatchOrigin { stream: &stream, contract: made.entry.tag, client_ip: arrival.peer.ip(), key };
         let outcome = self.store(&origin, &body, ingest.wait).await?;
         Ok(outcome.mark(made.contract.accepted(&arrival.head(), &outcome.accepted)))
     }
@@ -292,7 +297,7 @@ impl IngestHandler {
         if let Some(declared) = admission.declared.filter(|declared| *declared <= body_max) {
             self.charge(admission, declared, admission.asked_at)?;
         }
-        let limits = Limits { body_max, body_timeout: settings.body_timeout };
+        let limits = BodyLimits { body_max, body_timeout: settings.body_timeout };
         let pieces = body::read(incoming, &limits, |bytes| in_flight.grow_to(bytes)).await?;
         if admission.declared.is_none() {
             let arrived = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -307,14 +312,14 @@ impl IngestHandler {
         head: &http::request::Parts,
         credential: &Credential<'_>,
         need: Need<'_>,
-        page: &mut Page,
+        page: &mut PageOrigin,
     ) -> Result<Caller, Reject> {
         let caller = self.auth.check(credential, need).map_err(unread)?;
         if caller.origins.is_some() {
             page.is_bound(&head.headers);
         }
         if !caller.allows_origin(origin(&head.headers)) {
-            *page = Page::Forbidden;
+            *page = PageOrigin::Forbidden;
             return Err(unread(AuthError::Origin));
         }
         Ok(caller)

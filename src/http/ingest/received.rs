@@ -86,7 +86,7 @@ impl Received {
 pub(super) struct Checked {
     pub(super) pieces: Vec<Bytes>,
     pub(super) kind: BodyKind,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: BodyVerdict,
     /// The receive time that its records were checked with, for every stream that they go to.
     pub(super) received_at: Micros,
     /// Additional content of the frame, if the records go to several streams.
@@ -110,7 +110,7 @@ pub(super) struct Fan {
 
 impl Checked {
     /// Checks a body against its stream, if it was checked before the stream existed.
-    pub(super) async fn under(mut self, manner: Manner) -> Result<Self, Reject> {
+    pub(super) async fn under(mut self, manner: CheckOptions) -> Result<Self, Reject> {
         let is_judged = manner.stream.as_ref().is_some_and(|stream| stream.is_judged());
         if self.verdict.version.is_some() || !is_judged {
             return Ok(self);
@@ -126,7 +126,7 @@ impl Checked {
 
 /// The result of checking the records of a body.
 #[derive(Debug, Clone)]
-pub(super) struct Verdict {
+pub(super) struct BodyVerdict {
     pub(super) good: u64,
     pub(super) bad: u64,
     /// Records that are JSON objects, whether they fit their stream or not.
@@ -139,7 +139,7 @@ pub(super) struct Verdict {
     pub(super) partitions: Vec<u32>,
 }
 
-impl Verdict {
+impl BodyVerdict {
     /// The number of records that are not JSON objects.
     pub(super) fn invalid(&self) -> u64 {
         (self.good + self.bad).saturating_sub(self.objects)
@@ -148,7 +148,7 @@ impl Verdict {
 
 /// How to check a body.
 #[derive(Clone)]
-pub(super) struct Manner {
+pub(super) struct CheckOptions {
     pub(super) kind: BodyKind,
     pub(super) bodies: Bodies,
     /// The stream that its records go to, if it exists.
@@ -160,9 +160,9 @@ pub(super) struct Manner {
     pub(super) open: Option<Open>,
 }
 
-impl Manner {
+impl CheckOptions {
     /// Checks the records for the first stream, with the code that later turns them into rows.
-    fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<Verdict, Syntax> {
+    fn look(&self, pieces: &[Bytes], kind: BodyKind) -> Result<BodyVerdict, Syntax> {
         self.look_for(self.stream.as_ref(), pieces, kind)
     }
 
@@ -182,12 +182,12 @@ impl Manner {
         stream: Option<&Arc<Stream>>,
         pieces: &[Bytes],
         kind: BodyKind,
-    ) -> Result<Verdict, Syntax> {
+    ) -> Result<BodyVerdict, Syntax> {
         let versioned = stream.filter(|stream| stream.is_versioned());
         let version = versioned.map(|stream| stream.schema.version);
         if kind == BodyKind::Xml {
             // The compactor parses XML.
-            return Ok(Verdict {
+            return Ok(BodyVerdict {
                 good: 0,
                 bad: 0,
                 objects: 0,
@@ -198,7 +198,7 @@ impl Manner {
         }
         let Some(stream) = versioned.filter(|stream| stream.is_judged()) else {
             let json::RecordsVerdict { good, bad, first_bad } = records::check(pieces, kind)?;
-            return Ok(Verdict { good, bad, objects: good, first_bad, version, partitions: Vec::new() });
+            return Ok(BodyVerdict { good, bad, objects: good, first_bad, version, partitions: Vec::new() });
         };
         let whole;
         let body: &[u8] = match pieces {
@@ -212,12 +212,12 @@ impl Manner {
         let (good, bad) = (found.stored, found.quarantined.total());
         let objects = good + bad - found.quarantined.of(ReasonKind::Record);
         let (first_bad, partitions) = (found.first_bad, found.partitions);
-        Ok(Verdict { good, bad, objects, first_bad, version, partitions })
+        Ok(BodyVerdict { good, bad, objects, first_bad, version, partitions })
     }
 }
 
 /// Decompresses and checks a body: inline if that is quick, otherwise on a blocking thread.
-pub(super) async fn check(body: Received, manner: Manner) -> Result<Checked, Reject> {
+pub(super) async fn check(body: Received, manner: CheckOptions) -> Result<Checked, Reject> {
     if body.is_quick() {
         return check_now(body, &manner);
     }
@@ -225,7 +225,7 @@ pub(super) async fn check(body: Received, manner: Manner) -> Result<Checked, Rej
     checked.unwrap_or_else(|error| Err(Reject::internal(&error)))
 }
 
-fn check_now(mut body: Received, manner: &Manner) -> Result<Checked, Reject> {
+fn check_now(mut body: Received, manner: &CheckOptions) -> Result<Checked, Reject> {
     body.decode()?;
     if let Some(open) = &manner.open {
         let whole = match body.pieces.as_slice() {

@@ -1,7 +1,7 @@
 //! Appends a batch to the log and waits for as much durability as the client asks for.
 
 use super::IngestHandler;
-use super::received::{Checked, Verdict};
+use super::received::{BodyVerdict, Checked};
 use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
 use crate::contracts::reject::{Kind, Reject};
@@ -26,7 +26,7 @@ const OFFSETS_PATIENCE: Duration = Duration::from_secs(5);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The destination and the sender of a batch.
-pub(super) struct Origin<'a> {
+pub(super) struct BatchOrigin<'a> {
     pub(super) stream: &'a Stream,
     pub(super) contract: batch::Tag,
     pub(super) client_ip: IpAddr,
@@ -34,13 +34,13 @@ pub(super) struct Origin<'a> {
 }
 
 /// The result of storing the records of a request.
-pub(super) struct Outcome {
+pub(super) struct StoreOutcome {
     pub(super) accepted: Accepted,
     /// An earlier request with the same key had already stored them.
     pub(super) replayed: bool,
 }
 
-impl Outcome {
+impl StoreOutcome {
     /// Marks the response to a repeated request as replayed.
     pub(super) fn mark(&self, mut reply: Reply) -> Reply {
         if self.replayed {
@@ -72,10 +72,10 @@ impl IngestHandler {
     /// Appends the records of a request as one batch, unless they are already stored, and waits as requested.
     pub(super) async fn store(
         &self,
-        origin: &Origin<'_>,
+        origin: &BatchOrigin<'_>,
         body: &Checked,
         wait: Wait,
-    ) -> Result<Outcome, Reject> {
+    ) -> Result<StoreOutcome, Reject> {
         let found = match origin.key {
             None => Ok(self.append(origin, body).await?),
             Some(key) => self.append_once(origin, body, key).await?,
@@ -104,13 +104,13 @@ impl IngestHandler {
         let lsn = lsn.0;
         let accepted =
             Accepted { lsn, stored, quarantined, invalid, state, exports, receiver, refused, numbered };
-        Ok(Outcome { accepted, replayed: found.is_err() })
+        Ok(StoreOutcome { accepted, replayed: found.is_err() })
     }
 
     /// Appends, unless an earlier request with the same key did. The inner error is the result of that request.
     async fn append_once(
         &self,
-        origin: &Origin<'_>,
+        origin: &BatchOrigin<'_>,
         body: &Checked,
         key: &str,
     ) -> Result<Result<(Lsn, Option<Numbered>), Stored>, Reject> {
@@ -136,7 +136,11 @@ impl IngestHandler {
         }
     }
 
-    async fn append(&self, origin: &Origin<'_>, body: &Checked) -> Result<(Lsn, Option<Numbered>), Reject> {
+    async fn append(
+        &self,
+        origin: &BatchOrigin<'_>,
+        body: &Checked,
+    ) -> Result<(Lsn, Option<Numbered>), Reject> {
         let bytes = body.pieces.iter().map(|piece| piece.len() as u64).sum();
         let batch = BatchHead {
             good: count(body.verdict.good),
@@ -262,7 +266,7 @@ impl IngestHandler {
 }
 
 /// How the rows of a body are distributed over the partitions of its stream.
-fn division(stream: &Stream, verdict: &Verdict) -> Division {
+fn division(stream: &Stream, verdict: &BodyVerdict) -> Division {
     match stream.settings.key.as_slice() {
         [] => Division::Turn(count(verdict.good)),
         _ => Division::Keyed(verdict.partitions.clone()),

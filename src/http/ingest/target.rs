@@ -3,12 +3,12 @@
 
 use super::IngestHandler;
 use crate::catalog::{Alter, CatalogError, Stream};
-use crate::contracts::Target;
+use crate::contracts::IngestTarget;
 use crate::contracts::reject::Reject;
 use crate::schema::{Payload, StreamSettings};
 use std::sync::Arc;
 
-impl Target {
+impl IngestTarget {
     /// The stream, if it exists.
     pub(super) fn stream(&self) -> Option<&Arc<Stream>> {
         match self {
@@ -28,10 +28,10 @@ impl Target {
 
 impl IngestHandler {
     /// Returns the stream, and creates it if it does not exist.
-    pub(super) async fn stream_of(&self, target: Target) -> Result<Arc<Stream>, Reject> {
+    pub(super) async fn stream_of(&self, target: IngestTarget) -> Result<Arc<Stream>, Reject> {
         let new = match target {
-            Target::Streams(stream, _) => return Ok(stream),
-            Target::New(new) => new,
+            IngestTarget::Streams(stream, _) => return Ok(stream),
+            IngestTarget::New(new) => new,
         };
         let catalog = Arc::clone(&self.catalog);
         let make = move || catalog.create_stream_with(*new);

@@ -2,7 +2,7 @@
 //!
 //! Limits are checked before the request body is read. The narrowest is checked first, so requests of one token that
 //! are refused do not use up the limit of its project. Memory is bounded: a key that was idle for the whole period of
-//! its limit is forgotten ([`Limits::forget_idle`]). Independent of HTTP; each contract reports the remaining requests
+//! its limit is forgotten ([`RateLimits::forget_idle`]). Independent of HTTP; each contract reports the remaining requests
 //! in its own headers.
 
 mod rates;
@@ -19,7 +19,7 @@ use window::Windows;
 
 /// The configured limits; 0 means unlimited. Each applies to every token, stream or project separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settings {
+pub struct RateLimitSettings {
     /// Requests per second of a token without its own limit.
     pub token_per_second: u32,
     /// Requests per second to a stream.
@@ -29,14 +29,14 @@ pub struct Settings {
 
 /// The limits of each contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Profiles([Profile; Tag::ALL.len()]);
+pub struct Profiles([RateProfile; Tag::ALL.len()]);
 
 impl Profiles {
-    pub fn new(of: impl Fn(Tag) -> Profile) -> Self {
+    pub fn new(of: impl Fn(Tag) -> RateProfile) -> Self {
         Self(Tag::ALL.map(of))
     }
 
-    fn of(&self, contract: Tag) -> &Profile {
+    fn of(&self, contract: Tag) -> &RateProfile {
         let at = Tag::ALL.iter().position(|known| *known == contract);
         &self.0[at.unwrap_or(0)]
     }
@@ -44,7 +44,7 @@ impl Profiles {
 
 /// The limits of one contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Profile {
+pub struct RateProfile {
     /// Requests per second to a stream; applies if it is below the limit for all contracts.
     pub stream_per_second: u32,
     /// Requests per second of a project, evenly spread over time.
@@ -68,7 +68,7 @@ pub struct Asking<'a> {
 
 /// A limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub struct LimitExceeded {
     /// Seconds until a retry may succeed; at least 1.
     pub retry_seconds: u32,
     /// The state of the request limit, if that is the one exceeded or if the contract has one.
@@ -76,8 +76,8 @@ pub struct Refused {
 }
 
 /// The rate limits and their state; see the module documentation.
-pub struct Limits {
-    settings: Settings,
+pub struct RateLimits {
+    settings: RateLimitSettings,
     tokens: Rates,
     streams: Rates,
     projects: Rates,
@@ -88,8 +88,8 @@ pub struct Limits {
     hasher: DefaultHashBuilder,
 }
 
-impl Limits {
-    pub fn new(settings: Settings) -> Self {
+impl RateLimits {
+    pub fn new(settings: RateLimitSettings) -> Self {
         Self {
             settings,
             tokens: Rates::default(),
@@ -102,7 +102,7 @@ impl Limits {
         }
     }
 
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &RateLimitSettings {
         &self.settings
     }
 
@@ -114,7 +114,7 @@ impl Limits {
         stream: Option<u32>,
         now: Instant,
         clock: &dyn Clock,
-    ) -> Result<Option<Standing>, Refused> {
+    ) -> Result<Option<Standing>, LimitExceeded> {
         let profile = self.profile(asking.contract);
         let project = self.project(asking);
         let narrow = self.admit_narrow(asking, stream, now).and_then(|narrow| {
@@ -126,13 +126,13 @@ impl Limits {
             Ok(_) => self.windows.take(per_minute, project, 1, clock.now()),
             Err(refused) => {
                 let standing = self.windows.take(per_minute, project, 0, clock.now());
-                Err(Refused { standing: standing.ok().flatten(), ..refused })
+                Err(LimitExceeded { standing: standing.ok().flatten(), ..refused })
             }
         }
     }
 
     /// Checks only the limit of the token, for calls that a contract's limits do not apply to.
-    pub fn admit_token(&self, asking: &Asking<'_>, now: Instant) -> Result<Option<Standing>, Refused> {
+    pub fn admit_token(&self, asking: &Asking<'_>, now: Instant) -> Result<Option<Standing>, LimitExceeded> {
         let per_second = asking.token_per_second.unwrap_or(self.settings.token_per_second);
         self.tokens.take(per_second, asking.token, 1, self.moment(now))
     }
@@ -142,7 +142,7 @@ impl Limits {
         asking: &Asking<'_>,
         stream: Option<u32>,
         now: Instant,
-    ) -> Result<Option<Standing>, Refused> {
+    ) -> Result<Option<Standing>, LimitExceeded> {
         let token = self.admit_token(asking, now)?;
         let of_stream = [self.settings.stream_per_second, self.profile(asking.contract).stream_per_second];
         let per_second = of_stream.into_iter().filter(|limit| *limit > 0).min().unwrap_or(0);
@@ -154,7 +154,7 @@ impl Limits {
     }
 
     /// Charges body bytes, as they arrive on the wire.
-    pub fn charge(&self, asking: &Asking<'_>, bytes: u64, now: Instant) -> Result<(), Refused> {
+    pub fn charge(&self, asking: &Asking<'_>, bytes: u64, now: Instant) -> Result<(), LimitExceeded> {
         let per_second = self.profile(asking.contract).bytes_per_second;
         if per_second == 0 || bytes == 0 {
             return Ok(());
@@ -166,7 +166,7 @@ impl Limits {
         // A body larger than one second's allowance is charged one second. Otherwise it could never be admitted.
         let charged = cells(bytes).min(allowed);
         let taken = self.bytes.take(allowed, self.project(asking), charged, self.moment(now));
-        taken.map(drop).map_err(|refused| Refused { standing: None, ..refused })
+        taken.map(drop).map_err(|refused| LimitExceeded { standing: None, ..refused })
     }
 
     /// Forgets the keys whose state no longer matters. Call it periodically.
@@ -178,7 +178,7 @@ impl Limits {
         self.windows.forget_idle(clock.now());
     }
 
-    fn profile(&self, contract: Tag) -> &Profile {
+    fn profile(&self, contract: Tag) -> &RateProfile {
         self.settings.profiles.of(contract)
     }
 
@@ -201,15 +201,15 @@ mod tests {
     const WALL: i64 = 1_700_000_000_000_000 / 60_000_000 * 60_000_000 + 37_000_000;
 
     struct World {
-        limits: Limits,
+        limits: RateLimits,
         clock: FakeClock,
         begin: Instant,
         millis: u64,
     }
 
     impl World {
-        fn new(settings: Settings) -> Self {
-            let limits = Limits::new(settings);
+        fn new(settings: RateLimitSettings) -> Self {
+            let limits = RateLimits::new(settings);
             Self { begin: limits.epoch, limits, clock: FakeClock::at(WALL), millis: 0 }
         }
 
@@ -222,11 +222,11 @@ mod tests {
             self.begin + Duration::from_millis(self.millis)
         }
 
-        fn admit(&self, asking: &Asking<'_>, stream: u32) -> Result<Option<Standing>, Refused> {
+        fn admit(&self, asking: &Asking<'_>, stream: u32) -> Result<Option<Standing>, LimitExceeded> {
             self.limits.admit(asking, Some(stream), self.now(), &self.clock)
         }
 
-        fn charge(&self, asking: &Asking<'_>, bytes: u64) -> Result<(), Refused> {
+        fn charge(&self, asking: &Asking<'_>, bytes: u64) -> Result<(), LimitExceeded> {
             self.limits.charge(asking, bytes, self.now())
         }
     }
@@ -235,8 +235,8 @@ mod tests {
         Asking { contract: Tag::Tinybird, token, token_per_second: None, project: None }
     }
 
-    fn only(contract: Tag, profile: Profile) -> Profiles {
-        Profiles::new(|other| if other == contract { profile } else { Profile::default() })
+    fn only(contract: Tag, profile: RateProfile) -> Profiles {
+        Profiles::new(|other| if other == contract { profile } else { RateProfile::default() })
     }
 
     fn standing(limit: u32, remaining: u32, reset_seconds: u32) -> Standing {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn without_limits_everything_comes_in_and_nothing_is_told() {
-        let world = World::new(Settings::default());
+        let world = World::new(RateLimitSettings::default());
         for _ in 0..10_000 {
             assert_eq!(world.admit(&of(1), 1), Ok(None));
         }
@@ -254,13 +254,15 @@ mod tests {
 
     #[test]
     fn a_second_s_worth_comes_at_once_and_the_rest_as_time_goes() {
-        let tinybird = Profile { per_second: 10, ..Profile::default() };
-        let mut world =
-            World::new(Settings { profiles: only(Tag::Tinybird, tinybird), ..Settings::default() });
+        let tinybird = RateProfile { per_second: 10, ..RateProfile::default() };
+        let mut world = World::new(RateLimitSettings {
+            profiles: only(Tag::Tinybird, tinybird),
+            ..RateLimitSettings::default()
+        });
         for left in (0..10).rev() {
             assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
         }
-        let refused = Refused { retry_seconds: 1, standing: Some(standing(10, 0, 1)) };
+        let refused = LimitExceeded { retry_seconds: 1, standing: Some(standing(10, 0, 1)) };
         assert_eq!(world.admit(&of(2), 1), Err(refused), "both tokens share the limit of the project");
         world.pass(100);
         assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, 0, 1))));
@@ -271,11 +273,11 @@ mod tests {
 
     #[test]
     fn what_a_token_is_refused_takes_nothing_from_the_others() {
-        let tinybird = Profile { per_second: 20, ..Profile::default() };
-        let world = World::new(Settings {
+        let tinybird = RateProfile { per_second: 20, ..RateProfile::default() };
+        let world = World::new(RateLimitSettings {
             token_per_second: 5,
             profiles: only(Tag::Tinybird, tinybird),
-            ..Settings::default()
+            ..RateLimitSettings::default()
         });
         let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
         assert_eq!(noisy, 5);
@@ -289,11 +291,11 @@ mod tests {
 
     #[test]
     fn a_stream_has_the_lower_of_its_limits() {
-        let tinybird = Profile { stream_per_second: 3, ..Profile::default() };
-        let world = World::new(Settings {
+        let tinybird = RateProfile { stream_per_second: 3, ..RateProfile::default() };
+        let world = World::new(RateLimitSettings {
             stream_per_second: 5,
             profiles: only(Tag::Tinybird, tinybird),
-            ..Settings::default()
+            ..RateLimitSettings::default()
         });
         let taken =
             |asking: &Asking<'_>, stream| (0..9).filter(|_| world.admit(asking, stream).is_ok()).count();
@@ -304,8 +306,11 @@ mod tests {
 
     #[test]
     fn minutes_are_those_of_the_clock() {
-        let polaris = Profile { per_minute: Some(83_334), ..Profile::default() };
-        let mut world = World::new(Settings { profiles: only(Tag::Polaris, polaris), ..Settings::default() });
+        let polaris = RateProfile { per_minute: Some(83_334), ..RateProfile::default() };
+        let mut world = World::new(RateLimitSettings {
+            profiles: only(Tag::Polaris, polaris),
+            ..RateLimitSettings::default()
+        });
         let asking = Asking { contract: Tag::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 23))));
         world.pass(1500);
@@ -313,10 +318,10 @@ mod tests {
             world.admit(&asking, 1).unwrap();
         }
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 0, 22))));
-        let refused = Refused { retry_seconds: 22, standing: Some(standing(83_334, 0, 22)) };
+        let refused = LimitExceeded { retry_seconds: 22, standing: Some(standing(83_334, 0, 22)) };
         assert_eq!(world.admit(&asking, 1), Err(refused));
         world.pass(21_499);
-        let refused = Refused { retry_seconds: 1, standing: Some(standing(83_334, 0, 1)) };
+        let refused = LimitExceeded { retry_seconds: 1, standing: Some(standing(83_334, 0, 1)) };
         assert_eq!(world.admit(&asking, 1), Err(refused));
         world.pass(1);
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 60))));
@@ -324,25 +329,27 @@ mod tests {
 
     #[test]
     fn a_contract_that_counts_in_minutes_tells_of_its_minute_only() {
-        let polaris = Profile { per_minute: Some(100), ..Profile::default() };
-        let world = World::new(Settings {
+        let polaris = RateProfile { per_minute: Some(100), ..RateProfile::default() };
+        let world = World::new(RateLimitSettings {
             token_per_second: 1,
             profiles: only(Tag::Polaris, polaris),
-            ..Settings::default()
+            ..RateLimitSettings::default()
         });
         let asking = Asking { contract: Tag::Polaris, ..of(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(100, 99, 23))));
-        let refused = Refused { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
+        let refused = LimitExceeded { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
         assert_eq!(world.admit(&asking, 1), Err(refused));
     }
 
     #[test]
     fn bytes_are_counted_to_the_byte_and_large_bodies_may_come_when_nothing_else_does() {
-        let tinybird = Profile { bytes_per_second: 20_000_000, ..Profile::default() };
-        let mut world =
-            World::new(Settings { profiles: only(Tag::Tinybird, tinybird), ..Settings::default() });
+        let tinybird = RateProfile { bytes_per_second: 20_000_000, ..RateProfile::default() };
+        let mut world = World::new(RateLimitSettings {
+            profiles: only(Tag::Tinybird, tinybird),
+            ..RateLimitSettings::default()
+        });
         assert_eq!(world.charge(&of(1), 15_000_000), Ok(()));
-        assert_eq!(world.charge(&of(1), 5_000_001), Err(Refused { retry_seconds: 1, standing: None }));
+        assert_eq!(world.charge(&of(1), 5_000_001), Err(LimitExceeded { retry_seconds: 1, standing: None }));
         assert_eq!(world.charge(&of(1), 4_999_998), Ok(()));
         assert_eq!(world.charge(&of(1), 10).map_err(|refused| refused.retry_seconds), Err(1));
         assert_eq!(world.charge(&Asking { project: Some("p2"), ..of(1) }, 15_000_000), Ok(()));
@@ -353,10 +360,10 @@ mod tests {
 
     #[test]
     fn who_is_not_heard_of_is_forgotten() {
-        let tinybird = Profile { per_second: 10, bytes_per_second: 1000, ..Profile::default() };
-        let polaris = Profile { per_minute: Some(10), ..Profile::default() };
+        let tinybird = RateProfile { per_second: 10, bytes_per_second: 1000, ..RateProfile::default() };
+        let polaris = RateProfile { per_minute: Some(10), ..RateProfile::default() };
         let profiles = Profiles::new(|contract| if contract == Tag::Polaris { polaris } else { tinybird });
-        let limits = Settings { token_per_second: 10, stream_per_second: 10, profiles };
+        let limits = RateLimitSettings { token_per_second: 10, stream_per_second: 10, profiles };
         let world = World::new(limits);
         let held = || {
             let limits = &world.limits;

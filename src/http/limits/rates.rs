@@ -1,7 +1,7 @@
 //! Requests or bytes, evenly spread over time, for many keys: the generic cell rate algorithm of the `governor` crate,
 //! with one second's allowance as burst.
 
-use super::{Refused, Standing};
+use super::{LimitExceeded, Standing};
 use arc_swap::ArcSwap;
 use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
@@ -33,7 +33,7 @@ pub(super) struct Rates {
     changing: Mutex<()>,
 }
 
-type Limiter = RateLimiter<u64, Store, Asked, StateInformationMiddleware>;
+type Limiter = RateLimiter<u64, RateStore, RequestClock, StateInformationMiddleware>;
 
 impl Rates {
     /// Takes `cells` from the `per_second` of `key`. A `per_second` of 0 means unlimited.
@@ -43,11 +43,11 @@ impl Rates {
         key: u64,
         cells: u32,
         now: Moment,
-    ) -> Result<Option<Standing>, Refused> {
+    ) -> Result<Option<Standing>, LimitExceeded> {
         let (Some(limit), Some(cells)) = (NonZeroU32::new(per_second), NonZeroU32::new(cells)) else {
             return Ok(None);
         };
-        Asked::at(now);
+        RequestClock::at(now);
         let known = self.limiters.load();
         let checked = match known.get(&per_second) {
             Some(limiter) => limiter.check_key_n(&key, cells),
@@ -59,15 +59,15 @@ impl Rates {
                 Ok(Some(Standing { limit: per_second, remaining, reset_seconds: 1 }))
             }
             Ok(Err(until)) => {
-                let wait = until.wait_time_from(Asked.now());
+                let wait = until.wait_time_from(RequestClock.now());
                 let retry_seconds =
                     u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
                 let retry_seconds = retry_seconds.max(1);
                 let standing = Standing { limit: per_second, remaining: 0, reset_seconds: retry_seconds };
-                Err(Refused { retry_seconds, standing: Some(standing) })
+                Err(LimitExceeded { retry_seconds, standing: Some(standing) })
             }
             // More than one second's allowance at once, which callers never ask for.
-            Err(_) => Err(Refused { retry_seconds: 1, standing: None }),
+            Err(_) => Err(LimitExceeded { retry_seconds: 1, standing: None }),
         }
     }
 
@@ -82,7 +82,7 @@ impl Rates {
 
     /// Forgets the keys whose burst is full again, and limiters without keys.
     pub(super) fn forget_idle(&self, now: Moment) {
-        Asked::at(now);
+        RequestClock::at(now);
         let _changing = self.changing.lock();
         let known = self.limiters.load();
         known.values().for_each(|limiter| limiter.retain_recent());
@@ -102,22 +102,22 @@ impl Rates {
 fn limiter(per_second: NonZeroU32) -> Arc<Limiter> {
     let apart = Duration::from_nanos(1_000_000_000 / u64::from(per_second.get()));
     let quota = Quota::with_period(apart.max(Duration::from_nanos(1))).expect("the period is at least 1 ns");
-    Arc::new(Limiter::new(quota.allow_burst(per_second), Store::default(), Asked))
+    Arc::new(Limiter::new(quota.allow_burst(per_second), RateStore::default(), RequestClock))
 }
 
 /// The time of the current request. The clock is read once, and all limits are checked with that time.
 #[derive(Debug, Clone, Copy)]
-struct Asked;
+struct RequestClock;
 
 thread_local!(static ASKED: Cell<u64> = const { Cell::new(0) });
 
-impl Asked {
+impl RequestClock {
     fn at(now: Moment) {
         ASKED.set(now.0);
     }
 }
 
-impl Clock for Asked {
+impl Clock for RequestClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -129,13 +129,13 @@ impl Clock for Asked {
 ///
 /// Every request on every core reads this, so a lookup writes nothing shared except the due time itself: a lock, even a
 /// shared one, would bounce its cache line between the cores. Adding a key copies its part of the map.
-struct Store {
+struct RateStore {
     hasher: DefaultHashBuilder,
-    parts: Box<[Part]>,
+    parts: Box<[RateShard]>,
 }
 
 #[derive(Default)]
-struct Part {
+struct RateShard {
     known: ArcSwap<HashMap<u64, Arc<AtomicU64>>>,
     /// Held while the part is replaced.
     changing: Mutex<()>,
@@ -144,21 +144,21 @@ struct Part {
 /// With 10,000 tokens, each part has about 40 keys.
 const PARTS: usize = 256;
 
-impl Default for Store {
+impl Default for RateStore {
     fn default() -> Self {
-        let parts = std::iter::repeat_with(Part::default).take(PARTS).collect();
+        let parts = std::iter::repeat_with(RateShard::default).take(PARTS).collect();
         Self { hasher: DefaultHashBuilder::default(), parts }
     }
 }
 
-impl Store {
-    fn part(&self, key: u64) -> &Part {
+impl RateStore {
+    fn part(&self, key: u64) -> &RateShard {
         let at = usize::try_from(self.hasher.hash_one(key) % PARTS as u64).unwrap_or(0);
         &self.parts[at]
     }
 }
 
-impl StateStore for Store {
+impl StateStore for RateStore {
     type Key = u64;
 
     fn measure_and_replace<T, F, E>(&self, key: &u64, decide: F) -> Result<T, E>
@@ -194,7 +194,7 @@ fn measure<T, E>(due: &AtomicU64, decide: impl Fn(Option<Nanos>) -> Result<(T, N
     }
 }
 
-impl ShrinkableKeyedStateStore<u64> for Store {
+impl ShrinkableKeyedStateStore<u64> for RateStore {
     /// A key that makes a request at this very moment, after a second of silence, may be forgotten with what it took.
     fn retain_recent(&self, drop_below: Nanos) {
         let is_recent = |due: &AtomicU64| due.load(Ordering::Relaxed) > drop_below.as_u64();

@@ -1,7 +1,7 @@
 //! Requests per minute of the clock, for many keys: a fixed window, because that is what the contract documents and
 //! reports. `governor` is not used here, since it spreads requests evenly.
 
-use super::{Refused, Standing};
+use super::{LimitExceeded, Standing};
 use crate::clock::Micros;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -21,7 +21,7 @@ impl Windows {
         key: u64,
         count: u32,
         now: Micros,
-    ) -> Result<Option<Standing>, Refused> {
+    ) -> Result<Option<Standing>, LimitExceeded> {
         if per_minute == 0 {
             return Ok(None);
         }
@@ -36,7 +36,7 @@ impl Windows {
             |taken: u32| Standing { limit: per_minute, remaining: per_minute - taken, reset_seconds };
         match taken {
             Some(taken) => Ok(Some(standing(taken))),
-            None => Err(Refused { retry_seconds: reset_seconds, standing: Some(standing(per_minute)) }),
+            None => Err(LimitExceeded { retry_seconds: reset_seconds, standing: Some(standing(per_minute)) }),
         }
     }
 

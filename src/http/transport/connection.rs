@@ -1,11 +1,11 @@
 //! Opens one connection: reads the PROXY header, runs the TLS handshake, if configured, and detects the HTTP version
 //! from the first bytes. Then hands the connection to [`http1`] or [`http2`].
 
-use super::proxies::{self, Header};
+use super::proxies::{self, ProxyHeader};
 use super::refuse::{close, plain_answer};
-use super::signal::{Phase, Signal, TIMED_OUT};
+use super::signal::{ConnectionPhase, ConnectionSignal, TIMED_OUT};
 use super::socket::{Begun, Io, Socket};
-use super::{Handler, Options, http1, http2};
+use super::{ConnectionOptions, Handler, http1, http2};
 use crate::contracts::reject::Kind;
 use bytes::{Buf, BytesMut};
 use std::io;
@@ -20,7 +20,7 @@ const FIRST_READ_BYTES: usize = 16 * 1024;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A connection whose client and HTTP version are known.
-pub(super) struct Opened {
+pub(super) struct OpenedConnection {
     pub(super) socket: Socket,
     pub(super) http2: bool,
     pub(super) client: SocketAddr,
@@ -45,16 +45,16 @@ impl From<io::Error> for Unopened {
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
-    options: Arc<Options>,
-    signal: Arc<Signal>,
+    options: Arc<ConnectionOptions>,
+    signal: Arc<ConnectionSignal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
     match signal.unless_told(open(stream, peer, &options, &signal)).await {
-        Some(Ok(Opened { socket, http2: true, client })) => {
+        Some(Ok(OpenedConnection { socket, http2: true, client })) => {
             let io = Io::new(socket, false, &signal);
             http2::serve(io, client, options, signal, handler).await
         }
-        Some(Ok(Opened { socket, http2: false, client })) => {
+        Some(Ok(OpenedConnection { socket, http2: false, client })) => {
             let io = Io::new(socket, true, &signal);
             http1::serve(io, client, options, signal, handler).await
         }
@@ -72,7 +72,7 @@ pub(super) async fn serve<H: Handler>(
         }
         // Timed out before the first request, or draining.
         None => {
-            if signal.is(Phase::Handshake) && signal.told() == TIMED_OUT {
+            if signal.is(ConnectionPhase::Handshake) && signal.told() == TIMED_OUT {
                 handler.handshake_failed();
             }
             Ok(())
@@ -84,9 +84,9 @@ pub(super) async fn serve<H: Handler>(
 pub(super) async fn open(
     mut stream: TcpStream,
     peer: SocketAddr,
-    options: &Options,
-    signal: &Signal,
-) -> Result<Opened, Unopened> {
+    options: &ConnectionOptions,
+    signal: &ConnectionSignal,
+) -> Result<OpenedConnection, Unopened> {
     stream.set_nodelay(true)?;
     let mut first = BytesMut::new();
     let mut client = proxies::canonical(peer);
@@ -96,17 +96,17 @@ pub(super) async fn open(
             read(&mut stream, &mut first).await?;
             begin_head(signal);
             match proxies::header(&first) {
-                Header::Partial => {}
-                Header::Whole(len, said) => break (len, said),
-                Header::Bad(why) => return Err(Unopened::Refused(stream, why)),
+                ProxyHeader::Partial => {}
+                ProxyHeader::Whole(len, said) => break (len, said),
+                ProxyHeader::Bad(why) => return Err(Unopened::Refused(stream, why)),
             }
         };
         first.advance(len);
         client = said.unwrap_or(client);
-        signal.enter(Phase::Idle);
+        signal.enter(ConnectionPhase::Idle);
     }
     if let Some(tls) = &options.tls {
-        signal.enter(Phase::Handshake);
+        signal.enter(ConnectionPhase::Handshake);
         if first.is_empty() {
             read(&mut stream, &mut first).await?;
         }
@@ -116,9 +116,9 @@ pub(super) async fn open(
         let begun = Begun { first: first.freeze(), stream };
         let accepted = tls.acceptor().accept(begun).into_fallible().await;
         let socket = accepted.map_err(|(error, begun)| Unopened::Handshake(begun.stream, error))?;
-        signal.enter(Phase::Idle);
+        signal.enter(ConnectionPhase::Idle);
         let http2 = socket.get_ref().1.alpn_protocol() == Some(b"h2");
-        return Ok(Opened { socket: Socket::Tls(Box::new(socket)), http2, client });
+        return Ok(OpenedConnection { socket: Socket::Tls(Box::new(socket)), http2, client });
     }
     while first.len() < http2::PREFACE.len() && http2::PREFACE.starts_with(&first) {
         if !first.is_empty() {
@@ -134,18 +134,18 @@ pub(super) async fn open(
     }
     let http2 = first.starts_with(http2::PREFACE);
     if http2 {
-        signal.enter(Phase::Idle);
+        signal.enter(ConnectionPhase::Idle);
     } else {
         begin_head(signal);
     }
     let first = first.freeze();
-    Ok(Opened { socket: Socket::Plain(Begun { first, stream }), http2, client })
+    Ok(OpenedConnection { socket: Socket::Plain(Begun { first, stream }), http2, client })
 }
 
 /// Starts the header timeout at the first byte; later reads do not restart it.
-fn begin_head(signal: &Signal) {
-    if signal.is(Phase::Idle) {
-        signal.enter(Phase::Head);
+fn begin_head(signal: &ConnectionSignal) {
+    if signal.is(ConnectionPhase::Idle) {
+        signal.enter(ConnectionPhase::Head);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::connection;
 use super::refuse::Refusals;
-use super::signal::{DRAIN, Phase, Signal, TIMED_OUT};
-use super::{Handler, Options};
+use super::signal::{ConnectionPhase, ConnectionSignal, DRAIN, TIMED_OUT};
+use super::{ConnectionOptions, Handler};
 use crate::contracts::reject::Kind;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -18,17 +18,17 @@ use tokio::sync::{Notify, watch};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Connections {
-    options: Arc<Options>,
+    options: Arc<ConnectionOptions>,
     /// The number of sweeps so far: the clock that timeouts are measured with.
     sweeps: Arc<AtomicU64>,
-    open: Mutex<HashMap<u64, Arc<Signal>>>,
+    open: Mutex<HashMap<u64, Arc<ConnectionSignal>>>,
     closed: Notify,
     draining: watch::Sender<bool>,
     refusals: Refusals,
 }
 
 impl Connections {
-    pub(super) fn new(options: Options) -> Arc<Self> {
+    pub(super) fn new(options: ConnectionOptions) -> Arc<Self> {
         Arc::new(Self {
             options: Arc::new(options),
             sweeps: Arc::default(),
@@ -68,7 +68,7 @@ impl Connections {
     }
 
     fn open<H: Handler>(self: &Arc<Self>, id: u64, stream: TcpStream, peer: SocketAddr, handler: &Arc<H>) {
-        let signal = Arc::new(Signal::new(Arc::clone(&self.sweeps)));
+        let signal = Arc::new(ConnectionSignal::new(Arc::clone(&self.sweeps)));
         {
             let mut open = self.open.lock();
             if open.len() >= self.options.connections_max {
@@ -93,15 +93,15 @@ impl Connections {
 
     /// Times out connections that have been idle, in the TLS handshake, or sending a request head for too long.
     async fn sweep(self: Arc<Self>) {
-        let Options { header_timeout, idle_timeout, .. } = *self.options;
+        let ConnectionOptions { header_timeout, idle_timeout, .. } = *self.options;
         let handshake_timeout = self.options.tls.as_ref().map_or(header_timeout, |tls| tls.handshake_timeout);
         let interval = header_timeout.min(idle_timeout).min(handshake_timeout) / 4;
         let interval = interval.clamp(Duration::from_millis(20), Duration::from_secs(1));
         let ticks = |timeout: Duration| timeout.as_nanos().div_ceil(interval.as_nanos());
         let limits = [
-            (Phase::Idle, ticks(idle_timeout)),
-            (Phase::Head, ticks(header_timeout)),
-            (Phase::Handshake, ticks(handshake_timeout)),
+            (ConnectionPhase::Idle, ticks(idle_timeout)),
+            (ConnectionPhase::Head, ticks(header_timeout)),
+            (ConnectionPhase::Handshake, ticks(handshake_timeout)),
         ];
         let mut interval = tokio::time::interval(interval);
         loop {

@@ -1,9 +1,9 @@
 //! Serves an HTTP/1 connection.
 
 use super::refuse::{close, plain_answer};
-use super::signal::{Active, DRAIN, Phase, RUN, Signal, TIMED_OUT};
+use super::signal::{Active, ConnectionPhase, ConnectionSignal, DRAIN, RUN, TIMED_OUT};
 use super::socket::Io;
-use super::{Handler, Options};
+use super::{ConnectionOptions, Handler};
 use crate::contracts::reject::Kind;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -19,13 +19,13 @@ use tokio::io::AsyncWriteExt;
 pub(super) async fn serve<H: Handler>(
     io: Io,
     client: SocketAddr,
-    options: Arc<Options>,
-    signal: Arc<Signal>,
+    options: Arc<ConnectionOptions>,
+    signal: Arc<ConnectionSignal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
     let returned = io.returned();
     let ended = answer_requests(io, client, &options, &signal, &handler).await;
-    let slow = signal.is(Phase::Head) && signal.told() == TIMED_OUT;
+    let slow = signal.is(ConnectionPhase::Head) && signal.told() == TIMED_OUT;
     let socket = returned.lock().take();
     if let Some(mut socket) = socket
         && !matches!(ended, Ok(Ended::Drained))
@@ -51,8 +51,8 @@ enum Ended {
 async fn answer_requests<H: Handler>(
     io: Io,
     client: SocketAddr,
-    options: &Options,
-    signal: &Arc<Signal>,
+    options: &ConnectionOptions,
+    signal: &Arc<ConnectionSignal>,
     handler: &Arc<H>,
 ) -> io::Result<Ended> {
     let behind_proxy = options.proxies.trusts(client.ip());
@@ -93,7 +93,7 @@ async fn answer_requests<H: Handler>(
                 connection.as_mut().graceful_shutdown();
             }
             // A request arrived just as the timeout fired.
-            Err(_) if signal.is(Phase::Busy) => signal.forget_time_out(),
+            Err(_) if signal.is(ConnectionPhase::Busy) => signal.forget_time_out(),
             Ok(Ok(())) | Err(_) => return Ok(Ended::Otherwise),
         }
     }

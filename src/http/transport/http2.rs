@@ -1,8 +1,8 @@
 //! Serves an HTTP/2 connection.
 
-use super::signal::{Active, Phase, Signal};
+use super::signal::{Active, ConnectionPhase, ConnectionSignal};
 use super::socket::Io;
-use super::{Handler, Options};
+use super::{ConnectionOptions, Handler};
 use crate::contracts::reject::Kind;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -26,8 +26,8 @@ const GOODBYE_LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn serve<H: Handler>(
     io: Io,
     client: SocketAddr,
-    options: Arc<Options>,
-    signal: Arc<Signal>,
+    options: Arc<ConnectionOptions>,
+    signal: Arc<ConnectionSignal>,
     handler: Arc<H>,
 ) -> io::Result<()> {
     let mut http = Builder::new(TokioExecutor::new());
@@ -69,7 +69,7 @@ pub(super) async fn serve<H: Handler>(
         if let Ok(ended) = tokio::time::timeout(GOODBYE_LOOK, connection.as_mut()).await {
             return ended.map_err(io::Error::other);
         }
-        let is_idle = signal.is(Phase::Idle);
+        let is_idle = signal.is(ConnectionPhase::Idle);
         if was_idle && is_idle {
             break;
         }

@@ -1,7 +1,7 @@
 //! A listener, from bind to drain.
 
 use super::connections::Connections;
-use super::{Handler, Options};
+use super::{ConnectionOptions, Handler};
 use crate::error::{IoContext, IoError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Listener {
     pub fn start<H: Handler>(
         listener: TcpListener,
         handler: Arc<H>,
-        options: Options,
+        options: ConnectionOptions,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let connections = Connections::new(options);

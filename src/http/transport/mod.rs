@@ -50,7 +50,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// The limits and settings of a listener's connections.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ConnectionOptions {
     pub connections_max: usize,
     /// Concurrent requests per HTTP/2 connection.
     pub streams_max: u32,

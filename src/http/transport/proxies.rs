@@ -71,7 +71,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// The result of parsing the first bytes of a connection that must start with a PROXY header.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Header {
+pub enum ProxyHeader {
     /// More bytes are needed.
     Partial,
     /// The length of the header, and the client address. `None` if the proxy opened the connection for itself.
@@ -84,23 +84,23 @@ pub(super) fn is_header(first: &[u8]) -> bool {
     first.starts_with(V1_PREFIX) || first.starts_with(v2::PROTOCOL_PREFIX)
 }
 
-pub fn header(first: &[u8]) -> Header {
+pub fn header(first: &[u8]) -> ProxyHeader {
     let begins = |prefix: &[u8]| first.starts_with(prefix) || prefix.starts_with(first);
     if begins(v2::PROTOCOL_PREFIX) {
         return version_2(first);
     }
     if !begins(V1_PREFIX) {
-        return Header::Bad("a connection from this proxy must start with a PROXY header");
+        return ProxyHeader::Bad("a connection from this proxy must start with a PROXY header");
     }
     let line = first.get(..V1_BYTES_MAX).unwrap_or(first);
     match memchr::memmem::find(line, b"\r\n") {
         Some(end) => version_1(&first[..end + 2]),
-        None if first.len() < V1_BYTES_MAX => Header::Partial,
-        None => Header::Bad("the PROXY header has no line end"),
+        None if first.len() < V1_BYTES_MAX => ProxyHeader::Partial,
+        None => ProxyHeader::Bad("the PROXY header has no line end"),
     }
 }
 
-fn version_1(line: &[u8]) -> Header {
+fn version_1(line: &[u8]) -> ProxyHeader {
     let client = match v1::Header::try_from(line) {
         Ok(header) => match header.addresses {
             v1::Addresses::Tcp4(v1::IPv4 { source_address, source_port, .. }) => {
@@ -111,20 +111,22 @@ fn version_1(line: &[u8]) -> Header {
             }
             v1::Addresses::Unknown => None,
         },
-        Err(_) => return Header::Bad("the PROXY header is malformed"),
+        Err(_) => return ProxyHeader::Bad("the PROXY header is malformed"),
     };
-    Header::Whole(line.len(), client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
+    ProxyHeader::Whole(line.len(), client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
 }
 
-fn version_2(first: &[u8]) -> Header {
-    let Some(&[high, low]) = first.get(V2_FIXED_BYTES - 2..V2_FIXED_BYTES) else { return Header::Partial };
+fn version_2(first: &[u8]) -> ProxyHeader {
+    let Some(&[high, low]) = first.get(V2_FIXED_BYTES - 2..V2_FIXED_BYTES) else {
+        return ProxyHeader::Partial;
+    };
     let len = V2_FIXED_BYTES + 256 * usize::from(high) + usize::from(low);
     if len > V2_BYTES_MAX {
-        return Header::Bad("the PROXY header is too long");
+        return ProxyHeader::Bad("the PROXY header is too long");
     }
-    let Some(whole) = first.get(..len) else { return Header::Partial };
+    let Some(whole) = first.get(..len) else { return ProxyHeader::Partial };
     let Ok(header) = v2::Header::try_from(whole) else {
-        return Header::Bad("the PROXY header is malformed");
+        return ProxyHeader::Bad("the PROXY header is malformed");
     };
     // With LOCAL the addresses are meaningless: it is a health check by the proxy.
     let client = match (header.command, header.addresses) {
@@ -136,7 +138,7 @@ fn version_2(first: &[u8]) -> Header {
         }
         _ => None,
     };
-    Header::Whole(len, client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
+    ProxyHeader::Whole(len, client.map(|(ip, port)| canonical(SocketAddr::new(ip, port))))
 }
 
 #[cfg(test)]
@@ -222,10 +224,10 @@ mod tests {
         ];
         for (bytes, client) in cases {
             for len in 0..bytes.len() {
-                assert_eq!(header(&bytes[..len]), Header::Partial, "{len} of {bytes:?}");
+                assert_eq!(header(&bytes[..len]), ProxyHeader::Partial, "{len} of {bytes:?}");
             }
             let with_more = [&bytes[..], b"POST / HTTP/1.1\r\n"].concat();
-            assert_eq!(header(&with_more), Header::Whole(bytes.len(), client), "{bytes:?}");
+            assert_eq!(header(&with_more), ProxyHeader::Whole(bytes.len(), client), "{bytes:?}");
         }
     }
 
@@ -246,10 +248,10 @@ mod tests {
             &of_version_2(0x21, 0x21, &IPV4, 0),
         ];
         for bytes in cases {
-            assert!(matches!(header(bytes), Header::Bad(_)), "{bytes:?}");
+            assert!(matches!(header(bytes), ProxyHeader::Bad(_)), "{bytes:?}");
         }
         // The length field alone shows that it is too long.
         let huge = of_version_2(0x21, 0x11, &IPV4, 60_000);
-        assert!(matches!(header(&huge[..V2_FIXED_BYTES]), Header::Bad(_)));
+        assert!(matches!(header(&huge[..V2_FIXED_BYTES]), ProxyHeader::Bad(_)));
     }
 }

@@ -1,8 +1,8 @@
 //! Responses sent without hyper: for too many connections, for bytes that are not HTTP, for a request head that timed
 //! out. Closes connections so that the client can still read the response.
 
-use super::connection::{Opened, open};
-use super::{Options, signal::Signal};
+use super::connection::{OpenedConnection, open};
+use super::{ConnectionOptions, signal::ConnectionSignal};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ impl Refusals {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        options: &Arc<Options>,
-        signal: Arc<Signal>,
+        options: &Arc<ConnectionOptions>,
+        signal: Arc<ConnectionSignal>,
     ) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         let options = Arc::clone(options);
@@ -54,9 +54,14 @@ impl Refusals {
     }
 }
 
-async fn too_many(stream: TcpStream, peer: SocketAddr, options: &Options, signal: &Signal) -> io::Result<()> {
+async fn too_many(
+    stream: TcpStream,
+    peer: SocketAddr,
+    options: &ConnectionOptions,
+    signal: &ConnectionSignal,
+) -> io::Result<()> {
     let opened = tokio::time::timeout(REFUSAL_OPEN_MAX, open(stream, peer, options, signal)).await;
-    let Ok(Ok(Opened { mut socket, http2, .. })) = opened else { return Ok(()) };
+    let Ok(Ok(OpenedConnection { mut socket, http2, .. })) = opened else { return Ok(()) };
     if http2 {
         socket.write_all(HTTP2_TOO_MANY).await?;
     } else {

@@ -13,9 +13,9 @@ pub(super) const RUN: u8 = 0;
 pub(super) const TIMED_OUT: u8 = 1;
 pub(super) const DRAIN: u8 = 2;
 
-/// What a connection is doing. Two bits of [`Signal::phase`].
+/// What a connection is doing. Two bits of [`ConnectionSignal::phase`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// Waiting for a request.
     Idle = 0,
     /// Receiving a request head.
@@ -30,7 +30,7 @@ const PHASE_BITS: u32 = 2;
 const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 /// The state that a connection's own task shares with the task that checks all connections.
-pub(super) struct Signal {
+pub(super) struct ConnectionSignal {
     /// [`RUN`], [`TIMED_OUT`] or [`DRAIN`].
     told: AtomicU8,
     waker: AtomicWaker,
@@ -42,7 +42,7 @@ pub(super) struct Signal {
     clock: Arc<AtomicU64>,
 }
 
-impl Signal {
+impl ConnectionSignal {
     pub(super) fn new(clock: Arc<AtomicU64>) -> Self {
         let signal = Self {
             told: AtomicU8::new(RUN),
@@ -51,7 +51,7 @@ impl Signal {
             active: AtomicU32::new(0),
             clock,
         };
-        signal.enter(Phase::Idle);
+        signal.enter(ConnectionPhase::Idle);
         signal
     }
 
@@ -64,17 +64,17 @@ impl Signal {
         self.told.load(Ordering::Acquire)
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: ConnectionPhase) {
         let now = self.clock.load(Ordering::Relaxed);
         self.phase.store(now << PHASE_BITS | phase as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn is(&self, phase: Phase) -> bool {
+    pub(super) fn is(&self, phase: ConnectionPhase) -> bool {
         self.phase.load(Ordering::Relaxed) & PHASE_MASK == phase as u64
     }
 
     /// How long the connection has been in `phase`, in ticks of the clock. `None` if it is in another phase.
-    pub(super) fn ticks_in(&self, phase: Phase) -> Option<u64> {
+    pub(super) fn ticks_in(&self, phase: ConnectionPhase) -> Option<u64> {
         let noted = self.phase.load(Ordering::Relaxed);
         let now = self.clock.load(Ordering::Relaxed);
         (noted & PHASE_MASK == phase as u64).then(|| now.saturating_sub(noted >> PHASE_BITS))
@@ -108,13 +108,13 @@ impl Signal {
 }
 
 /// Marks a request as running until it is dropped.
-pub(super) struct Active(Arc<Signal>);
+pub(super) struct Active(Arc<ConnectionSignal>);
 
 impl Active {
-    pub(super) fn new(signal: &Arc<Signal>) -> Self {
+    pub(super) fn new(signal: &Arc<ConnectionSignal>) -> Self {
         if signal.active.fetch_add(1, Ordering::Relaxed) == 0 {
             // The clock is not read: a running request has no deadline here.
-            signal.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+            signal.phase.store(ConnectionPhase::Busy as u64, Ordering::Relaxed);
         }
         Self(Arc::clone(signal))
     }
@@ -123,7 +123,7 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         if self.0.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.enter(Phase::Idle);
+            self.0.enter(ConnectionPhase::Idle);
         }
     }
 }

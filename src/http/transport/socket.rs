@@ -1,7 +1,7 @@
 //! Sockets: plain or TLS, with the bytes that were read to detect the protocol; and the wrapper that hyper uses, which
 //! records when a request begins.
 
-use super::signal::{Phase, Signal};
+use super::signal::{ConnectionPhase, ConnectionSignal};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -140,12 +140,12 @@ pub(super) struct Io {
     inner: Option<TokioIo<Socket>>,
     /// Not set for HTTP/2, where bytes also arrive without a request; the idle timeout limits its heads.
     notes_heads: bool,
-    signal: Arc<Signal>,
+    signal: Arc<ConnectionSignal>,
     returned: Returned,
 }
 
 impl Io {
-    pub(super) fn new(socket: Socket, notes_heads: bool, signal: &Arc<Signal>) -> Self {
+    pub(super) fn new(socket: Socket, notes_heads: bool, signal: &Arc<ConnectionSignal>) -> Self {
         let inner = Some(TokioIo::new(socket));
         Self { inner, notes_heads, signal: Arc::clone(signal), returned: Returned::default() }
     }
@@ -172,8 +172,8 @@ impl Read for Io {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let read = self.inner()?.poll_read(context, buffer);
-        if read.is_ready() && self.notes_heads && self.signal.is(Phase::Idle) {
-            self.signal.enter(Phase::Head);
+        if read.is_ready() && self.notes_heads && self.signal.is(ConnectionPhase::Idle) {
+            self.signal.enter(ConnectionPhase::Head);
         }
         read
     }

@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The TLS state that all TLS listeners share.
 pub struct Tls {
     acceptor: TlsAcceptor,
-    served: Arc<Served>,
+    served: Arc<ServedCertificate>,
     files: Mutex<Watched>,
     /// The files on disk cannot be loaded.
     stale: AtomicBool,
@@ -34,7 +34,7 @@ pub struct Tls {
 }
 
 /// The certificate now in use.
-struct Served {
+struct ServedCertificate {
     key: ArcSwap<CertifiedKey>,
     not_after: AtomicI64,
 }
@@ -42,12 +42,12 @@ struct Served {
 /// The files, and their metadata when they were last read.
 struct Watched {
     files: CertificateFiles,
-    seen: [Option<Seen>; 2],
+    seen: [Option<FileStamp>; 2],
 }
 
 /// The metadata that shows whether a file was written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct FileStamp {
     modified: Option<SystemTime>,
     bytes: u64,
     file: (u64, u64),
@@ -58,7 +58,7 @@ impl Tls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let seen = seen(&files);
         let Certificate { key, not_after } = files.load(&provider)?;
-        let served = Arc::new(Served {
+        let served = Arc::new(ServedCertificate {
             key: ArcSwap::new(key),
             not_after: AtomicI64::new(not_after.unwrap_or(i64::MAX)),
         });
@@ -136,21 +136,21 @@ impl Tls {
     }
 }
 
-impl Served {
+impl ServedCertificate {
     fn take(&self, Certificate { key, not_after }: Certificate) {
         self.key.store(key);
         self.not_after.store(not_after.unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 }
 
-fn seen(files: &CertificateFiles) -> [Option<Seen>; 2] {
+fn seen(files: &CertificateFiles) -> [Option<FileStamp>; 2] {
     [&files.cert, &files.key].map(|path| look(path))
 }
 
-fn look(path: &Path) -> Option<Seen> {
+fn look(path: &Path) -> Option<FileStamp> {
     use std::os::unix::fs::MetadataExt;
     let metadata: Metadata = std::fs::metadata(path).ok()?;
-    Some(Seen {
+    Some(FileStamp {
         modified: metadata.modified().ok(),
         bytes: metadata.len(),
         file: (metadata.dev(), metadata.ino()),
@@ -166,15 +166,15 @@ pub enum TlsError {
     Provider(#[from] rustls::Error),
 }
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for ServedCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.key.load_full())
     }
 }
 
-impl fmt::Debug for Served {
+impl fmt::Debug for ServedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Served")
+        f.write_str("ServedCertificate")
     }
 }
 

@@ -3,7 +3,7 @@
 //! that passes fits the columns.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::schema::{Field, FieldType, Item, StreamSchema};
+use super::schema::{FieldType, SchemaField, StreamSchema, ValueType};
 use crate::columns::{decimal, int64, time};
 use crate::formats::json::{JsonKind, Parser, Syntax};
 use base64::Engine;
@@ -26,7 +26,7 @@ impl StreamSchema {
     /// # Errors
     /// All values that do not match.
     pub fn check(&self, record: &[u8]) -> Result<(), Mismatch> {
-        let mut checker = Checker { path: Vec::new(), reasons: Vec::new() };
+        let mut checker = SchemaChecker { path: Vec::new(), reasons: Vec::new() };
         if let Err(error) = checker.object(&self.fields, &mut Parser::document(record)) {
             checker.reasons.push(error.to_string());
         }
@@ -34,12 +34,12 @@ impl StreamSchema {
     }
 }
 
-struct Checker<'s> {
+struct SchemaChecker<'s> {
     path: Vec<&'s str>,
     reasons: Vec<String>,
 }
 
-impl<'s> Checker<'s> {
+impl<'s> SchemaChecker<'s> {
     #[cold]
     fn refuse(&mut self, reason: &str) {
         if self.reasons.len() < REASONS_MAX {
@@ -49,14 +49,14 @@ impl<'s> Checker<'s> {
     }
 
     /// Expects the parser at the `{`.
-    fn object(&mut self, fields: &'s [Field], parser: &mut Parser<'_>) -> Result<(), Syntax> {
+    fn object(&mut self, fields: &'s [SchemaField], parser: &mut Parser<'_>) -> Result<(), Syntax> {
         let mut seen = vec![false; fields.len()];
         // Fields are usually in the order of the schema.
         let mut expected = 0;
         let mut key = parser.first_key()?;
         while let Some(name) = key {
             let text = name.text();
-            let is_it = |field: &Field| field.name.as_bytes() == &*text;
+            let is_it = |field: &SchemaField| field.name.as_bytes() == &*text;
             let at = match fields.get(expected) {
                 Some(field) if is_it(field) => Some(expected),
                 _ => fields.iter().position(is_it),
@@ -97,7 +97,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn value(&mut self, item: &'s Item, parser: &mut Parser<'_>) -> Result<(), Syntax> {
+    fn value(&mut self, item: &'s ValueType, parser: &mut Parser<'_>) -> Result<(), Syntax> {
         match (&item.kind, parser.kind()?) {
             (_, JsonKind::Null) => {
                 parser.literal(JsonKind::Null);

@@ -2,7 +2,7 @@
 
 /// The part of a schema that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum SchemaPlace {
     /// One field.
     Field,
     /// The list of fields, or the keys.
@@ -13,7 +13,7 @@ pub enum Place {
 /// One error of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    pub place: Place,
+    pub place: SchemaPlace,
     /// The path of the field: `address.city`.
     pub field: Option<String>,
     pub message: String,
@@ -21,15 +21,15 @@ pub struct Wrong {
 
 impl Wrong {
     pub(super) fn field(name: &str, message: impl Into<String>) -> Self {
-        Self { place: Place::Field, field: Some(name.to_owned()), message: message.into() }
+        Self { place: SchemaPlace::Field, field: Some(name.to_owned()), message: message.into() }
     }
 
     pub(super) fn schema(message: impl Into<String>) -> Self {
-        Self { place: Place::Schema, field: None, message: message.into() }
+        Self { place: SchemaPlace::Schema, field: None, message: message.into() }
     }
 
     pub(super) fn capture(message: impl Into<String>) -> Self {
-        Self { place: Place::ChangeDataCapture, field: None, message: message.into() }
+        Self { place: SchemaPlace::ChangeDataCapture, field: None, message: message.into() }
     }
 }
 

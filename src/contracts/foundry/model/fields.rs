@@ -1,7 +1,7 @@
 //! Converts columns to a schema of the contract, if the columns did not come from one: those of a sample, for example.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::schema::{Field, FieldType, Item, StreamSchema};
+use super::schema::{FieldType, SchemaField, StreamSchema, ValueType};
 use crate::schema::{Column, ColumnType};
 
 /// Maximum digits of a decimal in the contract.
@@ -9,17 +9,17 @@ const DECIMAL_DIGITS_MAX: u8 = 38;
 
 /// The schema closest to a table's columns. `None` if the table has no columns yet.
 pub fn schema_of(columns: &[Column]) -> Option<StreamSchema> {
-    let fields: Vec<Field> = columns.iter().map(field).collect();
+    let fields: Vec<SchemaField> = columns.iter().map(field).collect();
     (!fields.is_empty()).then_some(StreamSchema { fields, keys: Vec::new(), capture: None })
 }
 
-fn field(column: &Column) -> Field {
-    let item = Item { nullable: column.nullable, kind: kind(&column.kind) };
-    Field { name: column.name.clone(), item, metadata: None }
+fn field(column: &Column) -> SchemaField {
+    let item = ValueType { nullable: column.nullable, kind: kind(&column.kind) };
+    SchemaField { name: column.name.clone(), item, metadata: None }
 }
 
 fn kind(of: &ColumnType) -> FieldType {
-    let item = |of: &ColumnType| Box::new(Item { nullable: true, kind: kind(of) });
+    let item = |of: &ColumnType| Box::new(ValueType { nullable: true, kind: kind(of) });
     match of {
         ColumnType::Bool => FieldType::Boolean,
         ColumnType::Int8 => FieldType::Byte,

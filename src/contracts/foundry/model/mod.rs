@@ -12,6 +12,6 @@ mod tests;
 
 pub use check::Mismatch;
 pub use dataset::{Branch, DEFAULT_BRANCH, Dataset, Datasets, StreamType, View};
-pub use error::{Place, Wrong};
+pub use error::{SchemaPlace, Wrong};
 pub use fields::schema_of;
-pub use schema::{ChangeDataCapture, Field, FieldType, Item, StreamSchema};
+pub use schema::{ChangeDataCapture, FieldType, SchemaField, StreamSchema, ValueType};

@@ -20,7 +20,7 @@ const EPOCH_MILLIS: u8 = 3;
 /// The schema of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSchema {
-    pub fields: Vec<Field>,
+    pub fields: Vec<SchemaField>,
     /// Names of the fields that determine a record's partition.
     pub keys: Vec<String>,
     pub capture: Option<ChangeDataCapture>,
@@ -34,16 +34,16 @@ pub struct ChangeDataCapture {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct SchemaField {
     pub name: String,
-    pub item: Item,
+    pub item: ValueType,
     /// Returned unchanged.
     pub metadata: Option<Value>,
 }
 
 /// The type of a value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Item {
+pub struct ValueType {
     pub nullable: bool,
     pub kind: FieldType,
 }
@@ -65,10 +65,10 @@ pub enum FieldType {
         precision: u8,
         scale: u8,
     },
-    Array(Box<Item>),
+    Array(Box<ValueType>),
     /// Strings to values.
-    Map(Box<Item>),
-    Struct(Vec<Field>),
+    Map(Box<ValueType>),
+    Struct(Vec<SchemaField>),
 }
 
 /// The contract's names of the types without parameters.
@@ -115,7 +115,7 @@ impl StreamSchema {
     /// The schema in the contract's JSON.
     pub fn to_json(&self) -> Value {
         let mut schema = Map::new();
-        schema.insert("fields".to_owned(), self.fields.iter().map(Field::to_json).collect());
+        schema.insert("fields".to_owned(), self.fields.iter().map(SchemaField::to_json).collect());
         if !self.keys.is_empty() {
             schema.insert("keyFieldNames".to_owned(), json!(self.keys));
         }
@@ -132,15 +132,15 @@ impl StreamSchema {
 
     /// The columns of its table.
     pub fn columns(&self) -> Vec<Column> {
-        self.fields.iter().map(Field::column).collect()
+        self.fields.iter().map(SchemaField::column).collect()
     }
 
-    pub fn field(&self, name: &str) -> Option<&Field> {
+    pub fn field(&self, name: &str) -> Option<&SchemaField> {
         self.fields.iter().find(|field| field.name == name)
     }
 
     /// The binary field, if it is the only field.
-    pub fn only_binary(&self) -> Option<&Field> {
+    pub fn only_binary(&self) -> Option<&SchemaField> {
         match self.fields.as_slice() {
             [field] if field.item.kind == FieldType::Binary => Some(field),
             _ => None,
@@ -148,7 +148,7 @@ impl StreamSchema {
     }
 }
 
-impl Field {
+impl SchemaField {
     fn to_json(&self) -> Value {
         let mut schema = self.item.to_json();
         if let (Some(metadata), Some(schema)) = (&self.metadata, schema.as_object_mut()) {
@@ -166,7 +166,7 @@ impl Field {
     }
 }
 
-impl Item {
+impl ValueType {
     pub(super) fn to_json(&self) -> Value {
         json!({"nullable": self.nullable, "dataType": self.kind.to_json()})
     }
@@ -205,7 +205,7 @@ impl FieldType {
                 json!({"type": "map", "keySchema": key, "valueSchema": value.to_json()})
             }
             Self::Struct(fields) => {
-                let fields: Vec<Value> = fields.iter().map(Field::to_json).collect();
+                let fields: Vec<Value> = fields.iter().map(SchemaField::to_json).collect();
                 json!({"type": "struct", "subFields": fields})
             }
             simple => json!({"type": simple.name()}),
@@ -230,7 +230,7 @@ impl FieldType {
             }
             Self::Array(item) => ColumnType::List(Box::new(item.kind.column_type())),
             Self::Map(value) => ColumnType::Map(Box::new(value.kind.column_type())),
-            Self::Struct(fields) => ColumnType::Struct(fields.iter().map(Field::column).collect()),
+            Self::Struct(fields) => ColumnType::Struct(fields.iter().map(SchemaField::column).collect()),
         }
     }
 
@@ -259,7 +259,7 @@ impl FieldType {
     }
 }
 
-fn fields_of(fields: &[Value], within: &str, depth: usize, wrong: &mut Vec<Wrong>) -> Vec<Field> {
+fn fields_of(fields: &[Value], within: &str, depth: usize, wrong: &mut Vec<Wrong>) -> Vec<SchemaField> {
     let mut names = HashSet::new();
     let mut found = Vec::with_capacity(fields.len());
     for (place, field) in fields.iter().enumerate() {
@@ -289,13 +289,13 @@ fn fields_of(fields: &[Value], within: &str, depth: usize, wrong: &mut Vec<Wrong
         };
         if let Some(item) = item_of(schema, &path, depth, wrong) {
             let metadata = schema.get("customMetadata").filter(|metadata| !metadata.is_null()).cloned();
-            found.push(Field { name: name.to_owned(), item, metadata });
+            found.push(SchemaField { name: name.to_owned(), item, metadata });
         }
     }
     found
 }
 
-fn item_of(schema: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) -> Option<Item> {
+fn item_of(schema: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) -> Option<ValueType> {
     let nullable = match schema.get("nullable") {
         Some(Value::Bool(nullable)) => *nullable,
         None | Some(Value::Null) => true,
@@ -308,7 +308,7 @@ fn item_of(schema: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) -> 
         wrong.push(Wrong::field(path, "\"dataType\" is missing"));
         return None;
     };
-    type_of(data_type, path, depth, wrong).map(|kind| Item { nullable, kind })
+    type_of(data_type, path, depth, wrong).map(|kind| ValueType { nullable, kind })
 }
 
 fn type_of(data_type: &Value, path: &str, depth: usize, wrong: &mut Vec<Wrong>) -> Option<FieldType> {
@@ -385,7 +385,7 @@ fn decimal_of(data_type: &Value) -> Option<FieldType> {
     Some(FieldType::Decimal { precision: u8::try_from(precision).ok()?, scale: u8::try_from(scale).ok()? })
 }
 
-fn keys_of(names: Option<&Value>, fields: &[Field], wrong: &mut Vec<Wrong>) -> Vec<String> {
+fn keys_of(names: Option<&Value>, fields: &[SchemaField], wrong: &mut Vec<Wrong>) -> Vec<String> {
     let names = match names {
         None | Some(Value::Null) => return Vec::new(),
         Some(Value::Array(names)) => names,
@@ -419,7 +419,7 @@ fn keys_of(names: Option<&Value>, fields: &[Field], wrong: &mut Vec<Wrong>) -> V
 
 fn capture_of(
     capture: Option<&Value>,
-    fields: &[Field],
+    fields: &[SchemaField],
     keys: &[String],
     wrong: &mut Vec<Wrong>,
 ) -> Option<ChangeDataCapture> {

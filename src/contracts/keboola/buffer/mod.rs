@@ -18,11 +18,11 @@ use crate::catalog::CatalogError;
 use crate::contracts::keboola::go::Size;
 use crate::contracts::keboola::reply::Service;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Access, Found, Route, Served};
+use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
 use crate::contracts::shared::collection::Collection;
 use crate::contracts::shared::control::Control;
 use crate::contracts::{
-    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+    Accepted, Call, Contract, ContractEntry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
 };
 use documentation::Documentation;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -117,7 +117,7 @@ static ROUTES: &[Route<Serve>] = &[
 ];
 
 /// The routes of this contract.
-fn served() -> Vec<Served> {
+fn served() -> Vec<RouteInfo> {
     let mut served = route::served(ROUTES);
     // OpenAPI cannot express a parameter of several segments.
     for route in served.iter_mut().filter(|route| route.template == TASK) {
@@ -130,7 +130,7 @@ fn served() -> Vec<Served> {
 const PREFIXES: [&str; 4] = ["/v1/receivers", "/v1/import", "/v1/tasks", "/v1/documentation"];
 const PATHS: [&str; 5] = ["/", "/v1", "/v1/", "/health-check", "/health-check/"];
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::Keboola,
     names_requests: true,
     is_for_pages: true,
@@ -252,9 +252,9 @@ fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
 
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
-        Found::Route(route, parameters) => Ok((route, parameters)),
-        Found::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        Found::Nothing => Err(no_endpoint(head)),
+        RouteMatch::Route(route, parameters) => Ok((route, parameters)),
+        RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
+        RouteMatch::Nothing => Err(no_endpoint(head)),
     }
 }
 

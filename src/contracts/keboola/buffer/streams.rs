@@ -136,7 +136,7 @@ pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
     let Some(stream) = find(control, &receiver.stream) else { return };
     let export = |export: &Export| {
         let stream = find(control, &export.stream)?;
-        Some(receivers::Export { stream: stream.id, label: export.id.clone() })
+        Some(receivers::ReceiverExport { stream: stream.id, label: export.id.clone() })
     };
     let target = receivers::Receiver {
         stream: stream.id,

@@ -9,7 +9,7 @@ use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::contracts::keboola::{Common, names};
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
-use crate::contracts::shared::receivers::{Export, Receiver};
+use crate::contracts::shared::receivers::{Receiver, ReceiverExport};
 use crate::formats::json;
 use crate::formats::otlp::OtlpSignal;
 use crate::mapping::{CheckError, Mapping};
@@ -69,7 +69,8 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         waits: if sinks.is_empty() { waits(None) } else { sinks.iter().any(|sink| waits(Some(sink))) },
         signals: sinks.iter().map(|sink| sink.entity.content.signals.clone()).collect(),
     };
-    let export = |sink: &Kept| Export { stream: sink.entity.stream, label: sink.place.id().to_owned() };
+    let export =
+        |sink: &Kept| ReceiverExport { stream: sink.entity.stream, label: sink.place.id().to_owned() };
     let receiver = Receiver {
         stream: source.stream,
         secret: source.secret,

@@ -27,10 +27,10 @@ use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
 use crate::contracts::reject::{Kind, Reject};
-use crate::contracts::route::{self, Access, Found, Route};
+use crate::contracts::route::{self, Access, Route, RouteMatch};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{
-    Accepted, Call, Contract, Entry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
+    Accepted, Call, Contract, ContractEntry, Extras, Manage, Managed, Parsed, Reply, RequestHead, Told,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -182,7 +182,7 @@ impl Part {
     }
 }
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ContractEntry = ContractEntry {
     tag: batch::Tag::KeboolaStream,
     names_requests: true,
     is_for_pages: false,
@@ -282,11 +282,13 @@ impl Contract for KeboolaStream {
 
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
     match (route::find(ROUTES, head.method, head.path), Part::of(head.path)) {
-        (Found::Route(route, parameters), _) => Ok((route, parameters)),
+        (RouteMatch::Route(route, parameters), _) => Ok((route, parameters)),
         (_, Part::Data) => Err(data::no_route()),
         (_, Part::Otlp) => Err(otlp::no_route()),
-        (Found::OtherMethods(methods), Part::Api) => Err(Reject::method_not_allowed(head.method, methods)),
-        (Found::Nothing, Part::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
+        (RouteMatch::OtherMethods(methods), Part::Api) => {
+            Err(Reject::method_not_allowed(head.method, methods))
+        }
+        (RouteMatch::Nothing, Part::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
     }
 }
 

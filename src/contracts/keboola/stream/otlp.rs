@@ -10,7 +10,7 @@ use crate::contracts::keboola::Common;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{
-    Accepted, Append, Bodies, Call, Destination, Durability, Managed, Reply, RequestHead,
+    Accepted, Append, Bodies, Call, CallDestination, Durability, Managed, Reply, RequestHead,
 };
 use crate::formats::otlp::{DecodeError, OtlpEncoding, OtlpSignal, records};
 use bytes::Bytes;
@@ -117,7 +117,7 @@ pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject
     let receive = data::received(Arc::new(of_signal(&receiver, &about, signal)), &about);
     Ok(Managed::Append(Append {
         wait: receive.wait,
-        to: Destination::Receiver(receive),
+        to: CallDestination::Receiver(receive),
         body: lines.into(),
         kind: BodyKind::Lines,
         bodies: Bodies::default(),
