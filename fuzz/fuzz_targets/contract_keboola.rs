@@ -2,7 +2,7 @@
 //! trip.
 #![no_main]
 
-use forebay::contracts::keboola::go::{Size, Span, quote};
+use forebay::contracts::keboola::go::{GoSize, GoDuration, quote};
 use forebay::contracts::keboola::names;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,11 +11,11 @@ fuzz_target!(|text: &str| {
     assert!(!id.starts_with('-') && !id.ends_with('-') && !id.contains("--"), "{id:?}");
     let part = names::part(text);
     assert!(part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')), "{part:?}");
-    if let Some(span) = Span::parse(text) {
-        assert_eq!(Span::parse(&span.to_string()), Some(span));
+    if let Some(span) = GoDuration::parse(text) {
+        assert_eq!(GoDuration::parse(&span.to_string()), Some(span));
     }
-    if let Some(size) = Size::parse(text) {
-        assert_eq!(Size::parse(&size.to_string()), Some(size));
+    if let Some(size) = GoSize::parse(text) {
+        assert_eq!(GoSize::parse(&size.to_string()), Some(size));
     }
     let quoted = quote(text);
     assert!(quoted.len() >= text.len() + 2);

@@ -4,13 +4,13 @@ use std::fmt::{self, Write};
 
 /// A span of time, in nanoseconds, as Go's `time.Duration` reads and writes it: `5m0s`, `1h30m0s`, `1.5s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub u64);
+pub struct GoDuration(pub u64);
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-impl Span {
+impl GoDuration {
     pub const fn seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(SECOND))
     }
@@ -69,7 +69,7 @@ fn times(number: &str, unit: u64) -> Option<u64> {
     Some(total)
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0;
         let with_fraction = |value: u64, unit: u64, name: &str| {
@@ -98,11 +98,11 @@ impl fmt::Display for Span {
 
 /// A number of bytes: `456B`, `5MB`. Each unit is 1024 times the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct GoSize(pub u64);
 
 const UNITS: [(&str, u32); 4] = [("GB", 30), ("MB", 20), ("KB", 10), ("B", 0)];
 
-impl Size {
+impl GoSize {
     /// Parses a whole number with a unit, `5MB` or `5 MB`. `None` if the text is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -130,7 +130,7 @@ impl fmt::Display for Amount {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for GoSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, shift) in UNITS {
             let unit = 1_u64.checked_shl(shift).unwrap_or(1);
@@ -191,12 +191,12 @@ mod tests {
             ("0", "0s"),
             ("+1m", "1m0s"),
         ] {
-            assert_eq!(Span::parse(text).unwrap().to_string(), written, "{text}");
+            assert_eq!(GoDuration::parse(text).unwrap().to_string(), written, "{text}");
         }
         for text in ["", "5", "m", "1d", "-5m", "5 m", "5m ", "1..5s", ".s", "9999999999h", "1m5", "５m"] {
-            assert_eq!(Span::parse(text), None, "{text}");
+            assert_eq!(GoDuration::parse(text), None, "{text}");
         }
-        assert_eq!(Span::parse("90s").map(Span::as_seconds), Some(90));
+        assert_eq!(GoDuration::parse("90s").map(GoDuration::as_seconds), Some(90));
     }
 
     #[test]
@@ -212,11 +212,11 @@ mod tests {
             ("1GB", 1 << 30, "1GB"),
             ("0B", 0, "0B"),
         ] {
-            let size = Size::parse(text).unwrap();
+            let size = GoSize::parse(text).unwrap();
             assert_eq!((size.0, size.to_string().as_str()), (bytes, written), "{text}");
         }
         for text in ["", "MB", "5", "5mb", "5.5MB", "-1MB", "5TB", "99999999999999999999B", "99999999999GB"] {
-            assert_eq!(Size::parse(text), None, "{text}");
+            assert_eq!(GoSize::parse(text), None, "{text}");
         }
     }
 

@@ -32,7 +32,7 @@ const SECTION: &str = "keboola";
 /// The section `[keboola]`, for both contracts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct KeboolaSection {
     /// The project of credentials that are not bound to a project.
     #[serde(deserialize_with = "text_of_number")]
     project_id: String,
@@ -51,15 +51,15 @@ fn text_of_number<'de, D: Deserializer<'de>>(number: D) -> Result<String, D::Err
 static WORDS: Words = Words { role: |_| None, claim: |_, _| None, token: None };
 
 /// The state that both contracts share. Each sees the tasks and tables of the other.
-struct Common {
+struct KeboolaContext {
     control: Arc<Control>,
-    settings: Settings,
-    tasks: Collection<tasks::Task>,
-    tables: Collection<tables::Kept>,
+    settings: KeboolaSection,
+    tasks: Collection<tasks::KeboolaTask>,
+    tables: Collection<tables::StoredTable>,
 }
 
-impl Common {
-    fn new(settings: Settings, control: Arc<Control>) -> Self {
+impl KeboolaContext {
+    fn new(settings: KeboolaSection, control: Arc<Control>) -> Self {
         Self {
             tasks: Collection::new(Arc::clone(&control), CATALOG_NAME, "task"),
             tables: Collection::new(Arc::clone(&control), CATALOG_NAME, "table"),

@@ -1,7 +1,7 @@
 //! The tables that exports write to. The first export that names a table creates it, and its columns never change:
 //! different columns require another table.
 
-use super::{Common, go};
+use super::{KeboolaContext, go};
 use crate::catalog::ObjectError;
 use crate::contracts::reject::Reject;
 use crate::mapping::MappedColumn;
@@ -12,7 +12,7 @@ const ID_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Kept {
+pub struct StoredTable {
     columns: Vec<String>,
     primary_key: Vec<String>,
 }
@@ -37,10 +37,11 @@ pub fn check_id(id: &str) -> Result<(), Reject> {
 }
 
 /// Creates the table, or checks that the existing table has the columns of the mapping. A mismatch fails the task.
-pub fn ensure(common: &Common, project: &str, id: &str, columns: &[MappedColumn]) -> Result<(), Reject> {
+pub fn ensure(common: &KeboolaContext, project: &str, id: &str, columns: &[MappedColumn]) -> Result<(), Reject> {
     let name = |column: &MappedColumn| column.name.clone();
     let keys = columns.iter().filter(|column| column.primary_key == Some(true));
-    let new = Kept { columns: columns.iter().map(name).collect(), primary_key: keys.map(name).collect() };
+    let new =
+        StoredTable { columns: columns.iter().map(name).collect(), primary_key: keys.map(name).collect() };
     match common.tables.create(project, id, &new) {
         Ok(_) => return Ok(()),
         Err(ObjectError::Exists) => {}

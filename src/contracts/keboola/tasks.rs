@@ -2,7 +2,7 @@
 //! call is answered, so a change that was answered survives a crash. The answer shows the task as still running; a
 //! later query shows its result.
 
-use super::{Common, reply};
+use super::{KeboolaContext, reply};
 use crate::auth;
 use crate::clock::Micros;
 use crate::contracts::reject::Reject;
@@ -16,18 +16,18 @@ const RANDOM_CHARS: usize = 5;
 const KEPT_MICROS: Micros = 24 * 3600 * 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Task {
+pub struct KeboolaTask {
     #[serde(skip)]
     pub id: String,
     /// `receiver.create`
     pub kind: String,
     pub created_at: Micros,
     /// `None`: the task is still running.
-    pub end: Option<End>,
+    pub end: Option<TaskEnd>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct End {
+pub struct TaskEnd {
     pub at: Micros,
     pub result: Result<String, String>,
     /// The ids of the objects that it concerns: `{"receiverId": …}`
@@ -40,17 +40,17 @@ pub type Done = (&'static str, Map<String, Value>);
 /// Does the work of a new task, stores its result, and returns the task as still running. `path` is the part of its id
 /// before the time: the object and the kind of task. A refusal becomes the error of the task.
 pub fn run(
-    common: &Common,
+    common: &KeboolaContext,
     project: &str,
     path: &str,
     kind: &str,
     work: impl FnOnce() -> Result<Done, Reject>,
-) -> Result<Task, Reject> {
+) -> Result<KeboolaTask, Reject> {
     let created_at = common.control.clock.now();
     common.tasks.forget(project, created_at.saturating_sub(KEPT_MICROS))?;
     let random = auth::alphanumeric(RANDOM_CHARS);
     let id = format!("{path}/{}_{random}", datetime(created_at));
-    let begun = Task { id, kind: kind.to_owned(), created_at, end: None };
+    let begun = KeboolaTask { id, kind: kind.to_owned(), created_at, end: None };
     let (result, outputs) = match work() {
         Ok((result, outputs)) => (Ok(result.to_owned()), outputs),
         Err(reject) => {
@@ -60,24 +60,24 @@ pub fn run(
             (Err(reject.external.into_owned()), Map::new())
         }
     };
-    let end = Some(End { at: common.control.clock.now(), result, outputs });
-    let stored = common.tasks.create(project, &begun.id, &Task { end, ..begun.clone() });
+    let end = Some(TaskEnd { at: common.control.clock.now(), result, outputs });
+    let stored = common.tasks.create(project, &begun.id, &KeboolaTask { end, ..begun.clone() });
     stored.map_err(|error| Reject::internal(&error))?;
     Ok(begun)
 }
 
 /// Finds a task that ended less than a day ago.
-pub fn find(common: &Common, project: &str, id: &str) -> Result<Task, Reject> {
-    let found = common.tasks.get(project, id)?.map(|document| Task { id: document.name, ..document.value });
+pub fn find(common: &KeboolaContext, project: &str, id: &str) -> Result<KeboolaTask, Reject> {
+    let found = common.tasks.get(project, id)?.map(|document| KeboolaTask { id: document.name, ..document.value });
     found.ok_or_else(|| reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project")))
 }
 
 /// A task as a contract shows it. `id` is the contract's name for the id, `base` the URL of the service.
-pub fn shown(task: &Task, id: &str, base: &str) -> Value {
+pub fn shown(task: &KeboolaTask, id: &str, base: &str) -> Value {
     let (status, is_finished) = match &task.end {
         None => ("processing", false),
-        Some(End { result: Ok(_), .. }) => ("success", true),
-        Some(End { result: Err(_), .. }) => ("error", true),
+        Some(TaskEnd { result: Ok(_), .. }) => ("success", true),
+        Some(TaskEnd { result: Err(_), .. }) => ("error", true),
     };
     let mut shown = Map::new();
     shown.insert(id.to_owned(), task.id.as_str().into());
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_task_is_shown_as_it_is_now() {
-        let task = Task {
+        let task = KeboolaTask {
             id: "r/receiver.create/2023-01-01T08:02:06.000Z_abcde".to_owned(),
             kind: "receiver.create".to_owned(),
             created_at: 1_672_560_126_000_000,
@@ -121,12 +121,13 @@ mod tests {
              \"isFinished\":false,\"createdAt\":\"2023-01-01T08:02:06.000Z\"}"
         );
         let outputs = Map::from_iter([("receiverId".to_owned(), "r".into())]);
-        let end = End { at: task.created_at + 1_234_567, result: Ok("receiver created".to_owned()), outputs };
-        let ended = shown(&Task { end: Some(end), ..task.clone() }, "taskId", "http://h");
+        let end =
+            TaskEnd { at: task.created_at + 1_234_567, result: Ok("receiver created".to_owned()), outputs };
+        let ended = shown(&KeboolaTask { end: Some(end), ..task.clone() }, "taskId", "http://h");
         assert_eq!(ended["duration"], 1234);
         assert_eq!((&ended["status"], &ended["result"]), (&json!("success"), &json!("receiver created")));
         assert_eq!(ended["taskId"], task.id);
         let stored = serde_json::to_value(&task).unwrap();
-        assert_eq!(serde_json::from_value::<Task>(stored).unwrap().kind, task.kind);
+        assert_eq!(serde_json::from_value::<KeboolaTask>(stored).unwrap().kind, task.kind);
     }
 }

@@ -80,12 +80,12 @@ pub fn parse(body: &[u8]) -> Result<Value, Reject> {
 
 /// An object in a body, with its path.
 #[derive(Debug, Clone)]
-pub struct Node<'v> {
+pub struct ObjectNode<'v> {
     object: &'v Map<String, Value>,
     at: String,
 }
 
-impl<'v> Node<'v> {
+impl<'v> ObjectNode<'v> {
     /// The body itself. `None`, with a finding, if it is not an object.
     pub fn root(value: &'v Value, findings: &mut Findings) -> Option<Self> {
         Self::of(value, "body".to_owned(), findings)
@@ -197,9 +197,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused(body: &Value, read: impl Fn(&Node<'_>, &mut Findings)) -> (Option<&'static str>, String) {
+    fn refused(
+        body: &Value,
+        read: impl Fn(&ObjectNode<'_>, &mut Findings),
+    ) -> (Option<&'static str>, String) {
         let mut findings = Findings::default();
-        if let Some(root) = Node::root(body, &mut findings) {
+        if let Some(root) = ObjectNode::root(body, &mut findings) {
             read(&root, &mut findings);
         }
         let reject = findings.finish().unwrap_err();
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_wrong_type_ends_the_reading() {
-        let read = |root: &Node<'_>, findings: &mut Findings| {
+        let read = |root: &ObjectNode<'_>, findings: &mut Findings| {
             root.require(&["name"], findings);
             root.text("id", &(1..=48), findings);
             root.flag("incremental", findings);

@@ -2,8 +2,8 @@
 //!
 //! Limits are checked before the request body is read. The narrowest is checked first, so requests of one token that
 //! are refused do not use up the limit of its project. Memory is bounded: a key that was idle for the whole period of
-//! its limit is forgotten ([`RateLimits::forget_idle`]). Independent of HTTP; each contract reports the remaining requests
-//! in its own headers.
+//! its limit is forgotten ([`RateLimits::forget_idle`]). Independent of HTTP; each contract reports the remaining
+//! requests in its own headers.
 
 mod rates;
 mod window;

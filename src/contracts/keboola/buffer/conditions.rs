@@ -1,8 +1,8 @@
 //! The conditions of an export: when its file is written.
 
-use crate::contracts::keboola::go::{Size, Span};
+use crate::contracts::keboola::go::{GoDuration, GoSize};
 use crate::contracts::keboola::reply;
-use crate::contracts::keboola::validate::{Findings, Node};
+use crate::contracts::keboola::validate::{Findings, ObjectNode};
 use crate::contracts::reject::Reject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 const COUNT: RangeInclusive<i64> = 1..=10_000_000;
-const SIZE: RangeInclusive<Size> = Size(100)..=Size(50 << 20);
-const TIME: RangeInclusive<Span> = Span::seconds(30)..=Span::seconds(24 * 3600);
+const SIZE: RangeInclusive<GoSize> = GoSize(100)..=GoSize(50 << 20);
+const TIME: RangeInclusive<GoDuration> = GoDuration::seconds(30)..=GoDuration::seconds(24 * 3600);
 
 /// The file is written as soon as one of them is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Conditions {
+pub(super) struct ImportConditions {
     /// Rows.
     pub(super) count: u64,
     /// Bytes.
@@ -24,9 +24,9 @@ pub(super) struct Conditions {
     pub(super) time: u64,
 }
 
-impl Default for Conditions {
+impl Default for ImportConditions {
     fn default() -> Self {
-        Self { count: 10_000, size: 5 << 20, time: Span::seconds(300).0 }
+        Self { count: 10_000, size: 5 << 20, time: GoDuration::seconds(300).0 }
     }
 }
 
@@ -43,7 +43,7 @@ impl<'v> Said<'v> {
         self.count.is_none() && self.size.is_none() && self.time.is_none()
     }
 
-    pub(super) fn read(node: &Node<'v>, findings: &mut Findings) -> Self {
+    pub(super) fn read(node: &ObjectNode<'v>, findings: &mut Findings) -> Self {
         let any = 0..=usize::MAX;
         Self {
             count: node.integer("count", findings),
@@ -53,7 +53,7 @@ impl<'v> Said<'v> {
     }
 }
 
-impl Conditions {
+impl ImportConditions {
     /// Returns these conditions with the given ones in their place.
     pub(super) fn with(self, said: &Said<'_>) -> Result<Self, Reject> {
         let mut wrong = Vec::new();
@@ -63,7 +63,7 @@ impl Conditions {
             conditions.count = count.unsigned_abs();
         }
         if let Some(text) = said.size {
-            match Size::parse(text) {
+            match GoSize::parse(text) {
                 Some(size) => {
                     check("size", size, &SIZE, |size| size.to_string(), &mut wrong);
                     conditions.size = size.0;
@@ -74,7 +74,7 @@ impl Conditions {
             }
         }
         if let Some(text) = said.time {
-            match Span::parse(text) {
+            match GoDuration::parse(text) {
                 Some(time) => {
                     check("time", time, &TIME, |time| time.to_string(), &mut wrong);
                     conditions.time = time.0;
@@ -92,14 +92,14 @@ impl Conditions {
 
     /// The time in whole seconds.
     pub(super) fn seconds(self) -> u64 {
-        Span(self.time).as_seconds()
+        GoDuration(self.time).as_seconds()
     }
 
     pub(super) fn shown(self) -> Value {
         json!({
             "count": self.count,
-            "size": Size(self.size).to_string(),
-            "time": Span(self.time).to_string(),
+            "size": GoSize(self.size).to_string(),
+            "time": GoDuration(self.time).to_string(),
         })
     }
 }
@@ -139,10 +139,10 @@ mod tests {
 
     fn with(body: &Value) -> Result<Value, String> {
         let mut findings = Findings::default();
-        let said = Node::root(body, &mut findings).map(|node| Said::read(&node, &mut findings));
+        let said = ObjectNode::root(body, &mut findings).map(|node| Said::read(&node, &mut findings));
         findings.finish().map_err(|reject| reject.external.into_owned())?;
-        let conditions = Conditions::default().with(&said.unwrap());
-        conditions.map(Conditions::shown).map_err(|reject| reject.external.into_owned())
+        let conditions = ImportConditions::default().with(&said.unwrap());
+        conditions.map(ImportConditions::shown).map_err(|reject| reject.external.into_owned())
     }
 
     #[test]

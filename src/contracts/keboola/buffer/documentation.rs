@@ -1,6 +1,6 @@
 //! The service's documentation: its detail, its `OpenAPI` document, and an HTML page of that document.
 
-use super::request::Request;
+use super::request::BufferRequest;
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply;
 use crate::contracts::openapi::{self, Addressed};
@@ -22,7 +22,7 @@ pub(super) fn health() -> Reply {
     reply::text("text/plain", "OK")
 }
 
-pub(super) fn detail(request: &Request<'_>) -> Reply {
+pub(super) fn detail(request: &BufferRequest<'_>) -> Reply {
     let documentation = format!("{}/v1/documentation", request.base());
     reply::ok(&json!({"api": "buffer", "documentation": documentation}))
 }
@@ -39,12 +39,12 @@ impl Documentation {
         Self { page: html(&document).into(), document: Addressed::new(document, reply::rendered) }
     }
 
-    pub(super) fn json(&self, request: &Request<'_>) -> Reply {
+    pub(super) fn json(&self, request: &BufferRequest<'_>) -> Reply {
         reply::text("application/json", self.document.at(&request.base()))
     }
 
     /// JSON is valid YAML.
-    pub(super) fn yaml(&self, request: &Request<'_>) -> Reply {
+    pub(super) fn yaml(&self, request: &BufferRequest<'_>) -> Reply {
         reply::text("application/yaml", self.document.at(&request.base()))
     }
 

@@ -1,34 +1,37 @@
 //! The routes for exports.
 
-use super::conditions::Conditions;
-use super::model::{Export, Receiver, Table};
+use super::conditions::ImportConditions;
+use super::model::{BufferExport, BufferReceiver, ExportTable};
 use super::read::{self, CreateExport, UpdateExport};
-use super::request::Request;
+use super::request::BufferRequest;
 use super::{EXPORTS_MAX, MAPPINGS_MAX, streams};
 use crate::contracts::Reply;
-use crate::contracts::keboola::tasks::{self, Done, Task};
+use crate::contracts::keboola::tasks::{self, Done, KeboolaTask};
 use crate::contracts::keboola::{names, reply, tables};
 use crate::contracts::reject::{Kind, Reject};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-pub(super) fn list(request: &Request<'_>, receiver: &str) -> Result<Reply, Reject> {
+pub(super) fn list(request: &BufferRequest<'_>, receiver: &str) -> Result<Reply, Reject> {
     request.require()?;
     let receiver = request.receiver(receiver)?;
     let exports: Vec<Value> = receiver.exports.iter().map(|export| export.shown(&receiver.id)).collect();
     Ok(reply::ok(&json!({ "exports": exports })))
 }
 
-pub(super) fn get(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+pub(super) fn get(request: &BufferRequest<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let receiver = request.receiver(receiver)?;
     Ok(reply::ok(&receiver.export(id)?.shown(&receiver.id)))
 }
 
 /// The new exports, as far as they do not depend on those that already exist.
-pub(super) fn new_ones(request: &Request<'_>, said: &[CreateExport<'_>]) -> Result<Vec<Export>, Reject> {
+pub(super) fn new_ones(
+    request: &BufferRequest<'_>,
+    said: &[CreateExport<'_>],
+) -> Result<Vec<BufferExport>, Reject> {
     check_count(said.len())?;
-    let mut exports: Vec<Export> = Vec::new();
+    let mut exports: Vec<BufferExport> = Vec::new();
     for said in said {
         let export = new_one(request, said)?;
         if exports.iter().any(|other| other.id == export.id) {
@@ -39,11 +42,11 @@ pub(super) fn new_ones(request: &Request<'_>, said: &[CreateExport<'_>]) -> Resu
     Ok(exports)
 }
 
-fn new_one(request: &Request<'_>, said: &CreateExport<'_>) -> Result<Export, Reject> {
+fn new_one(request: &BufferRequest<'_>, said: &CreateExport<'_>) -> Result<BufferExport, Reject> {
     let id = said.id.map_or_else(|| names::normalize(said.name), str::to_owned);
-    let conditions = Conditions::default().with(&said.conditions)?;
+    let conditions = ImportConditions::default().with(&said.conditions)?;
     check_mapping(request, &said.mapping)?;
-    Ok(Export {
+    Ok(BufferExport {
         id: names::id_of("export", &id)?,
         name: said.name.to_owned(),
         mapping: said.mapping.clone(),
@@ -66,7 +69,7 @@ fn exists(id: &str) -> Reject {
     Reject::new(Kind::Conflict, message).code("exportAlreadyExists")
 }
 
-fn check_mapping(request: &Request<'_>, table: &Table) -> Result<(), Reject> {
+fn check_mapping(request: &BufferRequest<'_>, table: &ExportTable) -> Result<(), Reject> {
     tables::check_id(&table.id)?;
     let checked = request.control().check_mapping(&streams::mapping(table));
     checked.map_err(|errors| {
@@ -79,7 +82,7 @@ fn check_mapping(request: &Request<'_>, table: &Table) -> Result<(), Reject> {
     })
 }
 
-pub(super) fn create(request: &Request<'_>, receiver: &str) -> Result<Reply, Reject> {
+pub(super) fn create(request: &BufferRequest<'_>, receiver: &str) -> Result<Reply, Reject> {
     let body = request.body()?;
     let said = read::create_export(&body)?;
     request.require()?;
@@ -97,11 +100,15 @@ pub(super) fn create(request: &Request<'_>, receiver: &str) -> Result<Reply, Rej
     Ok(begun(request, StatusCode::ACCEPTED, &task))
 }
 
-fn begun(request: &Request<'_>, status: StatusCode, task: &Task) -> Reply {
+fn begun(request: &BufferRequest<'_>, status: StatusCode, task: &KeboolaTask) -> Reply {
     reply::json(status, &tasks::shown(task, "id", &request.base()))
 }
 
-fn make(request: &Request<'_>, mut receiver: Receiver, mut export: Export) -> Result<Done, Reject> {
+fn make(
+    request: &BufferRequest<'_>,
+    mut receiver: BufferReceiver,
+    mut export: BufferExport,
+) -> Result<Done, Reject> {
     let (control, project) = (request.control(), request.project());
     tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
     let of = streams::of(control, &receiver)?;
@@ -117,12 +124,12 @@ fn make(request: &Request<'_>, mut receiver: Receiver, mut export: Export) -> Re
     Ok(("export created", outputs))
 }
 
-fn outputs(receiver: &Receiver, export: &Export) -> Map<String, Value> {
+fn outputs(receiver: &BufferReceiver, export: &BufferExport) -> Map<String, Value> {
     let output = |key: &str, value: &str| (key.to_owned(), value.into());
     Map::from_iter([output("receiverId", &receiver.id), output("exportId", &export.id)])
 }
 
-pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+pub(super) fn update(request: &BufferRequest<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     let body = request.body()?;
     let said = read::update_export(&body)?;
     request.require()?;
@@ -142,7 +149,7 @@ pub(super) fn update(request: &Request<'_>, receiver: &str, id: &str) -> Result<
 }
 
 /// The export with the changes applied.
-fn changed(export: &Export, said: &UpdateExport<'_>) -> Result<Export, Reject> {
+fn changed(export: &BufferExport, said: &UpdateExport<'_>) -> Result<BufferExport, Reject> {
     let mut export = export.clone();
     if let Some(name) = said.name {
         name.clone_into(&mut export.name);
@@ -160,9 +167,9 @@ fn changed(export: &Export, said: &UpdateExport<'_>) -> Result<Export, Reject> {
 }
 
 fn replace(
-    request: &Request<'_>,
-    mut receiver: Receiver,
-    export: Export,
+    request: &BufferRequest<'_>,
+    mut receiver: BufferReceiver,
+    export: BufferExport,
     said: &UpdateExport<'_>,
 ) -> Result<Done, Reject> {
     let (control, project) = (request.control(), request.project());
@@ -178,7 +185,7 @@ fn replace(
 }
 
 /// New requests create no rows for the export; rows of earlier requests are still written.
-pub(super) fn delete(request: &Request<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &BufferRequest<'_>, receiver: &str, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let (control, project) = (request.control(), request.project());
     let _change = control.change();

@@ -3,7 +3,7 @@
 use crate::batch;
 use crate::contracts::keboola::reply::{self, not_found};
 use crate::contracts::keboola::validate::Findings;
-use crate::contracts::keboola::{Common, go, names, secrets};
+use crate::contracts::keboola::{KeboolaContext, go, names, secrets};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 /// Finds the receiver that the path names. The secret in the path must match.
 pub(super) fn receive(
-    common: &Common,
+    common: &KeboolaContext,
     head: &RequestHead<'_>,
     parameters: &[Cow<'_, str>],
 ) -> Result<Receive, Reject> {
@@ -42,7 +42,7 @@ pub(super) fn receive(
 
 /// Refuses an event if the receiver's backlog is over the limit. A request is stored once, so of several exports the
 /// one that is furthest behind counts.
-fn has_room(common: &Common, id: &str, receiver: &Receiver) -> Result<(), Reject> {
+fn has_room(common: &KeboolaContext, id: &str, receiver: &Receiver) -> Result<(), Reject> {
     let open = receiver.exports.iter().filter_map(|export| common.control.progress.open(export.stream));
     let buffered = open.map(|open| open.bytes).max().unwrap_or(0);
     let limit = common.settings.receiver_buffer_max.0;

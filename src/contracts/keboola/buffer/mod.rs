@@ -11,11 +11,11 @@ mod receivers;
 mod request;
 mod streams;
 
-use super::{CATALOG_NAME, Common, SECTION, Settings, TOKEN_HEADER, WORDS, reply, tasks};
+use super::{CATALOG_NAME, KeboolaContext, KeboolaSection, SECTION, TOKEN_HEADER, WORDS, reply, tasks};
 use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
-use crate::contracts::keboola::go::Size;
+use crate::contracts::keboola::go::GoSize;
 use crate::contracts::keboola::reply::Service;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
@@ -26,8 +26,8 @@ use crate::contracts::{
 };
 use documentation::Documentation;
 use http::{HeaderValue, Method, StatusCode, header};
-use model::Receiver;
-use request::{Request, has_token};
+use model::BufferReceiver;
+use request::{BufferRequest, has_token};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -45,27 +45,27 @@ static ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH
 static ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, X-StorageApi-Token");
 
 pub struct KeboolaBuffer {
-    common: Common,
-    receivers: Collection<Receiver>,
+    common: KeboolaContext,
+    receivers: Collection<BufferReceiver>,
     documentation: Documentation,
 }
 
 /// The handler of a route. Handlers get the parameters of the path.
 #[derive(Clone, Copy)]
-enum Serve {
+enum BufferRoute {
     /// Takes an event for a receiver.
     Import,
     /// A fixed answer.
     Fixed(fn() -> Reply),
     /// A call on the service, or on all receivers of a project.
-    All(fn(&Request<'_>) -> Result<Reply, Reject>),
+    All(fn(&BufferRequest<'_>) -> Result<Reply, Reject>),
     /// A call on a receiver or a task.
-    One(fn(&Request<'_>, &str) -> Result<Reply, Reject>),
+    One(fn(&BufferRequest<'_>, &str) -> Result<Reply, Reject>),
     /// A call on an export of a receiver.
-    Export(fn(&Request<'_>, &str, &str) -> Result<Reply, Reject>),
+    Export(fn(&BufferRequest<'_>, &str, &str) -> Result<Reply, Reject>),
 }
 
-use Serve::{All, Export, Fixed, One};
+use BufferRoute::{All, Export, Fixed, One};
 
 const PUBLIC: Access = Access::Public;
 /// A credential that may create. The contract reports a missing header only after the errors of the body, see `parse`.
@@ -75,7 +75,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// The id of a task has several segments.
 const TASK: &str = "/v1/tasks/{*taskId}";
 
-static ROUTES: &[Route<Serve>] = &[
+static ROUTES: &[Route<BufferRoute>] = &[
     Route::get("/", PUBLIC, Fixed(documentation::redirect)),
     Route::get("/v1", PUBLIC, All(|call| Ok(documentation::detail(call)))),
     Route::get("/health-check", PUBLIC, Fixed(documentation::health)),
@@ -113,7 +113,7 @@ static ROUTES: &[Route<Serve>] = &[
     Route::patch("/v1/receivers/{receiverId}/exports/{exportId}", TOKEN, Export(exports::update)),
     Route::delete("/v1/receivers/{receiverId}/exports/{exportId}", TOKEN, Export(exports::delete)),
     Route::get(TASK, TOKEN, One(task)),
-    Route::post("/v1/import/{projectId}/{receiverId}/{secret}", Access::Secret, Serve::Import),
+    Route::post("/v1/import/{projectId}/{receiverId}/{secret}", Access::Secret, BufferRoute::Import),
 ];
 
 /// The routes of this contract.
@@ -135,7 +135,7 @@ pub static ENTRY: ContractEntry = ContractEntry {
     names_requests: true,
     is_for_pages: true,
     section: Some(SECTION),
-    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    check: |sections| sections.get::<KeboolaSection>(SECTION).map(drop),
     words: &WORDS,
     takes,
     served,
@@ -144,9 +144,13 @@ pub static ENTRY: ContractEntry = ContractEntry {
 };
 
 impl KeboolaBuffer {
-    fn new(settings: Settings, control: Arc<Control>) -> Self {
+    fn new(settings: KeboolaSection, control: Arc<Control>) -> Self {
         let receivers = Collection::new(Arc::clone(&control), CATALOG_NAME, "receiver");
-        Self { common: Common::new(settings, control), receivers, documentation: Documentation::new() }
+        Self {
+            common: KeboolaContext::new(settings, control),
+            receivers,
+            documentation: Documentation::new(),
+        }
     }
 }
 
@@ -160,7 +164,7 @@ fn takes(path: &str) -> bool {
 impl Contract for KeboolaBuffer {
     fn begin(&self) -> Result<(), CatalogError> {
         for (project, document) in self.receivers.readable()? {
-            streams::publish(&self.common.control, &project, &Receiver::of(document));
+            streams::publish(&self.common.control, &project, &BufferReceiver::of(document));
         }
         Ok(())
     }
@@ -171,7 +175,7 @@ impl Contract for KeboolaBuffer {
         }
         let (route, parameters) = find(&head)?;
         Ok(match route.call {
-            Serve::Import => {
+            BufferRoute::Import => {
                 let receive = import::receive(&self.common, &head, &parameters);
                 Parsed::Receive(receive.map_err(Reject::close)?)
             }
@@ -185,11 +189,11 @@ impl Contract for KeboolaBuffer {
 
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
         let (route, parameters) = find(&call.head)?;
-        let request = Request { buffer: self, call };
+        let request = BufferRequest { buffer: self, call };
         let parameter = |at: usize| parameters.get(at).map_or("", |parameter| &**parameter);
         let reply = match route.call {
             // Answered in `parse`.
-            Serve::Import | Fixed(_) => Err(no_endpoint(&call.head)),
+            BufferRoute::Import | Fixed(_) => Err(no_endpoint(&call.head)),
             All(answer) => answer(&request),
             One(answer) => answer(&request, parameter(0)),
             Export(answer) => answer(&request, parameter(0), parameter(1)),
@@ -240,7 +244,7 @@ fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
         }
         Kind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path).into(),
         Kind::TooLarge => {
-            let max = Size(head.named.body_max);
+            let max = GoSize(head.named.body_max);
             format!("payload too large, the maximum size is {max}").into()
         }
         Kind::Full => format!("no free space in the buffer: {}", reject.external).into(),
@@ -250,7 +254,7 @@ fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     SERVICE.error(head, status, reject.code.unwrap_or(name), &message)
 }
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<BufferRoute>, Vec<Cow<'a, str>>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         RouteMatch::Route(route, parameters) => Ok((route, parameters)),
         RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
@@ -279,7 +283,7 @@ fn preflight() -> Reply {
 }
 
 /// Returns a task of the Buffer or the Stream API, each in its own shape.
-fn task(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+fn task(request: &BufferRequest<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let task = tasks::find(&request.buffer.common, request.project(), id)?;
     let key = if task.kind.starts_with("api.") { "taskId" } else { "id" };

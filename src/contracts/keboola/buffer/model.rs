@@ -1,7 +1,7 @@
 //! Receivers and exports as the catalog stores them: one document for a receiver and its exports, so that a change to
 //! them is one transaction.
 
-use super::conditions::Conditions;
+use super::conditions::ImportConditions;
 use crate::contracts::keboola::names;
 use crate::contracts::keboola::reply::not_found;
 use crate::contracts::reject::{Kind, Reject};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Receiver {
+pub(super) struct BufferReceiver {
     #[serde(skip)]
     pub(super) id: String,
     pub(super) name: String,
@@ -19,15 +19,15 @@ pub(super) struct Receiver {
     pub(super) secret: String,
     /// UUID of the stream whose frames are its requests.
     pub(super) stream: String,
-    pub(super) exports: Vec<Export>,
+    pub(super) exports: Vec<BufferExport>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Export {
+pub(super) struct BufferExport {
     pub(super) id: String,
     pub(super) name: String,
-    pub(super) mapping: Table,
-    pub(super) conditions: Conditions,
+    pub(super) mapping: ExportTable,
+    pub(super) conditions: ImportConditions,
     /// The number of mappings so far.
     pub(super) revision: u32,
     /// UUID of the stream of its rows.
@@ -36,14 +36,14 @@ pub(super) struct Export {
 
 /// The table that the rows of an export go to, and their columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Table {
+pub(super) struct ExportTable {
     /// `in.c-bucket.table`
     pub(super) id: String,
     pub(super) incremental: bool,
     pub(super) columns: Vec<MappedColumn>,
 }
 
-impl Table {
+impl ExportTable {
     fn shown(&self) -> Value {
         let columns: Vec<Value> = self.columns.iter().map(column).collect();
         json!({"tableId": self.id, "incremental": self.incremental, "columns": columns})
@@ -70,12 +70,12 @@ fn column(column: &MappedColumn) -> Value {
     shown
 }
 
-impl Receiver {
+impl BufferReceiver {
     pub(super) fn of(document: Document<Self>) -> Self {
         Self { id: document.name, ..document.value }
     }
 
-    pub(super) fn export(&self, id: &str) -> Result<&Export, Reject> {
+    pub(super) fn export(&self, id: &str) -> Result<&BufferExport, Reject> {
         self.exports
             .iter()
             .find(|export| export.id == id)
@@ -105,10 +105,10 @@ pub(super) fn exists(id: &str) -> Reject {
     Reject::new(Kind::Conflict, message).code("receiverAlreadyExists")
 }
 
-impl Export {
+impl BufferExport {
     /// The name of the stream of its rows.
     pub(super) fn stream_name(project: &str, receiver: &str, id: &str) -> String {
-        format!("{}.{}", Receiver::stream_name(project, receiver), names::part(id))
+        format!("{}.{}", BufferReceiver::stream_name(project, receiver), names::part(id))
     }
 
     pub(super) fn shown(&self, receiver: &str) -> Value {

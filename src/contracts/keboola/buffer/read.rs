@@ -1,9 +1,9 @@
 //! Reads the bodies of management calls.
 
 use super::conditions::Said;
-use super::model::Table;
+use super::model::ExportTable;
 use crate::contracts::keboola::names;
-use crate::contracts::keboola::validate::{Findings, Node};
+use crate::contracts::keboola::validate::{Findings, ObjectNode};
 use crate::contracts::reject::Reject;
 use crate::mapping::{COLUMNS_MAX, ColumnKind, MappedColumn, MappingLanguage, TEMPLATE_MAX, Template};
 use serde_json::Value;
@@ -34,24 +34,24 @@ pub(super) struct UpdateReceiver<'v> {
 pub(super) struct CreateExport<'v> {
     pub(super) id: Option<&'v str>,
     pub(super) name: &'v str,
-    pub(super) mapping: Table,
+    pub(super) mapping: ExportTable,
     pub(super) conditions: Said<'v>,
 }
 
 #[derive(Debug)]
 pub(super) struct UpdateExport<'v> {
     pub(super) name: Option<&'v str>,
-    pub(super) mapping: Option<Table>,
+    pub(super) mapping: Option<ExportTable>,
     pub(super) conditions: Said<'v>,
 }
 
 /// Reads a body. The result is used only if the body has no error.
 fn whole<'v, T>(
     body: &'v Value,
-    read: impl FnOnce(&Node<'v>, &mut Findings) -> Option<T>,
+    read: impl FnOnce(&ObjectNode<'v>, &mut Findings) -> Option<T>,
 ) -> Result<T, Reject> {
     let mut findings = Findings::default();
-    let said = Node::root(body, &mut findings).and_then(|root| read(&root, &mut findings));
+    let said = ObjectNode::root(body, &mut findings).and_then(|root| read(&root, &mut findings));
     findings.finish()?;
     said.ok_or_else(|| Reject::malformed("missing required payload").code("missingPayload"))
 }
@@ -92,7 +92,7 @@ pub(super) fn update_export(body: &Value) -> Result<UpdateExport<'_>, Reject> {
     })
 }
 
-fn export<'v>(node: &Node<'v>, findings: &mut Findings) -> Option<CreateExport<'v>> {
+fn export<'v>(node: &ObjectNode<'v>, findings: &mut Findings) -> Option<CreateExport<'v>> {
     node.require(&["name", "mapping"], findings);
     let id = node.text("id", &ID, findings);
     let name = node.text("name", &NAME, findings);
@@ -102,12 +102,12 @@ fn export<'v>(node: &Node<'v>, findings: &mut Findings) -> Option<CreateExport<'
     Some(CreateExport { id, name: name?, mapping: mapping?, conditions })
 }
 
-fn conditions<'v>(node: &Node<'v>, findings: &mut Findings) -> Said<'v> {
+fn conditions<'v>(node: &ObjectNode<'v>, findings: &mut Findings) -> Said<'v> {
     let node = node.object("conditions", findings);
     node.map(|node| Said::read(&node, findings)).unwrap_or_default()
 }
 
-fn table(node: &Node<'_>, findings: &mut Findings) -> Option<Table> {
+fn table(node: &ObjectNode<'_>, findings: &mut Findings) -> Option<ExportTable> {
     node.require(&["tableId", "columns"], findings);
     let table_id = node.text("tableId", &(0..=usize::MAX), findings);
     let incremental = node.flag("incremental", findings).unwrap_or(true);
@@ -116,10 +116,10 @@ fn table(node: &Node<'_>, findings: &mut Findings) -> Option<Table> {
     let value = format!("[]*server.ColumnRequestBody{written}");
     findings.length(&node.path("columns"), &COLUMNS, &value, columns.len());
     let columns = columns.iter().filter_map(|node| column(node, findings)).collect();
-    Some(Table { id: table_id?.to_owned(), incremental, columns })
+    Some(ExportTable { id: table_id?.to_owned(), incremental, columns })
 }
 
-fn column(node: &Node<'_>, findings: &mut Findings) -> Option<MappedColumn> {
+fn column(node: &ObjectNode<'_>, findings: &mut Findings) -> Option<MappedColumn> {
     node.require(&["type", "name"], findings);
     let primary_key = Some(node.flag("primaryKey", findings).unwrap_or(false));
     let kind = node.word("type", &TYPES, findings);
@@ -141,7 +141,7 @@ fn column(node: &Node<'_>, findings: &mut Findings) -> Option<MappedColumn> {
     Some(MappedColumn { primary_key, kind, name: name?.to_owned() })
 }
 
-fn read_template(node: &Node<'_>, findings: &mut Findings) -> Option<Template> {
+fn read_template(node: &ObjectNode<'_>, findings: &mut Findings) -> Option<Template> {
     node.require(&["language", "content"], findings);
     let language = node.word("language", &["jsonnet"], findings);
     let content = node.text("content", &CONTENT, findings);

@@ -1,9 +1,9 @@
 //! The routes for receivers.
 
 use super::exports;
-use super::model::{Export, Receiver, exists};
+use super::model::{BufferExport, BufferReceiver, exists};
 use super::read::{self, CreateReceiver};
-use super::request::Request;
+use super::request::BufferRequest;
 use super::{RECEIVERS_MAX, streams};
 use crate::contracts::Reply;
 use crate::contracts::keboola::tasks::{self, Done};
@@ -12,7 +12,7 @@ use crate::contracts::reject::{Kind, Reject};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn list(request: &BufferRequest<'_>) -> Result<Reply, Reject> {
     request.require()?;
     let (project, base) = (request.project(), request.base());
     let shown: Vec<Value> =
@@ -20,16 +20,16 @@ pub(super) fn list(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(reply::ok(&json!({ "receivers": shown })))
 }
 
-pub(super) fn get(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn get(request: &BufferRequest<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     Ok(shown(request, &request.receiver(id)?))
 }
 
-fn shown(request: &Request<'_>, receiver: &Receiver) -> Reply {
+fn shown(request: &BufferRequest<'_>, receiver: &BufferReceiver) -> Reply {
     reply::ok(&receiver.shown(request.project(), &request.base()))
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &BufferRequest<'_>) -> Result<Reply, Reject> {
     let body = request.body()?;
     let said = read::create_receiver(&body)?;
     request.require()?;
@@ -53,17 +53,17 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
 
 /// Creates a receiver and its exports: all of them or none. Tables that were created stay.
 fn make(
-    request: &Request<'_>,
+    request: &BufferRequest<'_>,
     id: String,
     said: &CreateReceiver<'_>,
-    exports: Vec<Export>,
+    exports: Vec<BufferExport>,
 ) -> Result<Done, Reject> {
     let (control, project) = (request.control(), request.project());
     for export in &exports {
         tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
     }
     let stream = streams::make_receiver(control, project, &id)?;
-    let mut receiver = Receiver {
+    let mut receiver = BufferReceiver {
         name: said.name.to_owned(),
         description: said.description.to_owned(),
         secret: secrets::make(),
@@ -86,12 +86,12 @@ fn make(
     Ok(("receiver created", outputs))
 }
 
-fn delete_streams(request: &Request<'_>, receiver: &Receiver) -> Result<(), Reject> {
+fn delete_streams(request: &BufferRequest<'_>, receiver: &BufferReceiver) -> Result<(), Reject> {
     let of_exports = receiver.exports.iter().map(|export| &export.stream);
     of_exports.chain([&receiver.stream]).try_for_each(|stream| streams::delete(request.control(), stream))
 }
 
-pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn update(request: &BufferRequest<'_>, id: &str) -> Result<Reply, Reject> {
     let body = request.body()?;
     let said = read::update_receiver(&body)?;
     request.require()?;
@@ -108,7 +108,7 @@ pub(super) fn update(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
 }
 
 /// New requests get 404 for the receiver; rows of earlier requests are still written.
-pub(super) fn delete(request: &Request<'_>, id: &str) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &BufferRequest<'_>, id: &str) -> Result<Reply, Reject> {
     request.require()?;
     let _change = request.control().change();
     let receiver = request.receiver(id)?;

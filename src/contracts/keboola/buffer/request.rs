@@ -1,7 +1,7 @@
 //! A management call with everything its handler needs.
 
 use super::KeboolaBuffer;
-use super::model::{Receiver, exists};
+use super::model::{BufferReceiver, exists};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
 use crate::contracts::Call;
@@ -11,12 +11,12 @@ use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use serde_json::Value;
 
-pub(super) struct Request<'a> {
+pub(super) struct BufferRequest<'a> {
     pub(super) buffer: &'a KeboolaBuffer,
     pub(super) call: &'a Call<'a>,
 }
 
-impl Request<'_> {
+impl BufferRequest<'_> {
     pub(super) fn control(&self) -> &Control {
         &self.buffer.common.control
     }
@@ -43,19 +43,19 @@ impl Request<'_> {
     }
 
     /// The receivers of the project, ordered by id.
-    pub(super) fn receivers(&self) -> Result<Vec<Receiver>, Reject> {
-        Ok(self.buffer.receivers.all(self.project())?.into_iter().map(Receiver::of).collect())
+    pub(super) fn receivers(&self) -> Result<Vec<BufferReceiver>, Reject> {
+        Ok(self.buffer.receivers.all(self.project())?.into_iter().map(BufferReceiver::of).collect())
     }
 
-    pub(super) fn receiver(&self, id: &str) -> Result<Receiver, Reject> {
-        let found = self.buffer.receivers.get(self.project(), id)?.map(Receiver::of);
+    pub(super) fn receiver(&self, id: &str) -> Result<BufferReceiver, Reject> {
+        let found = self.buffer.receivers.get(self.project(), id)?.map(BufferReceiver::of);
         found.ok_or_else(|| {
             not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project"))
         })
     }
 
     /// Stores a new receiver.
-    pub(super) fn insert(&self, receiver: &Receiver) -> Result<(), Reject> {
+    pub(super) fn insert(&self, receiver: &BufferReceiver) -> Result<(), Reject> {
         match self.buffer.receivers.create(self.project(), &receiver.id, receiver) {
             Ok(_) => Ok(()),
             Err(ObjectError::Exists) => Err(exists(&receiver.id)),
@@ -63,7 +63,7 @@ impl Request<'_> {
         }
     }
 
-    pub(super) fn update(&self, receiver: &Receiver) -> Result<(), Reject> {
+    pub(super) fn update(&self, receiver: &BufferReceiver) -> Result<(), Reject> {
         let stored = self.buffer.receivers.replace(self.project(), &receiver.id, None, receiver);
         stored.map(drop).map_err(|error| Reject::internal(&error))
     }

@@ -1,6 +1,6 @@
 //! The streams behind receivers and exports, and the receivers that requests look up.
 
-use super::model::{Export, Receiver, Table};
+use super::model::{BufferExport, BufferReceiver, ExportTable};
 use super::read::UpdateExport;
 use crate::batch;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
@@ -27,7 +27,7 @@ fn refused(error: CatalogError) -> Reject {
 /// Creates the stream of a receiver's requests. It has no table: the requests are in the log and its archive.
 pub(super) fn make_receiver(control: &Control, project: &str, id: &str) -> Result<Arc<Stream>, Reject> {
     let made = control.create_stream(NewStream {
-        name: Receiver::stream_name(project, id),
+        name: BufferReceiver::stream_name(project, id),
         policy: Policy::Evolve,
         columns: Vec::new(),
         settings: StreamSettings {
@@ -46,12 +46,12 @@ pub(super) fn make_export(
     control: &Control,
     project: &str,
     receiver: (&str, &Stream),
-    export: &Export,
+    export: &BufferExport,
 ) -> Result<Arc<Stream>, Reject> {
     let (receiver, of) = receiver;
     let settings = StreamSettings { receiver: Some(of.id), ..settings(project, receiver, export) };
     let made = control.create_stream(NewStream {
-        name: Export::stream_name(project, receiver, &export.id),
+        name: BufferExport::stream_name(project, receiver, &export.id),
         policy: Policy::Mapped,
         columns: Vec::new(),
         settings,
@@ -65,7 +65,7 @@ pub(super) fn make_export(
 pub(super) fn update_export(
     control: &Control,
     receiver: &str,
-    export: &Export,
+    export: &BufferExport,
     said: &UpdateExport<'_>,
 ) -> Result<(), Reject> {
     let Some(stream) = find(control, &export.stream) else { return Ok(()) };
@@ -81,7 +81,7 @@ pub(super) fn update_export(
     control.alter_stream(stream.id, None, &alter).map(drop).map_err(refused)
 }
 
-fn conditions(export: &Export) -> FileConditions {
+fn conditions(export: &BufferExport) -> FileConditions {
     let conditions = &export.conditions;
     FileConditions {
         count: Some(conditions.count),
@@ -90,7 +90,7 @@ fn conditions(export: &Export) -> FileConditions {
     }
 }
 
-fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
+fn settings(project: &str, receiver: &str, export: &BufferExport) -> StreamSettings {
     StreamSettings {
         description: format!("export {} of receiver {receiver}", export.id),
         project: Some(project.to_owned()),
@@ -101,12 +101,12 @@ fn settings(project: &str, receiver: &str, export: &Export) -> StreamSettings {
     }
 }
 
-pub(super) fn mapping(table: &Table) -> Mapping {
+pub(super) fn mapping(table: &ExportTable) -> Mapping {
     Mapping { columns: table.columns.clone() }
 }
 
 /// The directory of an export's files: its own below the table's, because several exports may write to one table.
-fn directory(receiver: &str, export: &Export) -> String {
+fn directory(receiver: &str, export: &BufferExport) -> String {
     let (receiver, id) = (names::part(receiver), names::part(&export.id));
     format!("{}/export={receiver}.{id}", export.mapping.id)
 }
@@ -116,7 +116,7 @@ fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
 }
 
 /// The stream of a receiver.
-pub(super) fn of(control: &Control, receiver: &Receiver) -> Result<Arc<Stream>, Reject> {
+pub(super) fn of(control: &Control, receiver: &BufferReceiver) -> Result<Arc<Stream>, Reject> {
     find(control, &receiver.stream).ok_or_else(|| {
         Reject::new(Kind::Conflict, format!("the stream of receiver \"{}\" was deleted", receiver.id))
     })
@@ -132,9 +132,9 @@ pub(super) fn delete(control: &Control, uuid: &str) -> Result<(), Reject> {
 }
 
 /// Publishes a receiver, as it is now, to requests.
-pub(super) fn publish(control: &Control, project: &str, receiver: &Receiver) {
+pub(super) fn publish(control: &Control, project: &str, receiver: &BufferReceiver) {
     let Some(stream) = find(control, &receiver.stream) else { return };
-    let export = |export: &Export| {
+    let export = |export: &BufferExport| {
         let stream = find(control, &export.stream)?;
         Some(receivers::ReceiverExport { stream: stream.id, label: export.id.clone() })
     };

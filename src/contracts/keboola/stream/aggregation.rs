@@ -1,8 +1,8 @@
 //! `GET …/aggregation/sources`: sources with their sinks and the statistics of each, in one answer.
 
-use super::model::Kept;
-use super::page::Page;
-use super::request::Request;
+use super::model::StoredEntity;
+use super::page::PageQuery;
+use super::request::StreamRequest;
 use super::shown::put;
 use super::{shown, statistics};
 use crate::contracts::Reply;
@@ -10,12 +10,12 @@ use crate::contracts::keboola::reply::ok;
 use crate::contracts::reject::Reject;
 use serde_json::{Value, json};
 
-pub(super) fn show(request: &Request<'_>) -> Result<Reply, Reject> {
-    let page = Page::of(request.call.head.query)?;
+pub(super) fn show(request: &StreamRequest<'_>) -> Result<Reply, Reject> {
+    let page = PageQuery::of(request.call.head.query)?;
     let store = request.store();
     let mut all = store.sources(request.branch)?;
     all.retain(|kept| kept.entity.deleted.is_none());
-    let (sources, page) = page.cut(all, |kept: &Kept| kept.place.source.clone());
+    let (sources, page) = page.cut(all, |kept: &StoredEntity| kept.place.source.clone());
     let sources = sources.iter().map(|source| {
         let mut shown = shown::kept(request, source);
         let mut sinks = store.sinks(&source.place)?;
@@ -29,7 +29,7 @@ pub(super) fn show(request: &Request<'_>) -> Result<Reply, Reject> {
     Ok(ok(&json!({"projectId": project, "branchId": branch, "page": page, "sources": sources?})))
 }
 
-fn sink(request: &Request<'_>, sink: &Kept) -> Result<Value, Reject> {
+fn sink(request: &StreamRequest<'_>, sink: &StoredEntity) -> Result<Value, Reject> {
     let mut shown = shown::kept(request, sink);
     put(&mut shown, "statistics", statistics::all(request, &sink.entity)?);
     Ok(shown)

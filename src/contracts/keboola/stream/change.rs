@@ -1,10 +1,10 @@
 //! Operations that sources and sinks share: versions, settings, disable and enable, delete and undelete.
 
 use super::live;
-use super::model::{Content, Entity, Mark, Past, Place, Version, by};
-use super::page::Page;
-use super::request::Request;
-use super::settings::{self, Item, Layers, Overrides};
+use super::model::{Content, Entity, EntityPlace, Mark, PastVersion, Version, by};
+use super::page::PageQuery;
+use super::request::StreamRequest;
+use super::settings::{self, Layers, Overrides, SettingChange};
 use super::shown;
 use super::tasks::{self, Words};
 use super::words::{
@@ -12,7 +12,7 @@ use super::words::{
 };
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
-use crate::contracts::keboola::validate::{self, Findings, Node};
+use crate::contracts::keboola::validate::{self, Findings, ObjectNode};
 use crate::contracts::reject::Reject;
 use crate::formats::json;
 use serde_json::{Value, json};
@@ -38,32 +38,32 @@ const ROLLED_BACK: Words =
     ["Source version was rolled back successfully.", "Sink version was rolled back successfully."];
 
 /// `Source` or `Sink`.
-fn noun(place: &Place) -> &'static str {
+fn noun(place: &EntityPlace) -> &'static str {
     if place.is_sink() { "Sink" } else { "Source" }
 }
 
 /// The type of a task: `api.create.source`.
-pub(super) fn task(operation: &str, place: &Place) -> String {
+pub(super) fn task(operation: &str, place: &EntityPlace) -> String {
     format!("api.{operation}.{}", noun(place).to_lowercase())
 }
 
 /// A new version, by the caller, as of now.
-pub(super) fn version(request: &Request<'_>, number: u32, description: &str, content: &Content) -> Version {
+pub(super) fn version(request: &StreamRequest<'_>, number: u32, description: &str, content: &Content) -> Version {
     let digest = Sha256::digest(json::bytes(content));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
     let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Version { number, hash, description: description.to_owned(), at, by }
 }
 
-pub(super) fn mark(request: &Request<'_>) -> Mark {
+pub(super) fn mark(request: &StreamRequest<'_>) -> Mark {
     let (at, by) = (request.control().clock.now(), by(&request.call.caller));
     Mark { at, by, reason: None, with_source: false }
 }
 
 /// Gives an entity a new version with this content.
 pub(super) fn next_version(
-    request: &Request<'_>,
-    place: &Place,
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
     entity: &mut Entity,
     content: Content,
     description: &str,
@@ -78,7 +78,11 @@ pub(super) fn next_version(
 }
 
 /// Stores a changed entity and its new version, and updates the sources that take records.
-pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
+pub(super) fn keep(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    entity: &mut Entity,
+) -> Result<(), Reject> {
     live::alter_stream(request, place, entity)?;
     request.store().save_version(place, entity)?;
     request.store().save(place, entity)?;
@@ -87,29 +91,33 @@ pub(super) fn keep(request: &Request<'_>, place: &Place, entity: &mut Entity) ->
 
 /// Reads a body. Refuses it if anything in it is wrong.
 pub(super) fn read<T>(
-    request: &Request<'_>,
-    read: impl FnOnce(&Node<'_>, &mut Findings) -> T,
+    request: &StreamRequest<'_>,
+    read: impl FnOnce(&ObjectNode<'_>, &mut Findings) -> T,
 ) -> Result<T, Reject> {
     let body = validate::parse(&request.call.body)?;
     let mut findings = Findings::default();
-    let found = Node::root(&body, &mut findings).map(|root| read(&root, &mut findings));
+    let found = ObjectNode::root(&body, &mut findings).map(|root| read(&root, &mut findings));
     findings.finish()?;
     found.ok_or_else(|| bad("the body must be a JSON object"))
 }
 
 /// `changeDescription`, or the default text.
-pub(super) fn description(body: &Node<'_>, findings: &mut Findings, otherwise: &str) -> String {
+pub(super) fn description(body: &ObjectNode<'_>, findings: &mut Findings, otherwise: &str) -> String {
     let said = body.text("changeDescription", &(0..=DESCRIPTION_MAX), findings);
     said.unwrap_or(otherwise).to_owned()
 }
 
-pub(super) fn show(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn show(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     Ok(ok(&shown::entity(request, place, &entity)))
 }
 
 /// The overrides of the source and of the sink, in this order.
-fn layers(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Vec<Overrides>, Reject> {
+fn layers(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    entity: &Entity,
+) -> Result<Vec<Overrides>, Reject> {
     let own = entity.content.settings.clone();
     if !place.is_sink() {
         return Ok(vec![own]);
@@ -118,23 +126,28 @@ fn layers(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Vec<O
     Ok(vec![source.content.settings, own])
 }
 
-fn settings_shown(request: &Request<'_>, place: &Place, entity: &Entity) -> Result<Value, Reject> {
+fn settings_shown(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    entity: &Entity,
+) -> Result<Value, Reject> {
     let layers = layers(request, place, entity)?;
     let layers: Vec<&Overrides> = layers.iter().collect();
     Ok(Layers(&layers).shown())
 }
 
-pub(super) fn settings(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn settings(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     Ok(ok(&settings_shown(request, place, &entity)?))
 }
 
-pub(super) fn update_settings(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn update_settings(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let (description, items) = read(request, |body, findings| {
         body.require(&["settings"], findings);
         let items = body.list("settings", findings).unwrap_or_default();
-        let items: Vec<Item> = items.iter().map(|item| Item::read(item, findings)).collect();
+        let items: Vec<SettingChange> =
+            items.iter().map(|item| SettingChange::read(item, findings)).collect();
         (description(body, findings, "Updated settings."), items)
     })?;
     let mut content = entity.content.clone();
@@ -149,7 +162,7 @@ pub(super) fn update_settings(request: &Request<'_>, place: &Place) -> Result<Re
 }
 
 /// Has no effect on an entity that is already disabled.
-pub(super) fn disable(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn disable(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     if entity.disabled.is_none() {
         let reason = Some("API request".to_owned());
@@ -160,7 +173,7 @@ pub(super) fn disable(request: &Request<'_>, place: &Place) -> Result<Reply, Rej
     tasks::done(request, place, &task("disable", place), Ok(DISABLED))
 }
 
-pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn enable(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     if entity.disabled.take().is_some() {
         request.store().save(place, &entity)?;
@@ -170,7 +183,7 @@ pub(super) fn enable(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
 }
 
 /// Undeleting a source also restores the sinks that were deleted with it.
-pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn undelete(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     if place.is_sink() {
         request.find(&place.of_source())?;
     }
@@ -193,16 +206,16 @@ pub(super) fn undelete(request: &Request<'_>, place: &Place) -> Result<Reply, Re
     tasks::done(request, place, &task("undelete", place), Ok(UNDELETED))
 }
 
-pub(super) fn versions(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
-    let page = Page::of(request.call.head.query)?;
+pub(super) fn versions(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
+    let page = PageQuery::of(request.call.head.query)?;
     request.find(place)?;
     let all = request.store().versions(place)?;
-    let (versions, page) = page.cut(all, |past: &Past| format!("{:010}", past.version.number));
+    let (versions, page) = page.cut(all, |past: &PastVersion| format!("{:010}", past.version.number));
     let versions: Vec<Value> = versions.iter().map(|past| shown::version(&past.version)).collect();
     Ok(ok(&json!({"versions": versions, "page": page})))
 }
 
-fn past(request: &Request<'_>, place: &Place, number: &str) -> Result<Past, Reject> {
+fn past(request: &StreamRequest<'_>, place: &EntityPlace, number: &str) -> Result<PastVersion, Reject> {
     let Ok(number) = number.parse::<u32>() else {
         let message =
             format!("invalid value {} for \"versionNumber\", must be a integer", Value::from(number));
@@ -216,7 +229,11 @@ fn past(request: &Request<'_>, place: &Place, number: &str) -> Result<Past, Reje
 }
 
 /// Shows an entity as of an old version.
-pub(super) fn show_version(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
+pub(super) fn show_version(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    number: &str,
+) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     let past = past(request, place, number)?;
     let entity = Entity { content: past.content, version: past.version, ..entity };
@@ -224,7 +241,11 @@ pub(super) fn show_version(request: &Request<'_>, place: &Place, number: &str) -
 }
 
 /// Creates a new version with the content of an old one.
-pub(super) fn rollback(request: &Request<'_>, place: &Place, number: &str) -> Result<Reply, Reject> {
+pub(super) fn rollback(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    number: &str,
+) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let past = past(request, place, number)?;
     let description = format!("Rollback to version \"{}\".", past.version.number);

@@ -1,11 +1,11 @@
 //! The address that records are sent to: `POST /stream/{project}/{source}/{secret}`, any body, one record.
 
-use super::live::{self, About};
+use super::live::{self, SourceInfo};
 use super::request::project_id;
 use super::test_call::said;
 use super::words::DATA;
-use crate::contracts::keboola::go::Size;
-use crate::contracts::keboola::{Common, reply};
+use crate::contracts::keboola::go::GoSize;
+use crate::contracts::keboola::{KeboolaContext, reply};
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
@@ -63,14 +63,14 @@ pub(super) fn check_project(project: &str) -> Result<(), Reject> {
 }
 
 /// Finds the source that an address names, and how it takes a record.
-pub(super) fn receive(common: &Common, head: &RequestHead<'_>) -> Result<Receive, Reject> {
+pub(super) fn receive(common: &KeboolaContext, head: &RequestHead<'_>) -> Result<Receive, Reject> {
     let address = address(head.path).ok_or_else(no_route)?;
     let (receiver, about) = find(common, address, "http")?;
     Ok(received(receiver, &about))
 }
 
 /// How a source takes records.
-pub(super) fn received(receiver: Arc<Receiver>, about: &About) -> Receive {
+pub(super) fn received(receiver: Arc<Receiver>, about: &SourceInfo) -> Receive {
     let wait = if about.waits { Wait::Sync } else { Wait::Append };
     // A secret belongs in no table.
     Receive { receiver, wait, hides: &["authorization"], unmapped }
@@ -78,10 +78,10 @@ pub(super) fn received(receiver: Arc<Receiver>, about: &About) -> Receive {
 
 /// Finds the live source of an address.
 pub(super) fn find(
-    common: &Common,
+    common: &KeboolaContext,
     [project, source, secret]: [&str; 3],
     kind: &str,
-) -> Result<(Arc<Receiver>, About), Reject> {
+) -> Result<(Arc<Receiver>, SourceInfo), Reject> {
     check_project(project)?;
     let found = live::find(common, project, source, secret);
     let found = found.and_then(|receiver| live::about(&receiver).map(|about| (receiver, about)));
@@ -178,7 +178,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     };
     let message = match reject.kind {
         Kind::TooLarge => {
-            format!("request body size is over the maximum \"{}\"", Size(head.named.body_max))
+            format!("request body size is over the maximum \"{}\"", GoSize(head.named.body_max))
         }
         Kind::Unavailable if reject.code.is_none() => DATA.application_error(&head.named),
         Kind::Internal | Kind::Unknown => DATA.application_error(&head.named),

@@ -1,12 +1,12 @@
 //! Sources and sinks in the rest of the daemon: streams in the catalog, and receivers that requests look up.
 
-use super::model::{self, Content, Entity, Kept, Place, Store};
-use super::request::Request;
+use super::model::{self, Content, Entity, EntityPlace, EntityStore, StoredEntity};
+use super::request::StreamRequest;
 use super::settings::{Layers, Overrides};
 use super::words::bad;
 use crate::batch::{StreamId, Tag};
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
-use crate::contracts::keboola::{Common, names};
+use crate::contracts::keboola::{KeboolaContext, names};
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use crate::contracts::shared::receivers::{Receiver, ReceiverExport};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// The part of a source that requests need.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct About {
+pub(super) struct SourceInfo {
     pub(super) branch: u64,
     /// `http` or `otlp`.
     pub(super) kind: String,
@@ -34,7 +34,7 @@ pub(super) struct About {
 pub(super) fn load(control: &Arc<Control>) -> Result<(), CatalogError> {
     for (project, source) in model::every_source(control)? {
         // One bad document does not affect the other sources.
-        if let Err(reject) = refresh(Store { control, project: &project }, &source) {
+        if let Err(reject) = refresh(EntityStore { control, project: &project }, &source) {
             let (error, source) = (reject.internal, source.path());
             tracing::error!(
                 project,
@@ -48,7 +48,7 @@ pub(super) fn load(control: &Arc<Control>) -> Result<(), CatalogError> {
 }
 
 /// Publishes the current state of a source, or of a sink's source, to requests.
-pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
+pub(super) fn refresh(store: EntityStore<'_>, place: &EntityPlace) -> Result<(), Reject> {
     let place = &place.of_source();
     let source = store.find(place)?.filter(|source| source.deleted.is_none());
     let Some(source) = source else {
@@ -56,12 +56,12 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         return Ok(());
     };
     let sinks = live_sinks(store, place)?;
-    let waits = |sink: Option<&Kept>| {
+    let waits = |sink: Option<&StoredEntity>| {
         let own = sink.map(|sink| &sink.entity.content.settings);
         let layers: Vec<&Overrides> = std::iter::once(&source.content.settings).chain(own).collect();
         Layers(&layers).waits_for_sync()
     };
-    let about = About {
+    let about = SourceInfo {
         branch: place.branch,
         kind: source.content.kind.clone(),
         is_disabled: source.disabled.is_some(),
@@ -69,8 +69,10 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
         waits: if sinks.is_empty() { waits(None) } else { sinks.iter().any(|sink| waits(Some(sink))) },
         signals: sinks.iter().map(|sink| sink.entity.content.signals.clone()).collect(),
     };
-    let export =
-        |sink: &Kept| ReceiverExport { stream: sink.entity.stream, label: sink.place.id().to_owned() };
+    let export = |sink: &StoredEntity| ReceiverExport {
+        stream: sink.entity.stream,
+        label: sink.place.id().to_owned(),
+    };
     let receiver = Receiver {
         stream: source.stream,
         secret: source.secret,
@@ -82,19 +84,24 @@ pub(super) fn refresh(store: Store<'_>, place: &Place) -> Result<(), Reject> {
 }
 
 /// The sinks of a source that take records, ordered by id.
-pub(super) fn live_sinks(store: Store<'_>, place: &Place) -> Result<Vec<Kept>, Reject> {
+pub(super) fn live_sinks(store: EntityStore<'_>, place: &EntityPlace) -> Result<Vec<StoredEntity>, Reject> {
     let mut sinks = store.sinks(place)?;
     sinks.retain(|sink| sink.entity.is_live());
     Ok(sinks)
 }
 
 /// Removes a source from requests: it takes no more records.
-pub(super) fn stop(store: Store<'_>, place: &Place) {
+pub(super) fn stop(store: EntityStore<'_>, place: &EntityPlace) {
     store.control.receivers.remove(Tag::KeboolaStream, store.project, &place.path());
 }
 
 /// Finds the source of an address, in any branch, by project, id and secret.
-pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -> Option<Arc<Receiver>> {
+pub(super) fn find(
+    common: &KeboolaContext,
+    project: &str,
+    source: &str,
+    secret: &str,
+) -> Option<Arc<Receiver>> {
     let branches = common.settings.branches.iter();
     let mut found = branches.filter_map(|branch| {
         common.control.receivers.find(Tag::KeboolaStream, project, &format!("{branch}/{source}"))
@@ -102,7 +109,7 @@ pub(super) fn find(common: &Common, project: &str, source: &str, secret: &str) -
     found.find(|receiver| receiver.knows(secret))
 }
 
-pub(super) fn about(receiver: &Receiver) -> Option<About> {
+pub(super) fn about(receiver: &Receiver) -> Option<SourceInfo> {
     let about = serde_json::from_value(receiver.about.clone());
     let told = |error: &serde_json::Error| {
         tracing::error!(stream = %receiver.stream, %error, "cannot read what is known about a source, so it takes no records");
@@ -111,7 +118,7 @@ pub(super) fn about(receiver: &Receiver) -> Option<About> {
 }
 
 /// The name of the stream of a source or sink. It is unique.
-fn stream_name(request: &Request<'_>, place: &Place) -> String {
+fn stream_name(request: &StreamRequest<'_>, place: &EntityPlace) -> String {
     let parts = [Some(&place.source), place.sink.as_ref()];
     let parts = parts.into_iter().flatten().map(|id| names::part(id));
     let mut name = format!("stream.{}.{}", names::part(request.project), place.branch);
@@ -123,8 +130,8 @@ fn stream_name(request: &Request<'_>, place: &Place) -> String {
 }
 
 fn create_stream(
-    request: &Request<'_>,
-    place: &Place,
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
     policy: Policy,
     settings: StreamSettings,
 ) -> Result<StreamId, Reject> {
@@ -134,7 +141,7 @@ fn create_stream(
 }
 
 /// Creates the stream of a source: records as received, without a table.
-pub(super) fn source_stream(request: &Request<'_>, place: &Place) -> Result<StreamId, Reject> {
+pub(super) fn source_stream(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<StreamId, Reject> {
     let settings = StreamSettings {
         landing: Landing { table: false, ..Landing::default() },
         project: Some(request.project.to_owned()),
@@ -145,15 +152,19 @@ pub(super) fn source_stream(request: &Request<'_>, place: &Place) -> Result<Stre
 
 /// Creates the stream of a sink: rows by its mapping.
 pub(super) fn sink_stream(
-    request: &Request<'_>,
-    place: &Place,
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
     content: &Content,
 ) -> Result<StreamId, Reject> {
     let settings = sink_settings(request, place, content)?;
     create_stream(request, place, Policy::Mapped, settings)
 }
 
-fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Result<StreamSettings, Reject> {
+fn sink_settings(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    content: &Content,
+) -> Result<StreamSettings, Reject> {
     let source = request.find(&place.of_source())?;
     let layers = [&source.content.settings, &content.settings];
     let (count, bytes, seconds) = Layers(&layers).conditions();
@@ -181,7 +192,11 @@ fn sink_settings(request: &Request<'_>, place: &Place, content: &Content) -> Res
 /// Applies the changes of a sink to its stream, before the sink is stored. Settings that did not change stay as they
 /// are in the stream, even if changed by hand. Another table means another stream: records that were accepted for
 /// the old table still go there. A stream that was deleted by hand is created again.
-pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut Entity) -> Result<(), Reject> {
+pub(super) fn alter_stream(
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
+    entity: &mut Entity,
+) -> Result<(), Reject> {
     if !place.is_sink() {
         return Ok(());
     }
@@ -208,12 +223,12 @@ pub(super) fn alter_stream(request: &Request<'_>, place: &Place, entity: &mut En
     alter(request, entity, settings)
 }
 
-fn live_stream(request: &Request<'_>, entity: &Entity) -> Option<Arc<Stream>> {
+fn live_stream(request: &StreamRequest<'_>, entity: &Entity) -> Option<Arc<Stream>> {
     let stream = request.control().streams().get(entity.stream).cloned();
     stream.filter(|stream| stream.deleted_at.is_none())
 }
 
-fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Result<(), Reject> {
+fn alter(request: &StreamRequest<'_>, entity: &Entity, settings: StreamSettings) -> Result<(), Reject> {
     let alter = Alter { settings: Some(settings), force: true, ..Alter::default() };
     let altered = request.control().alter_stream(entity.stream, None, &alter);
     altered.map(drop).map_err(|error| match error {
@@ -223,7 +238,7 @@ fn alter(request: &Request<'_>, entity: &Entity, settings: StreamSettings) -> Re
 }
 
 /// Applies the changed settings of a source to the conditions of its sinks.
-pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Reject> {
+pub(super) fn alter_sinks(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<(), Reject> {
     for sink in request.store().sinks(place)? {
         let known = live_stream(request, &sink.entity).filter(|_| sink.entity.deleted.is_none());
         if let Some(known) = known {
@@ -235,12 +250,12 @@ pub(super) fn alter_sinks(request: &Request<'_>, place: &Place) -> Result<(), Re
 }
 
 /// Deletes the stream of a source or sink. Its table stays.
-fn end_stream(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
+fn end_stream(request: &StreamRequest<'_>, entity: &Entity) -> Result<(), Reject> {
     gone(request.control().delete_stream(entity.stream).map(drop))
 }
 
 /// Deletes the stream of a source or sink, and its table.
-pub(super) fn drop_table(request: &Request<'_>, entity: &Entity) -> Result<(), Reject> {
+pub(super) fn drop_table(request: &StreamRequest<'_>, entity: &Entity) -> Result<(), Reject> {
     gone(request.control().drop_stream(entity.stream))
 }
 

@@ -22,7 +22,7 @@ mod tasks;
 mod test_call;
 mod words;
 
-use super::{Common, SECTION, Settings, TOKEN_HEADER, WORDS, no_token, reply};
+use super::{KeboolaContext, KeboolaSection, SECTION, TOKEN_HEADER, WORDS, no_token, reply};
 use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
@@ -34,18 +34,18 @@ use crate::contracts::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use model::Place;
-use request::Request;
+use model::EntityPlace;
+use request::StreamRequest;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub struct KeboolaStream {
-    common: Common,
+    common: KeboolaContext,
 }
 
 /// The handler of a route.
 #[derive(Clone, Copy)]
-enum Serve {
+enum StreamRoute {
     /// Takes a record for a source.
     Record,
     /// The preflight request of a browser.
@@ -53,24 +53,24 @@ enum Serve {
     /// Takes an OpenTelemetry export.
     Export,
     /// A call on the sources of a branch.
-    Branch(fn(&Request<'_>) -> Result<Reply, Reject>),
+    Branch(fn(&StreamRequest<'_>) -> Result<Reply, Reject>),
     /// A call on a source or its sinks.
-    Source(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
+    Source(fn(&StreamRequest<'_>, &EntityPlace) -> Result<Reply, Reject>),
     /// A call on a sink.
-    Sink(fn(&Request<'_>, &Place) -> Result<Reply, Reject>),
+    Sink(fn(&StreamRequest<'_>, &EntityPlace) -> Result<Reply, Reject>),
     /// A call on a version of a source.
-    SourceVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
+    SourceVersion(fn(&StreamRequest<'_>, &EntityPlace, &str) -> Result<Reply, Reject>),
     /// A call on a version of a sink.
-    SinkVersion(fn(&Request<'_>, &Place, &str) -> Result<Reply, Reject>),
+    SinkVersion(fn(&StreamRequest<'_>, &EntityPlace, &str) -> Result<Reply, Reject>),
 }
 
-use Serve::{Branch, Sink, SinkVersion, Source, SourceVersion};
+use StreamRoute::{Branch, Sink, SinkVersion, Source, SourceVersion};
 
 /// The access that every management call requires.
 const TOKEN: Access = Access::Token(Need::Create);
 const SECRET: Access = Access::Secret;
 
-static ROUTES: &[Route<Serve>] = &[
+static ROUTES: &[Route<StreamRoute>] = &[
     Route::get("/v1/branches/{branch}/aggregation/sources", TOKEN, Branch(aggregation::show)),
     Route::get("/v1/branches/{branch}/sources", TOKEN, Branch(|call| sources::list(call, false))),
     Route::post("/v1/branches/{branch}/sources", TOKEN, Branch(sources::create)),
@@ -154,10 +154,10 @@ static ROUTES: &[Route<Serve>] = &[
         TOKEN,
         Sink(statistics::clear),
     ),
-    Route::post("/stream/{project}/{source}/{secret}", SECRET, Serve::Record),
-    Route::options("/stream/{project}/{source}/{secret}", Access::Public, Serve::Options),
-    Route::post("/otlp/{project}/{source}/v1/{signal}", SECRET, Serve::Export),
-    Route::post("/otlp/{project}/{source}/{secret}/v1/{signal}", SECRET, Serve::Export),
+    Route::post("/stream/{project}/{source}/{secret}", SECRET, StreamRoute::Record),
+    Route::options("/stream/{project}/{source}/{secret}", Access::Public, StreamRoute::Options),
+    Route::post("/otlp/{project}/{source}/v1/{signal}", SECRET, StreamRoute::Export),
+    Route::post("/otlp/{project}/{source}/{secret}/v1/{signal}", SECRET, StreamRoute::Export),
 ];
 
 const STREAM: &str = "/stream/";
@@ -166,13 +166,13 @@ const OTHERS: [&str; 2] = ["/stream/v0/", "/stream/api/"];
 
 /// The parts of the service. Each words its errors differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum ServicePart {
     Api,
     Data,
     Otlp,
 }
 
-impl Part {
+impl ServicePart {
     fn of(path: &str) -> Self {
         match path {
             path if path.starts_with(STREAM) => Self::Data,
@@ -187,7 +187,7 @@ pub static ENTRY: ContractEntry = ContractEntry {
     names_requests: true,
     is_for_pages: false,
     section: Some(SECTION),
-    check: |sections| sections.get::<Settings>(SECTION).map(drop),
+    check: |sections| sections.get::<KeboolaSection>(SECTION).map(drop),
     words: &WORDS,
     takes,
     served: || route::served(ROUTES),
@@ -196,8 +196,8 @@ pub static ENTRY: ContractEntry = ContractEntry {
 };
 
 impl KeboolaStream {
-    fn new(settings: Settings, control: Arc<Control>) -> Self {
-        Self { common: Common::new(settings, control) }
+    fn new(settings: KeboolaSection, control: Arc<Control>) -> Self {
+        Self { common: KeboolaContext::new(settings, control) }
     }
 }
 
@@ -215,14 +215,16 @@ impl Contract for KeboolaStream {
     }
 
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        if head.method == Method::OPTIONS && Part::of(head.path) == Part::Api {
+        if head.method == Method::OPTIONS && ServicePart::of(head.path) == ServicePart::Api {
             return Ok(Parsed::Answer(options()));
         }
         let (route, _) = find(&head)?;
         Ok(match route.call {
-            Serve::Record => Parsed::Receive(data::receive(&self.common, &head).map_err(Reject::close)?),
-            Serve::Options => Parsed::Answer(data::options()),
-            Serve::Export => {
+            StreamRoute::Record => {
+                Parsed::Receive(data::receive(&self.common, &head).map_err(Reject::close)?)
+            }
+            StreamRoute::Options => Parsed::Answer(data::options()),
+            StreamRoute::Export => {
                 otlp::check(&head)?;
                 Parsed::Export(otlp::receiver(&self.common, &head).map_err(Reject::close)?)
             }
@@ -234,13 +236,13 @@ impl Contract for KeboolaStream {
 
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
         let (route, parameters) = find(&call.head)?;
-        if matches!(route.call, Serve::Export) {
+        if matches!(route.call, StreamRoute::Export) {
             return otlp::export(&self.common, call);
         }
         let mut parameters = parameters.into_iter();
         // A route may have fewer parameters.
         let mut next = || parameters.next().unwrap_or_default();
-        let request = Request::new(&self.common, call, &next())?;
+        let request = StreamRequest::new(&self.common, call, &next())?;
         // A change reads the entity first, so reading and writing must not interleave with other changes.
         let _change = (call.head.method != Method::GET).then(|| self.common.control.change());
         let source = next();
@@ -252,7 +254,7 @@ impl Contract for KeboolaStream {
             Sink(answer) => answer(&request, &sink),
             SourceVersion(answer) => answer(&request, &source, &last),
             SinkVersion(answer) => answer(&request, &sink, &next()),
-            Serve::Record | Serve::Options | Serve::Export => Err(data::no_route()),
+            StreamRoute::Record | StreamRoute::Options | StreamRoute::Export => Err(data::no_route()),
         };
         reply.map(Managed::Reply)
     }
@@ -262,10 +264,10 @@ impl Contract for KeboolaStream {
     }
 
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply {
-        match Part::of(head.path) {
-            Part::Api => words::of_api(head, reject),
-            Part::Data => data::rejected(head, reject),
-            Part::Otlp => otlp::rejected(head, reject),
+        match ServicePart::of(head.path) {
+            ServicePart::Api => words::of_api(head, reject),
+            ServicePart::Data => data::rejected(head, reject),
+            ServicePart::Otlp => otlp::rejected(head, reject),
         }
     }
 
@@ -280,15 +282,15 @@ impl Contract for KeboolaStream {
     }
 }
 
-fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<Serve>, Vec<Cow<'a, str>>), Reject> {
-    match (route::find(ROUTES, head.method, head.path), Part::of(head.path)) {
+fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<StreamRoute>, Vec<Cow<'a, str>>), Reject> {
+    match (route::find(ROUTES, head.method, head.path), ServicePart::of(head.path)) {
         (RouteMatch::Route(route, parameters), _) => Ok((route, parameters)),
-        (_, Part::Data) => Err(data::no_route()),
-        (_, Part::Otlp) => Err(otlp::no_route()),
-        (RouteMatch::OtherMethods(methods), Part::Api) => {
+        (_, ServicePart::Data) => Err(data::no_route()),
+        (_, ServicePart::Otlp) => Err(otlp::no_route()),
+        (RouteMatch::OtherMethods(methods), ServicePart::Api) => {
             Err(Reject::method_not_allowed(head.method, methods))
         }
-        (RouteMatch::Nothing, Part::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
+        (RouteMatch::Nothing, ServicePart::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
     }
 }
 

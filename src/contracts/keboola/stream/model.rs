@@ -22,13 +22,13 @@ const SOURCES: &str = "source";
 
 /// Identifies a source, or one of its sinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EntityPlace {
     pub(super) branch: u64,
     pub(super) source: String,
     pub(super) sink: Option<String>,
 }
 
-impl Place {
+impl EntityPlace {
     /// The form used in the ids of tasks.
     pub(super) fn path(&self) -> String {
         let Self { branch, source, sink } = self;
@@ -74,14 +74,14 @@ pub(super) struct Content {
     pub(super) signals: Option<Vec<OtlpSignal>>,
     /// Sinks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) table: Option<Table>,
+    pub(super) table: Option<SinkTable>,
     #[serde(default)]
     pub(super) settings: Overrides,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Table {
+pub(super) struct SinkTable {
     pub(super) table_id: String,
     pub(super) mapping: Mapping,
 }
@@ -136,14 +136,14 @@ impl Entity {
 
 /// An entity with its place.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) place: Place,
+pub(super) struct StoredEntity {
+    pub(super) place: EntityPlace,
     pub(super) entity: Entity,
 }
 
 /// A past version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Past {
+pub(super) struct PastVersion {
     pub(super) content: Content,
     pub(super) version: Version,
 }
@@ -156,7 +156,7 @@ pub(super) fn by(caller: &Caller) -> Value {
 
 /// The documents of one project.
 #[derive(Clone, Copy)]
-pub(super) struct Store<'a> {
+pub(super) struct EntityStore<'a> {
     pub(super) control: &'a Arc<Control>,
     pub(super) project: &'a str,
 }
@@ -173,9 +173,9 @@ fn version_name(number: u32) -> String {
     format!("{number:010}")
 }
 
-impl Store<'_> {
+impl EntityStore<'_> {
     /// The collection that holds an entity: all sources, or the sinks of one source.
-    fn beside(&self, place: &Place) -> Collection<Entity> {
+    fn beside(&self, place: &EntityPlace) -> Collection<Entity> {
         match &place.sink {
             None => collection(self.control, SOURCES),
             Some(_) => collection(self.control, sinks_of(place)),
@@ -183,63 +183,63 @@ impl Store<'_> {
     }
 
     /// The versions of an entity.
-    fn past(&self, place: &Place) -> Collection<Past> {
+    fn past(&self, place: &EntityPlace) -> Collection<PastVersion> {
         collection(self.control, format!("version/{}", place.path()))
     }
 
-    pub(super) fn find(&self, place: &Place) -> Result<Option<Entity>, Reject> {
+    pub(super) fn find(&self, place: &EntityPlace) -> Result<Option<Entity>, Reject> {
         Ok(self.beside(place).get(self.project, &place.name())?.map(|found| found.value))
     }
 
     /// All sources of a branch, including deleted ones.
-    pub(super) fn sources(&self, branch: u64) -> Result<Vec<Kept>, Reject> {
+    pub(super) fn sources(&self, branch: u64) -> Result<Vec<StoredEntity>, Reject> {
         let found = collection::<Entity>(self.control, SOURCES).all(self.project)?;
-        let kept = found
-            .into_iter()
-            .filter_map(|source| Some(Kept { place: Place::of_name(&source.name)?, entity: source.value }));
+        let kept = found.into_iter().filter_map(|source| {
+            Some(StoredEntity { place: EntityPlace::of_name(&source.name)?, entity: source.value })
+        });
         Ok(kept.filter(|kept| kept.place.branch == branch).collect())
     }
 
     /// All sinks of a source, including deleted ones.
-    pub(super) fn sinks(&self, source: &Place) -> Result<Vec<Kept>, Reject> {
+    pub(super) fn sinks(&self, source: &EntityPlace) -> Result<Vec<StoredEntity>, Reject> {
         let found = collection::<Entity>(self.control, sinks_of(source)).all(self.project)?;
-        let kept = found.into_iter().map(|sink| Kept {
-            place: Place { sink: Some(sink.name), ..source.clone() },
+        let kept = found.into_iter().map(|sink| StoredEntity {
+            place: EntityPlace { sink: Some(sink.name), ..source.clone() },
             entity: sink.value,
         });
         Ok(kept.collect())
     }
 
     /// Stores a new entity and its current version.
-    pub(super) fn create(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
+    pub(super) fn create(&self, place: &EntityPlace, entity: &Entity) -> Result<(), Reject> {
         let made = self.beside(place).create(self.project, &place.name(), entity);
         made.map_err(|error| Reject::internal(&error))?;
         self.save_version(place, entity)
     }
 
-    pub(super) fn save(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
+    pub(super) fn save(&self, place: &EntityPlace, entity: &Entity) -> Result<(), Reject> {
         let saved = self.beside(place).replace(self.project, &place.name(), None, entity);
         saved.map(drop).map_err(|error| Reject::internal(&error))
     }
 
     /// Stores the current version of an entity.
-    pub(super) fn save_version(&self, place: &Place, entity: &Entity) -> Result<(), Reject> {
-        let past = Past { content: entity.content.clone(), version: entity.version.clone() };
+    pub(super) fn save_version(&self, place: &EntityPlace, entity: &Entity) -> Result<(), Reject> {
+        let past = PastVersion { content: entity.content.clone(), version: entity.version.clone() };
         let made = self.past(place).create(self.project, &version_name(past.version.number), &past);
         made.map(drop).map_err(|error| Reject::internal(&error))
     }
 
     /// Oldest first.
-    pub(super) fn versions(&self, place: &Place) -> Result<Vec<Past>, Reject> {
+    pub(super) fn versions(&self, place: &EntityPlace) -> Result<Vec<PastVersion>, Reject> {
         Ok(self.past(place).all(self.project)?.into_iter().map(|past| past.value).collect())
     }
 
-    pub(super) fn version(&self, place: &Place, number: u32) -> Result<Option<Past>, Reject> {
+    pub(super) fn version(&self, place: &EntityPlace, number: u32) -> Result<Option<PastVersion>, Reject> {
         Ok(self.past(place).get(self.project, &version_name(number))?.map(|past| past.value))
     }
 
     /// Deletes the documents of an entity and of its versions.
-    pub(super) fn forget(&self, place: &Place) -> Result<(), Reject> {
+    pub(super) fn forget(&self, place: &EntityPlace) -> Result<(), Reject> {
         self.beside(place).delete(self.project, &place.name())?;
         let past = self.past(place);
         for version in past.all(self.project)? {
@@ -249,14 +249,15 @@ impl Store<'_> {
     }
 }
 
-fn sinks_of(source: &Place) -> String {
+fn sinks_of(source: &EntityPlace) -> String {
     format!("sink/{}", source.of_source().path())
 }
 
 /// Every stored source, with its project.
-pub(super) fn every_source(control: &Arc<Control>) -> Result<Vec<(String, Place)>, CatalogError> {
+pub(super) fn every_source(control: &Arc<Control>) -> Result<Vec<(String, EntityPlace)>, CatalogError> {
     let found = collection::<Entity>(control, SOURCES).readable()?;
-    let places =
-        found.into_iter().filter_map(|(project, source)| Some((project, Place::of_name(&source.name)?)));
+    let places = found
+        .into_iter()
+        .filter_map(|(project, source)| Some((project, EntityPlace::of_name(&source.name)?)));
     Ok(places.collect())
 }

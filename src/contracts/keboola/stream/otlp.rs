@@ -2,11 +2,11 @@
 //! span is a separate record, and a row of each sink that takes the signal.
 
 use super::data;
-use super::live::About;
+use super::live::SourceInfo;
 use crate::auth::Credential;
 use crate::batch::BodyKind;
 use crate::contracts::credential;
-use crate::contracts::keboola::Common;
+use crate::contracts::keboola::KeboolaContext;
 use crate::contracts::reject::{Kind, Reject};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{
@@ -72,13 +72,16 @@ pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
 }
 
 /// Checks the secret and the content type, before the body is read.
-pub(super) fn receiver(common: &Common, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
+pub(super) fn receiver(common: &KeboolaContext, head: &RequestHead<'_>) -> Result<Arc<Receiver>, Reject> {
     let (_, receiver, _) = find(common, head)?;
     form(head.headers)?;
     Ok(receiver)
 }
 
-fn find<'a>(common: &Common, head: &RequestHead<'a>) -> Result<(Address<'a>, Arc<Receiver>, About), Reject> {
+fn find<'a>(
+    common: &KeboolaContext,
+    head: &RequestHead<'a>,
+) -> Result<(Address<'a>, Arc<Receiver>, SourceInfo), Reject> {
     let address = Address::of(head.path).ok_or_else(no_route)?;
     let header = match credential(head.headers) {
         Credential::Bearer(secret) => Some(secret),
@@ -90,7 +93,7 @@ fn find<'a>(common: &Common, head: &RequestHead<'a>) -> Result<(Address<'a>, Arc
 }
 
 /// Receives an export.
-pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject> {
+pub(super) fn export(common: &KeboolaContext, call: &Call<'_>) -> Result<Managed, Reject> {
     let (address, receiver, about) = find(common, &call.head)?;
     let form = form(call.head.headers)?;
     let bytes_max = usize::try_from(call.decoded_max).unwrap_or(usize::MAX);
@@ -126,7 +129,7 @@ pub(super) fn export(common: &Common, call: &Call<'_>) -> Result<Managed, Reject
 }
 
 /// The receiver with only those sinks that take a signal.
-fn of_signal(receiver: &Receiver, about: &About, signal: OtlpSignal) -> Receiver {
+fn of_signal(receiver: &Receiver, about: &SourceInfo, signal: OtlpSignal) -> Receiver {
     let mut signals = about.signals.iter();
     let mut takes = || signals.next().is_none_or(|own| own.as_ref().is_none_or(|own| own.contains(&signal)));
     let mut of_signal = receiver.clone();
@@ -194,7 +197,7 @@ struct Partial {
 
 /// `google.rpc.Status`, which the protocol requires in errors.
 #[derive(Clone, PartialEq, Message)]
-struct Status {
+struct RpcStatus {
     #[prost(int32, tag = "1")]
     code: i32,
     #[prost(string, tag = "2")]
@@ -222,7 +225,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
         body => serde_json::from_slice(body).expect("the answer was just written as JSON"),
     };
     let message = said.get("message").and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
-    let status = Status { code: grpc_code(reply.status.as_u16()), message };
+    let status = RpcStatus { code: grpc_code(reply.status.as_u16()), message };
     self::reply(reply.status, OtlpEncoding::Protobuf, status.encode_to_vec().into())
 }
 

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 const LIMIT_MAX: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct PageQuery {
     after: String,
     limit: usize,
 }
 
-impl Page {
+impl PageQuery {
     /// Reads the parameters of a request.
     pub(super) fn of(query: &str) -> Result<Self, Reject> {
         let mut page = Self { after: String::new(), limit: LIMIT_MAX };
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn cut(query: &str) -> (Vec<&'static str>, Value) {
-        Page::of(query).unwrap().cut(vec!["c", "a", "b"], |id| (*id).to_owned())
+        PageQuery::of(query).unwrap().cut(vec!["c", "a", "b"], |id| (*id).to_owned())
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
             ("limit=x", "invalidFieldType"),
             ("limit=", "invalidFieldType"),
         ] {
-            assert_eq!(Page::of(query).unwrap_err().code, Some(code), "{query}");
+            assert_eq!(PageQuery::of(query).unwrap_err().code, Some(code), "{query}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A management call with everything its handler needs.
 
-use super::model::{Entity, Place, Store};
+use super::model::{Entity, EntityPlace, EntityStore};
 use super::words::{bad, no_branch, no_sink, no_source};
 use crate::contracts::Call;
-use crate::contracts::keboola::Common;
+use crate::contracts::keboola::KeboolaContext;
 use crate::contracts::reject::Reject;
 use crate::contracts::shared::control::Control;
 use serde_json::Value;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 /// The name of the default branch in paths.
 const DEFAULT: &str = "default";
 
-pub(super) struct Request<'a> {
-    pub(super) common: &'a Common,
+pub(super) struct StreamRequest<'a> {
+    pub(super) common: &'a KeboolaContext,
     pub(super) call: &'a Call<'a>,
     pub(super) project: &'a str,
     pub(super) branch: u64,
 }
 
-impl<'a> Request<'a> {
-    pub(super) fn new(common: &'a Common, call: &'a Call<'a>, branch: &str) -> Result<Self, Reject> {
+impl<'a> StreamRequest<'a> {
+    pub(super) fn new(common: &'a KeboolaContext, call: &'a Call<'a>, branch: &str) -> Result<Self, Reject> {
         let project = common.project(&call.caller);
         let branches = &common.settings.branches;
         let number = if branch == DEFAULT {
@@ -38,16 +38,16 @@ impl<'a> Request<'a> {
         &self.common.control
     }
 
-    pub(super) fn store(&self) -> Store<'a> {
-        Store { control: self.control(), project: self.project }
+    pub(super) fn store(&self) -> EntityStore<'a> {
+        EntityStore { control: self.control(), project: self.project }
     }
 
-    pub(super) fn place(&self, source: &str, sink: Option<&str>) -> Place {
-        Place { branch: self.branch, source: source.to_owned(), sink: sink.map(str::to_owned) }
+    pub(super) fn place(&self, source: &str, sink: Option<&str>) -> EntityPlace {
+        EntityPlace { branch: self.branch, source: source.to_owned(), sink: sink.map(str::to_owned) }
     }
 
     /// Finds a source or sink that is not deleted. A sink is not found if its source is not found.
-    pub(super) fn find(&self, place: &Place) -> Result<Entity, Reject> {
+    pub(super) fn find(&self, place: &EntityPlace) -> Result<Entity, Reject> {
         let is_there = |entity: &Entity| entity.deleted.is_none();
         if place.is_sink() {
             self.find(&place.of_source())?;

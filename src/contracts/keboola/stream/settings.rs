@@ -3,8 +3,8 @@
 
 use super::shown::put;
 use super::words::bad;
-use crate::contracts::keboola::go::{Size, Span};
-use crate::contracts::keboola::validate::{Findings, Node};
+use crate::contracts::keboola::go::{GoDuration, GoSize};
+use crate::contracts::keboola::validate::{Findings, ObjectNode};
 use crate::contracts::reject::{Kind, Reject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -136,14 +136,14 @@ impl Type {
             },
             Self::Duration { min, max } => {
                 let wrong = || format!("must be a duration from {min} to {max}, such as \"1m30s\"");
-                let span = value.as_str().and_then(Span::parse).ok_or_else(wrong)?;
-                let within = Span::parse(min) <= Some(span) && Some(span) <= Span::parse(max);
+                let span = value.as_str().and_then(GoDuration::parse).ok_or_else(wrong)?;
+                let within = GoDuration::parse(min) <= Some(span) && Some(span) <= GoDuration::parse(max);
                 if within { Ok(span.to_string().into()) } else { Err(wrong()) }
             }
             Self::Size { min, max } => {
                 let wrong = || format!("must be a size from {min} to {max}, such as \"5MB\"");
-                let size = value.as_str().and_then(Size::parse).ok_or_else(wrong)?;
-                let within = Size::parse(min) <= Some(size) && Some(size) <= Size::parse(max);
+                let size = value.as_str().and_then(GoSize::parse).ok_or_else(wrong)?;
+                let within = GoSize::parse(min) <= Some(size) && Some(size) <= GoSize::parse(max);
                 if within { Ok(size.to_string().into()) } else { Err(wrong()) }
             }
         }
@@ -178,8 +178,8 @@ impl Layers<'_> {
             read(UPLOAD).into_iter().chain(read(IMPORT)).min().unwrap_or(u64::MAX)
         };
         let count = least("count", &|value| value.as_u64());
-        let bytes = least("size", &|value| Some(Size::parse(value.as_str()?)?.0));
-        let seconds = least("interval", &|value| Some(Span::parse(value.as_str()?)?.as_seconds()));
+        let bytes = least("size", &|value| Some(GoSize::parse(value.as_str()?)?.0));
+        let seconds = least("interval", &|value| Some(GoDuration::parse(value.as_str()?)?.as_seconds()));
         (count, bytes, seconds)
     }
 
@@ -206,13 +206,13 @@ impl Layers<'_> {
 }
 
 /// A setting to change. Null removes the override.
-pub(super) struct Item {
+pub(super) struct SettingChange {
     key: String,
     value: Value,
 }
 
-impl Item {
-    pub(super) fn read(item: &Node<'_>, findings: &mut Findings) -> Self {
+impl SettingChange {
+    pub(super) fn read(item: &ObjectNode<'_>, findings: &mut Findings) -> Self {
         item.require(&["key"], findings);
         let key = item.text("key", &(1..=KEY_MAX), findings).unwrap_or("").to_owned();
         // Null removes the override, and so does no value.
@@ -221,9 +221,9 @@ impl Item {
 }
 
 /// Applies changes to the overrides.
-pub(super) fn change(own: &mut Overrides, items: &[Item]) -> Result<(), Reject> {
+pub(super) fn change(own: &mut Overrides, items: &[SettingChange]) -> Result<(), Reject> {
     let mut protected = Vec::new();
-    for Item { key, value } in items {
+    for SettingChange { key, value } in items {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
             return Err(bad(format!("invalid key \"{key}\": unknown setting")));
         };
@@ -249,7 +249,8 @@ mod tests {
     use super::*;
 
     fn changed(own: &mut Overrides, key: &str, value: Value) -> Result<(), String> {
-        change(own, &[Item { key: key.to_owned(), value }]).map_err(|reject| reject.external.into_owned())
+        change(own, &[SettingChange { key: key.to_owned(), value }])
+            .map_err(|reject| reject.external.into_owned())
     }
 
     #[test]

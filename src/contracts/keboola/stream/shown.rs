@@ -1,7 +1,7 @@
 //! Sources and sinks as JSON, for answers.
 
-use super::model::{Entity, Kept, Mark, Place, Version};
-use super::request::Request;
+use super::model::{Entity, EntityPlace, Mark, StoredEntity, Version};
+use super::request::StreamRequest;
 use crate::clock::Micros;
 use crate::mapping::datetime;
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ pub(super) fn put(object: &mut Value, key: &str, value: impl Into<Value>) {
     }
 }
 
-pub(super) fn entity(request: &Request<'_>, place: &Place, entity: &Entity) -> Value {
+pub(super) fn entity(request: &StreamRequest<'_>, place: &EntityPlace, entity: &Entity) -> Value {
     let mut shown = Map::new();
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("projectId", request.project_id());
@@ -49,7 +49,7 @@ pub(super) fn entity(request: &Request<'_>, place: &Place, entity: &Entity) -> V
 }
 
 /// The address where a source takes records.
-fn address(request: &Request<'_>, place: &Place, entity: &Entity) -> (&'static str, Value) {
+fn address(request: &StreamRequest<'_>, place: &EntityPlace, entity: &Entity) -> (&'static str, Value) {
     let (base, project, source, secret) = (request.base(), request.project, &place.source, &entity.secret);
     if entity.content.kind == "otlp" {
         let base_url = format!("{base}/otlp/{project}/{source}");
@@ -61,7 +61,7 @@ fn address(request: &Request<'_>, place: &Place, entity: &Entity) -> (&'static s
     ("http", json!({"url": format!("{base}/stream/{project}/{source}/{secret}")}))
 }
 
-pub(super) fn kept(request: &Request<'_>, kept: &Kept) -> Value {
+pub(super) fn kept(request: &StreamRequest<'_>, kept: &StoredEntity) -> Value {
     entity(request, &kept.place, &kept.entity)
 }
 

@@ -2,9 +2,9 @@
 
 use super::change::{self, CREATED, DELETED, UPDATED, mark, next_version, task, version};
 use super::live;
-use super::model::{Content, Entity, Kept, Place, Table};
-use super::page::Page;
-use super::request::Request;
+use super::model::{Content, Entity, EntityPlace, SinkTable, StoredEntity};
+use super::page::PageQuery;
+use super::request::StreamRequest;
 use super::settings::Overrides;
 use super::sources::{DESCRIPTION_MAX, ID_MAX, NAME_MAX, id};
 use super::words::{limit_reached, sink_exists};
@@ -12,7 +12,7 @@ use super::{shown, tasks};
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
 use crate::contracts::keboola::tables;
-use crate::contracts::keboola::validate::{Findings, Node};
+use crate::contracts::keboola::validate::{Findings, ObjectNode};
 use crate::contracts::reject::Reject;
 use crate::formats::otlp::OtlpSignal;
 use crate::mapping::{
@@ -25,7 +25,7 @@ const SINKS_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 255;
 const COLUMN_TYPES: [&str; 7] = ["uuid", "datetime", "ip", "body", "headers", "path", "template"];
 
-pub(super) fn create(request: &Request<'_>, source: &Place) -> Result<Reply, Reject> {
+pub(super) fn create(request: &StreamRequest<'_>, source: &EntityPlace) -> Result<Reply, Reject> {
     request.find(source)?;
     let (asked, content) = change::read(request, |body, findings| {
         body.require(&["type", "name", "table"], findings);
@@ -43,7 +43,7 @@ pub(super) fn create(request: &Request<'_>, source: &Place) -> Result<Reply, Rej
         (asked, content)
     })?;
     let id = id(asked.as_deref(), &content.name)?;
-    let place = Place { sink: Some(id.clone()), ..source.clone() };
+    let place = EntityPlace { sink: Some(id.clone()), ..source.clone() };
     let store = request.store();
     if store.find(&place)?.is_some() {
         return Err(sink_exists(&id));
@@ -71,12 +71,16 @@ pub(super) fn create(request: &Request<'_>, source: &Place) -> Result<Reply, Rej
     tasks::done(request, &place, &task("create", &place), Ok(CREATED))
 }
 
-pub(super) fn list(request: &Request<'_>, source: &Place, is_deleted: bool) -> Result<Reply, Reject> {
-    let page = Page::of(request.call.head.query)?;
+pub(super) fn list(
+    request: &StreamRequest<'_>,
+    source: &EntityPlace,
+    is_deleted: bool,
+) -> Result<Reply, Reject> {
+    let page = PageQuery::of(request.call.head.query)?;
     request.find(source)?;
     let mut all = request.store().sinks(source)?;
     all.retain(|kept| kept.entity.deleted.is_some() == is_deleted);
-    let (sinks, page) = page.cut(all, |kept: &Kept| kept.place.id().to_owned());
+    let (sinks, page) = page.cut(all, |kept: &StoredEntity| kept.place.id().to_owned());
     let sinks: Vec<Value> = sinks.iter().map(|kept| shown::kept(request, kept)).collect();
     Ok(ok(&json!({
         "projectId": request.project_id(),
@@ -87,7 +91,7 @@ pub(super) fn list(request: &Request<'_>, source: &Place, is_deleted: bool) -> R
     })))
 }
 
-pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn update(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let mut content = entity.content.clone();
     let said = change::read(request, |body, findings| {
@@ -118,7 +122,7 @@ pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("update", place), Ok(UPDATED))
 }
 
-pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     entity.deleted = Some(mark(request));
     request.store().save(place, &entity)?;
@@ -126,7 +130,7 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
     tasks::done(request, place, &task("delete", place), Ok(DELETED))
 }
 
-fn signals(body: &Node<'_>, findings: &mut Findings) -> Option<Vec<OtlpSignal>> {
+fn signals(body: &ObjectNode<'_>, findings: &mut Findings) -> Option<Vec<OtlpSignal>> {
     let names = body.texts("allowedSignals", findings)?;
     let mut signals = Vec::new();
     for (n, name) in names.into_iter().enumerate() {
@@ -141,7 +145,7 @@ fn signals(body: &Node<'_>, findings: &mut Findings) -> Option<Vec<OtlpSignal>> 
 }
 
 /// The table of a sink. Fields that are not given keep their values.
-fn table(body: &Node<'_>, before: Option<&Table>, findings: &mut Findings) -> Option<Table> {
+fn table(body: &ObjectNode<'_>, before: Option<&SinkTable>, findings: &mut Findings) -> Option<SinkTable> {
     let table = body.object("table", findings)?;
     if before.is_none() {
         table.require(&["type", "tableId", "mapping"], findings);
@@ -151,10 +155,10 @@ fn table(body: &Node<'_>, before: Option<&Table>, findings: &mut Findings) -> Op
     let mapping = mapping(&table, findings);
     let table_id = table_id.or_else(|| before.map(|table| table.table_id.clone()))?;
     let mapping = mapping.or_else(|| before.map(|table| table.mapping.clone()))?;
-    Some(Table { table_id, mapping })
+    Some(SinkTable { table_id, mapping })
 }
 
-fn mapping(table: &Node<'_>, findings: &mut Findings) -> Option<Mapping> {
+fn mapping(table: &ObjectNode<'_>, findings: &mut Findings) -> Option<Mapping> {
     let mapping = table.object("mapping", findings)?;
     mapping.require(&["columns"], findings);
     let columns = mapping.list("columns", findings)?;
@@ -164,7 +168,7 @@ fn mapping(table: &Node<'_>, findings: &mut Findings) -> Option<Mapping> {
     Some(Mapping { columns: columns.collect() })
 }
 
-fn column(column: &Node<'_>, findings: &mut Findings) -> Option<MappedColumn> {
+fn column(column: &ObjectNode<'_>, findings: &mut Findings) -> Option<MappedColumn> {
     column.require(&["type", "name"], findings);
     let kind = column.word("type", &COLUMN_TYPES, findings);
     let name = column.text("name", &(1..=NAME_BYTES_MAX), findings).unwrap_or("").to_owned();
@@ -191,7 +195,7 @@ fn column(column: &Node<'_>, findings: &mut Findings) -> Option<MappedColumn> {
     Some(MappedColumn { primary_key, kind, name })
 }
 
-fn template(column: &Node<'_>, findings: &mut Findings) -> Option<Template> {
+fn template(column: &ObjectNode<'_>, findings: &mut Findings) -> Option<Template> {
     let template = column.object("template", findings)?;
     template.require(&["language", "content"], findings);
     template.word("language", &["jsonnet"], findings);
@@ -200,14 +204,14 @@ fn template(column: &Node<'_>, findings: &mut Findings) -> Option<Template> {
 }
 
 /// Checks that need the complete content: the table's id, and whether the mapping can be evaluated.
-fn check(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
+fn check(request: &StreamRequest<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
     tables::check_id(&table.table_id)?;
     live::check_mapping(request.control(), &table.mapping)
 }
 
 /// Creates the table, or checks that an existing one has the columns of the mapping.
-fn ensure_table(request: &Request<'_>, content: &Content) -> Result<(), Reject> {
+fn ensure_table(request: &StreamRequest<'_>, content: &Content) -> Result<(), Reject> {
     let Some(table) = &content.table else { return Ok(()) };
     tables::ensure(request.common, request.project, &table.table_id, &table.mapping.columns)
 }

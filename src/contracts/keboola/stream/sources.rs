@@ -2,9 +2,9 @@
 
 use super::change::{self, CREATED, DELETED, UPDATED, mark, next_version, task, version};
 use super::live;
-use super::model::{Content, Entity, Kept, Mark, Place};
-use super::page::Page;
-use super::request::Request;
+use super::model::{Content, Entity, EntityPlace, Mark, StoredEntity};
+use super::page::PageQuery;
+use super::request::StreamRequest;
 use super::settings::Overrides;
 use super::words::{bad, limit_reached, no_source, source_exists};
 use super::{shown, tasks};
@@ -33,7 +33,7 @@ pub(super) fn id(asked: Option<&str>, name: &str) -> Result<String, Reject> {
     Ok(id)
 }
 
-pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
+pub(super) fn create(request: &StreamRequest<'_>) -> Result<Reply, Reject> {
     let (asked, content) = change::read(request, |body, findings| {
         body.require(&["type", "name"], findings);
         let asked = body.text("sourceId", &(1..=ID_MAX), findings).map(str::to_owned);
@@ -73,17 +73,17 @@ pub(super) fn create(request: &Request<'_>) -> Result<Reply, Reject> {
     tasks::done(request, &place, &task("create", &place), Ok(CREATED))
 }
 
-pub(super) fn list(request: &Request<'_>, is_deleted: bool) -> Result<Reply, Reject> {
-    let page = Page::of(request.call.head.query)?;
+pub(super) fn list(request: &StreamRequest<'_>, is_deleted: bool) -> Result<Reply, Reject> {
+    let page = PageQuery::of(request.call.head.query)?;
     let mut all = request.store().sources(request.branch)?;
     all.retain(|kept| kept.entity.deleted.is_some() == is_deleted);
-    let (sources, page) = page.cut(all, |kept: &Kept| kept.place.source.clone());
+    let (sources, page) = page.cut(all, |kept: &StoredEntity| kept.place.source.clone());
     let sources: Vec<Value> = sources.iter().map(|kept| shown::kept(request, kept)).collect();
     let (project, branch) = (request.project_id(), request.branch);
     Ok(ok(&json!({"projectId": project, "branchId": branch, "page": page, "sources": sources})))
 }
 
-pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn update(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let mut content = entity.content.clone();
     let said = change::read(request, |body, findings| {
@@ -104,7 +104,7 @@ pub(super) fn update(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
 }
 
 /// With `cascade`, drops the tables of the sinks and forgets the source. Without it, the source can be undeleted.
-pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn delete(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let store = request.store();
     let sinks = store.sinks(place)?;
     if request.has_parameter("cascade", "true") {
@@ -134,7 +134,7 @@ pub(super) fn delete(request: &Request<'_>, place: &Place) -> Result<Reply, Reje
 }
 
 /// The old secret is invalid as soon as this call is answered.
-pub(super) fn rotate_secret(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn rotate_secret(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     entity.secret = secrets::make();
     request.store().save(place, &entity)?;

@@ -1,8 +1,8 @@
 //! Statistics of a sink's records by level: *local* is in the log, *staging* in finished files, *target* at the
 //! destination.
 
-use super::model::{Entity, Place};
-use super::request::Request;
+use super::model::{Entity, EntityPlace};
+use super::request::StreamRequest;
 use super::shown::{put, time};
 use crate::catalog::{FileState, RegisteredFile};
 use crate::clock::Micros;
@@ -70,7 +70,7 @@ impl Level {
 }
 
 /// A file, or the records of the next one.
-struct Part {
+struct FileStatistics {
     level: Level,
     sums: Sums,
     /// `None`: the file is still open.
@@ -78,7 +78,7 @@ struct Part {
 }
 
 /// All parts of a sink since its statistics were cleared, oldest first.
-fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
+fn parts(request: &StreamRequest<'_>, entity: &Entity) -> Result<Vec<FileStatistics>, Reject> {
     let (control, stream) = (request.control(), entity.stream);
     let since = entity.cleared_at.unwrap_or(0);
     let (cuts, files) = (control.cuts(stream, since)?, control.files(stream, FILES_MAX)?);
@@ -103,7 +103,7 @@ fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
             compressed: files.iter().map(|file| file.bytes).sum(),
             uncompressed: counts.source_bytes,
         };
-        parts.push(Part { level, sums, file: Some(file.clone()) });
+        parts.push(FileStatistics { level, sums, file: Some(file.clone()) });
     }
     if let Some(open) = control.progress.open(stream).filter(|open| open.first_at > since) {
         let sums = Sums {
@@ -114,28 +114,28 @@ fn parts(request: &Request<'_>, entity: &Entity) -> Result<Vec<Part>, Reject> {
             compressed: open.bytes,
             uncompressed: open.bytes,
         };
-        parts.push(Part { level: Level::Local, sums, file: None });
+        parts.push(FileStatistics { level: Level::Local, sums, file: None });
     }
     Ok(parts)
 }
 
-fn sum<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Option<Sums> {
+fn sum<'a>(parts: impl IntoIterator<Item = &'a FileStatistics>) -> Option<Sums> {
     parts.into_iter().map(|part| part.sums).reduce(Sums::and)
 }
 
-fn levels(parts: &[Part]) -> Value {
+fn levels(parts: &[FileStatistics]) -> Value {
     let of = |level| sum(parts.iter().filter(|part| part.level == level));
     let levels =
         Level::ALL.into_iter().filter_map(|level| Some((level.name().to_owned(), of(level)?.shown())));
     Value::Object(levels.collect::<Map<_, _>>())
 }
 
-fn total_of(parts: &[Part]) -> Value {
+fn total_of(parts: &[FileStatistics]) -> Value {
     let nothing = json!({"recordsCount": 0, "compressedSize": 0, "uncompressedSize": 0});
     json!({"total": sum(parts).map_or(nothing, Sums::shown), "levels": levels(parts)})
 }
 
-fn file(request: &Request<'_>, part: &Part) -> Value {
+fn file(request: &StreamRequest<'_>, part: &FileStatistics) -> Value {
     let one = std::slice::from_ref(part);
     let mut shown = json!({
         "state": "writing",
@@ -159,25 +159,25 @@ fn file(request: &Request<'_>, part: &Part) -> Value {
 }
 
 /// Newest first.
-fn files_of(request: &Request<'_>, parts: &[Part]) -> Vec<Value> {
+fn files_of(request: &StreamRequest<'_>, parts: &[FileStatistics]) -> Vec<Value> {
     let only_failed = request.has_parameter("failedFiles", "true");
     let files = parts.iter().rev().map(|part| file(request, part));
     let files = files.filter(|file| !only_failed || file.get("retryReason").is_some());
     files.take(FILES_SHOWN).collect()
 }
 
-pub(super) fn total(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn total(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     Ok(ok(&total_of(&parts(request, &entity)?)))
 }
 
-pub(super) fn files(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn files(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let entity = request.find(place)?;
     Ok(ok(&json!({"files": files_of(request, &parts(request, &entity)?)})))
 }
 
 /// The totals and the files, for the aggregation.
-pub(super) fn all(request: &Request<'_>, entity: &Entity) -> Result<Value, Reject> {
+pub(super) fn all(request: &StreamRequest<'_>, entity: &Entity) -> Result<Value, Reject> {
     let parts = parts(request, entity)?;
     let mut all = total_of(&parts);
     put(&mut all, "files", files_of(request, &parts));
@@ -185,7 +185,7 @@ pub(super) fn all(request: &Request<'_>, entity: &Entity) -> Result<Value, Rejec
 }
 
 /// Restarts the counts of a sink, or of every sink of a source.
-pub(super) fn clear(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn clear(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let mut entity = request.find(place)?;
     let (store, now) = (request.store(), request.control().clock.now());
     if place.is_sink() {

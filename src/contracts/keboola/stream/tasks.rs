@@ -1,7 +1,7 @@
 //! The tasks of this contract. They share one store with the vendor's other contracts.
 
-use super::model::Place;
-use super::request::Request;
+use super::model::EntityPlace;
+use super::request::StreamRequest;
 use crate::contracts::Reply;
 use crate::contracts::keboola::{reply, tasks};
 use crate::contracts::reject::Reject;
@@ -13,8 +13,8 @@ pub(super) type Words = [&'static str; 2];
 
 /// Stores the result of an operation on a source or sink, and answers with the task as it started.
 pub(super) fn done(
-    request: &Request<'_>,
-    place: &Place,
+    request: &StreamRequest<'_>,
+    place: &EntityPlace,
     kind: &str,
     ended: Result<Words, Reject>,
 ) -> Result<Reply, Reject> {
@@ -28,7 +28,7 @@ pub(super) fn done(
 }
 
 /// The outputs of a task: the ids and the URL of its source or sink.
-fn outputs(request: &Request<'_>, place: &Place) -> Map<String, Value> {
+fn outputs(request: &StreamRequest<'_>, place: &EntityPlace) -> Map<String, Value> {
     let (base, branch, source) = (request.base(), place.branch, &place.source);
     let mut url = format!("{base}/v1/branches/{branch}/sources/{source}");
     let mut outputs = Map::new();

@@ -1,9 +1,9 @@
 //! `POST …/test`: shows the rows that the sinks of a source would produce for a request. Nothing is stored.
 
 use super::live;
-use super::model::{Kept, Place};
+use super::model::{EntityPlace, StoredEntity};
 use super::otlp;
-use super::request::Request;
+use super::request::StreamRequest;
 use super::words::{bad, unprocessable};
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
@@ -16,14 +16,15 @@ use std::sync::Arc;
 /// Limit of records of an export that are evaluated.
 const RECORDS_MAX: usize = 100;
 
-pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject> {
+pub(super) fn test(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
     let source = request.find(place)?;
     let mut sinks = live::live_sinks(request.store(), place)?;
     let body = &request.call.body;
     let bodies: Vec<Vec<u8>> = if source.content.kind == "otlp" {
         let signal = signal(request)?;
-        let takes =
-            |sink: &Kept| sink.entity.content.signals.as_ref().is_none_or(|own| own.contains(&signal));
+        let takes = |sink: &StoredEntity| {
+            sink.entity.content.signals.as_ref().is_none_or(|own| own.contains(&signal))
+        };
         sinks.retain(takes);
         let form = otlp::content_type(request.call.head.headers)
             .and_then(OtlpEncoding::of)
@@ -58,7 +59,7 @@ pub(super) fn test(request: &Request<'_>, place: &Place) -> Result<Reply, Reject
     })))
 }
 
-fn signal(request: &Request<'_>) -> Result<OtlpSignal, Reject> {
+fn signal(request: &StreamRequest<'_>) -> Result<OtlpSignal, Reject> {
     let Some(name) = request.parameter("signal") else { return Ok(OtlpSignal::Logs) };
     OtlpSignal::named(&name).ok_or_else(|| {
         let message = format!(
@@ -71,8 +72,8 @@ fn signal(request: &Request<'_>) -> Result<OtlpSignal, Reject> {
 
 /// The rows of one sink.
 fn table(
-    request: &Request<'_>,
-    sink: &Kept,
+    request: &StreamRequest<'_>,
+    sink: &StoredEntity,
     requests: &[mapping::MappingRequest<'_>],
 ) -> Result<Value, Reject> {
     let Some(table) = &sink.entity.content.table else { return Ok(Value::Null) };
