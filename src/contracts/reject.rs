@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// The kinds of refusal, the same for every contract, in the order of their labels in [`REFUSALS`]. Each contract
 /// translates them into its own status and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RejectKind {
     /// The request is malformed; sending it again will not help.
     Malformed,
     /// The token is missing or unknown.
@@ -47,7 +47,7 @@ pub enum Kind {
     Internal,
 }
 
-/// The metric label of each [`Kind`], in the order of the kinds.
+/// The metric label of each [`RejectKind`], in the order of the kinds.
 pub const REFUSALS: [&str; 20] = [
     "malformed",
     "unauthenticated",
@@ -71,7 +71,7 @@ pub const REFUSALS: [&str; 20] = [
     "internal",
 ];
 
-impl Kind {
+impl RejectKind {
     /// Its index in [`REFUSALS`].
     pub fn index(self) -> usize {
         self as usize
@@ -106,7 +106,7 @@ impl Kind {
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    pub kind: Kind,
+    pub kind: RejectKind,
     /// The message for the client.
     pub external: Cow<'static, str>,
     /// The contract's own code, where it distinguishes more refusals than there are kinds.
@@ -126,7 +126,7 @@ pub struct Reject {
 }
 
 impl Reject {
-    pub fn new(kind: Kind, external: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: RejectKind, external: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             external: external.into(),
@@ -141,18 +141,18 @@ impl Reject {
     }
 
     pub fn malformed(external: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Malformed, external)
+        Self::new(RejectKind::Malformed, external)
     }
 
     /// The path exists, but not for this method.
     pub fn method_not_allowed(method: &http::Method, allow: impl Into<Cow<'static, str>>) -> Self {
-        let reject = Self::new(Kind::MethodNotAllowed, format!("method {method} not allowed"));
+        let reject = Self::new(RejectKind::MethodNotAllowed, format!("method {method} not allowed"));
         Self { allow: Some(allow.into().into()), ..reject }
     }
 
     pub fn internal(error: &dyn std::error::Error) -> Self {
         let internal = Some(crate::error::chain(error).into());
-        Self { internal, ..Self::new(Kind::Internal, "internal error") }
+        Self { internal, ..Self::new(RejectKind::Internal, "internal error") }
     }
 
     pub fn retry_after(self, seconds: u32) -> Self {
@@ -172,9 +172,9 @@ impl Reject {
 impl From<AuthError> for Reject {
     fn from(error: AuthError) -> Self {
         let kind = match &error {
-            AuthError::Missing | AuthError::Unknown => Kind::Unauthenticated,
-            AuthError::Expired { .. } => Kind::TokenExpired,
-            AuthError::Lacks(_) | AuthError::Origin | AuthError::Project => Kind::Forbidden,
+            AuthError::Missing | AuthError::Unknown => RejectKind::Unauthenticated,
+            AuthError::Expired { .. } => RejectKind::TokenExpired,
+            AuthError::Lacks(_) | AuthError::Origin | AuthError::Project => RejectKind::Forbidden,
         };
         let reject = Self::new(kind, error.to_string());
         match error {
@@ -193,10 +193,10 @@ impl From<CatalogError> for Reject {
 impl From<ManageError> for Reject {
     fn from(error: ManageError) -> Self {
         let kind = match &error {
-            ManageError::Taken { .. } | ManageError::LastAdmin => Kind::Conflict,
-            ManageError::Missing { .. } => Kind::NotFound,
-            ManageError::NotYours(_) => Kind::Forbidden,
-            ManageError::Invalid(_) | ManageError::Scope(_) | ManageError::Origin(_) => Kind::Malformed,
+            ManageError::Taken { .. } | ManageError::LastAdmin => RejectKind::Conflict,
+            ManageError::Missing { .. } => RejectKind::NotFound,
+            ManageError::NotYours(_) => RejectKind::Forbidden,
+            ManageError::Invalid(_) | ManageError::Scope(_) | ManageError::Origin(_) => RejectKind::Malformed,
             ManageError::Catalog(_) => return Self::internal(&error),
         };
         Self::new(kind, crate::error::chain(&error))

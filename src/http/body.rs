@@ -1,6 +1,6 @@
 //! Reads a request body within limits of size and time, and decodes its content encoding.
 
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
@@ -50,7 +50,7 @@ impl Encoding {
             "zstd" => Ok(Self::Zstd),
             "br" => Ok(Self::Brotli),
             _ => Err(Reject::new(
-                Kind::UnsupportedEncoding,
+                RejectKind::UnsupportedEncoding,
                 format!(
                     "Content-Encoding '{name}' is not supported; use gzip, zstd, br, deflate or identity"
                 ),
@@ -140,11 +140,11 @@ pub(super) async fn read(
 }
 
 fn too_slow(timeout: Duration) -> Reject {
-    Reject::new(Kind::TooSlow, format!("the request body did not arrive within {timeout:?}")).close()
+    Reject::new(RejectKind::TooSlow, format!("the request body did not arrive within {timeout:?}")).close()
 }
 
 fn too_large(limit: u64, when: &str) -> Reject {
-    Reject::new(Kind::TooLarge, format!("request body exceeds {limit} bytes{when}"))
+    Reject::new(RejectKind::TooLarge, format!("request body exceeds {limit} bytes{when}"))
 }
 
 /// Decodes the body, with a limit on the output. Calls `decoded` with the bytes so far; it may refuse the rest.
@@ -258,9 +258,9 @@ mod tests {
             }
             if *encoding != Encoding::Identity {
                 let refused = decode_pieces(body, 5, *encoding, 100).unwrap_err();
-                assert_eq!(refused.kind, Kind::TooLarge, "{encoding:?}");
+                assert_eq!(refused.kind, RejectKind::TooLarge, "{encoding:?}");
                 let refused = decode_pieces(&body[..body.len() - 3], 5, *encoding, 10_000).unwrap_err();
-                assert_eq!(refused.kind, Kind::Malformed, "{encoding:?} cut short");
+                assert_eq!(refused.kind, RejectKind::Malformed, "{encoding:?} cut short");
             }
         }
     }
@@ -270,19 +270,19 @@ mod tests {
         let bomb = gzip(&vec![b' '; 50 << 20]);
         assert!(bomb.len() < 1 << 20);
         let refused = decode_pieces(&bomb, 10, Encoding::Gzip, 1 << 20).unwrap_err();
-        assert_eq!(refused.kind, Kind::TooLarge);
+        assert_eq!(refused.kind, RejectKind::TooLarge);
     }
 
     #[test]
     fn rubbish_is_malformed_and_unknown_names_are_named() {
         for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd, Encoding::Brotli] {
             let refused = decode_pieces(b"this is not compressed at all", 3, encoding, 1000).unwrap_err();
-            assert_eq!(refused.kind, Kind::Malformed, "{encoding:?}");
+            assert_eq!(refused.kind, RejectKind::Malformed, "{encoding:?}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, "snappy".parse().unwrap());
         let refused = Encoding::of(&headers).unwrap_err();
-        assert_eq!(refused.kind, Kind::UnsupportedEncoding);
+        assert_eq!(refused.kind, RejectKind::UnsupportedEncoding);
         assert!(refused.external.contains("snappy"));
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics of the ingest listener. Their names begin with `http_`.
 
 use super::transport::Tls;
-use crate::contracts::reject::{Kind, REFUSALS};
+use crate::contracts::reject::{REFUSALS, RejectKind};
 use crate::metrics::{Gauges, Reading, SharedLatency, Spread};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -39,12 +39,12 @@ impl HttpMetrics {
         self.request_seconds.observe(took);
     }
 
-    pub fn refused(&self, kind: Kind) {
+    pub fn refused(&self, kind: RejectKind) {
         self.refusals[kind.index()].inc_by(1);
     }
 
     /// Counts a response to a connection that never sent a valid request.
-    pub fn turned_away(&self, status: u16, kind: Kind) {
+    pub fn turned_away(&self, status: u16, kind: RejectKind) {
         self.count_answer(status);
         self.refused(kind);
     }

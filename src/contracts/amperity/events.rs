@@ -3,7 +3,7 @@
 use super::tenant;
 use crate::batch::BodyKind;
 use crate::contracts::RequestHead;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use http::{HeaderMap, header};
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ pub(super) fn asked<'a>(head: &RequestHead<'a>, stream: Cow<'a, str>) -> Result<
     let tenant = tenant(head)?;
     let kind = kind(head.headers, newer)?;
     if !head.headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(Reject::new(Kind::LengthRequired, "Missing content-length header").close());
+        return Err(Reject::new(RejectKind::LengthRequired, "Missing content-length header").close());
     }
     Ok(EventsRequest { stream, tenant, kind })
 }
@@ -57,7 +57,7 @@ fn kind(headers: &HeaderMap, newer: bool) -> Result<BodyKind, Reject> {
             let takes =
                 if newer { "application/json" } else { "application/json, application/xml or text/xml" };
             let message = format!("Unsupported content type {essence:?}; use {takes}");
-            Err(Reject::new(Kind::UnsupportedType, message).close())
+            Err(Reject::new(RejectKind::UnsupportedType, message).close())
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         headers
     }
 
-    fn parsed(path: &str, id: &str, lines: &str) -> Result<(BodyKind, String), Kind> {
+    fn parsed(path: &str, id: &str, lines: &str) -> Result<(BodyKind, String), RejectKind> {
         let headers = headers(lines);
         let head = RequestHead {
             method: &Method::POST,
@@ -126,14 +126,14 @@ mod tests {
             (PROF, "esm-2cnVk9ngm", &JSON.replace("/json", "/JSON; charset=utf-8"), json),
             (V0, "is-AbCDefGH", &JSON.replace("/json", "/xml"), xml.clone()),
             (V0, "is-AbCDefGH", &JSON.replace("application/json", "text/xml;charset=latin1"), xml),
-            (PROF, "is-AbCDefGH", &JSON.replace("/json", "/xml"), Err(Kind::UnsupportedType)),
-            (V0, "is-AbCDefGH", &JSON.replace("/json", "/x-ndjson"), Err(Kind::UnsupportedType)),
-            (V0, "is-AbCDefGH", "content-length:2|x-amperity-tenant:a", Err(Kind::UnsupportedType)),
-            (V0, "is-AbCDefGH", &JSON.replace("content-length", "x"), Err(Kind::LengthRequired)),
-            (V0, "is-AbCDefGH", &JSON.replace("x-amperity-tenant", "x"), Err(Kind::Malformed)),
-            (V0, "is-AbC_efGH", JSON, Err(Kind::Malformed)),
-            (V0, "is-AbCDe", JSON, Err(Kind::Malformed)),
-            (V0, "AbCDefGH", JSON, Err(Kind::Malformed)),
+            (PROF, "is-AbCDefGH", &JSON.replace("/json", "/xml"), Err(RejectKind::UnsupportedType)),
+            (V0, "is-AbCDefGH", &JSON.replace("/json", "/x-ndjson"), Err(RejectKind::UnsupportedType)),
+            (V0, "is-AbCDefGH", "content-length:2|x-amperity-tenant:a", Err(RejectKind::UnsupportedType)),
+            (V0, "is-AbCDefGH", &JSON.replace("content-length", "x"), Err(RejectKind::LengthRequired)),
+            (V0, "is-AbCDefGH", &JSON.replace("x-amperity-tenant", "x"), Err(RejectKind::Malformed)),
+            (V0, "is-AbC_efGH", JSON, Err(RejectKind::Malformed)),
+            (V0, "is-AbCDe", JSON, Err(RejectKind::Malformed)),
+            (V0, "AbCDefGH", JSON, Err(RejectKind::Malformed)),
         ] {
             assert_eq!(parsed(path, id, headers), expected, "{id} {headers}");
         }

@@ -4,7 +4,7 @@ use super::token::of_tenant;
 use super::{reply, tenant};
 use crate::auth::Need;
 use crate::catalog::Stream;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
 use serde_json::{Map, Value, json};
@@ -88,7 +88,7 @@ fn find(control: &Control, call: &Call<'_>, id: &str) -> Result<Arc<Stream>, Rej
     let found =
         streams.named(id).filter(|stream| stream.settings.project.as_deref().is_none_or(|own| own == tenant));
     let Some(stream) = found else {
-        return Err(Reject::new(Kind::NoSuchStream, format!("No stream {id}")));
+        return Err(Reject::new(RejectKind::NoSuchStream, format!("No stream {id}")));
     };
     call.caller.require(Need::Read(&stream.name))?;
     Ok(Arc::clone(stream))

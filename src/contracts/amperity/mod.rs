@@ -18,7 +18,7 @@ use crate::auth::words::Words;
 use crate::auth::{Caller, Need, Scope, ScopeTarget};
 use crate::batch;
 use crate::catalog::{CatalogError, Stream};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::request_id::RequestId;
 use crate::contracts::shared::units::ByteSize;
 use crate::schema::Column;
@@ -213,7 +213,7 @@ pub fn asked<'a>(head: &RequestHead<'a>) -> Result<Option<EventsRequest<'a>>, Re
 }
 
 fn no_route(path: &str) -> Reject {
-    Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"))
+    Reject::new(RejectKind::NoSuchRoute, format!("no such route: {path}"))
 }
 
 /// The tenant of a request. The newer routes use another name for the header; both names are accepted everywhere.

@@ -2,7 +2,7 @@
 //! that concern a stream have an error object that names the stream.
 
 use super::events;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{Reply, RequestHead};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -47,25 +47,25 @@ pub fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let newer = events::is_newer(head.path);
     let status = match reject.kind {
         // The Streaming Ingest API has no code of its own for this.
-        Kind::UnsupportedType | Kind::UnsupportedEncoding if !newer => 400,
+        RejectKind::UnsupportedType | RejectKind::UnsupportedEncoding if !newer => 400,
         kind => kind.status(),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let path = head.path.trim_end_matches('/');
     let stream = path.rsplit_once('/').map_or(path, |(_, last)| last);
     let body = match reject.kind {
-        Kind::NoSuchStream => {
+        RejectKind::NoSuchStream => {
             let tenant = super::tenant(head).unwrap_or("tenant");
             let message = format!("No stream {stream} for {tenant}");
             json!({"error": "stream-not-found", "message": message, "stream": stream})
         }
-        Kind::Conflict if reject.code.is_some() => {
+        RejectKind::Conflict if reject.code.is_some() => {
             json!({"error": reject.code, "message": reject.external, "stream": stream})
         }
         kind => {
             let message = match kind {
-                Kind::TooLarge if is_json(head) => "JSON content too large",
-                Kind::TooLarge => "Content too large",
+                RejectKind::TooLarge if is_json(head) => "JSON content too large",
+                RejectKind::TooLarge => "Content too large",
                 _ => &*reject.external,
             };
             json!({"status": status.as_u16(), "message": message, "request_id": events::name(head)})

@@ -4,7 +4,7 @@ use super::{reply, tenant};
 use crate::auth::ClientError;
 use crate::clock::Micros;
 use crate::contracts::oauth::{self, OAuthForm, refused};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Call, Reply};
 use http::StatusCode;
@@ -23,7 +23,8 @@ pub(super) fn make(control: &Control, call: &Call<'_>, key: &str) -> Result<Repl
         .parse()
         .map_err(|error| Reject::malformed(format!("\"expires-at\" is not a valid time: {error}")))?;
     let known = control.auth.client(key)?.filter(|known| known.project.as_deref() == Some(tenant));
-    let known = known.ok_or_else(|| Reject::new(Kind::NotFound, format!("No API key {key} for {tenant}")))?;
+    let known =
+        known.ok_or_else(|| Reject::new(RejectKind::NotFound, format!("No API key {key} for {tenant}")))?;
     let (made, token) =
         control.auth.make_client_token(&call.caller, &known.client_id, at.as_microsecond())?;
     let body = json!({"token": token, "expires-at": seconds(made.expires_at)});
@@ -40,7 +41,7 @@ pub(super) fn of_tenant(call: &Call<'_>, tenant: &str) -> Result<(), Reject> {
     if call.caller.allows_project(tenant) {
         return Ok(());
     }
-    Err(Reject::new(Kind::Forbidden, "the token is for another tenant"))
+    Err(Reject::new(RejectKind::Forbidden, "the token is for another tenant"))
 }
 
 /// A short-lived token for the id and a secret of an API key.

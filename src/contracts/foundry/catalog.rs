@@ -8,7 +8,7 @@ use super::request::FoundryRequest;
 use super::{ok, rid};
 use crate::auth::Need;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::schema::PARTITIONS_MAX;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let dataset = datasets::make(request, name, folder, branch, None, manner)?;
     let view = dataset.branch(branch).and_then(|branch| branch.current());
     let raw = matches!(body.get("isRaw"), Some(Value::Bool(true)));
-    let view = view.ok_or_else(|| Reject::new(Kind::Internal, "internal error"))?;
+    let view = view.ok_or_else(|| Reject::new(RejectKind::Internal, "internal error"))?;
     Ok(ok(&json!({"view": view_json(&dataset, branch, view, raw)})))
 }
 

@@ -8,7 +8,7 @@ use super::{CATALOG_NAME, Foundry, ok, rid};
 use crate::auth::Need;
 use crate::catalog::{CatalogError, IfExists, NewStream, Stream};
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::schema::{OnBadLine, Policy, StreamSettings};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub(super) fn make(
         let message = "A streaming dataset cannot be in a folder of a user.";
         let parameters = [("parentFolderRid", json!(folder))];
         let name = "CannotCreateStreamingDatasetInUserFolder";
-        return Err(error(Kind::Malformed, name, message, parameters));
+        return Err(error(RejectKind::Malformed, name, message, parameters));
     }
     let foundry = request.foundry;
     // One at a time: of two creates with the same name, one wins.
@@ -82,7 +82,7 @@ pub(super) fn make(
     {
         let message = "The resource name is already in use by another resource in the same folder.";
         let parameters = [("parentFolderRid", json!(folder)), ("displayName", json!(name))];
-        return Err(error(Kind::Conflict, "ResourceNameAlreadyExists", message, parameters));
+        return Err(error(RejectKind::Conflict, "ResourceNameAlreadyExists", message, parameters));
     }
     let mut dataset = Dataset {
         rid: rid::dataset(&uuid::Uuid::new_v4().to_string()),
@@ -113,7 +113,7 @@ pub(super) fn create_stream(request: &FoundryRequest<'_>) -> Result<Reply, Rejec
     if existing.is_some_and(|existing| foundry.live_stream(existing).is_some()) {
         let message = "The branch already exists.";
         let parameters = [("datasetRid", json!(known.rid)), ("branchName", json!(branch))];
-        return Err(error(Kind::Conflict, "BranchAlreadyExists", message, parameters));
+        return Err(error(RejectKind::Conflict, "BranchAlreadyExists", message, parameters));
     }
     // A branch whose stream was deleted starts again, with the same access rights.
     let wanted = match existing {
@@ -215,14 +215,14 @@ fn create_free(foundry: &Foundry, wanted: &NewStream) -> Result<Arc<Stream>, Rej
             Err(error @ (CatalogError::Schema(_) | CatalogError::Name(_))) => {
                 let message = error.to_string();
                 let parameters = [("errorType", json!("InvalidSchema")), ("message", json!(message))];
-                Err(errors::error(Kind::Malformed, "InvalidSchema", message.clone(), parameters))
+                Err(errors::error(RejectKind::Malformed, "InvalidSchema", message.clone(), parameters))
             }
             made => Ok(made?),
         };
     }
     let message =
         format!("No free stream name found for {:?}: all numbered variants are taken.", wanted.name);
-    Err(Reject::new(Kind::Conflict, message))
+    Err(Reject::new(RejectKind::Conflict, message))
 }
 
 impl Foundry {
@@ -263,7 +263,7 @@ fn stream_json(branch: &str, view: &View, stream: &Stream) -> Result<Value, Reje
 
 fn no_schema() -> Reject {
     let message = "The requested stream exists but is invalid, as it does not have a schema.";
-    Reject::new(Kind::Malformed, message).code("InvalidStreamNoSchema")
+    Reject::new(RejectKind::Malformed, message).code("InvalidStreamNoSchema")
 }
 
 fn check_name(name: &str) -> Result<(), Reject> {
@@ -275,7 +275,7 @@ fn check_name(name: &str) -> Result<(), Reject> {
         "The name must have 1 to {NAME_CHARS_MAX} characters, no slash and no control character, and must not be \".\" \
          or \"..\"."
     );
-    Err(error(Kind::Malformed, "InvalidDisplayName", message, [("displayName", json!(name))]))
+    Err(error(RejectKind::Malformed, "InvalidDisplayName", message, [("displayName", json!(name))]))
 }
 
 fn check_branch(dataset: &str, name: &str) -> Result<(), Reject> {
@@ -287,7 +287,7 @@ fn check_branch(dataset: &str, name: &str) -> Result<(), Reject> {
         "The branch name must have 1 to {BRANCH_CHARS_MAX} characters, no white space at either end, and not be a RID."
     );
     let parameters = [("datasetRid", json!(dataset)), ("branchName", json!(name))];
-    Err(error(Kind::Malformed, "InvalidBranchName", message, parameters))
+    Err(error(RejectKind::Malformed, "InvalidBranchName", message, parameters))
 }
 
 /// The handle of a dataset: that of its first branch, without the branch's suffix.

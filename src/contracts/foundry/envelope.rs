@@ -2,7 +2,7 @@
 //! tokens, which become blanks.
 
 use super::errors::{error, too_large, wrong};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::formats::json::{JsonKind, Parser, Syntax};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -39,7 +39,7 @@ pub enum EnvelopeForm {
 pub fn open(form: EnvelopeForm, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     if body.trim_ascii().is_empty() {
         let message = "The request has no body.";
-        return Err(error(Kind::Malformed, "MissingPostBody", message, []));
+        return Err(error(RejectKind::Malformed, "MissingPostBody", message, []));
     }
     if simdutf8::basic::from_utf8(body).is_err() {
         return Err(wrong("The body is not UTF-8."));
@@ -61,7 +61,7 @@ pub fn open(form: EnvelopeForm, body: &[u8]) -> Result<Envelope<'_>, Reject> {
     }
     if envelope.records.is_empty() {
         let message = "The request has no records.";
-        return Err(error(Kind::Malformed, "MissingBatchRequest", message, []));
+        return Err(error(RejectKind::Malformed, "MissingBatchRequest", message, []));
     }
     for (number, record) in envelope.records.iter().enumerate() {
         if record.len() > RECORD_BYTES_MAX {
@@ -254,7 +254,7 @@ mod tests {
         }
         assert!(open(EnvelopeForm::Bare, b"{\"a\":\"\xff\"}").is_err());
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX));
-        assert_eq!(open(EnvelopeForm::Bare, large.as_bytes()).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(open(EnvelopeForm::Bare, large.as_bytes()).unwrap_err().kind, RejectKind::TooLarge);
     }
 
     #[test]

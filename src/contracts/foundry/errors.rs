@@ -1,7 +1,7 @@
 //! Errors in the contract's format and under the contract's names.
 
 use super::model::{SchemaPlace, Wrong};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::route::Access;
 use crate::contracts::{Reply, RequestHead};
 use http::StatusCode;
@@ -13,7 +13,7 @@ pub(super) const MISMATCH: &str = "RecordDoesNotMatchStreamSchema";
 
 /// An error under one of the contract's names, with its parameters.
 pub(super) fn error<'p>(
-    kind: Kind,
+    kind: RejectKind,
     name: &'static str,
     description: impl Into<Cow<'static, str>>,
     parameters: impl IntoIterator<Item = (&'p str, Value)>,
@@ -33,33 +33,33 @@ pub(super) fn wrong(message: impl Into<String>) -> Reject {
 
 pub(super) fn stream_not_found(dataset: &str, branch: &str) -> Reject {
     let parameters = [("datasetRid", json!(dataset)), ("streamBranchName", json!(branch))];
-    error(Kind::NoSuchStream, "StreamNotFound", "The given stream could not be found.", parameters)
+    error(RejectKind::NoSuchStream, "StreamNotFound", "The given stream could not be found.", parameters)
 }
 
 pub(super) fn dataset_not_found(dataset: &str) -> Reject {
     let parameters = [("datasetRid", json!(dataset))];
-    error(Kind::NotFound, "DatasetNotFound", "The given dataset could not be found.", parameters)
+    error(RejectKind::NotFound, "DatasetNotFound", "The given dataset could not be found.", parameters)
 }
 
 pub(super) fn branch_not_found(dataset: &str, branch: &str) -> Reject {
     let parameters = [("datasetRid", json!(dataset)), ("branchName", json!(branch))];
-    error(Kind::NoSuchStream, "BranchNotFound", "The given branch could not be found.", parameters)
+    error(RejectKind::NoSuchStream, "BranchNotFound", "The given branch could not be found.", parameters)
 }
 
 pub(super) fn view_not_found(view: &str) -> Reject {
     let message = "The view does not exist on this branch, or it no longer takes records.";
-    error(Kind::NotFound, "ViewNotFound", message, [("viewRid", json!(view))])
+    error(RejectKind::NotFound, "ViewNotFound", message, [("viewRid", json!(view))])
 }
 
 pub(super) fn trashed(dataset: &str) -> Reject {
     let message = "Cannot write to a stream that is in the trash.";
-    error(Kind::Malformed, "CannotWriteToTrashedStream", message, [("datasetRid", json!(dataset))])
+    error(RejectKind::Malformed, "CannotWriteToTrashedStream", message, [("datasetRid", json!(dataset))])
 }
 
 pub(super) fn too_large(record: usize, bytes: usize, max: usize) -> Reject {
     let number = record.saturating_add(1);
     let message = format!("Record {number} is too large: it has {bytes} bytes, the limit is {max}.");
-    error(Kind::TooLarge, "RecordTooLarge", message, [])
+    error(RejectKind::TooLarge, "RecordTooLarge", message, [])
 }
 
 /// One error for everything that is wrong with a schema.
@@ -72,19 +72,19 @@ pub(super) fn invalid_schema(wrong: &[Wrong]) -> Reject {
     if only(SchemaPlace::ChangeDataCapture) {
         let parameters = [("message", json!(description)), ("errors", json!(errors))];
         let name = "InvalidChangeDataCaptureConfiguration";
-        return error(Kind::Malformed, name, description.clone(), parameters);
+        return error(RejectKind::Malformed, name, description.clone(), parameters);
     }
     match wrong {
         [one] if one.place == SchemaPlace::Field => {
             let parameters =
                 [("fieldName", json!(one.field)), ("message", json!(one.message)), ("errors", json!(errors))];
-            error(Kind::Malformed, "InvalidFieldSchema", description, parameters)
+            error(RejectKind::Malformed, "InvalidFieldSchema", description, parameters)
         }
         _ => {
             let kind = if only(SchemaPlace::Field) { "InvalidFieldSchemas" } else { "InvalidSchema" };
             let parameters =
                 [("errorType", json!(kind)), ("message", json!(description)), ("errors", json!(errors))];
-            error(Kind::Malformed, "InvalidSchema", description.clone(), parameters)
+            error(RejectKind::Malformed, "InvalidSchema", description.clone(), parameters)
         }
     }
 }
@@ -119,23 +119,23 @@ fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, 
     }
     let about = || route.map_or_else(Map::new, |route| map_of(named_in(route.template, &of_path)));
     match reject.kind {
-        Kind::Unauthenticated => ("Default:Unauthorized", map_of([("error", json!("INVALID"))])),
-        Kind::TokenExpired => ("Default:Unauthorized", map_of([("error", json!("EXPIRED"))])),
-        Kind::Forbidden => match route.and_then(|route| route.call.denied) {
+        RejectKind::Unauthenticated => ("Default:Unauthorized", map_of([("error", json!("INVALID"))])),
+        RejectKind::TokenExpired => ("Default:Unauthorized", map_of([("error", json!("EXPIRED"))])),
+        RejectKind::Forbidden => match route.and_then(|route| route.call.denied) {
             Some(name) => (name, about()),
             None => ("Default:PermissionDenied", Map::new()),
         },
-        Kind::NoSuchStream => ("StreamNotFound", about()),
-        Kind::TooLarge if route.is_some_and(|route| route.access == Access::Ingest) => {
+        RejectKind::NoSuchStream => ("StreamNotFound", about()),
+        RejectKind::TooLarge if route.is_some_and(|route| route.access == Access::Ingest) => {
             ("RecordTooLarge", Map::new())
         }
-        Kind::TooLarge => ("Default:RequestEntityTooLarge", Map::new()),
-        Kind::NotFound | Kind::NoSuchRoute => ("Default:NotFound", Map::new()),
-        Kind::Conflict => ("Default:Conflict", Map::new()),
-        Kind::TooManyRequests => ("Default:TooManyRequests", Map::new()),
-        Kind::Full | Kind::Unavailable => ("Default:ServiceUnavailable", Map::new()),
-        Kind::TooSlow => ("Default:Timeout", Map::new()),
-        Kind::Unknown | Kind::Internal => ("Default:Internal", Map::new()),
+        RejectKind::TooLarge => ("Default:RequestEntityTooLarge", Map::new()),
+        RejectKind::NotFound | RejectKind::NoSuchRoute => ("Default:NotFound", Map::new()),
+        RejectKind::Conflict => ("Default:Conflict", Map::new()),
+        RejectKind::TooManyRequests => ("Default:TooManyRequests", Map::new()),
+        RejectKind::Full | RejectKind::Unavailable => ("Default:ServiceUnavailable", Map::new()),
+        RejectKind::TooSlow => ("Default:Timeout", Map::new()),
+        RejectKind::Unknown | RejectKind::Internal => ("Default:Internal", Map::new()),
         // The rest are errors in what the client sent.
         _ => ("Default:InvalidArgument", Map::new()),
     }
@@ -159,17 +159,17 @@ fn named_in<'p>(
 }
 
 /// The contract's error code and the HTTP status of a kind.
-fn code(kind: Kind) -> (&'static str, u16) {
+fn code(kind: RejectKind) -> (&'static str, u16) {
     let code = match kind {
-        Kind::Unauthenticated | Kind::TokenExpired => "UNAUTHORIZED",
-        Kind::Forbidden => "PERMISSION_DENIED",
-        Kind::NoSuchStream | Kind::NotFound | Kind::NoSuchRoute => "NOT_FOUND",
-        Kind::Conflict => "CONFLICT",
-        Kind::TooLarge => "REQUEST_ENTITY_TOO_LARGE",
-        Kind::TooManyRequests => "CUSTOM_CLIENT",
-        Kind::Full | Kind::Unavailable => "CUSTOM_SERVER",
-        Kind::TooSlow => "TIMEOUT",
-        Kind::Unknown | Kind::Internal => "INTERNAL",
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => "UNAUTHORIZED",
+        RejectKind::Forbidden => "PERMISSION_DENIED",
+        RejectKind::NoSuchStream | RejectKind::NotFound | RejectKind::NoSuchRoute => "NOT_FOUND",
+        RejectKind::Conflict => "CONFLICT",
+        RejectKind::TooLarge => "REQUEST_ENTITY_TOO_LARGE",
+        RejectKind::TooManyRequests => "CUSTOM_CLIENT",
+        RejectKind::Full | RejectKind::Unavailable => "CUSTOM_SERVER",
+        RejectKind::TooSlow => "TIMEOUT",
+        RejectKind::Unknown | RejectKind::Internal => "INTERNAL",
         _ => "INVALID_ARGUMENT",
     };
     (code, kind.status())

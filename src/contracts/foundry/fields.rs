@@ -3,7 +3,7 @@
 use super::errors::{error, wrong};
 use super::model::{StreamType, View};
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::schema::PARTITIONS_MAX;
 use serde_json::{Map, Value, json};
 
@@ -37,7 +37,7 @@ impl BodyFields {
             if may_be_empty {
                 return Ok(Self(Map::new()));
             }
-            return Err(error(Kind::Malformed, "MissingPostBody", "The request has no body.", []));
+            return Err(error(RejectKind::Malformed, "MissingPostBody", "The request has no body.", []));
         }
         match serde_json::from_slice(&call.body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
@@ -88,6 +88,6 @@ pub(super) fn stream_type(value: &Value) -> Result<StreamType, Reject> {
     serde_json::from_value(value.clone()).map_err(|_| {
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let message = format!("Unknown stream type {shown}: expected LOW_LATENCY or HIGH_THROUGHPUT.");
-        error(Kind::Malformed, "InvalidStreamType", message, [("streamType", json!(shown))])
+        error(RejectKind::Malformed, "InvalidStreamType", message, [("streamType", json!(shown))])
     })
 }

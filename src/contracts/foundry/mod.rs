@@ -27,7 +27,7 @@ use super::{
 };
 use crate::batch;
 use crate::catalog::CatalogError;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::read::Subscriber;
 use http::{HeaderValue, StatusCode, header};
 use model::{Dataset, Datasets};
@@ -104,7 +104,7 @@ impl Contract for Foundry {
         let (route, parameters) = find(&call.head)?;
         // A publish call is not a management call.
         let Answer::Call(answer) = route.call.answer else {
-            return Err(Reject::new(Kind::NoSuchRoute, "no such route"));
+            return Err(Reject::new(RejectKind::NoSuchRoute, "no such route"));
         };
         let mut parameters = parameters.into_iter();
         // A route may have fewer parameters.

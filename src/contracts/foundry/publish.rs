@@ -10,7 +10,7 @@ use super::routes::Answer;
 use super::{Foundry, no_content, ok, parameter, rid};
 use crate::auth::{AuthError, Caller, Need};
 use crate::catalog::Stream;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::target::evolving;
 use crate::contracts::{
     Accepted, Bodies, Durability, FoundTarget, Ingest, IngestTarget, Reply, RequestHead, Wait, credential,
@@ -204,7 +204,7 @@ impl Opener {
         let Some(schema) = schema else {
             // Without a schema, the field of the bytes is unknown.
             let message = "The stream has no schema, so there is no field for a binary record.";
-            return Err(error(Kind::Internal, "FailedToProcessBinaryRecord", message, []));
+            return Err(error(RejectKind::Internal, "FailedToProcessBinaryRecord", message, []));
         };
         let Some(field) = schema.only_binary() else {
             let reason = "a binary record needs a schema of one field of type binary".to_owned();
@@ -223,7 +223,7 @@ impl Opener {
             ("recordIndex", json!(number)),
             ("reasons", json!(reasons)),
         ];
-        error(Kind::Malformed, errors::MISMATCH, message, parameters)
+        error(RejectKind::Malformed, errors::MISMATCH, message, parameters)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{ok, rid, text};
 use crate::auth::Need;
 use crate::catalog::Stream;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use crate::read::{Range, ReadError, Record};
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ impl Readable {
 
 fn unread(error: &ReadError) -> Reject {
     match error {
-        ReadError::NotReady => Reject::new(Kind::Unavailable, error.to_string()).retry_after(1),
+        ReadError::NotReady => Reject::new(RejectKind::Unavailable, error.to_string()).retry_after(1),
         ReadError::Failed(_) => Reject::internal(error),
     }
 }

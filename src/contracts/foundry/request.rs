@@ -4,7 +4,7 @@ use super::Foundry;
 use super::model::Dataset;
 use crate::auth::Need;
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl FoundryRequest<'_> {
         if self.call.caller.allows_project(folder) {
             return Ok(());
         }
-        Err(Reject::new(Kind::Forbidden, "the token is bound to another folder"))
+        Err(Reject::new(RejectKind::Forbidden, "the token is bound to another folder"))
     }
 
     /// A query parameter.

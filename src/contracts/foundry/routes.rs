@@ -6,7 +6,7 @@ use super::read::{self, Readable};
 use super::request::FoundryRequest;
 use super::{catalog, datasets, oauth, subscribers, trash};
 use crate::auth::Need;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
 use crate::contracts::{Reply, RequestHead};
 use std::borrow::Cow;
@@ -198,6 +198,8 @@ pub(super) fn find<'a>(
     match route::find(ROUTES, head.method, head.path) {
         RouteMatch::Route(route, parameters) => Ok((route, parameters)),
         RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        RouteMatch::Nothing => Err(Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))),
+        RouteMatch::Nothing => {
+            Err(Reject::new(RejectKind::NoSuchRoute, format!("no such route: {}", head.path)))
+        }
     }
 }

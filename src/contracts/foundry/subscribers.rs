@@ -8,7 +8,7 @@ use super::{no_content, ok, text};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::collection::Document;
 use crate::read::{PositionError, Positions, Range, ReadPosition, Record, Subscriber};
 use serde_json::{Map, Value, json};
@@ -28,7 +28,12 @@ fn is_of(subscriber: &Subscriber, request: &FoundryRequest<'_>, readable: &Reada
 
 fn missing(request: &FoundryRequest<'_>) -> Reject {
     let parameters = [("subscriberId", json!(request.third))];
-    error(Kind::NotFound, "SubscriberNotFound", "The subscriber was not found on this stream.", parameters)
+    error(
+        RejectKind::NotFound,
+        "SubscriberNotFound",
+        "The subscriber was not found on this stream.",
+        parameters,
+    )
 }
 
 /// Loads the subscriber that the path names, if it belongs to this stream.
@@ -53,7 +58,7 @@ fn change(
             Err(error) => return Err(Reject::internal(&error)),
         }
     }
-    Err(Reject::new(Kind::Conflict, "The subscriber is being changed by other requests; try again."))
+    Err(Reject::new(RejectKind::Conflict, "The subscriber is being changed by other requests; try again."))
 }
 
 pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
@@ -91,7 +96,7 @@ fn existing(request: &FoundryRequest<'_>, readable: &Readable, id: &str) -> Resu
         ("existingBranchName", json!(branch)),
     ];
     let message = "The subscriber id is already in use on another stream.";
-    Err(error(Kind::Conflict, "SubscriberAlreadyExists", message, parameters))
+    Err(error(RejectKind::Conflict, "SubscriberAlreadyExists", message, parameters))
 }
 
 fn shown(document: &Document<Subscriber>) -> Value {

@@ -1,6 +1,6 @@
 //! Answers in the format and wording of the vendor's services, for all of its contracts.
 
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{AnswerContext, Reply, RequestHead};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
@@ -76,7 +76,7 @@ impl Service {
 
 /// Refuses a request that names something that does not exist.
 pub fn not_found(name: &'static str, message: String) -> Reject {
-    Reject::new(Kind::NotFound, message).code(name)
+    Reject::new(RejectKind::NotFound, message).code(name)
 }
 
 /// The request id that answers contain.

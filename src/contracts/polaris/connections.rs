@@ -6,7 +6,7 @@ use super::{CATALOG_NAME, jobs, reply};
 use crate::auth::Need;
 use crate::catalog::ObjectError;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::collection::{Collection, Document};
 use crate::contracts::shared::control::Control;
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ pub(super) fn test(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Re
 
 pub(super) fn find(request: &PolarisRequest<'_>, name: &str) -> Result<Document<StoredConnection>, Reject> {
     let found = request.polaris.connections.get(request.project(), name)?;
-    found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist")))
+    found.ok_or_else(|| Reject::new(RejectKind::NotFound, format!("The connection {name:?} does not exist")))
 }
 
 fn check_type(fields: RequestFields<'_>) -> Result<(), Reject> {
@@ -130,13 +130,13 @@ fn check_name(name: &str) -> Result<(), Reject> {
 fn refused(error: ObjectError, name: &str) -> Reject {
     match error {
         ObjectError::Exists => {
-            Reject::new(Kind::Conflict, format!("A connection named {name:?} already exists"))
+            Reject::new(RejectKind::Conflict, format!("A connection named {name:?} already exists"))
         }
         ObjectError::Missing => {
-            Reject::new(Kind::NotFound, format!("The connection {name:?} does not exist"))
+            Reject::new(RejectKind::NotFound, format!("The connection {name:?} does not exist"))
         }
         ObjectError::Stale(_) => {
-            Reject::new(Kind::Conflict, "the connection was changed in the meantime, try again")
+            Reject::new(RejectKind::Conflict, "the connection was changed in the meantime, try again")
         }
         ObjectError::Catalog(error) => Reject::internal(&error),
     }

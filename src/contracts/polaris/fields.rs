@@ -1,7 +1,7 @@
 //! Reads the JSON of management calls. Errors say which field of which object is wrong.
 
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use http::header;
 use serde_json::{Map, Value};
 
@@ -26,7 +26,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
         let essence = kind.split_once(';').map_or(kind, |(essence, _)| essence).trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             let message = format!("the content type must be application/json, not {essence:?}");
-            return Err(Reject::new(Kind::UnsupportedType, message));
+            return Err(Reject::new(RejectKind::UnsupportedType, message));
         }
     }
     serde_json::from_slice(&call.body).map_err(|error| wrong(format!("the body is not JSON: {error}")))

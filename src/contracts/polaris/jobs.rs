@@ -11,7 +11,7 @@ use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::clock::Micros;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::collection::{Collection, Document};
 use crate::contracts::shared::control::Control;
 use crate::schema::{Change, Policy, StreamSettings};
@@ -143,7 +143,7 @@ pub(super) fn running(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, R
 pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     let found = request.polaris.jobs.get(request.project(), id)?;
     let job = found.map(|document| PolarisJob::of(request.project(), document));
-    job.ok_or_else(|| Reject::new(Kind::NotFound, format!("The job {id:?} does not exist")))
+    job.ok_or_else(|| Reject::new(RejectKind::NotFound, format!("The job {id:?} does not exist")))
 }
 
 /// Updates the routing of every connection. Called at startup and after each change.

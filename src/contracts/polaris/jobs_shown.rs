@@ -7,7 +7,7 @@ use super::tally::Tally;
 use super::{reply, timestamp};
 use crate::auth::Need;
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 
@@ -141,7 +141,7 @@ pub(super) fn logs(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Reje
         let errors = request.control().recent_errors(table, ERRORS_MAX);
         let errors = errors.map_err(|error| Reject {
             internal: Some(error.into()),
-            ..Reject::new(Kind::Internal, "internal error")
+            ..Reject::new(RejectKind::Internal, "internal error")
         })?;
         let since = job.created_at;
         for error in errors.into_iter().filter(|error| error.received_at >= since) {

@@ -36,7 +36,7 @@ use crate::auth::{Caller, Need, Scope, ScopeTarget};
 use crate::batch;
 use crate::catalog::{CatalogError, NewStream};
 use crate::clock::Micros;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::units::OptionalSpan;
 use crate::schema::{StreamSettings, TimeRule};
 use feeds::Feeds;
@@ -254,7 +254,9 @@ impl Contract for Polaris {
             PolarisRoute::Project(answer) => answer(&request(first), &parameters.next().unwrap_or_default()),
             PolarisRoute::All(answer) => answer(&request(None), &first.unwrap_or_default()),
             // Events are not management calls.
-            PolarisRoute::Table | PolarisRoute::Connection => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+            PolarisRoute::Table | PolarisRoute::Connection => {
+                Err(Reject::new(RejectKind::NoSuchRoute, NO_ROUTE))
+            }
         };
         reply.map(Managed::Reply)
     }
@@ -281,23 +283,23 @@ impl Contract for Polaris {
 fn rejected(reject: &Reject) -> Reply {
     let status = reject.kind.status();
     let (code, message) = match reject.kind {
-        Kind::Unauthenticated => (None, "Unauthorized"),
-        Kind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
-        Kind::NoSuchRoute => (None, NO_ROUTE),
-        Kind::MethodNotAllowed | Kind::LengthRequired => (None, &*reject.external),
-        Kind::TooLarge => (None, "Request size limit exceeded"),
-        Kind::TooManyRequests => (None, "API rate limit exceeded"),
-        Kind::Malformed => (Some("BadRequest"), &*reject.external),
-        Kind::Forbidden => (Some("Forbidden"), &*reject.external),
-        Kind::NoSuchStream | Kind::NotFound => (Some("NotFound"), &*reject.external),
-        Kind::Conflict => (Some("Conflict"), &*reject.external),
-        Kind::Unprocessable => (Some("UnprocessableEntity"), &*reject.external),
-        Kind::UnsupportedEncoding | Kind::UnsupportedType => {
+        RejectKind::Unauthenticated => (None, "Unauthorized"),
+        RejectKind::TokenExpired => (None, "Token claims invalid: [\"exp\"]=\"token expired\""),
+        RejectKind::NoSuchRoute => (None, NO_ROUTE),
+        RejectKind::MethodNotAllowed | RejectKind::LengthRequired => (None, &*reject.external),
+        RejectKind::TooLarge => (None, "Request size limit exceeded"),
+        RejectKind::TooManyRequests => (None, "API rate limit exceeded"),
+        RejectKind::Malformed => (Some("BadRequest"), &*reject.external),
+        RejectKind::Forbidden => (Some("Forbidden"), &*reject.external),
+        RejectKind::NoSuchStream | RejectKind::NotFound => (Some("NotFound"), &*reject.external),
+        RejectKind::Conflict => (Some("Conflict"), &*reject.external),
+        RejectKind::Unprocessable => (Some("UnprocessableEntity"), &*reject.external),
+        RejectKind::UnsupportedEncoding | RejectKind::UnsupportedType => {
             (Some("UnsupportedMediaType"), &*reject.external)
         }
-        Kind::TooSlow => (Some("RequestTimeout"), &*reject.external),
-        Kind::Full | Kind::Unavailable => (Some("ServiceUnavailable"), &*reject.external),
-        Kind::Unknown | Kind::Internal => (Some("InternalServerError"), &*reject.external),
+        RejectKind::TooSlow => (Some("RequestTimeout"), &*reject.external),
+        RejectKind::Full | RejectKind::Unavailable => (Some("ServiceUnavailable"), &*reject.external),
+        RejectKind::Unknown | RejectKind::Internal => (Some("InternalServerError"), &*reject.external),
     };
     reply::error(status, code, message)
 }
@@ -306,7 +308,7 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<PolarisRoute>, Vec
     match route::find(ROUTES, head.method, head.path) {
         RouteMatch::Route(route, parameters) => Ok((route, parameters)),
         RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
-        RouteMatch::Nothing => Err(Reject::new(Kind::NoSuchRoute, NO_ROUTE)),
+        RouteMatch::Nothing => Err(Reject::new(RejectKind::NoSuchRoute, NO_ROUTE)),
     }
 }
 
@@ -339,14 +341,14 @@ mod tests {
             (reply.status.as_u16(), body.to_string())
         };
         for (kind, status, body) in [
-            (Kind::Malformed, 400, r#"{"code":"BadRequest","message":"why"}"#),
-            (Kind::Unauthenticated, 401, r#"{"message":"Unauthorized"}"#),
-            (Kind::Forbidden, 403, r#"{"code":"Forbidden","message":"why"}"#),
-            (Kind::NoSuchStream, 404, r#"{"code":"NotFound","message":"why"}"#),
-            (Kind::NoSuchRoute, 404, r#"{"message":"no Route matched with those values"}"#),
-            (Kind::TooLarge, 413, r#"{"message":"Request size limit exceeded"}"#),
-            (Kind::TooManyRequests, 429, r#"{"message":"API rate limit exceeded"}"#),
-            (Kind::Full, 503, r#"{"code":"ServiceUnavailable","message":"why"}"#),
+            (RejectKind::Malformed, 400, r#"{"code":"BadRequest","message":"why"}"#),
+            (RejectKind::Unauthenticated, 401, r#"{"message":"Unauthorized"}"#),
+            (RejectKind::Forbidden, 403, r#"{"code":"Forbidden","message":"why"}"#),
+            (RejectKind::NoSuchStream, 404, r#"{"code":"NotFound","message":"why"}"#),
+            (RejectKind::NoSuchRoute, 404, r#"{"message":"no Route matched with those values"}"#),
+            (RejectKind::TooLarge, 413, r#"{"message":"Request size limit exceeded"}"#),
+            (RejectKind::TooManyRequests, 429, r#"{"message":"API rate limit exceeded"}"#),
+            (RejectKind::Full, 503, r#"{"code":"ServiceUnavailable","message":"why"}"#),
         ] {
             assert_eq!(worded(kind), (status, body.to_owned()));
         }

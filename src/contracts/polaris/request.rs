@@ -5,7 +5,7 @@ use super::fields::wrong;
 use crate::auth::Need;
 use crate::catalog::Stream;
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -100,5 +100,5 @@ impl PolarisRequest<'_> {
 }
 
 fn foreign(own: &str) -> Reject {
-    Reject::new(Kind::Forbidden, format!("the credential belongs to the project {own:?}"))
+    Reject::new(RejectKind::Forbidden, format!("the credential belongs to the project {own:?}"))
 }

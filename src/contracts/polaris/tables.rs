@@ -9,7 +9,7 @@ use super::{TIME, types};
 use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, Counts, FileTotals, IfExists, NewStream, Stream};
 use crate::contracts::Reply;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::formats::json;
 use crate::schema::{Column, OnBadLine, Policy, StreamSettings, TimeRule};
 use serde_json::{Map, Value, json};
@@ -148,7 +148,7 @@ pub(super) fn update(
         declared.version.ok_or_else(|| wrong("a change requires the table's current \"version\""))?;
     if version != before.version {
         let message = format!("the table has version {}, not {version}", before.version);
-        return Err(Reject::new(Kind::Conflict, message));
+        return Err(Reject::new(RejectKind::Conflict, message));
     }
     let about = TableMetadata {
         version: before.version.saturating_add(1),
@@ -188,19 +188,21 @@ fn columns(stream: &Stream, declared: Vec<Column>) -> Vec<Column> {
 /// Finds a table by its name or id, if it is visible to the project.
 pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<Arc<Stream>, Reject> {
     let found = request.control().streams().find(id).cloned().filter(|stream| request.sees(stream));
-    found.ok_or_else(|| Reject::new(Kind::NotFound, format!("The table {id:?} does not exist")))
+    found.ok_or_else(|| Reject::new(RejectKind::NotFound, format!("The table {id:?} does not exist")))
 }
 
 /// Translates an error of the catalog to the contract's wording.
 pub(super) fn refused(error: CatalogError) -> Reject {
     match error {
         CatalogError::Exists(name) => {
-            Reject::new(Kind::Conflict, format!("A table named {name:?} already exists"))
+            Reject::new(RejectKind::Conflict, format!("A table named {name:?} already exists"))
         }
         CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
-            Reject::new(Kind::Conflict, "the table was changed in the meantime, try again")
+            Reject::new(RejectKind::Conflict, "the table was changed in the meantime, try again")
         }
-        CatalogError::NoSuchStream => Reject::new(Kind::NotFound, "the table was deleted in the meantime"),
+        CatalogError::NoSuchStream => {
+            Reject::new(RejectKind::NotFound, "the table was deleted in the meantime")
+        }
         CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
             wrong(error.to_string())
         }

@@ -5,7 +5,7 @@ use super::control::Control;
 use crate::auth::{AuthError, Caller, Need};
 use crate::batch::StreamId;
 use crate::catalog::{IfExists, NewStream, Stream, check_name};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{FoundTarget, IngestTarget};
 use crate::schema::{Policy, StreamSettings};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl StreamRef<'_> {
         let taken = streams.named(self.name).is_some();
         let Some(new) = (!taken).then(|| make(self.name, project)).flatten() else {
             let message = format!("{} \"{}\" does not exist", self.noun, self.name);
-            return Err(Reject::new(Kind::NoSuchStream, message).close());
+            return Err(Reject::new(RejectKind::NoSuchStream, message).close());
         };
         check_name(self.name).map_err(|error| Reject::malformed(error.to_string()))?;
         Ok(FoundTarget { target: IngestTarget::New(Box::new(new)), open: None })
@@ -101,7 +101,7 @@ pub fn check_takes_requests(stream: &Stream) -> Result<(), Reject> {
     }
     let name = &stream.name;
     let what = format!("\"{name}\" only accepts events through its receiver");
-    Err(Reject::new(Kind::Unprocessable, what))
+    Err(Reject::new(RejectKind::Unprocessable, what))
 }
 
 /// Returns whether the stream belongs to the project. A stream without a project belongs to every project.

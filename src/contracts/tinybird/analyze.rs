@@ -7,7 +7,7 @@ use super::{Tinybird, csv, put, schema, types};
 use crate::batch::BodyKind;
 use crate::columns::sample::{Integers, Sample, SampleField, SampleLimits};
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::formats::json::kind_of;
 use crate::schema::{Column, ColumnType};
 use bytes::Bytes;
@@ -260,7 +260,7 @@ pub(super) fn records(
         Format::Csv => csv::records(data, columns, notation, bytes_max)?.into(),
     };
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Reject::new(Kind::Malformed, "The data has no records"));
+        return Err(Reject::new(RejectKind::Malformed, "The data has no records"));
     }
     let kind = kind_of(body.iter(), BodyKind::Lines);
     Ok(SampleRecords { body, kind })

@@ -2,7 +2,7 @@
 //! otherwise. A cell that does not fit stays text, so that the rules for records decide what happens to it.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::schema::{Column, ColumnType};
 use csv::{ByteRecord, ReaderBuilder};
 use std::borrow::Cow;
@@ -154,7 +154,7 @@ fn write(
         records.push(b'\n');
         if records.len() as u64 > bytes_max {
             return Err(Reject::new(
-                Kind::TooLarge,
+                RejectKind::TooLarge,
                 format!("the CSV exceeds {bytes_max} bytes when converted to records; split it"),
             ));
         }

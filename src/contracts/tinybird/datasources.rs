@@ -9,7 +9,7 @@ use super::{CATALOG_NAME, Tinybird, put, reply};
 use crate::auth::Need;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::clock::Micros;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Accepted, Append, Bodies, Call, CallDestination, Managed, Reply, Wait};
 use crate::error::chain;
@@ -441,20 +441,20 @@ pub(super) fn find_table(control: &Control, name: &str) -> Result<(Arc<Stream>, 
 }
 
 fn missing(name: &str) -> Reject {
-    Reject::new(Kind::NoSuchStream, format!("Data Source \"{name}\" does not exist"))
+    Reject::new(RejectKind::NoSuchStream, format!("Data Source \"{name}\" does not exist"))
 }
 
 /// Translates an error of the catalog to this contract's wording.
 pub(super) fn refused(error: CatalogError) -> Reject {
     match error {
         CatalogError::Exists(name) => {
-            Reject::new(Kind::Conflict, format!("Data Source \"{name}\" already exists"))
+            Reject::new(RejectKind::Conflict, format!("Data Source \"{name}\" already exists"))
         }
         CatalogError::NoSuchStream => {
-            Reject::new(Kind::NoSuchStream, "the Data Source was deleted in the meantime")
+            Reject::new(RejectKind::NoSuchStream, "the Data Source was deleted in the meantime")
         }
         CatalogError::StaleVersion { .. } | CatalogError::Conflict => {
-            Reject::new(Kind::Conflict, "the Data Source was changed in the meantime, try again")
+            Reject::new(RejectKind::Conflict, "the Data Source was changed in the meantime, try again")
         }
         CatalogError::Name(_) | CatalogError::Schema(_) | CatalogError::LosesData(_) => {
             Reject::malformed(error.to_string())

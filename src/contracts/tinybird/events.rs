@@ -114,7 +114,7 @@ fn wait_of(value: &str) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contracts::reject::Kind;
+    use crate::contracts::reject::RejectKind;
     use crate::contracts::tests::head;
     use http::HeaderMap;
 
@@ -136,7 +136,7 @@ mod tests {
         }
         assert_eq!(asked("name=e&format=json").unwrap().kind, BodyKind::Document);
         for bad in ["", "name=", "nam=e", "name=a&name=b", "name=a&format=csv"] {
-            assert_eq!(asked(bad).unwrap_err().kind, Kind::Malformed, "{bad}");
+            assert_eq!(asked(bad).unwrap_err().kind, RejectKind::Malformed, "{bad}");
         }
     }
 

@@ -6,7 +6,7 @@ use super::{CATALOG_NAME, Tinybird, put};
 use crate::auth::Need;
 use crate::catalog::Stream;
 use crate::clock::Micros;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::collection::{Collection, Document};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{Accepted, Call};
@@ -165,7 +165,7 @@ pub(super) fn cancel(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<V
 }
 
 fn find(tinybird: &Tinybird, call: &Call<'_>, id: &str) -> Result<ImportJob, Reject> {
-    let missing = || Reject::new(Kind::NotFound, format!("Job \"{id}\" does not exist"));
+    let missing = || Reject::new(RejectKind::NotFound, format!("Job \"{id}\" does not exist"));
     let job = tinybird.jobs.get("", id)?.map(ImportJob::read).ok_or_else(missing)?;
     if !call.caller.may(Need::Ingest(&job.stream)) {
         call.caller.require(Need::Read(&job.stream))?;

@@ -23,7 +23,7 @@ use super::{
 use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -174,7 +174,7 @@ impl Contract for Tinybird {
 fn rejected(reject: &Reject) -> Reply {
     let status = match reject.kind {
         // The contract has no 401.
-        Kind::Unauthenticated | Kind::TokenExpired => 403,
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => 403,
         kind => kind.status(),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -195,7 +195,7 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<TinybirdRoute>, Ve
 }
 
 fn no_route(head: &RequestHead<'_>) -> Reject {
-    Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))
+    Reject::new(RejectKind::NoSuchRoute, format!("no such route: {}", head.path))
 }
 
 /// The token in the header takes precedence over the one in the query.
@@ -206,7 +206,7 @@ fn credential<'a>(head: &RequestHead<'a>, token: Option<Cow<'a, str>>) -> Creden
 /// The error text of a refusal. The contract uses one text for missing, unknown and expired tokens.
 fn message(reject: &Reject) -> Cow<'_, str> {
     match (reject.kind, reject.lacks.as_deref()) {
-        (Kind::Unauthenticated | Kind::TokenExpired, _) => "invalid authentication token".into(),
+        (RejectKind::Unauthenticated | RejectKind::TokenExpired, _) => "invalid authentication token".into(),
         (_, Some(scope)) => {
             let words = words::to_words(std::slice::from_ref(scope));
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
@@ -250,17 +250,17 @@ mod tests {
         ] {
             assert!(takes(path), "{path}");
             let other = allow(&Method::PATCH, path);
-            assert_eq!(other, (Kind::MethodNotAllowed, Some(methods.to_owned())), "{path}");
+            assert_eq!(other, (RejectKind::MethodNotAllowed, Some(methods.to_owned())), "{path}");
         }
         for path in ["/v0/events/x", "/v0/eventsource", "/v1/events/t", "/v2/tables", "/"] {
             assert!(!takes(path), "{path}");
-            assert_eq!(allow(&Method::POST, path), (Kind::NoSuchRoute, None), "{path}");
+            assert_eq!(allow(&Method::POST, path), (RejectKind::NoSuchRoute, None), "{path}");
         }
     }
 
     #[test]
     fn refusals_have_the_documented_shape() {
-        let reject = Reject::new(Kind::Unauthenticated, "invalid authentication token");
+        let reject = Reject::new(RejectKind::Unauthenticated, "invalid authentication token");
         let reply = rejected(&reject);
         assert_eq!(reply.status.as_u16(), 403);
         let body: Value = serde_json::from_slice(&reply.body).unwrap();

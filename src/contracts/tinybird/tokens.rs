@@ -7,7 +7,7 @@ use super::Tinybird;
 use super::words;
 use crate::auth::{Auth, ManageError, Need, Scope, TokenInfo, TokenKind, TokenRequest};
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn visible(auth: &Auth, call: &Call<'_>, id: &str) -> Result<TokenInfo, Reject> 
     // A caller without the right must not learn whether the token exists.
     let hidden = || {
         let message = "Token has not enough permissions to get information about this token";
-        Reject::new(Kind::Forbidden, message)
+        Reject::new(RejectKind::Forbidden, message)
     };
     match auth.token(id) {
         Ok(token) if call.caller.may(Need::Tokens) || token.caller == call.caller.id => Ok(token),
@@ -177,12 +177,12 @@ impl TokenFields {
 fn worded(error: ManageError) -> Reject {
     match error {
         ManageError::Taken { name, .. } => {
-            Reject::new(Kind::Conflict, format!("A token named \"{name}\" already exists"))
+            Reject::new(RejectKind::Conflict, format!("A token named \"{name}\" already exists"))
         }
         ManageError::NotYours(scope) => {
             let words = words::to_words(&[scope]);
             let word = words.first().map_or_else(String::new, ToString::to_string);
-            Reject::new(Kind::Forbidden, format!("only a token with {word} may grant it"))
+            Reject::new(RejectKind::Forbidden, format!("only a token with {word} may grant it"))
         }
         error => error.into(),
     }

@@ -3,7 +3,7 @@
 //! because clients send data under any content type.
 
 use crate::contracts::Call;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header;
@@ -85,7 +85,7 @@ impl Upload {
         let mut parts = multer::Multipart::new(body, boundary);
         let broken = |error: multer::Error| Reject::malformed(format!("The upload cannot be read: {error}"));
         // The whole body is in memory, so no future is ever pending.
-        let late = || Reject::new(Kind::Internal, "internal error");
+        let late = || Reject::new(RejectKind::Internal, "internal error");
         for _ in 0..PARTS_MAX {
             let part = parts.next_field().now_or_never().ok_or_else(late)?.map_err(broken)?;
             let Some(part) = part else { return Ok(()) };
@@ -105,7 +105,7 @@ impl Upload {
             }
             if bytes.len() > PARAMETER_BYTES_MAX {
                 return Err(Reject::new(
-                    Kind::TooLarge,
+                    RejectKind::TooLarge,
                     format!("parameter '{name}' exceeds {PARAMETER_BYTES_MAX} bytes"),
                 ));
             }

@@ -4,7 +4,7 @@ use super::{Arrival, IngestHandler};
 use crate::auth::Caller;
 use crate::batch;
 use crate::catalog::Stream;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{ContractEntry, Standing};
 use crate::http::limits::{Asking, LimitExceeded};
 use std::time::Instant;
@@ -48,7 +48,7 @@ impl<'a> Admission<'a> {
         *standing = refused.standing.or(*standing);
         let seconds = refused.retry_seconds;
         let message = format!("rate limit exceeded, retry in {seconds} s");
-        let reject = Reject::new(Kind::TooManyRequests, message).retry_after(seconds);
+        let reject = Reject::new(RejectKind::TooManyRequests, message).retry_after(seconds);
         let short = self.declared.is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
         if short { reject } else { reject.close() }
     }

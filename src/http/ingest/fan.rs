@@ -10,7 +10,7 @@ use crate::batch::BodyKind;
 use crate::batch::{REQUEST_BYTES_MAX, Target};
 use crate::catalog::Stream;
 use crate::clock::Micros;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Made, Receive, Reply, Standing};
 use crate::mapping::frames;
@@ -156,7 +156,7 @@ impl IngestHandler {
         let streams = self.catalog.streams();
         let find = |id| streams.get(id).filter(|stream| stream.deleted_at.is_none()).cloned();
         // The receiver was deleted after the request was routed.
-        let gone = || Reject::new(Kind::NoSuchStream, "the receiver does not exist");
+        let gone = || Reject::new(RejectKind::NoSuchStream, "the receiver does not exist");
         let own = find(receiver.stream).ok_or_else(gone)?;
         let exports = receiver.exports.iter().filter_map(|export| {
             let stream = find(export.stream)?;
@@ -171,7 +171,7 @@ impl IngestHandler {
 pub(super) fn keep(headers: &[(String, String)]) -> Result<String, Reject> {
     let kept = frames::keep(headers);
     if kept.len() > REQUEST_BYTES_MAX {
-        return Err(Reject::new(Kind::TooLarge, "the request headers are too large to be stored"));
+        return Err(Reject::new(RejectKind::TooLarge, "the request headers are too large to be stored"));
     }
     Ok(kept)
 }

@@ -16,7 +16,7 @@ use crate::auth::{Auth, AuthError, Caller, Credential, Need};
 use crate::batch;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::request_id::RequestId;
 use crate::contracts::route::Access;
 use crate::contracts::shared::control::Control;
@@ -90,7 +90,7 @@ impl Handler for IngestHandler {
         let mut arrival = Arrival { head, peer, at: Instant::now() };
         let path = arrival.head.uri.path();
         let Some(made) = self.contracts.find(path) else {
-            let reject = Reject::new(Kind::NoSuchRoute, format!("no such route: {path}"));
+            let reject = Reject::new(RejectKind::NoSuchRoute, format!("no such route: {path}"));
             self.metrics.refused(reject.kind);
             let reply = self.contracts.first().rejected(&arrival.head(), &reject);
             self.metrics.answered(reply.status.as_u16(), arrival.at.elapsed());
@@ -117,7 +117,7 @@ impl Handler for IngestHandler {
                     let (request, reason) = (named.id.letters(15), reject.kind.label());
                     tracing::warn!(error = %internal, %peer, request, reason, "request refused");
                 }
-                if reject.kind == Kind::TooManyRequests {
+                if reject.kind == RejectKind::TooManyRequests {
                     tokio::time::sleep(REFUSAL_PAUSE).await;
                 }
                 (contract.rejected(&arrival.head(), &reject), Some(reject))
@@ -130,7 +130,7 @@ impl Handler for IngestHandler {
         response
     }
 
-    fn turned_away(&self, kind: Kind, status: u16) {
+    fn turned_away(&self, kind: RejectKind, status: u16) {
         self.metrics.turned_away(status, kind);
     }
 
@@ -197,7 +197,9 @@ impl IngestHandler {
         page: &mut PageOrigin,
     ) -> Result<Reply, Reject> {
         if *page == PageOrigin::Forbidden {
-            return Err(Reject::new(Kind::Forbidden, "requests from this origin are not allowed").close());
+            return Err(
+                Reject::new(RejectKind::Forbidden, "requests from this origin are not allowed").close()
+            );
         }
         let head = &arrival.head;
         let ingest = match made.contract.parse(arrival.head())? {
@@ -249,7 +251,7 @@ impl IngestHandler {
         if mode == Mode::Reject {
             let name = target.stream().map_or("", |stream| &stream.name);
             let message = format!("Stream {name} is not accepting events");
-            return Err(Reject::new(Kind::Conflict, message).code("stream-rejected").close());
+            return Err(Reject::new(RejectKind::Conflict, message).code("stream-rejected").close());
         }
         let key = store::key_of(&head.headers)?.or(ingest.key);
         let body = self.receive(head, incoming, &admission).await?;

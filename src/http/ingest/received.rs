@@ -5,7 +5,7 @@ use crate::batch::{BodyKind, Target};
 use crate::catalog::Stream;
 use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Bodies, Open};
 use crate::formats::json::{self, Syntax, kind_of, records};
@@ -41,7 +41,7 @@ impl InFlight {
         self.bytes = bytes;
         if before + more > self.max {
             let message = "too many request bodies are being received at once; retry later";
-            return Err(Reject::new(Kind::Full, message).retry_after(1).close());
+            return Err(Reject::new(RejectKind::Full, message).retry_after(1).close());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::IngestHandler;
 use super::received::{BodyVerdict, Checked};
 use crate::batch::{self, Batch, BatchHead, StreamId};
 use crate::catalog::Stream;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{Accepted, Durability, Reply, Wait};
 use crate::error::chain;
 use crate::idempotency::{self, Claim, Fingerprint, KeyHash, Stored};
@@ -128,7 +128,7 @@ impl IngestHandler {
                 Ok(Ok((lsn, numbered)))
             }
             Err(reject) => {
-                if reject.kind == Kind::Unknown {
+                if reject.kind == RejectKind::Unknown {
                     ticket.unknown();
                 }
                 Err(reject)
@@ -196,7 +196,7 @@ impl IngestHandler {
             };
             if waited.is_err() {
                 let seconds = if matches!(full, wal::Full::Unsynced | wal::Full::Preparing) { 1 } else { 5 };
-                return Err(Reject::new(Kind::Full, full.to_string()).retry_after(seconds));
+                return Err(Reject::new(RejectKind::Full, full.to_string()).retry_after(seconds));
             }
         }
     }
@@ -206,7 +206,7 @@ impl IngestHandler {
         let offsets = &self.control.records.offsets;
         if !offsets.ready(OFFSETS_PATIENCE).await {
             let message = "the offsets of earlier records are still being read; retry later";
-            return Err(Reject::new(Kind::Unavailable, message).retry_after(1));
+            return Err(Reject::new(RejectKind::Unavailable, message).retry_after(1));
         }
         Ok(offsets.of(stream.id, stream.settings.partitions))
     }
@@ -234,7 +234,7 @@ impl IngestHandler {
             Ok(()) => {}
             Err(SyncError::Late) => return Ok(Durability::SyncPending),
             Err(error @ SyncError::Poisoned) => {
-                return Err(Reject::new(Kind::Unknown, format!("{error}; receipt {lsn}")));
+                return Err(Reject::new(RejectKind::Unknown, format!("{error}; receipt {lsn}")));
             }
         }
         if wait == Wait::Sync {
@@ -285,37 +285,38 @@ fn count(records: u64) -> u32 {
 
 fn claim_refused(claim: &Claim) -> Reject {
     match claim {
-        Claim::OtherBody => {
-            Reject::new(Kind::Unprocessable, "this Idempotency-Key was already used with a different body")
-        }
+        Claim::OtherBody => Reject::new(
+            RejectKind::Unprocessable,
+            "this Idempotency-Key was already used with a different body",
+        ),
         Claim::Full => {
             let message = "too many idempotency keys are in use: limits.idempotency_keys_max is reached";
-            Reject::new(Kind::Full, message).retry_after(60)
+            Reject::new(RejectKind::Full, message).retry_after(60)
         }
         Claim::Late => {
             let message = "it is not yet known whether this Idempotency-Key was already used; retry later";
-            Reject::new(Kind::Unavailable, message).retry_after(1)
+            Reject::new(RejectKind::Unavailable, message).retry_after(1)
         }
         Claim::First(_) | Claim::Repeat(_) | Claim::Unknown => {
             let message = "it is not known whether the first request with this Idempotency-Key was stored";
-            Reject::new(Kind::Unknown, message)
+            Reject::new(RejectKind::Unknown, message)
         }
     }
 }
 
 fn append_refused(error: &AppendError) -> Reject {
     match error {
-        AppendError::Full(full) => Reject::new(Kind::Full, full.to_string()).retry_after(1),
-        AppendError::TooLarge { .. } => Reject::new(Kind::TooLarge, error.to_string()),
-        AppendError::Poisoned => Reject::new(Kind::Unavailable, error.to_string()).retry_after(5),
+        AppendError::Full(full) => Reject::new(RejectKind::Full, full.to_string()).retry_after(1),
+        AppendError::TooLarge { .. } => Reject::new(RejectKind::TooLarge, error.to_string()),
+        AppendError::Poisoned => Reject::new(RejectKind::Unavailable, error.to_string()).retry_after(5),
         AppendError::Closed => {
-            Reject::new(Kind::Unavailable, "the daemon is shutting down").retry_after(5).close()
+            Reject::new(RejectKind::Unavailable, "the daemon is shutting down").retry_after(5).close()
         }
         AppendError::Unknown(_) => {
             let internal = Some(crate::error::chain(error).into());
             Reject {
                 internal,
-                ..Reject::new(Kind::Unknown, "it is not known whether the records were stored")
+                ..Reject::new(RejectKind::Unknown, "it is not known whether the records were stored")
             }
         }
     }

@@ -6,7 +6,7 @@ use super::refuse::{close, plain_answer};
 use super::signal::{ConnectionPhase, ConnectionSignal, TIMED_OUT};
 use super::socket::{Begun, Io, Socket};
 use super::{ConnectionOptions, Handler, http1, http2};
-use crate::contracts::reject::Kind;
+use crate::contracts::reject::RejectKind;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ pub(super) async fn serve<H: Handler>(
         }
         Some(Err(Unopened::Closed(error))) => Err(error),
         Some(Err(Unopened::Refused(mut stream, why))) => {
-            handler.turned_away(Kind::Malformed, 400);
+            handler.turned_away(RejectKind::Malformed, 400);
             stream.write_all(&plain_answer("400 Bad Request", why, "")).await?;
             close(stream).await?;
             Err(io::Error::other(why))

@@ -4,7 +4,7 @@ use super::connection;
 use super::refuse::Refusals;
 use super::signal::{ConnectionPhase, ConnectionSignal, DRAIN, TIMED_OUT};
 use super::{ConnectionOptions, Handler};
-use crate::contracts::reject::Kind;
+use crate::contracts::reject::RejectKind;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ impl Connections {
             let mut open = self.open.lock();
             if open.len() >= self.options.connections_max {
                 drop(open);
-                handler.turned_away(Kind::Full, 503);
+                handler.turned_away(RejectKind::Full, 503);
                 self.refusals.refuse(stream, peer, &self.options, signal);
                 return;
             }

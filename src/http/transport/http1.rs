@@ -4,7 +4,7 @@ use super::refuse::{close, plain_answer};
 use super::signal::{Active, ConnectionPhase, ConnectionSignal, DRAIN, RUN, TIMED_OUT};
 use super::socket::Io;
 use super::{ConnectionOptions, Handler};
-use crate::contracts::reject::Kind;
+use crate::contracts::reject::RejectKind;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ pub(super) async fn serve<H: Handler>(
         && !matches!(ended, Ok(Ended::Drained))
     {
         if slow {
-            handler.turned_away(Kind::TooSlow, 408);
+            handler.turned_away(RejectKind::TooSlow, 408);
             let answer = plain_answer("408 Request Timeout", "the request head did not arrive in time", "");
             socket.write_all(&answer).await?;
         }
@@ -84,7 +84,7 @@ async fn answer_requests<H: Handler>(
                 if error.is_parse() {
                     // hyper has already answered it.
                     let status = if error.is_parse_too_large() { 431 } else { 400 };
-                    handler.turned_away(Kind::Malformed, status);
+                    handler.turned_away(RejectKind::Malformed, status);
                 }
                 return Err(io::Error::other(error));
             }

@@ -3,7 +3,7 @@
 use super::signal::{Active, ConnectionPhase, ConnectionSignal};
 use super::socket::Io;
 use super::{ConnectionOptions, Handler};
-use crate::contracts::reject::Kind;
+use crate::contracts::reject::RejectKind;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
@@ -44,7 +44,7 @@ pub(super) async fn serve<H: Handler>(
             if behind_proxy { options.proxies.forwarded_for(request.headers(), client) } else { client };
         async move {
             let response = if request.headers().len() > HEADERS_MAX {
-                handler.turned_away(Kind::Malformed, 431);
+                handler.turned_away(RejectKind::Malformed, 431);
                 let mut response = Response::default();
                 *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 response

@@ -21,7 +21,7 @@ pub use listener::Listener;
 use proxies::Proxies;
 pub use tls::{Tls, TlsError};
 
-use crate::contracts::reject::Kind;
+use crate::contracts::reject::RejectKind;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -39,7 +39,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 
     /// Called for each refusal without a request: too many connections, or a request head that is late or invalid.
-    fn turned_away(&self, _kind: Kind, _status: u16) {}
+    fn turned_away(&self, _kind: RejectKind, _status: u16) {}
 
     /// Called when a TLS handshake fails or times out.
     fn handshake_failed(&self) {}

@@ -8,7 +8,7 @@ use super::{EXPORTS_MAX, MAPPINGS_MAX, streams};
 use crate::contracts::Reply;
 use crate::contracts::keboola::tasks::{self, Done, KeboolaTask};
 use crate::contracts::keboola::{names, reply, tables};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -61,12 +61,12 @@ fn check_count(count: usize) -> Result<(), Reject> {
         return Ok(());
     }
     let message = format!("export count limit reached in the receiver, the maximum is {EXPORTS_MAX}");
-    Err(Reject::new(Kind::Conflict, message).code("exportCountLimitReached"))
+    Err(Reject::new(RejectKind::Conflict, message).code("exportCountLimitReached"))
 }
 
 fn exists(id: &str) -> Reject {
     let message = format!("export \"{id}\" already exists in the receiver");
-    Reject::new(Kind::Conflict, message).code("exportAlreadyExists")
+    Reject::new(RejectKind::Conflict, message).code("exportAlreadyExists")
 }
 
 fn check_mapping(request: &BufferRequest<'_>, table: &ExportTable) -> Result<(), Reject> {
@@ -158,7 +158,7 @@ fn changed(export: &BufferExport, said: &UpdateExport<'_>) -> Result<BufferExpor
     if let Some(mapping) = said.mapping.as_ref().filter(|mapping| **mapping != export.mapping) {
         if export.revision >= MAPPINGS_MAX {
             let message = format!("mapping count limit reached in the export, the maximum is {MAPPINGS_MAX}");
-            return Err(Reject::new(Kind::Conflict, message).code("mappingCountLimitReached"));
+            return Err(Reject::new(RejectKind::Conflict, message).code("mappingCountLimitReached"));
         }
         export.revision = export.revision.saturating_add(1);
         export.mapping = mapping.clone();

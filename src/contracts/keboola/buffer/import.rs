@@ -4,7 +4,7 @@ use crate::batch;
 use crate::contracts::keboola::reply::{self, not_found};
 use crate::contracts::keboola::validate::Findings;
 use crate::contracts::keboola::{KeboolaContext, go, names, secrets};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
 use crate::mapping::MappingFailure;
@@ -51,7 +51,7 @@ fn has_room(common: &KeboolaContext, id: &str, receiver: &Receiver) -> Result<()
     }
     let (buffered, limit) = (go::Amount(buffered), go::Amount(limit));
     let why = format!("receiver \"{id}\" has \"{buffered}\" buffered for upload, limit is \"{limit}\"");
-    Err(Reject::new(Kind::Full, why).retry_after(1))
+    Err(Reject::new(RejectKind::Full, why).retry_after(1))
 }
 
 /// 200 without a body: the event survives power loss. If the sync is late, the event is accepted all the same.
@@ -73,10 +73,12 @@ pub(super) fn unmapped(failures: &[(String, MappingFailure)]) -> Reject {
     match failures {
         // One export cannot use a body of this type.
         [(_, failure @ MappingFailure::ContentType(_)), ..] => {
-            Reject::new(Kind::UnsupportedType, failure.to_string()).code("unsupportedMediaType")
+            Reject::new(RejectKind::UnsupportedType, failure.to_string()).code("unsupportedMediaType")
         }
         [(_, failure @ MappingFailure::Unavailable(_)), ..] => {
-            Reject::new(Kind::Unavailable, failure.to_string()).code("serviceUnavailable").retry_after(1)
+            Reject::new(RejectKind::Unavailable, failure.to_string())
+                .code("serviceUnavailable")
+                .retry_after(1)
         }
         [one] => Reject::malformed(message(one)).code("badRequest"),
         many => {
@@ -108,7 +110,7 @@ mod tests {
             one.external,
             "Failed to format record for export \"export-1\":\n- path \"col1\" not found in the body"
         );
-        assert_eq!((one.kind, one.code), (Kind::Malformed, Some("badRequest")));
+        assert_eq!((one.kind, one.code), (RejectKind::Malformed, Some("badRequest")));
         let two = unmapped(&[of("export-1", "a"), of("export-2", "b")]);
         assert_eq!(two.code, Some("multipleErrors"));
         assert_eq!(

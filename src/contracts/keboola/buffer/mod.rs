@@ -17,7 +17,7 @@ use crate::batch;
 use crate::catalog::CatalogError;
 use crate::contracts::keboola::go::GoSize;
 use crate::contracts::keboola::reply::Service;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::route::{self, Access, Route, RouteInfo, RouteMatch};
 use crate::contracts::shared::collection::Collection;
 use crate::contracts::shared::control::Control;
@@ -221,34 +221,36 @@ impl Contract for KeboolaBuffer {
 fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let kind = reject.kind;
     let (status, name) = match kind {
-        Kind::Unauthenticated | Kind::TokenExpired => (401, "storage.tokenInvalid"),
-        Kind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
-        Kind::Forbidden => (403, "forbidden"),
-        Kind::NoSuchRoute => (404, "endpointNotFound"),
-        Kind::NoSuchStream | Kind::NotFound => (404, "resourceNotFound"),
-        Kind::MethodNotAllowed => (405, "methodNotAllowed"),
-        Kind::TooSlow => (408, "requestTimeout"),
-        Kind::Conflict => (409, "conflict"),
-        Kind::TooLarge => (413, "payloadTooLarge"),
-        Kind::UnsupportedEncoding | Kind::UnsupportedType => (415, "unsupportedMediaType"),
-        Kind::TooManyRequests => (429, "tooManyRequests"),
-        Kind::Full => (507, "insufficientStorage"),
-        Kind::Unavailable => (503, "serviceUnavailable"),
-        Kind::Unknown | Kind::Internal => (500, "internalError"),
-        Kind::Malformed | Kind::Unprocessable | Kind::LengthRequired => (kind.status(), "badRequest"),
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => (401, "storage.tokenInvalid"),
+        RejectKind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
+        RejectKind::Forbidden => (403, "forbidden"),
+        RejectKind::NoSuchRoute => (404, "endpointNotFound"),
+        RejectKind::NoSuchStream | RejectKind::NotFound => (404, "resourceNotFound"),
+        RejectKind::MethodNotAllowed => (405, "methodNotAllowed"),
+        RejectKind::TooSlow => (408, "requestTimeout"),
+        RejectKind::Conflict => (409, "conflict"),
+        RejectKind::TooLarge => (413, "payloadTooLarge"),
+        RejectKind::UnsupportedEncoding | RejectKind::UnsupportedType => (415, "unsupportedMediaType"),
+        RejectKind::TooManyRequests => (429, "tooManyRequests"),
+        RejectKind::Full => (507, "insufficientStorage"),
+        RejectKind::Unavailable => (503, "serviceUnavailable"),
+        RejectKind::Unknown | RejectKind::Internal => (500, "internalError"),
+        RejectKind::Malformed | RejectKind::Unprocessable | RejectKind::LengthRequired => {
+            (kind.status(), "badRequest")
+        }
     };
     let message: Cow<'_, str> = match kind {
-        Kind::Unauthenticated | Kind::TokenExpired => "invalid access token".into(),
-        Kind::Forbidden if reject.lacks.is_some() => {
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => "invalid access token".into(),
+        RejectKind::Forbidden if reject.lacks.is_some() => {
             "please provide a master token of a project administrator".into()
         }
-        Kind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path).into(),
-        Kind::TooLarge => {
+        RejectKind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path).into(),
+        RejectKind::TooLarge => {
             let max = GoSize(head.named.body_max);
             format!("payload too large, the maximum size is {max}").into()
         }
-        Kind::Full => format!("no free space in the buffer: {}", reject.external).into(),
-        Kind::Internal => SERVICE.application_error(&head.named).into(),
+        RejectKind::Full => format!("no free space in the buffer: {}", reject.external).into(),
+        RejectKind::Internal => SERVICE.application_error(&head.named).into(),
         _ => (&*reject.external).into(),
     };
     SERVICE.error(head, status, reject.code.unwrap_or(name), &message)
@@ -263,7 +265,7 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<BufferRoute>, Vec<
 }
 
 fn no_endpoint(head: &RequestHead<'_>) -> Reject {
-    Reject::new(Kind::NoSuchRoute, format!("no such route: {}", head.path))
+    Reject::new(RejectKind::NoSuchRoute, format!("no such route: {}", head.path))
 }
 
 fn credential<'a>(head: &RequestHead<'a>) -> Credential<'a> {
@@ -341,19 +343,19 @@ mod tests {
             ),
             (no_endpoint(&head), 404, "buffer.endpointNotFound", "No endpoint found for path \"/foo/bar\"."),
             (
-                Reject::new(Kind::TooLarge, ""),
+                Reject::new(RejectKind::TooLarge, ""),
                 413,
                 "buffer.payloadTooLarge",
                 "Payload too large, the maximum size is 1MB.",
             ),
             (
-                Reject::new(Kind::Full, "the log is full"),
+                Reject::new(RejectKind::Full, "the log is full"),
                 507,
                 "buffer.insufficientStorage",
                 "No free space in the buffer: the log is full.",
             ),
             (
-                Reject::new(Kind::Internal, "internal error"),
+                Reject::new(RejectKind::Internal, "internal error"),
                 500,
                 "buffer.internalError",
                 "Application error. Please contact our support support@keboola.com with exception id \

@@ -4,7 +4,7 @@
 use super::conditions::ImportConditions;
 use crate::contracts::keboola::names;
 use crate::contracts::keboola::reply::not_found;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::collection::Document;
 use crate::mapping::{ColumnKind, MappedColumn};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ impl BufferReceiver {
 /// Refuses a receiver whose id already exists.
 pub(super) fn exists(id: &str) -> Reject {
     let message = format!("receiver \"{id}\" already exists in the project");
-    Reject::new(Kind::Conflict, message).code("receiverAlreadyExists")
+    Reject::new(RejectKind::Conflict, message).code("receiverAlreadyExists")
 }
 
 impl BufferExport {

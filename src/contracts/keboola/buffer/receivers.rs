@@ -8,7 +8,7 @@ use super::{RECEIVERS_MAX, streams};
 use crate::contracts::Reply;
 use crate::contracts::keboola::tasks::{self, Done};
 use crate::contracts::keboola::{names, reply, secrets, tables};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,7 @@ pub(super) fn create(request: &BufferRequest<'_>) -> Result<Reply, Reject> {
     }
     if all.len() >= RECEIVERS_MAX {
         let message = format!("receiver count limit reached in the project, the maximum is {RECEIVERS_MAX}");
-        return Err(Reject::new(Kind::Conflict, message).code("receiverCountLimitReached"));
+        return Err(Reject::new(RejectKind::Conflict, message).code("receiverCountLimitReached"));
     }
     let path = format!("{id}/receiver.create");
     let task = tasks::run(&request.buffer.common, request.project(), &path, "receiver.create", || {

@@ -5,7 +5,7 @@ use super::read::UpdateExport;
 use crate::batch;
 use crate::catalog::{Alter, CatalogError, IfExists, NewStream, Stream};
 use crate::contracts::keboola::names;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::control::Control;
 use crate::contracts::shared::receivers;
 use crate::mapping::Mapping;
@@ -19,7 +19,7 @@ fn refused(error: CatalogError) -> Reject {
         CatalogError::Schema(_) | CatalogError::Name(_) => {
             Reject::malformed(format!("invalid mapping: {error}")).code("badRequest")
         }
-        CatalogError::Exists(_) => Reject::new(Kind::Conflict, error.to_string()),
+        CatalogError::Exists(_) => Reject::new(RejectKind::Conflict, error.to_string()),
         error => Reject::internal(&error),
     }
 }
@@ -118,7 +118,7 @@ fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
 /// The stream of a receiver.
 pub(super) fn of(control: &Control, receiver: &BufferReceiver) -> Result<Arc<Stream>, Reject> {
     find(control, &receiver.stream).ok_or_else(|| {
-        Reject::new(Kind::Conflict, format!("the stream of receiver \"{}\" was deleted", receiver.id))
+        Reject::new(RejectKind::Conflict, format!("the stream of receiver \"{}\" was deleted", receiver.id))
     })
 }
 

@@ -6,7 +6,7 @@ use super::test_call::said;
 use super::words::DATA;
 use crate::contracts::keboola::go::GoSize;
 use crate::contracts::keboola::{KeboolaContext, reply};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{Accepted, Durability, Receive, Reply, RequestHead, Wait};
 use crate::mapping::MappingFailure;
@@ -35,7 +35,7 @@ pub(super) fn address(path: &str) -> Option<[&str; 3]> {
 /// Refuses a path that is not the address of a source, or a method other than POST.
 pub(super) fn no_route() -> Reject {
     let message = "not found, please send data using POST /stream/<projectID>/<sourceID>/<secret>";
-    Reject::new(Kind::NoSuchRoute, message).code("routeNotFound")
+    Reject::new(RejectKind::NoSuchRoute, message).code("routeNotFound")
 }
 
 /// Answers the preflight request of a browser.
@@ -87,11 +87,11 @@ pub(super) fn find(
     let found = found.and_then(|receiver| live::about(&receiver).map(|about| (receiver, about)));
     let Some((receiver, about)) = found.filter(|(_, about)| about.kind == kind) else {
         let message = "the specified combination of projectID, sourceID and secret was not found";
-        return Err(Reject::new(Kind::NoSuchStream, message).code("noSourceFound"));
+        return Err(Reject::new(RejectKind::NoSuchStream, message).code("noSourceFound"));
     };
     if about.is_disabled {
         let message = "the specified source is disabled in all branches";
-        return Err(Reject::new(Kind::NotFound, message).code("disabledSource"));
+        return Err(Reject::new(RejectKind::NotFound, message).code("disabledSource"));
     }
     Ok((receiver, about))
 }
@@ -144,44 +144,44 @@ fn told(head: &RequestHead<'_>, accepted: &Accepted, status: StatusCode) -> Valu
 /// Refuses a record that some sinks cannot map. Nothing is stored for any sink. The message names each failed sink.
 fn unmapped(failures: &[(String, MappingFailure)]) -> Reject {
     let kind = match failures {
-        [(_, MappingFailure::Unavailable(_)), ..] => Kind::Unavailable,
-        [(_, MappingFailure::TooLarge), ..] => Kind::TooLarge,
-        _ => Kind::Unprocessable,
+        [(_, MappingFailure::Unavailable(_)), ..] => RejectKind::Unavailable,
+        [(_, MappingFailure::TooLarge), ..] => RejectKind::TooLarge,
+        _ => RejectKind::Unprocessable,
     };
     let message: Vec<String> =
         failures.iter().map(|(label, failure)| format!("sink \"{label}\": {}", said(failure))).collect();
     let reject = Reject::new(kind, message.join("; "));
     match kind {
-        Kind::Unavailable => reject.retry_after(1).code(EXHAUSTED),
-        Kind::Unprocessable => reject.code("unprocessableContent"),
+        RejectKind::Unavailable => reject.retry_after(1).code(EXHAUSTED),
+        RejectKind::Unprocessable => reject.code("unprocessableContent"),
         _ => reject,
     }
 }
 
 pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let (status, code) = match reject.kind {
-        Kind::Malformed => (400, "badRequest"),
-        Kind::Unauthenticated | Kind::TokenExpired => (401, "unauthorized"),
-        Kind::Forbidden => (403, "forbidden"),
-        Kind::NoSuchRoute | Kind::MethodNotAllowed => (404, "routeNotFound"),
-        Kind::NoSuchStream | Kind::NotFound => (404, "noSourceFound"),
-        Kind::TooSlow => (408, "requestTimeout"),
-        Kind::Conflict => (409, "conflict"),
-        Kind::LengthRequired => (411, "lengthRequired"),
-        Kind::TooLarge => (413, "bodyTooLarge"),
-        Kind::UnsupportedType | Kind::UnsupportedEncoding => (415, "unsupportedMediaType"),
-        Kind::Unprocessable => (422, "unprocessableContent"),
-        Kind::TooManyRequests => (429, "tooManyRequests"),
-        Kind::Unknown | Kind::Internal => (500, "writeFailed"),
-        Kind::Full => (507, "insufficientStorage"),
-        Kind::Unavailable => (503, "shutdown"),
+        RejectKind::Malformed => (400, "badRequest"),
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => (401, "unauthorized"),
+        RejectKind::Forbidden => (403, "forbidden"),
+        RejectKind::NoSuchRoute | RejectKind::MethodNotAllowed => (404, "routeNotFound"),
+        RejectKind::NoSuchStream | RejectKind::NotFound => (404, "noSourceFound"),
+        RejectKind::TooSlow => (408, "requestTimeout"),
+        RejectKind::Conflict => (409, "conflict"),
+        RejectKind::LengthRequired => (411, "lengthRequired"),
+        RejectKind::TooLarge => (413, "bodyTooLarge"),
+        RejectKind::UnsupportedType | RejectKind::UnsupportedEncoding => (415, "unsupportedMediaType"),
+        RejectKind::Unprocessable => (422, "unprocessableContent"),
+        RejectKind::TooManyRequests => (429, "tooManyRequests"),
+        RejectKind::Unknown | RejectKind::Internal => (500, "writeFailed"),
+        RejectKind::Full => (507, "insufficientStorage"),
+        RejectKind::Unavailable => (503, "shutdown"),
     };
     let message = match reject.kind {
-        Kind::TooLarge => {
+        RejectKind::TooLarge => {
             format!("request body size is over the maximum \"{}\"", GoSize(head.named.body_max))
         }
-        Kind::Unavailable if reject.code.is_none() => DATA.application_error(&head.named),
-        Kind::Internal | Kind::Unknown => DATA.application_error(&head.named),
+        RejectKind::Unavailable if reject.code.is_none() => DATA.application_error(&head.named),
+        RejectKind::Internal | RejectKind::Unknown => DATA.application_error(&head.named),
         _ => reject.external.clone().into_owned(),
     };
     let mut reply = DATA.error(head, status, reject.code.unwrap_or(code), &message);

@@ -26,7 +26,7 @@ use super::{KeboolaContext, KeboolaSection, SECTION, TOKEN_HEADER, WORDS, no_tok
 use crate::auth::{Credential, Need};
 use crate::batch;
 use crate::catalog::CatalogError;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::route::{self, Access, Route, RouteMatch};
 use crate::contracts::shared::control::Control;
 use crate::contracts::{
@@ -290,7 +290,7 @@ fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<StreamRoute>, Vec<
         (RouteMatch::OtherMethods(methods), ServicePart::Api) => {
             Err(Reject::method_not_allowed(head.method, methods))
         }
-        (RouteMatch::Nothing, ServicePart::Api) => Err(Reject::new(Kind::NoSuchRoute, "no such route")),
+        (RouteMatch::Nothing, ServicePart::Api) => Err(Reject::new(RejectKind::NoSuchRoute, "no such route")),
     }
 }
 

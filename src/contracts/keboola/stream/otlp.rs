@@ -7,7 +7,7 @@ use crate::auth::Credential;
 use crate::batch::BodyKind;
 use crate::contracts::credential;
 use crate::contracts::keboola::KeboolaContext;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
 use crate::contracts::{
     Accepted, Append, Bodies, Call, CallDestination, Durability, Managed, Reply, RequestHead,
@@ -48,7 +48,7 @@ impl<'a> Address<'a> {
 
 pub(super) fn no_route() -> Reject {
     let message = "not found, please send data using POST /otlp/<projectID>/<sourceID>/<secret>/v1/{logs,metrics,traces}";
-    Reject::new(Kind::NoSuchRoute, message).code("routeNotFound")
+    Reject::new(RejectKind::NoSuchRoute, message).code("routeNotFound")
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -61,7 +61,7 @@ fn form(headers: &HeaderMap) -> Result<OtlpEncoding, Reject> {
         let message = format!(
             "unsupported content type \"{content_type}\", supported types: application/x-protobuf and application/json"
         );
-        Reject::new(Kind::UnsupportedType, message)
+        Reject::new(RejectKind::UnsupportedType, message)
     })
 }
 
@@ -139,7 +139,7 @@ fn of_signal(receiver: &Receiver, about: &SourceInfo, signal: OtlpSignal) -> Rec
 
 fn undecoded(error: &DecodeError) -> Reject {
     match error {
-        DecodeError::TooLarge { .. } => Reject::new(Kind::TooLarge, error.to_string()),
+        DecodeError::TooLarge { .. } => Reject::new(RejectKind::TooLarge, error.to_string()),
         _ => Reject::malformed(error.to_string()).code("badRequest"),
     }
 }
@@ -208,12 +208,12 @@ struct RpcStatus {
 pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     // Clients of this protocol retry after 429, 502, 503 and 504 only.
     let kind = match reject.kind {
-        Kind::Unavailable if reject.code == Some(data::EXHAUSTED) => Kind::TooManyRequests,
-        Kind::Full => Kind::Unavailable,
+        RejectKind::Unavailable if reject.code == Some(data::EXHAUSTED) => RejectKind::TooManyRequests,
+        RejectKind::Full => RejectKind::Unavailable,
         kind => kind,
     };
     // Without its own code, a full log would be reported as a shutdown, because both are 503.
-    let code = reject.code.or((reject.kind == Kind::Full).then_some("insufficientStorage"));
+    let code = reject.code.or((reject.kind == RejectKind::Full).then_some("insufficientStorage"));
     let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
     if content_type(head.headers).and_then(OtlpEncoding::of) != Some(OtlpEncoding::Protobuf) {

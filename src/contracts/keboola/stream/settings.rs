@@ -5,7 +5,7 @@ use super::shown::put;
 use super::words::bad;
 use crate::contracts::keboola::go::{GoDuration, GoSize};
 use crate::contracts::keboola::validate::{Findings, ObjectNode};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -241,7 +241,7 @@ pub(super) fn change(own: &mut Overrides, items: &[SettingChange]) -> Result<(),
         return Ok(());
     }
     let message = format!("cannot modify protected keys: {}.", protected.join(", "));
-    Err(Reject::new(Kind::Forbidden, message).code("forbidden"))
+    Err(Reject::new(RejectKind::Forbidden, message).code("forbidden"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::request::StreamRequest;
 use super::words::{bad, unprocessable};
 use crate::contracts::Reply;
 use crate::contracts::keboola::reply::ok;
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::formats::otlp::{OtlpEncoding, OtlpSignal, records};
 use crate::mapping::{self, Mapping, MappingFailure, RowId};
 use serde_json::{Value, json};
@@ -98,7 +98,9 @@ fn row(mapping: &Mapping, request: &mapping::MappingRequest<'_>, evaluated: &[St
 
 fn refused(failure: &MappingFailure) -> Reject {
     match failure {
-        MappingFailure::Unavailable(_) => Reject::new(Kind::Unavailable, failure.to_string()).retry_after(1),
+        MappingFailure::Unavailable(_) => {
+            Reject::new(RejectKind::Unavailable, failure.to_string()).retry_after(1)
+        }
         _ => unprocessable(said(failure)),
     }
 }

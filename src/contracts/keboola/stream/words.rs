@@ -1,7 +1,7 @@
 //! Errors in the contract's words.
 
 use crate::contracts::keboola::reply::{Service, not_found};
-use crate::contracts::reject::{Kind, Reject};
+use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::{Reply, RequestHead};
 
 /// Error names of the control plane.
@@ -45,51 +45,51 @@ pub(super) fn no_branch(id: &str) -> Reject {
 
 pub(super) fn source_exists(id: &str) -> Reject {
     let message = format!("source \"{id}\" already exists in the branch");
-    Reject::new(Kind::Conflict, message).code("sourceAlreadyExists")
+    Reject::new(RejectKind::Conflict, message).code("sourceAlreadyExists")
 }
 
 pub(super) fn sink_exists(id: &str) -> Reject {
     let message = format!("sink \"{id}\" already exists in the source");
-    Reject::new(Kind::Conflict, message).code("sinkAlreadyExists")
+    Reject::new(RejectKind::Conflict, message).code("sinkAlreadyExists")
 }
 
 pub(super) fn limit_reached(what: &str, within: &str, max: usize) -> Reject {
     let message = format!("{what} count limit reached in the {within}, the maximum is {max}");
-    Reject::new(Kind::Unprocessable, message).code("resourceLimitReached")
+    Reject::new(RejectKind::Unprocessable, message).code("resourceLimitReached")
 }
 
 pub(super) fn unprocessable(message: impl Into<String>) -> Reject {
-    Reject::new(Kind::Unprocessable, message.into()).code("unprocessableContent")
+    Reject::new(RejectKind::Unprocessable, message.into()).code("unprocessableContent")
 }
 
 /// An error of the control plane: its status, name and message.
 pub(super) fn of_api(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let (status, code) = match reject.kind {
-        Kind::Malformed => (400, "badRequest"),
-        Kind::Unauthenticated | Kind::TokenExpired => (401, "storage.tokenInvalid"),
+        RejectKind::Malformed => (400, "badRequest"),
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => (401, "storage.tokenInvalid"),
         // The contract's name for a valid token without the required scope.
-        Kind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
-        Kind::Forbidden => (403, "forbidden"),
-        Kind::NoSuchRoute => (404, "endpointNotFound"),
-        Kind::NoSuchStream | Kind::NotFound => (404, "notFound"),
-        Kind::MethodNotAllowed => (405, "methodNotAllowed"),
-        Kind::TooSlow => (408, "requestTimeout"),
-        Kind::Conflict => (409, "conflict"),
-        Kind::LengthRequired => (411, "lengthRequired"),
-        Kind::TooLarge => (413, "payloadTooLarge"),
-        Kind::UnsupportedType | Kind::UnsupportedEncoding => (415, "unsupportedMediaType"),
-        Kind::Unprocessable => (422, "unprocessableContent"),
-        Kind::TooManyRequests => (429, "tooManyRequests"),
-        Kind::Full | Kind::Unavailable => (503, "serviceUnavailable"),
-        Kind::Unknown | Kind::Internal => (500, "internalError"),
+        RejectKind::Forbidden if reject.lacks.is_some() => (401, "masterTokenRequired"),
+        RejectKind::Forbidden => (403, "forbidden"),
+        RejectKind::NoSuchRoute => (404, "endpointNotFound"),
+        RejectKind::NoSuchStream | RejectKind::NotFound => (404, "notFound"),
+        RejectKind::MethodNotAllowed => (405, "methodNotAllowed"),
+        RejectKind::TooSlow => (408, "requestTimeout"),
+        RejectKind::Conflict => (409, "conflict"),
+        RejectKind::LengthRequired => (411, "lengthRequired"),
+        RejectKind::TooLarge => (413, "payloadTooLarge"),
+        RejectKind::UnsupportedType | RejectKind::UnsupportedEncoding => (415, "unsupportedMediaType"),
+        RejectKind::Unprocessable => (422, "unprocessableContent"),
+        RejectKind::TooManyRequests => (429, "tooManyRequests"),
+        RejectKind::Full | RejectKind::Unavailable => (503, "serviceUnavailable"),
+        RejectKind::Unknown | RejectKind::Internal => (500, "internalError"),
     };
     let message = match reject.kind {
-        Kind::Unauthenticated | Kind::TokenExpired => "Invalid access token".to_owned(),
-        Kind::Forbidden if reject.lacks.is_some() => {
+        RejectKind::Unauthenticated | RejectKind::TokenExpired => "Invalid access token".to_owned(),
+        RejectKind::Forbidden if reject.lacks.is_some() => {
             "Please provide a master token of a project administrator".to_owned()
         }
-        Kind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path),
-        Kind::Internal | Kind::Unknown => API.application_error(&head.named),
+        RejectKind::NoSuchRoute => format!("no endpoint found for path \"{}\"", head.path),
+        RejectKind::Internal | RejectKind::Unknown => API.application_error(&head.named),
         _ => reject.external.clone().into_owned(),
     };
     API.error(head, status, reject.code.unwrap_or(code), &message)
