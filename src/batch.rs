@@ -167,7 +167,7 @@ impl BatchHead<'_> {
     }
 
     /// The stream's share of the frame: as a target, or as the stream that the request was sent to.
-    pub fn of(&self, stream: StreamId) -> Option<Target> {
+    pub fn share_of(&self, stream: StreamId) -> Option<Target> {
         let target = self.targets.iter().find(|target| target.stream == stream).copied();
         let own = Target { stream, version: self.schema_version, good: self.good, bad: self.bad };
         target.or_else(|| (self.stream == stream).then_some(own))
@@ -379,8 +379,8 @@ mod tests {
         let payload = [&head.encode()[..], b"body[\"a\"]\n"].concat();
         let batch = Batch::decode(&payload).unwrap();
         assert_eq!((&batch.head, batch.body, batch.results), (&head, &b"body"[..], &b"[\"a\"]\n"[..]));
-        assert_eq!(batch.head.of(StreamId(8)), Some(target(8, Some(3))));
-        assert_eq!(batch.head.of(StreamId(9)), None);
+        assert_eq!(batch.head.share_of(StreamId(8)), Some(target(8, Some(3))));
+        assert_eq!(batch.head.share_of(StreamId(9)), None);
         // A body cannot be longer than the payload.
         head.body_bytes = Some(100);
         let payload = [&head.encode()[..], b"body"].concat();

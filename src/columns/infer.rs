@@ -76,16 +76,16 @@ impl Inferred {
     }
 
     /// What values of a type look like.
-    pub(super) fn of(kind: &ColumnType) -> Self {
+    pub(super) fn from_type(kind: &ColumnType) -> Self {
         match kind {
             ColumnType::Bool => Self::Bool,
             ColumnType::Float32 | ColumnType::Float64 | ColumnType::Decimal { .. } => Self::Float64,
             ColumnType::Date => Self::Date,
             ColumnType::Timestamp => Self::Timestamp,
             ColumnType::Json | ColumnType::Map(_) => Self::Json,
-            ColumnType::List(item) => Self::List(Box::new(Self::of(item))),
+            ColumnType::List(item) => Self::List(Box::new(Self::from_type(item))),
             ColumnType::Struct(fields) => {
-                let fields = fields.iter().map(|field| (field.name.clone(), 1, Self::of(&field.kind)));
+                let fields = fields.iter().map(|field| (field.name.clone(), 1, Self::from_type(&field.kind)));
                 Self::Struct(InferredFields { objects: 1, fields: fields.collect() })
             }
             ColumnType::Int8

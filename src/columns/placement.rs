@@ -29,7 +29,7 @@ pub(super) struct Placing {
 
 impl Placing {
     /// `None` if rows are not numbered.
-    pub(super) fn of(rules: &Rules, set: &ColumnSet) -> Option<Self> {
+    pub(super) fn from_rules(rules: &Rules, set: &ColumnSet) -> Option<Self> {
         let placement = rules.placement.as_ref()?;
         let key = placement.key.iter().filter_map(|name| set.locate(name)).collect();
         Some(Self {

@@ -30,7 +30,7 @@ pub struct Proposal {
 impl Proposal {
     /// Merges a later proposal of the same field into this one.
     pub fn and(self, later: Self) -> Self {
-        let kind = Inferred::of(&self.kind).or(Inferred::of(&later.kind)).into_type(usize::MAX);
+        let kind = Inferred::from_type(&self.kind).or(Inferred::from_type(&later.kind)).into_type(usize::MAX);
         let mut examples = self.examples;
         for example in later.examples {
             add_example(&mut examples, example);

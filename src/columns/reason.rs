@@ -90,7 +90,7 @@ impl ReasonKind {
 pub struct ReasonCounts([u64; ReasonKind::ALL.len()]);
 
 impl ReasonCounts {
-    pub fn of(&self, kind: ReasonKind) -> u64 {
+    pub fn get(&self, kind: ReasonKind) -> u64 {
         self.0[kind as usize]
     }
 

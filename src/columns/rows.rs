@@ -113,7 +113,7 @@ pub(super) struct TimeCheck {
 }
 
 impl Ways {
-    fn of(rules: &Rules, set: &ColumnSet) -> Self {
+    fn from_rules(rules: &Rules, set: &ColumnSet) -> Self {
         let time = rules.time.as_ref().and_then(|rule| {
             let column = rules.schema.named(&rule.column)?;
             Some(TimeCheck {
@@ -166,8 +166,8 @@ impl Rows {
         Self {
             limits,
             leaves: rules.schema.leaves(),
-            ways: Ways::of(rules, &set),
-            placing: Placing::of(rules, &set),
+            ways: Ways::from_rules(rules, &set),
+            placing: Placing::from_rules(rules, &set),
             partitions: Vec::new(),
             set,
             count: 0,

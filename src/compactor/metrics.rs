@@ -53,7 +53,7 @@ impl CompactorMetrics {
     /// Counts quarantined records by reason.
     fn quarantined(&self, counts: &ReasonCounts) {
         for kind in ReasonKind::ALL {
-            let count = counts.of(kind);
+            let count = counts.get(kind);
             if count > 0 {
                 self.quarantined_rows.get_or_create(&[("reason", kind.label())]).inc_by(count);
             }
@@ -117,7 +117,7 @@ impl CompactorMetrics {
         }
         let help = "Quarantined records by reason";
         registry.register("compactor_quarantined_rows", help, self.quarantined_rows.clone());
-        registry.register_collector(Box::new(IngestCollector::of(self)));
+        registry.register_collector(Box::new(IngestCollector::new(self)));
         registry.register_collector(Box::new(Gauges(move || gauges(&progress, clock.as_ref()))));
     }
 }
@@ -163,7 +163,7 @@ struct IngestCollector {
 }
 
 impl IngestCollector {
-    fn of(metrics: &CompactorMetrics) -> Self {
+    fn new(metrics: &CompactorMetrics) -> Self {
         Self {
             stored: metrics.stored_rows.clone(),
             rescued: metrics.rescued_rows.clone(),

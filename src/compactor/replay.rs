@@ -369,7 +369,7 @@ impl Replayer {
 /// The records of a past frame that a stream gets: those that name the stream, or, for a frame from before the
 /// export existed, those of its receiver.
 pub(super) fn taken_as(batch: &Batch<'_>, stream: &Stream, given: bool) -> Option<Target> {
-    let named = batch.head.of(stream.id);
+    let named = batch.head.share_of(stream.id);
     if !given {
         return named;
     }

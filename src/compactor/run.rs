@@ -227,7 +227,7 @@ impl CompactorLoop {
             self.keys.passed(lsn, frame.ts, &batch, self.clock.now())?;
         }
         let mut cuts = Vec::new();
-        let own = batch.head.of(batch.head.stream).filter(|own| !batch.head.targets.contains(own));
+        let own = batch.head.share_of(batch.head.stream).filter(|own| !batch.head.targets.contains(own));
         for target in own.iter().chain(&batch.head.targets) {
             let (id, streams) = (target.stream, self.catalog.streams());
             let Some(stream) = streams.get(id) else {

@@ -59,7 +59,7 @@ pub struct AnswerContext {
 }
 
 impl<'a> RequestHead<'a> {
-    pub fn of(parts: &'a http::request::Parts) -> Self {
+    pub fn from_parts(parts: &'a http::request::Parts) -> Self {
         Self {
             method: &parts.method,
             path: parts.uri.path(),

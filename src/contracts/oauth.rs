@@ -14,7 +14,7 @@ pub(super) struct OAuthForm<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
 impl<'a> OAuthForm<'a> {
     /// # Errors
     /// The answer to a form that repeats a field.
-    pub(super) fn of(call: &'a Call<'_>) -> Result<Self, Reply> {
+    pub(super) fn from_call(call: &'a Call<'_>) -> Result<Self, Reply> {
         let mut fields = HashMap::new();
         for (key, value) in form_urlencoded::parse(&call.body) {
             let again = format!("{key} is given more than once");

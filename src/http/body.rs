@@ -34,7 +34,7 @@ pub(super) struct BodyLimits {
 
 impl Encoding {
     /// Reads the `Content-Encoding` header.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Reject> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, Reject> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let Some(first) = values.next() else { return Ok(Self::Identity) };
         let mut name = first.to_str().unwrap_or("?").trim().to_ascii_lowercase();
@@ -281,7 +281,7 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, "snappy".parse().unwrap());
-        let refused = Encoding::of(&headers).unwrap_err();
+        let refused = Encoding::from_headers(&headers).unwrap_err();
         assert_eq!(refused.kind, RejectKind::UnsupportedEncoding);
         assert!(refused.external.contains("snappy"));
     }

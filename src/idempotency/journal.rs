@@ -108,14 +108,14 @@ impl Journal {
 
     /// Loads the key of a frame that an earlier start left in the log.
     pub fn found(&mut self, lsn: Lsn, ts: Micros, batch: &Batch<'_>, now: Micros) {
-        if let Some((key, stored)) = Stored::of(lsn, ts, batch) {
+        if let Some((key, stored)) = Stored::from_batch(lsn, ts, batch) {
             self.index.learn(key, stored, now);
         }
     }
 
     /// Records that the compactor has read this frame, which is durable.
     pub fn passed(&mut self, lsn: Lsn, ts: Micros, batch: &Batch<'_>, now: Micros) -> Result<(), IoError> {
-        let Some((key, stored)) = Stored::of(lsn, ts, batch) else { return Ok(()) };
+        let Some((key, stored)) = Stored::from_batch(lsn, ts, batch) else { return Ok(()) };
         self.index.learn(key, stored, now);
         if lsn > self.written && self.index.is_current(stored.at, now) {
             self.pending.push((key, stored));

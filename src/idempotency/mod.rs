@@ -72,7 +72,7 @@ pub struct Stored {
 
 impl Stored {
     /// The key of a frame and its outcome, if the frame has a key.
-    fn of(lsn: Lsn, ts: Micros, batch: &Batch<'_>) -> Option<(KeyHash, Self)> {
+    fn from_batch(lsn: Lsn, ts: Micros, batch: &Batch<'_>) -> Option<(KeyHash, Self)> {
         let key = KeyHash::new(batch.head.stream, batch.head.idempotency_key?);
         let fingerprint = Fingerprint::of([batch.body]);
         let (good, bad) = (batch.head.good, batch.head.bad);

@@ -67,7 +67,7 @@ pub struct FrameContext {
 }
 
 impl FrameContext {
-    pub fn of(head: &BatchHead<'_>, received_at: Micros) -> Self {
+    pub fn from_head(head: &BatchHead<'_>, received_at: Micros) -> Self {
         let ip = head.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self { headers: headers(head).into_iter().collect(), ip, received_at, kind: head.kind }
     }
@@ -134,7 +134,7 @@ impl FrameMapper<'_> {
         mut take: impl FnMut(u64, &[u8], Result<&[Cow<'_, str>], String>),
     ) -> Result<(), MappingFailure> {
         let records = records(batch.body, batch.head.kind);
-        let origin = FrameContext::of(&batch.head, received_at);
+        let origin = FrameContext::from_head(&batch.head, received_at);
         let requests: Vec<MappingRequest<'_>> = records.iter().map(|record| origin.request(record)).collect();
         let stored = if as_stored { self.stored(lsn, batch, records.len()) } else { None };
         let evaluated: Vec<Result<Evaluated, MappingFailure>> = match stored {
@@ -213,7 +213,7 @@ mod tests {
             client_ip: Some("10.1.2.3".parse().unwrap()),
             ..BatchHead::new(StreamId(9), Tag::Keboola, BodyKind::Opaque)
         };
-        let origin = FrameContext::of(&head, 7);
+        let origin = FrameContext::from_head(&head, 7);
         assert_eq!((&origin.headers[..], origin.ip.to_string()), (&headers[..], "10.1.2.3".to_owned()));
         assert_eq!(records(b"a\n\nb\r\n", BodyKind::Lines), [b"a", b"b"]);
         assert_eq!(records(b"", BodyKind::Opaque), [b""]);

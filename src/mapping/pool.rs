@@ -270,7 +270,7 @@ impl Queue {
             let task = self.suspects.pop_front()?;
             self.bytes -= task.job.len();
             self.suspects_running += 1;
-            return TaskBatch::of(vec![task], true);
+            return TaskBatch::from_tasks(vec![task], true);
         }
         // Leaves a share of the tasks for idle threads.
         let tasks_max = self.tasks.len().div_ceil(self.idle.max(1)).min(BATCH_TASKS);
@@ -284,13 +284,13 @@ impl Queue {
             tasks.extend(self.tasks.pop_front());
         }
         self.bytes -= bytes;
-        TaskBatch::of(tasks, false)
+        TaskBatch::from_tasks(tasks, false)
     }
 }
 
 impl TaskBatch {
     /// Fails tasks that have waited too long, and keeps the others.
-    fn of(tasks: Vec<EvaluatorTask>, suspect: bool) -> Option<Self> {
+    fn from_tasks(tasks: Vec<EvaluatorTask>, suspect: bool) -> Option<Self> {
         if tasks.is_empty() {
             return None;
         }

@@ -86,7 +86,7 @@ impl OffsetCounters {
     pub fn new(registered: &[EndOffset]) -> Self {
         let offsets = Self { streams: Mutex::default(), complete: watch::Sender::new(false) };
         for end in registered {
-            let numbering = offsets.of(end.stream, end.partition + 1);
+            let numbering = offsets.numbering(end.stream, end.partition + 1);
             let mut state = numbering.0.lock();
             if let Some(partition) = state.partition(end.partition) {
                 partition.end = partition.end.max(end.end);
@@ -96,7 +96,7 @@ impl OffsetCounters {
     }
 
     /// The counters of a stream with this many partitions.
-    pub fn of(&self, stream: StreamId, partitions: u32) -> Arc<Numbering> {
+    pub fn numbering(&self, stream: StreamId, partitions: u32) -> Arc<Numbering> {
         let mut streams = self.streams.lock();
         let numbering = streams
             .entry(stream)
@@ -118,7 +118,7 @@ impl OffsetCounters {
     /// Records a frame with these offsets that an earlier start left in the log.
     pub fn found(&self, lsn: Lsn, stream: StreamId, ranges: &[Offsets]) {
         if let Some(partitions) = ranges.iter().map(|range| range.partition + 1).max() {
-            self.of(stream, partitions).0.lock().took(lsn, ranges);
+            self.numbering(stream, partitions).0.lock().took(lsn, ranges);
         }
     }
 
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn rows_go_round_from_request_to_request() {
         let offsets = OffsetCounters::new(&[]);
-        let numbering = offsets.of(STREAM, 3);
+        let numbering = offsets.numbering(STREAM, 3);
         assert_eq!(append(&numbering, 1, &Division::Turn(1)), [(0, 0)]);
         assert_eq!(append(&numbering, 2, &Division::Turn(4)), [(1, 0), (2, 0), (0, 1), (1, 1)]);
         assert_eq!(append(&numbering, 3, &Division::Turn(2)), [(2, 1), (0, 2)]);
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn keyed_rows_are_numbered_in_their_order() {
         let offsets = OffsetCounters::new(&[EndOffset { stream: STREAM, partition: 2, end: 10 }]);
-        let numbering = offsets.of(STREAM, 4);
+        let numbering = offsets.numbering(STREAM, 4);
         let division = Division::Keyed(vec![2, 0, 2, 3]);
         assert_eq!(append(&numbering, 1, &division), [(2, 10), (0, 0), (2, 11), (3, 0)]);
         assert_eq!(numbering.ends().1, [1, 0, 12, 1]);
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_refused_request_takes_no_offsets_and_one_of_unknown_outcome_does() {
         let offsets = OffsetCounters::new(&[]);
-        let numbering = offsets.of(STREAM, 2);
+        let numbering = offsets.numbering(STREAM, 2);
         let refused = numbering.append(&Division::Turn(3), |_| Err(AppendError::Closed));
         assert!(refused.is_err());
         assert_eq!(append(&numbering, 1, &Division::Turn(1)), [(0, 0)]);
@@ -291,7 +291,7 @@ mod tests {
         offsets.found(Lsn(7), STREAM, &[Offsets { partition: 1, count: 1, first: 0 }]);
         offsets.complete();
         assert!(offsets.ready(Duration::ZERO).await);
-        let numbering = offsets.of(STREAM, 2);
+        let numbering = offsets.numbering(STREAM, 2);
         assert_eq!(numbering.ends(), (Lsn(8), vec![7, 1]));
         assert_eq!(numbering.locate(0, 6), Some(Lsn(8)));
         offsets.registered(STREAM, Lsn(8));
@@ -303,7 +303,7 @@ mod tests {
         let offsets = Arc::new(OffsetCounters::new(&[]));
         let next = Arc::new(std::sync::atomic::AtomicU64::new(1));
         let work = || {
-            let (numbering, next) = (offsets.of(STREAM, 2), Arc::clone(&next));
+            let (numbering, next) = (offsets.numbering(STREAM, 2), Arc::clone(&next));
             std::thread::spawn(move || {
                 let one = |_| {
                     let append =

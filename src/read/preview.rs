@@ -58,7 +58,7 @@ impl Preview {
             wal.look_back(
                 |lsn, ts, payload| {
                     let batch = readable(payload)?;
-                    let target = batch.head.of(id)?;
+                    let target = batch.head.share_of(id)?;
                     let mapping = mapping_of(&catalog, &of, target.version);
                     let records = mapping.map(|mapping| match mapping {
                         Some(mapping) => mapped_records(lsn, ts, &batch, (id, wal.uuid(), &mapping), limit),
@@ -138,7 +138,7 @@ impl Preview {
             let (mut kept, mut bytes) = (VecDeque::new(), 0);
             while let Some(frame) = frames.next().map_err(|error| chain(&error))? {
                 let batch = readable(frame.payload);
-                let Some(batch) = batch.filter(|batch| batch.head.of(stream).is_some()) else { continue };
+                let Some(batch) = batch.filter(|batch| batch.head.share_of(stream).is_some()) else { continue };
                 let found = keep(frame.lsn, frame.ts, &batch);
                 bytes += frame.payload.len();
                 kept.push_back((found, frame.payload.len()));

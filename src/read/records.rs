@@ -95,7 +95,7 @@ impl RecordReader {
         if !self.offsets.ready(PATIENCE).await {
             return Err(ReadError::NotReady);
         }
-        let numbering = self.offsets.of(stream.id, stream.settings.partitions);
+        let numbering = self.offsets.numbering(stream.id, stream.settings.partitions);
         let (last, ends) = numbering.ends();
         self.wal.synced(last).await.map_err(|error| ReadError::failed(&error))?;
         Ok((numbering, ends))

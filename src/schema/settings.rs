@@ -149,7 +149,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    pub fn of(kind: BodyKind) -> Self {
+    pub fn for_kind(kind: BodyKind) -> Self {
         if kind == BodyKind::Xml { Self::Xml } else { Self::Json }
     }
 

@@ -88,7 +88,7 @@ impl DumpArgs {
         let batch = (frame.header.kind == FrameKind::Data).then(|| Batch::decode(frame.payload));
         let head = batch.as_ref().and_then(|batch| batch.as_ref().ok()).map(|batch| &batch.head);
         let stream = head.map(|head| head.stream);
-        let is_of = |only: StreamId| head.is_some_and(|head| head.of(only).is_some());
+        let is_of = |only: StreamId| head.is_some_and(|head| head.share_of(only).is_some());
         if lsn < self.from || lsn > self.to || only.is_some_and(|only| !is_of(only)) {
             return Ok(());
         }

@@ -59,7 +59,7 @@ impl<'a> Sample<'a> {
     ///
     /// The sample may end in the middle of its last line: the line counts if it is a valid record, and is not
     /// counted as bad otherwise.
-    pub fn of(body: &'a [u8], kind: BodyKind, limits: SampleLimits) -> Result<Self, SampleError> {
+    pub fn read(body: &'a [u8], kind: BodyKind, limits: SampleLimits) -> Result<Self, SampleError> {
         let mut reader = SampleReader {
             limits,
             looked: 0,

@@ -5,14 +5,14 @@ use super::*;
 const LIMITS: SampleLimits = SampleLimits { records: 1_000_000, fields: 1_000 };
 
 fn nested(body: &str) -> Vec<String> {
-    let sample = Sample::of(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
     let shown =
         |field: SampleField| format!("{} {} {}", field.path.join("."), field.kind.name(), field.present);
     sample.nested().unwrap().into_iter().map(shown).collect()
 }
 
 fn flat(body: &str) -> Vec<String> {
-    let sample = Sample::of(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
     sample
         .flat()
         .unwrap()
@@ -22,7 +22,7 @@ fn flat(body: &str) -> Vec<String> {
 }
 
 fn refused(body: &[u8], limits: SampleLimits) -> String {
-    Sample::of(body, BodyKind::Lines, limits).and_then(|sample| sample.nested()).unwrap_err().to_string()
+    Sample::read(body, BodyKind::Lines, limits).and_then(|sample| sample.nested()).unwrap_err().to_string()
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn order_follows_the_first_values_and_types_all_of_them() {
     let body =
         "{\"b\":1,\"a\":null}\n\n{\"c\":\"2020-04-05\",\"a\":true,\"b\":2.5}\nno record\n{\"b\":null}\n";
     assert_eq!(nested(body), ["b float64 2", "a bool 1", "c date 1"]);
-    let sample = Sample::of(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
     assert_eq!((sample.records, sample.bad, sample.first.len()), (3, 1, 3));
 }
 
@@ -65,7 +65,7 @@ fn a_map_stays_one_field() {
 #[test]
 fn integers_and_times_are_measured() {
     let body = "{\"n\":-5,\"t\":\"2024-01-01T00:00:00.120Z\"}\n{\"n\":70000,\"t\":\"2024-01-01T00:00:00Z\"}";
-    let sample = Sample::of(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(body.as_bytes(), BodyKind::Lines, LIMITS).unwrap();
     let fields = sample.nested().unwrap();
     assert_eq!(fields[0].integers, Integers { min: -5, max: 70_000, unsigned: false, huge: false });
     assert_eq!((fields[1].kind.name().as_str(), fields[1].second_digits), ("timestamp", 2));
@@ -74,15 +74,15 @@ fn integers_and_times_are_measured() {
 #[test]
 fn a_line_that_was_cut_off_is_not_held_against_the_sample() {
     let body = b"{\"a\":1}\n{\"a\":2,\"b";
-    let sample = Sample::of(body, BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(body, BodyKind::Lines, LIMITS).unwrap();
     assert_eq!((sample.records, sample.bad), (1, 0));
-    let sample = Sample::of(b"{\"a\":1}\n{\"a\":2,\"b\n", BodyKind::Lines, LIMITS).unwrap();
+    let sample = Sample::read(b"{\"a\":1}\n{\"a\":2,\"b\n", BodyKind::Lines, LIMITS).unwrap();
     assert_eq!((sample.records, sample.bad), (1, 1));
 }
 
 #[test]
 fn a_document_is_a_sample_too() {
-    let sample = Sample::of(b"[{\"a\":1},\n{\"b\":2},7]", BodyKind::Document, LIMITS).unwrap();
+    let sample = Sample::read(b"[{\"a\":1},\n{\"b\":2},7]", BodyKind::Document, LIMITS).unwrap();
     assert_eq!((sample.records, sample.bad, sample.nested().unwrap().len()), (2, 1, 2));
 }
 
@@ -99,13 +99,13 @@ fn what_says_nothing_is_refused_with_the_reason() {
     let wide = format!("{{{}}}", wide.join(","));
     assert_eq!(refused(wide.as_bytes(), LIMITS), "the sample has more than 1000 fields");
     let exact = SampleLimits { fields: 2, ..LIMITS };
-    assert!(Sample::of(b"{\"a\":1,\"b\":2}", BodyKind::Lines, exact).is_ok());
+    assert!(Sample::read(b"{\"a\":1,\"b\":2}", BodyKind::Lines, exact).is_ok());
     assert_eq!(refused(b"{\"a\":1,\"b\":2,\"c\":3}", exact), "the sample has more than 2 fields");
 }
 
 #[test]
 fn only_so_many_records_are_looked_at() {
     let limits = SampleLimits { records: 2, ..LIMITS };
-    let sample = Sample::of(b"{\"a\":1}\n{\"a\":2}\n{\"b\":1}\nbad\n", BodyKind::Lines, limits).unwrap();
+    let sample = Sample::read(b"{\"a\":1}\n{\"a\":2}\n{\"b\":1}\nbad\n", BodyKind::Lines, limits).unwrap();
     assert_eq!((sample.records, sample.bad, sample.nested().unwrap().len()), (2, 0, 1));
 }

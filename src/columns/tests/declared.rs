@@ -193,7 +193,7 @@ fn what_does_not_fit_is_said_column_by_column() {
     let (rows, reasons, counts) = take(&rules, body);
     assert_eq!(rows.len(), 1);
     assert_eq!((counts.stored, counts.quarantined.total()), (1, 4));
-    let kinds = ReasonKind::ALL.map(|kind| counts.quarantined.of(kind));
+    let kinds = ReasonKind::ALL.map(|kind| counts.quarantined.get(kind));
     assert_eq!(kinds, [1, 2, 1, 0, 0, 0, 0]);
     let required = "which is not nullable and has no default";
     assert_eq!(
@@ -343,7 +343,7 @@ fn times_out_of_bounds_are_told_by_the_time_of_receipt() {
 {"k":2}"#;
         let (rows, reasons, counts) = take(&rules, body);
         assert_eq!(rows.len(), 3, "{policy}");
-        let kinds = ReasonKind::ALL.map(|kind| counts.quarantined.of(kind));
+        let kinds = ReasonKind::ALL.map(|kind| counts.quarantined.get(kind));
         assert_eq!(kinds, [0, 0, 0, 1, 1, 2, 0]);
         assert_eq!(
             reasons[..3],

@@ -197,7 +197,7 @@ impl StreamTable {
         self.bad_bytes += bad.iter().map(|bad| bad.raw.len() + size_of::<BadRow>()).sum::<usize>();
         self.bad.extend(bad);
         self.raw.took(counts.stored);
-        let new = FrameSpan::of(origin, of_cut);
+        let new = FrameSpan::new(origin, of_cut);
         self.waiting = Some(self.waiting.map_or(new, |waiting| waiting.then(&new)));
         let full = self.rows.len() >= self.batch_rows();
         if full || self.rows.bytes() + self.bad_bytes + self.raw.waiting_bytes() >= BATCH_BYTES {
@@ -233,7 +233,7 @@ impl StreamTable {
         written.and(last)?;
         self.raw.took(counts.stored);
         self.raw.write(config)?;
-        let new = FrameSpan::of(origin, counts_of(counts, batch.body.len()));
+        let new = FrameSpan::new(origin, counts_of(counts, batch.body.len()));
         self.written = Some(self.written.map_or(new, |written| written.then(&new)));
         Ok((counts, cuts))
     }
@@ -556,7 +556,7 @@ impl Memory {
 
 impl FrameSpan {
     /// The span of one frame, taken now.
-    fn of(origin: BodyOrigin, counts: Counts) -> Self {
+    fn new(origin: BodyOrigin, counts: Counts) -> Self {
         let (lsn, now) = (Lsn(origin.lsn), Instant::now());
         let lsns = LsnRange { first: lsn, last: lsn };
         let at = origin.received_at;
@@ -578,7 +578,7 @@ impl FrameSpan {
 /// The counts of a frame that a cut keeps.
 fn counts_of(counts: RowCounts, source_bytes: usize) -> Counts {
     let RowCounts { stored, quarantined, rescued, duplicate_keys, ignored_fields } = counts;
-    let (late, early) = (quarantined.of(ReasonKind::Late), quarantined.of(ReasonKind::Early));
+    let (late, early) = (quarantined.get(ReasonKind::Late), quarantined.get(ReasonKind::Early));
     let quarantined = quarantined.total();
     let source_bytes = source_bytes as u64;
     Counts { stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes }

@@ -47,7 +47,7 @@ pub(super) fn of_tenant(call: &Call<'_>, tenant: &str) -> Result<(), Reject> {
 /// A short-lived token for the id and a secret of an API key.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let tenant = tenant(&call.head)?;
-    let form = match OAuthForm::of(call) {
+    let form = match OAuthForm::from_call(call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Creates a dataset whose stream has no schema yet. Its columns follow from its records.
 pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let (name, folder) = (body.required("name")?, body.required("parentRid")?);
     let branch = body.text("branch")?.unwrap_or(DEFAULT_BRANCH);
     let settings = body.get("settings");

@@ -43,7 +43,7 @@ pub(super) fn keep(foundry: &Foundry, dataset: Dataset, is_new: bool) -> Result<
 
 pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let (name, folder) = (body.required("name")?, body.required("parentFolderRid")?);
     let schema = body.get("schema").ok_or_else(|| wrong("\"schema\" is missing."))?;
     let manner = body.manner()?;
@@ -99,7 +99,7 @@ pub(super) fn make(
 
 pub(super) fn create_stream(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let branch = body.required("branchName")?;
     check_branch(&request.dataset, branch)?;
     let schema = body.get("schema").ok_or_else(|| wrong("\"schema\" is missing."))?;
@@ -157,7 +157,7 @@ pub(super) fn get(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
 pub(super) fn reset(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
     let (foundry, branch) = (request.foundry, &*request.branch);
     request.require(Need::Create)?;
-    let body = BodyFields::of(request.call, true)?;
+    let body = BodyFields::from_call(request.call, true)?;
     let manner = body.manner()?;
     let schema = body.get("schema").map(StreamSchema::parse).transpose();
     let schema = schema.map_err(|wrong| errors::invalid_schema(&wrong))?;

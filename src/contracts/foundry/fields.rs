@@ -32,7 +32,7 @@ impl StreamOptions {
 
 impl BodyFields {
     /// Reads the body of a call. `may_be_empty`: every field is optional.
-    pub(super) fn of(call: &Call<'_>, may_be_empty: bool) -> Result<Self, Reject> {
+    pub(super) fn from_call(call: &Call<'_>, may_be_empty: bool) -> Result<Self, Reject> {
         if call.body.trim_ascii().is_empty() {
             if may_be_empty {
                 return Ok(Self(Map::new()));

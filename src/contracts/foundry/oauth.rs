@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::json;
 
 pub(super) fn issue(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let form = match OAuthForm::of(request.call) {
+    let form = match OAuthForm::from_call(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };
@@ -36,7 +36,7 @@ pub(super) fn issue(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
 
 /// Revokes one of the client's own tokens. Any other token is answered with 200 as well (RFC 7009, 2.2).
 pub(super) fn revoke(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let form = match OAuthForm::of(request.call) {
+    let form = match OAuthForm::from_call(request.call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

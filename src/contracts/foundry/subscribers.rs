@@ -62,7 +62,7 @@ fn change(
 }
 
 pub(super) fn create(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let id = body.required("subscriberId")?;
     if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
         return Err(wrong(format!(
@@ -160,7 +160,7 @@ pub(super) fn delete(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
 }
 
 pub(super) fn read_records(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let body = BodyFields::of(request.call, true)?;
+    let body = BodyFields::from_call(request.call, true)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Read(&readable.handle))?;
     let subscriber = load(request, &readable)?.value;
@@ -237,7 +237,7 @@ fn gather(
 }
 
 pub(super) fn commit(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let last = offsets(body.get("offsets"))?;
@@ -257,7 +257,7 @@ pub(super) fn position(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
 }
 
 pub(super) fn reset(request: &FoundryRequest<'_>) -> Result<Reply, Reject> {
-    let body = BodyFields::of(request.call, false)?;
+    let body = BodyFields::from_call(request.call, false)?;
     let readable = Readable::find(request, body.text("viewRid")?)?;
     request.require(Need::Ingest(&readable.handle))?;
     let to = body.get("position").ok_or_else(|| wrong("\"position\" is missing."))?;

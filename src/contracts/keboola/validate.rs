@@ -88,10 +88,10 @@ pub struct ObjectNode<'v> {
 impl<'v> ObjectNode<'v> {
     /// The body itself. `None`, with a finding, if it is not an object.
     pub fn root(value: &'v Value, findings: &mut Findings) -> Option<Self> {
-        Self::of(value, "body".to_owned(), findings)
+        Self::from_value(value, "body".to_owned(), findings)
     }
 
-    fn of(value: &'v Value, at: String, findings: &mut Findings) -> Option<Self> {
+    fn from_value(value: &'v Value, at: String, findings: &mut Findings) -> Option<Self> {
         let Value::Object(object) = value else {
             findings.wrong_type(&at, &shown(value), "object");
             return None;
@@ -171,14 +171,20 @@ impl<'v> ObjectNode<'v> {
 
     pub fn object(&self, key: &str, findings: &mut Findings) -> Option<Self> {
         let value = self.get(key)?;
-        Self::of(value, self.path(key), findings)
+        Self::from_value(value, self.path(key), findings)
     }
 
     /// The objects of a list; `None` if there is no list.
     pub fn list(&self, key: &str, findings: &mut Findings) -> Option<Vec<Self>> {
         let values = self.get_as(key, "array", findings, Value::as_array)?;
         let at = |n: usize| format!("{}[{n}]", self.path(key));
-        Some(values.iter().enumerate().filter_map(|(n, value)| Self::of(value, at(n), findings)).collect())
+        Some(
+            values
+                .iter()
+                .enumerate()
+                .filter_map(|(n, value)| Self::from_value(value, at(n), findings))
+                .collect(),
+        )
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn list(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
 pub(super) fn create(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = RequestFields::of(&body, "the connection")?;
+    let fields = RequestFields::from_value(&body, "the connection")?;
     // Checked first, because with another type every field would be unknown.
     check_type(fields)?;
     let fields = fields.only(&["name", "type", "description", "endpointUrl"])?;
@@ -68,7 +68,7 @@ pub(super) fn get(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Rej
 pub(super) fn update(request: &PolarisRequest<'_>, name: &str) -> Result<Reply, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = RequestFields::of(&body, "the change")?;
+    let fields = RequestFields::from_value(&body, "the change")?;
     check_type(fields)?;
     let fields = fields.only(&["type", "description"])?;
     let _change = request.control().change();

@@ -38,7 +38,7 @@ pub(super) fn export(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     let mut of_jobs: HashMap<String, Tally> = HashMap::new();
     for job in jobs::everywhere(request.polaris)? {
         let table = control.streams().find(&job.kept.table).cloned();
-        let now = table.and_then(|table| counts.get(&table.id).map(Tally::of));
+        let now = table.and_then(|table| counts.get(&table.id).map(Tally::from_counts));
         let tally = job.tally(now.as_ref());
         of_jobs.entry(job.kept.table.clone()).or_default().add(&tally);
         let (project, table) = (job.project.clone(), job.table_name().to_owned());
@@ -50,7 +50,7 @@ pub(super) fn export(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
     }
     for table in control.streams().all() {
         // A table made after the progress was read has stored nothing yet, and one without jobs nothing through them.
-        let tally = counts.get(&table.id).map(Tally::of).unwrap_or_default();
+        let tally = counts.get(&table.id).map(Tally::from_counts).unwrap_or_default();
         let tally = tally.since(&of_jobs.get(&table.uuid).copied().unwrap_or_default());
         let project = table.settings.project.clone().unwrap_or_default();
         lines.push(Line { project, table: table.name.clone(), job: String::new(), tally });

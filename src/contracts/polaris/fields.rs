@@ -33,7 +33,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Value, Reject> {
 }
 
 impl<'v> RequestFields<'v> {
-    pub(super) fn of(value: &'v Value, what: &'static str) -> Result<Self, Reject> {
+    pub(super) fn from_value(value: &'v Value, what: &'static str) -> Result<Self, Reject> {
         let object = value.as_object().ok_or_else(|| wrong(format!("{what} is not a JSON object")))?;
         Ok(Self { object, what })
     }

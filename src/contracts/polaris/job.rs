@@ -58,7 +58,7 @@ pub(super) struct Spec {
 
 impl Spec {
     pub(super) fn parse(body: &Value) -> Result<Self, Reject> {
-        let fields = RequestFields::of(body, "the job")?;
+        let fields = RequestFields::from_value(body, "the job")?;
         match fields.required("type")? {
             "streaming" => {}
             other => {
@@ -69,13 +69,13 @@ impl Spec {
         let fields = fields.only(&known)?;
         refuse_unsupported(fields)?;
         let source = fields.get("source").ok_or_else(|| wrong("the job has no \"source\""))?;
-        let source = RequestFields::of(source, "the job's source")?;
+        let source = RequestFields::from_value(source, "the job's source")?;
         let source = source.only(&["type", "connectionName", "formatSettings", "inputSchema"])?;
         if source.required("type")? != "connection" {
             return Err(wrong("the source of a streaming job must be a \"connection\""));
         }
         if let Some(format) = source.get("formatSettings") {
-            let format = RequestFields::of(format, "the source's formatSettings")?;
+            let format = RequestFields::from_value(format, "the source's formatSettings")?;
             match format.required("format")? {
                 "nd-json" if format.get("flattenSpec").is_none() => {}
                 "nd-json" => {
@@ -87,8 +87,11 @@ impl Spec {
             }
         }
         let target = fields.get("target").ok_or_else(|| wrong("the job has no \"target\""))?;
-        let target =
-            RequestFields::of(target, "the job's target")?.only(&["type", "tableName", "intervals"])?;
+        let target = RequestFields::from_value(target, "the job's target")?.only(&[
+            "type",
+            "tableName",
+            "intervals",
+        ])?;
         if target.required("type")? != "table" || !target.list("intervals")?.is_empty() {
             return Err(wrong("the target of a streaming job must be a \"table\" without intervals"));
         }
@@ -181,8 +184,11 @@ fn refuse_unsupported(fields: RequestFields<'_>) -> Result<(), Reject> {
 fn mappings(fields: RequestFields<'_>) -> Result<Vec<(String, ColumnSource)>, Reject> {
     let mut mappings: Vec<(String, ColumnSource)> = Vec::new();
     for mapping in fields.list("mappings")? {
-        let mapping =
-            RequestFields::of(mapping, "a mapping")?.only(&["columnName", "expression", "isAggregation"])?;
+        let mapping = RequestFields::from_value(mapping, "a mapping")?.only(&[
+            "columnName",
+            "expression",
+            "isAggregation",
+        ])?;
         let name = mapping.required("columnName")?;
         table::check_column_name(name)?;
         let source = ColumnSource::parse(mapping.required("expression")?);
@@ -203,7 +209,8 @@ fn mappings(fields: RequestFields<'_>) -> Result<Vec<(String, ColumnSource)>, Re
 
 fn input_schema(source: RequestFields<'_>) -> Result<Vec<(String, String)>, Reject> {
     let field = |field: &Value| {
-        let field = RequestFields::of(field, "a field of inputSchema")?.only(&["name", "dataType"])?;
+        let field =
+            RequestFields::from_value(field, "a field of inputSchema")?.only(&["name", "dataType"])?;
         Ok((field.required("name")?.to_owned(), field.required("dataType")?.to_owned()))
     };
     source.list("inputSchema")?.iter().map(field).collect()

@@ -77,7 +77,7 @@ pub(super) struct PolarisJob {
 }
 
 impl PolarisJob {
-    fn of(project: &str, document: Document<StoredJob>) -> Self {
+    fn from_document(project: &str, document: Document<StoredJob>) -> Self {
         let Document { name, value, created_at, updated_at, .. } = document;
         Self { id: name, project: project.to_owned(), kept: value, created_at, updated_at }
     }
@@ -127,13 +127,13 @@ pub(super) fn store(control: &Arc<Control>) -> Store {
 /// All jobs of the project, the oldest first.
 pub(super) fn all(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, Reject> {
     let found = request.polaris.jobs.all(request.project())?;
-    Ok(found.into_iter().map(|document| PolarisJob::of(request.project(), document)).collect())
+    Ok(found.into_iter().map(|document| PolarisJob::from_document(request.project(), document)).collect())
 }
 
 /// Every job of every project.
 pub(super) fn everywhere(polaris: &Polaris) -> Result<Vec<PolarisJob>, CatalogError> {
     let found = polaris.jobs.everywhere()?;
-    Ok(found.into_iter().map(|(project, document)| PolarisJob::of(&project, document)).collect())
+    Ok(found.into_iter().map(|(project, document)| PolarisJob::from_document(&project, document)).collect())
 }
 
 pub(super) fn running(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, Reject> {
@@ -142,7 +142,7 @@ pub(super) fn running(request: &PolarisRequest<'_>) -> Result<Vec<PolarisJob>, R
 
 pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     let found = request.polaris.jobs.get(request.project(), id)?;
-    let job = found.map(|document| PolarisJob::of(request.project(), document));
+    let job = found.map(|document| PolarisJob::from_document(request.project(), document));
     job.ok_or_else(|| Reject::new(RejectKind::NotFound, format!("The job {id:?} does not exist")))
 }
 
@@ -150,7 +150,8 @@ pub(super) fn find(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob,
 pub(super) fn load(polaris: &Polaris) -> Result<(), CatalogError> {
     let connections = polaris.connections.readable()?;
     let jobs = polaris.jobs.readable()?.into_iter();
-    let jobs: Vec<PolarisJob> = jobs.map(|(project, document)| PolarisJob::of(&project, document)).collect();
+    let jobs: Vec<PolarisJob> =
+        jobs.map(|(project, document)| PolarisJob::from_document(&project, document)).collect();
     let streams = polaris.control.streams();
     polaris.feeds.replace(connections.into_iter().map(|(project, connection)| {
         let of_it = |job: &&PolarisJob| {
@@ -208,7 +209,7 @@ pub(super) fn create(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
             created_by: user.clone(),
             modified_by: user,
             completed_at: None,
-            before: Tally::of(&tables::counts(request, &table)?),
+            before: Tally::from_counts(&tables::counts(request, &table)?),
             after: None,
             log: Vec::new(),
         },
@@ -226,7 +227,7 @@ pub(super) fn create(request: &PolarisRequest<'_>) -> Result<Reply, Reject> {
 
 /// Applies the settings of a job to an existing table.
 fn prepare(request: &PolarisRequest<'_>, table: &Stream, spec: &Spec) -> Result<Arc<Stream>, Reject> {
-    let about = TableMetadata::of(table)?;
+    let about = TableMetadata::from_stream(table)?;
     let mut known = table.schema.columns.clone();
     if !known.iter().any(|column| column.name == TIME) {
         known.insert(0, types::time());
@@ -255,7 +256,7 @@ fn prepare(request: &PolarisRequest<'_>, table: &Stream, spec: &Spec) -> Result<
 
 fn make(request: &PolarisRequest<'_>, spec: &Spec, body: &Value) -> Result<Arc<Stream>, Reject> {
     check_name(&spec.table)?;
-    let job = RequestFields::of(body, "the job")?;
+    let job = RequestFields::from_value(body, "the job")?;
     let user = request.user();
     let mut about =
         TableMetadata { flexible: spec.discover, created_by: Some(user.clone()), ..TableMetadata::default() };
@@ -280,7 +281,7 @@ fn make(request: &PolarisRequest<'_>, spec: &Spec, body: &Value) -> Result<Arc<S
 pub(super) fn update(request: &PolarisRequest<'_>, id: &str) -> Result<PolarisJob, Reject> {
     request.require(Need::Create)?;
     let body = fields::parse(request.call)?;
-    let fields = RequestFields::of(&body, "the change")?.only(&["desiredExecutionStatus"])?;
+    let fields = RequestFields::from_value(&body, "the change")?.only(&["desiredExecutionStatus"])?;
     let wanted = fields.required("desiredExecutionStatus")?;
     let _change = request.control().change();
     let mut job = find(request, id)?;
@@ -341,7 +342,7 @@ pub(super) fn reset(request: &PolarisRequest<'_>, id: &str) -> Result<Reply, Rej
 /// The current counts of the job's table; `None` if the table was deleted.
 pub(super) fn now_of(request: &PolarisRequest<'_>, job: &PolarisJob) -> Result<Option<Tally>, Reject> {
     let table = request.control().streams().find(&job.kept.table).cloned();
-    table.map(|table| Ok(Tally::of(&tables::counts(request, &table)?))).transpose()
+    table.map(|table| Ok(Tally::from_counts(&tables::counts(request, &table)?))).transpose()
 }
 
 fn save(request: &PolarisRequest<'_>, mut job: PolarisJob) -> Result<PolarisJob, Reject> {

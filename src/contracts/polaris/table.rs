@@ -130,7 +130,7 @@ pub(super) struct Declared {
 
 impl Declared {
     pub(super) fn parse(body: &Value, generation: Generation) -> Result<Self, Reject> {
-        let fields = RequestFields::of(body, "the table")?.only(&FIELDS)?;
+        let fields = RequestFields::from_value(body, "the table")?.only(&FIELDS)?;
         let name = fields.required("name")?;
         check_name(name)?;
         let kind = fields.required("type")?;
@@ -140,8 +140,8 @@ impl Declared {
         let mut columns = Vec::new();
         let mut measures = Vec::new();
         for column in fields.list("schema")? {
-            let column =
-                RequestFields::of(column, "a column of the schema")?.only(&["name", "dataType", "type"])?;
+            let column = RequestFields::from_value(column, "a column of the schema")?
+                .only(&["name", "dataType", "type"])?;
             let name = column.required("name")?;
             check_column_name(name)?;
             match (kind, column.text("type")?) {

@@ -27,7 +27,7 @@ struct Totals {
 
 impl TableMetadata {
     /// The fields of a table. A stream that another contract created is a table as well, with the defaults.
-    pub(super) fn of(stream: &Stream) -> Result<Self, CatalogError> {
+    pub(super) fn from_stream(stream: &Stream) -> Result<Self, CatalogError> {
         let Some(kept) = stream.settings.vendor.get(ABOUT) else {
             return Ok(Self { flexible: stream.policy == Policy::Evolve, ..Self::default() });
         };
@@ -107,7 +107,7 @@ pub(super) fn list(request: &PolarisRequest<'_>, generation: Generation) -> Resu
     let segments = request.number("segmentCount", 0..=u64::MAX)?;
     let mut values = Vec::new();
     for stream in request.control().streams().all() {
-        let about = TableMetadata::of(&stream)?;
+        let about = TableMetadata::from_stream(&stream)?;
         let visible = request.sees(&stream) && request.may_read(&stream);
         if !visible || granularity.as_ref().is_some_and(|wanted| *wanted != about.partitioning_granularity) {
             continue;
@@ -137,7 +137,7 @@ pub(super) fn update(
     // While this is held, only data changes tables of this contract, and it only adds columns.
     let _change = request.control().change();
     let stream = find(request, id)?;
-    let before = TableMetadata::of(&stream)?;
+    let before = TableMetadata::from_stream(&stream)?;
     if declared.name != stream.name {
         return Err(wrong(format!("the table's name is {:?} and cannot be changed", stream.name)));
     }
@@ -228,7 +228,7 @@ pub(super) fn counts(request: &PolarisRequest<'_>, stream: &Stream) -> Result<Co
 }
 
 fn whole(request: &PolarisRequest<'_>, stream: &Stream) -> Result<Value, Reject> {
-    let about = TableMetadata::of(stream)?;
+    let about = TableMetadata::from_stream(stream)?;
     let mut table = summary(stream, &about, &totals(request, stream)?);
     table.extend(schema(stream, &about));
     Ok(Value::Object(table))

@@ -21,7 +21,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// The counts since the table was created.
-    pub(super) fn of(counts: &Counts) -> Self {
+    pub(super) fn from_counts(counts: &Counts) -> Self {
         let out_of_time = counts.late.saturating_add(counts.early);
         Self {
             processed: counts.stored.saturating_sub(counts.rescued),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Issues a token. A requested scope is ignored, because a client's roles determine its rights.
 pub(super) fn issue(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
-    let form = match OAuthForm::of(call) {
+    let form = match OAuthForm::from_call(call) {
         Ok(form) => form,
         Err(refusal) => return Ok(refusal),
     };

@@ -40,7 +40,7 @@ impl Format {
     }
 
     /// The format that the request names.
-    pub(super) fn of(upload: &Upload) -> Result<Option<Self>, Reject> {
+    pub(super) fn from_upload(upload: &Upload) -> Result<Option<Self>, Reject> {
         match upload.get("format") {
             None => Ok(None),
             Some("csv") => Ok(Some(Self::Csv)),
@@ -95,14 +95,14 @@ pub(super) fn refuse_url(upload: &Upload) -> Result<(), Reject> {
 }
 
 pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Reject> {
-    let upload = Upload::of(call)?;
+    let upload = Upload::from_call(call)?;
     refuse_url(&upload)?;
     let data = upload
         .data
         .as_ref()
         .ok_or_else(|| Reject::malformed("The request has no sample: send it as 'file' or as the body"))?;
     let (format, notation) =
-        (Format::of(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
+        (Format::from_upload(&upload)?.unwrap_or_else(|| Format::looks(data)), notation(&upload)?);
     let body = match format {
         Format::Ndjson => data.clone(),
         Format::Csv => csv::guessed(data, notation, call.decoded_max)?.into(),
@@ -129,7 +129,7 @@ pub(super) fn analyze(tinybird: &Tinybird, call: &Call<'_>) -> Result<Value, Rej
 }
 
 pub(super) fn sample(body: &[u8], kind: BodyKind, records: u64, fields: usize) -> Result<Sample<'_>, Reject> {
-    Sample::of(body, kind, SampleLimits { records, fields })
+    Sample::read(body, kind, SampleLimits { records, fields })
         .map_err(|error| Reject::malformed(error.to_string()))
 }
 

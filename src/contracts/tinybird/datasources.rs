@@ -22,7 +22,7 @@ const QUARANTINE: &str = "_quarantine";
 
 /// `POST /v0/datasources`: creates a data source, or appends to one.
 pub(super) fn post(tinybird: &Tinybird, call: &Call<'_>) -> Result<Managed, Reject> {
-    let upload = Upload::of(call)?;
+    let upload = Upload::from_call(call)?;
     analyze::refuse_url(&upload)?;
     let name = upload.required("name")?;
     match upload.get("mode").unwrap_or("create") {
@@ -40,7 +40,7 @@ pub(super) fn replace() -> Reject {
 fn create(tinybird: &Tinybird, call: &Call<'_>, upload: &Upload, name: &str) -> Result<Managed, Reject> {
     let control = &*tinybird.control;
     call.caller.require(Need::Create)?;
-    let format = Format::of(upload)?;
+    let format = Format::from_upload(upload)?;
     let notation = analyze::notation(upload)?;
     let columns_max = control.columns_max();
     let mut vendor = Map::new();
@@ -110,7 +110,7 @@ fn uploaded(call: &Call<'_>, upload: &Upload, stream: &Stream) -> Result<SampleR
         .data
         .as_ref()
         .ok_or_else(|| Reject::malformed("The request has no data: send it as a file or as the body"))?;
-    let format = Format::of(upload)?.unwrap_or_else(|| Format::looks(data));
+    let format = Format::from_upload(upload)?.unwrap_or_else(|| Format::looks(data));
     analyze::records(data, format, &stream.schema.columns, analyze::notation(upload)?, call.decoded_max)
 }
 
@@ -124,7 +124,7 @@ fn import(tinybird: &Tinybird, stream: Arc<Stream>, records: SampleRecords, uplo
 
 /// `POST /v1/datasources/{name}/append`: answers at once, with the id of a job to poll.
 pub(super) fn append_job(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<Managed, Reject> {
-    let upload = Upload::of(call)?;
+    let upload = Upload::from_call(call)?;
     analyze::refuse_url(&upload)?;
     let stream = find(&tinybird.control, name)?;
     call.caller.require(Need::Ingest(&stream.name))?;
@@ -145,7 +145,7 @@ fn appended(
     let (tinybird, of, bytes) = (tinybird.clone(), Arc::clone(&stream), body.len() as u64);
     let reply = move |accepted: &Accepted| {
         let Tinybird { control, jobs } = &tinybird;
-        let job = ImportJob::of(control, &of, accepted, bytes);
+        let job = ImportJob::from_accepted(control, &of, accepted, bytes);
         // With `Wait::Table`, publication has already been requested.
         if wait != Wait::Table {
             control.publish_soon(&of, accepted.lsn);
@@ -223,7 +223,7 @@ fn detail(control: &Control, stream: &Stream, table: DatasourceTable) -> Result<
 
 fn shown_column(stream: &Stream, column: &Column) -> (Value, String) {
     let clauses = vendor(stream).and_then(|vendor| vendor.get("columns")?.get(&column.name)?.as_str());
-    let shown = Shown::of(column, clauses);
+    let shown = Shown::from_column(column, clauses);
     let text = format!("`{}` {}", column.name, shown.declaration());
     let json = json!({
         "name": column.name,
@@ -305,7 +305,7 @@ pub(super) fn alter(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> Result<
     let control = &*tinybird.control;
     call.caller.require(Need::Create)?;
     let stream = find(control, name)?;
-    let upload = Upload::of(call)?;
+    let upload = Upload::from_call(call)?;
     for unsupported in ["ttl", "indexes"] {
         if upload.get(unsupported).is_some() {
             return Err(Reject::malformed(format!(
@@ -391,7 +391,7 @@ pub(super) fn drop_source(tinybird: &Tinybird, call: &Call<'_>, name: &str) -> R
     let control = &*tinybird.control;
     let stream = find(control, name)?;
     call.caller.require(Need::Drop(&stream.name))?;
-    if Upload::of(call)?.is_true("dry_run") {
+    if Upload::from_call(call)?.is_true("dry_run") {
         let shown = summary(control, &stream);
         let answer = json!({"dry_run": true, "dependent_pipes": [], "datasource": shown});
         return Ok(Managed::Reply(reply(StatusCode::OK, &answer)));

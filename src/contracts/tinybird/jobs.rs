@@ -58,7 +58,7 @@ impl ImportJob {
         }
     }
 
-    pub(super) fn of(control: &Control, stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
+    pub(super) fn from_accepted(control: &Control, stream: &Stream, accepted: &Accepted, bytes: u64) -> Self {
         let Accepted { lsn, stored, quarantined, invalid, .. } = *accepted;
         Self { stored, quarantined, invalid, bytes, ..Self::new(control, stream, lsn) }
     }

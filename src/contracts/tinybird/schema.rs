@@ -317,7 +317,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// `text` holds the clauses of its declaration.
-    pub(super) fn of(column: &Column, text: Option<&str>) -> Self {
+    pub(super) fn from_column(column: &Column, text: Option<&str>) -> Self {
         // Another contract may have declared it in a similar notation, or it was changed since.
         let declared = column.declared.as_deref().filter(|kind| {
             types::meaning(kind)

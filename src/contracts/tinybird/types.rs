@@ -38,7 +38,7 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
     let (name, arguments) = split(text)?;
     if let Some(kind) = plain(name) {
         return match arguments {
-            None => Ok(of(kind)),
+            None => Ok(not_null(kind)),
             Some(_) => Err(format!("'{name}' takes no arguments")),
         };
     }
@@ -48,16 +48,16 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
     };
     match name {
         // The arguments only affect storage.
-        "JSON" => Ok(of(ColumnType::Json)),
+        "JSON" => Ok(not_null(ColumnType::Json)),
         "DateTime" | "DateTime32" | "DateTime64" => time(text, name, arguments),
         "FixedString" => {
             let bytes = only()?.trim().parse().ok().filter(|bytes| (1..=FIXED_STRING_MAX).contains(bytes));
             let bytes =
                 bytes.ok_or_else(|| format!("'{text}': the length must be 1 to {FIXED_STRING_MAX} bytes"))?;
-            Ok(of(ColumnType::FixedString(bytes)))
+            Ok(not_null(ColumnType::FixedString(bytes)))
         }
         "Decimal" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => {
-            decimal(text, name, only()?).map(of)
+            decimal(text, name, only()?).map(not_null)
         }
         "Nullable" => {
             let inner = read(only()?, deeper)?;
@@ -69,7 +69,7 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
         "LowCardinality" => read(only()?, deeper),
         "Array" => {
             let item = read(only()?, deeper)?;
-            Ok(of(ColumnType::List(Box::new(item.kind))))
+            Ok(not_null(ColumnType::List(Box::new(item.kind))))
         }
         "Map" => {
             let (key, value) = map(text, only()?)?;
@@ -77,13 +77,13 @@ fn read(text: &str, depth: usize) -> Result<Meaning, String> {
                 return Err(format!("'{text}': the keys of a Map must be String"));
             }
             let value = read(value, deeper)?;
-            Ok(of(ColumnType::Map(Box::new(value.kind))))
+            Ok(not_null(ColumnType::Map(Box::new(value.kind))))
         }
         _ => Err(format!("'{name}' is not a type that can be ingested")),
     }
 }
 
-fn of(kind: ColumnType) -> Meaning {
+fn not_null(kind: ColumnType) -> Meaning {
     Meaning { kind, nullable: false, epoch_digits: None }
 }
 
@@ -121,7 +121,7 @@ fn time(text: &str, name: &str, arguments: Option<&str>) -> Result<Meaning, Stri
     zone.map_or(Ok(()), utc)?;
     let digits: Option<u8> = digits.trim().parse().ok().filter(|digits| *digits <= 9);
     let digits = digits.ok_or_else(|| format!("'{text}': a time must have 0 to 9 fractional digits"))?;
-    Ok(Meaning { epoch_digits: Some(digits), ..of(ColumnType::Timestamp) })
+    Ok(Meaning { epoch_digits: Some(digits), ..not_null(ColumnType::Timestamp) })
 }
 
 /// Splits `Decimal(10, 2)` into the name and the text in parentheses.

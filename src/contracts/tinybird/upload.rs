@@ -39,7 +39,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn of(call: &Call<'_>) -> Result<Self, Reject> {
+    pub(super) fn from_call(call: &Call<'_>) -> Result<Self, Reject> {
         let mut upload = Self { parameters: HashMap::new(), data: None };
         upload.add_pairs(call.head.query.as_bytes());
         let kind =

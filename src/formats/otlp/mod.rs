@@ -50,7 +50,7 @@ pub enum OtlpEncoding {
 
 impl OtlpEncoding {
     /// By the content type, ignoring its parameters.
-    pub fn of(content_type: &str) -> Option<Self> {
+    pub fn from_content_type(content_type: &str) -> Option<Self> {
         let media = content_type.split_once(';').map_or(content_type, |(media, _)| media).trim();
         match media.to_ascii_lowercase().as_str() {
             "application/x-protobuf" | "application/protobuf" => Some(Self::Protobuf),

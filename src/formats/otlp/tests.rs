@@ -267,6 +267,6 @@ fn the_form_follows_from_the_content_type() {
         ("text/plain", None),
         ("", None),
     ] {
-        assert_eq!(OtlpEncoding::of(content_type), form, "{content_type}");
+        assert_eq!(OtlpEncoding::from_content_type(content_type), form, "{content_type}");
     }
 }

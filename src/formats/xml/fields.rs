@@ -30,7 +30,7 @@ pub(super) enum XmlValue<'r> {
 }
 
 impl<'r> XmlFields<'r> {
-    pub(super) fn of(record: &'r XmlRecord, element: &'r Element) -> Self {
+    pub(super) fn new(record: &'r XmlRecord, element: &'r Element) -> Self {
         let parts = element.parts();
         let mut fields = Self {
             names: Vec::with_capacity(parts.min(COMPARED_MAX)),

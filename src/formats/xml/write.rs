@@ -76,7 +76,7 @@ impl<'k> RecordWriter<'k> {
 
     fn object(&mut self, record: &XmlRecord, element: &Element, place: FieldPlace<'k>) {
         self.lines.push(b'{');
-        for (at, (key, values)) in XmlFields::of(record, element).iter().enumerate() {
+        for (at, (key, values)) in XmlFields::new(record, element).iter().enumerate() {
             if at > 0 {
                 self.lines.push(b',');
             }

@@ -199,7 +199,7 @@ impl AdminHandler {
 
 /// Reads the body and decodes its content encoding.
 async fn receive(head: &http::request::Parts, body: Incoming) -> Result<Bytes, Problem> {
-    let encoding = Encoding::of(&head.headers)?;
+    let encoding = Encoding::from_headers(&head.headers)?;
     let limits = BodyLimits { body_max: BODY_MAX, body_timeout: BODY_TIMEOUT };
     let pieces = body::read(body, &limits, |_| Ok(())).await?;
     if encoding == Encoding::Identity {

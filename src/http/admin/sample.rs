@@ -75,7 +75,7 @@ fn columns(body: Bytes, fields_max: usize) -> Result<Vec<Column>, Problem> {
     };
     let kind = kind_of(body.iter(), BodyKind::Lines);
     let limits = SampleLimits { records: RECORDS_MAX, fields: fields_max };
-    let fields = Sample::of(&body, kind, limits).and_then(|sample| sample.nested());
+    let fields = Sample::read(&body, kind, limits).and_then(|sample| sample.nested());
     let fields = fields.map_err(|error| bad(error.to_string()))?;
     Ok(fields.into_iter().filter_map(column).collect())
 }

@@ -162,7 +162,7 @@ impl RunningDaemon {
             }
         });
         let of_stream =
-            |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.of(file.stream).is_some());
+            |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.share_of(file.stream).is_some());
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();
         if frame.is_none() && files.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, format!("no request has the receipt {lsn}")));

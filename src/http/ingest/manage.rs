@@ -41,7 +41,7 @@ impl IngestHandler {
                 Ok(Bytes::from(pieces.concat()))
             };
             let call = Call {
-                head: RequestHead::of(&moved),
+                head: RequestHead::from_parts(&moved),
                 body: whole,
                 decoded_max,
                 gunzip: &gunzip,

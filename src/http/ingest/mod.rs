@@ -173,7 +173,7 @@ struct Arrival {
 
 impl Arrival {
     fn head(&self) -> RequestHead<'_> {
-        RequestHead::of(&self.head)
+        RequestHead::from_parts(&self.head)
     }
 
     /// The body length that the request head declares.
@@ -270,7 +270,7 @@ impl IngestHandler {
         }
         let mut stream = self.stream_of(target).await?;
         if manner.bodies.one_payload {
-            stream = self.of_payload(stream, Payload::of(ingest.kind)).await?;
+            stream = self.of_payload(stream, Payload::for_kind(ingest.kind)).await?;
         }
         let mut body = body.under(CheckOptions { stream: Some(Arc::clone(&stream)), ..manner }).await?;
         if !ingest.keeps.is_empty() {
@@ -289,7 +289,7 @@ impl IngestHandler {
         incoming: Incoming,
         admission: &Admission<'_>,
     ) -> Result<Received, Reject> {
-        let encoding = Encoding::of(&head.headers)?;
+        let encoding = Encoding::from_headers(&head.headers)?;
         let settings = **self.settings.load();
         let mut in_flight = InFlight::new(&self.in_flight, settings.in_flight_max);
         let configured = settings.body_max(admission.contract());

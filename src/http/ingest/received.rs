@@ -210,7 +210,7 @@ impl CheckOptions {
         };
         let found = columns::judge(stream.id, &stream.rules(), body, kind, self.received_at)?;
         let (good, bad) = (found.stored, found.quarantined.total());
-        let objects = good + bad - found.quarantined.of(ReasonKind::Record);
+        let objects = good + bad - found.quarantined.get(ReasonKind::Record);
         let (first_bad, partitions) = (found.first_bad, found.partitions);
         Ok(BodyVerdict { good, bad, objects, first_bad, version, partitions })
     }

@@ -208,7 +208,7 @@ impl IngestHandler {
             let message = "the offsets of earlier records are still being read; retry later";
             return Err(Reject::new(RejectKind::Unavailable, message).retry_after(1));
         }
-        Ok(offsets.of(stream.id, stream.settings.partitions))
+        Ok(offsets.numbering(stream.id, stream.settings.partitions))
     }
 
     /// The offsets of the records of an earlier, identical request.

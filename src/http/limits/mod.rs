@@ -36,7 +36,7 @@ impl Profiles {
         Self(Tag::ALL.map(of))
     }
 
-    fn of(&self, contract: Tag) -> &RateProfile {
+    fn for_contract(&self, contract: Tag) -> &RateProfile {
         let at = Tag::ALL.iter().position(|known| *known == contract);
         &self.0[at.unwrap_or(0)]
     }
@@ -179,7 +179,7 @@ impl RateLimits {
     }
 
     fn profile(&self, contract: Tag) -> &RateProfile {
-        self.settings.profiles.of(contract)
+        self.settings.profiles.for_contract(contract)
     }
 
     fn project(&self, asking: &Asking<'_>) -> u64 {
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    fn of(token: u64) -> Asking<'static> {
+    fn by_token(token: u64) -> Asking<'static> {
         Asking { contract: Tag::Tinybird, token, token_per_second: None, project: None }
     }
 
@@ -247,9 +247,9 @@ mod tests {
     fn without_limits_everything_comes_in_and_nothing_is_told() {
         let world = World::new(RateLimitSettings::default());
         for _ in 0..10_000 {
-            assert_eq!(world.admit(&of(1), 1), Ok(None));
+            assert_eq!(world.admit(&by_token(1), 1), Ok(None));
         }
-        assert_eq!(world.charge(&of(1), u64::MAX), Ok(()));
+        assert_eq!(world.charge(&by_token(1), u64::MAX), Ok(()));
     }
 
     #[test]
@@ -260,14 +260,14 @@ mod tests {
             ..RateLimitSettings::default()
         });
         for left in (0..10).rev() {
-            assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, left, 1))));
+            assert_eq!(world.admit(&by_token(1), 1), Ok(Some(standing(10, left, 1))));
         }
         let refused = LimitExceeded { retry_seconds: 1, standing: Some(standing(10, 0, 1)) };
-        assert_eq!(world.admit(&of(2), 1), Err(refused), "both tokens share the limit of the project");
+        assert_eq!(world.admit(&by_token(2), 1), Err(refused), "both tokens share the limit of the project");
         world.pass(100);
-        assert_eq!(world.admit(&of(1), 1), Ok(Some(standing(10, 0, 1))));
-        assert_eq!(world.admit(&of(1), 1), Err(refused));
-        let other = Asking { project: Some("p2"), ..of(3) };
+        assert_eq!(world.admit(&by_token(1), 1), Ok(Some(standing(10, 0, 1))));
+        assert_eq!(world.admit(&by_token(1), 1), Err(refused));
+        let other = Asking { project: Some("p2"), ..by_token(3) };
         assert_eq!(world.admit(&other, 1), Ok(Some(standing(10, 9, 1))));
     }
 
@@ -279,13 +279,17 @@ mod tests {
             profiles: only(Tag::Tinybird, tinybird),
             ..RateLimitSettings::default()
         });
-        let noisy = (0..1000).filter(|_| world.admit(&of(1), 1).is_ok()).count();
+        let noisy = (0..1000).filter(|_| world.admit(&by_token(1), 1).is_ok()).count();
         assert_eq!(noisy, 5);
-        assert_eq!(world.admit(&of(2), 1), Ok(Some(standing(5, 4, 1))), "the narrower limit is reported");
+        assert_eq!(
+            world.admit(&by_token(2), 1),
+            Ok(Some(standing(5, 4, 1))),
+            "the narrower limit is reported"
+        );
         // The token's own limit overrides the default in either direction; 0 means unlimited.
-        let own = Asking { token_per_second: Some(2), ..of(3) };
+        let own = Asking { token_per_second: Some(2), ..by_token(3) };
         assert_eq!((0..9).filter(|_| world.admit(&own, 1).is_ok()).count(), 2);
-        let free = Asking { token_per_second: Some(0), ..of(4) };
+        let free = Asking { token_per_second: Some(0), ..by_token(4) };
         assert_eq!((0..99).filter(|_| world.admit(&free, 1).is_ok()).count(), 12);
     }
 
@@ -299,9 +303,9 @@ mod tests {
         });
         let taken =
             |asking: &Asking<'_>, stream| (0..9).filter(|_| world.admit(asking, stream).is_ok()).count();
-        assert_eq!(taken(&of(1), 1), 3);
-        assert_eq!(taken(&of(1), 2), 3);
-        assert_eq!(taken(&Asking { contract: Tag::Polaris, ..of(1) }, 3), 5);
+        assert_eq!(taken(&by_token(1), 1), 3);
+        assert_eq!(taken(&by_token(1), 2), 3);
+        assert_eq!(taken(&Asking { contract: Tag::Polaris, ..by_token(1) }, 3), 5);
     }
 
     #[test]
@@ -311,7 +315,7 @@ mod tests {
             profiles: only(Tag::Polaris, polaris),
             ..RateLimitSettings::default()
         });
-        let asking = Asking { contract: Tag::Polaris, ..of(1) };
+        let asking = Asking { contract: Tag::Polaris, ..by_token(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(83_334, 83_333, 23))));
         world.pass(1500);
         for _ in 0..83_332 {
@@ -335,7 +339,7 @@ mod tests {
             profiles: only(Tag::Polaris, polaris),
             ..RateLimitSettings::default()
         });
-        let asking = Asking { contract: Tag::Polaris, ..of(1) };
+        let asking = Asking { contract: Tag::Polaris, ..by_token(1) };
         assert_eq!(world.admit(&asking, 1), Ok(Some(standing(100, 99, 23))));
         let refused = LimitExceeded { retry_seconds: 1, standing: Some(standing(100, 99, 23)) };
         assert_eq!(world.admit(&asking, 1), Err(refused));
@@ -348,14 +352,17 @@ mod tests {
             profiles: only(Tag::Tinybird, tinybird),
             ..RateLimitSettings::default()
         });
-        assert_eq!(world.charge(&of(1), 15_000_000), Ok(()));
-        assert_eq!(world.charge(&of(1), 5_000_001), Err(LimitExceeded { retry_seconds: 1, standing: None }));
-        assert_eq!(world.charge(&of(1), 4_999_998), Ok(()));
-        assert_eq!(world.charge(&of(1), 10).map_err(|refused| refused.retry_seconds), Err(1));
-        assert_eq!(world.charge(&Asking { project: Some("p2"), ..of(1) }, 15_000_000), Ok(()));
+        assert_eq!(world.charge(&by_token(1), 15_000_000), Ok(()));
+        assert_eq!(
+            world.charge(&by_token(1), 5_000_001),
+            Err(LimitExceeded { retry_seconds: 1, standing: None })
+        );
+        assert_eq!(world.charge(&by_token(1), 4_999_998), Ok(()));
+        assert_eq!(world.charge(&by_token(1), 10).map_err(|refused| refused.retry_seconds), Err(1));
+        assert_eq!(world.charge(&Asking { project: Some("p2"), ..by_token(1) }, 15_000_000), Ok(()));
         world.pass(1000);
-        assert_eq!(world.charge(&of(1), 1 << 40), Ok(()));
-        assert_eq!(world.charge(&of(1), 1).map_err(|refused| refused.retry_seconds), Err(1));
+        assert_eq!(world.charge(&by_token(1), 1 << 40), Ok(()));
+        assert_eq!(world.charge(&by_token(1), 1).map_err(|refused| refused.retry_seconds), Err(1));
     }
 
     #[test]
@@ -373,8 +380,12 @@ mod tests {
         for token in 0..100 {
             let project = token.to_string();
             for contract in [Tag::Tinybird, Tag::Polaris] {
-                let asking =
-                    Asking { contract, project: Some(&project), token_per_second: Some(1), ..of(token) };
+                let asking = Asking {
+                    contract,
+                    project: Some(&project),
+                    token_per_second: Some(1),
+                    ..by_token(token)
+                };
                 world.admit(&asking, u32::try_from(token).unwrap()).ok();
                 world.charge(&asking, 1).ok();
             }

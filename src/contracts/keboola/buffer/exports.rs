@@ -111,7 +111,7 @@ fn make(
 ) -> Result<Done, Reject> {
     let (control, project) = (request.control(), request.project());
     tables::ensure(&request.buffer.common, project, &export.mapping.id, &export.mapping.columns)?;
-    let of = streams::of(control, &receiver)?;
+    let of = streams::for_receiver(control, &receiver)?;
     let stream = streams::make_export(control, project, (&receiver.id, &of), &export)?.uuid.clone();
     export.stream.clone_from(&stream);
     let outputs = outputs(&receiver, &export);

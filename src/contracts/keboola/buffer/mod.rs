@@ -164,7 +164,7 @@ fn takes(path: &str) -> bool {
 impl Contract for KeboolaBuffer {
     fn begin(&self) -> Result<(), CatalogError> {
         for (project, document) in self.receivers.readable()? {
-            streams::publish(&self.common.control, &project, &BufferReceiver::of(document));
+            streams::publish(&self.common.control, &project, &BufferReceiver::from_document(document));
         }
         Ok(())
     }

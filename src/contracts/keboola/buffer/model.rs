@@ -71,7 +71,7 @@ fn column(column: &MappedColumn) -> Value {
 }
 
 impl BufferReceiver {
-    pub(super) fn of(document: Document<Self>) -> Self {
+    pub(super) fn from_document(document: Document<Self>) -> Self {
         Self { id: document.name, ..document.value }
     }
 

@@ -44,11 +44,17 @@ impl BufferRequest<'_> {
 
     /// The receivers of the project, ordered by id.
     pub(super) fn receivers(&self) -> Result<Vec<BufferReceiver>, Reject> {
-        Ok(self.buffer.receivers.all(self.project())?.into_iter().map(BufferReceiver::of).collect())
+        Ok(self
+            .buffer
+            .receivers
+            .all(self.project())?
+            .into_iter()
+            .map(BufferReceiver::from_document)
+            .collect())
     }
 
     pub(super) fn receiver(&self, id: &str) -> Result<BufferReceiver, Reject> {
-        let found = self.buffer.receivers.get(self.project(), id)?.map(BufferReceiver::of);
+        let found = self.buffer.receivers.get(self.project(), id)?.map(BufferReceiver::from_document);
         found.ok_or_else(|| {
             not_found("receiverNotFound", format!("receiver \"{id}\" not found in the project"))
         })

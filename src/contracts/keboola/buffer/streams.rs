@@ -116,7 +116,7 @@ fn find(control: &Control, uuid: &str) -> Option<Arc<Stream>> {
 }
 
 /// The stream of a receiver.
-pub(super) fn of(control: &Control, receiver: &BufferReceiver) -> Result<Arc<Stream>, Reject> {
+pub(super) fn for_receiver(control: &Control, receiver: &BufferReceiver) -> Result<Arc<Stream>, Reject> {
     find(control, &receiver.stream).ok_or_else(|| {
         Reject::new(RejectKind::Conflict, format!("the stream of receiver \"{}\" was deleted", receiver.id))
     })

@@ -11,7 +11,7 @@ use crate::contracts::reject::Reject;
 use serde_json::{Value, json};
 
 pub(super) fn show(request: &StreamRequest<'_>) -> Result<Reply, Reject> {
-    let page = PageQuery::of(request.call.head.query)?;
+    let page = PageQuery::parse(request.call.head.query)?;
     let store = request.store();
     let mut all = store.sources(request.branch)?;
     all.retain(|kept| kept.entity.deleted.is_none());

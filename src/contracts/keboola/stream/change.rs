@@ -207,7 +207,7 @@ pub(super) fn undelete(request: &StreamRequest<'_>, place: &EntityPlace) -> Resu
 }
 
 pub(super) fn versions(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<Reply, Reject> {
-    let page = PageQuery::of(request.call.head.query)?;
+    let page = PageQuery::parse(request.call.head.query)?;
     request.find(place)?;
     let all = request.store().versions(place)?;
     let (versions, page) = page.cut(all, |past: &PastVersion| format!("{:010}", past.version.number));

@@ -173,7 +173,7 @@ enum ServicePart {
 }
 
 impl ServicePart {
-    fn of(path: &str) -> Self {
+    fn from_path(path: &str) -> Self {
         match path {
             path if path.starts_with(STREAM) => Self::Data,
             path if otlp::takes(path) => Self::Otlp,
@@ -215,7 +215,7 @@ impl Contract for KeboolaStream {
     }
 
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
-        if head.method == Method::OPTIONS && ServicePart::of(head.path) == ServicePart::Api {
+        if head.method == Method::OPTIONS && ServicePart::from_path(head.path) == ServicePart::Api {
             return Ok(Parsed::Answer(options()));
         }
         let (route, _) = find(&head)?;
@@ -264,7 +264,7 @@ impl Contract for KeboolaStream {
     }
 
     fn rejected(&self, head: &RequestHead<'_>, reject: &Reject) -> Reply {
-        match ServicePart::of(head.path) {
+        match ServicePart::from_path(head.path) {
             ServicePart::Api => words::of_api(head, reject),
             ServicePart::Data => data::rejected(head, reject),
             ServicePart::Otlp => otlp::rejected(head, reject),
@@ -283,7 +283,7 @@ impl Contract for KeboolaStream {
 }
 
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<StreamRoute>, Vec<Cow<'a, str>>), Reject> {
-    match (route::find(ROUTES, head.method, head.path), ServicePart::of(head.path)) {
+    match (route::find(ROUTES, head.method, head.path), ServicePart::from_path(head.path)) {
         (RouteMatch::Route(route, parameters), _) => Ok((route, parameters)),
         (_, ServicePart::Data) => Err(data::no_route()),
         (_, ServicePart::Otlp) => Err(otlp::no_route()),

@@ -35,7 +35,7 @@ pub(super) struct Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    pub(super) fn of(path: &'a str) -> Option<Self> {
+    pub(super) fn from_path(path: &'a str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix(PREFIX)?.split('/').collect();
         let (project, source, secret, signal) = match parts.as_slice() {
             [project, source, "v1", signal] => (project, source, None, signal),
@@ -57,7 +57,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
 
 fn form(headers: &HeaderMap) -> Result<OtlpEncoding, Reject> {
     let content_type = content_type(headers).unwrap_or("");
-    OtlpEncoding::of(content_type).ok_or_else(|| {
+    OtlpEncoding::from_content_type(content_type).ok_or_else(|| {
         let message = format!(
             "unsupported content type \"{content_type}\", supported types: application/x-protobuf and application/json"
         );
@@ -67,7 +67,7 @@ fn form(headers: &HeaderMap) -> Result<OtlpEncoding, Reject> {
 
 /// Checks the address. Needs neither the secret nor the body.
 pub(super) fn check(head: &RequestHead<'_>) -> Result<(), Reject> {
-    let address = Address::of(head.path).ok_or_else(no_route)?;
+    let address = Address::from_path(head.path).ok_or_else(no_route)?;
     data::check_project(address.project)
 }
 
@@ -82,7 +82,7 @@ fn find<'a>(
     common: &KeboolaContext,
     head: &RequestHead<'a>,
 ) -> Result<(Address<'a>, Arc<Receiver>, SourceInfo), Reject> {
-    let address = Address::of(head.path).ok_or_else(no_route)?;
+    let address = Address::from_path(head.path).ok_or_else(no_route)?;
     let header = match credential(head.headers) {
         Credential::Bearer(secret) => Some(secret),
         _ => None,
@@ -216,7 +216,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
     let code = reject.code.or((reject.kind == RejectKind::Full).then_some("insufficientStorage"));
     let reject = &Reject { kind, code, ..reject.clone() };
     let reply = data::rejected(head, reject);
-    if content_type(head.headers).and_then(OtlpEncoding::of) != Some(OtlpEncoding::Protobuf) {
+    if content_type(head.headers).and_then(OtlpEncoding::from_content_type) != Some(OtlpEncoding::Protobuf) {
         return reply;
     }
     let said: serde_json::Value = match &*reply.body {
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn addresses() {
         let address = |secret| Address { project: "1", source: "s", secret, signal: OtlpSignal::Logs };
-        assert_eq!(Address::of("/otlp/1/s/v1/logs"), Some(address(None)));
-        assert_eq!(Address::of("/otlp/1/s/x/v1/logs"), Some(address(Some("x"))));
+        assert_eq!(Address::from_path("/otlp/1/s/v1/logs"), Some(address(None)));
+        assert_eq!(Address::from_path("/otlp/1/s/x/v1/logs"), Some(address(Some("x"))));
         for path in
             ["/otlp/1/s/v1/profiles", "/otlp/1/s/x/y/v1/logs", "/otlp/1/v1/logs", "/stream/1/s/v1/logs"]
         {
-            assert_eq!(Address::of(path), None, "{path}");
+            assert_eq!(Address::from_path(path), None, "{path}");
         }
     }
 

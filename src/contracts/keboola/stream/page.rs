@@ -14,7 +14,7 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     /// Reads the parameters of a request.
-    pub(super) fn of(query: &str) -> Result<Self, Reject> {
+    pub(super) fn parse(query: &str) -> Result<Self, Reject> {
         let mut page = Self { after: String::new(), limit: LIMIT_MAX };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn cut(query: &str) -> (Vec<&'static str>, Value) {
-        PageQuery::of(query).unwrap().cut(vec!["c", "a", "b"], |id| (*id).to_owned())
+        PageQuery::parse(query).unwrap().cut(vec!["c", "a", "b"], |id| (*id).to_owned())
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
             ("limit=x", "invalidFieldType"),
             ("limit=", "invalidFieldType"),
         ] {
-            assert_eq!(PageQuery::of(query).unwrap_err().code, Some(code), "{query}");
+            assert_eq!(PageQuery::parse(query).unwrap_err().code, Some(code), "{query}");
         }
     }
 }

@@ -160,21 +160,21 @@ impl Layers<'_> {
         set.cloned().unwrap_or_else(setting.default)
     }
 
-    fn of(&self, key: &str) -> Value {
+    fn get(&self, key: &str) -> Value {
         let setting = SETTINGS.iter().find(|setting| setting.key == key);
-        self.value(setting.expect("only settings of the list are asked for"))
+        self.value(setting.expect("only settings get the list are asked for"))
     }
 
     /// Returns whether the answer waits for the sync.
     pub(super) fn waits_for_sync(&self) -> bool {
-        self.of(SYNC_WAIT) == true
+        self.get(SYNC_WAIT) == true
     }
 
     /// When a file is written: records, bytes, seconds. A file is published as soon as it is staged, so the lower of
     /// the two triggers applies.
     pub(super) fn conditions(&self) -> (u64, u64, u64) {
         let least = |name: &str, read: &dyn Fn(&Value) -> Option<u64>| {
-            let read = |level| read(&self.of(&format!("{level}.{name}")));
+            let read = |level| read(&self.get(&format!("{level}.{name}")));
             read(UPLOAD).into_iter().chain(read(IMPORT)).min().unwrap_or(u64::MAX)
         };
         let count = least("count", &|value| value.as_u64());

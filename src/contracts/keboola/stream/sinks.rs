@@ -76,7 +76,7 @@ pub(super) fn list(
     source: &EntityPlace,
     is_deleted: bool,
 ) -> Result<Reply, Reject> {
-    let page = PageQuery::of(request.call.head.query)?;
+    let page = PageQuery::parse(request.call.head.query)?;
     request.find(source)?;
     let mut all = request.store().sinks(source)?;
     all.retain(|kept| kept.entity.deleted.is_some() == is_deleted);

@@ -74,7 +74,7 @@ pub(super) fn create(request: &StreamRequest<'_>) -> Result<Reply, Reject> {
 }
 
 pub(super) fn list(request: &StreamRequest<'_>, is_deleted: bool) -> Result<Reply, Reject> {
-    let page = PageQuery::of(request.call.head.query)?;
+    let page = PageQuery::parse(request.call.head.query)?;
     let mut all = request.store().sources(request.branch)?;
     all.retain(|kept| kept.entity.deleted.is_some() == is_deleted);
     let (sources, page) = page.cut(all, |kept: &StoredEntity| kept.place.source.clone());

@@ -27,7 +27,7 @@ pub(super) fn test(request: &StreamRequest<'_>, place: &EntityPlace) -> Result<R
         };
         sinks.retain(takes);
         let form = otlp::content_type(request.call.head.headers)
-            .and_then(OtlpEncoding::of)
+            .and_then(OtlpEncoding::from_content_type)
             .unwrap_or(OtlpEncoding::Json);
         let bytes_max = usize::try_from(request.call.decoded_max).unwrap_or(usize::MAX);
         let found = records(signal, form, body, bytes_max).map_err(|error| bad(error.to_string()))?;

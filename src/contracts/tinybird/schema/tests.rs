@@ -5,7 +5,7 @@ use super::*;
 fn shown(text: &str) -> String {
     let declared = parse(text, 1000).unwrap_or_else(|error| panic!("{text}: {error}"));
     let shown = declared.iter().map(|declared| {
-        let shown = Shown::of(&declared.column, Some(&declared.clauses));
+        let shown = Shown::from_column(&declared.column, Some(&declared.clauses));
         format!("`{}` {}", declared.column.name, shown.declaration())
     });
     shown.collect::<Vec<_>>().join(", ")
@@ -136,7 +136,7 @@ fn what_is_no_schema_is_refused_with_the_column_and_the_reason() {
 
 #[test]
 fn a_column_that_was_declared_elsewhere_is_shown_in_these_words() {
-    let shown = |column: &Column| Shown::of(column, None).declaration();
+    let shown = |column: &Column| Shown::from_column(column, None).declaration();
     assert_eq!(shown(&Column::new("a b", ColumnType::Int64)), "Nullable(Int64) `json:$.['a b']`");
     let list = ColumnType::List(Box::new(ColumnType::Timestamp));
     assert_eq!(shown(&Column::new("l", list)), "Array(DateTime64(6)) `json:$.l`");
@@ -145,11 +145,14 @@ fn a_column_that_was_declared_elsewhere_is_shown_in_these_words() {
     assert_eq!(shown(&polaris), "Int64 `json:$.n`");
     // The declaration no longer matches the column.
     let widened = Column { declared: Some("Int16".to_owned()), ..Column::new("n", ColumnType::Int64) };
-    assert_eq!(Shown::of(&widened, Some("DEFAULT 7")).declaration(), "Nullable(Int64) `json:$.n`");
+    assert_eq!(Shown::from_column(&widened, Some("DEFAULT 7")).declaration(), "Nullable(Int64) `json:$.n`");
     let other = Column {
         default: Some(8.into()),
         declared: Some("Nullable(Int64)".to_owned()),
         ..Column::new("n", ColumnType::Int64)
     };
-    assert_eq!(Shown::of(&other, Some("DEFAULT 7")).declaration(), "Nullable(Int64) `json:$.n` DEFAULT 8");
+    assert_eq!(
+        Shown::from_column(&other, Some("DEFAULT 7")).declaration(),
+        "Nullable(Int64) `json:$.n` DEFAULT 8"
+    );
 }
