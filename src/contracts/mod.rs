@@ -134,7 +134,7 @@ pub enum IngestTarget {
 /// Where the records of a request go, and how to unwrap them from its body, if they are wrapped.
 pub struct FoundTarget {
     pub target: IngestTarget,
-    pub open: Option<Open>,
+    pub open: Option<Unwrapper>,
 }
 
 /// A request whose body is one record for a receiver, or holds several.
@@ -279,7 +279,7 @@ pub struct Bodies {
 }
 
 /// Unwraps the records of a body as NDJSON; only records that may be stored.
-pub type Open = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
+pub type Unwrapper = Arc<dyn Fn(Bytes) -> Result<Bytes, Reject> + Send + Sync>;
 
 /// Creates a contract from its configuration section.
 pub type Make = fn(&Sections, Arc<Control>) -> Result<Arc<dyn Contract>, SectionError>;

@@ -2,7 +2,7 @@
 
 use super::message::{encode_check, encode_evaluation};
 use super::metrics::MappingMetrics;
-use super::pool::{Answer, Cause, EvaluatorSettings, EvaluatorTask, Trouble, WorkerPool};
+use super::pool::{Cause, EvaluatorSettings, EvaluatorTask, TemplateValues, Trouble, WorkerPool};
 use super::process::Ending;
 use super::{
     Body, CheckError, ColumnKind, Evaluated, MappedColumn, Mapping, MappingFailure, MappingRequest, ROW_MAX,
@@ -30,7 +30,7 @@ pub type Outcomes = Vec<Result<Evaluated, MappingFailure>>;
 /// The progress of one request under one mapping.
 enum RequestState {
     Done(Result<Evaluated, MappingFailure>),
-    Waiting { paths: Vec<String>, bytes: usize, answer: oneshot::Receiver<Answer> },
+    Waiting { paths: Vec<String>, bytes: usize, answer: oneshot::Receiver<TemplateValues> },
 }
 
 impl Drop for Evaluator {
@@ -194,7 +194,7 @@ impl Evaluator {
         templates: Vec<(u32, Arc<str>)>,
         values: usize,
         patient: bool,
-    ) -> oneshot::Receiver<Answer> {
+    ) -> oneshot::Receiver<TemplateValues> {
         let (answer, receiver) = oneshot::channel();
         self.pool.submit(EvaluatorTask { job, templates, values, since: Instant::now(), patient, answer });
         receiver
@@ -206,7 +206,7 @@ impl Evaluator {
         mapping: &Mapping,
         paths: Vec<String>,
         bytes: usize,
-        answer: Answer,
+        answer: TemplateValues,
     ) -> Result<Evaluated, MappingFailure> {
         let values = answer.map_err(|trouble| self.failure(mapping, trouble))?;
         if bytes + values.iter().map(String::len).sum::<usize>() > ROW_MAX {
@@ -260,7 +260,7 @@ impl Evaluator {
     }
 }
 
-fn received(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
+fn received(answer: Result<TemplateValues, oneshot::error::RecvError>) -> TemplateValues {
     let closed = |_| Err(Trouble { at: 0, cause: Cause::Unavailable("the daemon is stopping") });
     answer.unwrap_or_else(closed)
 }

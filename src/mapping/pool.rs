@@ -56,7 +56,7 @@ pub(super) enum Cause {
     Unavailable(&'static str),
 }
 
-pub(super) type Answer = Result<Vec<String>, Trouble>;
+pub(super) type TemplateValues = Result<Vec<String>, Trouble>;
 
 /// Templates to be evaluated for one request, or one template to be checked.
 pub(super) struct EvaluatorTask {
@@ -70,7 +70,7 @@ pub(super) struct EvaluatorTask {
     /// Whether it waits as long as necessary, however long the queue is: for callers that can block and that bound
     /// their own requests.
     pub(super) patient: bool,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) answer: oneshot::Sender<TemplateValues>,
 }
 
 pub(super) struct WorkerPool {
@@ -308,7 +308,7 @@ impl EvaluatorTask {
         self.answer(Err(Trouble { at: 0, cause: Cause::Unavailable(why) }));
     }
 
-    fn answer(self, answer: Answer) {
+    fn answer(self, answer: TemplateValues) {
         // The requester may be gone.
         drop(self.answer.send(answer));
     }

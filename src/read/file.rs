@@ -242,10 +242,10 @@ impl NumberedFile {
 }
 
 /// Partition and offset of a row, if it has them.
-type Number = (Option<i32>, Option<i64>);
+type RowNumber = (Option<i32>, Option<i64>);
 
 /// The partition and offset of each row of a batch.
-pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<Number>, ParquetError> {
+pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<RowNumber>, ParquetError> {
     let column = |name: &str| {
         let found = batch.column_by_name(name);
         found.ok_or_else(|| ParquetError::General(format!("column {name} is missing in the batch")))

@@ -7,6 +7,7 @@ mod graph;
 mod graph_tests;
 mod links;
 mod matches;
+mod names;
 mod parse;
 mod rules;
 mod sizes;

@@ -32,7 +32,7 @@ use crate::read::Subscriber;
 use http::{HeaderValue, StatusCode, header};
 use model::{Dataset, Datasets};
 use request::FoundryRequest;
-use routes::{Answer, find};
+use routes::{RouteAnswer, find};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -93,8 +93,8 @@ impl Contract for Foundry {
     fn parse<'a>(&'a self, head: RequestHead<'a>) -> Result<Parsed<'a>, Reject> {
         let (route, parameters) = find(&head)?;
         Ok(match route.call.answer {
-            Answer::Publish(publish) => Parsed::Ingest(publish::ingest(self, head, publish, parameters)),
-            Answer::Call(_) => {
+            RouteAnswer::Publish(publish) => Parsed::Ingest(publish::ingest(self, head, publish, parameters)),
+            RouteAnswer::Call(_) => {
                 Parsed::Manage(Manage { access: route.access, credential: credential(head.headers) })
             }
         })
@@ -103,7 +103,7 @@ impl Contract for Foundry {
     fn manage(&self, call: &Call<'_>) -> Result<Managed, Reject> {
         let (route, parameters) = find(&call.head)?;
         // A publish call is not a management call.
-        let Answer::Call(answer) = route.call.answer else {
+        let RouteAnswer::Call(answer) = route.call.answer else {
             return Err(Reject::new(RejectKind::NoSuchRoute, "no such route"));
         };
         let mut parameters = parameters.into_iter();

@@ -6,7 +6,7 @@
 use super::envelope::{self, EnvelopeForm};
 use super::errors::{self, error};
 use super::model::{Branch, DEFAULT_BRANCH, Dataset, StreamSchema, schema_of};
-use super::routes::Answer;
+use super::routes::RouteAnswer;
 use super::{Foundry, no_content, ok, parameter, rid};
 use crate::auth::{AuthError, Caller, Need};
 use crate::catalog::Stream;
@@ -229,8 +229,9 @@ impl Opener {
 
 pub(super) fn accepted(head: &RequestHead<'_>, accepted: &Accepted) -> Reply {
     let called = super::find(head).ok();
-    let proxied = called
-        .filter(|(route, _)| matches!(route.call.answer, Answer::Publish(publish) if publish.is_proxied()));
+    let proxied = called.filter(
+        |(route, _)| matches!(route.call.answer, RouteAnswer::Publish(publish) if publish.is_proxied()),
+    );
     let mut reply = match proxied {
         Some((_, parameters)) => {
             let dataset = parameters.first().map_or("", |dataset| &**dataset);

@@ -13,24 +13,24 @@ use std::borrow::Cow;
 
 #[derive(Clone, Copy)]
 pub(super) struct FoundryRoute {
-    pub(super) answer: Answer,
+    pub(super) answer: RouteAnswer,
     /// The contract's error name if the caller lacks the right, if the contract has one.
     pub(super) denied: Option<&'static str>,
 }
 
 /// The handler of a route.
 #[derive(Clone, Copy)]
-pub(super) enum Answer {
+pub(super) enum RouteAnswer {
     /// A call that publishes records.
     Publish(Publish),
-    Call(Handler),
+    Call(CallHandler),
 }
 
 /// The handler of a management call.
-type Handler = fn(&FoundryRequest<'_>) -> Result<Reply, Reject>;
+type CallHandler = fn(&FoundryRequest<'_>) -> Result<Reply, Reject>;
 
-const fn call(handler: Handler) -> FoundryRoute {
-    FoundryRoute { answer: Answer::Call(handler), denied: None }
+const fn call(handler: CallHandler) -> FoundryRoute {
+    FoundryRoute { answer: RouteAnswer::Call(handler), denied: None }
 }
 
 const fn publish(form: Option<EnvelopeForm>, to_view: bool) -> FoundryRoute {
@@ -39,7 +39,7 @@ const fn publish(form: Option<EnvelopeForm>, to_view: bool) -> FoundryRoute {
         Some(EnvelopeForm::Records | EnvelopeForm::Values) => "PublishRecordsToStreamPermissionDenied",
         None => "PublishBinaryRecordToStreamPermissionDenied",
     };
-    FoundryRoute { answer: Answer::Publish(Publish { form, to_view }), denied: Some(denied) }
+    FoundryRoute { answer: RouteAnswer::Publish(Publish { form, to_view }), denied: Some(denied) }
 }
 
 impl FoundryRoute {

@@ -22,9 +22,9 @@ pub(super) struct StoredConnection {
 }
 
 /// The connections by project and name.
-pub(super) type Store = Collection<StoredConnection>;
+pub(super) type ConnectionStore = Collection<StoredConnection>;
 
-pub(super) fn store(control: &Arc<Control>) -> Store {
+pub(super) fn store(control: &Arc<Control>) -> ConnectionStore {
     Collection::new(Arc::clone(control), CATALOG_NAME, "connection")
 }
 

@@ -7,18 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The streams of one connection. If empty, its events go to the stream of its own name.
-type Streams = Arc<[StreamId]>;
+type StreamIds = Arc<[StreamId]>;
 
 /// Connections by name, each with its project.
-type Connections = HashMap<String, Vec<(String, Streams)>>;
+type StreamsByConnection = HashMap<String, Vec<(String, StreamIds)>>;
 
 #[derive(Debug, Default)]
-pub struct Feeds(ArcSwap<Connections>);
+pub struct Feeds(ArcSwap<StreamsByConnection>);
 
 impl Feeds {
     /// Replaces everything: projects, connections and their streams.
-    pub fn replace(&self, all: impl IntoIterator<Item = (String, String, Streams)>) {
-        let mut connections = Connections::new();
+    pub fn replace(&self, all: impl IntoIterator<Item = (String, String, StreamIds)>) {
+        let mut connections = StreamsByConnection::new();
         for (project, name, streams) in all {
             connections.entry(name).or_default().push((project, streams));
         }
@@ -26,7 +26,7 @@ impl Feeds {
     }
 
     /// The streams of a connection. Without a project, only a connection whose name is unique across projects is found.
-    pub fn find(&self, project: Option<&str>, name: &str) -> Option<Streams> {
+    pub fn find(&self, project: Option<&str>, name: &str) -> Option<StreamIds> {
         let connections = self.0.load();
         match (connections.get(name)?.as_slice(), project) {
             ([(_, streams)], None) => Some(Arc::clone(streams)),

@@ -118,9 +118,9 @@ impl PolarisJob {
 }
 
 /// The jobs by project and id.
-pub(super) type Store = Collection<StoredJob>;
+pub(super) type JobStore = Collection<StoredJob>;
 
-pub(super) fn store(control: &Arc<Control>) -> Store {
+pub(super) fn store(control: &Arc<Control>) -> JobStore {
     Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 

@@ -72,8 +72,8 @@ impl PolarisSection {
 pub struct Polaris {
     control: Arc<Control>,
     settings: PolarisSection,
-    connections: connections::Store,
-    jobs: jobs::Store,
+    connections: connections::ConnectionStore,
+    jobs: jobs::JobStore,
     /// Where the events of connections go.
     feeds: Feeds,
 }

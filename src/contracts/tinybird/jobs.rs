@@ -36,9 +36,9 @@ pub(super) struct ImportJob {
 }
 
 /// The jobs by id, without a project.
-pub(super) type Store = Collection<ImportJob>;
+pub(super) type ImportJobStore = Collection<ImportJob>;
 
-pub(super) fn store(control: &Arc<Control>) -> Store {
+pub(super) fn store(control: &Arc<Control>) -> ImportJobStore {
     Collection::new(Arc::clone(control), CATALOG_NAME, "job")
 }
 
@@ -64,7 +64,7 @@ impl ImportJob {
     }
 
     /// Stores the job. A failure is only logged: the records are in the log either way, and the client must learn that.
-    pub(super) fn save(&self, jobs: &Store) {
+    pub(super) fn save(&self, jobs: &ImportJobStore) {
         let saved = jobs.create("", &self.id, self).and_then(|_| Ok(jobs.keep_newest("", KEPT)?));
         if let Err(error) = saved {
             tracing::warn!(

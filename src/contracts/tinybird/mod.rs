@@ -38,7 +38,7 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json; charset=u
 #[derive(Clone)]
 pub struct Tinybird {
     control: Arc<Control>,
-    jobs: Arc<jobs::Store>,
+    jobs: Arc<jobs::ImportJobStore>,
 }
 
 /// The handler of a route. A handler's last argument is the path parameter.

@@ -3,7 +3,7 @@
 use super::problem::{created, ok, timestamp};
 use super::schema::flag;
 use super::tokens::nothing;
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::auth::{Auth, ClientInfo, ClientRequest, MadeToken, SecretInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,13 +35,13 @@ struct NewClientToken {
 const DAY: i64 = 86_400_000_000;
 
 impl RunningDaemon {
-    pub(super) async fn clients(&self) -> Answer {
+    pub(super) async fn clients(&self) -> AdminResult {
         let clients = self.managed(Auth::clients).await?;
         let clients: Vec<Value> = clients.iter().map(shown).collect();
         Ok(ok(&json!({"clients": clients})))
     }
 
-    pub(super) async fn make_client(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn make_client(&self, request: &AdminRequest<'_>) -> AdminResult {
         let NewClient { name, roles, project } = request.json()?;
         let (maker, new) = (request.caller.clone(), ClientRequest { name, roles, project });
         let (client, secret) = self.managed(move |auth| auth.create_client(&maker, &new)).await?;
@@ -50,13 +50,13 @@ impl RunningDaemon {
         Ok(created(&body))
     }
 
-    pub(super) async fn delete_client(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn delete_client(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         self.managed(move |auth| auth.delete_client(&maker, &id)).await?;
         Ok(nothing())
     }
 
-    pub(super) async fn rotate_client(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn rotate_client(&self, request: &AdminRequest<'_>) -> AdminResult {
         let SecretRotation { grace } = request.json()?;
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let grace = grace.map(Duration::from_secs);
@@ -67,21 +67,21 @@ impl RunningDaemon {
         Ok(created(&body))
     }
 
-    pub(super) async fn revoke_client(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn revoke_client(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let all = flag(request.query, "all")?;
         let client = self.managed(move |auth| auth.revoke_client_secrets(&maker, &id, all)).await?;
         Ok(ok(&shown(&client)))
     }
 
-    pub(super) async fn client_tokens(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn client_tokens(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let tokens = self.managed(move |auth| auth.client_tokens(&maker, &id)).await?;
         let tokens: Vec<Value> = tokens.iter().map(made).collect();
         Ok(ok(&json!({"tokens": tokens})))
     }
 
-    pub(super) async fn make_client_token(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn make_client_token(&self, request: &AdminRequest<'_>) -> AdminResult {
         let NewClientToken { days } = request.json()?;
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let expires_at = self.clock.now().saturating_add(i64::from(days).saturating_mul(DAY));

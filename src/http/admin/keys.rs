@@ -2,7 +2,7 @@
 
 use super::problem::{created, ok, timestamp};
 use super::tokens::nothing;
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::auth::KeyInfo;
 use bytes::Bytes;
 use http::Response;
@@ -24,13 +24,13 @@ impl RunningDaemon {
         ok(&json!({"keys": keys}))
     }
 
-    pub(super) async fn rotate_key(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn rotate_key(&self, request: &AdminRequest<'_>) -> AdminResult {
         let KeyRotation { grace } = request.json()?;
         let key = self.managed(move |auth| auth.rotate_key(grace.map(Duration::from_secs))).await?;
         Ok(created(&shown(&key)))
     }
 
-    pub(super) async fn delete_key(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn delete_key(&self, request: &AdminRequest<'_>) -> AdminResult {
         let kid = request.id().to_owned();
         self.managed(move |auth| auth.delete_key(&kid)).await?;
         Ok(nothing())

@@ -59,8 +59,8 @@ pub fn served() -> Vec<RouteInfo> {
 }
 
 /// A response, and the result of every call.
-type Reply = Response<FullBody<Bytes>>;
-type Answer = Result<Reply, Problem>;
+type AdminResponse = Response<FullBody<Bytes>>;
+type AdminResult = Result<AdminResponse, Problem>;
 
 /// The phase that the daemon is in.
 #[derive(Clone)]
@@ -146,7 +146,7 @@ impl Handler for AdminHandler {
 }
 
 impl AdminHandler {
-    async fn route(&self, head: &http::request::Parts, body: Incoming) -> Answer {
+    async fn route(&self, head: &http::request::Parts, body: Incoming) -> AdminResult {
         let phase = DaemonPhase::clone(&self.phase.load());
         if let Some(asset) = console::find(head.uri.path()) {
             return page::page(head, asset, &self.ingest_url);
@@ -192,7 +192,7 @@ impl AdminHandler {
         Self { phase: ArcSwap::from_pointee(DaemonPhase::Recovering), ingest_url, openapi, drain }
     }
 
-    fn openapi(&self) -> Reply {
+    fn openapi(&self) -> AdminResponse {
         respond(StatusCode::OK, "application/json", self.openapi.clone())
     }
 }

@@ -1,12 +1,12 @@
 //! Serves the files of the console.
 
-use super::Answer;
+use super::AdminResult;
 use super::problem::{Problem, respond};
 use crate::http::console::{self, Asset};
 use http::{HeaderValue, Method, StatusCode, header};
 
 /// Serves a file of the console. It requires no token, since the files contain no data.
-pub(super) fn page(head: &http::request::Parts, asset: &Asset, ingest_url: &str) -> Answer {
+pub(super) fn page(head: &http::request::Parts, asset: &Asset, ingest_url: &str) -> AdminResult {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let detail = format!("method {} not allowed", head.method);
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(header::ALLOW, "GET, HEAD"));

@@ -2,7 +2,7 @@
 //! here; the compactor runs them.
 
 use super::problem::{Problem, blocking, limit, ok, respond, timestamp};
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::catalog::{CutRecord, NewReplay, Replay, ReplayState, Stream};
 use crate::clock::Micros;
 use crate::error::chain;
@@ -35,7 +35,7 @@ struct ReplayBody {
 
 impl RunningDaemon {
     /// Queues a replay of the files with rows received in a time range.
-    pub(super) async fn replay(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn replay(&self, request: &AdminRequest<'_>) -> AdminResult {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let asked: ReplayBody = serde_json::from_slice(&request.body)
             .map_err(|error| bad(format!("invalid replay request: {error}")))?;
@@ -107,7 +107,7 @@ impl RunningDaemon {
         in_time.map_err(|_| Problem::new(StatusCode::GATEWAY_TIMEOUT, late))
     }
 
-    pub(super) async fn replays(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn replays(&self, request: &AdminRequest<'_>) -> AdminResult {
         let limit = u32::try_from(limit(request.query, 100, REPLAYS_MAX)?).unwrap_or(u32::MAX);
         let catalog = Arc::clone(&self.catalog);
         let replays = blocking(move || catalog.replays(limit)).await?;
@@ -115,12 +115,12 @@ impl RunningDaemon {
         Ok(ok(&json!({"replays": replays})))
     }
 
-    pub(super) async fn replay_status(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn replay_status(&self, request: &AdminRequest<'_>) -> AdminResult {
         Ok(ok(&self.show(&self.find_replay(request).await?)))
     }
 
     /// Cancels a replay. Files that it has already replaced stay replaced.
-    pub(super) async fn cancel_replay(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn cancel_replay(&self, request: &AdminRequest<'_>) -> AdminResult {
         let replay = self.find_replay(request).await?;
         let (catalog, id) = (Arc::clone(&self.catalog), replay.id);
         let ended = blocking(move || catalog.end_replay(id, ReplayState::Cancelled, None)).await?;

@@ -1,7 +1,7 @@
 //! The table of routes: method and path, the required scope, and the handler.
 
 use super::problem::{ok, respond};
-use super::{AdminHandler, AdminRequest, Answer, DaemonPhase, RunningDaemon, health};
+use super::{AdminHandler, AdminRequest, AdminResult, DaemonPhase, RunningDaemon, health};
 use crate::auth::Need;
 use crate::contracts::route::{Access, Route};
 use futures_util::future::BoxFuture;
@@ -11,9 +11,9 @@ use http::StatusCode;
 #[derive(Clone, Copy)]
 pub(super) enum RouteHandler {
     /// Available in every phase of the daemon.
-    Always(fn(&AdminHandler, &DaemonPhase) -> Answer),
+    Always(fn(&AdminHandler, &DaemonPhase) -> AdminResult),
     /// Available once the log is recovered.
-    Running(for<'a> fn(&'a RunningDaemon, &'a AdminRequest<'a>) -> BoxFuture<'a, Answer>),
+    Running(for<'a> fn(&'a RunningDaemon, &'a AdminRequest<'a>) -> BoxFuture<'a, AdminResult>),
 }
 
 use Access::Public;
@@ -194,7 +194,7 @@ pub(super) static ROUTES: &[Route<RouteHandler>] = &[
 ];
 
 /// Stops the daemon, as SIGTERM does.
-fn drain(request: &AdminRequest<'_>) -> super::Reply {
+fn drain(request: &AdminRequest<'_>) -> super::AdminResponse {
     request.handler.drain.send_replace(true);
     respond(StatusCode::ACCEPTED, "application/json", "{\"draining\":true}\n".to_owned())
 }

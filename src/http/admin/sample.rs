@@ -3,7 +3,7 @@
 use super::columns::{bad, column_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter};
 use super::schema::flag;
-use super::{AdminRequest, Answer, BODY_MAX, RunningDaemon};
+use super::{AdminRequest, AdminResult, BODY_MAX, RunningDaemon};
 use crate::batch::BodyKind;
 use crate::catalog::{IfExists, NewStream};
 use crate::columns::sample::{Sample, SampleField, SampleLimits};
@@ -21,7 +21,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 impl RunningDaemon {
     /// Creates a stream, from a sample if the body has one: NDJSON, a JSON document, or gzip of either. The sample is
     /// not stored. With `dry`, only returns the inferred columns.
-    pub(super) async fn sample_stream(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn sample_stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let name = parameter(request.query, "name").filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| bad("the query parameter 'name' is required"))?;
         let policy = parameter(request.query, "policy").map(|policy| policy.parse::<Policy>());

@@ -3,7 +3,7 @@
 
 use super::columns::{self, ColumnBody, StreamBody, bad, rules_json, stream_json};
 use super::problem::{Problem, blocking, created, internal, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::catalog::{
     AcceptProposal, Alter, Catalog, CatalogError, IfExists, NewStream, SchemaVersion, Stream,
 };
@@ -66,7 +66,7 @@ impl AcceptOne {
 
 impl RunningDaemon {
     /// Creates a stream with this name, or changes the existing one.
-    pub(super) async fn put_stream(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn put_stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let Some(stream) = self.catalog.streams().find(request.id()).cloned() else {
             return self.make_stream(request).await;
         };
@@ -75,7 +75,7 @@ impl RunningDaemon {
         self.alter(stream, body, move |_| Ok(settings), request.query).await
     }
 
-    async fn make_stream(&self, request: &AdminRequest<'_>) -> Answer {
+    async fn make_stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let body: StreamBody = columns::read(&request.body)?;
         if body.version.is_some_and(|version| version != 0) {
             return Err(Problem::new(
@@ -96,7 +96,7 @@ impl RunningDaemon {
     }
 
     /// Changes only the given properties of a stream, and only the given settings.
-    pub(super) async fn patch_stream(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn patch_stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let mut body: StreamBody = columns::read(&request.body)?;
         let changes = body.settings.take();
@@ -111,7 +111,7 @@ impl RunningDaemon {
         body: StreamBody,
         settings: impl FnOnce(&StreamSettings) -> Result<Option<StreamSettings>, Problem> + Send + 'static,
         query: &str,
-    ) -> Answer {
+    ) -> AdminResult {
         let columns = body.columns.map(columns::columns).transpose()?;
         let alter = Alter { policy: body.policy, columns, settings: None, force: flag(query, "force")? };
         let (altered, changes) =
@@ -145,7 +145,7 @@ impl RunningDaemon {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(internal(&error)))
     }
 
-    pub(super) async fn delete_stream(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn delete_stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (control, id) = (Arc::clone(&self.control), self.find(request.id())?.id);
         if flag(request.query, "drop")? {
             blocking(move || control.drop_stream(id)).await?;
@@ -155,11 +155,11 @@ impl RunningDaemon {
         Ok(respond(StatusCode::NO_CONTENT, "application/json", String::new()))
     }
 
-    pub(super) fn schema(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) fn schema(&self, request: &AdminRequest<'_>) -> AdminResult {
         Ok(ok(&rules_json(&self.find(request.id())?.rules())))
     }
 
-    pub(super) async fn put_schema(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn put_schema(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let body: SchemaBody = columns::read(&request.body)?;
         let alter = Alter {
@@ -174,7 +174,7 @@ impl RunningDaemon {
         Ok(ok(&answer))
     }
 
-    pub(super) async fn schema_versions(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn schema_versions(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
         let versions = blocking(move || catalog.schema_versions(id)).await?;
         let version = |version: &SchemaVersion| {
@@ -185,7 +185,7 @@ impl RunningDaemon {
         Ok(ok(&json!({"versions": versions.iter().map(version).collect::<Vec<_>>()})))
     }
 
-    pub(super) async fn proposals(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn proposals(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (stream, catalog) = (self.find(request.id())?, Arc::clone(&self.catalog));
         let id = stream.id;
         let proposals = blocking(move || catalog.proposals(id)).await?;
@@ -194,7 +194,7 @@ impl RunningDaemon {
     }
 
     /// Accepts proposals as columns.
-    pub(super) async fn accept_proposals(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn accept_proposals(&self, request: &AdminRequest<'_>) -> AdminResult {
         let id = self.find(request.id())?.id;
         let AcceptBody { version, accept } = columns::read(&request.body)?;
         let some = match accept {
@@ -213,7 +213,7 @@ impl RunningDaemon {
     }
 
     /// Dismisses the proposal for one field, or all proposals.
-    pub(super) async fn dismiss_proposals(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn dismiss_proposals(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (catalog, id) = (Arc::clone(&self.catalog), self.find(request.id())?.id);
         let field = request.parameters.get(1).map(|field| field.clone().into_owned());
         blocking(move || catalog.dismiss_proposals(id, field.as_deref())).await?;

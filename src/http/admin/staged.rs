@@ -3,7 +3,7 @@
 
 use super::problem::{blocking, ok, parameter};
 use super::state::file;
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::batch::StreamId;
 use crate::catalog::{Catalog, CatalogError, NewReplay, RegisteredFile, Stream};
 use crate::wal::{Lsn, LsnRange};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 const REPLAYS_LOOKED_AT: u32 = 1000;
 
 impl RunningDaemon {
-    pub(super) async fn staged(&self) -> Answer {
+    pub(super) async fn staged(&self) -> AdminResult {
         let catalog = Arc::clone(&self.catalog);
         let files = blocking(move || catalog.staged()).await?;
         let streams = self.catalog.streams();
@@ -31,7 +31,7 @@ impl RunningDaemon {
 
     /// Checks the held-back files again. Files that now fit their table are published; files that the current mapping
     /// would make fit are rebuilt.
-    pub(super) async fn recover(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn recover(&self, request: &AdminRequest<'_>) -> AdminResult {
         let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
         let only = only.map(|stream| stream.id);
         let catalog = Arc::clone(&self.catalog);

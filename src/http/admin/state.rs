@@ -2,7 +2,7 @@
 
 use super::health::not_ready;
 use super::problem::{Problem, blocking, ok, parameter, respond, timestamp};
-use super::{AdminRequest, Answer, DaemonPhase, RunningDaemon};
+use super::{AdminRequest, AdminResult, DaemonPhase, RunningDaemon};
 use crate::batch::{Batch, StreamId};
 use crate::catalog::{FileState, Loss, RegisteredFile};
 use crate::error::chain;
@@ -20,7 +20,7 @@ const LOSSES_MAX: u32 = 100;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl RunningDaemon {
-    pub(super) fn metrics(&self) -> Answer {
+    pub(super) fn metrics(&self) -> AdminResult {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded"))?;
@@ -72,7 +72,7 @@ impl RunningDaemon {
         if at == 0 { 0.0 } else { (self.clock.now() - at).max(0) as f64 / 1e6 }
     }
 
-    pub(super) async fn wal_report(&self) -> Answer {
+    pub(super) async fn wal_report(&self) -> AdminResult {
         let status = self.wal.status();
         let catalog = Arc::clone(&self.catalog);
         let losses = blocking(move || catalog.losses(LOSSES_MAX)).await?;
@@ -103,7 +103,7 @@ impl RunningDaemon {
     }
 
     /// Closes the open files and waits until everything accepted so far is published.
-    pub(super) async fn publish(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn publish(&self, request: &AdminRequest<'_>) -> AdminResult {
         let only = parameter(request.query, "stream").map(|id| self.find(&id)).transpose()?;
         let lsn = self.wal.status().appended;
         let streams: Vec<StreamId> = match &only {
@@ -139,7 +139,7 @@ impl RunningDaemon {
     }
 
     /// Returns where the rows of an acknowledged request are now.
-    pub(super) async fn receipt(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn receipt(&self, request: &AdminRequest<'_>) -> AdminResult {
         let lsn = request.id().parse().map(Lsn);
         let lsn = lsn
             .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "a receipt must be a log sequence number"))?;

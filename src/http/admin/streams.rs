@@ -3,7 +3,7 @@
 use super::columns::stream_json;
 use super::problem::{Problem, blocking, limit, ok, parameter, timestamp};
 use super::state::file;
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::catalog::{KnownMisfit, Stream};
 use crate::schema::{Schema, system};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ const RECORDS_MAX: usize = 1000;
 const FILES_MAX: u32 = 1000;
 
 impl RunningDaemon {
-    pub(super) async fn streams(&self) -> Answer {
+    pub(super) async fn streams(&self) -> AdminResult {
         let catalog = Arc::clone(&self.catalog);
         let progress = blocking(move || catalog.progress()).await?;
         let streams = self.catalog.streams();
@@ -48,7 +48,7 @@ impl RunningDaemon {
         })
     }
 
-    pub(super) async fn stream(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn stream(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
         let (misfits, proposals, progress, totals) = blocking(move || {
@@ -66,7 +66,7 @@ impl RunningDaemon {
     }
 
     /// Returns the records that failed: counts by kind, the newest with their reasons, and the ingest latency.
-    pub(super) async fn errors(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn errors(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
         let (catalog, id) = (Arc::clone(&self.catalog), stream.id);
@@ -94,7 +94,7 @@ impl RunningDaemon {
         })))
     }
 
-    pub(super) async fn records(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn records(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, RECORDS_DEFAULT, RECORDS_MAX)?;
         let records = (self.control.newest)(stream, limit).await;
@@ -103,7 +103,7 @@ impl RunningDaemon {
     }
 
     /// Returns the newest records as JSON, NDJSON or CBOR, in the formats that raw landing uses.
-    pub(super) async fn sample(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn sample(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let bad = |message| Problem::new(StatusCode::BAD_REQUEST, message);
         let n = match parameter(request.query, "n") {
@@ -138,7 +138,7 @@ impl RunningDaemon {
     }
 
     /// Returns code snippets that send a record to the stream, in several languages.
-    pub(super) fn snippets(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) fn snippets(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let base = self.control.public_url.as_deref().unwrap_or(&request.handler.ingest_url);
         let code = self.contracts.extras().find_map(|(_, extras)| extras.code(&stream, base));
@@ -150,7 +150,7 @@ impl RunningDaemon {
         })
     }
 
-    pub(super) async fn files(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn files(&self, request: &AdminRequest<'_>) -> AdminResult {
         let stream = self.find(request.id())?;
         let limit = limit(request.query, 100, FILES_MAX as usize)?;
         let limit = u32::try_from(limit).unwrap_or(FILES_MAX);

@@ -1,7 +1,7 @@
 //! `/admin/v1/tokens`: creates, lists, refreshes and revokes tokens.
 
 use super::problem::{Problem, created, internal, ok, respond, timestamp};
-use super::{AdminRequest, Answer, RunningDaemon};
+use super::{AdminRequest, AdminResult, RunningDaemon};
 use crate::auth::{Auth, ManageError, Scope, ScopeClaim, TokenInfo, TokenKind, TokenRequest};
 use crate::clock::Micros;
 use bytes::Bytes;
@@ -70,20 +70,20 @@ impl NewTokenBody {
 }
 
 impl RunningDaemon {
-    pub(super) async fn tokens(&self) -> Answer {
+    pub(super) async fn tokens(&self) -> AdminResult {
         let tokens = self.managed(Auth::tokens).await?;
         let now = self.clock.now();
         let tokens: Vec<Value> = tokens.iter().map(|token| shown(token, now)).collect();
         Ok(ok(&json!({"tokens": tokens})))
     }
 
-    pub(super) async fn token(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn token(&self, request: &AdminRequest<'_>) -> AdminResult {
         let id = request.id().to_owned();
         let token = self.managed(move |auth| auth.token(&id)).await?;
         Ok(ok(&shown(&token, self.clock.now())))
     }
 
-    pub(super) async fn make_token(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn make_token(&self, request: &AdminRequest<'_>) -> AdminResult {
         let new: NewTokenBody = request.json()?;
         let kind = match new.kind {
             None | Some(NewTokenKind::Token) => TokenKind::Token,
@@ -97,7 +97,7 @@ impl RunningDaemon {
         Ok(created(&with_value(&made, now)))
     }
 
-    async fn issue_token(&self, request: &AdminRequest<'_>, new: NewTokenBody) -> Answer {
+    async fn issue_token(&self, request: &AdminRequest<'_>, new: NewTokenBody) -> AdminResult {
         let (maker, new) = (request.caller.clone(), new.into_request(self.clock.now())?);
         let about = json!({
             "kind": "jwt",
@@ -114,13 +114,13 @@ impl RunningDaemon {
         Ok(created(&body))
     }
 
-    pub(super) async fn refresh_token(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn refresh_token(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         let made = self.managed(move |auth| auth.refresh_token(&maker, &id)).await?;
         Ok(ok(&with_value(&made, self.clock.now())))
     }
 
-    pub(super) async fn revoke_token(&self, request: &AdminRequest<'_>) -> Answer {
+    pub(super) async fn revoke_token(&self, request: &AdminRequest<'_>) -> AdminResult {
         let (maker, id) = (request.caller.clone(), request.id().to_owned());
         self.managed(move |auth| auth.revoke_token(&maker, &id)).await?;
         Ok(nothing())

@@ -7,7 +7,7 @@ use crate::clock::Micros;
 use crate::columns::{self, ReasonKind};
 use crate::contracts::reject::{Reject, RejectKind};
 use crate::contracts::shared::receivers::Receiver;
-use crate::contracts::{Bodies, Open};
+use crate::contracts::{Bodies, Unwrapper};
 use crate::formats::json::{self, Syntax, kind_of, records};
 use crate::schema::OnBadLine;
 use bytes::Bytes;
@@ -157,7 +157,7 @@ pub(super) struct CheckOptions {
     pub(super) others: Vec<Arc<Stream>>,
     pub(super) received_at: Micros,
     /// Unwraps the records from their envelope.
-    pub(super) open: Option<Open>,
+    pub(super) open: Option<Unwrapper>,
 }
 
 impl CheckOptions {

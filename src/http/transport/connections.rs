@@ -81,7 +81,7 @@ impl Connections {
             handler.connections(open.len());
         }
         // Runs on a panic too, so that the connection does not stay counted.
-        let counted = Open { id, connections: Arc::clone(self), handler: Arc::clone(handler) };
+        let counted = ConnectionGuard { id, connections: Arc::clone(self), handler: Arc::clone(handler) };
         let options = Arc::clone(&self.options);
         tokio::spawn(async move {
             let handler = Arc::clone(&counted.handler);
@@ -139,13 +139,13 @@ impl Connections {
 }
 
 /// The entry of an open connection in the list, removed on drop.
-struct Open<H: Handler> {
+struct ConnectionGuard<H: Handler> {
     id: u64,
     connections: Arc<Connections>,
     handler: Arc<H>,
 }
 
-impl<H: Handler> Drop for Open<H> {
+impl<H: Handler> Drop for ConnectionGuard<H> {
     fn drop(&mut self) {
         {
             let mut open = self.connections.open.lock();

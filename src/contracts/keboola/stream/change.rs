@@ -6,7 +6,7 @@ use super::page::PageQuery;
 use super::request::StreamRequest;
 use super::settings::{self, Layers, Overrides, SettingChange};
 use super::shown;
-use super::tasks::{self, Words};
+use super::tasks::{self, TaskWords};
 use super::words::{
     bad, limit_reached, no_deleted_sink, no_deleted_source, no_sink_version, no_source_version,
 };
@@ -23,18 +23,20 @@ const VERSIONS_MAX: usize = 1000;
 /// Length of a version's hash.
 const HASH_BYTES: usize = 8;
 
-pub(super) const CREATED: Words =
+pub(super) const CREATED: TaskWords =
     ["Source has been created successfully.", "Sink has been created successfully."];
-pub(super) const UPDATED: Words =
+pub(super) const UPDATED: TaskWords =
     ["Source has been updated successfully.", "Sink has been updated successfully."];
-pub(super) const DELETED: Words =
+pub(super) const DELETED: TaskWords =
     ["Source has been deleted successfully.", "Sink has been deleted successfully."];
-const DISABLED: Words = ["Source has been disabled successfully.", "Sink has been disabled successfully."];
-const ENABLED: Words = ["Source has been enabled successfully.", "Sink has been enabled successfully."];
-const UNDELETED: Words = ["Source has been undeleted successfully.", "Sink has been undeleted successfully."];
-const SETTINGS_UPDATED: Words =
+const DISABLED: TaskWords =
+    ["Source has been disabled successfully.", "Sink has been disabled successfully."];
+const ENABLED: TaskWords = ["Source has been enabled successfully.", "Sink has been enabled successfully."];
+const UNDELETED: TaskWords =
+    ["Source has been undeleted successfully.", "Sink has been undeleted successfully."];
+const SETTINGS_UPDATED: TaskWords =
     ["Source settings have been updated successfully.", "Sink settings have been updated successfully."];
-const ROLLED_BACK: Words =
+const ROLLED_BACK: TaskWords =
     ["Source version was rolled back successfully.", "Sink version was rolled back successfully."];
 
 /// `Source` or `Sink`.

@@ -9,14 +9,14 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 /// The messages of a finished task: for a source, and for a sink.
-pub(super) type Words = [&'static str; 2];
+pub(super) type TaskWords = [&'static str; 2];
 
 /// Stores the result of an operation on a source or sink, and answers with the task as it started.
 pub(super) fn done(
     request: &StreamRequest<'_>,
     place: &EntityPlace,
     kind: &str,
-    ended: Result<Words, Reject>,
+    ended: Result<TaskWords, Reject>,
 ) -> Result<Reply, Reject> {
     let path = format!("{kind}/{}", place.path());
     let work = || {
