@@ -138,7 +138,9 @@ impl Preview {
             let (mut kept, mut bytes) = (VecDeque::new(), 0);
             while let Some(frame) = frames.next().map_err(|error| chain(&error))? {
                 let batch = readable(frame.payload);
-                let Some(batch) = batch.filter(|batch| batch.head.share_of(stream).is_some()) else { continue };
+                let Some(batch) = batch.filter(|batch| batch.head.share_of(stream).is_some()) else {
+                    continue;
+                };
                 let found = keep(frame.lsn, frame.ts, &batch);
                 bytes += frame.payload.len();
                 kept.push_back((found, frame.payload.len()));

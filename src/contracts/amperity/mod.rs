@@ -198,7 +198,9 @@ impl Extras for Amperity {
 fn find<'a>(head: &RequestHead<'a>) -> Result<(&'static Route<AmperityRoute>, Cow<'a, str>), Reject> {
     match route::find(ROUTES, head.method, head.path) {
         // A route without a parameter has an empty one.
-        RouteMatch::Route(route, parameters) => Ok((route, parameters.into_iter().next().unwrap_or_default())),
+        RouteMatch::Route(route, parameters) => {
+            Ok((route, parameters.into_iter().next().unwrap_or_default()))
+        }
         RouteMatch::OtherMethods(methods) => Err(Reject::method_not_allowed(head.method, methods)),
         RouteMatch::Nothing => Err(no_route(head.path)),
     }

@@ -37,7 +37,12 @@ pub fn check_id(id: &str) -> Result<(), Reject> {
 }
 
 /// Creates the table, or checks that the existing table has the columns of the mapping. A mismatch fails the task.
-pub fn ensure(common: &KeboolaContext, project: &str, id: &str, columns: &[MappedColumn]) -> Result<(), Reject> {
+pub fn ensure(
+    common: &KeboolaContext,
+    project: &str,
+    id: &str,
+    columns: &[MappedColumn],
+) -> Result<(), Reject> {
     let name = |column: &MappedColumn| column.name.clone();
     let keys = columns.iter().filter(|column| column.primary_key == Some(true));
     let new =

@@ -68,7 +68,8 @@ pub fn run(
 
 /// Finds a task that ended less than a day ago.
 pub fn find(common: &KeboolaContext, project: &str, id: &str) -> Result<KeboolaTask, Reject> {
-    let found = common.tasks.get(project, id)?.map(|document| KeboolaTask { id: document.name, ..document.value });
+    let found =
+        common.tasks.get(project, id)?.map(|document| KeboolaTask { id: document.name, ..document.value });
     found.ok_or_else(|| reply::not_found("taskNotFound", format!("task \"{id}\" not found in the project")))
 }
 

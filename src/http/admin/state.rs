@@ -161,8 +161,9 @@ impl RunningDaemon {
                 None
             }
         });
-        let of_stream =
-            |file: &&RegisteredFile| frame.as_ref().is_none_or(|(_, head)| head.share_of(file.stream).is_some());
+        let of_stream = |file: &&RegisteredFile| {
+            frame.as_ref().is_none_or(|(_, head)| head.share_of(file.stream).is_some())
+        };
         let files: Vec<Value> = around.iter().filter(of_stream).map(file).collect();
         if frame.is_none() && files.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, format!("no request has the receipt {lsn}")));

@@ -50,7 +50,12 @@ pub(super) fn task(operation: &str, place: &EntityPlace) -> String {
 }
 
 /// A new version, by the caller, as of now.
-pub(super) fn version(request: &StreamRequest<'_>, number: u32, description: &str, content: &Content) -> Version {
+pub(super) fn version(
+    request: &StreamRequest<'_>,
+    number: u32,
+    description: &str,
+    content: &Content,
+) -> Version {
     let digest = Sha256::digest(json::bytes(content));
     let hash = digest.iter().take(HASH_BYTES).fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
     let (at, by) = (request.control().clock.now(), by(&request.call.caller));
