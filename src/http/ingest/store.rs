@@ -181,20 +181,20 @@ impl IngestHandler {
 
     /// Appends, and retries briefly if the log is full.
     async fn append_patiently<T>(&self, append: impl Fn() -> Result<T, AppendError>) -> Result<T, Reject> {
-        let mut refused = match append() {
+        match append() {
+            Err(AppendError::Full(_)) => {}
+            Err(error) => return Err(append_refused(&error)),
             Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
+        }
         let deadline = tokio::time::Instant::now() + SPACE_WAIT;
         loop {
-            let AppendError::Full(full) = refused else { return Err(append_refused(&refused)) };
             let space = self.wal.space();
-            let waited = tokio::time::timeout_at(deadline, space).await;
-            refused = match append() {
+            let full = match append() {
+                Err(AppendError::Full(full)) => full,
+                Err(error) => return Err(append_refused(&error)),
                 Ok(done) => return Ok(done),
-                Err(error) => error,
             };
-            if waited.is_err() {
+            if tokio::time::timeout_at(deadline, space).await.is_err() {
                 let seconds = if matches!(full, wal::Full::Unsynced | wal::Full::Preparing) { 1 } else { 5 };
                 return Err(Reject::new(RejectKind::Full, full.to_string()).retry_after(seconds));
             }
