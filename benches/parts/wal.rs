@@ -25,7 +25,7 @@ fn open(dir: &Path) -> Wal {
         archive: None,
     };
     let metrics = Arc::new(wal::WalMetrics::default());
-    wal::open(Arc::new(RealStorage), clock::system(), config, Floor::default(), metrics).unwrap()
+    wal::open(Arc::new(RealStorage), clock::system(), config, &Floor::default(), metrics).unwrap()
 }
 
 /// Fills a log with frames of this many bytes. Returns the time, including waits for segments.

@@ -34,7 +34,7 @@ static CONTRACTS: LazyLock<Contracts> = LazyLock::new(|| {
     let config = Config::load(None, std::iter::empty(), &flags).unwrap();
     let catalog = Arc::new(Catalog::open(&dir, clock::system()).unwrap());
     let disk = Arc::new(SimDisk::default());
-    let log = wal::open(disk, clock::system(), config.wal(), Floor::default(), Arc::default()).unwrap();
+    let log = wal::open(disk, clock::system(), config.wal(), &Floor::default(), Arc::default()).unwrap();
     let wal = log.handle.clone();
     // Dropping the log would close it.
     std::mem::forget(log);

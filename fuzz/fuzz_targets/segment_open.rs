@@ -54,7 +54,7 @@ fn config() -> WalConfig {
     }
 }
 
-fn open(disk: &SimDisk, floor: Floor) -> Result<wal::Wal, WalOpenError> {
+fn open(disk: &SimDisk, floor: &Floor) -> Result<wal::Wal, WalOpenError> {
     wal::open(Arc::new(disk.clone()), clock::system(), config(), floor, Arc::default())
 }
 
@@ -63,7 +63,7 @@ fn good_log() -> &'static Log {
     LOG.get_or_init(|| {
         let disk = SimDisk::new();
         let mut frames = BTreeMap::new();
-        let log = open(&disk, Floor::default()).expect("an empty log opens");
+        let log = open(&disk, &Floor::default()).expect("an empty log opens");
         while frames.len() < 60 {
             let payload = vec![frames.len() as u8; 100 + frames.len() * 20];
             let frame = NewFrame { ts: 1, ext: &[], head: &[], body: &[Bytes::from(payload.clone())] };
@@ -133,7 +133,7 @@ fuzz_target!(|damages: Vec<Damage>| {
     }
     disk.sync_dir(Path::new("/wal")).expect("the directory is there");
     let floor = Floor { wal_uuid: Some(log.uuid), ..Floor::default() };
-    let mut opened = match open(&disk, floor) {
+    let mut opened = match open(&disk, &floor) {
         Ok(opened) => opened,
         Err(WalOpenError::NewerFormat { .. } | WalOpenError::OtherLog { .. }) => return,
         Err(error) => panic!("{error}"),

@@ -342,14 +342,15 @@ impl Catalog {
         })
     }
 
-    /// Records lost frames. Reported again after each restart until the log is trimmed beyond them.
-    pub fn record_loss(&self, lost: LsnRange, reason: &str) -> Result<(), CatalogError> {
+    /// Records lost frames. They are found again after each restart until the log is trimmed beyond them. Returns
+    /// whether the loss, or a part of it, is new.
+    pub fn record_loss(&self, lost: LsnRange, reason: &str) -> Result<bool, CatalogError> {
         let now = self.clock.now();
         self.transaction(|db| {
             let sql = "INSERT INTO losses (first_lsn, last_lsn, reason, found_at) VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT (first_lsn) DO NOTHING";
+                       ON CONFLICT (first_lsn) DO UPDATE SET last_lsn = ?2 WHERE last_lsn < ?2";
             db.execute(sql, params![lost.first.0.cast_signed(), lost.last.0.cast_signed(), reason, now])
-                .map(drop)
+                .map(|changed| changed > 0)
         })
     }
 

@@ -29,7 +29,7 @@ pub use files::{
 pub use keys::SigningKey;
 pub use objects::{Object, ObjectError, ObjectKey};
 pub use offsets::{EndOffset, OffsetRange};
-pub use peek::{consumed, stream_names, wal_uuid};
+pub use peek::{consumed, log_runs, stream_names, wal_uuid};
 pub use proposals::AcceptProposal;
 pub use replays::{Action, CutRecord, NewReplay, Replacement, Replay, ReplayState, Swap};
 pub use schemas::{Alter, IfExists, NewStream, SchemaVersion};
@@ -221,11 +221,23 @@ impl Catalog {
                 db.query_row("SELECT max(last_lsn) FROM files", [], |row| row.get(0))?;
             let highest = registered.unwrap_or(0).cast_unsigned().max(consumed);
             Ok(wal::Floor {
+                runs: runs(db)?,
                 consumed: wal::Lsn(consumed),
                 highest: wal::Lsn(highest),
                 wal_uuid: get(db, "wal_uuid")?,
             })
         })
+    }
+
+    /// Notes how far the log is durable in the run that began with `run`, so that a start sees what is missing even if
+    /// the log's directory is empty. Runs that are consumed are forgotten.
+    pub fn note_durable(&self, run: wal::Lsn, durable: wal::Lsn) -> Result<(), CatalogError> {
+        let floor = self.floor()?;
+        let mut runs = floor.runs;
+        runs.retain(|noted| noted.first != run && noted.last > floor.consumed);
+        runs.push(wal::LsnRange { first: run, last: durable });
+        let runs = crate::formats::json::text(&runs);
+        self.transaction(|db| put(db, "log_runs", &runs))
     }
 
     /// Binds the catalog to its log, once.
@@ -258,6 +270,12 @@ fn get<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Res
 fn put(db: &Connection, key: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
     db.execute(sql, params![key, value]).map(drop)
+}
+
+/// For each run of the daemon with frames that are not consumed: its first LSN, and how far it was durable.
+fn runs(db: &Connection) -> rusqlite::Result<Vec<wal::LsnRange>> {
+    let Some(text) = get::<String>(db, "log_runs")? else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|error| streams::unreadable(0, error.into()))
 }
 
 fn get_number(db: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {

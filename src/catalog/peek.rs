@@ -1,8 +1,8 @@
 //! Read-only access to the catalog for commands that inspect a data directory, with or without a running daemon.
 
-use super::{CatalogError, FILE_NAME, get, get_number};
+use super::{CatalogError, FILE_NAME, get, get_number, runs};
 use crate::batch::StreamId;
-use crate::wal::Lsn;
+use crate::wal::{Lsn, LsnRange};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,6 +19,11 @@ pub fn stream_names(data_dir: &Path) -> Result<HashMap<StreamId, String>, Catalo
 /// The LSN up to which the log is in registered files.
 pub fn consumed(data_dir: &Path) -> Result<Lsn, CatalogError> {
     peek(data_dir, |db| Ok(Lsn(get_number(db, "consumed")?.unwrap_or(0))))
+}
+
+/// How far each run of the daemon was durable, as far as the catalog knows: see [`super::Catalog::note_durable`].
+pub fn log_runs(data_dir: &Path) -> Result<Vec<LsnRange>, CatalogError> {
+    peek(data_dir, runs)
 }
 
 /// The identity of the log that belongs to this catalog.

@@ -264,7 +264,7 @@ pub(super) fn policy_at(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<
     row.get::<_, String>(at)?.parse().map_err(|error: String| unreadable(at, error.into()))
 }
 
-fn unreadable(at: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+pub(super) fn unreadable(at: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error)
 }
 

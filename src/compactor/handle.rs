@@ -123,6 +123,7 @@ impl Compactor {
             staging,
             tables: HashMap::new(),
             checkpoints: HashMap::new(),
+            durable: super::run::NotedDurable::new(),
             config,
         };
         let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());

@@ -35,6 +35,9 @@ const GATHER: Duration = Duration::from_millis(10);
 const CUTS_PER_COMMIT: usize = 64;
 /// The maximum number of open files over all streams; beyond it, the streams with the oldest files are cut.
 const OPEN_FILES_MAX: usize = 512;
+/// The catalog learns how far the log is durable when the log has been idle for this long, and at least this often.
+const NOTE_IDLE: Duration = Duration::from_secs(1);
+const NOTE_EVERY: Duration = Duration::from_secs(10);
 const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The directory of files that are being written.
@@ -86,6 +89,22 @@ pub(super) struct CompactorLoop {
     pub(super) staging: Arc<Mutex<()>>,
     /// Checkpoints of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
+    pub(super) durable: NotedDurable,
+}
+
+/// The durable mark of the log, as the catalog knows it.
+pub(super) struct NotedDurable {
+    noted: Lsn,
+    noted_at: Instant,
+    seen: Lsn,
+    since: Instant,
+}
+
+impl NotedDurable {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { noted: Lsn::NONE, noted_at: now, seen: Lsn::NONE, since: now }
+    }
 }
 
 impl CompactorLoop {
@@ -176,6 +195,7 @@ impl CompactorLoop {
                 self.give_numbers()?;
                 self.relieve_memory()?;
                 self.show_status(idle);
+                self.note_durable(durable.borrow().lsn, false)?;
                 looked_at = Instant::now();
             }
             let stop = *self.stopped.borrow_and_update();
@@ -183,12 +203,28 @@ impl CompactorLoop {
                 return Ok(());
             }
             if stop == Stop::Drain && idle && health != Health::Good {
-                return self.cut(|_, _| true);
+                self.cut(|_, _| true)?;
+                return self.note_durable(durable.borrow().lsn, true);
             }
             if idle {
                 self.wait(&mut durable);
             }
         }
+    }
+
+    /// Tells the catalog how far the log is durable, once that has not changed for a moment, and every so often while
+    /// it does. So a start that finds the log's directory without its files knows what is lost.
+    fn note_durable(&mut self, durable: Lsn, last: bool) -> Result<(), RunError> {
+        if durable != self.durable.seen {
+            (self.durable.seen, self.durable.since) = (durable, Instant::now());
+        }
+        let settled =
+            self.durable.since.elapsed() >= NOTE_IDLE || self.durable.noted_at.elapsed() >= NOTE_EVERY;
+        if durable >= self.reader.run() && durable != self.durable.noted && (settled || last) {
+            self.catalog.note_durable(self.reader.run(), durable)?;
+            (self.durable.noted, self.durable.noted_at) = (durable, Instant::now());
+        }
+        Ok(())
     }
 
     /// Reads a batch of frames. Returns whether there are no more for now.
@@ -214,7 +250,7 @@ impl CompactorLoop {
 
     fn take_frame(&mut self, lsn: Lsn) -> Result<Vec<FinishedCut>, RunError> {
         let Some(frame) = self.reader.frame() else { return Ok(Vec::new()) };
-        let batch = match Batch::decode(&frame.payload) {
+        let batch = match Batch::decode(frame.payload) {
             Ok(batch) => batch,
             Err(error) => {
                 self.metrics.unreadable_frames.inc();
@@ -234,7 +270,7 @@ impl CompactorLoop {
                 self.metrics.unreadable_frames.inc();
                 tracing::error!(%lsn, stream = %id, "a log frame belongs to a stream that is not in the catalog, setting it aside");
                 self.reader.put_aside_frame();
-                return Ok(cuts);
+                continue;
             };
             let landing = stream.settings.landing;
             if !landing.table && landing.raw.is_none() {
@@ -269,19 +305,20 @@ impl CompactorLoop {
 
     fn record_damage(&mut self, damage: &Damage) -> Result<(), RunError> {
         let corrupt = damage.corrupt.map_or(0, LsnRange::count);
-        self.metrics.corrupt_frames.inc_by(corrupt);
-        self.metrics.torn_frames.inc_by(damage.lost.count() - corrupt);
-        if let Some(range) = damage.corrupt {
+        let (range, reason) = damage.corrupt.map_or((damage.lost, "torn"), |range| (range, "corrupt"));
+        // A compactor that has restarted reads it again.
+        if self.catalog.record_loss(range, reason)? {
+            self.metrics.corrupt_frames.inc_by(corrupt);
+            self.metrics.torn_frames.inc_by(damage.lost.count() - corrupt);
+        }
+        if damage.corrupt.is_some() {
             tracing::error!(
                 segment = %damage.segment, offset = damage.offset, bytes = damage.bytes,
                 first = %range.first, last = %range.last,
                 "the log is damaged: durable frames cannot be read and their records are lost"
             );
-            self.catalog.record_loss(range, "corrupt")?;
         } else {
-            let lost = damage.lost;
-            tracing::warn!(first = %lost.first, last = %lost.last, "frames that had not been synced were lost");
-            self.catalog.record_loss(lost, "torn")?;
+            tracing::warn!(first = %range.first, last = %range.last, "frames that had not been synced were lost");
         }
         Ok(())
     }

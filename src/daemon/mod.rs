@@ -440,7 +440,7 @@ fn open_log(
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
     let floor = catalog.floor()?;
     let now = clock.now();
-    let log = wal::open(Arc::new(RealStorage), clock, config.wal(), floor, metrics)?;
+    let log = wal::open(Arc::new(RealStorage), clock, config.wal(), &floor, metrics)?;
     catalog.set_wal_uuid(log.handle.uuid())?;
     let limits = &config.limits;
     let keys = Arc::new(idempotency::KeyIndex::new(limits.idempotency_window.0, limits.idempotency_keys_max));
@@ -456,13 +456,17 @@ fn record_losses(
     catalog: &Catalog,
     metrics: &compactor::CompactorMetrics,
 ) -> Result<(), CatalogError> {
-    for range in &report.missing {
-        metrics.corrupt_frames.inc_by(range.count());
-        catalog.record_loss(*range, "missing")?;
-    }
-    for range in &report.torn {
-        metrics.torn_frames.inc_by(range.count());
-        catalog.record_loss(*range, "torn")?;
+    let lost = [
+        (&report.missing, "missing", &metrics.corrupt_frames),
+        (&report.torn, "torn", &metrics.torn_frames),
+        (&report.uncertain, "possibly acknowledged", &metrics.torn_frames),
+    ];
+    for (ranges, reason, counter) in lost {
+        for range in ranges {
+            if catalog.record_loss(*range, reason)? {
+                counter.inc_by(range.count());
+            }
+        }
     }
     Ok(())
 }

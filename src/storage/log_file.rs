@@ -1,8 +1,9 @@
 //! One append-only file: its reservations, and the bytes that readers may see.
 
 use super::Region;
-use crate::error::{IoContext, IoError};
-use std::borrow::Cow;
+use crate::error::{IoContext, IoError, chain};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,13 @@ pub struct LogFile {
     /// Readers may see `[0, readable)`. Never shrinks.
     readable: AtomicU64,
     live: LiveReservations,
+    /// Offsets of the blocks that the medium could not return.
+    unreadable: Mutex<BTreeSet<u64>>,
 }
+
+/// A failed read is repeated in blocks of this size, a page, so that it costs no more bytes than the medium lost.
+/// (The simulated disk loses sectors.)
+pub const BLOCK_BYTES: u64 = if cfg!(test) { 512 } else { 4096 };
 
 /// The live reservations: a bit per free slot, and the start and tag of each slot in use.
 struct LiveReservations {
@@ -39,6 +46,7 @@ impl LogFile {
                 start: [const { AtomicU64::new(0) }; LIVE_MAX],
                 tag: [const { AtomicU64::new(0) }; LIVE_MAX],
             },
+            unreadable: Mutex::default(),
         })
     }
 
@@ -51,10 +59,43 @@ impl LogFile {
         self.region.len()
     }
 
-    /// The bytes `[offset, offset + len)`, or `None` if not all of them are readable yet.
-    pub fn read(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+    /// The bytes `[offset, offset + len)`, or `None` if not all of them are readable yet. See [`LogFile::read_into`].
+    pub fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(offset, len, &mut bytes)?;
+        Some(bytes)
+    }
+
+    /// Replaces `into` with the bytes `[offset, offset + len)`; `None` if not all of them are readable yet.
+    ///
+    /// Bytes that the medium cannot return are zeros in it. That is safe because every frame has a checksum: a frame
+    /// that reads as valid is valid. [`LogFile::unreadable`] lists them.
+    pub fn read_into(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> Option<()> {
         let end = offset.checked_add(u64::try_from(len).ok()?)?;
-        (end <= self.readable.load(Ordering::Acquire)).then(|| self.region.slice(offset, len))
+        if end > self.readable() {
+            return None;
+        }
+        into.resize(len, 0);
+        if let Err(error) = self.region.read(offset, into) {
+            self.read_blocks(offset, into, &error);
+        }
+        Some(())
+    }
+
+    /// Reads block by block what could not be read at once.
+    fn read_blocks(&self, offset: u64, into: &mut [u8], error: &std::io::Error) {
+        let mut unreadable = self.unreadable.lock();
+        let known = unreadable.len();
+        read_blocks(offset, into, &mut unreadable, |at, part| self.region.read(at, part));
+        if unreadable.len() > known {
+            let (path, blocks) = (self.path.display(), unreadable.len() - known);
+            tracing::error!(file = %path, offset, blocks, error = %chain(error), "the disk cannot return a part of a log segment; what it held is reported as lost");
+        }
+    }
+
+    /// Offsets of the blocks of [`BLOCK_BYTES`] that could not be read so far.
+    pub fn unreadable(&self) -> Vec<u64> {
+        self.unreadable.lock().iter().copied().collect()
     }
 
     /// The end of the readable bytes.
@@ -81,6 +122,29 @@ impl LogFile {
         let before = self.readable.swap(head, Ordering::AcqRel);
         assert!(before == self.capacity(), "a file has one appender");
         Appender { file: Arc::clone(self), head }
+    }
+}
+
+/// Fills `into` block by block. What `read` cannot return, and the blocks that are in `unreadable` already, becomes
+/// zeros; their offsets are added.
+pub(super) fn read_blocks(
+    offset: u64,
+    into: &mut [u8],
+    unreadable: &mut BTreeSet<u64>,
+    mut read: impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
+) {
+    let mut at = offset;
+    let mut rest = into;
+    while !rest.is_empty() {
+        let block = at - at % BLOCK_BYTES;
+        let len = usize::try_from(block + BLOCK_BYTES - at).map_or(rest.len(), |len| len.min(rest.len()));
+        let (part, tail) = rest.split_at_mut(len);
+        if unreadable.contains(&block) || read(at, part).is_err() {
+            part.fill(0);
+            unreadable.insert(block);
+        }
+        at += len as u64;
+        rest = tail;
     }
 }
 

@@ -1,16 +1,15 @@
 //! Memory-mapped files. The only file in this package with `unsafe` code (`tests/tidy` checks this).
 //!
-//! It has two regions for log files: [`MmapRegion`] stores through the mapping; [`PwriteRegion`] writes with
-//! `pwrite(2)` and reads through a mapping, for file systems where a store into a mapped page may fail late
-//! (copy-on-write, network). [`MappedFile`] is a finished file as bytes, to publish it without copying.
+//! It has two regions for log files: [`MmapRegion`] stores through a mapping; [`PwriteRegion`] writes with `pwrite(2)`,
+//! for file systems where a store into a mapped page may fail late (copy-on-write, network). Both read with `pread(2)`:
+//! a sector that cannot be read is then an error of one call, where a load from a mapped page would be a SIGBUS. [`MappedFile`] is a finished file as bytes, to publish it without copying.
 //!
 //! A store into a mapped page without an allocated block raises SIGBUS if the disk is full. So log files are allocated
 //! and written once before they are mapped (`Storage::allocate`), and never truncated.
 #![expect(unsafe_code, reason = "memory-mapped files; every block states its contract")]
 
 use super::Region;
-use memmap2::{Advice, Mmap, MmapOptions, MmapRaw, UncheckedAdvice};
-use std::borrow::Cow;
+use memmap2::{Advice, Mmap, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -37,22 +36,16 @@ impl Region for MmapRegion {
         let at = in_bounds(offset, bytes.len(), self.map.len());
         // SAFETY: `at` lies inside the mapping (checked above).
         let to = unsafe { self.map.as_mut_ptr().add(at) };
-        // SAFETY: source and destination do not overlap (a reservation is never handed out as a slice before it
-        // is published) and `[at, at + len)` lies inside the mapping. No other thread touches the range: only
-        // `Reservation::write` calls this, an `Appender` hands each range out once, and readers are kept below
-        // the oldest live reservation. All blocks of the file exist (it was allocated and written before it was
+        // SAFETY: source and destination do not overlap (nothing borrows from the mapping) and `[at, at + len)` lies
+        // inside the mapping. No other thread touches the range: only `Reservation::write` calls this, an `Appender`
+        // hands each range out once, and readers are kept below the oldest live reservation. All blocks of the file exist (it was allocated and written before it was
         // mapped) and it is never truncated while mapped, so every page of the store has a block.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
 
-    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
-        let at = in_bounds(offset, len, self.map.len());
-        // SAFETY: `at` lies inside the mapping (checked above).
-        let from = unsafe { self.map.as_ptr().add(at) };
-        // SAFETY: the range lies inside the mapping, which lives as long as `self`. `LogFile::read` keeps it below
-        // `readable`, and published bytes are never written again through this or any other mapping.
-        Cow::Borrowed(unsafe { std::slice::from_raw_parts(from, len) })
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -69,32 +62,28 @@ impl Region for MmapRegion {
 }
 
 pub(super) struct PwriteRegion {
-    map: MmapRaw,
     file: File,
+    len: u64,
 }
 
 impl PwriteRegion {
     pub(super) fn new(file: File) -> io::Result<Self> {
-        let map = MmapOptions::new().map_raw_read_only(&file)?;
-        Ok(Self { map, file })
+        let len = file.metadata()?.len();
+        Ok(Self { file, len })
     }
 }
 
 impl Region for PwriteRegion {
     fn len(&self) -> u64 {
-        self.map.len() as u64
+        self.len
     }
 
     fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 
-    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
-        let at = in_bounds(offset, len, self.map.len());
-        // SAFETY: `at` lies inside the mapping (checked above).
-        let from = unsafe { self.map.as_ptr().add(at) };
-        // SAFETY: as in `MmapRegion::slice`; file and mapping share the page cache.
-        Cow::Borrowed(unsafe { std::slice::from_raw_parts(from, len) })
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

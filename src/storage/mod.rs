@@ -11,7 +11,7 @@ pub(crate) mod mmap;
 pub mod real;
 pub mod sim;
 
-pub use log_file::{Appender, LogFile, Reservation, ReserveError};
+pub use log_file::{Appender, BLOCK_BYTES, LogFile, Reservation, ReserveError};
 
 use crate::error::IoError;
 use std::path::Path;
@@ -38,6 +38,10 @@ pub trait Storage: Send + Sync {
 
     /// Whether most of the file's pages are in memory: only then is rewriting it cheaper than allocating another one.
     fn is_resident(&self, path: &Path) -> bool;
+
+    /// Reads a whole file, which brings its pages into memory: a store into a mapped page that is not there and cannot
+    /// be read kills the process.
+    fn read_back(&self, path: &Path) -> Result<(), IoError>;
 
     /// Writes a new small file and syncs its content. Fails if it exists.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError>;
@@ -89,8 +93,9 @@ trait Region: Send + Sync {
     /// meanwhile.
     fn copy_in(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
 
-    /// The bytes `[offset, offset + len)`. The caller has checked the bounds; they are never written from now on.
-    fn slice(&self, offset: u64, len: usize) -> std::borrow::Cow<'_, [u8]>;
+    /// Fills `into` with the bytes from `offset` on. The caller has checked the bounds. An error says that the medium
+    /// cannot return all of them; what `into` holds then is unspecified.
+    fn read(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()>;
 
     /// Makes everything copied in so far durable (`fdatasync`).
     fn sync(&self) -> std::io::Result<()>;

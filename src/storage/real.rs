@@ -1,9 +1,11 @@
 //! Storage on the file system of the operating system.
 
+use super::log_file::read_blocks;
 use super::mmap::{MmapRegion, PwriteRegion, resident_part};
 use super::{LogFile, NewFile, Region, Storage, StoredFile};
 use crate::error::{IoContext, IoError};
 use rustix::fs::{Advice, FallocateFlags};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -103,6 +105,15 @@ impl Storage for RealStorage {
             .is_ok_and(|part| part >= 0.9)
     }
 
+    fn read_back(&self, path: &Path) -> Result<(), IoError> {
+        let file = File::open(path).context("open log segment", path)?;
+        // Read-ahead would bring the missing pages in as large folios.
+        rustix::fs::fadvise(&file, 0, None, Advice::Random)
+            .map_err(io::Error::from)
+            .and_then(|()| read_all(&file))
+            .context("read back log segment", path)
+    }
+
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
         let file = OpenOptions::new().write(true).create_new(true).open(path).context("create file", path)?;
         file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).context("write file", path)
@@ -139,6 +150,21 @@ impl Storage for RealStorage {
     fn backend(&self, dir: &Path) -> &'static str {
         if Self::uses_mmap(dir) { "mmap" } else { "pwrite" }
     }
+}
+
+/// A whole file, without opening it for writing. Blocks that the medium cannot return are zeros; their offsets come
+/// with the bytes.
+pub fn read_whole(path: &Path) -> Result<(Vec<u8>, BTreeSet<u64>), IoError> {
+    let file = File::open(path).context("open file", path)?;
+    let len = file.metadata().context("read the size of file", path)?.len();
+    let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+    let len = usize::try_from(len).map_err(too_large).context("read file", path)?;
+    let mut bytes = vec![0; len];
+    let mut unreadable = BTreeSet::new();
+    if file.read_exact_at(&mut bytes, 0).is_err() {
+        read_blocks(0, &mut bytes, &mut unreadable, |at, part| file.read_exact_at(part, at));
+    }
+    Ok((bytes, unreadable))
 }
 
 /// A file that is written once or read.
@@ -183,6 +209,17 @@ fn reserve_blocks(file: &File, len: u64) -> io::Result<()> {
         // Not every file system supports this; the zeros that follow reserve the blocks as well.
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
         other => other.map_err(io::Error::from),
+    }
+}
+
+fn read_all(file: &File) -> io::Result<()> {
+    let mut chunk = vec![0_u8; ZERO_CHUNK_BYTES];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut chunk, at)? {
+            0 => return Ok(()),
+            len => at += len as u64,
+        }
     }
 }
 

@@ -8,7 +8,6 @@
 use super::{LogFile, NewFile, Region, Storage, StoredFile};
 use crate::error::IoError;
 use parking_lot::Mutex;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +23,8 @@ struct SimFile {
     cached: Vec<u8>,
     durable: Vec<u8>,
     dirty_sectors: BTreeSet<usize>,
+    /// Sectors that the medium no longer returns.
+    unreadable: BTreeSet<usize>,
 }
 
 /// A rename is a link and an unlink; each becomes durable with its own directory.
@@ -60,7 +61,13 @@ struct SimState {
     syncs_until_failure: Option<u32>,
     /// Only that one fails.
     fails_once: bool,
+    /// A failed sync drops the pages: what was written since the last sync is gone from the cache, too.
+    reverts: bool,
     failing: bool,
+    /// Number of writes into log files until one fails with EIO.
+    writes_until_failure: Option<u32>,
+    /// The first file to be created from now on is unreadable at this offset.
+    next_file_unreadable_at: Option<usize>,
     /// Number of changes until a copy of the disk is kept.
     changes_until_copy: Option<u32>,
     copy: Option<SimDisk>,
@@ -92,6 +99,12 @@ impl SimDisk {
         (state.syncs_until_failure, state.fails_once) = (Some(n), true);
     }
 
+    /// From now on a failed sync drops the pages that it could not write. The kernel may do this at any time after
+    /// the failure, because it regards these pages as clean.
+    pub fn revert_on_failure(&self) {
+        self.0.lock().reverts = true;
+    }
+
     pub fn heal(&self) {
         let mut state = self.0.lock();
         state.syncs_until_failure = None;
@@ -120,6 +133,23 @@ impl SimDisk {
         }
     }
 
+    /// Makes the sectors of `[offset, offset + len)` unreadable, like a head crash.
+    pub fn lose(&self, path: &Path, offset: usize, len: usize) {
+        let state = self.0.lock();
+        let mut file = state.names.get(path).expect("the file to damage exists").lock();
+        file.unreadable.extend(offset / SECTOR_BYTES..(offset + len).div_ceil(SECTOR_BYTES));
+    }
+
+    /// Makes the sector at `offset` of the next new file unreadable.
+    pub fn lose_next_file(&self, offset: usize) {
+        self.0.lock().next_file_unreadable_at = Some(offset);
+    }
+
+    /// Fails the next write into a log file with EIO.
+    pub fn fail_one_write(&self) {
+        self.0.lock().writes_until_failure = Some(0);
+    }
+
     /// The disk after power returns: `random` decides the fate of everything that was not synced.
     /// The old disk (and every file open on it) is dead.
     pub fn crash(&self, random: &mut dyn FnMut() -> u64) -> Self {
@@ -141,7 +171,9 @@ impl SimDisk {
                     image[range.clone()].copy_from_slice(&file.cached[range]);
                 }
             }
-            let survivor = SimFile { cached: image.clone(), durable: image, dirty_sectors: BTreeSet::new() };
+            let unreadable = file.unreadable.clone();
+            let survivor =
+                SimFile { cached: image.clone(), durable: image, unreadable, ..SimFile::default() };
             drop(file);
             *inode = Arc::new(Mutex::new(survivor));
         }
@@ -164,7 +196,9 @@ impl SimDisk {
         if state.capacity_bytes.is_some_and(|capacity| (used + content.len()) as u64 > capacity) {
             return Err(IoError::new(op, path, io::ErrorKind::StorageFull.into()));
         }
-        let file = SimFile { durable: content.clone(), cached: content, dirty_sectors: BTreeSet::new() };
+        let lost = state.next_file_unreadable_at.take();
+        let unreadable = lost.map(|offset| offset / SECTOR_BYTES).into_iter().collect();
+        let file = SimFile { durable: content.clone(), cached: content, unreadable, ..SimFile::default() };
         let inode = Arc::new(Mutex::new(file));
         state.names.insert(path.to_owned(), Arc::clone(&inode));
         state.pending.push(DirOp::Link(path.to_owned(), inode));
@@ -234,7 +268,14 @@ impl Region for SimRegion {
 
     fn copy_in(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let at = usize::try_from(offset).expect("small");
-        self.disk.0.lock().count_change();
+        let fails = {
+            let mut state = self.disk.0.lock();
+            state.count_change();
+            state.writes_until_failure.take_if(|left| *left == 0).is_some()
+        };
+        if fails {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let mut file = self.inode.lock();
         file.cached[at..at + bytes.len()].copy_from_slice(bytes);
         if !bytes.is_empty() {
@@ -243,27 +284,37 @@ impl Region for SimRegion {
         Ok(())
     }
 
-    fn slice(&self, offset: u64, len: usize) -> Cow<'_, [u8]> {
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let at = usize::try_from(offset).expect("small");
-        Cow::Owned(self.inode.lock().cached[at..at + len].to_vec())
+        let file = self.inode.lock();
+        let sectors = at / SECTOR_BYTES..(at + into.len()).div_ceil(SECTOR_BYTES);
+        if file.unreadable.range(sectors).next().is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        into.copy_from_slice(&file.cached[at..at + into.len()]);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let outcome = {
+        let (outcome, reverts) = {
             let mut state = self.disk.0.lock();
             state.count_change();
-            state.count_sync()
+            (state.count_sync(), state.reverts)
         };
         let mut file = self.inode.lock();
-        // Like Linux: a failed write-back marks the pages clean, and leaves the medium old and the cache as it was.
+        // Like Linux: a failed write-back marks the pages clean, and leaves the medium old.
         let dirty = std::mem::take(&mut file.dirty_sectors);
-        outcome?;
         let SimFile { cached, durable, .. } = &mut *file;
+        let (from, to) = match outcome {
+            Ok(()) => (cached, durable),
+            Err(_) if reverts => (durable, cached),
+            Err(_) => return outcome,
+        };
         for sector in dirty {
-            let range = sector_range(sector, cached.len());
-            durable[range.clone()].copy_from_slice(&cached[range]);
+            let range = sector_range(sector, from.len());
+            to[range.clone()].copy_from_slice(&from[range]);
         }
-        Ok(())
+        outcome
     }
 
     fn release(&self, _upto: u64) {}
@@ -311,10 +362,14 @@ impl StoredFile for SimStored {
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, IoError> {
-        let file = self.inode.lock();
-        let at = usize::try_from(offset).expect("small");
-        let missing = || IoError::new("read file", &self.path, io::ErrorKind::UnexpectedEof.into());
-        file.cached.get(at..at + len).map(<[u8]>::to_vec).ok_or_else(missing)
+        let mut bytes = vec![0; len];
+        let failed = |source| IoError::new("read file", &self.path, source);
+        let end = usize::try_from(offset).expect("small") + len;
+        if end > self.inode.lock().cached.len() {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.region().read(offset, &mut bytes).map_err(failed)?;
+        Ok(bytes)
     }
 }
 
@@ -351,6 +406,15 @@ impl Storage for SimDisk {
 
     fn is_resident(&self, _path: &Path) -> bool {
         true
+    }
+
+    fn read_back(&self, path: &Path) -> Result<(), IoError> {
+        let inode = self.inode("read back log segment", path)?;
+        let len = inode.lock().cached.len();
+        let region = SimRegion { inode, disk: self.clone(), len: len as u64 };
+        region
+            .read(0, &mut vec![0; len])
+            .map_err(|source| IoError::new("read back log segment", path, source))
     }
 
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {

@@ -15,7 +15,7 @@ use crate::clock::Micros;
 use crate::error::IoError;
 use crate::storage::{Appender, Reservation, ReserveError};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A frame to append. Its payload is `head` followed by `body`, checked by `crc` (see [`format::body_crc`]), which
@@ -88,6 +88,9 @@ pub(super) struct Tail {
     /// run. May lag behind the actual mark.
     pub(super) durable: Lsn,
     pub(super) unsynced_bytes: u64,
+    /// When the oldest frame was received that no sync has begun to cover, and the oldest that the running sync covers.
+    pub(super) unsynced_since: Option<Micros>,
+    pub(super) syncing_since: Option<Micros>,
     pub(super) appended_frames: u64,
     pub(super) appended_bytes: u64,
     pub(super) health: Health,
@@ -99,6 +102,8 @@ pub(super) struct Tail {
     pub(super) refusing: Option<Full>,
     /// The last segment that ended.
     predecessor: Option<Predecessor>,
+    /// Un-synced frames whose bytes could not be written: their callers were told so.
+    pub(super) failed: BTreeSet<Lsn>,
 }
 
 impl Tail {
@@ -111,6 +116,8 @@ impl Tail {
             last,
             durable,
             unsynced_bytes: 0,
+            unsynced_since: None,
+            syncing_since: None,
             appended_frames: 0,
             appended_bytes: 0,
             health: Health::Good,
@@ -118,6 +125,7 @@ impl Tail {
             shortage: Full::Preparing,
             refusing: None,
             predecessor,
+            failed: BTreeSet::new(),
         }
     }
 }
@@ -130,7 +138,7 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    pub(super) fn write<'a>(mut self, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<(), IoError> {
+    pub(super) fn write<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<(), IoError> {
         self.reservation.write(&self.header.encode(self.salt))?;
         for part in parts {
             self.reservation.write(part)?;
@@ -208,11 +216,20 @@ impl Shared {
         if header.frame_bytes() as u64 > self.frame_bytes_max() {
             return Err(too_large);
         }
-        let (placed, sync) = self.place(header)?;
+        let (mut placed, sync) = self.place(header)?;
         let lsn = placed.header.lsn;
         let parts = [frame.ext, frame.head].into_iter().chain(frame.body.iter().map(|chunk| &chunk[..]));
         // A store into a mapping cannot fail, but a `pwrite` can. It then leaves a hole, which recovery skips.
-        placed.write(parts).map_err(AppendError::Unknown)?;
+        if let Err(error) = placed.write(parts) {
+            let mut tail = self.tail.lock();
+            let durable = tail.durable;
+            tail.failed.retain(|failed| *failed > durable);
+            // Before its reservation ends: a rescue waits for that.
+            tail.failed.insert(lsn);
+            drop(tail);
+            drop(placed);
+            return Err(AppendError::Unknown(error));
+        }
         if sync {
             self.request_sync();
         }
@@ -266,6 +283,7 @@ impl Shared {
             let before = tail.unsynced_bytes;
             tail.last = lsn;
             tail.unsynced_bytes += len as u64;
+            tail.unsynced_since.get_or_insert(header.ts);
             tail.appended_frames += 1;
             tail.refusing = None;
             tail.appended_bytes += len as u64;

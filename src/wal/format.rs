@@ -217,6 +217,30 @@ fn header_crc(bytes: &[u8; FRAME_HEADER_BYTES], salt: u32) -> u32 {
     crc.finalize()
 }
 
+/// The salt under which a frame's header is valid: its checksum run backwards, from the stored value to the seed.
+pub fn salt_of(header: &[u8; FRAME_HEADER_BYTES]) -> u32 {
+    let stored = u32_at(header, 4).unwrap_or(0);
+    let covered = header.get(8..).into_iter().chain(header.get(..4)).flat_map(|part| part.iter().rev());
+    // A checksum is stored inverted.
+    !covered.fold(!stored, |crc, byte| crc_step_back(crc, *byte))
+}
+
+/// The four bytes, as a little-endian number, that take a checksum from `before` to `wanted`.
+pub fn crc_suffix(before: crc32fast::Hasher, wanted: u32) -> u32 {
+    // Bytes and register enter the checksum alike: four zero bytes backwards, then the difference to the register.
+    let back = (0..4).fold(!wanted, |crc, _| crc_step_back(crc, 0));
+    back ^ !before.finalize()
+}
+
+/// The register of CRC-32 (IEEE 802.3) before it took in a byte.
+fn crc_step_back(crc: u32, byte: u8) -> u32 {
+    let register = (0..8).fold(crc, |crc, _| match crc >> 31 {
+        0 => crc << 1,
+        _ => (crc ^ 0xEDB8_8320) << 1 | 1,
+    });
+    register ^ u32::from(byte)
+}
+
 /// Starts the checksum of a frame's extension and payload. The seed is the log and not the segment, so that callers
 /// can compute it before they know which segment will hold the frame.
 pub fn body_crc(wal_uuid: &[u8; 16]) -> crc32fast::Hasher {
@@ -351,11 +375,11 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

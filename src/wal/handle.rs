@@ -4,7 +4,7 @@ use super::Shared;
 use super::append::{AppendError, Full, NewFrame};
 use super::archive;
 use super::durable::{Durable, Health, SyncError};
-use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use super::format::{FrameError, FrameKind};
 use super::lsn::{Lsn, SegmentId};
 use super::past::FrameHistory;
 use super::segment::Segment;
@@ -12,6 +12,7 @@ use crate::clock::Micros;
 use crate::error::chain;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::futures::Notified;
 use tokio::sync::watch;
 
 /// A cloneable handle for appending.
@@ -50,9 +51,10 @@ impl Handle {
         self.shared.expire_waiters(patience);
     }
 
-    /// Resolves when an append that was refused for lack of room may succeed. Has no deadline.
-    pub async fn space(&self) {
-        self.shared.space.notified().await;
+    /// Resolves when an append that was refused for lack of room may succeed, from now on: a caller asks before it
+    /// tries, so that no wake-up between its attempt and its wait is lost. Has no deadline.
+    pub fn space(&self) -> Notified<'_> {
+        self.shared.space.notified()
     }
 
     /// Watches the durable mark and the health.
@@ -79,7 +81,7 @@ impl Handle {
         self.shared.stop_preparing();
     }
 
-    /// Visits durable frames, newest segment first, each segment from front to back. `keep` selects frames by LSN,
+    /// Visits readable frames, newest segment first, each segment from front to back, up to the first invalid header. `keep` selects frames by LSN,
     /// receive time and payload; those of one segment are passed to `take` together, which returns whether to continue.
     pub fn look_back<T>(
         &self,
@@ -87,12 +89,22 @@ impl Handle {
         mut take: impl FnMut(Vec<T>) -> bool,
     ) {
         for segment in self.shared.segments.all().into_iter().rev() {
-            let kept = frames(&segment).filter_map(|(header, at)| {
-                let ext = usize::from(header.ext_bytes);
-                let payload = segment.file.read(at + ext as u64, header.body_bytes as usize - ext)?;
-                keep(header.lsn, header.ts, &payload)
-            });
-            if !take(kept.collect()) {
+            let mut kept = Vec::new();
+            let mut frames = segment.frames();
+            let mut offset = Segment::FIRST_OFFSET;
+            loop {
+                let header = match frames.frame(offset) {
+                    Ok(header) => {
+                        let body = frames.body(offset, &header).filter(|_| header.kind == FrameKind::Data);
+                        kept.extend(body.and_then(|(_, payload)| keep(header.lsn, header.ts, payload)));
+                        header
+                    }
+                    Err(FrameError::BadBody(header)) => header,
+                    Err(FrameError::Empty | FrameError::BadHeader) => break,
+                };
+                offset += header.frame_bytes() as u64;
+            }
+            if !take(kept) {
                 return;
             }
         }
@@ -105,6 +117,11 @@ impl Handle {
 
     pub(super) fn stop_archiving(&self) {
         self.shared.archive.stop();
+    }
+
+    /// The time by the clock of the log.
+    pub(super) fn now(&self) -> Micros {
+        self.shared.clock.now()
     }
 
     /// Identity of this log.
@@ -131,6 +148,7 @@ impl Handle {
             appended_frames: tail.appended_frames,
             appended_bytes: tail.appended_bytes,
             unsynced_bytes: tail.unsynced_bytes,
+            unsynced_since: tail.syncing_since.or(tail.unsynced_since),
             prepared: tail.prepared.len(),
             log_bytes,
             archive: self.shared.archive.status(),
@@ -138,22 +156,6 @@ impl Handle {
             segments,
         }
     }
-}
-
-/// The readable DATA frames of a segment up to the first invalid one, each with the offset of its body.
-fn frames(segment: &Segment) -> impl Iterator<Item = (FrameHeader, u64)> + '_ {
-    let mut offset = Segment::FIRST_OFFSET;
-    std::iter::from_fn(move || {
-        loop {
-            let head = segment.file.read(offset, FRAME_HEADER_BYTES)?;
-            let header = FrameHeader::decode(head.first_chunk()?, segment.salt).ok()?;
-            let body = offset + FRAME_HEADER_BYTES as u64;
-            offset += header.frame_bytes() as u64;
-            if header.kind == FrameKind::Data {
-                return Some((header, body));
-            }
-        }
-    })
 }
 
 /// A snapshot for operators.
@@ -169,6 +171,8 @@ pub struct WalStatus {
     pub appended_frames: u64,
     pub appended_bytes: u64,
     pub unsynced_bytes: u64,
+    /// When the oldest un-synced request was received.
+    pub unsynced_since: Option<Micros>,
     pub prepared: usize,
     /// Bytes of all segment files, including unused ones.
     pub log_bytes: u64,

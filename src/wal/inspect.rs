@@ -4,10 +4,14 @@
 //! append that was in progress shows as an unfinished tail.
 
 use super::archive;
-use super::format::{self, Frame, FrameKind, HEADER_BYTES, HeaderError, Seal, SegmentHeader, SegmentStart};
-use super::lsn::{Lsn, SegmentId};
+use super::format::{
+    self, Frame, FrameHeader, FrameKind, HEADER_BYTES, HeaderError, Seal, SegmentHeader, SegmentStart,
+};
+use super::lsn::{Lsn, LsnRange, SegmentId};
+use super::{marks, salvage};
 use crate::error::{IoContext, IoError};
-use crate::storage::real::RealStorage;
+use crate::storage::real::{RealStorage, read_whole};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +24,8 @@ const HEAD_BYTES: u64 = HEADER_BYTES as u64 + 128;
 pub struct SegmentFile {
     pub path: PathBuf,
     pub header: Result<SegmentHeader, HeaderError>,
+    /// Offsets of blocks that the medium cannot return. They are zeros in what is inspected.
+    pub unreadable: BTreeSet<u64>,
     bytes: Vec<u8>,
 }
 
@@ -92,12 +98,8 @@ pub fn base(path: &Path) -> Option<Lsn> {
     if let Some(archived) = archive::format::SegmentName::parse(path.file_name()?.to_str()?) {
         return Some(archived.base);
     }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(HEAD_BYTES).read_to_end(&mut bytes).ok()?;
-    let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES)?).ok()?;
-    let summary = SegmentFile { path: path.to_owned(), header: Ok(header), bytes }.summary();
-    if !summary.prepared {
-        return Some(summary.base);
+    if let Some(base) = base_of_start(path) {
+        return Some(base);
     }
     // Its START frame may be lost.
     SegmentFile::read(path).ok()?.entries().find_map(|entry| match entry {
@@ -106,9 +108,27 @@ pub fn base(path: &Path) -> Option<Lsn> {
     })
 }
 
+/// The same by the START frame alone.
+fn base_of_start(path: &Path) -> Option<Lsn> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(HEAD_BYTES).read_to_end(&mut bytes).ok()?;
+    let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES)?).ok()?;
+    let frame = format::frame_at(&bytes, HEADER_BYTES, header.salt(), &header.wal_uuid).ok()?;
+    if frame.header.kind != FrameKind::Start {
+        return None;
+    }
+    SegmentStart::decode(frame.payload).map(|start| start.base)
+}
+
 /// Whether a file is an archived segment, by its name.
 pub fn is_archived(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
+}
+
+/// For each run of the daemon that the log's directory remembers: its first LSN, and how far it was durable.
+pub fn marked_runs(dir: &Path) -> Vec<LsnRange> {
+    let marks = marks::read(&RealStorage, dir).marks;
+    marks.iter().map(|mark| LsnRange { first: mark.run, last: mark.durable }).collect()
 }
 
 /// Opens the index of an archived segment.
@@ -119,23 +139,44 @@ pub fn index(path: &Path) -> Result<archive::format::SegmentIndex, archive::Arch
 impl SegmentFile {
     /// Reads a segment file, or decompresses an archived one.
     pub fn read(path: &Path) -> Result<Self, IoError> {
-        let bytes = if is_archived(path) {
+        let (bytes, unreadable) = if is_archived(path) {
             let file = std::fs::File::open(path).context("open archived segment", path)?;
             let mut bytes = Vec::new();
             let decoder = zstd::stream::read::Decoder::new(file);
             let decoded = decoder.and_then(|decoder| decoder.take(RAW_BYTES_MAX).read_to_end(&mut bytes));
             decoded.context("decompress archived segment", path)?;
-            bytes
+            (bytes, BTreeSet::new())
         } else {
-            std::fs::read(path).context("read log segment", path)?
+            read_whole(path)?
         };
         let header = SegmentHeader::decode(bytes.get(..HEADER_BYTES).unwrap_or(&bytes));
-        Ok(Self { path: path.to_owned(), header, bytes })
+        Ok(Self { path: path.to_owned(), header, unreadable, bytes })
     }
 
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// A header under which the frames are valid, if this one is damaged: see [`salvage::header`].
+    pub fn salvaged(&self, wal_uuid: Option<[u8; 16]>) -> Option<SegmentHeader> {
+        let id = format::parse_segment_name(self.path.file_name()?.to_str()?)?;
+        let read = |at: u64, len: usize| {
+            let rest = self.bytes.get(usize::try_from(at).ok()?..)?;
+            Some(rest[..len.min(rest.len())].to_vec())
+        };
+        salvage::header(read, id, self.bytes.len() as u64, wal_uuid)
+    }
+
+    /// The LSN of a damaged request after the last valid frame.
+    pub fn damaged_last(&self) -> Option<Lsn> {
+        let header = self.header.as_ref().ok()?;
+        let summary = self.summary();
+        let rest = self.bytes.get(usize::try_from(summary.end_offset).ok()?..)?;
+        let head = rest.first_chunk()?;
+        let damaged = FrameHeader::decode(head, header.salt()).ok();
+        let damaged = damaged.or_else(|| salvage::frame_header(rest, header.salt()))?;
+        (damaged.kind == FrameKind::Data && damaged.lsn > summary.last).then_some(damaged.lsn)
     }
 
     /// Everything up to the last valid frame.

@@ -1,6 +1,7 @@
 //! The metrics of the log: every metric whose name begins with `wal_`.
 
-use super::{Handle, Health, archive};
+use super::{Handle, Health, WalStatus, archive};
+use crate::clock::Micros;
 use crate::metrics::{Gauges, Reading, SharedLatency};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
@@ -63,6 +64,11 @@ fn gauges(handle: &Handle) -> Vec<Reading> {
             "Bytes in the log that are not yet synced",
             status.unsynced_bytes as f64,
         ),
+        reading(
+            "wal_oldest_unsynced_seconds",
+            "Age of the oldest request in the log that is not yet synced",
+            unsynced_for(&status, handle.now()),
+        ),
         reading("wal_bytes", "Size of the log on disk", status.log_bytes as f64),
         reading("wal_segments", "Segments that hold requests", status.segments.len() as f64),
         reading("wal_prepared_segments", "Allocated segments that are ready for use", status.prepared as f64),
@@ -79,6 +85,12 @@ fn gauges(handle: &Handle) -> Vec<Reading> {
     ];
     readings.extend(archive_gauges(&status.archive));
     readings
+}
+
+/// Seconds; 0 if everything is synced.
+fn unsynced_for(status: &WalStatus, now: Micros) -> f64 {
+    let age = status.unsynced_since.map_or(0, |since| now.saturating_sub(since).max(0));
+    age as f64 / 1e6
 }
 
 fn archive_gauges(archive: &archive::ArchiveStatus) -> [Reading; 4] {

@@ -18,10 +18,13 @@
 mod append;
 pub mod archive;
 mod durable;
+mod evidence;
 pub mod format;
+mod frames;
 mod handle;
 pub mod inspect;
 mod lsn;
+mod marks;
 mod metrics;
 mod past;
 mod prepare;
@@ -47,6 +50,7 @@ use crate::clock::Clock;
 use crate::storage::Storage;
 use append::Tail;
 use archive::Archive;
+use marks::MarkWriter;
 use parking_lot::{Condvar, Mutex};
 use prepare::SegmentPool;
 use segment::Segments;
@@ -95,6 +99,7 @@ struct Shared {
     wal_uuid: [u8; 16],
     tail: Mutex<Tail>,
     segments: Segments,
+    marks: Mutex<MarkWriter>,
     pool: Mutex<SegmentPool>,
     archive: Archive,
     prepare_wanted: Condvar,
@@ -141,7 +146,7 @@ pub fn open(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     config: WalConfig,
-    floor: Floor,
+    floor: &Floor,
     metrics: Arc<WalMetrics>,
 ) -> Result<Wal, WalOpenError> {
     let (shared, report) = open_shared(storage, clock, config, floor, metrics)?;
@@ -157,7 +162,7 @@ pub fn open(
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
         threads.push(thread.map_err(WalOpenError::Thread)?);
     }
-    let reader = Some(WalReader::new(Arc::clone(&shared), floor.consumed));
+    let reader = Some(WalReader::new(Arc::clone(&shared), report.consumed));
     Ok(Wal { handle: Handle::new(shared), reader, report, threads })
 }
 
@@ -166,7 +171,7 @@ fn open_shared(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     config: WalConfig,
-    floor: Floor,
+    floor: &Floor,
     metrics: Arc<WalMetrics>,
 ) -> Result<(Arc<Shared>, RecoveryReport), WalOpenError> {
     storage.create_dir(&config.dir)?;
@@ -186,6 +191,7 @@ fn open_shared(
         wal_uuid: recovered.wal_uuid,
         tail: Mutex::new(Tail::new(last, recovered.report.known_durable, recovered.predecessor)),
         segments: Segments::new(recovered.segments),
+        marks: Mutex::new(MarkWriter::new(&config.dir, recovered.marks)),
         pool: Mutex::new(SegmentPool::new(next_id, log_bytes)),
         archive,
         prepare_wanted: Condvar::new(),

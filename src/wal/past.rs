@@ -4,6 +4,7 @@ use super::Shared;
 use super::archive::file::ArchivedSegment;
 use super::archive::{ArchiveError, SegmentLocation};
 use super::format::{self, Frame, FrameKind};
+use super::frames::FrameReader;
 use super::lsn::{Lsn, LsnRange};
 use super::segment::Segment;
 use crate::clock::Micros;
@@ -76,7 +77,7 @@ impl FrameHistory {
 /// The segment that is being read.
 enum SegmentSource {
     /// A segment of the log and the offset to continue from.
-    Log { segment: Arc<Segment>, offset: u64 },
+    Log { segment: Arc<Segment>, frames: Box<FrameReader>, offset: u64 },
     /// An archived segment and the block to continue with.
     Archive { segment: Box<ArchivedSegment>, block: usize },
 }
@@ -95,7 +96,7 @@ pub struct PastFrames {
 }
 
 /// The minimum number of bytes read from the log at a time.
-const STEP_BYTES: u64 = 1 << 20;
+const STEP_BYTES: usize = 1 << 20;
 
 impl PastFrames {
     /// The next frame; `None` after the last one.
@@ -151,9 +152,9 @@ impl PastFrames {
         }
         loop {
             match self.source.take() {
-                Some(SegmentSource::Log { segment, offset }) => {
-                    if let Some(offset) = self.fill_from_log(&segment, offset) {
-                        self.source = Some(SegmentSource::Log { segment, offset });
+                Some(SegmentSource::Log { segment, mut frames, offset }) => {
+                    if let Some(offset) = self.fill_from_log(&segment, &mut frames, offset) {
+                        self.source = Some(SegmentSource::Log { segment, frames, offset });
                         return Ok(true);
                     }
                     match segment.end() {
@@ -189,7 +190,8 @@ impl PastFrames {
                         return Ok(false);
                     }
                     let offset = segment.near(self.next);
-                    self.source = Some(SegmentSource::Log { segment, offset });
+                    let frames = Box::new(segment.frames());
+                    self.source = Some(SegmentSource::Log { segment, frames, offset });
                     return Ok(true);
                 }
                 Some(SegmentLocation::Archive(name)) if name.base > self.last => return Ok(false),
@@ -211,35 +213,20 @@ impl PastFrames {
     }
 
     /// Copies some durable frames. Returns the offset after them; `None` if none are left.
-    fn fill_from_log(&mut self, segment: &Segment, mut offset: u64) -> Option<u64> {
+    fn fill_from_log(&mut self, segment: &Segment, frames: &mut FrameReader, mut offset: u64) -> Option<u64> {
         let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
         let durable = self.shared.durable.borrow().lsn;
-        let from = offset;
-        let mut wanted = false;
-        while offset < limit && (!wanted || offset - from < STEP_BYTES) {
-            let head = segment.file.read(offset, format::FRAME_HEADER_BYTES)?;
-            let header =
-                head.first_chunk().and_then(|head| format::FrameHeader::decode(head, segment.salt).ok());
-            match header {
-                Some(header) if header.kind == FrameKind::Data && header.lsn > durable => break,
-                Some(header) => {
-                    let frame = offset;
-                    offset = (offset + header.frame_bytes() as u64).min(limit);
-                    wanted |= header.kind == FrameKind::Data && header.lsn >= self.next;
-                    if !wanted || header.lsn > self.last {
-                        // Before the range or past it: nothing to copy.
-                        if wanted {
-                            break;
-                        }
-                        continue;
-                    }
-                    let len = usize::try_from(offset - frame).ok()?;
-                    self.buffer.extend_from_slice(&segment.file.read(frame, len)?);
-                }
-                None => {
-                    // Damage: try every aligned offset after it.
-                    offset += format::ALIGN as u64;
-                }
+        while offset < limit && self.buffer.len() < STEP_BYTES {
+            // Damage is stepped over.
+            let header = frames.header(offset).ok().map(|header| (offset, header));
+            let Some((at, header)) = header.or_else(|| frames.next_header(offset, limit)) else { break };
+            let is_data = header.kind == FrameKind::Data;
+            if is_data && (header.lsn > durable || header.lsn > self.last) {
+                break;
+            }
+            offset = at + header.frame_bytes() as u64;
+            if is_data && header.lsn >= self.next && frames.frame(at).is_ok() {
+                frames.copy(at, &header, &mut self.buffer);
             }
         }
         (!self.buffer.is_empty()).then_some(offset)

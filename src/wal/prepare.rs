@@ -4,7 +4,7 @@
 use super::Shared;
 use super::append::{Full, Prepared};
 use super::durable::Health;
-use super::format::SegmentHeader;
+use super::format::{self, SegmentHeader};
 use super::lsn::{Lsn, SegmentId};
 use super::segment::Segment;
 use crate::error::{IoError, chain};
@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const SPARE_TIME: Duration = Duration::from_secs(10);
 const SPARE_PART: u64 = 4;
 
+/// How many new segments that cannot be read are kept in `wal/quarantine/` by one process.
+const SET_ASIDE_MAX: usize = 4;
+
 /// Segment files that are not in use: consumed ones that await reuse or removal.
 pub(super) struct SegmentPool {
     consumed: Vec<Arc<Segment>>,
@@ -36,6 +39,8 @@ pub(super) struct SegmentPool {
     begun: bool,
     /// The last failure, so that each one is logged once.
     reported: Option<String>,
+    /// How many new segments could not be read back.
+    set_aside: usize,
 }
 
 impl SegmentPool {
@@ -48,6 +53,7 @@ impl SegmentPool {
             used_at: Instant::now(),
             begun: false,
             reported: None,
+            set_aside: 0,
         }
     }
 }
@@ -111,7 +117,7 @@ impl Shared {
     /// Puts the first prepared segment of a start into use, durably, before an LSN is assigned from it. So the next
     /// start, whatever power loss destroys, sees where this one began and continues above it.
     fn activate_first(&self) -> Result<(), IoError> {
-        let (roll, file) = {
+        let (roll, segment) = {
             let mut tail = self.tail.lock();
             if tail.started || tail.health != Health::Good {
                 return Ok(());
@@ -119,10 +125,14 @@ impl Shared {
             let Ok(roll) = self.roll(&mut tail) else { return Ok(()) };
             tail.started = true;
             tail.paused = true;
-            let file = tail.active.as_ref().map(|writing| Arc::clone(writing.appender.file()));
-            (roll, file)
+            let segment = tail.active.as_ref().map(|writing| Arc::clone(&writing.segment));
+            (roll, segment)
         };
-        let synced = roll.write(self).and_then(|()| file.map_or(Ok(()), |file| file.sync()));
+        let synced =
+            roll.write(self).and_then(|()| segment.as_ref().map_or(Ok(()), |segment| segment.file.sync()));
+        if let Some(segment) = segment.filter(|_| synced.is_ok()) {
+            self.mark(&segment, self.recovered_last);
+        }
         let mut tail = self.tail.lock();
         if synced.is_err() {
             tail.health = Health::Poisoned;
@@ -136,6 +146,7 @@ impl Shared {
     /// Allocating costs a hundred times as much as reusing. So if only one segment is short, it waits for the one that
     /// the reader is about to finish, and consumed segments are kept while there is room for them.
     pub(super) fn prepare_once(&self) {
+        self.put_aside_unreadable();
         loop {
             let ready = self.tail.lock().prepared.len();
             if ready >= self.config.prepared {
@@ -185,6 +196,15 @@ impl Shared {
                     return;
                 }
             }
+        }
+    }
+
+    /// Moves consumed segments of which a part could not be read out of the log.
+    fn put_aside_unreadable(&self) {
+        let is_unreadable = |segment: &mut Arc<Segment>| !segment.file.unreadable().is_empty();
+        let unreadable: Vec<_> = self.pool.lock().consumed.extract_if(.., is_unreadable).collect();
+        for segment in unreadable {
+            self.remove_segment(&segment);
         }
     }
 
@@ -260,11 +280,28 @@ impl Shared {
         header: SegmentHeader,
         head: u64,
     ) -> Result<Prepared, IoError> {
+        self.storage.read_back(scratch).inspect_err(|_| self.set_aside(scratch))?;
         let path = self.segment_path(header.id);
         self.storage.rename(scratch, &path)?;
         self.storage.sync_dir(&self.config.dir)?;
         let appender = self.storage.open_log(&path)?.appender(head);
         Ok(Prepared { header, appender })
+    }
+
+    /// Keeps an unused segment that cannot be read, so that its blocks are not used again; only a few, because a broken
+    /// disk may return one after the other.
+    fn set_aside(&self, scratch: &Path) {
+        let mut pool = self.pool.lock();
+        let moved = if pool.set_aside < SET_ASIDE_MAX {
+            pool.set_aside += 1;
+            let name = scratch.file_name().unwrap_or(scratch.as_os_str());
+            self.storage.rename(scratch, &self.quarantine_dir().join(name).with_extension("unreadable"))
+        } else {
+            self.storage.remove(scratch)
+        };
+        if let Err(error) = moved {
+            tracing::warn!(error = %chain(&error), "cannot move an unreadable new log segment to wal/quarantine; the next start removes it");
+        }
     }
 
     /// Whether the first segments of this start have been prepared.
@@ -319,14 +356,20 @@ impl Shared {
     }
 
     /// Accounts for a removed segment file.
-    fn forget_bytes(&self, bytes: u64) {
+    pub(super) fn forget_bytes(&self, bytes: u64) {
         let mut pool = self.pool.lock();
         pool.log_bytes = pool.log_bytes.saturating_sub(bytes);
     }
 
     fn remove_segment(&self, segment: &Arc<Segment>) {
         let path = segment.file.path();
-        let removed = self.storage.remove(path).and_then(|()| self.storage.sync_dir(&self.config.dir));
+        // What could not be read is lost for this process; other tools may still recover it.
+        let removed = if segment.file.unreadable().is_empty() {
+            self.storage.remove(path)
+        } else {
+            self.storage.rename(path, &self.quarantine_dir().join(format::segment_name(segment.id())))
+        };
+        let removed = removed.and_then(|()| self.storage.sync_dir(&self.config.dir));
         if let Err(error) = removed {
             // The next start finds it, sees that it is consumed, and removes it.
             tracing::warn!(error = %chain(&error), "cannot remove a consumed log segment; the next start removes it");

@@ -1,19 +1,16 @@
-//! Reads the log in order up to the durable mark, without copying.
+//! Reads the log in order up to the durable mark.
 
 use super::Shared;
 use super::durable::Durable;
-use super::format::{self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
+use super::format::{FrameError, FrameHeader, FrameKind};
+use super::frames::FrameReader;
 use super::lsn::{Lsn, LsnRange, SegmentId};
 use super::segment::{MARK_BYTES, Segment};
 use crate::clock::Micros;
 use crate::error::chain;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
-
-/// The memory of read frames is released in steps of this size.
-const RELEASE_BYTES: u64 = 4 << 20;
 
 /// Reads the log from one LSN on. A daemon has one; segments live until the reader has passed them and they are
 /// trimmed.
@@ -21,8 +18,8 @@ pub struct WalReader {
     shared: Arc<Shared>,
     durable: watch::Receiver<Durable>,
     segment: Option<Arc<Segment>>,
+    frames: Option<FrameReader>,
     offset: u64,
-    released: u64,
     /// From this offset on, the next frame's offset is worth remembering.
     marked: u64,
     /// The next expected LSN.
@@ -61,7 +58,7 @@ pub struct Damage {
 pub struct ReadFrame<'a> {
     pub lsn: Lsn,
     pub ts: Micros,
-    pub payload: Cow<'a, [u8]>,
+    pub payload: &'a [u8],
 }
 
 impl WalReader {
@@ -71,8 +68,8 @@ impl WalReader {
             shared,
             durable,
             segment: None,
+            frames: None,
             offset: 0,
-            released: 0,
             marked: 0,
             next: consumed.next(),
             current: None,
@@ -102,9 +99,15 @@ impl WalReader {
         self.next.previous()
     }
 
+    /// The first LSN of this run of the daemon.
+    pub fn run(&self) -> Lsn {
+        self.shared.recovered_last.next()
+    }
+
     /// Restarts after `consumed`.
     pub fn rewind(&mut self, consumed: Lsn) {
         self.segment = None;
+        self.frames = None;
         self.current = None;
         self.next = consumed.next();
     }
@@ -126,7 +129,7 @@ impl WalReader {
                 Polled::Frame(lsn) if lsn > self.shared.recovered_last => return,
                 Polled::Frame(lsn) => {
                     let Some(frame) = ahead.frame() else { return };
-                    if !see(lsn, frame.ts, &frame.payload) {
+                    if !see(lsn, frame.ts, frame.payload) {
                         return;
                     }
                 }
@@ -164,7 +167,7 @@ impl WalReader {
             if self.next > durable {
                 return Polled::Idle;
             }
-            match self.header_at(&segment, self.offset) {
+            match self.header_at(self.offset) {
                 Ok(header) if header.lsn < self.next || header.kind != FrameKind::Data => {
                     self.offset += header.frame_bytes() as u64;
                 }
@@ -179,7 +182,6 @@ impl WalReader {
                     }
                     self.offset += header.frame_bytes() as u64;
                     self.next = header.lsn.next();
-                    self.release_behind(&segment);
                     return Polled::Frame(header.lsn);
                 }
                 Err(_) => {
@@ -194,9 +196,7 @@ impl WalReader {
     /// The frame that [`WalReader::poll`] has just found.
     pub fn frame(&self) -> Option<ReadFrame<'_>> {
         let (offset, header) = self.current?;
-        let segment = self.segment.as_ref()?;
-        let at = offset + (FRAME_HEADER_BYTES + usize::from(header.ext_bytes)) as u64;
-        let payload = segment.file.read(at, header.body_bytes as usize - usize::from(header.ext_bytes))?;
+        let (_, payload) = self.frames.as_ref()?.body(offset, &header)?;
         Some(ReadFrame { lsn: header.lsn, ts: header.ts, payload })
     }
 
@@ -212,7 +212,7 @@ impl WalReader {
 
     fn enter(&mut self, segment: Arc<Segment>) -> Arc<Segment> {
         self.offset = Segment::FIRST_OFFSET;
-        self.released = 0;
+        self.frames = Some(segment.frames());
         self.marked = 0;
         // LSNs may jump only here: a start continues far above the highest LSN assigned before.
         self.next = self.next.max(segment.base);
@@ -223,7 +223,6 @@ impl WalReader {
     fn advance(&mut self, from: &Segment) -> bool {
         match self.shared.segments.after(from) {
             Some(segment) => {
-                from.file.release(from.file.readable());
                 self.current = None;
                 self.enter(segment);
                 true
@@ -232,16 +231,14 @@ impl WalReader {
         }
     }
 
-    fn header_at(&self, segment: &Segment, offset: u64) -> Result<FrameHeader, FrameError> {
-        let head = segment.file.read(offset, FRAME_HEADER_BYTES).ok_or(FrameError::Empty)?;
-        let head = head.first_chunk().ok_or(FrameError::Empty)?;
-        let header = FrameHeader::decode(head, segment.salt)?;
-        if header.kind != FrameKind::Data || header.lsn < self.next {
-            return Ok(header);
+    /// The frame at `offset`. Frames that are passed over are not checked beyond their header.
+    fn header_at(&mut self, offset: u64) -> Result<FrameHeader, FrameError> {
+        let next = self.next;
+        let frames = self.frames.as_mut().ok_or(FrameError::Empty)?;
+        match frames.header(offset)? {
+            header if header.kind != FrameKind::Data || header.lsn < next => Ok(header),
+            _ => frames.frame(offset),
         }
-        let body = segment.file.read(offset + FRAME_HEADER_BYTES as u64, header.body_bytes as usize);
-        let body = body.ok_or(FrameError::BadHeader)?;
-        format::check_body(header, &body, &self.shared.wal_uuid).map(|frame| frame.header)
     }
 
     /// The missing LSNs between the expected one and `found`.
@@ -254,12 +251,9 @@ impl WalReader {
     fn step_over(&mut self, segment: &Segment) -> Option<Damage> {
         let from = self.offset;
         let limit = segment.end().map_or(segment.file.readable(), |end| end.offset);
-        let rest = usize::try_from(limit - from).ok().and_then(|len| segment.file.read(from, len));
-        // What lies below the end of the frames is readable; if it were not, all of it would be lost, and reported.
-        let candidates = format::candidates(rest.as_deref().unwrap_or(&[]));
-        let found = candidates.map(|at| from + at as u64).find_map(|at| {
-            let header = self.header_at(segment, at).ok().filter(|header| header.lsn >= self.next)?;
-            Some((at, header.lsn))
+        let next = self.next;
+        let found = self.frames.as_mut().and_then(|frames| {
+            frames.find(from, limit, |header| header.lsn >= next).map(|(at, header)| (at, header.lsn))
         });
         self.offset = found.map_or(limit, |(at, _)| at);
         let bytes = self.offset - from;
@@ -292,13 +286,6 @@ impl WalReader {
         if let Err(error) = self.shared.storage.write_new(&path, &bytes) {
             // This also fails if an earlier start has already quarantined these bytes.
             tracing::warn!(error = %chain(&error), "cannot copy unreadable bytes of the log to wal/quarantine");
-        }
-    }
-
-    fn release_behind(&mut self, segment: &Segment) {
-        if self.offset - self.released >= RELEASE_BYTES {
-            segment.file.release(self.released + RELEASE_BYTES / 2);
-            self.released = self.offset;
         }
     }
 }

@@ -4,26 +4,27 @@
 //! long as one segment takes to scan, however large the backlog is; the frames themselves are checked when the reader
 //! passes them. Recovery needs no free disk space.
 
+use super::evidence::Evidence;
 use super::format::{
-    self, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, HEADER_BYTES, HeaderError, Predecessor,
-    SegmentHeader, SegmentStart,
+    self, FRAME_HEADER_BYTES, FrameKind, HEADER_BYTES, HeaderError, Predecessor, SegmentHeader, SegmentStart,
 };
+use super::frames::FrameReader;
 use super::lsn::{Lsn, LsnRange, SegmentId};
-use super::salvage::PROOF_BYTES;
+use super::marks::{self, DurableMark};
+use super::salvage;
 use super::segment::{Segment, SegmentEnd};
 use super::{LSN_SKIP, quarantine_dir};
 use crate::error::IoError;
-use crate::storage::{LogFile, Storage};
+use crate::storage::{BLOCK_BYTES, LogFile, Storage};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A segment with an unreadable first frame is distinguished from an unused one by a valid frame this close to its
-/// start.
-const PROBE_BYTES: u64 = 1 << 20;
+/// Recovered bytes are made durable this many at a time.
+const REWRITE_BYTES: u64 = 8 << 20;
 
 /// What the rest of the data directory records about the log.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Floor {
     /// Every frame up to here is in registered files, so it may be missing from the log.
     pub consumed: Lsn,
@@ -31,6 +32,8 @@ pub struct Floor {
     pub highest: Lsn,
     /// The identity of the log, if it existed before.
     pub wal_uuid: Option<[u8; 16]>,
+    /// For each run of the daemon with frames above `consumed`: its first LSN, and how far it was durable.
+    pub runs: Vec<LsnRange>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,9 @@ pub struct RecoveryReport {
     pub missing: Vec<LsnRange>,
     /// The same for segments that were never synced: power loss destroyed them, which a 202 response permits.
     pub torn: Vec<LsnRange>,
+    /// Damaged frames at the end of a run, behind everything that is known to have been durable. Their requests may
+    /// have been acknowledged.
+    pub uncertain: Vec<LsnRange>,
     /// Files in the directory of the log that do not belong to it; they are left alone.
     pub foreign: Vec<String>,
     /// Segment files with a damaged header that was reconstructed from their frames.
@@ -76,6 +82,8 @@ pub(super) struct Recovered {
     pub(super) predecessor: Option<Predecessor>,
     pub(super) highest: Lsn,
     pub(super) next_id: SegmentId,
+    /// The marks of the segments that are left.
+    pub(super) marks: Vec<DurableMark>,
     pub(super) report: RecoveryReport,
 }
 
@@ -90,29 +98,78 @@ struct FoundSegment {
     beheaded: bool,
 }
 
-pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result<Recovered, WalOpenError> {
+pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: &Floor) -> Result<Recovered, WalOpenError> {
     let mut report = RecoveryReport {
         consumed: floor.consumed,
         known_durable: floor.consumed,
         ..RecoveryReport::default()
     };
-    let (found, next_id) = find_segments(storage, dir, floor, &mut report)?;
-    let wal_uuid = match (floor.wal_uuid, found.first()) {
-        (Some(uuid), _) => uuid,
-        (None, Some(found)) => found.header.wal_uuid,
-        (None, None) => *uuid::Uuid::new_v4().as_bytes(),
-    };
+    let mut known = marks::read(storage, dir);
+    if floor.wal_uuid.is_some() && known.wal_uuid != floor.wal_uuid {
+        known = marks::KnownMarks::default();
+    }
+    let ours = floor.wal_uuid.or(known.wal_uuid);
+    let (found, next_id) = find_segments(storage, dir, ours, &known.marks, &mut report)?;
+    let new = || *uuid::Uuid::new_v4().as_bytes();
+    let wal_uuid = ours.unwrap_or_else(|| found.first().map_or_else(new, |found| found.header.wal_uuid));
     let chain = chain_up(storage, dir, found)?;
+    let mut evidence = Evidence::new(&floor.runs, &known.marks);
+    let highest = floor.highest.max(floor.consumed).max(evidence.highest());
+    let Walked { mut segments, mut missing, uncertain, highest } =
+        walk(storage, dir, &chain, &mut evidence, (floor.consumed, highest))?;
+    missing.extend(evidence.uncovered(floor.consumed, &segments));
+    let empty = segments.pop_if(|last| is_unused(last, &evidence));
+    if let Some(empty) = empty {
+        // A run without requests leaves nothing to keep.
+        storage.remove(empty.file.path())?;
+    }
+    for segment in &mut segments {
+        segment.known_durable = evidence.known_durable(segment.base);
+        make_durable(storage, segment)?;
+    }
+    for range in union(missing) {
+        let proved = range.first <= evidence.known_durable(range.first);
+        if proved { report.missing.push(range) } else { report.torn.push(range) }
+    }
+    let is_open = |damaged: &LsnRange| {
+        let is_known = |range: &LsnRange| (range.first..=range.last).contains(&damaged.first);
+        damaged.first > floor.consumed && !report.missing.iter().any(is_known)
+    };
+    report.uncertain = uncertain.into_iter().filter(is_open).collect();
+    report.segments = segments.len();
+    report.highest = highest;
+    report.known_durable = report.known_durable.max(evidence.latest());
+    let predecessor = segments.last().and_then(Segment::as_predecessor);
+    let is_left = |mark: &DurableMark| segments.iter().any(|segment| segment.id() == mark.segment);
+    let marks = known.marks.into_iter().filter(is_left).collect();
+    let segments = segments.into_iter().map(Arc::new).collect();
+    Ok(Recovered { wal_uuid, segments, predecessor, highest, next_id, marks, report })
+}
+
+/// The segments with their ends, and what does not fit together.
+struct Walked {
+    segments: Vec<Segment>,
+    missing: Vec<LsnRange>,
+    uncertain: Vec<LsnRange>,
+    highest: Lsn,
+}
+
+/// Determines where each segment ends. Everything up to `reached` may be missing; `highest` was assigned before.
+fn walk(
+    storage: &dyn Storage,
+    dir: &Path,
+    chain: &[FoundSegment],
+    evidence: &mut Evidence,
+    (mut reached, mut highest): (Lsn, Lsn),
+) -> Result<Walked, WalOpenError> {
+    let (mut missing, mut uncertain) = (Vec::new(), Vec::new());
     let mut segments: Vec<Segment> = Vec::new();
-    let mut evidence = Evidence::default();
-    let mut highest = floor.highest.max(floor.consumed);
-    let mut reached = floor.consumed;
     for (index, found) in chain.iter().enumerate() {
         let start = &found.start;
         if let Some(before) = start.predecessor {
             let known = segments.last().is_some_and(|segment| segment.id() == before.id);
             if !known && before.last > reached {
-                report.missing.push(LsnRange { first: reached.next(), last: before.last });
+                missing.push(LsnRange { first: reached.next(), last: before.last });
             }
             highest = highest.max(before.last);
         } else if found.beheaded {
@@ -120,177 +177,196 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: Floor) -> Result
             let goes_on = start.base.0.saturating_sub(reached.0) <= LSN_SKIP;
             let first = if goes_on { reached.next() } else { Lsn(highest.0 + LSN_SKIP).next() };
             if first < start.base {
-                report.missing.push(LsnRange { first, last: start.base.previous() });
+                missing.push(LsnRange { first, last: start.base.previous() });
             }
         }
         let successor = chain.get(index + 1).and_then(|next| next.start.predecessor);
         let successor = successor.filter(|before| before.id == found.header.id);
         let end = match successor {
             Some(before) => SegmentEnd { offset: before.end_offset, last: before.last },
-            None => scan(found, &mut evidence),
+            None => scan(found, evidence),
         };
         evidence.segment(start, end);
         evidence.durable(found.durable);
         highest = highest.max(start.base.previous()).max(end.last);
         reached = reached.max(end.last);
-        if end.last < start.base && index + 1 == chain.len() {
-            // A run without requests leaves nothing to keep.
-            storage.remove(found.file.path())?;
-            continue;
+        if successor.is_none()
+            && let Some(damaged) = put_aside_last_frame(storage, dir, found, end)?
+        {
+            highest = highest.max(damaged);
+            uncertain.push(LsnRange { first: damaged, last: damaged });
         }
         let segment = Segment::new(found.header, start.base, start.predecessor, Arc::clone(&found.file));
         segment.set_end(end);
         segments.push(segment);
     }
-    for segment in &mut segments {
-        segment.known_durable = evidence.known_durable(segment.base);
-        make_durable(storage, segment)?;
+    Ok(Walked { segments, missing, uncertain, highest })
+}
+
+/// Whether the last segment never held a request, by all that is known.
+fn is_unused(segment: &Segment, evidence: &Evidence) -> bool {
+    let last = segment.end().map_or(Lsn::NONE, |end| end.last);
+    last < segment.base && evidence.known_durable(segment.base) < segment.base
+}
+
+/// The LSN of a damaged frame after the last valid one, whose bytes are copied to quarantine.
+fn put_aside_last_frame(
+    storage: &dyn Storage,
+    dir: &Path,
+    found: &FoundSegment,
+    end: SegmentEnd,
+) -> Result<Option<Lsn>, WalOpenError> {
+    let mut frames = FrameReader::new(Arc::clone(&found.file), &found.header);
+    let damaged = frames.header(end.offset).ok().or_else(|| {
+        let head = found.file.read(end.offset, FRAME_HEADER_BYTES)?;
+        salvage::frame_header(&head, found.header.salt())
+    });
+    let Some(header) = damaged.filter(|header| header.kind == FrameKind::Data && header.lsn > end.last)
+    else {
+        return Ok(None);
+    };
+    let left = found.file.capacity().saturating_sub(end.offset);
+    let len = usize::try_from(left).map_or(0, |left| header.frame_bytes().min(left));
+    let path = quarantine_dir(dir).join(format!("{}-{}.bytes", found.header.id, end.offset));
+    match found.file.read(end.offset, len).map(|bytes| storage.write_new(&path, &bytes)) {
+        // An earlier start may have copied it.
+        Some(Err(error)) if error.source.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(Some(header.lsn)),
     }
-    for range in std::mem::take(&mut report.missing) {
-        if range.first <= evidence.known_durable(range.first) {
-            report.missing.push(range);
-        } else {
-            report.torn.push(range);
+}
+
+/// The ranges in order, those that touch or overlap joined.
+fn union(mut ranges: Vec<LsnRange>) -> Vec<LsnRange> {
+    ranges.sort_by_key(|range| range.first);
+    let mut joined: Vec<LsnRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(before) if range.first <= before.last.next() => before.last = before.last.max(range.last),
+            _ => joined.push(range),
         }
     }
-    report.segments = segments.len();
-    report.highest = highest;
-    report.known_durable = report.known_durable.max(evidence.latest());
-    let predecessor = segments.last().and_then(Segment::as_predecessor);
-    let segments = segments.into_iter().map(Arc::new).collect();
-    Ok(Recovered { wal_uuid, segments, predecessor, highest, next_id, report })
+    joined
 }
 
 /// Makes durable what a killed process left in the page cache, before it is read. Rewrites the bytes instead of only
-/// syncing them: if the last sync before the kill failed, the kernel considers their pages clean.
+/// syncing them: if the last sync before the kill failed, the kernel considers their pages clean. What cannot be read
+/// is not rewritten, so that it may still be read by other means.
 fn make_durable(storage: &dyn Storage, segment: &Segment) -> Result<(), IoError> {
     let Some(end) = segment.end().filter(|end| end.last > segment.known_durable) else { return Ok(()) };
     let mut from = Segment::FIRST_OFFSET;
-    while let Ok(frame) = read_frame(&segment.file, from, segment.salt, &segment.header.wal_uuid) {
+    let mut frames = segment.frames();
+    while let Ok(frame) = frames.frame(from) {
         if frame.lsn > segment.known_durable {
             break;
         }
         from += frame.frame_bytes() as u64;
     }
-    let len = usize::try_from(end.offset.saturating_sub(from)).expect("a segment is mapped into memory");
-    match segment.file.read(from, len) {
-        Some(bytes) => storage.rewrite(segment.file.path(), from, &bytes),
-        None => segment.file.sync(),
-    }
-}
-
-/// The known durable mark of each run of the daemon: LSNs jump between runs, and the durable mark of a later run
-/// proves nothing about the lost tail of an earlier one.
-#[derive(Default)]
-struct Evidence {
-    runs: Vec<Run>,
-    hints: Vec<Lsn>,
-}
-
-struct Run {
-    first: Lsn,
-    last: Lsn,
-}
-
-impl Evidence {
-    fn segment(&mut self, start: &SegmentStart, end: SegmentEnd) {
-        // Within one run, LSNs continue without a gap from segment to segment.
-        let goes_on = start.predecessor.is_none_or(|before| before.last.next() == start.base);
-        match self.runs.last_mut() {
-            Some(run) if goes_on => run.last = run.last.max(end.last),
-            _ => self.runs.push(Run { first: start.base, last: end.last }),
+    while from < end.offset {
+        let len = (end.offset - from).min(REWRITE_BYTES);
+        let bytes = usize::try_from(len).ok().and_then(|len| segment.file.read(from, len));
+        let Some(bytes) = bytes else { break };
+        for (at, part) in readable_parts(&segment.file, from, &bytes) {
+            storage.rewrite(segment.file.path(), at, part)?;
         }
+        from += len;
     }
+    Ok(())
+}
 
-    /// A frame records that everything of its run up to `hint` was durable when it was appended.
-    fn durable(&mut self, hint: Lsn) {
-        self.hints.push(hint);
+/// The parts of `bytes`, read at offset `from`, that the medium returned.
+fn readable_parts<'a>(file: &LogFile, from: u64, bytes: &'a [u8]) -> Vec<(u64, &'a [u8])> {
+    let mut parts = Vec::new();
+    let (mut at, mut rest) = (from, bytes);
+    for block in file.unreadable() {
+        let Some(before) = block.max(from).checked_sub(at).filter(|_| block + BLOCK_BYTES > from) else {
+            continue;
+        };
+        let Ok(before) = usize::try_from(before) else { break };
+        let Some((part, tail)) = rest.split_at_checked(before) else { break };
+        let lost = usize::try_from(block + BLOCK_BYTES - at).map_or(0, |end| end - before).min(tail.len());
+        parts.push((at, part));
+        at += (before + lost) as u64;
+        rest = &tail[lost..];
     }
-
-    fn known_durable(&self, lsn: Lsn) -> Lsn {
-        let run = self.runs.iter().rfind(|run| run.first <= lsn);
-        let within = |hint: &&Lsn| run.is_some_and(|run| (run.first..=run.last).contains(*hint));
-        self.hints.iter().filter(within).max().copied().unwrap_or(Lsn::NONE)
-    }
-
-    /// The durable mark of the latest run, by the best evidence.
-    fn latest(&self) -> Lsn {
-        self.runs.last().map_or(Lsn::NONE, |run| self.known_durable(run.first))
-    }
+    parts.push((at, rest));
+    parts.retain(|(_, part)| !part.is_empty());
+    parts
 }
 
 /// Reads the header and first frame of every segment file. Removes unused files and quarantines damaged ones.
 fn find_segments(
     storage: &dyn Storage,
     dir: &Path,
-    floor: Floor,
+    mut ours: Option<[u8; 16]>,
+    marks: &[DurableMark],
     report: &mut RecoveryReport,
 ) -> Result<(Vec<FoundSegment>, SegmentId), WalOpenError> {
     for name in storage.list(&dir.join("pool"))? {
         storage.remove(&dir.join("pool").join(name))?;
     }
     let mut found: Vec<FoundSegment> = Vec::new();
+    // Files without a readable frame, and their headers if these are valid.
     let mut blank = Vec::new();
-    let mut next_id = SegmentId(1);
+    let mut next_id = SegmentId(marks.iter().map(|mark| mark.segment.0 + 1).max().unwrap_or(1));
     for name in storage.list(dir)? {
         let path = dir.join(&name);
         let Some(id) = format::parse_segment_name(&name) else {
-            if name != "pool" && name != "quarantine" {
+            if name != "pool" && name != "quarantine" && !marks::is_name(&name) {
                 report.foreign.push(name);
             }
             continue;
         };
         next_id = next_id.max(SegmentId(id.0 + 1));
         let file = storage.open_log(&path)?;
-        let ours = floor.wal_uuid.or(found.first().map(|first| first.header.wal_uuid));
         let header = match read_header(&file, id) {
-            Ok(header) => header,
-            Err(HeaderError::NotASegment) => {
-                report.foreign.push(name);
-                continue;
-            }
+            Ok(header) => Some(header),
             Err(source @ HeaderError::Newer(_)) => return Err(WalOpenError::NewerFormat { path, source }),
-            Err(HeaderError::Damaged) => {
-                let Some(header) = salvage(&file, id, ours) else {
-                    tracing::error!(segment = %id, "the header of a log segment is corrupted beyond repair; the file is moved to wal/quarantine");
-                    storage.rename(&path, &quarantine_dir(dir).join(&name))?;
-                    report.quarantined.push(name);
-                    continue;
-                };
-                tracing::error!(segment = %id, "the header of a log segment was corrupted; it is rebuilt from the first frame");
-                storage.rewrite(&path, 0, &header.encode())?;
-                report.mended.push(name);
+            Err(HeaderError::NotASegment | HeaderError::Damaged) => {
+                let header = salvaged(&file, id, ours);
+                if let Some(header) = &header {
+                    tracing::error!(segment = %id, "the header of a log segment was corrupted; it is rebuilt from a frame");
+                    storage.rewrite(&path, 0, &header.encode())?;
+                    report.mended.push(name);
+                }
                 header
             }
         };
-        if ours.is_some_and(|ours| ours != header.wal_uuid) {
-            return Err(WalOpenError::OtherLog { path });
+        if let Some(header) = header {
+            if ours.is_some_and(|ours| ours != header.wal_uuid) {
+                return Err(WalOpenError::OtherLog { path });
+            }
+            ours = ours.or(Some(header.wal_uuid));
         }
-        match first_frame(&file, header, PROBE_BYTES) {
+        match header.and_then(|header| first_frame(&file, header)) {
             Some(segment) => found.push(segment),
-            None => blank.push((header, file)),
+            None => blank.push((id, header, file)),
         }
     }
-    for (header, file) in blank {
-        let id = header.id;
+    for (id, header, file) in blank {
         let named = found.iter().any(|other| other.start.predecessor.is_some_and(|before| before.id == id));
-        if !named {
-            storage.remove(file.path())?;
-        } else if let Some(segment) = first_frame(&file, header, u64::MAX) {
-            found.push(segment);
-        } else {
+        if named || marks.iter().any(|mark| mark.segment == id) {
             tracing::error!(segment = %id, "a log segment has no readable frame; the file is moved to wal/quarantine");
             let name = format::segment_name(id);
             storage.rename(file.path(), &quarantine_dir(dir).join(&name))?;
             report.quarantined.push(name);
+        } else if header.is_some() {
+            // It was prepared and never used.
+            storage.remove(file.path())?;
+        } else {
+            report.foreign.push(format::segment_name(id));
         }
     }
+    report.foreign.sort_unstable();
     storage.sync_dir(dir)?;
     Ok((found, next_id))
 }
 
-fn salvage(file: &LogFile, id: SegmentId, wal_uuid: Option<[u8; 16]>) -> Option<SegmentHeader> {
-    super::salvage::header(&file.read(0, PROOF_BYTES)?, id, file.capacity(), wal_uuid)
+fn salvaged(file: &LogFile, id: SegmentId, wal_uuid: Option<[u8; 16]>) -> Option<SegmentHeader> {
+    let read = |at: u64, len: usize| {
+        let left = usize::try_from(file.capacity().checked_sub(at)?).ok()?;
+        file.read(at, len.min(left))
+    };
+    salvage::header(read, id, file.capacity(), wal_uuid)
 }
 
 fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderError> {
@@ -302,19 +378,19 @@ fn read_header(file: &LogFile, id: SegmentId) -> Result<SegmentHeader, HeaderErr
     Ok(header)
 }
 
-/// A segment as its START frame describes it, or `None` if it was never used. If that frame is unreadable but others
-/// follow, the first of them within `limit` bytes replaces it.
-fn first_frame(file: &Arc<LogFile>, header: SegmentHeader, limit: u64) -> Option<FoundSegment> {
-    let salt = header.salt();
+/// A segment as its START frame describes it, or `None` if no frame of it is readable. If the START frame is
+/// unreadable but others follow, the first of them replaces it.
+fn first_frame(file: &Arc<LogFile>, header: SegmentHeader) -> Option<FoundSegment> {
     let found =
         |start, durable, beheaded| FoundSegment { header, file: Arc::clone(file), start, durable, beheaded };
-    if let Ok(frame) = read_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid)
+    let mut frames = FrameReader::new(Arc::clone(file), &header);
+    if let Ok(frame) = frames.frame(Segment::FIRST_OFFSET)
         && frame.kind == FrameKind::Start
+        && let Some((_, payload)) = frames.body(Segment::FIRST_OFFSET, &frame)
     {
-        let payload = file.read(Segment::FIRST_OFFSET + FRAME_HEADER_BYTES as u64, format::SEGSTART_BYTES)?;
-        return Some(found(SegmentStart::decode(&payload)?, frame.durable, false));
+        return Some(found(SegmentStart::decode(payload)?, frame.durable, false));
     }
-    let (_, frame) = next_frame(file, Segment::FIRST_OFFSET, salt, &header.wal_uuid, limit)?;
+    let (_, frame) = frames.next(Segment::FIRST_OFFSET, file.capacity())?;
     tracing::error!(segment = %header.id, "the first frame of a log segment is corrupted; recovery continues with the next readable frame");
     Some(found(SegmentStart { base: frame.lsn, predecessor: None }, frame.durable, true))
 }
@@ -363,11 +439,10 @@ fn written_again(found: &[FoundSegment]) -> HashSet<SegmentId> {
 
 /// Reads a whole segment to find where its frames end.
 fn scan(found: &FoundSegment, evidence: &mut Evidence) -> SegmentEnd {
-    let salt = found.header.salt();
-    let uuid = &found.header.wal_uuid;
+    let mut frames = FrameReader::new(Arc::clone(&found.file), &found.header);
     let mut end = SegmentEnd { offset: Segment::FIRST_OFFSET, last: found.start.base.previous() };
     let mut durable = found.durable;
-    while let Some((at, frame)) = next_frame(&found.file, end.offset, salt, uuid, u64::MAX) {
+    while let Some((at, frame)) = frames.next(end.offset, found.file.capacity()) {
         durable = durable.max(frame.durable);
         if frame.kind == FrameKind::Seal {
             end.last = end.last.max(frame.lsn.previous());
@@ -383,35 +458,6 @@ fn scan(found: &FoundSegment, evidence: &mut Evidence) -> SegmentEnd {
     end
 }
 
-/// The first valid frame at or after `offset`, within `limit` bytes.
-fn next_frame(
-    file: &LogFile,
-    offset: u64,
-    salt: u32,
-    wal_uuid: &[u8; 16],
-    limit: u64,
-) -> Option<(u64, FrameHeader)> {
-    let len = file.capacity().saturating_sub(offset).min(limit);
-    let bytes = file.read(offset, usize::try_from(len).ok()?)?;
-    let at = format::candidates(&bytes)
-        .find(|at| read_frame(file, offset + *at as u64, salt, wal_uuid).is_ok())?;
-    let at = offset + at as u64;
-    Some((at, read_frame(file, at, salt, wal_uuid).ok()?))
-}
-
-fn read_frame(
-    file: &LogFile,
-    offset: u64,
-    salt: u32,
-    wal_uuid: &[u8; 16],
-) -> Result<FrameHeader, FrameError> {
-    let head = file.read(offset, FRAME_HEADER_BYTES).ok_or(FrameError::Empty)?;
-    let header = FrameHeader::decode(head.first_chunk().ok_or(FrameError::Empty)?, salt)?;
-    let body = file.read(offset + FRAME_HEADER_BYTES as u64, header.body_bytes as usize);
-    let body = body.ok_or(FrameError::BadHeader)?;
-    format::check_body(header, &body, wal_uuid).map(|frame| frame.header)
-}
-
 impl RecoveryReport {
     /// Logs what an operator should know, once.
     pub(super) fn log(&self) {
@@ -420,6 +466,9 @@ impl RecoveryReport {
         }
         for range in &self.torn {
             tracing::warn!(first = %range.first, last = %range.last, "un-synced requests are lost: their log segment did not survive power loss");
+        }
+        for range in &self.uncertain {
+            tracing::error!(lsn = %range.first, "the last request in the log is damaged; it may have been acknowledged");
         }
         for file in &self.foreign {
             tracing::warn!(file, "unknown file in the directory of the log; it is left alone");

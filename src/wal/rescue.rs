@@ -1,15 +1,19 @@
 //! Rewrites the un-synced frames into a new segment after a failed sync.
 //!
 //! A failed `fdatasync` marks the pages clean although their bytes may exist only in the page cache, so a second
-//! `fdatasync` would falsely succeed. The bytes are still readable through the mapping, so they are copied into a new
-//! segment, once in the life of a process. If that fails as well, the log stays poisoned.
+//! `fdatasync` would falsely succeed. The bytes are usually still in the page cache, so they are copied into a new
+//! segment, once in the life of a process. Each frame is checked before it is copied: the kernel may have dropped its
+//! pages and read old ones back. If a frame is gone, or the copy fails as well, the log stays poisoned.
 
 use super::Shared;
 use super::append::{Prepared, Writing};
-use super::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SegmentStart};
+use super::format::{FrameHeader, FrameKind, HEADER_BYTES, Predecessor, SegmentStart};
+use super::frames::FrameReader;
 use super::lsn::Lsn;
 use super::segment::{Segment, SegmentEnd};
 use crate::error::{IoError, chain};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,8 +23,10 @@ pub(super) enum RescueError {
     Twice,
     #[error("the un-synced frames could not be rewritten")]
     Io(#[from] IoError),
-    #[error("an un-synced frame could not be read back")]
-    Unreadable,
+    #[error("un-synced frame {lsn} cannot be read back from {}", .path.display())]
+    Unreadable { lsn: Lsn, path: PathBuf },
+    #[error("the un-synced frames do not fit into one segment")]
+    TooLarge,
 }
 
 /// An un-synced DATA frame, where it was first written.
@@ -50,7 +56,8 @@ impl Shared {
             }
             writing.appender.publish(writing.appender.head());
         }
-        let frames = frames_above(&lost, durable)?;
+        let failed = self.tail.lock().failed.clone();
+        let frames = frames_above(&lost, durable, last, &failed)?;
         let start = restart(&lost, &frames, last);
         let writing = self.write_again(&frames, &start, durable)?;
 
@@ -61,10 +68,12 @@ impl Shared {
             cut_segment.segment.set_end(SegmentEnd { offset: cut.end_offset, last: cut.last });
         }
         self.segments.push(Arc::clone(&writing.segment));
+        self.mark(&writing.segment, last);
         let mut tail = self.tail.lock();
         tail.active = Some(writing);
         tail.durable = last;
         tail.unsynced_bytes = 0;
+        (tail.unsynced_since, tail.syncing_since) = (None, None);
         tail.paused = false;
         drop(tail);
         self.remove_superseded(&superseded);
@@ -88,15 +97,21 @@ impl Shared {
         let appender = self.storage.open_log(&scratch)?.appender(Segment::FIRST_OFFSET);
         let (mut writing, placed) = self.begin(Prepared { header, appender }, start, durable);
         self.write_start(placed, start)?;
+        let mut reader: Option<(&Arc<Segment>, FrameReader)> = None;
         for frame in frames {
-            let len = frame.header.frame_bytes();
-            let body = frame.offset + FRAME_HEADER_BYTES as u64;
-            let body =
-                frame.segment.file.read(body, len - FRAME_HEADER_BYTES).ok_or(RescueError::Unreadable)?;
-            let to = writing.appender.reserve(len, frame.header.lsn.0);
-            let mut to = to.map_err(|_| RescueError::Unreadable)?;
-            to.write(&frame.header.encode(writing.segment.salt))?;
-            to.write(&body)?;
+            let (_, from) = match reader.take() {
+                Some(open) if Arc::ptr_eq(open.0, &frame.segment) => reader.insert(open),
+                _ => reader.insert((&frame.segment, frame.segment.frames())),
+            };
+            let (lsn, gone) = (frame.header.lsn, || frame.unreadable());
+            from.frame(frame.offset).map_err(|_| gone())?;
+            let (ext, payload) = from.body(frame.offset, &frame.header).ok_or_else(gone)?;
+            let to = writing.appender.reserve(frame.header.frame_bytes(), lsn.0);
+            let mut to = to.map_err(|_| RescueError::TooLarge)?;
+            // The file is new, so the padding is zero already.
+            for part in [&frame.header.encode(writing.segment.salt)[..], ext, payload] {
+                to.write(part)?;
+            }
             writing.frames += 1;
         }
         writing.appender.file().sync()?;
@@ -111,6 +126,7 @@ impl Shared {
     fn remove_superseded(&self, superseded: &[Arc<Segment>]) {
         for segment in superseded {
             segment.superseded.store(true, Ordering::Release);
+            self.forget_bytes(segment.header.capacity);
             if let Err(error) = self.storage.remove(segment.file.path()) {
                 tracing::warn!(error = %chain(&error), "cannot remove a superseded log segment; the next start removes it");
             }
@@ -139,21 +155,50 @@ fn restart(lost: &[Writing], frames: &[LostFrame], last: Lsn) -> SegmentStart {
     SegmentStart { base, predecessor }
 }
 
-/// All DATA frames above `durable`, in order.
-fn frames_above(lost: &[Writing], durable: Lsn) -> Result<Vec<LostFrame>, RescueError> {
+impl LostFrame {
+    fn unreadable(&self) -> RescueError {
+        RescueError::Unreadable { lsn: self.header.lsn, path: self.segment.file.path().to_owned() }
+    }
+}
+
+/// All DATA frames above `durable`, in order, each with a valid body. Those in `failed` may be absent.
+fn frames_above(
+    lost: &[Writing],
+    durable: Lsn,
+    last: Lsn,
+    failed: &BTreeSet<Lsn>,
+) -> Result<Vec<LostFrame>, RescueError> {
     let mut frames = Vec::new();
+    let mut next = durable.next();
     for writing in lost {
         let segment = &writing.segment;
+        let head = writing.appender.head();
+        let mut reader = segment.frames();
         let mut offset = Segment::FIRST_OFFSET;
-        while offset < writing.appender.head() {
-            let bytes = segment.file.read(offset, FRAME_HEADER_BYTES).ok_or(RescueError::Unreadable)?;
-            let bytes = bytes.first_chunk().ok_or(RescueError::Unreadable)?;
-            let header = FrameHeader::decode(bytes, segment.salt).map_err(|_| RescueError::Unreadable)?;
+        // A failed append leaves a hole, which is stepped over.
+        while let Some((at, header)) = reader.next_header(offset, head) {
+            offset = at + header.frame_bytes() as u64;
             if header.kind == FrameKind::Data && header.lsn > durable {
-                frames.push(LostFrame { segment: Arc::clone(segment), offset, header });
+                let frame = LostFrame { segment: Arc::clone(segment), offset: at, header };
+                if reader.frame(at).is_ok() {
+                    missing(next, header.lsn, failed, segment)?;
+                    next = header.lsn.next();
+                    frames.push(frame);
+                } else if !failed.contains(&header.lsn) {
+                    return Err(frame.unreadable());
+                }
             }
-            offset += header.frame_bytes() as u64;
         }
     }
+    if let Some(writing) = lost.last() {
+        missing(next, last.next(), failed, &writing.segment)?;
+    }
     Ok(frames)
+}
+
+/// An error if a frame in `[from, to)` is absent although its append succeeded.
+fn missing(from: Lsn, to: Lsn, failed: &BTreeSet<Lsn>, segment: &Segment) -> Result<(), RescueError> {
+    let gone = (from.0..to.0).map(Lsn).find(|lsn| !failed.contains(lsn));
+    let path = segment.file.path().to_owned();
+    gone.map_or(Ok(()), |lsn| Err(RescueError::Unreadable { lsn, path }))
 }

@@ -1,6 +1,7 @@
 //! One segment, and the list of all segments with frames.
 
 use super::format::{HEADER_BYTES, Predecessor, SegmentHeader};
+use super::frames::FrameReader;
 use super::lsn::{Lsn, SegmentId};
 use crate::storage::LogFile;
 use parking_lot::Mutex;
@@ -80,6 +81,11 @@ impl Segment {
 
     pub(super) fn id(&self) -> SegmentId {
         self.header.id
+    }
+
+    /// Reads its frames.
+    pub(super) fn frames(&self) -> FrameReader {
+        FrameReader::new(Arc::clone(&self.file), &self.header)
     }
 
     /// Where its frames end, once it accepts no more.

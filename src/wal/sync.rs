@@ -3,6 +3,8 @@
 use super::Shared;
 use super::durable::{Durable, Health, SyncError};
 use super::lsn::{Lsn, SegmentId};
+use super::marks::DurableMark;
+use super::segment::Segment;
 use crate::error::{IoError, chain};
 use crate::storage::LogFile;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use tokio::sync::oneshot;
 const LINGER_MIN: Duration = Duration::from_micros(250);
 /// The maximum of that time.
 const LINGER_MAX: Duration = Duration::from_millis(1);
+/// Without a request for this long, the log is idle.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long each of the last syncs waits for running copies to end.
 const COPY_PAUSE: Duration = Duration::from_micros(200);
 /// The memory of a segment is released to the page cache in steps of this size.
@@ -135,17 +139,18 @@ impl Shared {
     }
 
     /// Makes everything appended so far durable, except frames that are still being copied. A failure poisons the log
-    /// (W6), unless the un-synced frames can be rewritten elsewhere.
-    pub(super) fn sync_once(&self) {
-        let Some(round) = self.start_round() else { return };
+    /// (W6), unless the un-synced frames can be rewritten elsewhere. Returns whether there was anything to sync.
+    pub(super) fn sync_once(&self) -> bool {
+        let Some(round) = self.start_round() else { return false };
         let started = Instant::now();
         let synced = round.files.iter().try_for_each(|(_, file)| file.sync());
         self.metrics.sync_seconds.observe(started.elapsed());
         if let Err(error) = synced {
             self.sync_failed(&error);
-            return;
+            return true;
         }
         self.finish_round(&round);
+        true
     }
 
     fn start_round(&self) -> Option<Round> {
@@ -166,26 +171,61 @@ impl Shared {
                     round.settled.push(writing.segment.id());
                 }
             }
-            round.files.push((writing.segment.id(), Arc::clone(appender.file())));
+            round.files.push((Arc::clone(&writing.segment), Arc::clone(appender.file())));
         }
         // Frames that are still being copied need another round.
         tail.unsynced_bytes = u64::from(round.through < tail.last);
+        tail.syncing_since = tail.unsynced_since;
+        if round.through == tail.last {
+            tail.unsynced_since = None;
+        }
         Some(round)
     }
 
     fn finish_round(&self, round: &Round) {
+        // Before a frame of a segment is acknowledged as durable, a second place knows of the segment.
+        for (segment, _) in &round.files {
+            if !self.marks.lock().knows(segment.id()) {
+                self.mark(segment, round.through);
+            }
+        }
         let mut tail = self.tail.lock();
         tail.durable = tail.durable.max(round.through);
+        tail.syncing_since = None;
         tail.sealed.retain(|writing| !round.settled.contains(&writing.segment.id()));
         let durable = tail.durable;
         drop(tail);
-        for (id, file) in &round.files {
-            if round.settled.contains(id) || file.readable() % (2 * RELEASE_BYTES) >= RELEASE_BYTES {
+        for (segment, file) in &round.files {
+            if round.settled.contains(&segment.id()) || file.readable() % (2 * RELEASE_BYTES) >= RELEASE_BYTES
+            {
                 file.release(file.readable());
             }
         }
         self.publish_durable(durable, Health::Good);
         self.space.notify_waiters();
+    }
+
+    /// Notes in a second place that a segment is in use and how far this run is durable.
+    pub(super) fn mark(&self, segment: &Segment, durable: Lsn) {
+        let mark = DurableMark {
+            run: self.recovered_last.next(),
+            segment: segment.id(),
+            base: segment.base,
+            durable,
+            at: self.clock.now(),
+        };
+        self.marks.lock().write(self.storage.as_ref(), &self.wal_uuid, mark);
+    }
+
+    /// Notes how far the log is durable, if that has changed since the last mark.
+    pub(super) fn mark_durable(&self) {
+        let (segments, durable) = (self.segments.all(), self.durable.borrow().lsn);
+        let Some(last) = segments.last().filter(|last| last.base > self.recovered_last) else { return };
+        let known = self.marks.lock().durable();
+        if known < Some(durable) {
+            self.marks.lock().forget(|mark| segments.iter().any(|segment| segment.id() == mark.segment));
+            self.mark(last, durable);
+        }
     }
 
     pub(super) fn publish_durable(&self, lsn: Lsn, health: Health) {
@@ -216,7 +256,7 @@ impl Shared {
 /// The scope of one sync round.
 struct Round {
     through: Lsn,
-    files: Vec<(SegmentId, Arc<LogFile>)>,
+    files: Vec<(Arc<Segment>, Arc<LogFile>)>,
     /// Ended segments without running copies.
     settled: Vec<SegmentId>,
 }
@@ -224,23 +264,31 @@ struct Round {
 /// The sync thread.
 pub(super) fn run(shared: &Shared) {
     let mut linger = Linger::default();
+    let mut due = Instant::now() + shared.config.sync_interval;
+    let mut busy = Instant::now();
     loop {
-        let closing = wait_for_work(shared, &linger);
+        let closing = wait_for_work(shared, &linger, due);
         let started = Instant::now();
-        shared.sync_once();
+        due = started + shared.config.sync_interval;
+        if shared.sync_once() {
+            busy = started;
+        } else if busy.elapsed() >= IDLE {
+            shared.mark_durable();
+        }
         linger.sync_took(started.elapsed());
         linger.last_waiters = shared.settle_served();
         if closing {
             shared.sync_last();
+            shared.mark_durable();
             shared.publish_durable(Lsn::NONE, Health::Closed);
             return;
         }
     }
 }
 
-/// Blocks until a sync is due. Returns whether it is the last one.
-fn wait_for_work(shared: &Shared, linger: &Linger) -> bool {
-    let due = Instant::now() + shared.config.sync_interval;
+/// Blocks until a sync is due: at `due` at the latest, an interval after the last one began, so that a slow sync does
+/// not add to the time that a frame stays un-synced. Returns whether it is the last one.
+fn wait_for_work(shared: &Shared, linger: &Linger, due: Instant) -> bool {
     let mut wanted = shared.sync_wanted.lock();
     wanted.wake_at = 1;
     while wanted.waiters.is_empty() && !wanted.now && !wanted.closing {

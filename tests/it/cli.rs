@@ -437,14 +437,18 @@ fn repairing_a_damaged_header_recovers_its_rows() {
 
 #[test]
 fn a_start_repairs_a_damaged_header_or_quarantines_the_segment() {
-    for (offsets, numbers) in [(&[4095][..], &[1, 3][..]), (&[40, 47], &[])] {
+    // The header in part, all of the header, and all of the file.
+    for (damaged, numbers) in [(4095..4096, &[1, 3][..]), (0..4096, &[1, 3]), (0..usize::MAX, &[])] {
         let home = tempfile::tempdir().unwrap();
         killed_log(home.path());
         let data = home.path().join("data");
         let segment = only_segment(&data);
-        for offset in offsets {
-            flip(&segment, *offset);
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let damaged = damaged.start..damaged.end.min(bytes.len());
+        for byte in &mut bytes[damaged] {
+            *byte ^= 0x55;
         }
+        std::fs::write(&segment, bytes).unwrap();
         let daemon = Setup::dev("").start_at(home.path());
         let held = run(&["wal", "repair", data.to_str().unwrap()]);
         assert!(stderr(&held).contains("is in use by another forebay"), "{held:?}");

@@ -157,6 +157,23 @@ fn put_aside(log: &Log) -> Vec<String> {
     names
 }
 
+/// The recorded losses: first and last LSN, and why.
+fn losses(daemon: &Daemon) -> Vec<(u64, u64, String)> {
+    let wal = daemon.get("/admin/v1/wal").json();
+    let loss = |loss: &Value| {
+        let lsn = |key: &str| loss[key].as_u64().unwrap();
+        (lsn("first"), lsn("last"), loss["reason"].as_str().unwrap().to_owned())
+    };
+    wal["losses"].as_array().unwrap().iter().map(loss).collect()
+}
+
+/// Exit code and output of a `forebay wal` command.
+fn tool(log: &Log, command: &str) -> (Option<i32>, String) {
+    let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+    let output = tool.args(["wal", command]).arg(log.dir.path().join("data")).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn range(lsns: &[u64]) -> Value {
     json!({"first": lsns[0], "last": lsns[lsns.len() - 1]})
 }
@@ -171,6 +188,8 @@ fn a_torn_tail_loses_only_the_request_being_written() {
     let daemon = log.start();
     log.assert_stored_but(&daemon, &[last.lsn]);
     assert!(metric(&daemon, "corrupt_frames") < 1.0);
+    // Nothing proves that it was synced, and nothing proves that it was not.
+    assert_eq!(losses(&daemon), [(last.lsn, last.lsn, "possibly acknowledged".to_owned())]);
     log.assert_settled(daemon, &[last.lsn]);
 }
 
@@ -269,26 +288,22 @@ fn a_missing_segment_is_reported_and_the_others_are_stored() {
 }
 
 #[test]
-fn a_segment_with_a_lost_header_is_quarantined_and_reported() {
-    let log = Log::written();
-    let segment = &log.segments()[1];
-    let lost = lsns(segment);
-    // Too much to reconstruct: the generation is stored nowhere else.
-    overwrite(segment, 40, &[0xAA; 8]);
-    let bytes = std::fs::read(segment).unwrap();
-    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
-    let daemon = log.start();
-    let report = recovery(&daemon);
-    assert_eq!(report["quarantined"], json!([name]), "{report}");
-    assert_eq!(report["missing"], json!([range(&lost)]), "{report}");
-    assert!(daemon.log().contains("the header of a log segment is corrupted beyond repair"));
-    assert_eq!(
-        std::fs::read(log.wal().join("quarantine").join(&name)).unwrap(),
-        bytes,
-        "the quarantined file must be unchanged"
-    );
-    log.assert_stored_but(&daemon, &lost);
-    log.assert_settled(daemon, &lost);
+fn a_segment_with_a_lost_header_loses_nothing() {
+    // The generation, the magic bytes, the whole page: the frames prove themselves.
+    for (offset, bytes) in [(40, vec![0xAA; 8]), (0, vec![0; 8]), (0, vec![0x5A; 4096])] {
+        let log = Log::written();
+        let segment = &log.segments()[1];
+        overwrite(segment, offset, &bytes);
+        let verified = tool(&log, "verify");
+        assert_eq!(verified.0, Some(1), "{}", verified.1);
+        let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+        let daemon = log.start();
+        let report = recovery(&daemon);
+        assert_eq!((&report["mended"], &report["quarantined"]), (&json!([name]), &json!([])), "{report}");
+        assert!(daemon.log().contains("the header of a log segment was corrupted; it is rebuilt"));
+        log.assert_stored_but(&daemon, &[]);
+        log.assert_settled(daemon, &[]);
+    }
 }
 
 #[test]
@@ -424,4 +439,93 @@ fn a_truncated_staged_file_is_never_published() {
     // Once the file is restored, it is published.
     std::fs::write(&file, &good).unwrap();
     assert_eq!(daemon.rows("visits").len(), 100);
+}
+
+/// A log whose daemon was idle for long enough to note how far it was durable, before it was killed.
+fn idle_log() -> Log {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    let send = |number: u64| {
+        let row = json!({"number": number, "pad": "x".repeat(100)}).to_string();
+        let sent = daemon.post("name=visits&wait=true", row);
+        assert_eq!(sent.status, 200, "{}", sent.text());
+        sent.receipt()
+    };
+    let receipts: Vec<u64> = (0..20).map(send).collect();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    drop(daemon.kill());
+    Log { dir, config: CONFIG.to_owned(), receipts }
+}
+
+#[test]
+fn a_last_frame_that_was_durable_is_reported_whatever_part_of_it_is_damaged() {
+    // A bit of the body, a bit of the header, and all of it.
+    for part in 0..3 {
+        let log = idle_log();
+        let segment = log.segments().pop().unwrap();
+        let last = frames(&segment).pop().unwrap();
+        match part {
+            0 => flip(&segment, last.offset + 60),
+            1 => flip(&segment, last.offset + 9),
+            _ => overwrite(&segment, last.offset, &vec![0; usize::try_from(last.bytes).unwrap()]),
+        }
+        let verified = tool(&log, "verify");
+        assert_eq!(verified.0, Some(1), "{}", verified.1);
+        assert!(verified.1.contains(&last.lsn.to_string()), "{}", verified.1);
+        let daemon = log.start();
+        log.assert_stored_but(&daemon, &[last.lsn]);
+        assert_eq!(losses(&daemon), [(last.lsn, last.lsn, "missing".to_owned())], "part {part}");
+        log.assert_settled(daemon, &[last.lsn]);
+    }
+}
+
+#[test]
+fn the_only_frame_of_a_run_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    let receipts = vec![daemon.post("name=visits&wait=true", "{\"number\":0}").receipt()];
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    drop(daemon.kill());
+    let log = Log { dir, config: CONFIG.to_owned(), receipts };
+    let segment = log.segments().pop().unwrap();
+    flip(&segment, frames(&segment)[0].offset + 45);
+    let daemon = log.start();
+    assert_eq!(losses(&daemon), [(log.receipts[0], log.receipts[0], "missing".to_owned())]);
+    let later = daemon.post("name=visits&wait=true", "{\"number\":1}");
+    assert!(later.receipt() > log.receipts[0]);
+    assert_eq!(daemon.rows("visits").len(), 1);
+}
+
+#[test]
+fn a_log_without_its_files_is_missed() {
+    // Only the segments, and the whole directory: then the catalog knows.
+    for whole in [false, true] {
+        let log = idle_log();
+        if whole {
+            std::fs::remove_dir_all(log.wal()).unwrap();
+        } else {
+            for segment in list(&log.wal()).unwrap() {
+                std::fs::remove_file(segment).unwrap();
+            }
+        }
+        let daemon = log.start();
+        let (first, last) = (log.receipts[0], *log.receipts.last().unwrap());
+        assert_eq!(losses(&daemon), [(first, last, "missing".to_owned())], "{}", recovery(&daemon));
+        let later = daemon.post("name=visits&wait=true", "{\"number\":1}");
+        assert!(later.receipt() > last, "no number is given again");
+    }
+}
+
+#[test]
+fn a_large_first_frame_that_is_damaged_does_not_cost_its_segment() {
+    let log = Log::with(CONFIG.replace("\"1MiB\"", "\"4MiB\""), 90);
+    let segment = &log.segments()[1];
+    let places = frames(segment);
+    // The START frame and the beginning of the first request; what is left begins after more than a megabyte.
+    let end = places.iter().position(|place| place.offset > 3 << 20).unwrap();
+    overwrite(segment, 4096, &vec![0; usize::try_from(places[end].offset).unwrap() - 4096]);
+    let lost: Vec<u64> = places[..end].iter().map(|place| place.lsn).collect();
+    let daemon = log.start();
+    log.assert_stored_but(&daemon, &lost);
+    log.assert_settled(daemon, &lost);
 }

@@ -6,7 +6,8 @@
  *   names-fail       fsync of a directory of the tables: EIO
  *   disk-full        every write to a file of the data directory: ENOSPC
  *   almost-full      the same, until the ballast file is removed
- *   clock            the file's number of seconds is added to the wall clock
+ *   clock            seconds, added to the wall clock
+ *   unreadable       "PATH OFFSET": reading a block of 4096 bytes of the file that ends with PATH: EIO
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -91,6 +92,36 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
     return is_full(fd) ? -1 : NEXT(pwrite64)(fd, bytes, count, at);
+}
+
+/* The longest part of a read before the block that cannot be read; -1 if it starts in that block. */
+static ssize_t readable(int fd, size_t count, off64_t at) {
+    char path[PATH_MAX], wanted[PATH_MAX], text[PATH_MAX] = {0};
+    if (!fault("unreadable", path, sizeof path)) return count;
+    int fault_fd = open(path, O_RDONLY);
+    ssize_t length = fault_fd < 0 ? -1 : NEXT(read)(fault_fd, text, sizeof text - 1);
+    if (fault_fd >= 0) close(fault_fd);
+    long long block;
+    if (length <= 0 || sscanf(text, "%4095s %lld", wanted, &block) != 2) return count;
+    char *name = within(fd, wanted, path);
+    if (!name || *name) return count;
+    if (at >= block + 4096 || at + (off64_t)count <= block) return count;
+    return at < block ? block - at : -1;
+}
+
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t at) {
+    ssize_t part = readable(fd, count, at);
+    return part < 0 ? (errno = EIO, -1) : NEXT(pread64)(fd, bytes, part, at);
+}
+
+ssize_t pread(int fd, void *bytes, size_t count, off_t at) {
+    return pread64(fd, bytes, count, at);
+}
+
+ssize_t read(int fd, void *bytes, size_t count) {
+    off64_t at = lseek64(fd, 0, SEEK_CUR);
+    ssize_t part = at < 0 ? (ssize_t)count : readable(fd, count, at);
+    return part < 0 ? (errno = EIO, -1) : NEXT(read)(fd, bytes, part);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {

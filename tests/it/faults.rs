@@ -20,6 +20,11 @@ impl Faults {
         setup.env("LD_PRELOAD", preload).env("FOREBAY_FAULTS", self.0.path().to_str().unwrap())
     }
 
+    /// Makes a command subject to these faults.
+    pub fn preload(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", library()).env("FOREBAY_FAULTS", self.0.path());
+    }
+
     pub fn begin(&self, name: &str) {
         self.set(name, "");
     }

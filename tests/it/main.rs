@@ -36,6 +36,7 @@ mod keboola_stream_data;
 mod landing;
 mod limits;
 mod mapping;
+mod medium;
 mod memory;
 mod metrics;
 mod notify;

@@ -69,6 +69,12 @@ impl LogArgs {
             .find(|dir| dir.join(crate::catalog::FILE_NAME).is_file())
     }
 
+    /// The directory of the segments.
+    fn wal_dir(&self) -> PathBuf {
+        let within = self.path.join("wal");
+        if within.is_dir() { within } else { self.path.clone() }
+    }
+
     /// The segment files by name, archived ones first.
     fn segments(&self) -> anyhow::Result<Vec<PathBuf>> {
         if self.path.is_file() {

@@ -4,10 +4,9 @@ use crate::catalog;
 use crate::cli::output;
 use crate::daemon;
 use crate::storage::Storage;
-use crate::storage::real::RealStorage;
-use crate::wal::format::{self, HeaderError, SegmentHeader};
+use crate::storage::real::{RealStorage, read_whole};
+use crate::wal::format::{self, HeaderError};
 use crate::wal::inspect::{self, SegmentFile};
-use crate::wal::salvage;
 use anyhow::Context;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -89,27 +88,23 @@ impl RepairArgs {
             (Some(format!("{what}; {advice}")), mend)
         };
         match &segment.header {
-            Err(HeaderError::Damaged) => match salvaged(segment, ours) {
+            Err(error @ (HeaderError::Damaged | HeaderError::NotASegment)) => match segment.salvaged(ours) {
                 Some(header) => {
                     let frames = "the header was damaged; the frames are readable with a new one";
                     (Some(frames.to_owned()), Some(Mend::Header(header.encode())))
                 }
+                None if *error == HeaderError::NotASegment => (None, None),
                 None => {
-                    (Some("the header is damaged and cannot be rebuilt from the frames".to_owned()), None)
+                    (Some("the header is damaged, and no frame of this log is readable".to_owned()), None)
                 }
             },
             Err(error @ HeaderError::Newer(_)) => put_aside(error.to_string()),
             Ok(header) if ours.is_some_and(|ours| ours != header.wal_uuid) => {
                 put_aside("belongs to another log".to_owned())
             }
-            Ok(_) | Err(HeaderError::NotASegment) => (None, None),
+            Ok(_) => (None, None),
         }
     }
-}
-
-fn salvaged(segment: &SegmentFile, ours: Option<[u8; 16]>) -> Option<SegmentHeader> {
-    let id = format::parse_segment_name(segment.path.file_name()?.to_str()?)?;
-    salvage::header(segment.bytes(), id, segment.bytes().len() as u64, ours)
 }
 
 fn apply(wal: &Path, path: &Path, mend: Mend) -> anyhow::Result<()> {
@@ -119,7 +114,7 @@ fn apply(wal: &Path, path: &Path, mend: Mend) -> anyhow::Result<()> {
     let name = super::name(path);
     match mend {
         Mend::Header(page) => {
-            let old = std::fs::read(path)?;
+            let (old, _) = read_whole(path)?;
             let old = old.get(..format::HEADER_BYTES).unwrap_or(&old);
             storage.write_new(&quarantine.join(format!("{name}.header")), old)?;
             storage.rewrite(path, 0, &page)?;

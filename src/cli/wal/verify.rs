@@ -39,8 +39,9 @@ struct Report {
 impl VerifyArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Consumed frames may already be gone from the log.
-        let consumed = self.log.data_dir().filter(|_| self.log.path.is_dir());
-        let consumed = consumed.and_then(|dir| super::of_catalog(dir, catalog::consumed));
+        let data_dir = self.log.data_dir().filter(|_| self.log.path.is_dir());
+        let consumed = data_dir.and_then(|dir| super::of_catalog(dir, catalog::consumed));
+        let uuid = data_dir.and_then(|dir| super::of_catalog(dir, catalog::wal_uuid)).flatten();
         let mut segments = Vec::new();
         let mut report = Report::default();
         for path in self.log.segments()? {
@@ -50,13 +51,20 @@ impl VerifyArgs {
             }
             let segment = SegmentFile::read(&path)?;
             report.segments += 1;
+            if let Some(first) = segment.unreadable.first() {
+                let blocks = segment.unreadable.len();
+                let what = format!("the disk cannot return {blocks} blocks, the first at offset {first}");
+                report.push(&path, true, what);
+            }
             match &segment.header {
                 Ok(_) => segments.push(segment),
-                Err(error) => report.findings.push(Finding {
-                    damage: *error != HeaderError::NotASegment,
-                    what: error.to_string(),
-                    file: path.display().to_string(),
-                }),
+                Err(error) => {
+                    let is_ours = segment.salvaged(uuid).is_some();
+                    let damage = is_ours || *error != HeaderError::NotASegment;
+                    let next =
+                        if is_ours { "; the next start rebuilds the header from the frames" } else { "" };
+                    report.push(&path, damage, format!("{error}{next}"));
+                }
             }
         }
         let durable = segments.iter().map(|segment| segment.summary().durable).max().unwrap_or(Lsn::NONE);
@@ -65,12 +73,33 @@ impl VerifyArgs {
         for segment in &segments {
             reached = check(segment, durable, reached, &mut report);
         }
+        if let Some(last) = segments.last()
+            && let Some(lsn) = last.damaged_last().filter(|lsn| Some(*lsn) > reached)
+        {
+            let what = format!("the last request, {lsn}, is damaged; it may have been acknowledged");
+            report.push(&last.path, true, what);
+        }
+        if let Some(data_dir) = data_dir {
+            check_noted(data_dir, &self.log.wal_dir(), reached, &mut report);
+        }
         if self.log.json {
             output::json(&report);
         } else {
             print(&report);
         }
         Ok(ExitCode::from(u8::from(report.findings.iter().any(|finding| finding.damage))))
+    }
+}
+
+/// Checks that the segments reach as far as the log was durable by what is noted beside them and in the catalog.
+fn check_noted(data_dir: &Path, wal_dir: &Path, reached: Option<Lsn>, report: &mut Report) {
+    let mut runs = inspect::marked_runs(wal_dir);
+    runs.extend(super::of_catalog(data_dir, catalog::log_runs).unwrap_or_default());
+    let Some(durable) = runs.iter().map(|run| run.last).max() else { return };
+    let first = runs.iter().filter(|run| run.last == durable).map(|run| run.first).min().unwrap_or(durable);
+    let first = first.max(reached.unwrap_or(Lsn::NONE).next());
+    if first <= durable {
+        report.push(wal_dir, true, format!("frames {first} to {durable} were durable and are in no segment"));
     }
 }
 

@@ -3,9 +3,8 @@
 use super::format::{Block, IndexError, SegmentIndex, SegmentName, TAIL_BYTES};
 use crate::error::IoError;
 use crate::storage::{Storage, StoredFile};
-use crate::wal::format::{
-    self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, HEADER_BYTES, SEAL_FRAME_BYTES, SegmentHeader,
-};
+use crate::wal::format::{self, FrameHeader, FrameKind, HEADER_BYTES, SEAL_FRAME_BYTES, SegmentHeader};
+use crate::wal::frames::FrameReader;
 use crate::wal::lsn::Lsn;
 use crate::wal::segment::{Segment, SegmentEnd};
 use std::path::{Path, PathBuf};
@@ -16,8 +15,6 @@ use zstd::bulk::{Compressor, Decompressor};
 const BLOCK_BYTES: usize = 1 << 20;
 /// Makes JSON five times smaller, at half a gigabyte a second.
 const LEVEL: i32 = 1;
-/// While a segment is compressed, its memory is released to the page cache in steps of this size.
-const RELEASE_BYTES: u64 = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -76,24 +73,24 @@ pub(super) fn write(
         last_ts: 0,
         blocks: Vec::new(),
     };
-    let stop_at = end_of_frames(segment, end);
+    let mut frames = segment.frames();
+    let stop_at = end_of_frames(&mut frames, end);
     let (mut from, mut at) = (0, Segment::FIRST_OFFSET);
     let mut first = segment.base;
     let mut next = segment.base;
-    let mut released = 0;
     while from < stop_at {
         if stop() {
             return Err(ArchiveError::Closing);
         }
         while at < stop_at && at - from < BLOCK_BYTES as u64 {
-            at = match header_at(segment, at) {
-                Some(header) => {
-                    index.note(&header);
-                    next = if header.kind == FrameKind::Data { header.lsn.next() } else { next };
-                    at + header.frame_bytes() as u64
-                }
+            at = if let Ok(header) = frames.header(at) {
+                index.note(&header);
+                next = if header.kind == FrameKind::Data { header.lsn.next() } else { next };
+                at + header.frame_bytes() as u64
+            } else {
                 // Damage is archived as is: readers find the valid frames after it.
-                None => next_header(segment, at, stop_at),
+                let from = at + format::ALIGN as u64;
+                frames.next_header(from, stop_at).map_or(stop_at, |(found, _)| found)
             };
         }
         let until = at.min(stop_at);
@@ -103,15 +100,10 @@ pub(super) fn write(
         file.write(&compressed)?;
         let block = Block { first, compressed_bytes: compressed.len() as u64, raw_bytes: raw.len() as u64 };
         index.blocks.push(block);
-        if until - released >= RELEASE_BYTES {
-            segment.file.release(until);
-            released = until;
-        }
         (from, at, first) = (until, until, next);
     }
     file.write(&index.encode())?;
     file.sync()?;
-    segment.file.release(stop_at);
     Ok(index)
 }
 
@@ -128,27 +120,11 @@ impl SegmentIndex {
 }
 
 /// Where the valid frames end: after the SEAL frame, if it agrees with `end`.
-fn end_of_frames(segment: &Segment, end: SegmentEnd) -> u64 {
-    let seal = header_at(segment, end.offset).filter(|header| header.kind == FrameKind::Seal);
-    let payload =
-        seal.and_then(|_| segment.file.read(end.offset + FRAME_HEADER_BYTES as u64, format::SEAL_BYTES));
-    let seal = payload.and_then(|payload| format::Seal::decode(&payload));
+fn end_of_frames(frames: &mut FrameReader, end: SegmentEnd) -> u64 {
+    let seal = frames.frame(end.offset).ok().filter(|header| header.kind == FrameKind::Seal);
+    let seal = seal.and_then(|header| format::Seal::decode(frames.body(end.offset, &header)?.1));
     let sealed = seal.is_some_and(|seal| seal.end_offset == end.offset && seal.last == end.last);
     if sealed { end.offset + SEAL_FRAME_BYTES as u64 } else { end.offset }
-}
-
-fn header_at(segment: &Segment, offset: u64) -> Option<FrameHeader> {
-    let head = segment.file.read(offset, FRAME_HEADER_BYTES)?;
-    FrameHeader::decode(head.first_chunk()?, segment.salt).ok()
-}
-
-/// Offset of the first frame header after an invalid one, or `stop_at`.
-fn next_header(segment: &Segment, from: u64, stop_at: u64) -> u64 {
-    let rest = usize::try_from(stop_at - from).ok().and_then(|len| segment.file.read(from, len));
-    // What lies below `stop_at` is readable; if it were not, the copy that follows would fail and say so.
-    let mut candidates = format::candidates(rest.as_deref().unwrap_or(&[]));
-    let found = candidates.find(|at| *at > 0 && header_at(segment, from + *at as u64).is_some());
-    found.map_or(stop_at, |at| from + at as u64)
 }
 
 /// An archived segment, opened for reading.

@@ -118,7 +118,7 @@ fn the_oldest_goes_when_the_archive_is_over_its_size_or_too_old() {
     let reopen = |archive: archive::ArchiveConfig| {
         let config = WalConfig { archive: Some(archive), ..super::config() };
         let clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&clock);
-        let (shared, _) = open_shared(Arc::clone(&storage), clock, config, floor, Arc::default()).unwrap();
+        let (shared, _) = open_shared(Arc::clone(&storage), clock, config, &floor, Arc::default()).unwrap();
         shared.archive_once();
         shared
     };
