@@ -5,6 +5,7 @@
 
 mod ballast;
 mod clients;
+mod database;
 mod drops;
 mod files;
 mod keys;
@@ -43,12 +44,10 @@ use crate::wal;
 use arc_swap::ArcSwap;
 use ballast::Ballast;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use schemas::Rollback;
+use rusqlite::{Connection, OptionalExtension, params};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The database file in the data directory.
 pub const FILE_NAME: &str = "catalog.db";
@@ -108,7 +107,8 @@ impl CatalogError {
 
 pub struct Catalog {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    /// `None` after an error that leaves the state of the database unknown: see [`database`].
+    connection: Mutex<Option<Connection>>,
     ballast: Ballast,
     streams: ArcSwap<Streams>,
     columns_max: usize,
@@ -134,18 +134,15 @@ impl Catalog {
         let path = data_dir.join(FILE_NAME);
         let sqlite = |source| CatalogError::Sqlite { path: path.clone(), source };
         keep_private(&path).context("keep others from reading", &path)?;
-        let mut connection = Connection::open(&path).map_err(sqlite)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
-        // A commit must be durable when it returns: the log is trimmed because of it.
-        connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
-        connection.pragma_update(None, "foreign_keys", "ON").map_err(sqlite)?;
+        let mut connection = database::connect(&path).map_err(sqlite)?;
+        let ballast = Ballast::new(data_dir);
+        database::make_durable(&connection, &ballast).map_err(sqlite)?;
         migrations::run(&mut connection, &path)?;
         std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).context("sync directory", data_dir)?;
         let streams = streams::load(&connection).map_err(sqlite)?;
         Ok(Self {
-            ballast: Ballast::new(data_dir),
-            connection: Mutex::new(connection),
+            ballast,
+            connection: Mutex::new(Some(connection)),
             streams: ArcSwap::from_pointee(streams),
             columns_max: COLUMNS_MAX,
             clock,
@@ -162,46 +159,6 @@ impl Catalog {
     #[must_use]
     pub fn with_columns_max(self, columns_max: usize) -> Self {
         Self { columns_max, ..self }
-    }
-
-    /// Runs `work` in one transaction. If the disk is full, removes the ballast file and runs the work again.
-    fn transaction<T>(
-        &self,
-        mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, CatalogError> {
-        self.transaction_then(|db| work(db).map_err(Rollback::from), |value| value)
-    }
-
-    /// The same for work that may refuse; calls `then` with its value before any other change to the catalog.
-    fn transaction_then<T, U>(
-        &self,
-        mut work: impl FnMut(&Transaction<'_>) -> Result<T, Rollback>,
-        then: impl FnOnce(T) -> U,
-    ) -> Result<U, CatalogError> {
-        let mut connection = self.connection.lock();
-        let mut attempt = || {
-            let transaction = connection.transaction()?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        let outcome = match attempt() {
-            Err(Rollback::Sqlite(rusqlite::Error::SqliteFailure(failure, _)))
-                if failure.code == rusqlite::ErrorCode::DiskFull && self.ballast.give_up() =>
-            {
-                attempt()
-            }
-            other => other,
-        };
-        match outcome {
-            Ok(value) => Ok(then(value)),
-            Err(Rollback::Sqlite(source)) => Err(self.error(source)),
-            Err(Rollback::Catalog(error)) => Err(error),
-        }
-    }
-
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CatalogError> {
-        work(&self.connection.lock()).map_err(|source| self.error(source))
     }
 
     fn error(&self, source: rusqlite::Error) -> CatalogError {

@@ -1,6 +1,7 @@
 //! The handle that starts and stops the compactor.
 
 use super::config::{CompactorConfig, Stop};
+use super::leftovers::Leftovers;
 use super::metrics::CompactorMetrics;
 use super::publish::Publisher;
 use super::replay::{Replayer, replay_dir};
@@ -124,6 +125,7 @@ impl Compactor {
             tables: HashMap::new(),
             checkpoints: HashMap::new(),
             durable: super::run::NotedDurable::new(),
+            leftovers: Leftovers::new(config.staged_dir.clone()),
             config,
         };
         let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());

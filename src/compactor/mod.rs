@@ -10,6 +10,7 @@ mod dropped;
 mod give;
 mod handle;
 pub mod landing;
+mod leftovers;
 mod metrics;
 mod name;
 pub mod parquet;

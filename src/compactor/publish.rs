@@ -11,6 +11,8 @@ use crate::clock::{Clock, Micros};
 use crate::error::{IoContext, chain};
 use crate::progress::Progress;
 use crate::schema::Policy;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,18 +50,32 @@ impl Publisher {
     ) {
         let slots = Arc::new(Semaphore::new(CONCURRENT_MAX));
         let mut tasks = JoinSet::new();
+        // The files on their way, each with the same file if it was handed over again.
+        let mut under_way: HashMap<i64, Option<RegisteredFile>> = HashMap::new();
         let mut open = true;
         let mut dropping = pin!(self.clone().drop_tables());
         loop {
             tokio::select! {
                 never = &mut dropping => match never {},
                 file = files.recv(), if open => match file {
-                    Some(file) => {
-                        tasks.spawn(self.clone().publish(file, Arc::clone(&slots)));
-                    }
+                    Some(file) => match under_way.entry(file.id) {
+                        Entry::Occupied(mut known) => drop(known.insert(Some(file))),
+                        Entry::Vacant(place) => {
+                            place.insert(None);
+                            tasks.spawn(self.clone().publish(file, Arc::clone(&slots)));
+                        }
+                    },
                     None => open = false,
                 },
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                Some(done) = tasks.join_next(), if !tasks.is_empty() => {
+                    // A task that panicked names no file; the next start publishes it.
+                    let again = done.ok().and_then(|id| Some((id, under_way.remove(&id)??)));
+                    if let Some((id, file)) = again {
+                        // It may have been settled before it was handed over again.
+                        under_way.insert(id, None);
+                        tasks.spawn(self.clone().publish(file, Arc::clone(&slots)));
+                    }
+                }
                 // An error means that the sender is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
             }
@@ -69,30 +85,36 @@ impl Publisher {
         }
     }
 
-    async fn publish(self, file: RegisteredFile, slots: Arc<Semaphore>) {
+    /// Publishes a file, and returns its id once it is settled.
+    async fn publish(self, file: RegisteredFile, slots: Arc<Semaphore>) -> i64 {
+        self.settle_file(&file, &slots).await;
+        file.id
+    }
+
+    async fn settle_file(&self, file: &RegisteredFile, slots: &Semaphore) {
         let staged = self.staged_dir.join(name::staged(&file.object));
         let mut backoff = BACKOFF_MIN;
         let give_up_at = Instant::now() + self.patience(file.staged_at);
         loop {
-            match self.hold(&file, give_up_at).await {
+            match self.hold(file, give_up_at).await {
                 Held::Not => {}
                 Held::Replaced => {
                     remove(&staged);
                     self.progress.settled(file.stream, file.id);
                     return;
                 }
-                Held::TooLong => return self.expire(&file, &staged).await,
-                Held::Dropped => return self.forget(&file, &staged).await,
+                Held::TooLong => return self.expire(file, &staged).await,
+                Held::Dropped => return self.forget(file, &staged).await,
             }
             let started = Instant::now();
             let outcome = {
                 // Never closed: the publisher owns it.
                 let _slot = slots.acquire().await;
-                self.attempt(&file, &staged).await
+                self.attempt(file, &staged).await
             };
             self.metrics.publish_seconds.observe(started.elapsed());
             match outcome {
-                Ok(()) => match self.settle(&file, &staged).await {
+                Ok(()) => match self.settle(file, &staged).await {
                     Ok(()) => return,
                     Err(error) => {
                         tracing::error!(
@@ -110,7 +132,7 @@ impl Publisher {
                     // Shown to the operator only; if this fails too, the log line above has reported the error.
                     drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
                     if Instant::now() >= give_up_at {
-                        self.expire(&file, &staged).await;
+                        self.expire(file, &staged).await;
                         return;
                     }
                 }
@@ -124,6 +146,7 @@ impl Publisher {
     /// Holds back a file that does not fit its table until an operator has fixed the table and releases the file.
     async fn hold(&self, file: &RegisteredFile, give_up_at: Instant) -> Held {
         let mut released = self.progress.released();
+        let mut backoff = BACKOFF_MIN;
         loop {
             released.mark_unchanged();
             let (catalog, id) = (Arc::clone(&self.catalog), file.id);
@@ -150,7 +173,8 @@ impl Publisher {
                         object = file.object,
                         "could not check whether a file fits its table, retrying"
                     );
-                    tokio::time::sleep(BACKOFF_MIN).await;
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
                     continue;
                 }
             }
@@ -259,8 +283,11 @@ fn misfit(catalog: &Catalog, file: &RegisteredFile) -> Result<Option<String>, Ca
     Ok(then.and_then(|then| then.misfit(&stream.rules())))
 }
 
+/// Removes a staged file that the register no longer needs.
 pub(super) fn remove(staged: &Path) {
-    if let Err(error) = std::fs::remove_file(staged) {
+    if let Err(error) = std::fs::remove_file(staged)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
         tracing::warn!(%error, file = %staged.display(), "could not remove a file from staging");
     }
 }

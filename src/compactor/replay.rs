@@ -20,7 +20,7 @@ use crate::columns::RowLimits;
 use crate::error::{IoContext, IoError, chain};
 use crate::progress::Progress;
 use crate::wal::archive::ArchiveError;
-use crate::wal::{FrameHistory, LsnRange};
+use crate::wal::{FrameHistory, Lsn, LsnRange};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +116,7 @@ impl Replayer {
                     }
                     self.pause(backoff);
                     backoff = (backoff * 2).min(BACKOFF_MAX);
+                    self.hand_over();
                 }
             }
         }
@@ -345,6 +346,15 @@ impl Replayer {
         if self.is_stopped() { Err(ReplayError::Stopped) } else { Ok(()) }
     }
 
+    /// Hands every staged file to the publisher again, which leaves out those that it has: a commit that failed may have
+    /// registered files all the same. If the catalog still cannot be read, the next failure leads here again.
+    fn hand_over(&self) {
+        for file in self.catalog.staged().into_iter().flatten() {
+            self.progress.registered(file.stream, Lsn::NONE, [(file.id, file.first_lsn, file.last_lsn)]);
+            drop(self.to_publish.blocking_send(file));
+        }
+    }
+
     fn wait_for_work(&mut self) {
         let mut stopped = self.stopped.clone();
         self.runtime.block_on(async {
@@ -421,7 +431,6 @@ mod tests {
     use super::*;
     use crate::batch::StreamId;
     use crate::catalog::FileKind;
-    use crate::wal::Lsn;
 
     fn old(object: &str, rows: u64, state: FileState) -> RegisteredFile {
         RegisteredFile {

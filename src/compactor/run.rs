@@ -1,6 +1,7 @@
 //! The compactor's loop.
 
 use super::config::{CompactorConfig, Stop};
+use super::leftovers::{LeftoverError, Leftovers};
 use super::metrics::CompactorMetrics;
 use super::name;
 use super::table::{FinishedCut, Memory, StreamTable, TableConfig, TableError};
@@ -13,8 +14,8 @@ use crate::offsets::OffsetCounters;
 use crate::progress::{Numbers, Progress};
 use crate::wal::{Damage, Durable, Health, Lsn, LsnRange, Polled, WalReader};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,22 +46,6 @@ pub(super) fn scratch_dir(staged_dir: &Path) -> PathBuf {
     staged_dir.join("unfinished")
 }
 
-/// Removes what a crash left behind: everything that is not registered is written again from the log.
-fn remove_unregistered(staged_dir: &Path, catalog: &Catalog) -> Result<(), RunError> {
-    let registered: HashSet<String> =
-        catalog.staged()?.iter().map(|file| name::staged(&file.object)).collect();
-    for dir in [staged_dir, &scratch_dir(staged_dir)] {
-        for entry in std::fs::read_dir(dir).context("list directory", dir)? {
-            let entry = entry.context("list directory", dir)?;
-            let known = entry.file_name().to_str().is_some_and(|name| registered.contains(name));
-            if !known && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                std::fs::remove_file(entry.path()).context("remove unfinished file", entry.path())?;
-            }
-        }
-    }
-    Ok(())
-}
-
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
@@ -69,6 +54,8 @@ enum RunError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Io(#[from] IoError),
+    #[error(transparent)]
+    Leftovers(#[from] LeftoverError),
 }
 
 pub(super) struct CompactorLoop {
@@ -90,6 +77,7 @@ pub(super) struct CompactorLoop {
     /// Checkpoints of streams without a table in memory.
     pub(super) checkpoints: HashMap<StreamId, Lsn>,
     pub(super) durable: NotedDurable,
+    pub(super) leftovers: Leftovers,
 }
 
 /// The durable mark of the log, as the catalog knows it.
@@ -110,10 +98,9 @@ impl NotedDurable {
 impl CompactorLoop {
     pub(super) fn run(&mut self) {
         let mut backoff = Duration::from_millis(100);
-        let mut queued = false;
         loop {
             let started = Instant::now();
-            match self.begin(&mut queued).and_then(|()| self.follow()) {
+            match self.begin().and_then(|()| self.follow()) {
                 Ok(()) => return,
                 Err(error) => {
                     let error = chain(&error);
@@ -136,8 +123,8 @@ impl CompactorLoop {
         }
     }
 
-    /// Resumes from the state in the catalog.
-    fn begin(&mut self, queued: &mut bool) -> Result<(), RunError> {
+    /// Resumes from the state in the catalog. What failed before may have been registered all the same.
+    fn begin(&mut self) -> Result<(), RunError> {
         let consumed = self.catalog.floor()?.consumed;
         self.reader.rewind(consumed);
         self.reader.trim(consumed);
@@ -148,19 +135,18 @@ impl CompactorLoop {
         self.progress.compactor.checkpoint_lsn.store(consumed.0, Ordering::Relaxed);
         {
             let _staging = self.staging.lock();
-            remove_unregistered(&self.config.staged_dir, &self.catalog)?;
+            self.leftovers.look(&self.catalog, self.reader.durable().borrow().lsn)?;
         }
         for progress in self.catalog.progress()? {
             self.checkpoints.insert(progress.stream, progress.checkpoint);
             self.progress.registered(progress.stream, progress.checkpoint, []);
         }
-        if !std::mem::replace(queued, true) {
-            let staged = self.catalog.staged()?;
-            for file in &staged {
-                self.progress.registered(file.stream, Lsn::NONE, [(file.id, file.first_lsn, file.last_lsn)]);
-            }
-            self.hand_over(staged);
+        // The publisher leaves out those that it has.
+        let staged = self.catalog.staged()?;
+        for file in &staged {
+            self.progress.registered(file.stream, Lsn::NONE, [(file.id, file.first_lsn, file.last_lsn)]);
         }
+        self.hand_over(staged);
         Ok(())
     }
 
@@ -311,6 +297,7 @@ impl CompactorLoop {
             self.metrics.corrupt_frames.inc_by(corrupt);
             self.metrics.torn_frames.inc_by(damage.lost.count() - corrupt);
         }
+        self.leftovers.frames_lost();
         if damage.corrupt.is_some() {
             tracing::error!(
                 segment = %damage.segment, offset = damage.offset, bytes = damage.bytes,
@@ -424,6 +411,7 @@ impl CompactorLoop {
         *self.progress.compactor.last_error.lock() = None;
         self.hand_over(files);
         self.reader.trim(consumed);
+        self.leftovers.registered(&self.catalog, consumed)?;
         Ok(())
     }
 

@@ -3,6 +3,9 @@
  *   sync-fails       fdatasync of a log segment: EIO
  *   sync-fails-once  the same, once; the file is then removed
  *   sync-slow        the sync takes as many milliseconds as the file says
+ *   catalog-sync-fails        fsync or fdatasync of the catalog's SQLite log: EIO
+ *   catalog-sync-fails-once   the same, once; the file is then removed
+ *   catalog-write-fails-once  a write to it: EIO, once; the file is then removed
  *   names-fail       fsync of a directory of the tables: EIO
  *   disk-full        every write to a file of the data directory: ENOSPC
  *   almost-full      the same, until the ballast file is removed
@@ -46,8 +49,25 @@ static long number_in(const char *path) {
     return number;
 }
 
+static int once(const char *name) {
+    char path[PATH_MAX];
+    return fault(name, path, sizeof path) && unlink(path) == 0;
+}
+
+static int is_catalog_log(int fd) {
+    char path[PATH_MAX];
+    return within(fd, "/data/catalog.db-wal", path) != NULL;
+}
+
+static int catalog_sync_fails(int fd) {
+    char path[PATH_MAX];
+    if (!is_catalog_log(fd)) return 0;
+    return fault("catalog-sync-fails", path, sizeof path) || once("catalog-sync-fails-once");
+}
+
 int fdatasync(int fd) {
     char path[PATH_MAX];
+    if (catalog_sync_fails(fd)) return errno = EIO, -1;
     if (within(fd, "/data/wal/", path)) {
         int fails = fault("sync-fails", path, sizeof path);
         if (!fails && fault("sync-fails-once", path, sizeof path)) fails = unlink(path) == 0;
@@ -61,14 +81,16 @@ int fdatasync(int fd) {
 
 int fsync(int fd) {
     char path[PATH_MAX];
+    if (catalog_sync_fails(fd)) return errno = EIO, -1;
     char *table = within(fd, "/data/tables", path);
     int is_dir = table && !strstr(table, ".parquet");
     if (is_dir && fault("names-fail", path, sizeof path)) return errno = EIO, -1;
     return NEXT(fsync)(fd);
 }
 
-static int is_full(int fd) {
+static int write_fails(int fd) {
     int before = errno;
+    if (is_catalog_log(fd) && once("catalog-write-fails-once")) return errno = EIO, 1;
     char path[PATH_MAX];
     int full = fault("disk-full", path, sizeof path);
     int almost = fault("almost-full", path, sizeof path);
@@ -83,15 +105,15 @@ static int is_full(int fd) {
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
-    return is_full(fd) ? -1 : NEXT(write)(fd, bytes, count);
+    return write_fails(fd) ? -1 : NEXT(write)(fd, bytes, count);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
-    return is_full(fd) ? -1 : NEXT(pwrite)(fd, bytes, count, at);
+    return write_fails(fd) ? -1 : NEXT(pwrite)(fd, bytes, count, at);
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
-    return is_full(fd) ? -1 : NEXT(pwrite64)(fd, bytes, count, at);
+    return write_fails(fd) ? -1 : NEXT(pwrite64)(fd, bytes, count, at);
 }
 
 /* The longest part of a read before the block that cannot be read; -1 if it starts in that block. */

@@ -59,6 +59,7 @@ mod replay;
 mod s3;
 mod samples;
 mod schema_api;
+mod staged;
 mod streams;
 mod support;
 mod tinybird;
