@@ -29,7 +29,7 @@ pub fn write(c: &mut Criterion) {
             for batch in &batches {
                 file.write(batch).unwrap();
             }
-            file.finish(&[]).unwrap().1
+            file.finish(&[]).unwrap().1.bytes
         });
     });
 }

@@ -29,6 +29,15 @@ pub enum FileState {
     Expired,
     /// Removed or never published, because its table was dropped.
     Dropped,
+    /// Damaged before it was published, and neither the log nor the archive has its records.
+    Lost,
+}
+
+impl FileState {
+    /// Whether its rows are nowhere.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Expired | Self::Lost)
+    }
 }
 
 /// A staged file to register.
@@ -39,14 +48,17 @@ pub struct StagedFile {
     pub object: String,
     pub rows: u64,
     pub bytes: u64,
+    /// CRC-64/NVME of the whole file, from the moment of encoding; `None` if it was written before this was kept.
+    pub checksum: Option<u64>,
     /// Its offset range in each partition, if rows are numbered.
     pub offsets: Vec<OffsetRange>,
 }
 
 impl StagedFile {
     /// A file with records as received.
-    pub fn raw(object: String, bytes: u64) -> Self {
-        Self { kind: FileKind::Raw, object, rows: 0, bytes, offsets: Vec::new() }
+    pub fn raw(object: String, bytes: u64, checksum: u64) -> Self {
+        let checksum = Some(checksum);
+        Self { kind: FileKind::Raw, object, rows: 0, bytes, checksum, offsets: Vec::new() }
     }
 }
 
@@ -123,6 +135,9 @@ pub struct RegisteredFile {
     pub last_lsn: Lsn,
     pub rows: u64,
     pub bytes: u64,
+    /// CRC-64/NVME of the whole file; `None` if it was registered before this was kept.
+    #[serde(skip)]
+    pub checksum: Option<u64>,
     pub schema_version: u32,
     pub state: FileState,
     pub staged_at: Micros,
@@ -151,7 +166,7 @@ pub struct FileTotals {
 }
 
 /// Frames that are neither in the log nor in a file: `missing` and `corrupt` ones had been durable, `torn` ones had
-/// not.
+/// not, `staged` ones were in a file that was damaged before it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     pub first: Lsn,
@@ -171,7 +186,7 @@ pub struct KnownMisfit {
 
 const FILE_COLUMNS: &str =
     "id, stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
-    published_at, attempts, last_error, held, dropped_at";
+    published_at, attempts, last_error, held, dropped_at, checksum, lost_at";
 
 const PROGRESS: &str = "id, checkpoint_lsn, stored, quarantined, late, early, rescued, duplicate_keys, ignored_fields, source_bytes";
 
@@ -241,6 +256,35 @@ impl Catalog {
                        WHERE id = (SELECT stream FROM files WHERE id = ?1)";
             db.execute(sql, [id])?;
             db.execute("UPDATE files SET state = 'expired' WHERE id = ?1", [id]).map(drop)
+        })
+    }
+
+    /// Records that a staged file was made anew.
+    pub fn mark_remade(&self, id: i64, bytes: u64, checksum: u64) -> Result<(), CatalogError> {
+        let sql = "UPDATE files SET bytes = ?2, checksum = ?3 WHERE id = ?1 AND state = 'staged'";
+        let values = [id, bytes.cast_signed(), checksum.cast_signed()];
+        self.transaction(|db| db.execute(sql, values).map(drop))
+    }
+
+    /// Records that a staged file is lost, and the LSNs whose records are lost with it, in one transaction. Its rows
+    /// count as expired from now on.
+    pub fn mark_lost(&self, id: i64, lost: &[LsnRange]) -> Result<(), CatalogError> {
+        let now = self.clock.now();
+        self.transaction(|db| {
+            let sql = "UPDATE files SET state = 'expired', lost_at = ?2, held = NULL WHERE id = ?1 AND state = 'staged'";
+            if db.execute(sql, params![id, now])? == 0 {
+                return Ok(());
+            }
+            let sql = "UPDATE streams SET expired = expired + (SELECT rows FROM files WHERE id = ?1)
+                       WHERE id = (SELECT stream FROM files WHERE id = ?1)";
+            db.execute(sql, [id])?;
+            // Several files can be lost with the same frames.
+            let sql = "INSERT INTO losses (first_lsn, last_lsn, reason, found_at) VALUES (?1, ?2, 'staged', ?3)
+                       ON CONFLICT (first_lsn) DO UPDATE SET last_lsn = max(last_lsn, excluded.last_lsn)";
+            lost.iter().try_for_each(|lost| {
+                let (first, last) = (lost.first.0.cast_signed(), lost.last.0.cast_signed());
+                db.execute(sql, params![first, last, now]).map(drop)
+            })
         })
     }
 
@@ -319,7 +363,7 @@ impl Catalog {
     /// The number, rows and bytes of a stream's files, by state.
     pub fn totals(&self, stream: StreamId) -> Result<Vec<FileTotals>, CatalogError> {
         self.read(|db| {
-            let sql = "SELECT CASE WHEN dropped_at IS NULL THEN state ELSE 'dropped' END, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
+            let sql = "SELECT CASE WHEN dropped_at IS NOT NULL THEN 'dropped' WHEN lost_at IS NOT NULL THEN 'lost' ELSE state END, CASE WHEN object LIKE '%.parquet' THEN kind ELSE 'raw' END, count(*), sum(rows), sum(bytes)
                        FROM files WHERE stream = ?1 GROUP BY 1, 2";
             let totals = |row: &Row<'_>| {
                 let number = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
@@ -404,13 +448,15 @@ pub(super) fn register_cut(
     }
     for file in &cut.files {
         let sql = format!(
-            "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9) RETURNING {FILE_COLUMNS}"
+            "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'staged', ?9, ?10) RETURNING {FILE_COLUMNS}"
         );
         let kind = file_kind(file.kind);
         let (rows, bytes) = (file.rows.cast_signed(), file.bytes.cast_signed());
         let version = cut.schema_version;
-        let values = params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now];
+        let checksum = file.checksum.map(u64::cast_signed);
+        let values =
+            params![cut.stream.0, kind, file.object, first, last, rows, bytes, version, now, checksum];
         let made = db.query_row(&sql, values, file_of)?;
         offsets::note(db, cut.stream, made.id, &file.offsets)?;
         registered.push(made);
@@ -473,11 +519,13 @@ fn file_of(row: &Row<'_>) -> rusqlite::Result<RegisteredFile> {
         last_lsn: Lsn(row.get::<_, i64>(5)?.cast_unsigned()),
         rows: row.get::<_, i64>(6)?.cast_unsigned(),
         bytes: row.get::<_, i64>(7)?.cast_unsigned(),
+        checksum: row.get::<_, Option<i64>>(16)?.map(i64::cast_unsigned),
         schema_version: row.get(8)?,
         state: match state.as_str() {
             "staged" => FileState::Staged,
             "published" => FileState::Published,
             _ if row.get::<_, Option<Micros>>(15)?.is_some() => FileState::Dropped,
+            _ if row.get::<_, Option<Micros>>(17)?.is_some() => FileState::Lost,
             _ => FileState::Expired,
         },
         staged_at: row.get(10)?,

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format that this code writes.
-pub(super) const LATEST: u32 = 11;
+pub(super) const LATEST: u32 = 12;
 
-const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11];
+const MIGRATIONS: [&str; LATEST as usize] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12];
 
 /// LSNs are stored as SQLite integers (signed 64 bits, cast); times are microseconds since the epoch.
 const V1: &str = "
@@ -335,6 +335,15 @@ CREATE INDEX client_tokens_by_client ON client_tokens (client);
 const V11: &str = "
 ALTER TABLE streams ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN dropped_at INTEGER;
+";
+
+/// Checksums of files, and files that were lost before they were published.
+const V12: &str = "
+-- CRC-64/NVME of the whole file, cast to signed. Null: it was registered before this was kept.
+ALTER TABLE files ADD COLUMN checksum INTEGER;
+-- Then its state is 'expired': for readers of rows this is the same.
+ALTER TABLE files ADD COLUMN lost_at INTEGER;
+ALTER TABLE replacements ADD COLUMN checksum INTEGER;
 ";
 
 /// An empty catalog as the first version created it.

@@ -71,6 +71,7 @@ mod tests {
             object: (*object).to_owned(),
             rows: 1,
             bytes: 1,
+            checksum: None,
             offsets: offsets.to_vec(),
         };
         Cut {

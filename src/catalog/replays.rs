@@ -4,9 +4,7 @@
 //! actions at the destination are recorded first, so that a restart can resume after a crash. The register and the
 //! counts change in one transaction, after the actions that add rows to files and before those that remove rows.
 
-use super::files::{
-    Cut, FileKind, FileState, RegisteredFile, StagedFile, add_counts, file_kind, kind_of, register_cut,
-};
+use super::files::{Cut, FileKind, RegisteredFile, StagedFile, add_counts, file_kind, kind_of, register_cut};
 use super::streams::{json_at, some_json_at};
 use super::{Catalog, CatalogError, Counts, offsets};
 use crate::batch::StreamId;
@@ -342,8 +340,8 @@ impl Catalog {
         self.transaction(|db| {
             db.execute("UPDATE replays SET swap = ?2 WHERE id = ?1", params![replay, json::text(swap)])?;
             for (position, replacement) in plan.iter().enumerate() {
-                let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap, offsets)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                let sql = "INSERT INTO replacements (replay, position, object, kind, rows, bytes, action, old_bytes, after_swap, offsets, checksum)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
                 let (action, old_bytes) = match replacement.action {
                     Action::Create => ("create", None),
                     Action::Replace { old_bytes } => ("replace", Some(old_bytes.cast_signed())),
@@ -354,9 +352,13 @@ impl Catalog {
                 let (kind, after) = (file_kind(file.kind), replacement.after_swap);
                 let position = i64::try_from(position).unwrap_or(i64::MAX);
                 let (object, offsets) = (&file.object, json::text(&file.offsets));
-                let values =
-                    params![replay, position, object, kind, rows, bytes, action, old_bytes, after, offsets];
-                db.execute(sql, values)?;
+                let checksum = file.checksum.map(u64::cast_signed);
+                db.execute(
+                    sql,
+                    params![
+                        replay, position, object, kind, rows, bytes, action, old_bytes, after, offsets, checksum
+                    ],
+                )?;
             }
             Ok(())
         })
@@ -366,7 +368,7 @@ impl Catalog {
     pub fn replacements(&self, replay: i64) -> Result<Vec<Replacement>, CatalogError> {
         self.read(|db| {
             let sql =
-                "SELECT object, kind, rows, bytes, action, old_bytes, after_swap, offsets FROM replacements
+                "SELECT object, kind, rows, bytes, action, old_bytes, after_swap, offsets, checksum FROM replacements
                        WHERE replay = ?1 ORDER BY position";
             db.prepare(sql)?.query_map([replay], replacement_of)?.collect()
         })
@@ -382,7 +384,7 @@ impl Catalog {
         let old = self.cut_files(swap.stream, swap.lsns)?;
         let plan = self.replacements(replay)?;
         self.transaction(|db| {
-            for file in old.iter().filter(|file| file.state == FileState::Expired) {
+            for file in old.iter().filter(|file| file.state.is_gone()) {
                 let sql = "UPDATE streams SET expired = expired - ?2 WHERE id = ?1";
                 db.execute(sql, params![swap.stream.0, file.rows.cast_signed()])?;
             }
@@ -426,10 +428,10 @@ fn swap_file(
         return db.execute("DELETE FROM files WHERE object = ?1", [&file.object]).map(drop);
     }
     let sql = "INSERT INTO files (stream, kind, object, first_lsn, last_lsn, rows, bytes, schema_version, state, staged_at,
-                   published_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'published', ?9, ?9)
+                   published_at, checksum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'published', ?9, ?9, ?10)
                ON CONFLICT (object) DO UPDATE SET rows = ?6, bytes = ?7, schema_version = ?8, state = 'published',
-                   published_at = ?9, attempts = 0, last_error = NULL, held = NULL
+                   published_at = ?9, checksum = ?10, lost_at = NULL, attempts = 0, last_error = NULL, held = NULL
                RETURNING id";
     let values = params![
         swap.stream.0,
@@ -440,7 +442,8 @@ fn swap_file(
         file.rows.cast_signed(),
         file.bytes.cast_signed(),
         swap.schema_version,
-        now
+        now,
+        file.checksum.map(u64::cast_signed)
     ];
     let id = db.query_row(sql, values, |row| row.get(0))?;
     offsets::note(db, swap.stream, id, &file.offsets)
@@ -484,6 +487,7 @@ fn replacement_of(row: &Row<'_>) -> rusqlite::Result<Replacement> {
             object,
             rows: number(2)?,
             bytes: number(3)?,
+            checksum: row.get::<_, Option<i64>>(8)?.map(i64::cast_unsigned),
             offsets: json_at(row, 7)?,
         },
         action: match action.as_str() {

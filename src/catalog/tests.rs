@@ -20,6 +20,7 @@ fn cut(stream: StreamId, first: u64, last: u64, version: u32) -> Cut {
             object: format!("t/{first}-{last}.parquet"),
             rows: 2,
             bytes: 3,
+            checksum: Some(u64::MAX),
             offsets: Vec::new(),
         }],
         counts: Counts { stored: 2, quarantined: 1, ..Counts::default() },

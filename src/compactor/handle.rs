@@ -4,6 +4,7 @@ use super::config::{CompactorConfig, Stop};
 use super::leftovers::Leftovers;
 use super::metrics::CompactorMetrics;
 use super::publish::Publisher;
+use super::remake::{Remaker, remake_dir};
 use super::replay::{Replayer, replay_dir};
 use super::run::{CompactorLoop, scratch_dir};
 use super::sink::Sink;
@@ -18,6 +19,7 @@ use crate::progress::Progress;
 use crate::storage::Storage;
 use crate::storage::real::RealStorage;
 use crate::wal::{FrameHistory, WalReader};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +27,8 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// The divisor of the compactor's memory limit that gives the replay's own limit, which comes on top.
+/// The divisor of the compactor's memory limit that gives the limit of a replay, and that of a file that is made anew,
+/// which come on top.
 const REPLAY_MEMORY_PART: usize = 4;
 /// The maximum number of files handed to the publisher but not yet taken by it.
 const PUBLISH_QUEUE: usize = 1024;
@@ -61,14 +64,26 @@ impl Compactor {
     /// # Errors
     /// If the staging directory cannot be created.
     pub fn start(config: CompactorConfig, handles: Handles, runtime: &Runtime) -> Result<Self, StartError> {
-        let scratch_dir = scratch_dir(&config.staged_dir);
+        let directories = [scratch_dir, replay_dir, remake_dir].map(|of| of(&config.staged_dir));
         RealStorage.create_dir(&config.staged_dir)?;
-        RealStorage.create_dir(&scratch_dir)?;
-        let replay_dir = replay_dir(&config.staged_dir);
-        RealStorage.create_dir(&replay_dir)?;
+        directories.iter().try_for_each(|dir| RealStorage.create_dir(dir))?;
+        let [scratch_dir, replay_dir, remake_dir] = directories;
         let (stop, stopped) = watch::channel(Stop::Run);
         let (stop_publisher, publisher_stopped) = watch::channel(false);
         let (to_publish, publish_queue) = mpsc::channel(PUBLISH_QUEUE);
+        let table_config = TableConfig {
+            partition_by: config.partition_by.clone(),
+            scratch_dir,
+            node: config.node.clone(),
+            catalog: Arc::clone(&handles.catalog),
+            progress: Arc::clone(&handles.progress),
+            evaluator: Arc::clone(&handles.evaluator),
+            log: handles.log,
+        };
+        // Neither a replay nor a file that is made anew reports quarantined records: that happened before.
+        let again =
+            |scratch_dir| TableConfig { scratch_dir, progress: Arc::default(), ..table_config.clone() };
+        let remaker = remaker(&config, &handles, again(remake_dir), stopped.clone());
         let publisher = Publisher {
             sink: handles.sink.clone(),
             catalog: Arc::clone(&handles.catalog),
@@ -77,17 +92,9 @@ impl Compactor {
             metrics: Arc::clone(&handles.metrics),
             staged_dir: config.staged_dir.clone(),
             retention: config.retention,
+            remaker: Arc::new(remaker),
         };
         let publisher = runtime.spawn(publisher.run(publish_queue, publisher_stopped));
-        let table_config = TableConfig {
-            partition_by: config.partition_by.clone(),
-            scratch_dir,
-            node: config.node.clone(),
-            catalog: Arc::clone(&handles.catalog),
-            progress: Arc::clone(&handles.progress),
-            evaluator: handles.evaluator,
-            log: handles.log,
-        };
         let staging = Arc::default();
         let replayer = Replayer {
             past: handles.past,
@@ -100,12 +107,7 @@ impl Compactor {
             staging: Arc::clone(&staging),
             runtime: runtime.clone(),
             stopped: stopped.clone(),
-            // A replay's quarantined records were reported when they were first quarantined.
-            table_config: TableConfig {
-                scratch_dir: replay_dir,
-                progress: Arc::default(),
-                ..table_config.clone()
-            },
+            table_config: again(replay_dir),
             limits: config.limits,
             memory_max: config.memory_max / REPLAY_MEMORY_PART,
         };
@@ -151,10 +153,31 @@ impl Compactor {
         let mut publisher = self.publisher;
         if tokio::time::timeout_at(deadline.into(), &mut publisher).await.is_err() {
             self.stop_publisher.send_replace(true);
+            // Also ends a file that is being made anew.
+            self.stop.send_replace(Stop::Now);
             // It returns at once; the next start repeats the interrupted work.
             drop(publisher.await);
         }
         in_time && progress.staged_files() == 0
+    }
+}
+
+fn remaker(
+    config: &CompactorConfig,
+    handles: &Handles,
+    table_config: TableConfig,
+    stopped: watch::Receiver<Stop>,
+) -> Remaker {
+    Remaker {
+        past: handles.past.clone(),
+        catalog: Arc::clone(&handles.catalog),
+        metrics: Arc::clone(&handles.metrics),
+        staged_dir: config.staged_dir.clone(),
+        stopped,
+        table_config,
+        limits: config.limits,
+        memory_max: config.memory_max / REPLAY_MEMORY_PART,
+        turn: Mutex::new(()),
     }
 }
 

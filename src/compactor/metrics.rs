@@ -31,6 +31,9 @@ pub struct CompactorMetrics {
     pub publish_seconds: SharedLatency,
     pub ingest_seconds: SharedLatency,
     pub expired_rows: Counter,
+    pub damaged_files: Counter,
+    pub remade_files: Counter,
+    pub lost_rows: Counter,
     pub corrupt_frames: Counter,
     pub torn_frames: Counter,
     pub unreadable_frames: Counter,
@@ -61,7 +64,7 @@ impl CompactorMetrics {
     }
 
     /// The counters with their names and help texts.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 19] {
         [
             ("compactor_stored_rows", "Records stored as rows", &self.stored_rows),
             (
@@ -83,6 +86,21 @@ impl CompactorMetrics {
                 "compactor_expired_rows",
                 "Rows discarded because their file was not published within staging.retention",
                 &self.expired_rows,
+            ),
+            (
+                "compactor_damaged_files",
+                "Staged files found missing, unreadable or different from the register",
+                &self.damaged_files,
+            ),
+            (
+                "compactor_remade_files",
+                "Damaged staged files made anew from the log or the archive",
+                &self.remade_files,
+            ),
+            (
+                "compactor_lost_rows",
+                "Rows in damaged staged files that could not be made anew",
+                &self.lost_rows,
             ),
             ("compactor_corrupt_frames", "Durable frames that can no longer be read", &self.corrupt_frames),
             ("compactor_torn_frames", "Frames lost in a crash before they were synced", &self.torn_frames),

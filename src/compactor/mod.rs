@@ -5,6 +5,7 @@
 //! to the [`publish`]er, and only then may the log be trimmed. When anything here fails, everything that is not
 //! registered is discarded and read from the log again: every failure takes the same path as a crash.
 
+pub mod checksum;
 mod config;
 mod dropped;
 mod give;
@@ -17,10 +18,12 @@ pub mod parquet;
 pub mod partition;
 mod publish;
 mod quarantine;
+mod remake;
 mod replay;
 mod rules;
 mod run;
 pub mod sink;
+pub mod staged;
 mod table;
 
 pub use config::CompactorConfig;

@@ -1,6 +1,7 @@
 //! Writes batches to one Parquet file: zstd, dictionaries where they pay off, statistics, and the file's identity
 //! in its metadata.
 
+use super::checksum::{Sum, Summed};
 use crate::catalog::OffsetRange;
 use crate::schema::system;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -31,7 +32,7 @@ const NUMBERED_PAGE_ROWS: usize = 2048;
 pub struct FileWriter {
     path: PathBuf,
     schema: Arc<Schema>,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<Summed<File>>,
     rows: u64,
     /// Where rows are numbered: the first and the last offset of each partition.
     offsets: Option<BTreeMap<i32, (i64, i64)>>,
@@ -74,7 +75,7 @@ impl FileWriter {
         let write_error = |source| WriteError::Write { path: path.clone(), source };
         let properties = properties(first, numbered).map_err(write_error)?;
         let file = File::create(&path).map_err(|source| WriteError::Create { path: path.clone(), source })?;
-        let writer = ArrowWriter::try_new(file, first.schema(), Some(properties));
+        let writer = ArrowWriter::try_new(Summed::new(file), first.schema(), Some(properties));
         let writer = writer.map_err(|source| WriteError::Write { path: path.clone(), source })?;
         let offsets = numbered.then(BTreeMap::new);
         Ok(Self { path, schema: first.schema(), writer, rows: 0, offsets })
@@ -121,17 +122,16 @@ impl FileWriter {
         self.writer.flush().map_err(|source| WriteError::Write { path: self.path.clone(), source })
     }
 
-    /// Finishes the file, with `about` in its metadata, and syncs it. Returns its size in bytes.
-    pub fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, u64), WriteError> {
+    /// Finishes the file, with `about` in its metadata, and syncs it.
+    pub fn finish(mut self, about: &[(&str, String)]) -> Result<(PathBuf, Sum), WriteError> {
         let path = self.path;
         for (key, value) in about {
             self.writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
         }
         let file = self.writer.into_inner();
-        let file = file.map_err(|source| WriteError::Write { path: path.clone(), source })?;
-        let synced = file.sync_all().and_then(|()| file.metadata());
-        let bytes = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?.len();
-        Ok((path, bytes))
+        let (file, sum) = file.map_err(|source| WriteError::Write { path: path.clone(), source })?.finish();
+        file.sync_all().map_err(|source| WriteError::Sync { path: path.clone(), source })?;
+        Ok((path, sum))
     }
 
     pub fn path(&self) -> &Path {

@@ -5,10 +5,12 @@
 
 use super::metrics::CompactorMetrics;
 use super::name;
+use super::remake::{Remade, Remaker};
 use super::sink::{Sink, SinkError};
+use super::staged::{OutgoingFile, StagedError};
 use crate::catalog::{Catalog, CatalogError, FileKind, FileState, RegisteredFile};
 use crate::clock::{Clock, Micros};
-use crate::error::{IoContext, chain};
+use crate::error::chain;
 use crate::progress::Progress;
 use crate::schema::Policy;
 use std::collections::HashMap;
@@ -38,6 +40,7 @@ pub(super) struct Publisher {
     pub(super) metrics: Arc<CompactorMetrics>,
     pub(super) staged_dir: PathBuf,
     pub(super) retention: Duration,
+    pub(super) remaker: Arc<Remaker>,
 }
 
 impl Publisher {
@@ -87,34 +90,36 @@ impl Publisher {
 
     /// Publishes a file, and returns its id once it is settled.
     async fn publish(self, file: RegisteredFile, slots: Arc<Semaphore>) -> i64 {
-        self.settle_file(&file, &slots).await;
-        file.id
+        let id = file.id;
+        self.settle_file(file, &slots).await;
+        id
     }
 
-    async fn settle_file(&self, file: &RegisteredFile, slots: &Semaphore) {
+    async fn settle_file(&self, mut file: RegisteredFile, slots: &Semaphore) {
         let staged = self.staged_dir.join(name::staged(&file.object));
         let mut backoff = BACKOFF_MIN;
         let give_up_at = Instant::now() + self.patience(file.staged_at);
         loop {
-            match self.hold(file, give_up_at).await {
+            match self.hold(&file, give_up_at).await {
                 Held::Not => {}
                 Held::Replaced => {
                     remove(&staged);
                     self.progress.settled(file.stream, file.id);
                     return;
                 }
-                Held::TooLong => return self.expire(file, &staged).await,
-                Held::Dropped => return self.forget(file, &staged).await,
+                Held::TooLong => return self.expire(&file, &staged).await,
+                Held::Dropped => return self.forget(&file, &staged).await,
             }
             let started = Instant::now();
             let outcome = {
                 // Never closed: the publisher owns it.
                 let _slot = slots.acquire().await;
-                self.attempt(file, &staged).await
+                self.attempt(&file, &staged).await
             };
             self.metrics.publish_seconds.observe(started.elapsed());
+            let mut gives_up = false;
             match outcome {
-                Ok(()) => match self.settle(file, &staged).await {
+                Ok(()) => match self.settle(&file, &staged).await {
                     Ok(()) => return,
                     Err(error) => {
                         tracing::error!(
@@ -124,23 +129,48 @@ impl Publisher {
                         );
                     }
                 },
-                Err(error) => {
-                    let error = chain(&error);
-                    self.metrics.publish_errors.inc();
-                    tracing::warn!(error, object = file.object, retry_in = ?backoff, "could not publish a file, retrying");
-                    let (catalog, id) = (Arc::clone(&self.catalog), file.id);
-                    // Shown to the operator only; if this fails too, the log line above has reported the error.
-                    drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
-                    if Instant::now() >= give_up_at {
-                        self.expire(file, &staged).await;
-                        return;
+                Err(SinkError::Staged(damage)) => {
+                    let text = chain(&damage);
+                    match self.mend(&file, damage).await {
+                        Ok(Remade::Made(made)) => file = made,
+                        Ok(Remade::Lost | Remade::Settled) => {
+                            return self.progress.settled(file.stream, file.id);
+                        }
+                        Err(reason) => {
+                            let error = format!("{text}; it cannot be made anew: {reason}");
+                            self.failed(&file, error, backoff).await;
+                            gives_up = Instant::now() >= give_up_at;
+                        }
                     }
                 }
+                Err(error) => {
+                    self.failed(&file, chain(&error), backoff).await;
+                    gives_up = Instant::now() >= give_up_at;
+                }
+            }
+            if gives_up {
+                return self.expire(&file, &staged).await;
             }
             let jitter = backoff.mul_f64(0.5 + fastrand::f64());
             tokio::time::sleep(jitter).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Reports a failed attempt.
+    async fn failed(&self, file: &RegisteredFile, error: String, retry_in: Duration) {
+        self.metrics.publish_errors.inc();
+        tracing::warn!(error, object = file.object, ?retry_in, "could not publish a file, retrying");
+        let (catalog, id) = (Arc::clone(&self.catalog), file.id);
+        // Shown to the operator only; if this fails too, the log line above has reported the error.
+        drop(tokio::task::spawn_blocking(move || catalog.mark_failed(id, &error)).await);
+    }
+
+    /// Makes a damaged staged file anew.
+    async fn mend(&self, file: &RegisteredFile, damage: StagedError) -> Result<Remade, String> {
+        let (remaker, file) = (Arc::clone(&self.remaker), file.clone());
+        let remade = tokio::task::spawn_blocking(move || remaker.remake(&file, &damage)).await;
+        remade.map_err(|error| error.to_string())?.map_err(|error| chain(&error))
     }
 
     /// Holds back a file that does not fit its table until an operator has fixed the table and releases the file.
@@ -187,12 +217,8 @@ impl Publisher {
     }
 
     async fn attempt(&self, file: &RegisteredFile, staged: &Path) -> Result<(), SinkError> {
-        let found = std::fs::metadata(staged).context("read the size of staged file", staged)?.len();
-        if found != file.bytes {
-            // Readers must never see it. If it is repaired within the retention, nothing is lost.
-            return Err(SinkError::Damaged { path: staged.to_owned(), found, expected: file.bytes });
-        }
-        self.sink.publish(staged, &file.object).await
+        let staged = OutgoingFile::new(staged.to_owned(), file.bytes, file.checksum);
+        self.sink.publish(&staged, &file.object).await
     }
 
     async fn settle(&self, file: &RegisteredFile, staged: &Path) -> Result<(), String> {

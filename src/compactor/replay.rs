@@ -10,6 +10,7 @@ use super::config::Stop;
 use super::metrics::CompactorMetrics;
 use super::name;
 use super::sink::{Sink, SinkError};
+use super::staged::OutgoingFile;
 use super::table::{FinishedCut, StreamTable, TableConfig, TableError};
 use crate::batch::{Batch, BodyKind, Target};
 use crate::catalog::{
@@ -55,6 +56,11 @@ pub(super) enum ReplayError {
     /// This cut can never be rewritten, however often it is retried.
     #[error("{0}")]
     Incomplete(String),
+    /// The frames are there, but become other files now.
+    #[error(
+        "its records now become other files than before, because settings of the stream or of the compactor were changed; change them back"
+    )]
+    Changed,
     #[error("cancelled")]
     Cancelled,
     /// Not a failure; the next start resumes.
@@ -291,7 +297,8 @@ impl Replayer {
     fn put(&mut self, replay: i64, after_swap: bool) -> Result<(), ReplayError> {
         let noted = self.catalog.replacements(replay)?;
         for replacement in noted.iter().filter(|noted| noted.after_swap == after_swap) {
-            let (object, staged) = (&replacement.file.object, self.staged(&replacement.file.object));
+            let StagedFile { object, bytes, checksum, .. } = &replacement.file;
+            let staged = OutgoingFile::new(self.staged(object), *bytes, *checksum);
             let (sink, action) = (self.sink.clone(), replacement.action);
             let mut stopped = self.stopped.clone();
             self.runtime.block_on(async {
@@ -406,7 +413,8 @@ fn plan(old: &[RegisteredFile], new: &[StagedFile]) -> Vec<Replacement> {
     for file in old.iter().filter(|old| !new.iter().any(|new| new.object == old.object)) {
         let RegisteredFile { kind, object, rows, bytes, .. } = file;
         let (rows, bytes) = (*rows, *bytes);
-        let file = StagedFile { kind: *kind, object: object.clone(), rows, bytes, offsets: Vec::new() };
+        let object = object.clone();
+        let file = StagedFile { kind: *kind, object, rows, bytes, checksum: None, offsets: Vec::new() };
         plan.push((i128::MIN, Replacement { file, action: Action::Remove, after_swap: true }));
     }
     // Stable: steps that move no rows keep their order.
@@ -442,6 +450,7 @@ mod tests {
             last_lsn: Lsn(9),
             rows,
             bytes: rows * 10,
+            checksum: None,
             schema_version: 1,
             state,
             staged_at: 0,
@@ -454,7 +463,7 @@ mod tests {
 
     fn new(object: &str, rows: u64) -> StagedFile {
         let (object, bytes) = (object.to_owned(), rows * 11);
-        StagedFile { kind: FileKind::Rows, object, rows, bytes, offsets: Vec::new() }
+        StagedFile { kind: FileKind::Rows, object, rows, bytes, checksum: None, offsets: Vec::new() }
     }
 
     #[test]

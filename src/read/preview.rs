@@ -165,9 +165,7 @@ impl Preview {
         let files = tokio::task::spawn_blocking(move || catalog.files(id, FILES_MAX)).await;
         let files = files.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
         let mut newest_first = Vec::new();
-        for file in
-            files.iter().filter(|file| file.kind == FileKind::Rows && file.state != FileState::Expired)
-        {
+        for file in files.iter().filter(|file| file.kind == FileKind::Rows && !file.state.is_gone()) {
             if before.is_some_and(|before| file.first_lsn >= before) {
                 continue;
             }
@@ -281,7 +279,7 @@ impl Preview {
         let files = files.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
         let wanted = files
             .iter()
-            .filter(|file| file.kind == FileKind::Quarantine && file.state != FileState::Expired)
+            .filter(|file| file.kind == FileKind::Quarantine && !file.state.is_gone())
             .take(FILES_MAX as usize);
         for file in wanted {
             let rows = match file.state {

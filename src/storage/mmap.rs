@@ -2,14 +2,14 @@
 //!
 //! It has two regions for log files: [`MmapRegion`] stores through a mapping; [`PwriteRegion`] writes with `pwrite(2)`,
 //! for file systems where a store into a mapped page may fail late (copy-on-write, network). Both read with `pread(2)`:
-//! a sector that cannot be read is then an error of one call, where a load from a mapped page would be a SIGBUS. [`MappedFile`] is a finished file as bytes, to publish it without copying.
+//! a sector that cannot be read is then an error of one call, where a load from a mapped page would be a SIGBUS.
 //!
 //! A store into a mapped page without an allocated block raises SIGBUS if the disk is full. So log files are allocated
 //! and written once before they are mapped (`Storage::allocate`), and never truncated.
 #![expect(unsafe_code, reason = "memory-mapped files; every block states its contract")]
 
 use super::Region;
-use memmap2::{Advice, Mmap, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -91,24 +91,6 @@ impl Region for PwriteRegion {
     }
 
     fn release(&self, _upto: u64) {}
-}
-
-/// A finished file as bytes.
-pub(crate) struct MappedFile(Mmap);
-
-impl MappedFile {
-    /// Maps a file that is no longer written.
-    pub(crate) fn new(file: &File) -> io::Result<Self> {
-        // SAFETY: callers map finished files in the data directory, which is locked against a second daemon; the
-        // daemon never writes to or truncates a file under its final name.
-        Ok(Self(unsafe { Mmap::map(file) }?))
-    }
-}
-
-impl AsRef<[u8]> for MappedFile {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// The fraction (0 to 1) of the file's pages that are in memory.

@@ -2,11 +2,14 @@
 //! `If-None-Match` atomic.
 
 use crate::support::{PATIENCE, eventually};
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
+use md5::Digest;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +35,14 @@ pub enum Fault {
     LostAnswer,
     /// The request is neither executed nor answered.
     Stalled,
+    /// PUTs are answered with 200, and nothing is stored.
+    StoresNothing,
+    /// PUTs are answered with 200, and other bytes are stored.
+    StoresOther,
+    /// The bytes of PUTs change on their way, before the server sees them.
+    ChangesBody,
+    /// PUTs with a checksum in a header are refused.
+    RefusesChecksums,
 }
 
 /// A running server.
@@ -43,6 +54,7 @@ pub struct Bucket {
 }
 
 struct State {
+    root: PathBuf,
     fault: Mutex<Fault>,
     /// PUT requests that reached the server itself.
     puts: AtomicUsize,
@@ -56,6 +68,7 @@ impl Bucket {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let state = Arc::new(State {
+            root: root.path().to_owned(),
             fault: Mutex::new(Fault::None),
             puts: AtomicUsize::new(0),
             service: tokio::sync::Mutex::new(builder.build()),
@@ -134,9 +147,58 @@ async fn answer(
             tokio::time::sleep(PATIENCE + Duration::from_mins(1)).await;
             return Err(cut());
         }
-        Fault::None | Fault::LostAnswer => {}
+        Fault::RefusesChecksums if request.headers().contains_key("x-amz-checksum-crc64nvme") => {
+            let text = "<Error><Code>InvalidRequest</Code><Message>unsupported header</Message></Error>";
+            let mut response = Response::new(s3s::Body::from(text.to_owned()));
+            *response.status_mut() = hyper::StatusCode::BAD_REQUEST;
+            return Ok(response);
+        }
+        Fault::StoresNothing | Fault::StoresOther if is_put => {
+            return Ok(stored(&state, fault, request).await);
+        }
+        _ => {}
     }
-    let response = state.service.lock().await.call(request.map(s3s::Body::from)).await.map_err(|_| cut());
+    let request = match fault {
+        Fault::ChangesBody if is_put => {
+            let (head, body) = request.into_parts();
+            Request::from_parts(head, s3s::Body::from(changed(body).await))
+        }
+        _ => request.map(s3s::Body::from),
+    };
+    let response = state.service.lock().await.call(request).await.map_err(|_| cut());
     count();
     if fault == Fault::LostAnswer && is_put { Err(cut()) } else { response }
+}
+
+/// The bytes of a request with one bit flipped.
+async fn changed(body: Incoming) -> Vec<u8> {
+    let mut bytes = body.collect().await.unwrap().to_bytes().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    bytes
+}
+
+/// Stores other bytes than those of a PUT, or none, and confirms that they are stored.
+async fn stored(state: &State, fault: Fault, request: Request<Incoming>) -> Response<s3s::Body> {
+    // The only character in the names of tests that is escaped.
+    let path = request.uri().path().replace("%3D", "=");
+    let to = state.root.join(path.trim_start_matches('/'));
+    let is_refused = request.headers().contains_key("if-none-match") && to.is_file();
+    let bytes = changed(request.into_body()).await;
+    let mut response = Response::new(s3s::Body::empty());
+    if is_refused {
+        *response.status_mut() = hyper::StatusCode::PRECONDITION_FAILED;
+        return response;
+    }
+    let mut e_tag = String::new();
+    for byte in md5::Md5::digest(&bytes) {
+        write!(e_tag, "{byte:02x}").unwrap();
+    }
+    response.headers_mut().insert("etag", format!("\"{e_tag}\"").parse().unwrap());
+    if fault == Fault::StoresOther {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(&to, &bytes).unwrap();
+    }
+    state.puts.fetch_add(1, Ordering::SeqCst);
+    response
 }

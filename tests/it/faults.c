@@ -6,10 +6,11 @@
  *   catalog-sync-fails        fsync or fdatasync of the catalog's SQLite log: EIO
  *   catalog-sync-fails-once   the same, once; the file is then removed
  *   catalog-write-fails-once  a write to it: EIO, once; the file is then removed
+ *   staged-unreadable         a read of a staged file: EIO
  *   names-fail       fsync of a directory of the tables: EIO
  *   disk-full        every write to a file of the data directory: ENOSPC
  *   almost-full      the same, until the ballast file is removed
- *   clock            seconds, added to the wall clock
+ *   clock            the file's number of seconds is added to the wall clock
  *   unreadable       "PATH OFFSET": reading a block of 4096 bytes of the file that ends with PATH: EIO
  */
 #define _GNU_SOURCE
@@ -88,6 +89,15 @@ int fsync(int fd) {
     return NEXT(fsync)(fd);
 }
 
+static int read_fails(int fd) {
+    char path[PATH_MAX];
+    int before = errno;
+    const char *name = within(fd, "/data/staged/", path);
+    int fails = name && strstr(name, ".parquet") && fault("staged-unreadable", path, sizeof path);
+    errno = fails ? EIO : before;
+    return fails;
+}
+
 static int write_fails(int fd) {
     int before = errno;
     if (is_catalog_log(fd) && once("catalog-write-fails-once")) return errno = EIO, 1;
@@ -118,6 +128,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
 
 /* The longest part of a read before the block that cannot be read; -1 if it starts in that block. */
 static ssize_t readable(int fd, size_t count, off64_t at) {
+    if (read_fails(fd)) return -1;
     char path[PATH_MAX], wanted[PATH_MAX], text[PATH_MAX] = {0};
     if (!fault("unreadable", path, sizeof path)) return count;
     int fault_fd = open(path, O_RDONLY);

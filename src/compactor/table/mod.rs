@@ -96,6 +96,8 @@ pub(super) struct StreamTable {
     known: Option<(u32, Known)>,
     /// An older version of the schema, and whether it has the same mapping as the current one.
     answered: Option<(u32, bool)>,
+    /// Its frames were written to files before: see [`Table::again`].
+    is_past: bool,
 }
 
 /// Consecutive frames of one stream.
@@ -147,12 +149,14 @@ impl StreamTable {
             numbered: 0,
             known: None,
             answered: None,
+            is_past: false,
         }
     }
 
-    /// A table for past frames: everything under the current rules, and no new columns.
+    /// A table for past frames: everything under the rules of `stream`, and no new columns.
     pub(super) fn again(stream: Arc<Stream>, limits: RowLimits) -> Self {
         let mut table = Self::new(stream, Lsn::NONE, limits);
+        table.is_past = true;
         table.applied.frozen = true;
         table.rows = table.rows.take().frozen();
         table
@@ -273,7 +277,8 @@ impl StreamTable {
         if Arc::ptr_eq(&self.stream, stream) && self.version == version {
             return Ok(Vec::new());
         }
-        let applied = Applied::to(stream, version, &config.catalog)?;
+        let mut applied = Applied::to(stream, version, &config.catalog)?;
+        applied.frozen |= self.is_past;
         (self.stream, self.version) = (Arc::clone(stream), version);
         let alike = |a: &Applied, b: &Applied| {
             let of = |it: &Applied| (it.frozen, it.quarantine, it.landing, it.rules.policy);
@@ -410,15 +415,16 @@ impl StreamTable {
             let object = format!("{}/{}", self.directory(), raw.name);
             // Records that are also in the table are counted there.
             let rows = if landing.table { 0 } else { raw.records };
-            files.push(StagedFile { rows, ..StagedFile::raw(object, raw.bytes) });
+            files.push(StagedFile { rows, ..StagedFile::raw(object, raw.sum.bytes, raw.sum.checksum) });
             paths.push(raw.path);
         }
         for ((kind, partition), writer) in std::mem::take(&mut self.files) {
             let (rows, offsets) = (writer.rows(), writer.offsets());
             let about = self.about(kind, span.lsns, config);
-            let (path, bytes) = writer.finish(&about)?;
+            let (path, sum) = writer.finish(&about)?;
             let object = name::object(self.directory(), kind, &partition, &config.node, span.lsns);
-            files.push(StagedFile { kind, object, rows, bytes, offsets });
+            let (bytes, checksum) = (sum.bytes, Some(sum.checksum));
+            files.push(StagedFile { kind, object, rows, bytes, checksum, offsets });
             paths.push(path);
         }
         let misfits = self.rows.take_misfits().into_iter();

@@ -6,6 +6,7 @@
 use super::{StreamTable, TableConfig, scratch_path};
 use crate::batch::{Batch, BodyKind};
 use crate::clock::Micros;
+use crate::compactor::checksum::{Sum, Summed};
 use crate::compactor::landing;
 use crate::compactor::parquet::WriteError;
 use crate::schema::RawFormat;
@@ -46,8 +47,8 @@ struct RawFile {
 }
 
 enum RawEncoder {
-    Plain(BufWriter<File>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Plain(BufWriter<Summed<File>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Summed<File>>>),
 }
 
 /// A finished file.
@@ -56,7 +57,7 @@ pub(super) struct FinishedFile {
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) records: u64,
-    pub(super) bytes: u64,
+    pub(super) sum: Sum,
 }
 
 impl RawFiles {
@@ -110,12 +111,12 @@ impl RawFiles {
                     RawEncoder::Plain(to) => to,
                     RawEncoder::Zstd(to) => to.finish()?,
                 };
-                let file = to.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+                let (file, sum) = to.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish();
                 file.sync_all()?;
-                Ok(file.metadata()?.len())
+                Ok(sum)
             })();
-            let bytes = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?;
-            Ok(FinishedFile { name: name(&hour, first, format), path, records, bytes })
+            let sum = synced.map_err(|source| WriteError::Sync { path: path.clone(), source })?;
+            Ok(FinishedFile { name: name(&hour, first, format), path, records, sum })
         };
         std::mem::take(&mut self.open).into_iter().map(finish).collect()
     }
@@ -124,7 +125,7 @@ impl RawFiles {
 impl RawFile {
     fn create(path: PathBuf, first: Lsn, format: RawFormat) -> Result<Self, WriteError> {
         let create_error = |source| WriteError::Create { path: path.clone(), source };
-        let file = BufWriter::new(File::create(&path).map_err(create_error)?);
+        let file = BufWriter::new(Summed::new(File::create(&path).map_err(create_error)?));
         let to = match format {
             RawFormat::Cbor => RawEncoder::Plain(file),
             RawFormat::Ndjson => {

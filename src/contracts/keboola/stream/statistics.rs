@@ -83,7 +83,7 @@ fn parts(request: &StreamRequest<'_>, entity: &Entity) -> Result<Vec<FileStatist
     let since = entity.cleared_at.unwrap_or(0);
     let (cuts, files) = (control.cuts(stream, since)?, control.files(stream, FILES_MAX)?);
     let mut of_cut: HashMap<(u64, u64), Vec<RegisteredFile>> = HashMap::new();
-    for file in files.into_iter().filter(|file| file.state != FileState::Expired) {
+    for file in files.into_iter().filter(|file| !file.state.is_gone()) {
         of_cut.entry((file.first_lsn.0, file.last_lsn.0)).or_default().push(file);
     }
     let mut parts = Vec::new();
