@@ -2,7 +2,7 @@
 //! compared with `arrow-json` with a given schema.
 
 use crate::common;
-use arrow::datatypes::{DataType, Field};
+use arrow_schema::{DataType, Field};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use forebay::batch::{BodyKind, StreamId};
@@ -60,7 +60,7 @@ pub fn columns(c: &mut Criterion) {
             stored + rows.finish(1).map_or(0, |batch| batch.batch.num_rows())
         });
     });
-    let schema = Arc::new(arrow::datatypes::Schema::new(vec![
+    let schema = Arc::new(arrow_schema::Schema::new(vec![
         Field::new("date", DataType::Utf8, true),
         Field::new("city", DataType::Utf8, true),
         Field::new("action", DataType::Utf8, true),
@@ -72,7 +72,7 @@ pub fn columns(c: &mut Criterion) {
     ]));
     group.bench_function("arrow-json", |b| {
         b.iter(|| {
-            let reader = arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(8192);
+            let reader = arrow_json::ReaderBuilder::new(schema.clone()).with_batch_size(8192);
             let batches = reader.build(body.as_bytes()).into_iter().flatten();
             batches.map(|batch| batch.map_or(0, |batch| batch.num_rows())).sum::<usize>()
         });

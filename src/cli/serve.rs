@@ -11,7 +11,8 @@ use std::sync::Arc;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{Registry, fmt};
 
 /// Exit status if the log is poisoned, so that a supervisor restarts the daemon (`EX_SOFTWARE`).
 const EX_SOFTWARE: u8 = 70;
@@ -41,7 +42,7 @@ pub(super) struct ServeArgs {
     discard_log: bool,
 }
 
-type Filter = reload::Handle<EnvFilter, Registry>;
+type Filter = reload::Handle<Targets, Registry>;
 
 impl ServeArgs {
     pub(super) fn run(self) -> ExitCode {
@@ -110,8 +111,8 @@ impl ServeArgs {
     }
 }
 
-fn log_filter(config: &Config) -> Result<EnvFilter, config::ConfigError> {
-    EnvFilter::try_new(&config.telemetry.log).map_err(|error| {
+fn log_filter(config: &Config) -> Result<Targets, config::ConfigError> {
+    config.telemetry.log.parse().map_err(|error| {
         config::ConfigError::Invalid(format!("telemetry.log {:?}: {error}", config.telemetry.log))
     })
 }

@@ -4,15 +4,12 @@
 use super::ColumnBuilder;
 use super::set::ColumnSet;
 use crate::schema::ColumnType;
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
-    Decimal256Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray,
-    MapArray, StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array,
-};
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field as ArrowField, Fields as ArrowFields, TimeUnit, i256};
-use arrow::error::ArrowError;
+use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array};
+use arrow_array::builder::BooleanBufferBuilder;
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::i256;
+use arrow_schema::{DataType, Field as ArrowField, Fields as ArrowFields, TimeUnit};
+use arrow_schema::ArrowError;
 use std::sync::Arc;
 
 /// The number of decimal digits that 128 bits hold.
@@ -296,7 +293,7 @@ impl Data {
     }
 }
 
-fn take<T: arrow::datatypes::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
+fn take<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
     let capacity = values.len();
     ScalarBuffer::from(std::mem::replace(values, Vec::with_capacity(capacity)))
 }

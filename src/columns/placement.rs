@@ -8,8 +8,8 @@ use super::data::Data;
 use super::set::{ColumnSet, Location};
 use crate::batch::Offsets;
 use crate::schema::Rules;
-use arrow::array::{ArrayRef, Int32Array, Int64Array};
-use arrow::datatypes::i256;
+use arrow_array::{ArrayRef, Int32Array, Int64Array};
+use arrow_buffer::i256;
 use std::sync::Arc;
 
 /// Numbers rows from the offsets of their frames.

@@ -3,8 +3,9 @@
 
 use crate::clock::Micros;
 use crate::schema::ColumnType;
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, TimestampMicrosecondArray};
-use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, Date32Array, TimestampMicrosecondArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Date32Type, TimestampMicrosecondType};
 use std::sync::Arc;
 
 const MICROS_A_DAY: i64 = 86_400_000_000;

@@ -1,6 +1,7 @@
 //! The `_rescued` column: for each row, the values that have no column or do not fit theirs, as one JSON object.
 
-use arrow::array::{ArrayRef, StringBuilder};
+use arrow_array::ArrayRef;
+use arrow_array::builder::StringBuilder;
 use std::sync::Arc;
 
 /// One rescued value.
@@ -20,13 +21,13 @@ pub(super) fn column(rescues: &mut Vec<Rescue>, rows: usize) -> ArrayRef {
     let mut column = StringBuilder::with_capacity(rows, 0);
     for row in rescues.chunk_by(|a, b| a.row == b.row) {
         let at = row.first().map_or(0, |rescue| rescue.row);
-        column.append_nulls(at - arrow::array::ArrayBuilder::len(&column));
+        column.append_nulls(at - arrow_array::builder::ArrayBuilder::len(&column));
         let mut object = Vec::new();
         write_object(&mut object, row, 0);
         // The source text of a record that was checked to be UTF-8.
         column.append_value(String::from_utf8_lossy(&object));
     }
-    column.append_nulls(rows - arrow::array::ArrayBuilder::len(&column));
+    column.append_nulls(rows - arrow_array::builder::ArrayBuilder::len(&column));
     rescues.clear();
     Arc::new(column.finish())
 }

@@ -11,9 +11,9 @@ use super::set::{ColumnSet, Location};
 use crate::batch::{BodyKind, Offsets};
 use crate::clock::Micros;
 use crate::schema::{ColumnType, Policy, Rules, Schema, system};
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
-use arrow::error::ArrowError;
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
+use arrow_schema::ArrowError;
 use std::sync::Arc;
 
 /// Limits and options that apply to every stream.

@@ -4,9 +4,9 @@ use super::column::{ColumnBuilder, Fit, Row};
 use super::data::{Data, arrow_field};
 use crate::formats::json::{FieldKey, FieldVisitor, Parser, Shape, Str, Syntax};
 use crate::schema::{Column, Rules, system};
-use arrow::array::ArrayRef;
-use arrow::datatypes::{Field as ArrowField, Fields as ArrowFields};
-use arrow::error::ArrowError;
+use arrow_array::ArrayRef;
+use arrow_schema::{Field as ArrowField, Fields as ArrowFields};
+use arrow_schema::ArrowError;
 
 #[derive(Debug, Default)]
 pub(super) struct ColumnSet {

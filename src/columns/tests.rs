@@ -3,8 +3,9 @@
 use super::*;
 use crate::batch::BodyKind;
 use crate::schema::{Rules, Schema, system};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::json::LineDelimitedWriter;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_json::LineDelimitedWriter;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -4,9 +4,11 @@
 use super::checksum::{Sum, Summed};
 use crate::catalog::OffsetRange;
 use crate::schema::system;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
-use arrow::error::ArrowError;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_schema::{DataType, Schema};
+use arrow_schema::ArrowError;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -204,7 +206,7 @@ fn dictionary_pays(values: &ArrayRef) -> bool {
             distinct(values.iter().flatten()).is_none_or(|distinct| distinct * 8.0 < DICTIONARY_BYTES_MAX)
         }
         DataType::Float64 => {
-            let values = values.as_primitive::<arrow::datatypes::Float64Type>();
+            let values = values.as_primitive::<arrow_array::types::Float64Type>();
             let bits = values.iter().flatten().map(f64::to_bits);
             distinct(bits).is_none_or(|distinct| distinct * 8.0 < DICTIONARY_BYTES_MAX)
         }
@@ -247,7 +249,7 @@ fn distinct<T: Hash>(values: impl Iterator<Item = T>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int64Array, StringArray};
+    use arrow_array::{Int64Array, StringArray};
 
     fn pays(values: impl IntoIterator<Item = String>) -> bool {
         dictionary_pays(&(Arc::new(StringArray::from_iter_values(values)) as ArrayRef))

@@ -2,10 +2,12 @@
 
 use super::name;
 use crate::clock::Micros;
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
-use arrow::error::ArrowError;
+use arrow_array::{Array, RecordBatch, UInt32Array};
+use arrow_array::cast::AsArray;
+use arrow_select::take::take_record_batch;
+use arrow_array::types::{Date32Type, TimestampMicrosecondType};
+use arrow_schema::DataType;
+use arrow_schema::ArrowError;
 use std::collections::BTreeMap;
 
 /// The default partitioning of rows.
@@ -86,7 +88,7 @@ pub(super) fn date(day: i64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+    use arrow_array::{ArrayRef, StringArray, TimestampMicrosecondArray};
     use std::sync::Arc;
 
     fn batch(column: ArrayRef) -> RecordBatch {

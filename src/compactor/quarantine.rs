@@ -6,11 +6,9 @@ use crate::clock::Micros;
 use crate::columns::{BadRow, ColumnFailure};
 use crate::formats::json::{JsonKind, Parser, Syntax};
 use crate::schema::{Column, QuarantineLayout, system};
-use arrow::array::{
-    ArrayRef, BinaryArray, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
-};
-use arrow::datatypes::{Field, Schema};
+use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_schema::{Field, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -49,7 +47,7 @@ pub(super) fn batches(
 
 type Named = (String, ArrayRef);
 
-fn array(name: &str, array: impl arrow::array::Array + 'static) -> Named {
+fn array(name: &str, array: impl arrow_array::Array + 'static) -> Named {
     (name.to_owned(), Arc::new(array))
 }
 

@@ -160,7 +160,7 @@ pub(super) fn decode(
         Encoding::Gzip => inflate(MultiGzDecoder::new(input), "gzip", decoded_max, decoded),
         Encoding::Deflate => inflate(ZlibDecoder::new(input), "deflate", decoded_max, decoded),
         Encoding::Brotli => {
-            inflate(brotli::Decompressor::new(input, PIECE_BYTES), "br", decoded_max, decoded)
+            inflate(brotli_decompressor::Decompressor::new(input, PIECE_BYTES), "br", decoded_max, decoded)
         }
         Encoding::Zstd => match zstd::Decoder::new(input) {
             Ok(decoder) => inflate(decoder, "zstd", decoded_max, decoded),

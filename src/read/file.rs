@@ -3,8 +3,9 @@
 
 use super::source::FileSource;
 use crate::schema::system;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
 use futures_util::TryStreamExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
@@ -262,7 +263,7 @@ pub(super) fn numbers_of(batch: &RecordBatch) -> Result<Vec<RowNumber>, ParquetE
 mod tests {
     use super::*;
     use crate::compactor::parquet::FileWriter;
-    use arrow::array::{ArrayRef, Int32Array, Int64Array};
+    use arrow_array::{ArrayRef, Int32Array, Int64Array};
     use std::sync::Arc;
 
     const ROWS: usize = 60_000;

@@ -6,6 +6,7 @@ pub mod preview;
 mod records;
 mod source;
 mod subscriber;
+mod shown;
 mod value;
 
 pub use records::{Range, ReadError, Record, RecordReader};

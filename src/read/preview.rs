@@ -15,9 +15,10 @@ use crate::mapping::frames;
 use crate::mapping::{ColumnKind, Mapping};
 use crate::progress::Progress;
 use crate::progress::quarantined::{self, Quarantined, RecentlyQuarantined};
+use crate::read::shown;
 use crate::read::source::FileSource;
 use crate::wal::{Handle, Lsn, LsnRange};
-use arrow::json::LineDelimitedWriter;
+use arrow_array::RecordBatch;
 use futures_util::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use serde_json::{Value, json};
@@ -335,14 +336,9 @@ async fn last_rows(reader: FileSource, limit: usize) -> Result<Vec<Value>, Strin
     let Some(last) = builder.metadata().num_row_groups().checked_sub(1) else { return Ok(Vec::new()) };
     let rows = usize::try_from(builder.metadata().row_group(last).num_rows()).unwrap_or(0);
     let stream = builder.with_row_groups(vec![last]).with_offset(rows.saturating_sub(limit)).build();
-    let batches: Vec<_> =
+    let batches: Vec<RecordBatch> =
         stream.map_err(|error| chain(&error))?.try_collect().await.map_err(|error| chain(&error))?;
-    let mut text = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut text);
-    let batches: Vec<_> = batches.iter().collect();
-    writer.write_batches(&batches).and_then(|()| writer.finish()).map_err(|error| chain(&error))?;
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
+    Ok(batches.iter().flat_map(shown::rows).collect())
 }
 
 /// The batch in a frame. One that cannot be decoded has nothing to show: the compactor reports it and sets it aside.

@@ -16,7 +16,7 @@ use crate::error::chain;
 use crate::offsets::{Numbering, OffsetCounters};
 use crate::schema::Column;
 use crate::wal::{self, Lsn, LsnRange};
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use std::collections::VecDeque;

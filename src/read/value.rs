@@ -4,11 +4,10 @@
 
 use crate::formats::json;
 use crate::schema::{Column, ColumnType};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Date32Type, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_schema::DataType;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write;
@@ -105,6 +104,13 @@ fn write_value(out: &mut String, array: &ArrayRef, row: usize, kind: &ColumnType
         | ColumnType::Struct(_)
         | ColumnType::Json => write_scalar(out, array, row),
     }
+}
+
+/// The JSON text of a value that is not null and not nested.
+pub(super) fn scalar_text(array: &ArrayRef, row: usize) -> String {
+    let mut text = String::new();
+    write_scalar(&mut text, array, row);
+    text
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has types that no column is of")]

@@ -168,7 +168,8 @@ fn a_wide_record_with_a_duplicate_key_is_fast() {
 
 /// The `_rescued` column as stored, so that numbers are compared as text.
 fn rescued_text(daemon: &Daemon, table: &str) -> Vec<Option<String>> {
-    use arrow::array::{Array, AsArray};
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
     let published = daemon.admin_post("/admin/v1/publish");
     assert_eq!(published.status, 200);
     let mut texts = Vec::new();

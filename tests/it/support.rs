@@ -3,7 +3,7 @@
 #[path = "document.rs"]
 pub mod document;
 
-use arrow::json::LineDelimitedWriter;
+use arrow_json::LineDelimitedWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use std::fmt::Write as _;
