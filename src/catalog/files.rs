@@ -386,15 +386,23 @@ impl Catalog {
         })
     }
 
-    /// Records lost frames. They are found again after each restart until the log is trimmed beyond them. Returns
-    /// whether the loss, or a part of it, is new.
+    /// Records lost frames; a range that follows another one of the same reason is joined with it. They are found again
+    /// after each restart until the log is trimmed beyond them. Returns whether the loss, or a part of it, is new.
     pub fn record_loss(&self, lost: LsnRange, reason: &str) -> Result<bool, CatalogError> {
         let now = self.clock.now();
+        let (first, last) = (lost.first.0.cast_signed(), lost.last.0.cast_signed());
         self.transaction(|db| {
-            let sql = "INSERT INTO losses (first_lsn, last_lsn, reason, found_at) VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT (first_lsn) DO UPDATE SET last_lsn = ?2 WHERE last_lsn < ?2";
-            db.execute(sql, params![lost.first.0.cast_signed(), lost.last.0.cast_signed(), reason, now])
-                .map(|changed| changed > 0)
+            let known = "SELECT 1 FROM losses WHERE first_lsn <= ?1 AND last_lsn >= ?2 AND reason = ?3";
+            if db.prepare(known)?.exists(params![first, last, reason])? {
+                return Ok(false);
+            }
+            let join = "UPDATE losses SET last_lsn = ?2 WHERE reason = ?3 AND last_lsn = ?1 - 1";
+            if db.execute(join, params![first, last, reason])? > 0 {
+                return Ok(true);
+            }
+            let insert = "INSERT INTO losses (first_lsn, last_lsn, reason, found_at) VALUES (?1, ?2, ?3, ?4)
+                          ON CONFLICT (first_lsn) DO UPDATE SET last_lsn = ?2 WHERE last_lsn < ?2";
+            Ok(db.execute(insert, params![first, last, reason, now])? > 0)
         })
     }
 

@@ -242,6 +242,7 @@ impl CompactorLoop {
                 self.metrics.unreadable_frames.inc();
                 tracing::error!(%lsn, %error, "cannot decode a log frame, setting it aside");
                 self.reader.put_aside_frame();
+                self.catalog.record_loss(LsnRange { first: lsn, last: lsn }, "unreadable")?;
                 return Ok(Vec::new());
             }
         };
@@ -256,6 +257,7 @@ impl CompactorLoop {
                 self.metrics.unreadable_frames.inc();
                 tracing::error!(%lsn, stream = %id, "a log frame belongs to a stream that is not in the catalog, setting it aside");
                 self.reader.put_aside_frame();
+                self.catalog.record_loss(LsnRange { first: lsn, last: lsn }, "unknown stream")?;
                 continue;
             };
             let landing = stream.settings.landing;

@@ -16,6 +16,7 @@ mod connections;
 mod console;
 mod cors;
 mod damage;
+mod damages;
 mod datasources;
 mod durability;
 mod faults;

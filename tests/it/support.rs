@@ -63,6 +63,13 @@ impl Setup {
         command
     }
 
+    /// Starts in this directory, unless the daemon refuses to: then what it said.
+    pub fn try_start_at(self, dir: &Path) -> Result<Daemon, String> {
+        let log = File::options().create(true).append(true).open(dir.join("daemon.log")).unwrap();
+        let child = self.command(dir).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        Daemon::ready(child, Home::Borrowed(dir.to_owned()))
+    }
+
     fn start_in(self, home: Home) -> Daemon {
         Daemon::spawn(self.command(home.path()), home)
     }
@@ -115,17 +122,18 @@ impl Daemon {
     fn spawn(mut command: Command, home: Home) -> Self {
         let log = File::options().create(true).append(true).open(home.path().join("daemon.log")).unwrap();
         let child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        Self::ready(child, home)
+        Self::ready(child, home).unwrap_or_else(|said| panic!("the daemon ended: {said}"))
     }
 
-    fn ready(mut child: Child, home: Home) -> Self {
+    /// Waits until it listens. An error is what it said before it ended.
+    fn ready(mut child: Child, home: Home) -> Result<Self, String> {
         let (mut ingest, mut admin, mut token) = (None, None, None);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         loop {
             let mut line = String::new();
             if lines.read_line(&mut line).unwrap() == 0 {
                 let log = std::fs::read_to_string(home.path().join("daemon.log")).unwrap();
-                panic!("the daemon ended: {:?}\n{log}", child.wait());
+                return Err(format!("{:?}\n{log}", child.wait()));
             }
             match line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["events", url] => ingest = address_in(url),
@@ -137,7 +145,7 @@ impl Daemon {
         }
         // Keeps reading, so that the daemon never blocks on its standard output.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, home, ingest: ingest.unwrap(), admin: admin.unwrap(), token }
+        Ok(Self { child, home, ingest: ingest.unwrap(), admin: admin.unwrap(), token })
     }
 
     pub fn pid(&self) -> u32 {
