@@ -4,12 +4,16 @@
 use super::ColumnBuilder;
 use super::set::ColumnSet;
 use crate::schema::ColumnType;
-use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array};
 use arrow_array::builder::BooleanBufferBuilder;
-use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
+    StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+};
 use arrow_buffer::i256;
-use arrow_schema::{DataType, Field as ArrowField, Fields as ArrowFields, TimeUnit};
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
+use arrow_schema::{DataType, Field as ArrowField, Fields as ArrowFields, TimeUnit};
 use std::sync::Arc;
 
 /// The number of decimal digits that 128 bits hold.

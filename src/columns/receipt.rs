@@ -3,9 +3,9 @@
 
 use crate::clock::Micros;
 use crate::schema::ColumnType;
-use arrow_array::{Array, ArrayRef, Date32Array, TimestampMicrosecondArray};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, Date32Array, TimestampMicrosecondArray};
 use std::sync::Arc;
 
 const MICROS_A_DAY: i64 = 86_400_000_000;

@@ -12,8 +12,8 @@ use crate::batch::{BodyKind, Offsets};
 use crate::clock::Micros;
 use crate::schema::{ColumnType, Policy, Rules, Schema, system};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use arrow_schema::ArrowError;
+use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use std::sync::Arc;
 
 /// Limits and options that apply to every stream.

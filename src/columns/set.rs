@@ -5,8 +5,8 @@ use super::data::{Data, arrow_field};
 use crate::formats::json::{FieldKey, FieldVisitor, Parser, Shape, Str, Syntax};
 use crate::schema::{Column, Rules, system};
 use arrow_array::ArrayRef;
-use arrow_schema::{Field as ArrowField, Fields as ArrowFields};
 use arrow_schema::ArrowError;
+use arrow_schema::{Field as ArrowField, Fields as ArrowFields};
 
 #[derive(Debug, Default)]
 pub(super) struct ColumnSet {

@@ -36,6 +36,8 @@ const PUBLISH_QUEUE: usize = 1024;
 /// Everything the compactor needs from the rest of the daemon.
 pub struct Handles {
     pub reader: WalReader,
+    /// The start found that frames of the log are lost.
+    pub frames_lost: bool,
     pub past: FrameHistory,
     pub sink: Sink,
     pub catalog: Arc<Catalog>,
@@ -127,7 +129,7 @@ impl Compactor {
             tables: HashMap::new(),
             checkpoints: HashMap::new(),
             durable: super::run::NotedDurable::new(),
-            leftovers: Leftovers::new(config.staged_dir.clone()),
+            leftovers: Leftovers::new(config.staged_dir.clone(), handles.frames_lost),
             config,
         };
         let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || running.run());

@@ -35,8 +35,9 @@ pub(super) enum LeftoverError {
 }
 
 impl Leftovers {
-    pub(super) fn new(staged_dir: PathBuf) -> Self {
-        Self { staged_dir, kept: None, until: Lsn::NONE, frames_lost: false }
+    /// `frames_lost`: the start of the log found that frames are lost.
+    pub(super) fn new(staged_dir: PathBuf, frames_lost: bool) -> Self {
+        Self { staged_dir, kept: None, until: Lsn::NONE, frames_lost }
     }
 
     /// Removes unfinished files, and finished ones that this process staged but did not register. Keeps those of an

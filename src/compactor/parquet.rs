@@ -4,11 +4,11 @@
 use super::checksum::{Sum, Summed};
 use crate::catalog::OffsetRange;
 use crate::schema::system;
-use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_schema::{DataType, Schema};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
+use arrow_schema::{DataType, Schema};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;

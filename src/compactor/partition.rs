@@ -2,12 +2,12 @@
 
 use super::name;
 use crate::clock::Micros;
-use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_array::cast::AsArray;
-use arrow_select::take::take_record_batch;
 use arrow_array::types::{Date32Type, TimestampMicrosecondType};
-use arrow_schema::DataType;
+use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_schema::ArrowError;
+use arrow_schema::DataType;
+use arrow_select::take::take_record_batch;
 use std::collections::BTreeMap;
 
 /// The default partitioning of rows.

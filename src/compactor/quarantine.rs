@@ -6,8 +6,10 @@ use crate::clock::Micros;
 use crate::columns::{BadRow, ColumnFailure};
 use crate::formats::json::{JsonKind, Parser, Syntax};
 use crate::schema::{Column, QuarantineLayout, system};
-use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::{
+    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow_schema::{Field, Schema};
 use std::collections::HashMap;
 use std::sync::Arc;

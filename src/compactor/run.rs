@@ -181,7 +181,7 @@ impl CompactorLoop {
                 self.give_numbers()?;
                 self.relieve_memory()?;
                 self.show_status(idle);
-                self.note_durable(durable.borrow().lsn, false)?;
+                self.note_durable(durable.borrow().lsn, false);
                 looked_at = Instant::now();
             }
             let stop = *self.stopped.borrow_and_update();
@@ -190,7 +190,8 @@ impl CompactorLoop {
             }
             if stop == Stop::Drain && idle && health != Health::Good {
                 self.cut(|_, _| true)?;
-                return self.note_durable(durable.borrow().lsn, true);
+                self.note_durable(durable.borrow().lsn, true);
+                return Ok(());
             }
             if idle {
                 self.wait(&mut durable);
@@ -200,17 +201,23 @@ impl CompactorLoop {
 
     /// Tells the catalog how far the log is durable, once that has not changed for a moment, and every so often while
     /// it does. So a start that finds the log's directory without its files knows what is lost.
-    fn note_durable(&mut self, durable: Lsn, last: bool) -> Result<(), RunError> {
+    fn note_durable(&mut self, durable: Lsn, last: bool) {
         if durable != self.durable.seen {
             (self.durable.seen, self.durable.since) = (durable, Instant::now());
         }
         let settled =
             self.durable.since.elapsed() >= NOTE_IDLE || self.durable.noted_at.elapsed() >= NOTE_EVERY;
         if durable >= self.reader.run() && durable != self.durable.noted && (settled || last) {
-            self.catalog.note_durable(self.reader.run(), durable)?;
-            (self.durable.noted, self.durable.noted_at) = (durable, Instant::now());
+            self.durable.noted_at = Instant::now();
+            match self.catalog.note_durable(self.reader.run(), durable) {
+                Ok(()) => self.durable.noted = durable,
+                // It is evidence only; the log keeps its own.
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "cannot note in the catalog how far the log is durable");
+                    self.durable.since = Instant::now();
+                }
+            }
         }
-        Ok(())
     }
 
     /// Reads a batch of frames. Returns whether there are no more for now.

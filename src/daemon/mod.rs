@@ -306,6 +306,7 @@ impl DaemonParts {
         let sink = Sink::open(&destination)?;
         let (progress, evaluator) = (Arc::default(), Arc::new(Evaluator::new(config.mapping.settings())));
         let handles = Handles {
+            frames_lost: log.report.has_losses(),
             reader: log.take_reader(),
             past: log.handle.past(),
             sink: sink.clone(),

@@ -4,9 +4,9 @@
 mod file;
 pub mod preview;
 mod records;
+mod shown;
 mod source;
 mod subscriber;
-mod shown;
 mod value;
 
 pub use records::{Range, ReadError, Record, RecordReader};

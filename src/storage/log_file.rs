@@ -190,7 +190,8 @@ impl Appender {
         live.start[slot].store(self.head, Ordering::Relaxed);
         live.tag[slot].store(tag, Ordering::Relaxed);
         live.free.fetch_and(!(1 << slot), Ordering::Release);
-        let reservation = Reservation { file: Arc::clone(&self.file), at: self.head, end, slot };
+        let (file, start) = (Arc::clone(&self.file), self.head);
+        let reservation = Reservation { file, start, at: start, end, slot };
         self.head = end;
         Ok(reservation)
     }
@@ -219,15 +220,32 @@ impl Appender {
     }
 }
 
-/// A range of a file that only its owner may write, front to back. Dropping it ends the writing.
+/// A range of a file that only its owner may write, front to back, after a head that is written last. Dropping it ends
+/// the writing.
 pub struct Reservation {
     file: Arc<LogFile>,
+    start: u64,
     at: u64,
     end: u64,
     slot: usize,
 }
 
 impl Reservation {
+    /// Leaves room for a head at the start of the range: the first thing to do.
+    pub fn leave_head(&mut self, len: usize) {
+        assert!(
+            self.at == self.start && len as u64 <= self.end - self.at,
+            "the head is the start of the range"
+        );
+        self.at += len as u64;
+    }
+
+    /// Writes the head: the last thing to do. A process that dies before it leaves nothing that looks like a frame.
+    pub fn write_head(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+        assert!(bytes.len() as u64 <= self.at - self.start, "the head is before what was written");
+        self.file.region.copy_in(self.start, bytes).context("append to log segment", &self.file.path)
+    }
+
     /// Copies `bytes` to the front of the unwritten rest of the range.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);

@@ -139,12 +139,14 @@ pub(super) struct Placed {
 
 impl Placed {
     pub(super) fn write<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<(), IoError> {
-        self.reservation.write(&self.header.encode(self.salt))?;
+        // The header last: whatever a killed process leaves, a valid header means a whole frame.
+        self.reservation.leave_head(format::FRAME_HEADER_BYTES);
         for part in parts {
             self.reservation.write(part)?;
         }
         let used = format::FRAME_HEADER_BYTES + self.header.body_bytes as usize;
-        self.reservation.write(&[0; format::ALIGN][..self.header.frame_bytes() - used])
+        self.reservation.write(&[0; format::ALIGN][..self.header.frame_bytes() - used])?;
+        self.reservation.write_head(&self.header.encode(self.salt))
     }
 }
 

@@ -14,18 +14,28 @@ pub(super) struct Evidence {
     hints: Vec<Lsn>,
     /// What the catalog and the marks say: the first LSN of a run, and how far it was durable.
     noted: Vec<LsnRange>,
+    /// The first LSNs of the runs and of the segments that are noted.
+    begun: Vec<Lsn>,
 }
 
 impl Evidence {
     pub(super) fn new(runs: &[LsnRange], marks: &[DurableMark]) -> Self {
+        let begun =
+            marks.iter().flat_map(|mark| [mark.run, mark.base]).chain(runs.iter().map(|run| run.first));
+        let begun = begun.collect();
         let marks = marks.iter().map(|mark| LsnRange { first: mark.run, last: mark.durable });
         let noted = runs.iter().copied().chain(marks).filter(|run| run.first <= run.last).collect();
-        Self { noted, ..Self::default() }
+        Self { noted, begun, ..Self::default() }
     }
 
     /// The highest LSN that is known to have been assigned.
     pub(super) fn highest(&self) -> Lsn {
-        self.noted.iter().map(|run| run.last).max().unwrap_or(Lsn::NONE)
+        self.noted.iter().map(|run| run.last).chain(self.begun.iter().copied()).max().unwrap_or(Lsn::NONE)
+    }
+
+    /// The first noted run or segment that begins above `reached` and not above `lsn`: LSNs jump between runs.
+    pub(super) fn begun_between(&self, reached: Lsn, lsn: Lsn) -> Option<Lsn> {
+        self.begun.iter().filter(|begun| (reached.next()..=lsn).contains(begun)).min().copied()
     }
 
     /// Adds a segment, in the order of the log.

@@ -128,6 +128,8 @@ impl MarkWriter {
             Ok(()) => self.failed = false,
             Err(error) => {
                 self.file = None;
+                // It is written with the next one.
+                self.kept.retain(|kept| *kept != mark);
                 if !std::mem::replace(&mut self.failed, true) {
                     tracing::warn!(error = %chain(&error), "cannot write the marks of the log; damage at the end of the log may go unnoticed at the next start");
                 }

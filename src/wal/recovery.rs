@@ -6,7 +6,8 @@
 
 use super::evidence::Evidence;
 use super::format::{
-    self, FRAME_HEADER_BYTES, FrameKind, HEADER_BYTES, HeaderError, Predecessor, SegmentHeader, SegmentStart,
+    self, FRAME_HEADER_BYTES, FrameHeader, FrameKind, HEADER_BYTES, HeaderError, Predecessor, SegmentHeader,
+    SegmentStart,
 };
 use super::frames::FrameReader;
 use super::lsn::{Lsn, LsnRange, SegmentId};
@@ -14,7 +15,7 @@ use super::marks::{self, DurableMark};
 use super::salvage;
 use super::segment::{Segment, SegmentEnd};
 use super::{LSN_SKIP, quarantine_dir};
-use crate::error::IoError;
+use crate::error::{IoError, chain};
 use crate::storage::{BLOCK_BYTES, LogFile, Storage};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -115,11 +116,12 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: &Floor) -> Resul
     let chain = chain_up(storage, dir, found)?;
     let mut evidence = Evidence::new(&floor.runs, &known.marks);
     let highest = floor.highest.max(floor.consumed).max(evidence.highest());
-    let Walked { mut segments, mut missing, uncertain, highest } =
+    let Walked { mut segments, missing, mut uncertain, highest } =
         walk(storage, dir, &chain, &mut evidence, (floor.consumed, highest))?;
-    missing.extend(evidence.uncovered(floor.consumed, &segments));
+    let proved = union(evidence.uncovered(floor.consumed, &segments));
+    lost_segments(&known.marks, floor.consumed, &segments, &proved, &mut uncertain);
     let empty = segments.pop_if(|last| is_unused(last, &evidence));
-    if let Some(empty) = empty {
+    if let Some(empty) = &empty {
         // A run without requests leaves nothing to keep.
         storage.remove(empty.file.path())?;
     }
@@ -127,10 +129,12 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: &Floor) -> Resul
         segment.known_durable = evidence.known_durable(segment.base);
         make_durable(storage, segment)?;
     }
-    for range in union(missing) {
-        let proved = range.first <= evidence.known_durable(range.first);
-        if proved { report.missing.push(range) } else { report.torn.push(range) }
+    for range in without(union(missing), &proved) {
+        let was_durable = range.first <= evidence.known_durable(range.first);
+        if was_durable { report.missing.push(range) } else { report.torn.push(range) }
     }
+    report.missing.extend(proved);
+    report.missing = union(std::mem::take(&mut report.missing));
     let is_open = |damaged: &LsnRange| {
         let is_known = |range: &LsnRange| (range.first..=range.last).contains(&damaged.first);
         damaged.first > floor.consumed && !report.missing.iter().any(is_known)
@@ -140,8 +144,12 @@ pub(super) fn recover(storage: &dyn Storage, dir: &Path, floor: &Floor) -> Resul
     report.highest = highest;
     report.known_durable = report.known_durable.max(evidence.latest());
     let predecessor = segments.last().and_then(Segment::as_predecessor);
-    let is_left = |mark: &DurableMark| segments.iter().any(|segment| segment.id() == mark.segment);
-    let marks = known.marks.into_iter().filter(is_left).collect();
+    // Until it is consumed, what they prove is still to be recorded, or to be found again.
+    let removed = empty.map(|empty| empty.id());
+    let is_needed = |mark: &DurableMark| {
+        Some(mark.segment) != removed && (mark.durable > floor.consumed || mark.base > floor.consumed)
+    };
+    let marks = known.marks.into_iter().filter(is_needed).collect();
     let segments = segments.into_iter().map(Arc::new).collect();
     Ok(Recovered { wal_uuid, segments, predecessor, highest, next_id, marks, report })
 }
@@ -169,13 +177,15 @@ fn walk(
         if let Some(before) = start.predecessor {
             let known = segments.last().is_some_and(|segment| segment.id() == before.id);
             if !known && before.last > reached {
-                missing.push(LsnRange { first: reached.next(), last: before.last });
+                let first = evidence.begun_between(reached, before.last).unwrap_or(reached.next());
+                missing.push(LsnRange { first, last: before.last });
             }
             highest = highest.max(before.last);
         } else if found.beheaded {
             // LSNs continue from segment to segment, except for the jump at a start.
             let goes_on = start.base.0.saturating_sub(reached.0) <= LSN_SKIP;
-            let first = if goes_on { reached.next() } else { Lsn(highest.0 + LSN_SKIP).next() };
+            let jumped = || if goes_on { reached.next() } else { Lsn(highest.0 + LSN_SKIP).next() };
+            let first = evidence.begun_between(reached, start.base).unwrap_or_else(jumped);
             if first < start.base {
                 missing.push(LsnRange { first, last: start.base.previous() });
             }
@@ -219,7 +229,8 @@ fn put_aside_last_frame(
     let mut frames = FrameReader::new(Arc::clone(&found.file), &found.header);
     let damaged = frames.header(end.offset).ok().or_else(|| {
         let head = found.file.read(end.offset, FRAME_HEADER_BYTES)?;
-        salvage::frame_header(&head, found.header.salt())
+        let follows = |header: &FrameHeader| header.lsn == end.last.next();
+        salvage::frame_header(&head, found.header.salt()).filter(follows)
     });
     let Some(header) = damaged.filter(|header| header.kind == FrameKind::Data && header.lsn > end.last)
     else {
@@ -233,6 +244,45 @@ fn put_aside_last_frame(
         Some(Err(error)) if error.source.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
         _ => Ok(Some(header.lsn)),
     }
+}
+
+/// Adds the first LSN of each segment that was in use and of which nothing is left, if nothing else covers it: how many
+/// of its requests were acknowledged is not known.
+fn lost_segments(
+    marks: &[DurableMark],
+    consumed: Lsn,
+    segments: &[Segment],
+    proved: &[LsnRange],
+    uncertain: &mut Vec<LsnRange>,
+) {
+    for mark in marks.iter().filter(|mark| mark.base > consumed) {
+        let is_there = segments.iter().any(|segment| {
+            segment.id() == mark.segment
+                || segment.end().is_some_and(|end| (segment.base..=end.last).contains(&mark.base))
+        });
+        let is_proved = proved.iter().any(|range| (range.first..=range.last).contains(&mark.base));
+        if !is_there && !is_proved {
+            uncertain.push(LsnRange { first: mark.base, last: mark.base });
+        }
+    }
+}
+
+/// What is in `ranges` and in none of `others`; both are in order and do not overlap.
+fn without(ranges: Vec<LsnRange>, others: &[LsnRange]) -> Vec<LsnRange> {
+    let mut left = Vec::new();
+    for range in ranges {
+        let mut next = range.first;
+        for other in others.iter().filter(|other| other.first <= range.last && other.last >= range.first) {
+            if next < other.first {
+                left.push(LsnRange { first: next, last: other.first.previous() });
+            }
+            next = other.last.next();
+        }
+        if next <= range.last {
+            left.push(LsnRange { first: next, last: range.last });
+        }
+    }
+    left
 }
 
 /// The ranges in order, those that touch or overlap joined.
@@ -316,16 +366,24 @@ fn find_segments(
             }
             continue;
         };
-        next_id = next_id.max(SegmentId(id.0 + 1));
+        next_id = next_id.max(SegmentId(id.0.saturating_add(1)));
         let file = storage.open_log(&path)?;
         let header = match read_header(&file, id) {
             Ok(header) => Some(header),
             Err(source @ HeaderError::Newer(_)) => return Err(WalOpenError::NewerFormat { path, source }),
+            // A copy of a segment under another name would replace the segments after it.
+            Err(HeaderError::Damaged) if is_named_otherwise(&file, id) => {
+                report.foreign.push(name);
+                continue;
+            }
             Err(HeaderError::NotASegment | HeaderError::Damaged) => {
                 let header = salvaged(&file, id, ours);
                 if let Some(header) = &header {
                     tracing::error!(segment = %id, "the header of a log segment was corrupted; it is rebuilt from a frame");
-                    storage.rewrite(&path, 0, &header.encode())?;
+                    if let Err(error) = storage.rewrite(&path, 0, &header.encode()) {
+                        // The frames are readable with the one in memory.
+                        tracing::warn!(segment = %id, error = %chain(&error), "cannot write the rebuilt header of a log segment");
+                    }
                     report.mended.push(name);
                 }
                 header
@@ -359,6 +417,12 @@ fn find_segments(
     report.foreign.sort_unstable();
     storage.sync_dir(dir)?;
     Ok((found, next_id))
+}
+
+/// Whether the header page is whole and belongs to a segment of another id.
+fn is_named_otherwise(file: &LogFile, id: SegmentId) -> bool {
+    let page = file.read(0, HEADER_BYTES);
+    page.and_then(|page| SegmentHeader::decode(&page).ok()).is_some_and(|header| header.id != id)
 }
 
 fn salvaged(file: &LogFile, id: SegmentId, wal_uuid: Option<[u8; 16]>) -> Option<SegmentHeader> {
@@ -459,6 +523,14 @@ fn scan(found: &FoundSegment, evidence: &mut Evidence) -> SegmentEnd {
 }
 
 impl RecoveryReport {
+    /// Whether requests are lost, or may be.
+    pub fn has_losses(&self) -> bool {
+        !(self.missing.is_empty()
+            && self.torn.is_empty()
+            && self.uncertain.is_empty()
+            && self.quarantined.is_empty())
+    }
+
     /// Logs what an operator should know, once.
     pub(super) fn log(&self) {
         for range in &self.missing {

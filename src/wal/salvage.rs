@@ -9,6 +9,8 @@ use super::lsn::SegmentId;
 
 /// How far into a segment its first frame is searched at a time.
 const SEARCH_BYTES: usize = 1 << 20;
+/// The bodies that are checked have at most this many times the size of the file.
+const BODIES_TIMES: u64 = 4;
 
 /// A header under which the frames of a segment with a damaged header page are valid. The name and the length of the
 /// file give its id and capacity, and the catalog gives the identity of the log; without a catalog the page does.
@@ -23,6 +25,8 @@ pub fn header(
     let created = format::u64_at(&page, 56)?.cast_signed();
     let wal_uuid = wal_uuid.or_else(|| page.get(16..32)?.try_into().ok())?;
     let mut at = HEADER_BYTES as u64;
+    // What looks like a header by chance claims a body of any length.
+    let mut budget = capacity.saturating_mul(BODIES_TIMES);
     while at < capacity {
         let bytes = read(at, SEARCH_BYTES)?;
         let found = format::candidates(&bytes).find_map(|candidate| {
@@ -31,6 +35,8 @@ pub fn header(
             let header = FrameHeader::decode(head, salt).ok()?;
             let body_at = at + (candidate + FRAME_HEADER_BYTES) as u64;
             let len = header.body_bytes as usize;
+            let end = body_at.checked_add(u64::from(header.body_bytes)).filter(|end| *end <= capacity)?;
+            budget = budget.checked_sub(end - body_at)?;
             let body = read(body_at, len).filter(|body| body.len() == len)?;
             format::check_body(header, &body, &wal_uuid).ok()?;
             generation(&wal_uuid, id, salt)

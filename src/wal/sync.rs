@@ -207,13 +207,12 @@ impl Shared {
 
     /// Notes in a second place that a segment is in use and how far this run is durable.
     pub(super) fn mark(&self, segment: &Segment, durable: Lsn) {
-        let mark = DurableMark {
-            run: self.recovered_last.next(),
-            segment: segment.id(),
-            base: segment.base,
-            durable,
-            at: self.clock.now(),
-        };
+        let (run, segments) = (self.recovered_last.next(), self.segments.all());
+        // Those of earlier runs are forgotten at a start, when they are consumed.
+        let is_left = |mark: &DurableMark| segments.iter().any(|segment| segment.id() == mark.segment);
+        self.marks.lock().forget(|mark| mark.run != run || is_left(mark));
+        let mark =
+            DurableMark { run, segment: segment.id(), base: segment.base, durable, at: self.clock.now() };
         self.marks.lock().write(self.storage.as_ref(), &self.wal_uuid, mark);
     }
 
@@ -223,7 +222,6 @@ impl Shared {
         let Some(last) = segments.last().filter(|last| last.base > self.recovered_last) else { return };
         let known = self.marks.lock().durable();
         if known < Some(durable) {
-            self.marks.lock().forget(|mark| segments.iter().any(|segment| segment.id() == mark.segment));
             self.mark(last, durable);
         }
     }

@@ -523,3 +523,41 @@ fn a_large_first_frame_that_is_damaged_does_not_cost_its_segment() {
     log.assert_stored_but(&daemon, &lost);
     log.assert_settled(daemon, &lost);
 }
+
+#[test]
+fn the_first_segment_of_a_run_is_missed() {
+    let log = Log::written();
+    let segment = &log.segments()[0];
+    let lost = lsns(segment);
+    std::fs::remove_file(segment).unwrap();
+    let daemon = log.start();
+    assert_eq!(recovery(&daemon)["missing"], json!([range(&lost)]), "{}", recovery(&daemon));
+    log.assert_stored_but(&daemon, &lost);
+    log.assert_settled(daemon, &lost);
+}
+
+#[test]
+fn a_segment_that_is_lost_before_the_log_was_idle_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Setup::dev(CONFIG).start_at(dir.path());
+    let receipts = vec![daemon.post("name=visits&wait=true", "{\"number\":0}").receipt()];
+    drop(daemon.kill());
+    let log = Log { dir, config: CONFIG.to_owned(), receipts };
+    for segment in list(&log.wal()).unwrap() {
+        std::fs::remove_file(segment).unwrap();
+    }
+    let daemon = log.start();
+    let first = log.receipts[0];
+    assert_eq!(losses(&daemon), [(first, first, "possibly acknowledged".to_owned())]);
+    assert!(daemon.post("name=visits&wait=true", "{\"number\":1}").receipt() > first);
+}
+
+#[test]
+fn a_copy_of_a_segment_replaces_nothing() {
+    let log = Log::written();
+    std::fs::copy(&log.segments()[1], log.wal().join("0000000000000099.wal")).unwrap();
+    let daemon = log.start();
+    assert_eq!(recovery(&daemon)["foreign"], json!(["0000000000000099.wal"]));
+    log.assert_stored_but(&daemon, &[]);
+    log.assert_settled(daemon, &[]);
+}

@@ -41,6 +41,10 @@ impl VerifyArgs {
         // Consumed frames may already be gone from the log.
         let data_dir = self.log.data_dir().filter(|_| self.log.path.is_dir());
         let consumed = data_dir.and_then(|dir| super::of_catalog(dir, catalog::consumed));
+        // Before the segments are read, since a running daemon goes on.
+        let mut noted = inspect::marked_runs(&self.log.wal_dir());
+        noted
+            .extend(data_dir.and_then(|dir| super::of_catalog(dir, catalog::log_runs)).into_iter().flatten());
         let uuid = data_dir.and_then(|dir| super::of_catalog(dir, catalog::wal_uuid)).flatten();
         let mut segments = Vec::new();
         let mut report = Report::default();
@@ -49,7 +53,11 @@ impl VerifyArgs {
                 check_archived(&path, &mut report);
                 continue;
             }
-            let segment = SegmentFile::read(&path)?;
+            let segment = match SegmentFile::read(&path) {
+                // A running daemon has trimmed it.
+                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => continue,
+                segment => segment?,
+            };
             report.segments += 1;
             if let Some(first) = segment.unreadable.first() {
                 let blocks = segment.unreadable.len();
@@ -79,8 +87,8 @@ impl VerifyArgs {
             let what = format!("the last request, {lsn}, is damaged; it may have been acknowledged");
             report.push(&last.path, true, what);
         }
-        if let Some(data_dir) = data_dir {
-            check_noted(data_dir, &self.log.wal_dir(), reached, &mut report);
+        if data_dir.is_some() {
+            check_noted(noted, &self.log.wal_dir(), reached, &mut report);
         }
         if self.log.json {
             output::json(&report);
@@ -92,9 +100,8 @@ impl VerifyArgs {
 }
 
 /// Checks that the segments reach as far as the log was durable by what is noted beside them and in the catalog.
-fn check_noted(data_dir: &Path, wal_dir: &Path, reached: Option<Lsn>, report: &mut Report) {
-    let mut runs = inspect::marked_runs(wal_dir);
-    runs.extend(super::of_catalog(data_dir, catalog::log_runs).unwrap_or_default());
+fn check_noted(runs: Vec<LsnRange>, wal_dir: &Path, reached: Option<Lsn>, report: &mut Report) {
+    let runs: Vec<_> = runs.into_iter().filter(|run| run.first <= run.last).collect();
     let Some(durable) = runs.iter().map(|run| run.last).max() else { return };
     let first = runs.iter().filter(|run| run.last == durable).map(|run| run.first).min().unwrap_or(durable);
     let first = first.max(reached.unwrap_or(Lsn::NONE).next());
