@@ -78,7 +78,7 @@ fn good_log() -> &'static Log {
         let names = disk.list(Path::new("/wal")).expect("the directory is there");
         let read = |name: &String| {
             let file = disk.open_log(&Path::new("/wal").join(name)).ok()?;
-            let bytes = file.read(0, usize::try_from(file.capacity()).ok()?)?.into_owned();
+            let bytes = file.read(0, usize::try_from(file.capacity()).ok()?)?;
             Some((name.clone(), bytes))
         };
         let files = names.iter().filter(|name| name.ends_with(".wal")).filter_map(read).collect();
