@@ -9,7 +9,7 @@ pub use process::lock;
 
 use crate::auth::Auth;
 use crate::batch::Tag;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{self, Catalog, CatalogError};
 use crate::clock::{self, Clock};
 use crate::compactor::sink::{Sink, SinkError};
 use crate::compactor::{self, Compactor, Handles, StartError};
@@ -55,6 +55,11 @@ pub enum DaemonError {
     Catalog(#[from] CatalogError),
     #[error("cannot set up a contract")]
     Contract(#[from] crate::contracts::ContractOpenError),
+    #[error(
+        "the log in {} has no catalog: restore catalog.db in that directory from a backup; to begin anew, move wal/, archive/, staged/ and keys/ away",
+        .path.display()
+    )]
+    NoCatalog { path: std::path::PathBuf },
     #[error("cannot create the first admin token")]
     Token(#[from] crate::auth::ManageError),
     #[error("cannot open the log")]
@@ -437,12 +442,25 @@ fn open_log(
     clock: Arc<dyn Clock>,
     metrics: Arc<wal::WalMetrics>,
 ) -> Result<OpenedState, DaemonError> {
-    let catalog = Catalog::open(&config.server.data_dir, Arc::clone(&clock))?;
+    let data_dir = &config.server.data_dir;
+    let log_exists = wal::exists(&RealStorage, &config.wal())?;
+    let no_catalog = || DaemonError::NoCatalog { path: data_dir.clone() };
+    // Before a new one is created: SQLite would fill it with what it finds beside it.
+    if log_exists && !data_dir.join(catalog::FILE_NAME).is_file() {
+        return Err(no_catalog());
+    }
+    let catalog = Catalog::open(data_dir, Arc::clone(&clock))?;
     let catalog = Arc::new(catalog.with_columns_max(config.limits.columns_max));
+    if catalog.floor()?.wal_uuid.is_none() {
+        // Frames hold the numbers of streams, which another catalog gives to other streams.
+        if log_exists {
+            return Err(no_catalog());
+        }
+        catalog.set_wal_uuid(*uuid::Uuid::new_v4().as_bytes())?;
+    }
     let floor = catalog.floor()?;
     let now = clock.now();
     let log = wal::open(Arc::new(RealStorage), clock, config.wal(), &floor, metrics)?;
-    catalog.set_wal_uuid(log.handle.uuid())?;
     let limits = &config.limits;
     let keys = Arc::new(idempotency::KeyIndex::new(limits.idempotency_window.0, limits.idempotency_keys_max));
     let dir = config.server.data_dir.join("keys");

@@ -47,6 +47,7 @@ pub use reader::{Damage, Polled, WalReader};
 pub use recovery::{Floor, RecoveryReport, WalOpenError};
 
 use crate::clock::Clock;
+use crate::error::IoError;
 use crate::storage::Storage;
 use append::Tail;
 use archive::Archive;
@@ -139,6 +140,22 @@ pub struct Wal {
     reader: Option<WalReader>,
     pub report: RecoveryReport,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Whether the directories of a log hold anything of one: segments, marks or archived segments.
+pub fn exists(storage: &dyn Storage, config: &WalConfig) -> Result<bool, IoError> {
+    let archive = config.archive.as_ref().map(|archive| &archive.dir);
+    for dir in std::iter::once(&config.dir).chain(archive).filter(|dir| dir.is_dir()) {
+        let is_one = |name: &String| {
+            format::parse_segment_name(name).is_some()
+                || marks::is_name(name)
+                || archive::format::SegmentName::parse(name).is_some()
+        };
+        if storage.list(dir)?.iter().any(is_one) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Recovers the log in `config.dir` (or creates one) and opens it for appending, with its threads running.

@@ -561,3 +561,23 @@ fn a_copy_of_a_segment_replaces_nothing() {
     log.assert_stored_but(&daemon, &[]);
     log.assert_settled(daemon, &[]);
 }
+
+#[test]
+fn a_log_without_its_catalog_stops_the_start() {
+    let log = Log::written();
+    let data = log.dir.path().join("data");
+    let aside = tempfile::tempdir().unwrap();
+    let names = ["catalog.db", "catalog.db-wal", "catalog.db-shm"];
+    for name in names {
+        drop(std::fs::copy(data.join(name), aside.path().join(name)));
+        drop(std::fs::remove_file(data.join(name)));
+    }
+    for _ in 0..2 {
+        let said = refused(&log);
+        assert!(said.contains("has no catalog: restore catalog.db"), "{said}");
+    }
+    for name in names {
+        drop(std::fs::copy(aside.path().join(name), data.join(name)));
+    }
+    log.assert_stored_but(&log.start(), &[]);
+}
