@@ -6,7 +6,7 @@ use crate::metrics::{Gauges, Reading, SharedLatency};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The counters that the log updates itself; the other values are in [`WalStatus`](super::WalStatus).
+/// The counters that the log updates itself; the other values are in [`WalStatus`].
 #[derive(Debug, Default)]
 pub struct WalMetrics {
     pub sync_seconds: SharedLatency,

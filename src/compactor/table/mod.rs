@@ -96,7 +96,7 @@ pub(super) struct StreamTable {
     known: Option<(u32, Known)>,
     /// An older version of the schema, and whether it has the same mapping as the current one.
     answered: Option<(u32, bool)>,
-    /// Its frames were written to files before: see [`Table::again`].
+    /// Its frames were written to files before: see [`StreamTable::again`].
     is_past: bool,
 }
 
