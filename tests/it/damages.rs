@@ -171,7 +171,7 @@ fn judge(home: &Path, ledger: &Ledger, what: &str) {
         Ok(daemon) => daemon,
         Err(said) => {
             // It says which file is to blame.
-            assert!(said.contains("forebay:") && said.contains("/data/"), "{what}: {said}");
+            assert!(said.contains("forebay:") && said.contains("/data"), "{what}: {said}");
             return;
         }
     };
