@@ -52,7 +52,7 @@ pub(super) enum Remade {
     /// It is intact again. The register has the size and the checksum.
     Made(RegisteredFile),
     Lost,
-    /// It is no longer waiting to be published.
+    /// The file was published, replaced or dropped in the meantime.
     Settled,
 }
 
@@ -100,7 +100,7 @@ impl Remaker {
         let made = self.read_again(&stream, &cut, file)?;
         let found = made.cut.files.iter().zip(&made.paths).find(|(new, _)| new.object == file.object);
         let Some((new, path)) = found.filter(|(new, _)| new.rows == file.rows) else {
-            // The frames are there: this is no loss, and an operator can change the settings back.
+            // Not a loss: the frames are still there, and an operator can restore the settings.
             return Err(ReplayError::Changed);
         };
         let Some(checksum) = new.checksum else { return Err(ReplayError::Changed) };

@@ -74,7 +74,8 @@ pub(super) struct KnownMarks {
     pub(super) marks: Vec<DurableMark>,
 }
 
-/// Reads the file. One that is missing or unreadable is no error, because it is only evidence; it is logged.
+/// Reads the file. A missing file has no marks. An unreadable one is logged and has none either: the log can be opened
+/// without them.
 pub(super) fn read(storage: &dyn Storage, dir: &Path) -> KnownMarks {
     let path = dir.join(FILE_NAME);
     let bytes = storage.open(&path).and_then(|file| {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Small segments; files are written only on request.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [limits]
 body_max = "256KiB"
 decoded_max = "512KiB"

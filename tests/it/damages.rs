@@ -5,24 +5,13 @@
 //! The judge is the list of rows that the client got an answer for, never the daemon's own account.
 //! `FOREBAY_DAMAGES=10000 cargo test --test it -- damages` tries that many; `FOREBAY_DAMAGES_SEED` repeats a run.
 
+use crate::damage::CONFIG;
 use crate::support::{Daemon, Setup, eventually};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const CONFIG: &str = r#"
-[limits]
-body_max = "256KiB"
-decoded_max = "512KiB"
-[wal]
-segment_bytes = "1MiB"
-prepared_segments = 1
-sync_interval = "10ms"
-[compactor]
-max_age = "1h"
-max_idle = "off"
-"#;
 /// How many damages a normal run tries.
 const TRIALS: u64 = 30;
 

@@ -1,5 +1,6 @@
 //! A disk that cannot return a block of the log: its requests are lost and reported, and nothing else.
 
+use crate::damage::CONFIG;
 use crate::faults::Faults;
 use crate::support::{Daemon, Setup};
 use forebay::wal::inspect::{SegmentEntry, SegmentFile, list};
@@ -7,18 +8,6 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const CONFIG: &str = r#"
-[limits]
-body_max = "256KiB"
-decoded_max = "512KiB"
-[wal]
-segment_bytes = "1MiB"
-prepared_segments = 1
-sync_interval = "10ms"
-[compactor]
-max_age = "1h"
-max_idle = "off"
-"#;
 const REQUESTS: u64 = 300;
 
 /// A log of one segment in use: the directory, and the receipt of each request.

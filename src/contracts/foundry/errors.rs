@@ -109,7 +109,7 @@ pub(super) fn rejected(head: &RequestHead<'_>, reject: &Reject) -> Reply {
 
 /// The name and the parameters of an error: those of the refusal, or else those that the call has for its kind.
 fn named(head: &RequestHead<'_>, reject: &Reject) -> (&'static str, Map<String, Value>) {
-    // A path that is no route has no parameters.
+    // An unknown path has no parameters.
     let found = super::find(head);
     let (route, of_path) = found.map_or((None, Vec::new()), |(route, of_path)| (Some(route), of_path));
     if let Some(name) = reject.code {
